@@ -1,0 +1,1 @@
+//! The models that chatnap knows by name: `assets/models.toml`.

@@ -1,0 +1,1 @@
+//! The engine on NVIDIA cards: memory, kernels, decode graphs.

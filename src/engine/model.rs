@@ -1,0 +1,134 @@
+//! What a model must do for the engine, whatever its family and device.
+
+use std::time::Duration;
+
+use super::chat_template::ChatTemplate;
+use super::tokenizer::Tokenizer;
+use super::{CancelFlag, ModelFiles};
+use crate::protocol::{DevicePreference, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
+
+/// Context used where neither the user nor the model asks for less.
+pub const DEFAULT_CONTEXT_LENGTH: usize = 8192;
+
+/// Why a model could not be loaded or run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// `CancelFlag` was raised.
+    #[error("stopped")]
+    Cancelled,
+    /// A file is damaged, truncated, or not what it says it is.
+    #[error("{0}")]
+    Invalid(String),
+    /// The file is sound but this program cannot run it (architecture, quantisation, option).
+    #[error("{0}")]
+    Unsupported(String),
+    /// Host or device memory ran out. The model stays usable or can be loaded again.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// Reading failed.
+    #[error("{0}")]
+    Io(String),
+    /// The device failed; `sticky` where this process cannot use it any more.
+    #[error("{message}")]
+    Device {
+        /// What happened.
+        message: String,
+        /// Whether it is lost for this process.
+        sticky: bool,
+    },
+}
+
+/// One loaded transformer and its KV cache.
+///
+/// Logits are `f32`, `vocab_size` a position. Positions count from 0; the KV cache holds `context_length` of them.
+pub trait Model: Send {
+    /// Logits a position.
+    fn vocab_size(&self) -> usize;
+
+    /// Positions that the KV cache holds.
+    fn context_length(&self) -> usize;
+
+    /// Tokens that one `forward` of a prefill should take, so that a cancel between two calls is heard within 100 ms.
+    fn prefill_chunk(&self) -> usize;
+
+    /// Keeps the first `positions` of the KV cache and forgets the rest. Returns how many it really kept: a model
+    /// that cannot cut its cache keeps all or nothing.
+    fn keep(&mut self, positions: usize) -> usize;
+
+    /// Evaluates `tokens` at `position..position + tokens.len()`, writes their keys and values, and leaves the logits
+    /// of the last one in `logits` (resized to `vocab_size`). `position` is at most what was evaluated or kept before.
+    fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError>;
+
+    /// Like `forward`, with the logits of the last `last` tokens, one row after the other (`last * vocab_size`).
+    fn forward_rows(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        last: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ModelError>;
+
+    /// Memory that the model takes on its device.
+    fn memory(&self) -> MemoryUse;
+
+    /// The device's own decode loop, where it has one; else the engine samples on the host.
+    fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {
+        None
+    }
+}
+
+/// Decoding with the sampler on the device: 4 bytes a token cross the bus.
+pub trait DeviceDecoder {
+    /// Evaluates the prompt's last chunk at `position` and starts to sample after it. `recent` are the tokens before,
+    /// for the penalties; `seed` makes the run repeatable.
+    fn begin(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        recent: &[u32],
+        sampling: &SamplingParams,
+        seed: u64,
+    ) -> Result<(), ModelError>;
+
+    /// The next token; the step after it may already be running. The KV cache holds everything before it.
+    fn next_token(&mut self) -> Result<u32, ModelError>;
+
+    /// Ends the loop and waits for the device. Returns how many positions of the KV cache are valid.
+    fn end(&mut self) -> Result<usize, ModelError>;
+}
+
+/// What `load` needs to know.
+pub struct LoadOptions<'a> {
+    /// The name that the user knows the model by.
+    pub name: &'a str,
+    /// Its files.
+    pub files: &'a ModelFiles,
+    /// KV cache positions; `None`: `DEFAULT_CONTEXT_LENGTH`, or the model's own where that is smaller.
+    pub context_length: Option<usize>,
+    /// Where to run.
+    pub device: DevicePreference,
+    /// Share of the VRAM that may be used.
+    pub gpu_memory_utilization: f32,
+    /// CPU threads; `None`: one for each physical core.
+    pub threads: Option<usize>,
+    /// Stops the load within 200 ms.
+    pub cancel: &'a CancelFlag,
+}
+
+/// A model with what turns text into its tokens and back.
+pub struct LoadedModel {
+    /// The transformer.
+    pub model: Box<dyn Model>,
+    /// Text ↔ tokens.
+    pub tokenizer: Tokenizer,
+    /// Messages → text.
+    pub template: ChatTemplate,
+    /// What it is.
+    pub info: ModelInfo,
+}
+
+/// Loads a model: header, checks, weights, KV cache. Calls `progress` at most every few megabytes.
+pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
+    let _ = (options, progress, Duration::ZERO);
+    todo!("owner: models")
+}

@@ -1,0 +1,4 @@
+//! Model files: headers, checks, and reading tensors.
+
+pub mod gguf;
+pub mod safetensors;

@@ -1,0 +1,1 @@
+//! Safetensors headers, sharded folders, `config.json`.

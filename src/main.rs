@@ -1,0 +1,3 @@
+//! Chooses a front end and maps its result to an exit code.
+
+fn main() {}
