@@ -147,12 +147,8 @@ mod tests {
     #[test]
     fn a_conversation_adds_up() {
         let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
-        let timing = |first| Timing {
-            ttft: ms(first),
-            decode: ms(20),
-            inter_token: vec![ms(10), ms(10)],
-            ..Timing::default()
-        };
+        let timing =
+            |first| Timing { ttft: ms(first), decode: ms(20), inter_token: vec![ms(10), ms(10)], ..Timing::default() };
         let (fast, slow) = (timing(10), timing(90));
         let stats = ConversationStats::of([(&usage, &fast), (&usage, &slow)]);
         assert_eq!(stats.usage, Usage { prompt_tokens: 20, cached_tokens: 8, completion_tokens: 6 });
