@@ -1,1 +1,33 @@
 //! Kernels of the CPU: quantised matrices, attention, norms, with dispatch at run time.
+//!
+//! Everything numeric that a transformer needs on a processor, and nothing about any one family: callers compose
+//! [`matmul()`], [`attention()`] and the row operations into a forward pass. Each kernel has a plain twin in Rust that
+//! the tests compare it with. Knows no files, no tokens and no threads but those of [`Threads`].
+
+mod activations;
+mod aligned;
+mod attention;
+mod ggml;
+mod half;
+mod isa;
+mod kv;
+mod matmul;
+mod matrix;
+mod ops;
+mod plain;
+mod threads;
+mod unpack;
+
+pub use activations::Activations;
+pub use aligned::AlignedBytes;
+pub use attention::{AttentionShape, attention};
+pub use ggml::GgmlType;
+pub use isa::Isa;
+pub use kv::KvCache;
+pub use matmul::{matmul, matmul_many};
+pub use matrix::Matrix;
+pub use ops::{RopeLayout, add, gelu_mul, rms_norm, rms_norm_heads, rope, silu_mul};
+pub use threads::Threads;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The input of matrix products: rows of floats, quantised once for all the matrices that read them.
+
+use super::isa::for_each_isa;
+use super::{GgmlType, Threads};
+
+/// Numbers that share a scale.
+pub(super) const BLOCK: usize = 32;
+
+/// A batch of rows. [`Activations::set`] takes them; the 8-bit form is made when the first quantised matrix needs it
+/// and shared by all that follow (query, key and value; gate and up).
+#[derive(Default)]
+pub struct Activations {
+    rows: usize,
+    cols: usize,
+    floats: Vec<f32>,
+    quantised: Quantised,
+    is_quantised: bool,
+}
+
+/// Rows as bytes: 32 numbers share a scale (that of Q8_0: largest magnitude / 127).
+#[derive(Default)]
+pub(super) struct Quantised {
+    /// `rows * cols` bytes.
+    pub q: Vec<i8>,
+    /// `rows * cols / 32` scales.
+    pub scale: Vec<f32>,
+    /// `rows * cols / 32` sums of the numbers that the bytes stand for (scale included).
+    pub sum: Vec<f32>,
+    /// The same for each 16 numbers.
+    pub sum16: Vec<f32>,
+}
+
+/// One or more rows of [`Quantised`], borrowed.
+#[derive(Clone, Copy)]
+pub(super) struct QRows<'a> {
+    pub q: &'a [i8],
+    pub scale: &'a [f32],
+    pub sum: &'a [f32],
+    pub sum16: &'a [f32],
+}
+
+impl Quantised {
+    fn resize(&mut self, len: usize) {
+        self.q.resize(len, 0);
+        self.scale.resize(len / BLOCK, 0.0);
+        self.sum.resize(len / BLOCK, 0.0);
+        self.sum16.resize(len / 16, 0.0);
+    }
+
+    /// Numbers `start..end` of all rows laid end to end.
+    pub(super) fn range(&self, start: usize, end: usize) -> QRows<'_> {
+        QRows {
+            q: &self.q[start..end],
+            scale: &self.scale[start / BLOCK..end / BLOCK],
+            sum: &self.sum[start / BLOCK..end / BLOCK],
+            sum16: &self.sum16[start / 16..end / 16],
+        }
+    }
+}
+
+impl Activations {
+    /// An empty batch. Its buffers grow to the largest batch that it has seen and stay.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes `rows` rows of `cols` numbers.
+    ///
+    /// # Panics
+    /// Where `x` has another length.
+    pub fn set(&mut self, pool: &Threads, x: &[f32], rows: usize, cols: usize) {
+        assert_eq!(x.len(), rows * cols, "activations are rows x cols");
+        let _ = pool;
+        (self.rows, self.cols, self.is_quantised) = (rows, cols, false);
+        self.floats.clear();
+        self.floats.extend_from_slice(x);
+    }
+
+    /// Rows in the batch.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Numbers in a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Makes the form that matrices of `kind` read, where it is not there yet.
+    pub(super) fn prepare(&mut self, pool: &Threads, kind: GgmlType) {
+        if !kind.is_quantised() || self.is_quantised {
+            return;
+        }
+        self.quantised.resize(self.rows * self.cols);
+        let out = OutPointers::of(&mut self.quantised);
+        let floats = &self.floats;
+        let body = |start: usize, end: usize| {
+            // SAFETY: `split` gives disjoint ranges inside the buffers, in whole blocks.
+            let (q, scale, sum, sum16) = unsafe { out.range(start, end) };
+            quantise(pool.isa(), &floats[start..end], q, scale, sum, sum16);
+        };
+        if self.rows == 1 { body(0, floats.len()) } else { pool.split(floats.len(), 16 * BLOCK, &body) }
+        self.is_quantised = true;
+    }
+
+    pub(super) fn floats(&self) -> &[f32] {
+        &self.floats
+    }
+
+    pub(super) fn quantised(&self) -> &Quantised {
+        &self.quantised
+    }
+}
+
+/// Where threads write their disjoint parts.
+struct OutPointers {
+    q: *mut i8,
+    scale: *mut f32,
+    sum: *mut f32,
+    sum16: *mut f32,
+}
+
+// SAFETY: only disjoint ranges are written through it (`OutPointers::range`'s condition).
+unsafe impl Sync for OutPointers {}
+
+impl OutPointers {
+    fn of(out: &mut Quantised) -> Self {
+        Self {
+            q: out.q.as_mut_ptr(),
+            scale: out.scale.as_mut_ptr(),
+            sum: out.sum.as_mut_ptr(),
+            sum16: out.sum16.as_mut_ptr(),
+        }
+    }
+
+    /// # Safety
+    /// `start..end` must be whole blocks inside the buffers, and no other live range may overlap it.
+    #[expect(clippy::mut_from_ref, reason = "disjoint parts of one buffer, see Safety")]
+    unsafe fn range(&self, start: usize, end: usize) -> (&mut [i8], &mut [f32], &mut [f32], &mut [f32]) {
+        let n = end - start;
+        // SAFETY: the caller's condition.
+        unsafe {
+            (
+                std::slice::from_raw_parts_mut(self.q.add(start), n),
+                std::slice::from_raw_parts_mut(self.scale.add(start / BLOCK), n / BLOCK),
+                std::slice::from_raw_parts_mut(self.sum.add(start / BLOCK), n / BLOCK),
+                std::slice::from_raw_parts_mut(self.sum16.add(start / 16), n / 16),
+            )
+        }
+    }
+}
+
+for_each_isa! {
+    /// Quantises whole blocks.
+    fn quantise(isa, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [f32], sum16: &mut [f32]) = quantise_blocks
+}
+
+#[inline(always)]
+fn quantise_blocks(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [f32], sum16: &mut [f32]) {
+    /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa.
+    const ROUND: f32 = 12_582_912.0;
+    for (b, (x, q)) in x.chunks_exact(BLOCK).zip(q.chunks_exact_mut(BLOCK)).enumerate() {
+        let mut lanes = [0f32; 16];
+        for i in 0..16 {
+            lanes[i] = x[i].abs().max(x[i + 16].abs());
+        }
+        let largest = lanes.iter().fold(0f32, |a, &b| a.max(b));
+        let d = largest / 127.0;
+        let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
+        let mut sums = [0i32; 2];
+        for half in 0..2 {
+            for i in 16 * half..16 * half + 16 {
+                let rounded = (x[i] * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
+                let byte = rounded as i8;
+                q[i] = byte;
+                sums[half] += i32::from(byte);
+            }
+        }
+        scale[b] = d;
+        sum16[2 * b] = d * sums[0] as f32;
+        sum16[2 * b + 1] = d * sums[1] as f32;
+        sum[b] = d * (sums[0] + sums[1]) as f32;
+    }
+}

@@ -1,0 +1,45 @@
+//! Half precision and bfloat16, as bit patterns, without a library call in inner loops.
+
+/// The value of an IEEE half-precision bit pattern. Branch-free, so that loops over it can be vectorised; the method
+/// is that of FP16 (Marat Dukhan), which ggml uses too.
+#[inline(always)]
+pub(super) fn f16_to_f32(bits: u16) -> f32 {
+    let wide = u32::from(bits) << 16;
+    let sign = wide & 0x8000_0000;
+    let doubled = wide.wrapping_add(wide);
+    let normal = f32::from_bits((doubled >> 4).wrapping_add(0xE0 << 23)) * f32::from_bits(0x0780_0000);
+    let subnormal = f32::from_bits((doubled >> 17) | (126 << 23)) - 0.5;
+    let magnitude = if doubled < (1 << 27) { subnormal.to_bits() } else { normal.to_bits() };
+    f32::from_bits(sign | magnitude)
+}
+
+/// The nearest half-precision bit pattern (ties to even; overflow to infinity).
+#[inline]
+pub(super) fn f32_to_f16(value: f32) -> u16 {
+    half::f16::from_f32(value).to_bits()
+}
+
+/// The value of a bfloat16 bit pattern.
+#[inline(always)]
+pub(super) fn bf16_to_f32(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// Reads a little-endian half-precision number at byte `at`.
+#[inline(always)]
+pub(super) fn f16_at(bytes: &[u8], at: usize) -> f32 {
+    f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_converts_as_the_half_crate_does() {
+        for bits in 0..=u16::MAX {
+            let (ours, theirs) = (f16_to_f32(bits), half::f16::from_bits(bits).to_f32());
+            assert!(ours == theirs || (ours.is_nan() && theirs.is_nan()), "{bits:04x}: {ours} {theirs}");
+        }
+    }
+}

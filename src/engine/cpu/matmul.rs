@@ -1,0 +1,65 @@
+//! Products of weight matrices and activations: which kernel, and who does which rows.
+
+use super::activations::Activations;
+use super::{Matrix, Threads, plain};
+
+/// `out[i * w.rows() + r] = w[r] · x[i]` for each activation row `i`.
+///
+/// # Panics
+/// Where the columns differ or `out` has not `x.rows() * w.rows()` numbers.
+pub fn matmul(pool: &Threads, w: &Matrix, x: &mut Activations, out: &mut [f32]) {
+    matmul_many(pool, &mut [(w, out)], x);
+}
+
+/// Several products of the same activations (query, key and value; gate and up) in one pass over the pool.
+///
+/// # Panics
+/// As [`matmul`].
+pub fn matmul_many(pool: &Threads, jobs: &mut [(&Matrix, &mut [f32])], x: &mut Activations) {
+    for (w, out) in jobs.iter() {
+        assert_eq!(w.cols(), x.cols(), "a matrix has as many columns as its input has numbers");
+        assert_eq!(out.len(), x.rows() * w.rows(), "the output has a number for each row and input");
+        x.prepare(pool, w.kind());
+    }
+    let x = &*x;
+    let outs: Vec<Output> = jobs.iter_mut().map(|(_, out)| Output(out.as_mut_ptr())).collect();
+    let rows: usize = jobs.iter().map(|(w, _)| w.rows()).sum();
+    let jobs: Vec<&Matrix> = jobs.iter().map(|&(w, _)| w).collect();
+    pool.split(rows, STEP, &|start, end| {
+        let mut base = 0;
+        for (&w, out) in jobs.iter().zip(&outs) {
+            let (from, to) = (start.max(base), end.min(base + w.rows()));
+            if from < to {
+                // SAFETY: `split` gives disjoint ranges of rows, all inside this matrix after the cut above, and
+                // `out` has a number for each row and input (checked at entry).
+                unsafe { rows_of(pool, w, x, from - base, to - base, out) };
+            }
+            base += w.rows();
+        }
+    });
+}
+
+/// Rows are handed out in multiples of this.
+const STEP: usize = 16;
+
+/// Where a product goes; threads write disjoint rows of it.
+struct Output(*mut f32);
+
+// SAFETY: see the field's comment; `rows_of`'s condition keeps the writes disjoint.
+unsafe impl Sync for Output {}
+
+/// # Safety
+/// `out` must have room for `x.rows() * w.rows()` numbers, and nobody else may use rows `start..end` of it.
+unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end: usize, out: &Output) {
+    let bytes = w.row_range(start, end);
+    for i in 0..x.rows() {
+        // SAFETY: the caller's condition; `i < x.rows()` and `start..end` are rows of `w`.
+        let out = unsafe { std::slice::from_raw_parts_mut(out.0.add(i * w.rows() + start), end - start) };
+        if w.kind().is_quantised() {
+            let row = x.quantised().range(i * x.cols(), (i + 1) * x.cols());
+            plain::gemv_quantised(pool.isa(), w.kind(), bytes, row, out);
+        } else {
+            plain::gemv_float(pool.isa(), w.kind(), bytes, &x.floats()[i * x.cols()..(i + 1) * x.cols()], out);
+        }
+    }
+}

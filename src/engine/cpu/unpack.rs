@@ -1,0 +1,306 @@
+//! The quantised formats as one: every block unpacks to unsigned bytes, a scale and a minimum for each group of 16 or
+//! 32 numbers, so that `weight = scale * byte + minimum`. The products are exact in f32 (at most 24 bits), so this
+//! gives ggml's numbers to the bit.
+//!
+//! Source of the layouts: `ggml-common.h` and `dequantize_row_*` in `ggml-quants.c` of the ggml project.
+
+use super::GgmlType;
+use super::half::{bf16_to_f32, f16_at, f16_to_f32};
+
+/// A quantised format. `N` numbers in `BYTES` bytes, in groups of `GROUP`.
+pub(super) trait Quant {
+    const N: usize;
+    const BYTES: usize;
+    const GROUP: usize;
+    /// Writes `N` bytes to `q` and `N / GROUP` scales and minima.
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]);
+}
+
+/// Most numbers in a block, and most groups.
+pub(super) const MAX_N: usize = 256;
+pub(super) const MAX_GROUPS: usize = 16;
+
+/// Runs `$body` with the type alias `$q` standing for the format of `$kind`; `$otherwise` for the float types.
+macro_rules! with_quant {
+    ($kind:expr, $q:ident => $body:expr, else $otherwise:expr) => {
+        match $kind {
+            $crate::engine::cpu::GgmlType::Q4_0 => { type $q = $crate::engine::cpu::unpack::Q4_0; $body }
+            $crate::engine::cpu::GgmlType::Q4_1 => { type $q = $crate::engine::cpu::unpack::Q4_1; $body }
+            $crate::engine::cpu::GgmlType::Q5_0 => { type $q = $crate::engine::cpu::unpack::Q5_0; $body }
+            $crate::engine::cpu::GgmlType::Q5_1 => { type $q = $crate::engine::cpu::unpack::Q5_1; $body }
+            $crate::engine::cpu::GgmlType::Q8_0 => { type $q = $crate::engine::cpu::unpack::Q8_0; $body }
+            $crate::engine::cpu::GgmlType::Q2K => { type $q = $crate::engine::cpu::unpack::Q2K; $body }
+            $crate::engine::cpu::GgmlType::Q3K => { type $q = $crate::engine::cpu::unpack::Q3K; $body }
+            $crate::engine::cpu::GgmlType::Q4K => { type $q = $crate::engine::cpu::unpack::Q4K; $body }
+            $crate::engine::cpu::GgmlType::Q5K => { type $q = $crate::engine::cpu::unpack::Q5K; $body }
+            $crate::engine::cpu::GgmlType::Q6K => { type $q = $crate::engine::cpu::unpack::Q6K; $body }
+            _ => $otherwise,
+        }
+    };
+}
+pub(super) use with_quant;
+
+pub(super) struct Q4_0;
+pub(super) struct Q4_1;
+pub(super) struct Q5_0;
+pub(super) struct Q5_1;
+pub(super) struct Q8_0;
+pub(super) struct Q2K;
+pub(super) struct Q3K;
+pub(super) struct Q4K;
+pub(super) struct Q5K;
+pub(super) struct Q6K;
+
+/// Low nibbles first, then high ones.
+#[inline(always)]
+fn nibbles(packed: &[u8], q: &mut [u8]) {
+    let half = packed.len();
+    for j in 0..half {
+        q[j] = packed[j] & 15;
+        q[half + j] = packed[j] >> 4;
+    }
+}
+
+/// Adds the fifth bits of a 32-block.
+#[inline(always)]
+fn fifth_bits(high: &[u8], q: &mut [u8]) {
+    let high = u32::from_le_bytes([high[0], high[1], high[2], high[3]]);
+    for (j, q) in q.iter_mut().enumerate().take(32) {
+        *q |= (((high >> j) & 1) << 4) as u8;
+    }
+}
+
+impl Quant for Q4_0 {
+    const N: usize = 32;
+    const BYTES: usize = 18;
+    const GROUP: usize = 32;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        scale[0] = f16_at(block, 0);
+        min[0] = -8.0 * scale[0];
+        nibbles(&block[2..18], q);
+    }
+}
+
+impl Quant for Q4_1 {
+    const N: usize = 32;
+    const BYTES: usize = 20;
+    const GROUP: usize = 32;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        scale[0] = f16_at(block, 0);
+        min[0] = f16_at(block, 2);
+        nibbles(&block[4..20], q);
+    }
+}
+
+impl Quant for Q5_0 {
+    const N: usize = 32;
+    const BYTES: usize = 22;
+    const GROUP: usize = 32;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        scale[0] = f16_at(block, 0);
+        min[0] = -16.0 * scale[0];
+        nibbles(&block[6..22], q);
+        fifth_bits(&block[2..6], q);
+    }
+}
+
+impl Quant for Q5_1 {
+    const N: usize = 32;
+    const BYTES: usize = 24;
+    const GROUP: usize = 32;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        scale[0] = f16_at(block, 0);
+        min[0] = f16_at(block, 2);
+        nibbles(&block[8..24], q);
+        fifth_bits(&block[4..8], q);
+    }
+}
+
+impl Quant for Q8_0 {
+    const N: usize = 32;
+    const BYTES: usize = 34;
+    const GROUP: usize = 32;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        scale[0] = f16_at(block, 0);
+        min[0] = -128.0 * scale[0];
+        for j in 0..32 {
+            q[j] = block[2 + j] ^ 0x80;
+        }
+    }
+}
+
+impl Quant for Q2K {
+    const N: usize = 256;
+    const BYTES: usize = 84;
+    const GROUP: usize = 16;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        let (d, dmin) = (f16_at(block, 80), f16_at(block, 82));
+        for g in 0..16 {
+            scale[g] = d * f32::from(block[g] & 15);
+            min[g] = -dmin * f32::from(block[g] >> 4);
+        }
+        for half in 0..2 {
+            let packed = &block[16 + 32 * half..48 + 32 * half];
+            for pair in 0..4 {
+                for l in 0..32 {
+                    q[128 * half + 32 * pair + l] = (packed[l] >> (2 * pair)) & 3;
+                }
+            }
+        }
+    }
+}
+
+/// The sixteen 6-bit scales of Q3_K, 32 taken off.
+#[inline(always)]
+pub(super) fn q3k_scales(packed: &[u8]) -> [i8; 16] {
+    let mut scales = [0; 16];
+    for (g, scale) in scales.iter_mut().enumerate() {
+        let low = if g < 8 { packed[g] & 15 } else { packed[g - 8] >> 4 };
+        let high = (packed[8 + g % 4] >> (2 * (g / 4))) & 3;
+        *scale = (low | (high << 4)) as i8 - 32;
+    }
+    scales
+}
+
+impl Quant for Q3K {
+    const N: usize = 256;
+    const BYTES: usize = 110;
+    const GROUP: usize = 16;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        let d = f16_at(block, 108);
+        for (g, s) in q3k_scales(&block[96..108]).into_iter().enumerate() {
+            scale[g] = d * f32::from(s);
+            min[g] = -4.0 * scale[g];
+        }
+        let high = &block[0..32];
+        for half in 0..2 {
+            let packed = &block[32 + 32 * half..64 + 32 * half];
+            for pair in 0..4 {
+                for l in 0..32 {
+                    let third = (high[l] >> (4 * half + pair)) & 1;
+                    q[128 * half + 32 * pair + l] = ((packed[l] >> (2 * pair)) & 3) | (third << 2);
+                }
+            }
+        }
+    }
+}
+
+/// The eight 6-bit scales and minima of Q4_K and Q5_K.
+#[inline(always)]
+pub(super) fn k4_scales(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
+    let (mut scales, mut mins) = ([0; 8], [0; 8]);
+    for j in 0..4 {
+        scales[j] = packed[j] & 63;
+        mins[j] = packed[j + 4] & 63;
+        scales[j + 4] = (packed[j + 8] & 15) | ((packed[j] >> 6) << 4);
+        mins[j + 4] = (packed[j + 8] >> 4) | ((packed[j + 4] >> 6) << 4);
+    }
+    (scales, mins)
+}
+
+/// Scales and minima of a Q4_K or Q5_K block.
+#[inline(always)]
+fn k4_groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
+    let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
+    let (scales, mins) = k4_scales(&block[4..16]);
+    for g in 0..8 {
+        scale[g] = d * f32::from(scales[g]);
+        min[g] = -dmin * f32::from(mins[g]);
+    }
+}
+
+impl Quant for Q4K {
+    const N: usize = 256;
+    const BYTES: usize = 144;
+    const GROUP: usize = 32;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        k4_groups(block, scale, min);
+        for j in 0..4 {
+            nibbles(&block[16 + 32 * j..48 + 32 * j], &mut q[64 * j..64 * j + 64]);
+        }
+    }
+}
+
+impl Quant for Q5K {
+    const N: usize = 256;
+    const BYTES: usize = 176;
+    const GROUP: usize = 32;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        k4_groups(block, scale, min);
+        let high = &block[16..48];
+        for j in 0..4 {
+            let q = &mut q[64 * j..64 * j + 64];
+            nibbles(&block[48 + 32 * j..80 + 32 * j], q);
+            for l in 0..32 {
+                q[l] |= ((high[l] >> (2 * j)) & 1) << 4;
+                q[32 + l] |= ((high[l] >> (2 * j + 1)) & 1) << 4;
+            }
+        }
+    }
+}
+
+impl Quant for Q6K {
+    const N: usize = 256;
+    const BYTES: usize = 210;
+    const GROUP: usize = 16;
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        let d = f16_at(block, 208);
+        for g in 0..16 {
+            scale[g] = d * f32::from(block[192 + g] as i8);
+            min[g] = -32.0 * scale[g];
+        }
+        for half in 0..2 {
+            let (low, high) = (&block[64 * half..64 * half + 64], &block[128 + 32 * half..160 + 32 * half]);
+            let q = &mut q[128 * half..128 * half + 128];
+            for l in 0..32 {
+                q[l] = (low[l] & 15) | ((high[l] & 3) << 4);
+                q[32 + l] = (low[32 + l] & 15) | (((high[l] >> 2) & 3) << 4);
+                q[64 + l] = (low[l] >> 4) | (((high[l] >> 4) & 3) << 4);
+                q[96 + l] = (low[32 + l] >> 4) | ((high[l] >> 6) << 4);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn dequantize_quant<Q: Quant>(row: &[u8], out: &mut [f32]) {
+    let (mut q, mut scale, mut min) = ([0u8; MAX_N], [0f32; MAX_GROUPS], [0f32; MAX_GROUPS]);
+    for (block, out) in row.chunks_exact(Q::BYTES).zip(out.chunks_exact_mut(Q::N)) {
+        Q::unpack(block, &mut q, &mut scale, &mut min);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = scale[i / Q::GROUP] * f32::from(q[i]) + min[i / Q::GROUP];
+        }
+    }
+}
+
+/// Turns a row of whole blocks into floats. `row` and `out` must have the lengths that `kind` asks for; what is
+/// too long is ignored.
+pub(super) fn dequantize(kind: GgmlType, row: &[u8], out: &mut [f32]) {
+    with_quant!(kind, Q => dequantize_quant::<Q>(row, out), else match kind {
+        GgmlType::F32 => {
+            for (b, out) in row.chunks_exact(4).zip(out) {
+                *out = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            }
+        }
+        GgmlType::BF16 => {
+            for (b, out) in row.chunks_exact(2).zip(out) {
+                *out = bf16_to_f32(u16::from_le_bytes([b[0], b[1]]));
+            }
+        }
+        _ => {
+            for (b, out) in row.chunks_exact(2).zip(out) {
+                *out = f16_to_f32(u16::from_le_bytes([b[0], b[1]]));
+            }
+        }
+    });
+}
