@@ -99,7 +99,11 @@ impl Activations {
             let (q, scale, sum, sum16) = unsafe { out.range(start, end) };
             quantise(pool.isa(), &floats[start..end], q, scale, sum, sum16);
         };
-        if self.rows == 1 { body(0, floats.len()) } else { pool.split(floats.len(), 16 * BLOCK, &body) }
+        if self.rows == 1 {
+            body(0, floats.len())
+        } else {
+            pool.split(floats.len(), 16 * BLOCK, &body)
+        }
         self.is_quantised = true;
     }
 

@@ -292,7 +292,8 @@ impl Output {
             let at = start + i * task.width + task.head_offset;
             // SAFETY: the caller's condition.
             let out = unsafe { std::slice::from_raw_parts_mut(self.0.add(at), n) };
-            for (g, (out, acc)) in out.chunks_exact_mut(task.head_dim).zip(acc.chunks_exact(task.head_dim)).enumerate() {
+            for (g, (out, acc)) in out.chunks_exact_mut(task.head_dim).zip(acc.chunks_exact(task.head_dim)).enumerate()
+            {
                 let inverse = 1.0 / s.sum[i * task.group + g];
                 out.iter_mut().zip(acc).for_each(|(out, &x)| *out = x * inverse);
             }

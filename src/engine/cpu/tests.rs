@@ -40,7 +40,8 @@ impl Random {
 pub(super) fn random_matrix(random: &mut Random, kind: GgmlType, rows: usize, cols: usize) -> Matrix {
     let bytes = kind.row_bytes(cols).unwrap() * rows;
     let mut data: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
-    let mut put = |data: &mut [u8], at: usize, x: f32| data[at..at + 2].copy_from_slice(&half::f32_to_f16(x).to_le_bytes());
+    let mut put =
+        |data: &mut [u8], at: usize, x: f32| data[at..at + 2].copy_from_slice(&half::f32_to_f16(x).to_le_bytes());
     for block in data.chunks_exact_mut(kind.block_bytes()) {
         let (d, m) = (random.float() * 0.1, random.float() * 0.1);
         match kind {
@@ -213,9 +214,14 @@ fn check_attention(random: &mut Random, pool: &Threads, case: &Case) {
             let weights: Vec<f64> = seen.clone().map(score).collect();
             let sum: f64 = weights.iter().sum();
             for e in 0..d {
-                let exact: f64 = seen.clone().zip(&weights).map(|(j, w)| w * round(values[at(j) + e])).sum::<f64>() / sum;
+                let exact: f64 =
+                    seen.clone().zip(&weights).map(|(j, w)| w * round(values[at(j) + e])).sum::<f64>() / sum;
                 let got = f64::from(out[(i * heads + h) * d + e]);
-                assert!((got - exact).abs() < 3e-5, "{:?} rows {rows} at {position}, row {i} head {h}: {got} {exact}", pool.isa());
+                assert!(
+                    (got - exact).abs() < 3e-5,
+                    "{:?} rows {rows} at {position}, row {i} head {h}: {got} {exact}",
+                    pool.isa()
+                );
             }
         }
     }

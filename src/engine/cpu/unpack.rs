@@ -24,16 +24,46 @@ pub(super) const MAX_GROUPS: usize = 16;
 macro_rules! with_quant {
     ($kind:expr, $q:ident => $body:expr, else $otherwise:expr) => {
         match $kind {
-            $crate::engine::cpu::GgmlType::Q4_0 => { type $q = $crate::engine::cpu::unpack::Q4_0; $body }
-            $crate::engine::cpu::GgmlType::Q4_1 => { type $q = $crate::engine::cpu::unpack::Q4_1; $body }
-            $crate::engine::cpu::GgmlType::Q5_0 => { type $q = $crate::engine::cpu::unpack::Q5_0; $body }
-            $crate::engine::cpu::GgmlType::Q5_1 => { type $q = $crate::engine::cpu::unpack::Q5_1; $body }
-            $crate::engine::cpu::GgmlType::Q8_0 => { type $q = $crate::engine::cpu::unpack::Q8_0; $body }
-            $crate::engine::cpu::GgmlType::Q2K => { type $q = $crate::engine::cpu::unpack::Q2K; $body }
-            $crate::engine::cpu::GgmlType::Q3K => { type $q = $crate::engine::cpu::unpack::Q3K; $body }
-            $crate::engine::cpu::GgmlType::Q4K => { type $q = $crate::engine::cpu::unpack::Q4K; $body }
-            $crate::engine::cpu::GgmlType::Q5K => { type $q = $crate::engine::cpu::unpack::Q5K; $body }
-            $crate::engine::cpu::GgmlType::Q6K => { type $q = $crate::engine::cpu::unpack::Q6K; $body }
+            $crate::engine::cpu::GgmlType::Q4_0 => {
+                type $q = $crate::engine::cpu::unpack::Q4_0;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q4_1 => {
+                type $q = $crate::engine::cpu::unpack::Q4_1;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q5_0 => {
+                type $q = $crate::engine::cpu::unpack::Q5_0;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q5_1 => {
+                type $q = $crate::engine::cpu::unpack::Q5_1;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q8_0 => {
+                type $q = $crate::engine::cpu::unpack::Q8_0;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q2K => {
+                type $q = $crate::engine::cpu::unpack::Q2K;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q3K => {
+                type $q = $crate::engine::cpu::unpack::Q3K;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q4K => {
+                type $q = $crate::engine::cpu::unpack::Q4K;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q5K => {
+                type $q = $crate::engine::cpu::unpack::Q5K;
+                $body
+            }
+            $crate::engine::cpu::GgmlType::Q6K => {
+                type $q = $crate::engine::cpu::unpack::Q6K;
+                $body
+            }
             _ => $otherwise,
         }
     };
