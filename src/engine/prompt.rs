@@ -26,12 +26,16 @@ pub fn render(
 
 /// Reads the tokenizer and the template of `files`, and nothing else of them.
 pub fn open(files: &ModelFiles) -> Result<(Tokenizer, ChatTemplate), EngineError> {
-    let _ = files;
+    if let ModelFiles::Scripted(path) = files {
+        return super::scripted::open(path);
+    }
     todo!("owner: text")
 }
 
 /// Reads the tokenizer of `files`, and nothing else; works on a vocabulary-only GGUF.
 pub fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
-    let _ = files;
+    if let ModelFiles::Scripted(path) = files {
+        return super::scripted::open(path).map(|(tokenizer, _)| tokenizer);
+    }
     todo!("owner: text")
 }

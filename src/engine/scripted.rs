@@ -1,1 +1,331 @@
-//! scripted
+//! A [`Model`] played from a script, for tests: its logits are invented, everything above them (lifecycle, sampler,
+//! prefix reuse, chat template, tokenizer, detokenising) is the real thing. Knows nothing of lifecycle or requests.
+//!
+//! `-m scripted:FILE` plays FILE, TOML or (by its extension) JSON. Every key may be left out; an unknown one is an
+//! error. Times are in milliseconds and may be fractions.
+//!
+//! ```toml
+//! load_ms = 300              # a load takes this long,
+//! load_steps = 10            # reports progress this often,
+//! load_phases = ["read"]     # through these phases (download, verify, read, upload), equal shares,
+//! load_bytes = 100_000_000   # of this many bytes each
+//! ballast_mib = 64           # memory taken at load and really written, so that a release can be measured
+//! prefill_token_ms = 0.5     # time a prompt token takes
+//! prefill_chunk = 64         # prompt tokens a step
+//! token_ms = 5               # time a token of the answer takes
+//! context_length = 8192      # positions the model "was made for"
+//! cuts_cache = true          # false: the KV cache keeps all or nothing
+//! device_decoder = false     # true: decode by the model's own loop, as on a card
+//! device = "cpu"             # what it claims to run on: cpu or cuda
+//! fallback = "You said: {user}"   # where no answer below fits
+//!
+//! [[answer]]                 # the n-th answer without `when` answers the n-th user message of a conversation
+//! text = "Hello!"
+//!
+//! [[answer]]                 # an answer with `when` comes first wherever the last user message holds that text
+//! when = "weather"
+//! text = "<think>\nLook outside.\n</think>\n\nIt rains."
+//! token_ms = 50              # another speed for this one
+//!
+//! [[answer]]                 # raw bytes, for what is no UTF-8
+//! when = "bytes"
+//! bytes = [104, 105, 255]
+//!
+//! [[failure]]
+//! at = "token"               # load, prefill or token
+//! after = 3                  # load: steps before it; prefill: prompt tokens evaluated; token: tokens written
+//! kind = "out_of_memory"     # out_of_memory, device, fatal (sticky), invalid, panic
+//! when = "break"             # prefill, token: only where the last user message holds this
+//! times = 1                  # so often in this process; left out: always
+//! ```
+//!
+//! In `text` and `fallback`, `{user}` is the last user message, `{first}` the first one, `{system}` the system message,
+//! `{turn}` how many user messages the prompt holds, `{nth}` how many answers this load has begun.
+//! The answer ends with `<|im_end|>`. A literal `{` needs no escape.
+//!
+//! The vocabulary has one token for each byte (so text of n bytes takes n tokens and every character beyond ASCII is
+//! split), and `<|endoftext|>`, `<|im_start|>`, `<|im_end|>`; the template is ChatML.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::chat_template::ChatTemplate;
+use super::model::{DEFAULT_CONTEXT_LENGTH, DeviceDecoder, LoadOptions, LoadedModel, Model, ModelError};
+use super::tokenizer::Tokenizer;
+use super::{CancelFlag, EngineError, ErrorKind};
+use crate::protocol::{DeviceInfo, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
+
+mod script;
+mod vocabulary;
+
+use script::{Moment, Script};
+use vocabulary::{END_OF_TURN, VOCABULARY};
+
+/// Far enough above all other logits that no temperature or penalty changes the choice.
+const CERTAIN: f32 = 10_000.0;
+
+/// How often a wait looks at the cancel flag.
+const NAP: Duration = Duration::from_millis(10);
+
+/// Plays `path` as a model.
+pub fn load(
+    options: &LoadOptions<'_>,
+    path: &Path,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<LoadedModel, ModelError> {
+    let script = Script::read(path)?;
+    let context_length = context_length(&script, options.context_length)?;
+    play_load(&script, path, options.cancel, progress)?;
+    let (tokenizer, template) = vocabulary::open().map_err(ModelError::Invalid)?;
+    let memory = MemoryUse { weights: script.ballast_bytes() as u64, kv_cache: 0, workspace: 0 };
+    let info = ModelInfo {
+        name: options.name.to_string(),
+        architecture: "scripted".into(),
+        quantization: "none".into(),
+        parameters: 0,
+        context_length,
+        trained_context_length: script.context_length,
+        device: DeviceInfo { kind: script.device, name: "script".into() },
+        memory,
+        warnings: Vec::new(),
+    };
+    let model = ScriptedModel::new(script, path, context_length);
+    Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
+}
+
+/// The tokenizer and the template of every script; `path` must be a sound one.
+pub fn open(path: &Path) -> Result<(Tokenizer, ChatTemplate), EngineError> {
+    Script::read(path).map_err(|error| EngineError::new(ErrorKind::ModelNotFound, error.to_string()))?;
+    vocabulary::open().map_err(|message| EngineError::new(ErrorKind::Failed, message))
+}
+
+fn context_length(script: &Script, wanted: Option<usize>) -> Result<usize, ModelError> {
+    match wanted {
+        Some(wanted) if wanted > script.context_length => Err(ModelError::Unsupported(format!(
+            "a context of {wanted} tokens was asked for and the model was made for {}; ask for at most that",
+            script.context_length
+        ))),
+        Some(wanted) => Ok(wanted),
+        None => Ok(script.context_length.min(DEFAULT_CONTEXT_LENGTH)),
+    }
+}
+
+/// Waits and reports as the script says, and fails where it says so.
+fn play_load(
+    script: &Script,
+    path: &Path,
+    cancel: &CancelFlag,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(), ModelError> {
+    let steps = script.load_steps.max(1);
+    let phases = script.load_phases.len().max(1) * steps;
+    let mut taken = 0;
+    for &phase in &script.load_phases {
+        for step in 0..=steps {
+            script.fail_if_due(path, Moment::Load, taken, "")?;
+            let done = script.load_bytes * step as u64 / steps as u64;
+            progress(LoadProgress { phase, done, total: Some(script.load_bytes), detail: None });
+            if step < steps {
+                wait(script.load_ms / phases as f64, Some(cancel))?;
+                taken += 1;
+            }
+        }
+    }
+    if cancel.is_cancelled() { Err(ModelError::Cancelled) } else { Ok(()) }
+}
+
+/// Sleeps in naps; hears `cancel` where there is one.
+fn wait(milliseconds: f64, cancel: Option<&CancelFlag>) -> Result<(), ModelError> {
+    let mut left = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or_default();
+    loop {
+        if cancel.is_some_and(CancelFlag::is_cancelled) {
+            return Err(ModelError::Cancelled);
+        }
+        if left.is_zero() {
+            return Ok(());
+        }
+        let nap = if cancel.is_some() { left.min(NAP) } else { left };
+        std::thread::sleep(nap);
+        left = left.saturating_sub(nap);
+    }
+}
+
+/// The model: its "KV cache" is the list of tokens that it was shown.
+struct ScriptedModel {
+    script: Script,
+    path: std::path::PathBuf,
+    context_length: usize,
+    /// Written byte for byte, so that the system really hands it out.
+    ballast: Vec<u8>,
+    shown: Vec<u32>,
+    answer: Answer,
+    begun: usize,
+    /// The token that the device loop returned last and has not evaluated.
+    in_flight: Option<u32>,
+    logits: Vec<f32>,
+}
+
+/// What the model is saying.
+#[derive(Default)]
+struct Answer {
+    tokens: Vec<u32>,
+    token_ms: f64,
+    /// The message that it answers.
+    user: String,
+}
+
+impl ScriptedModel {
+    fn new(script: Script, path: &Path, context_length: usize) -> Self {
+        let ballast = (0..script.ballast_bytes()).map(|n| n as u8 | 1).collect();
+        Self {
+            script,
+            path: path.to_path_buf(),
+            context_length,
+            ballast,
+            shown: Vec::new(),
+            answer: Answer::default(),
+            begun: 0,
+            in_flight: None,
+            logits: Vec::new(),
+        }
+    }
+
+    /// Shows the model `tokens`, and says what it would write next.
+    fn evaluate(&mut self, tokens: &[u32], position: usize) -> Result<u32, ModelError> {
+        if position > self.shown.len() || position + tokens.len() > self.context_length {
+            return Err(ModelError::Invalid(format!(
+                "{} tokens at position {position}, {} were shown and {} fit",
+                tokens.len(),
+                self.shown.len(),
+                self.context_length
+            )));
+        }
+        self.shown.truncate(position);
+        self.shown.extend_from_slice(tokens);
+        let conversation = vocabulary::read(&self.shown);
+        match conversation.written {
+            // A prompt that ends before the model's turn: a chunk of a prefill.
+            None => {
+                self.prefill(tokens.len(), &conversation.last_user())?;
+                Ok(END_OF_TURN)
+            }
+            Some(0) => {
+                self.prefill(tokens.len(), &conversation.last_user())?;
+                self.begun += 1;
+                self.answer = self.script.answer(&conversation, self.begun);
+                self.say(0)
+            }
+            Some(written) => self.say(written),
+        }
+    }
+
+    fn prefill(&self, tokens: usize, user: &str) -> Result<(), ModelError> {
+        self.script.fail_if_due(&self.path, Moment::Prefill, self.shown.len(), user)?;
+        wait(self.script.prefill_token_ms * tokens as f64, None)
+    }
+
+    /// The token after `written` tokens of the answer.
+    fn say(&self, written: usize) -> Result<u32, ModelError> {
+        if written > 0 {
+            wait(self.answer.token_ms, None)?;
+        }
+        self.script.fail_if_due(&self.path, Moment::Token, written, &self.answer.user)?;
+        Ok(self.answer.tokens.get(written).copied().unwrap_or(END_OF_TURN))
+    }
+}
+
+impl Model for ScriptedModel {
+    fn vocab_size(&self) -> usize {
+        VOCABULARY
+    }
+
+    fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    fn prefill_chunk(&self) -> usize {
+        self.script.prefill_chunk.max(1)
+    }
+
+    fn keep(&mut self, positions: usize) -> usize {
+        if self.script.cuts_cache || positions >= self.shown.len() {
+            self.shown.truncate(positions);
+        } else {
+            self.shown.clear();
+        }
+        self.shown.len()
+    }
+
+    fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
+        let next = self.evaluate(tokens, position)?;
+        logits.clear();
+        logits.resize(VOCABULARY, 0.0);
+        logits[next as usize] = CERTAIN;
+        Ok(())
+    }
+
+    fn forward_rows(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        last: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
+        let first = tokens.len().saturating_sub(last);
+        let mut row = Vec::new();
+        logits.clear();
+        if first > 0 {
+            self.forward(&tokens[..first], position, &mut row)?;
+        }
+        for at in first..tokens.len() {
+            self.forward(&tokens[at..=at], position + at, &mut row)?;
+            logits.extend_from_slice(&row);
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> MemoryUse {
+        MemoryUse { weights: self.ballast.len() as u64, kv_cache: 0, workspace: 0 }
+    }
+
+    fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {
+        if self.script.device_decoder { Some(self) } else { None }
+    }
+}
+
+impl DeviceDecoder for ScriptedModel {
+    fn begin(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        _recent: &[u32],
+        _sampling: &SamplingParams,
+        _seed: u64,
+    ) -> Result<(), ModelError> {
+        let mut logits = std::mem::take(&mut self.logits);
+        self.in_flight = None;
+        let result = self.forward(tokens, position, &mut logits);
+        self.logits = logits;
+        result
+    }
+
+    fn next_token(&mut self) -> Result<u32, ModelError> {
+        if let Some(token) = self.in_flight.take() {
+            let mut logits = std::mem::take(&mut self.logits);
+            let result = self.forward(&[token], self.shown.len(), &mut logits);
+            self.logits = logits;
+            result?;
+        }
+        let next = self.logits.iter().position(|&logit| logit == CERTAIN).unwrap_or(END_OF_TURN as usize) as u32;
+        self.in_flight = Some(next);
+        Ok(next)
+    }
+
+    fn end(&mut self) -> Result<usize, ModelError> {
+        self.in_flight = None;
+        Ok(self.shown.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

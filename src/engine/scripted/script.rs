@@ -1,0 +1,206 @@
+//! The script file: its format, and which answer or failure it holds for a conversation. The format is described in
+//! [`super`].
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use super::Answer;
+use super::vocabulary::{Conversation, encode};
+use crate::engine::model::ModelError;
+use crate::protocol::{DeviceKind, LoadPhase};
+
+/// A script, as the file holds it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Script {
+    pub load_ms: f64,
+    pub load_steps: usize,
+    pub load_phases: Vec<LoadPhase>,
+    pub load_bytes: u64,
+    pub ballast_mib: usize,
+    pub prefill_token_ms: f64,
+    pub prefill_chunk: usize,
+    pub token_ms: f64,
+    pub context_length: usize,
+    pub cuts_cache: bool,
+    pub device_decoder: bool,
+    pub device: DeviceKind,
+    pub fallback: String,
+    #[serde(rename = "answer")]
+    answers: Vec<ScriptedAnswer>,
+    #[serde(rename = "failure")]
+    failures: Vec<Failure>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            load_ms: 0.0,
+            load_steps: 10,
+            load_phases: vec![LoadPhase::Read],
+            load_bytes: 100_000_000,
+            ballast_mib: 0,
+            prefill_token_ms: 0.0,
+            prefill_chunk: 64,
+            token_ms: 0.0,
+            context_length: 8192,
+            cuts_cache: true,
+            device_decoder: false,
+            device: DeviceKind::Cpu,
+            fallback: "You said: {user}".into(),
+            answers: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScriptedAnswer {
+    when: Option<String>,
+    #[serde(default)]
+    text: String,
+    bytes: Option<Vec<u8>>,
+    token_ms: Option<f64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failure {
+    at: Moment,
+    #[serde(default)]
+    after: usize,
+    kind: FailureKind,
+    when: Option<String>,
+    times: Option<u64>,
+}
+
+/// Where a failure can strike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Moment {
+    Load,
+    Prefill,
+    Token,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FailureKind {
+    OutOfMemory,
+    Device,
+    Fatal,
+    Invalid,
+    Panic,
+}
+
+/// How often each failure (by its place in its file) has struck. It outlives a load, as a broken file does, so that
+/// `times = 1` means once and not once for each load.
+static STRUCK: LazyLock<Mutex<HashMap<(PathBuf, usize), u64>>> = LazyLock::new(Mutex::default);
+
+impl Script {
+    /// Reads and checks the file.
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ModelError::Io(format!("the script {} cannot be read: {error}", path.display())))?;
+        let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+        let parsed = if json {
+            serde_json::from_str(&text).map_err(|error| error.to_string())
+        } else {
+            toml::from_str(&text).map_err(|error| error.to_string())
+        };
+        parsed.map_err(|error| ModelError::Invalid(format!("the script {} is not sound: {error}", path.display())))
+    }
+
+    pub fn ballast_bytes(&self) -> usize {
+        self.ballast_mib << 20
+    }
+
+    /// What the model says to `conversation`; `nth` counts the answers of this load.
+    pub fn answer(&self, conversation: &Conversation, nth: usize) -> Answer {
+        let user = conversation.last_user();
+        let turn = conversation.users.len();
+        let fits = |answer: &&ScriptedAnswer| answer.when.as_ref().is_some_and(|when| user.contains(when.as_str()));
+        let mut in_order = self.answers.iter().filter(|answer| answer.when.is_none());
+        let chosen =
+            self.answers.iter().find(fits).or_else(|| turn.checked_sub(1).and_then(|index| in_order.nth(index)));
+        let text = chosen.map_or(self.fallback.as_str(), |answer| answer.text.as_str());
+        let tokens = match chosen.and_then(|answer| answer.bytes.as_deref()) {
+            Some(bytes) => encode(bytes),
+            None => encode(fill(text, conversation, nth).as_bytes()),
+        };
+        let token_ms = chosen.and_then(|answer| answer.token_ms).unwrap_or(self.token_ms);
+        Answer { tokens, token_ms, user }
+    }
+
+    /// Fails, or panics, where the script says so for this moment.
+    pub fn fail_if_due(&self, path: &Path, at: Moment, count: usize, user: &str) -> Result<(), ModelError> {
+        for (index, failure) in self.failures.iter().enumerate() {
+            let meant = failure.at == at && failure.when.as_ref().is_none_or(|when| user.contains(when.as_str()));
+            // A prefill passes its point somewhere within a chunk; steps and tokens are met one by one.
+            let due = if at == Moment::Prefill { count >= failure.after } else { count == failure.after };
+            if meant && due && strike(path, index, failure.times) {
+                return failure.kind.strike();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Counts one strike; false where the failure has struck as often as it may.
+fn strike(path: &Path, index: usize, times: Option<u64>) -> bool {
+    let mut struck = STRUCK.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = struck.entry((path.to_path_buf(), index)).or_default();
+    let strikes = times.is_none_or(|times| *count < times);
+    *count += u64::from(strikes);
+    strikes
+}
+
+impl FailureKind {
+    #[allow(clippy::panic, reason = "a script asks for a panic to show that the engine survives one")]
+    fn strike(self) -> Result<(), ModelError> {
+        Err(match self {
+            Self::OutOfMemory => ModelError::OutOfMemory("the script ran out of memory".into()),
+            Self::Device => ModelError::Device { message: "the script's device failed".into(), sticky: false },
+            Self::Fatal => ModelError::Device { message: "the script's device is lost".into(), sticky: true },
+            Self::Invalid => ModelError::Invalid("the script says that the file is damaged".into()),
+            Self::Panic => panic!("the script asked for a panic"),
+        })
+    }
+}
+
+/// Replaces `{user}` and its like, and nothing in what they bring in.
+fn fill(text: &str, conversation: &Conversation, nth: usize) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some(open) = rest.find('{') {
+        let (before, after) = rest.split_at(open);
+        filled.push_str(before);
+        let value = after.find('}').and_then(|close| Some((value(&after[1..close], conversation, nth)?, close)));
+        match value {
+            Some((value, close)) => {
+                filled.push_str(&value);
+                rest = &after[close + 1..];
+            }
+            None => {
+                filled.push('{');
+                rest = &after[1..];
+            }
+        }
+    }
+    filled + rest
+}
+
+fn value(name: &str, conversation: &Conversation, nth: usize) -> Option<String> {
+    match name {
+        "user" => Some(conversation.last_user()),
+        "first" => Some(conversation.users.first().cloned().unwrap_or_default()),
+        "system" => Some(conversation.system.clone()),
+        "turn" => Some(conversation.users.len().to_string()),
+        "nth" => Some(nth.to_string()),
+        _ => None,
+    }
+}
