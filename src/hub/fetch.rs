@@ -1,0 +1,217 @@
+//! One file of the hub into the cache: one download for any number of processes, goes on where it was cut, verified,
+//! placed all at once.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+
+use reqwest::StatusCode;
+
+use super::cache::RepoCache;
+use super::job::Job;
+use super::lock::{FetchLock, cannot_write};
+use super::remote::{Hub, Remote, Trouble};
+use super::{human, not_found, verify};
+use crate::protocol::*;
+
+/// An attempt that brought this much starts the count of attempts anew.
+const PROGRESS: u64 = 1 << 20;
+
+/// Free space that a download leaves alone.
+const SPARE: u64 = 64 << 20;
+
+/// One file of a model that is being fetched, and its place among the others.
+pub(super) struct Wanted<'a> {
+    pub(super) repo: &'a str,
+    pub(super) commit: &'a str,
+    pub(super) file: &'a str,
+    pub(super) remote: Remote,
+    /// What the catalogue knows.
+    pub(super) sha256: Option<&'a str>,
+    /// Bytes of the model's files before this one.
+    pub(super) before: u64,
+    /// Bytes of all the model's files.
+    pub(super) total: Option<u64>,
+}
+
+impl Wanted<'_> {
+    fn report(&self, job: &mut Job<'_>, done: u64) {
+        job.report(LoadPhase::Download, self.before + done, self.total, self.file);
+    }
+
+    /// The SHA-256 that the content must have, from the catalogue or from the hub's name for a large file.
+    fn expected_sha256(&self) -> Option<&str> {
+        let etag = self.remote.etag.as_str();
+        let is_sha256 = etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit());
+        self.sha256.or(is_sha256.then_some(etag))
+    }
+}
+
+/// Brings the file into the cache, where it is not there yet, and links it into its snapshot.
+pub(super) async fn fetch(
+    hub: &Hub,
+    cache: &RepoCache,
+    wanted: &Wanted<'_>,
+    job: &mut Job<'_>,
+) -> Result<(), EngineError> {
+    let etag = wanted.remote.etag.as_str();
+    if let Some(known) = wanted.sha256
+        && etag.len() == 64
+        && etag != known
+    {
+        return Err(not_found(format!(
+            "{} of {} on {} is not the file that the catalogue knows (its SHA-256 differs); nothing was fetched. --model {}:{} takes it as it is.",
+            wanted.file, wanted.repo, hub.options.endpoint, wanted.repo, wanted.file
+        )));
+    }
+    let blob = cache.blob(etag);
+    let incomplete = cache.incomplete(etag);
+    if !is_whole(&blob, wanted.remote.size) {
+        let _lock = FetchLock::wait(&cache.lock(etag), job, |job| wanted.report(job, length(&incomplete)))?;
+        // Another process may have fetched it while this one waited.
+        if !is_whole(&blob, wanted.remote.size) {
+            download(hub, wanted, &incomplete, job).await?;
+            check(wanted, &incomplete, job)?;
+            std::fs::rename(&incomplete, &blob).map_err(|error| cannot_write(&blob, &error))?;
+        }
+    }
+    cache.link(wanted.commit, wanted.file, etag)?;
+    Ok(())
+}
+
+fn length(path: &Path) -> u64 {
+    path.metadata().map(|meta| meta.len()).unwrap_or(0)
+}
+
+fn is_whole(blob: &Path, size: Option<u64>) -> bool {
+    blob.metadata().is_ok_and(|meta| meta.is_file() && size.is_none_or(|size| size == meta.len()))
+}
+
+/// Fills `incomplete` up, in as many attempts as bring something.
+async fn download(hub: &Hub, wanted: &Wanted<'_>, incomplete: &Path, job: &mut Job<'_>) -> Result<(), EngineError> {
+    let failed = |error: std::io::Error| cannot_write(incomplete, &error);
+    if let Some(folder) = incomplete.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        check_space(folder, wanted, length(incomplete))?;
+    }
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(incomplete).map_err(failed)?;
+    let patience = &hub.options.patience;
+    let mut fruitless = 0;
+    loop {
+        let before = length(incomplete);
+        let (why, after) = match attempt(hub, wanted, &mut file, incomplete, job).await {
+            Ok(()) => return file.sync_all().map_err(failed),
+            Err(Trouble::Final(error)) => return Err(error),
+            Err(Trouble::Again { why, after }) => (why, after),
+        };
+        fruitless = if length(incomplete) >= before + PROGRESS { 0 } else { fruitless + 1 };
+        if fruitless >= patience.attempts {
+            return Err(gave_up(hub, wanted, &why, length(incomplete)));
+        }
+        let pause = patience.pause * 2u32.saturating_pow(fruitless.saturating_sub(1));
+        tokio::time::sleep(after.unwrap_or(pause).min(patience.stall)).await;
+    }
+}
+
+fn gave_up(hub: &Hub, wanted: &Wanted<'_>, why: &str, kept: u64) -> EngineError {
+    let size = wanted.remote.size.map_or_else(|| "?".to_owned(), human);
+    not_found(format!(
+        "The download of {} from {} broke off again and again ({why}). {} of {size} are kept: start again to go on from there.",
+        wanted.file,
+        hub.options.endpoint,
+        human(kept),
+    ))
+}
+
+/// One request, from where the file ends to its end.
+async fn attempt(
+    hub: &Hub,
+    wanted: &Wanted<'_>,
+    file: &mut File,
+    incomplete: &Path,
+    job: &mut Job<'_>,
+) -> Result<(), Trouble> {
+    let failed = |error: std::io::Error| Trouble::Final(cannot_write(incomplete, &error));
+    let mut done = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    let size = wanted.remote.size;
+    if size.is_some_and(|size| done > size) {
+        done = restart(file).map_err(failed)?;
+    }
+    if Some(done) == size {
+        return Ok(());
+    }
+    wanted.report(job, done);
+    let mut response = hub.get(wanted.repo, wanted.file, &wanted.remote, done).await?;
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT if begins_at(&response, done) => {}
+        StatusCode::OK => done = restart(file).map_err(failed)?,
+        _ => {
+            restart(file).map_err(failed)?;
+            return Err(Trouble::Again { why: "the server cannot go on in the middle".to_owned(), after: None });
+        }
+    }
+    loop {
+        job.check().map_err(Trouble::Final)?;
+        let chunk = response.chunk().await;
+        let chunk = chunk.map_err(|error| Trouble::Again { why: super::remote::reason(&error), after: None })?;
+        let Some(chunk) = chunk else { break };
+        done += chunk.len() as u64;
+        if size.is_some_and(|size| done > size) {
+            restart(file).map_err(failed)?;
+            return Err(Trouble::Again { why: "the server sent more than it had promised".to_owned(), after: None });
+        }
+        file.write_all(&chunk).map_err(failed)?;
+        wanted.report(job, done);
+    }
+    match size {
+        Some(size) if done < size => Err(Trouble::Again { why: "the connection ended early".to_owned(), after: None }),
+        _ => Ok(()),
+    }
+}
+
+fn restart(file: &mut File) -> std::io::Result<u64> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))
+}
+
+/// `Content-Range: bytes START-END/SIZE`.
+fn begins_at(response: &reqwest::Response, start: u64) -> bool {
+    let range = response.headers().get(reqwest::header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+    let begin = range.and_then(|range| range.trim().strip_prefix("bytes ")).and_then(|range| range.split('-').next());
+    begin.and_then(|begin| begin.trim().parse::<u64>().ok()) == Some(start)
+}
+
+/// Compares size and hash with what was promised; a file that differs is removed.
+fn check(wanted: &Wanted<'_>, incomplete: &Path, job: &mut Job<'_>) -> Result<(), EngineError> {
+    let size_differs = wanted.remote.size.is_some_and(|size| size != length(incomplete));
+    let hash_differs = match wanted.expected_sha256() {
+        Some(expected) if !size_differs => verify::sha256_of(incomplete, job)? != expected,
+        _ => false,
+    };
+    if size_differs || hash_differs {
+        let _ = std::fs::remove_file(incomplete);
+        let what = if size_differs { "size" } else { "SHA-256" };
+        return Err(not_found(format!(
+            "The downloaded {} is not what the hub promised (its {what} differs), so it was removed. Start again; if it happens twice, something between here and the hub changes files.",
+            wanted.file
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses before the first byte where the rest of the file cannot fit.
+fn check_space(folder: &Path, wanted: &Wanted<'_>, have: u64) -> Result<(), EngineError> {
+    let (Some(size), Ok(disk)) = (wanted.remote.size, rustix::fs::statvfs(folder)) else { return Ok(()) };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let needed = size.saturating_sub(have);
+    if free >= needed.saturating_add(SPARE) {
+        return Ok(());
+    }
+    Err(not_found(format!(
+        "{} needs {} more on the disk of {} and {} are free; make room (`chatnap models list` shows what is here), or point HF_HOME to another disk.",
+        wanted.file,
+        human(needed),
+        folder.display(),
+        human(free)
+    )))
+}

@@ -1,0 +1,129 @@
+//! Files and folders of the user's own: checked for what they are before anything reads them.
+
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+
+use super::name::Pick;
+use super::not_found;
+use crate::engine::ModelFiles;
+use crate::protocol::*;
+
+/// `scripted:FILE`.
+pub(super) fn scripted(path: &Path) -> Result<ModelFiles, EngineError> {
+    let meta = metadata(path)?;
+    if !meta.is_file() {
+        return Err(not_found(format!("{} is not a regular file; a script must be one.", path.display())));
+    }
+    Ok(ModelFiles::Scripted(path.to_owned()))
+}
+
+/// A `.gguf` file (with its split siblings) or a folder with `config.json` and safetensors.
+pub(super) fn path(path: &Path) -> Result<ModelFiles, EngineError> {
+    let meta = metadata(path)?;
+    if meta.is_dir() {
+        return folder(path);
+    }
+    if !meta.is_file() {
+        return Err(not_found(format!(
+            "{} is a pipe, socket or device; a model must be a regular file or a folder.",
+            path.display()
+        )));
+    }
+    if !has_extension(path, "gguf") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let hint = if name.ends_with(".safetensors") || name == "config.json" {
+            "name the folder that it lies in instead"
+        } else {
+            "a model is a .gguf file or a folder with config.json and safetensors"
+        };
+        return Err(not_found(format!("{} is no model: {hint}.", path.display())));
+    }
+    Ok(ModelFiles::Gguf(split_parts(path)?))
+}
+
+/// `owner/repo` may be a folder below the current one; it must then be a model for sure.
+pub(super) fn repo_folder(repo: &str, pick: &Pick) -> Option<ModelFiles> {
+    let path = Path::new(repo);
+    (*pick == Pick::Best && is_safetensors_folder(path)).then(|| ModelFiles::Safetensors(path.to_owned()))
+}
+
+/// A word that the catalogue does not know, for the reason `why`, may be a folder below the current one.
+pub(super) fn word(word: &str, why: &str) -> Result<ModelFiles, EngineError> {
+    if is_safetensors_folder(Path::new(word)) {
+        return Ok(ModelFiles::Safetensors(PathBuf::from(word)));
+    }
+    Err(not_found(format!(
+        "Model not found: {why}. `chatnap models list` shows the catalogue; owner/repo, a .gguf file or a folder works too."
+    )))
+}
+
+fn folder(path: &Path) -> Result<ModelFiles, EngineError> {
+    if has_extension(path, "gguf") {
+        return Err(not_found(format!("{} is a folder, not a GGUF file; name the file in it.", path.display())));
+    }
+    if is_safetensors_folder(path) {
+        return Ok(ModelFiles::Safetensors(path.to_owned()));
+    }
+    let hint = match first_gguf(path) {
+        Some(file) => format!("it holds GGUF files; name one of them, {} say", file.display()),
+        None => "a model folder needs config.json and at least one .safetensors file".to_owned(),
+    };
+    Err(not_found(format!("{} is no model folder: {hint}.", path.display())))
+}
+
+/// Whether a folder has `config.json` and at least one `.safetensors` file.
+fn is_safetensors_folder(path: &Path) -> bool {
+    path.join("config.json").is_file() && entries(path).any(|file| has_extension(&file, "safetensors"))
+}
+
+fn first_gguf(folder: &Path) -> Option<PathBuf> {
+    entries(folder).filter(|file| has_extension(file, "gguf")).min()
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
+}
+
+fn metadata(path: &Path) -> Result<Metadata, EngineError> {
+    path.metadata().map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => not_found(format!("There is no file or folder {}.", path.display())),
+        _ => not_found(format!("Cannot read {}: {error}.", path.display())),
+    })
+}
+
+/// The parts of a split model in order, whichever of them was named; the file alone where it is not split.
+fn split_parts(path: &Path) -> Result<Vec<PathBuf>, EngineError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let Some((stem, count)) = split_name(&name) else { return Ok(vec![path.to_owned()]) };
+    let parts: Vec<_> = (1..=count).map(|i| path.with_file_name(part_name(stem, i, count))).collect();
+    let missing: Vec<_> = parts.iter().filter(|part| !part.is_file()).collect();
+    match missing.first() {
+        None => Ok(parts),
+        Some(first) => Err(not_found(format!(
+            "{} has {count} parts and {} of them are missing, {} first; put them side by side.",
+            path.display(),
+            missing.len(),
+            first.display()
+        ))),
+    }
+}
+
+/// `stem-00001-of-00003.gguf` → (`stem`, 3): the naming of `llama-gguf-split`.
+pub(super) fn split_name(name: &str) -> Option<(&str, u32)> {
+    let rest = name.strip_suffix(".gguf")?;
+    let (rest, count) = rest.rsplit_once("-of-")?;
+    let (stem, index) = rest.rsplit_once('-')?;
+    let number = |digits: &str| (digits.len() == 5).then(|| digits.parse::<u32>().ok()).flatten();
+    let (index, count) = (number(index)?, number(count)?);
+    // A thousand parts are more than anybody made; a forged name must not make us look for 99,999 files.
+    (1 <= index && index <= count && count <= 1000).then_some((stem, count))
+}
+
+/// The name of part `index` (from 1) of `count`.
+pub(super) fn part_name(stem: &str, index: u32, count: u32) -> String {
+    format!("{stem}-{index:05}-of-{count:05}.gguf")
+}

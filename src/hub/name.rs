@@ -1,0 +1,206 @@
+//! The forms of `--model`, told apart by their text alone.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::not_found;
+use crate::catalogue::{CatalogueModel, Variant, catalogue};
+use crate::protocol::*;
+
+/// Which files of a repository are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// The safetensors folder where there is one, else the best GGUF.
+    Best,
+    /// The safetensors folder and nothing else.
+    Safetensors,
+    /// This file (any part, where it is split).
+    File(String),
+    /// The GGUF of this quantization, `Q4_K_M` say.
+    Quantization(String),
+}
+
+/// A model name, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelName {
+    /// An entry of the catalogue.
+    Catalogue(&'static CatalogueModel, &'static Variant),
+    /// A repository of the hub, or a folder `owner/repo` below the current one.
+    Repo {
+        /// `owner/repo`.
+        repo: String,
+        /// Which of its files.
+        pick: Pick,
+    },
+    /// A file or folder of the user's.
+    Path(PathBuf),
+    /// A script that plays a model.
+    Scripted(PathBuf),
+    /// A bare word that the catalogue does not know, and what it said: a folder of that name may still be meant.
+    Unknown(String, String),
+}
+
+impl ModelName {
+    /// Understands one name; reads nothing but the text and `HOME`.
+    pub fn parse(text: &str) -> Result<Self, EngineError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(not_found("The model's name is empty; `chatnap models list` shows what there is."));
+        }
+        if text.contains(char::is_control) {
+            return Err(not_found(format!("The model's name {text:?} contains a control character.")));
+        }
+        if let Some(path) = text.strip_prefix("scripted:") {
+            return Ok(Self::Scripted(expand_home(path)));
+        }
+        if is_path(text) {
+            return Ok(Self::Path(expand_home(text)));
+        }
+        if text.contains('/') {
+            return repo(text);
+        }
+        match catalogue().find(text) {
+            Ok((model, variant)) => Ok(Self::Catalogue(model, variant)),
+            Err(unknown) => Ok(Self::Unknown(text.to_owned(), unknown.to_string())),
+        }
+    }
+}
+
+/// Paths begin with `/`, `.` or `~`, end in `.gguf`, or have more than one `/` before a colon.
+fn is_path(text: &str) -> bool {
+    let before_colon = text.split(':').next().unwrap_or_default();
+    text.starts_with(['/', '.', '~'])
+        || before_colon.matches('/').count() > 1
+        || (!text.contains(':') && text.to_ascii_lowercase().ends_with(".gguf"))
+}
+
+/// `owner/repo`, `owner/repo:file.gguf`, `owner/repo:Q4_K_M`.
+fn repo(text: &str) -> Result<ModelName, EngineError> {
+    let (repo, tag) = text.split_once(':').map_or((text, None), |(repo, tag)| (repo, Some(tag)));
+    let named_well = |part: &str| {
+        !part.is_empty()
+            && part.len() <= 96
+            && !part.starts_with(['.', '-'])
+            && !part.contains("..")
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    if !repo.split('/').all(named_well) {
+        return Err(not_found(format!(
+            "{repo} cannot be a repository of the hub: owner and name consist of letters, digits, `.`, `_` and `-`."
+        )));
+    }
+    let pick = match tag {
+        None => Pick::Best,
+        Some(file) if file.to_ascii_lowercase().ends_with(".gguf") => {
+            if !is_safe_file(file) {
+                return Err(not_found(format!(
+                    "{file} cannot be a file of a repository: it must be a plain relative name without `..`."
+                )));
+            }
+            Pick::File(file.to_owned())
+        }
+        Some(tag) if !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+            Pick::Quantization(tag.to_ascii_uppercase())
+        }
+        Some(tag) => {
+            return Err(not_found(format!(
+                "{tag:?} after {repo} is neither a .gguf file nor a quantization such as Q4_K_M."
+            )));
+        }
+    };
+    Ok(ModelName::Repo { repo: repo.to_owned(), pick })
+}
+
+/// Whether a file name of a repository may become a path below a folder of ours: relative, no `..`, no odd characters.
+pub(super) fn is_safe_file(name: &str) -> bool {
+    let part_is_safe = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':']);
+    name.len() <= 512 && !name.contains(char::is_control) && name.split('/').all(part_is_safe)
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Catalogue(model, variant) => f.write_str(&model.name_of(variant)),
+            Self::Repo { repo, pick: Pick::Best | Pick::Safetensors } => f.write_str(repo),
+            Self::Repo { repo, pick: Pick::File(tag) | Pick::Quantization(tag) } => write!(f, "{repo}:{tag}"),
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Scripted(path) => write!(f, "scripted:{}", path.display()),
+            Self::Unknown(word, _) => f.write_str(word),
+        }
+    }
+}
+
+/// `~` and `~/…` → the user's home folder.
+fn expand_home(text: &str) -> PathBuf {
+    let rest = match text.strip_prefix('~') {
+        Some("") => Some(""),
+        Some(rest) => rest.strip_prefix('/'),
+        None => None,
+    };
+    match (rest, std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    fn pick_of(text: &str) -> Pick {
+        match ModelName::parse(text).unwrap() {
+            ModelName::Repo { repo, pick } => {
+                assert_eq!(repo, "owner/repo-1.5");
+                pick
+            }
+            other => panic!("{text} became {other:?}"),
+        }
+    }
+
+    #[test]
+    fn repositories_and_their_files() {
+        assert_eq!(pick_of("owner/repo-1.5"), Pick::Best);
+        assert_eq!(pick_of("owner/repo-1.5:a/b-Q8_0.gguf"), Pick::File("a/b-Q8_0.gguf".into()));
+        assert_eq!(pick_of("owner/repo-1.5:q4_k_m"), Pick::Quantization("Q4_K_M".into()));
+    }
+
+    #[test]
+    fn hostile_names_are_refused() {
+        for text in [
+            "",
+            " ",
+            "a\0b",
+            "owner/repo:../x.gguf",
+            "owner/repo:/etc/x.gguf",
+            "owner/repo:a/../x.gguf",
+            "owner/..",
+            "ow ner/repo",
+            "owner/repo:",
+            "owner/repo:Q4 K",
+            "owner/repo:a\\b.gguf",
+        ] {
+            let error = ModelName::parse(text).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::ModelNotFound, "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_told_from_names() {
+        for text in ["/x/y", "./x", "../x/y.gguf", "x.gguf", "models/x.gguf", "a/b/c", "x.GGUF"] {
+            assert_eq!(ModelName::parse(text).unwrap(), ModelName::Path(text.into()));
+        }
+        let home = std::env::home_dir().unwrap();
+        assert_eq!(ModelName::parse("~/m.gguf").unwrap(), ModelName::Path(home.join("m.gguf")));
+        assert!(matches!(ModelName::parse("SmolLM2-135M").unwrap(), ModelName::Catalogue(..)));
+        assert!(matches!(ModelName::parse("nosuch").unwrap(), ModelName::Unknown(..)));
+        assert_eq!(ModelName::parse("scripted:a b.toml").unwrap(), ModelName::Scripted("a b.toml".into()));
+    }
+
+    #[test]
+    fn the_name_that_is_shown_is_the_one_that_works_again() {
+        for text in ["smollm2-135m", "llama-3.1-8b:q8_0", "owner/repo-1.5:Q4_K_M", "owner/repo-1.5", "/x/y.gguf"] {
+            assert_eq!(ModelName::parse(text).unwrap().to_string(), text);
+        }
+    }
+}

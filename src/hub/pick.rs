@@ -1,0 +1,195 @@
+//! Which files of a repository (or of what is cached of it) make up the model that was asked for. Pure.
+
+use super::local::{part_name, split_name};
+use super::name::Pick;
+
+/// The files of one model, by their names within the repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// GGUF parts, in order.
+    Gguf(Vec<String>),
+    /// Configuration, tokenizer and weights of a safetensors folder.
+    Safetensors(Vec<String>),
+}
+
+impl Choice {
+    pub(super) fn files(&self) -> &[String] {
+        match self {
+            Self::Gguf(files) | Self::Safetensors(files) => files,
+        }
+    }
+}
+
+/// Quantizations from the one that suits most users down; what is not listed comes last.
+const PREFERENCE: &[&str] = &[
+    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "Q3_K_L", "Q3_K_M",
+    "Q3_K_S", "Q2_K", "BF16", "F16", "F32",
+];
+
+/// Beside the weights, what a safetensors folder needs to be of use; only the first is indispensable.
+const COMPANIONS: &[&str] = &[
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "model.safetensors.index.json",
+];
+
+/// The files that `pick` means among `files`; the error says what there is instead.
+pub(super) fn choose(files: &[String], pick: &Pick) -> Result<Choice, String> {
+    match pick {
+        Pick::Best => safetensors(files)
+            .or_else(|| best_gguf(files))
+            .ok_or_else(|| "it holds neither GGUF files nor config.json with safetensors".to_owned()),
+        Pick::Safetensors => safetensors(files).ok_or_else(|| "it has no config.json with safetensors".to_owned()),
+        Pick::File(name) => file(files, name),
+        Pick::Quantization(tag) => models(files)
+            .find(|name| quantization(name).is_some_and(|found| found == tag))
+            .ok_or_else(|| format!("it has no GGUF of quantization {tag}{}", there_is(files)))
+            .and_then(|name| parts(files, name)),
+    }
+}
+
+fn file(files: &[String], name: &str) -> Result<Choice, String> {
+    match files.iter().find(|file| *file == name) {
+        Some(found) => parts(files, found),
+        None => Err(format!("it has no file {name}{}", there_is(files))),
+    }
+}
+
+fn there_is(files: &[String]) -> String {
+    let mut known: Vec<_> = models(files).filter_map(quantization).collect();
+    known.dedup();
+    if known.is_empty() { String::new() } else { format!("; it has {}", known.join(", ")) }
+}
+
+/// GGUF files that are models: no projectors, no importance matrices, of split ones the first part only.
+fn models(files: &[String]) -> impl Iterator<Item = &str> {
+    files.iter().map(String::as_str).filter(|file| {
+        let name = base(file).to_ascii_lowercase();
+        let is_later_part = split_name(base(file)).is_some_and(|(stem, count)| base(file) != part_name(stem, 1, count));
+        name.ends_with(".gguf") && !name.contains("mmproj") && !name.contains("imatrix") && !is_later_part
+    })
+}
+
+fn best_gguf(files: &[String]) -> Option<Choice> {
+    let rank = |name: &&str| {
+        let tag = quantization(name).unwrap_or_default();
+        PREFERENCE.iter().position(|known| *known == tag).unwrap_or(PREFERENCE.len())
+    };
+    // `min_by_key` takes the first of equals, so the repository's own order decides.
+    models(files).min_by_key(rank).and_then(|name| parts(files, name).ok())
+}
+
+/// All parts of a split file, whichever was named; the file alone where it is not split.
+fn parts(files: &[String], name: &str) -> Result<Choice, String> {
+    let Some((stem, count)) = split_name(base(name)) else { return Ok(Choice::Gguf(vec![name.to_owned()])) };
+    let folder = &name[..name.len() - base(name).len()];
+    let parts: Vec<_> = (1..=count).map(|i| format!("{folder}{}", part_name(stem, i, count))).collect();
+    match parts.iter().find(|part| !files.contains(part)) {
+        None => Ok(Choice::Gguf(parts)),
+        Some(missing) => Err(format!("its part {missing} is missing")),
+    }
+}
+
+fn safetensors(files: &[String]) -> Option<Choice> {
+    let has = |name: &str| files.iter().any(|file| file == name);
+    let mut weights: Vec<_> =
+        files.iter().filter(|file| file.ends_with(".safetensors") && !file.contains('/')).cloned().collect();
+    // Some repositories carry the weights twice, once as `consolidated*.safetensors`.
+    if weights.iter().any(|file| file.starts_with("model")) {
+        weights.retain(|file| file.starts_with("model"));
+    }
+    if weights.is_empty() || !has("config.json") {
+        return None;
+    }
+    let mut all: Vec<_> = COMPANIONS.iter().filter(|name| has(name)).map(|name| (*name).to_owned()).collect();
+    all.extend(weights);
+    Some(Choice::Safetensors(all))
+}
+
+/// `Q4_K_M` of `model-Q4_K_M.gguf`, `model.q4_k_m.gguf`, `Q4_K_M/model-Q4_K_M-00001-of-00002.gguf`.
+pub(super) fn quantization(name: &str) -> Option<&'static str> {
+    let name = base(name).to_ascii_uppercase();
+    let stands_alone = |tag: &str| {
+        name.match_indices(tag).any(|(at, _)| {
+            let before = name[..at].chars().next_back();
+            let after = name[at + tag.len()..].chars().next();
+            before.is_some_and(|c| "-._".contains(c)) && after.is_some_and(|c| "-.".contains(c))
+        })
+    };
+    PREFERENCE.iter().copied().find(|tag| stands_alone(tag))
+}
+
+fn base(name: &str) -> &str {
+    name.rsplit('/').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_safetensors_folder_comes_first_and_is_complete() {
+        let files = names(&[
+            "README.md",
+            "config.json",
+            "consolidated.safetensors",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "original/params.json",
+            "tokenizer.json",
+            "x-Q4_K_M.gguf",
+        ]);
+        let expected = names(&[
+            "config.json",
+            "tokenizer.json",
+            "model.safetensors.index.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+        ]);
+        assert_eq!(choose(&files, &Pick::Best), Ok(Choice::Safetensors(expected)));
+    }
+
+    #[test]
+    fn the_best_gguf_is_q4_k_m_and_never_a_projector() {
+        let files = names(&["a-Q8_0.gguf", "mmproj-a-Q4_K_M.gguf", "a-Q4_K_M.gguf", "a-IQ4_XS.gguf", "a.imatrix.gguf"]);
+        assert_eq!(choose(&files, &Pick::Best), Ok(Choice::Gguf(names(&["a-Q4_K_M.gguf"]))));
+        let files = names(&["a-IQ4_XS.gguf"]);
+        assert_eq!(choose(&files, &Pick::Best), Ok(Choice::Gguf(names(&["a-IQ4_XS.gguf"]))));
+        assert!(choose(&names(&["README.md"]), &Pick::Best).is_err());
+    }
+
+    #[test]
+    fn split_files_come_whole_and_in_order() {
+        let files =
+            names(&["q8/a-Q8_0-00002-of-00002.gguf", "q8/a-Q8_0-00001-of-00002.gguf", "b-Q4_0-00001-of-00002.gguf"]);
+        let both = Ok(Choice::Gguf(names(&["q8/a-Q8_0-00001-of-00002.gguf", "q8/a-Q8_0-00002-of-00002.gguf"])));
+        assert_eq!(choose(&files, &Pick::Quantization("Q8_0".into())), both);
+        assert_eq!(choose(&files, &Pick::File("q8/a-Q8_0-00002-of-00002.gguf".into())), both);
+        assert!(choose(&files, &Pick::Quantization("Q4_0".into())).unwrap_err().contains("00002-of-00002"));
+    }
+
+    #[test]
+    fn errors_say_what_there_is() {
+        let files = names(&["a-Q8_0.gguf", "a.Q4_K_M.gguf"]);
+        assert!(choose(&files, &Pick::Quantization("Q2_K".into())).unwrap_err().ends_with("it has Q8_0, Q4_K_M"));
+        assert!(choose(&files, &Pick::File("b.gguf".into())).unwrap_err().contains("no file b.gguf"));
+    }
+
+    #[test]
+    fn quantizations_are_read_from_names() {
+        assert_eq!(quantization("Llama-Q4_K_M.gguf"), Some("Q4_K_M"));
+        assert_eq!(quantization("SmolLM2.Q4_1.gguf"), Some("Q4_1"));
+        assert_eq!(quantization("x/y-bf16-00001-of-00002.gguf"), Some("BF16"));
+        assert_eq!(quantization("Q4_K_M/plain.gguf"), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! Talks to the hub: what a repository holds, and its files' bytes. hf-hub asks the API; files are fetched here, since
+//! a transfer must go on where it was cut, and since the token must not follow a redirect to another host.
+
+use std::time::Duration;
+
+use hf_hub::{HFClient, HFError};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, LOCATION, RANGE, RETRY_AFTER};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+
+use super::name::is_safe_file;
+use super::not_found;
+use super::options::HubOptions;
+use crate::catalogue::{Source, catalogue};
+use crate::protocol::*;
+
+const USER_AGENT: &str = concat!("chatnap/", env!("CARGO_PKG_VERSION"));
+const MAX_REDIRECTS: usize = 8;
+
+/// A connection to the hub.
+pub(super) struct Hub {
+    pub(super) options: HubOptions,
+    endpoint: Url,
+    api: HFClient,
+    http: Client,
+}
+
+/// What a repository holds at one commit.
+pub(super) struct Listing {
+    pub(super) commit: String,
+    pub(super) files: Vec<String>,
+}
+
+/// One file of a repository, as the hub describes it.
+pub(super) struct Remote {
+    /// The blob's name in the cache: the SHA-256 of large files, git's own hash of small ones.
+    pub(super) etag: String,
+    pub(super) size: Option<u64>,
+    pub(super) url: Url,
+}
+
+/// Why a request failed.
+pub(super) enum Trouble {
+    /// It may go better soon.
+    Again {
+        why: String,
+        after: Option<Duration>,
+    },
+    Final(EngineError),
+}
+
+impl Hub {
+    pub(super) fn new(options: HubOptions) -> Result<Self, EngineError> {
+        let broken =
+            |error: &dyn std::fmt::Display| not_found(format!("Cannot talk to {}: {error}.", options.endpoint));
+        let endpoint = Url::parse(&options.endpoint)
+            .map_err(|error| not_found(format!("HF_ENDPOINT={} is no address: {error}.", options.endpoint)))?;
+        let client = || {
+            Client::builder()
+                .user_agent(USER_AGENT)
+                .connect_timeout(options.patience.connect)
+                .read_timeout(options.patience.stall)
+        };
+        let http =
+            client().redirect(reqwest::redirect::Policy::none()).build().map_err(|error| broken(&reason(&error)))?;
+        let api_client = client().build().map_err(|error| broken(&reason(&error)))?;
+        let mut api = HFClient::builder()
+            .endpoint(&options.endpoint)
+            .cache_dir(&options.cache_dir)
+            .client(api_client)
+            .retry_max_attempts(0);
+        if let Some(token) = &options.token {
+            api = api.token(token);
+        }
+        let api = api.build().map_err(|error| broken(&error))?;
+        Ok(Self { options, endpoint, api, http })
+    }
+
+    /// The newest commit of `repo` and its files.
+    pub(super) async fn listing(&self, repo: &str) -> Result<Listing, EngineError> {
+        let (owner, name) = hf_hub::split_id(repo);
+        let info = self.api.model(owner, name).info().send().await.map_err(|error| self.api_error(repo, error))?;
+        let commit = info.sha.unwrap_or_default();
+        if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(not_found(format!("The hub named no commit of {repo}; is HF_ENDPOINT right?")));
+        }
+        let siblings = info.siblings.unwrap_or_default();
+        // A name that would leave our folder is not a file that anybody can want.
+        let files = siblings.into_iter().map(|file| file.rfilename).filter(|file| is_safe_file(file)).collect();
+        Ok(Listing { commit, files })
+    }
+
+    /// Describes one file, following redirects within the hub but not to where the bytes are.
+    pub(super) async fn describe(&self, repo: &str, commit: &str, file: &str) -> Result<Remote, Trouble> {
+        let mut url = self.endpoint.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(repo.split('/')).extend(["resolve", commit]).extend(file.split('/'));
+        }
+        let response = self.send(Method::HEAD, url.clone(), 0, true).await?;
+        let status = response.status();
+        if !status.is_success() && !status.is_redirection() {
+            return Err(self.status_trouble(repo, file, &response));
+        }
+        let headers = response.headers();
+        let etag = text(headers, "x-linked-etag").or_else(|| text(headers, ETAG.as_str())).unwrap_or_default();
+        let etag = etag.trim_start_matches("W/").trim_matches('"');
+        if etag.is_empty() || etag.len() > 128 || !etag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            return Err(Trouble::Final(not_found(format!(
+                "The hub's answer about {file} of {repo} has no usable ETag."
+            ))));
+        }
+        let own_size = if status.is_success() { text(headers, CONTENT_LENGTH.as_str()) } else { None };
+        let size = text(headers, "x-linked-size").or(own_size).and_then(|size| size.parse().ok());
+        Ok(Remote { etag: etag.to_owned(), size, url })
+    }
+
+    /// The file's bytes from `start` on (200 where the server cannot begin there, 206 where it can).
+    pub(super) async fn get(&self, repo: &str, file: &str, remote: &Remote, start: u64) -> Result<Response, Trouble> {
+        let response = self.send(Method::GET, remote.url.clone(), start, false).await?;
+        match response.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
+            _ => Err(self.status_trouble(repo, file, &response)),
+        }
+    }
+
+    /// Sends with the token to the endpoint's own host only. `stay` stops at a redirect that leads elsewhere.
+    async fn send(&self, method: Method, mut url: Url, start: u64, stay: bool) -> Result<Response, Trouble> {
+        for _ in 0..MAX_REDIRECTS {
+            let mut request = self.http.request(method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
+            if let Some(token) = &self.options.token
+                && url.origin() == self.endpoint.origin()
+            {
+                request = request.bearer_auth(token);
+            }
+            if start > 0 {
+                request = request.header(RANGE, format!("bytes={start}-"));
+            }
+            let response = request.send().await.map_err(|error| Trouble::Again { why: reason(&error), after: None })?;
+            let next = match text(response.headers(), LOCATION.as_str()) {
+                Some(location) if response.status().is_redirection() => url.join(location).ok(),
+                _ => return Ok(response),
+            };
+            let next = next.filter(|next| next.scheme() == "https" || next.scheme() == self.endpoint.scheme());
+            let Some(next) = next else {
+                return Err(Trouble::Final(not_found(format!("{url} redirects to an address that cannot be used."))));
+            };
+            if stay && next.origin() != self.endpoint.origin() {
+                return Ok(response);
+            }
+            url = next;
+        }
+        Err(Trouble::Final(not_found(format!("{url} redirects in circles."))))
+    }
+
+    fn status_trouble(&self, repo: &str, file: &str, response: &Response) -> Trouble {
+        let status = response.status();
+        let code = text(response.headers(), "x-error-code").unwrap_or_default();
+        match status.as_u16() {
+            401 | 403 if code != "RepoNotFound" => Trouble::Final(self.denied(repo)),
+            401 | 404 => Trouble::Final(not_found(format!("{repo} has no file {file} on {}.", self.options.endpoint))),
+            408 | 429 | 500 | 502 | 503 | 504 => Trouble::Again {
+                why: format!("the server answered {status}"),
+                after: text(response.headers(), RETRY_AFTER.as_str())
+                    .and_then(|s| s.parse().ok())
+                    .map(Duration::from_secs),
+            },
+            _ => Trouble::Final(not_found(format!("The server answered {status} for {file} of {repo}."))),
+        }
+    }
+
+    fn api_error(&self, repo: &str, error: HFError) -> EngineError {
+        let endpoint = &self.options.endpoint;
+        match error {
+            // The hub says 401 for a repository that does not exist too, so as not to tell which ones do.
+            HFError::AuthRequired { context } if context.error_code.as_deref() != Some("GatedRepo") => {
+                not_found(format!(
+                    "There is no repository {repo} on {endpoint}, or it is private; check the name, and for a private one set HF_TOKEN or run `hf auth login`."
+                ))
+            }
+            HFError::AuthRequired { .. } | HFError::Forbidden { .. } => self.denied(repo),
+            HFError::RepoNotFound { .. } => not_found(format!("There is no repository {repo} on {endpoint}.")),
+            HFError::RateLimited { .. } => {
+                not_found(format!("{endpoint} asks to slow down; try again in a few minutes, or set HF_TOKEN."))
+            }
+            HFError::Http { context } => {
+                not_found(format!("{endpoint} answered {} for {repo}; try again later.", context.status))
+            }
+            HFError::Request { source, .. } => unreachable(endpoint, &reason(&source)),
+            other => {
+                not_found(format!("The hub's answer about {repo} makes no sense ({other}); is HF_ENDPOINT right?"))
+            }
+        }
+    }
+
+    /// A gated repository: how to get in, and what can be had without.
+    fn denied(&self, repo: &str) -> EngineError {
+        let open = open_entry(repo).map_or_else(String::new, |name| {
+            format!(" Without an account, --model {name} has the same model quantised.")
+        });
+        let known = match self.options.token {
+            Some(_) => "The token that was sent has no access to it",
+            None => "No token was sent",
+        };
+        not_found(format!(
+            "{repo} is gated: its owner wants you to accept a licence first. {known}: accept it at {}/{repo}, then set HF_TOKEN or run `hf auth login`.{open}",
+            self.options.endpoint
+        ))
+    }
+}
+
+/// The catalogue entry that has the model of a gated repository in a form that anybody may fetch.
+fn open_entry(repo: &str) -> Option<String> {
+    let is_it = |source: &Source| matches!(source, Source::Hub { repo: gated, gated: true, .. } if gated == repo);
+    let model = catalogue().models.iter().find(|model| model.variants.iter().flat_map(|v| &v.sources).any(is_it))?;
+    Some(model.name.clone())
+}
+
+/// The hub cannot be reached.
+pub(super) fn unreachable(endpoint: &str, why: &str) -> EngineError {
+    not_found(format!(
+        "Cannot reach {endpoint}: {why}. Check the network (HTTPS_PROXY is honoured), or name a mirror with HF_ENDPOINT, or a local .gguf file with --model."
+    ))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The innermost cause: "Connection refused" says more than "error sending request".
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "it does not answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,118 @@
+//! A repository's model: from the cache, else over the network. The asynchronous part runs on a small runtime of its
+//! own, so that whoever asks just blocks.
+
+use std::future::Future;
+
+use super::cache::{Cached, RepoCache};
+use super::fetch::{Wanted, fetch};
+use super::job::{Job, TICK};
+use super::name::Pick;
+use super::not_found;
+use super::options::HubOptions;
+use super::pick::{Choice, choose};
+use super::remote::{Hub, Listing, Trouble, unreachable};
+use crate::protocol::*;
+
+/// What is wanted of which repository.
+pub(super) struct Request<'a> {
+    pub(super) repo: &'a str,
+    pub(super) pick: &'a Pick,
+    /// SHA-256 of the only file, where the catalogue knows it.
+    pub(super) sha256: Option<&'a str>,
+    /// Another source follows, so a hub that is slow to answer is not waited for.
+    pub(super) in_haste: bool,
+}
+
+/// The model in the cache, where all of it is there.
+pub(super) fn cached(options: &HubOptions, repo: &str, pick: &Pick) -> Option<Cached> {
+    RepoCache::new(&options.cache_dir, repo).find(pick)
+}
+
+/// Fetches what of the model is missing.
+pub(super) fn fetch_model(
+    options: &HubOptions,
+    request: &Request<'_>,
+    job: &mut Job<'_>,
+) -> Result<Cached, EngineError> {
+    let hub = Hub::new(options.clone())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| not_found(format!("Cannot start a download: {error}.")))?;
+    let cancel = job.cancel_flag();
+    let cancelled = async {
+        while !cancel.is_cancelled() {
+            tokio::time::sleep(TICK).await;
+        }
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            () = cancelled => None,
+            result = fetch_all(&hub, request, job) => Some(result),
+        }
+    });
+    // A name that is still being looked up must not hold us back.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|| Err(job.cancelled()))
+}
+
+async fn fetch_all(hub: &Hub, request: &Request<'_>, job: &mut Job<'_>) -> Result<Cached, EngineError> {
+    let Request { repo, pick, .. } = *request;
+    job.report(LoadPhase::Download, 0, None, repo);
+    let listing = first_answer(hub, request, hub.listing(repo)).await?;
+    let choice = choose(&listing.files, pick)
+        .map_err(|why| not_found(format!("{repo} on {} does not fit: {why}.", hub.options.endpoint)))?;
+    let cache = RepoCache::new(&hub.options.cache_dir, repo);
+    let mut wanted = describe_all(hub, request, &listing, &choice).await?;
+    let mut before = 0;
+    let total = wanted.iter().map(|file| file.remote.size).sum::<Option<u64>>();
+    for file in &mut wanted {
+        (file.before, file.total) = (before, total);
+        fetch(hub, &cache, file, job).await?;
+        before += file.remote.size.unwrap_or(0);
+    }
+    Ok(Cached { snapshot: cache.snapshot(&listing.commit), choice })
+}
+
+/// The first answer decides whether the hub can be reached.
+async fn first_answer(
+    hub: &Hub,
+    request: &Request<'_>,
+    answer: impl Future<Output = Result<Listing, EngineError>>,
+) -> Result<Listing, EngineError> {
+    if !request.in_haste {
+        return answer.await;
+    }
+    let patience = hub.options.patience.answer;
+    tokio::time::timeout(patience, answer)
+        .await
+        .unwrap_or_else(|_| Err(unreachable(&hub.options.endpoint, "it does not answer in time")))
+}
+
+async fn describe_all<'a>(
+    hub: &Hub,
+    request: &Request<'a>,
+    listing: &'a Listing,
+    choice: &'a Choice,
+) -> Result<Vec<Wanted<'a>>, EngineError> {
+    let mut wanted = Vec::new();
+    for file in choice.files() {
+        let remote = match hub.describe(request.repo, &listing.commit, file).await {
+            Ok(remote) => remote,
+            Err(Trouble::Final(error)) => return Err(error),
+            Err(Trouble::Again { why, .. }) => return Err(unreachable(&hub.options.endpoint, &why)),
+        };
+        let sha256 = request.sha256.filter(|_| choice.files().len() == 1);
+        wanted.push(Wanted {
+            repo: request.repo,
+            commit: &listing.commit,
+            file,
+            remote,
+            sha256,
+            before: 0,
+            total: None,
+        });
+    }
+    Ok(wanted)
+}

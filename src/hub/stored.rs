@@ -1,0 +1,159 @@
+//! What of the hub and of the package mirror lies on this machine, and taking it away again.
+
+use std::path::{Path, PathBuf};
+
+use super::cache::{RepoCache, entries};
+use super::name::{ModelName, Pick};
+use super::options::HubOptions;
+use super::{not_found, pick_of, repo, verify};
+use crate::catalogue::{Source, Variant};
+use crate::protocol::*;
+use crate::settings::Settings;
+
+/// A model that lies in one of the caches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredModel {
+    /// The file, or the folder.
+    pub path: PathBuf,
+    /// Bytes on disk.
+    pub size: u64,
+}
+
+/// The caches that chatnap fills: the one shared with huggingface_hub, and its own.
+pub struct Stored {
+    cache_dir: PathBuf,
+    options: HubOptions,
+}
+
+impl Stored {
+    /// The caches as settings and environment say.
+    pub fn new(settings: &Settings) -> Self {
+        Self::with_options(settings, HubOptions::from_env())
+    }
+
+    /// The caches as `options` say.
+    pub fn with_options(settings: &Settings, options: HubOptions) -> Self {
+        Self { cache_dir: settings.cache_dir.clone(), options }
+    }
+
+    /// Where a catalogue entry lies; `None` where it was not fetched.
+    pub fn variant(&self, variant: &Variant) -> Option<StoredModel> {
+        variant.sources.iter().find_map(|source| match source {
+            Source::Hub { repo, file, .. } => self.repo(repo, &pick_of(file.as_deref())),
+            Source::Pip { entry, .. } => {
+                let path = super::mirror::cached_path(&self.cache_dir, entry);
+                let size = path.metadata().ok().filter(|meta| meta.is_file())?.len();
+                (Some(size) == variant.size).then_some(StoredModel { path, size })
+            }
+        })
+    }
+
+    fn repo(&self, repo: &str, pick: &Pick) -> Option<StoredModel> {
+        let cached = repo::cached(&self.options, repo, pick)?;
+        let path = match cached.files() {
+            crate::engine::ModelFiles::Gguf(parts) => parts.into_iter().next()?,
+            _ => cached.snapshot.clone(),
+        };
+        Some(StoredModel { path, size: cached.size() })
+    }
+
+    /// Repositories in the shared cache that hold a model, by name, with their best file.
+    pub fn repos(&self) -> Vec<(String, StoredModel)> {
+        let mut found: Vec<_> = entries(&self.options.cache_dir)
+            .filter_map(|path| {
+                let name = path.file_name()?.to_str()?.strip_prefix("models--")?.replacen("--", "/", 1);
+                let stored = self.repo(&name, &Pick::Best)?;
+                Some((name, stored))
+            })
+            .collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+
+    /// Takes a model out of the caches; gives the bytes that became free. A file or folder of the user's own is
+    /// refused, and so is what is not there.
+    pub fn remove(&self, name: &ModelName) -> Result<u64, EngineError> {
+        let freed = match name {
+            ModelName::Path(path) | ModelName::Scripted(path) => {
+                return Err(not_found(format!(
+                    "{} is a file of your own, not one that chatnap fetched; nothing was removed.",
+                    path.display()
+                )));
+            }
+            ModelName::Unknown(_, why) => return Err(not_found(format!("Model not found: {why}."))),
+            ModelName::Repo { repo, pick } => self.remove_repo(repo, pick)?,
+            ModelName::Catalogue(_, variant) => {
+                let mut freed = 0;
+                for source in &variant.sources {
+                    freed += match source {
+                        Source::Hub { repo, file, .. } => self.remove_repo(repo, &pick_of(file.as_deref()))?,
+                        Source::Pip { entry, .. } => {
+                            let path = super::mirror::cached_path(&self.cache_dir, entry);
+                            let _ = std::fs::remove_file(verify::stamp_path(&path));
+                            remove_file(&path)?
+                        }
+                    };
+                }
+                freed
+            }
+        };
+        if freed == 0 {
+            return Err(not_found(format!("{name} is not on this machine; nothing was removed.")));
+        }
+        Ok(freed)
+    }
+
+    /// Removes every snapshot's copy of the picked files, and the blobs that nothing leads to any more.
+    fn remove_repo(&self, repo: &str, pick: &Pick) -> Result<u64, EngineError> {
+        let cache = RepoCache::new(&self.options.cache_dir, repo);
+        let mut freed = 0;
+        while let Some(cached) = cache.find(pick) {
+            for pointer in cached.paths() {
+                let blob = pointer.canonicalize().ok();
+                let own = remove_file(&pointer)?;
+                let blob = blob.filter(|blob| *blob != pointer && blob.starts_with(real(&cache.folder())));
+                freed += match blob {
+                    Some(blob) if !is_used(&cache.folder().join("snapshots"), &blob, 0) => remove_file(&blob)?,
+                    Some(_) => 0,
+                    None => own,
+                };
+            }
+        }
+        if freed > 0 && !holds_files(&cache.folder().join("snapshots"), 0) {
+            let folder = cache.folder();
+            std::fs::remove_dir_all(&folder).map_err(|error| cannot_remove(&folder, &error))?;
+        }
+        Ok(freed)
+    }
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Removes a file or link; gives its bytes, 0 where there was none.
+fn remove_file(path: &Path) -> Result<u64, EngineError> {
+    let Ok(meta) = path.symlink_metadata() else { return Ok(0) };
+    std::fs::remove_file(path).map_err(|error| cannot_remove(path, &error))?;
+    Ok(if meta.is_file() { meta.len() } else { 0 })
+}
+
+fn cannot_remove(path: &Path, error: &std::io::Error) -> EngineError {
+    EngineError::new(ErrorKind::Failed, format!("Cannot remove {}: {error}.", path.display()))
+}
+
+/// Whether a link below `folder` still leads to `blob`.
+fn is_used(folder: &Path, blob: &Path, depth: u8) -> bool {
+    entries(folder).any(|path| match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => depth < 6 && is_used(&path, blob, depth + 1),
+        Ok(_) => path.canonicalize().is_ok_and(|target| target == blob),
+        Err(_) => false,
+    })
+}
+
+fn holds_files(folder: &Path, depth: u8) -> bool {
+    entries(folder).any(|path| match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => depth >= 6 || holds_files(&path, depth + 1),
+        _ => true,
+    })
+}

@@ -1,0 +1,50 @@
+//! What several stories need.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use chatnap::engine::{CancelFlag, ModelFiles, ModelSource};
+use chatnap::hub::HubSource;
+use chatnap::protocol::*;
+use chatnap::settings::Settings;
+
+/// The user's own cache folder of chatnap: the starter model is fetched into it once, not once for each run.
+pub fn cache_dir() -> PathBuf {
+    directories::ProjectDirs::from("", "", "chatnap").expect("a home folder").cache_dir().to_path_buf()
+}
+
+/// The real starter model, fetched through the program's own code where it is not there yet.
+pub fn starter_model() -> PathBuf {
+    static STARTER: OnceLock<PathBuf> = OnceLock::new();
+    STARTER
+        .get_or_init(|| {
+            let mut source = HubSource::new(&settings("smollm2-135m")).expect("the starter's name is known");
+            match source.locate(&mut |_| (), &CancelFlag::default()) {
+                Ok(ModelFiles::Gguf(files)) => files[0].clone(),
+                Ok(other) => panic!("the starter is a GGUF file, not {other:?}"),
+                Err(error) => panic!("the starter model cannot be had: {error}"),
+            }
+        })
+        .clone()
+}
+
+/// Settings as they are without any file, flag or variable, with this model.
+pub fn settings(model: &str) -> Settings {
+    Settings {
+        model: model.to_owned(),
+        system: None,
+        sampling: SamplingParams::default(),
+        max_tokens: None,
+        context_length: None,
+        idle_window: IdleWindow::Never,
+        device: DevicePreference::Cpu,
+        gpu_memory_utilization: 0.9,
+        threads: None,
+        offline: false,
+        on_overflow: OverflowPolicy::Error,
+        theme: "dark".to_owned(),
+        data_dir: std::env::temp_dir(),
+        cache_dir: cache_dir(),
+        config_dir: std::env::temp_dir(),
+    }
+}
