@@ -1,1 +1,182 @@
-//! cli
+//! The command line: argv, environment and standard input → an [`Invocation`], and the subcommands that need no chat.
+//!
+//! Decides what is asked for; answers nothing itself. Knows no engine thread and draws nothing.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read};
+
+use clap::error::ErrorKind as ClapError;
+use clap::parser::ValueSource;
+use clap::{CommandFactory, FromArgMatches};
+
+pub mod args;
+pub mod commands;
+mod failure;
+mod input;
+pub mod output;
+mod table;
+
+pub use args::{Args, Command, OneShotFormat, TableFormat};
+pub use failure::{Code, Failure};
+
+use crate::settings::{Folders, Resolved, Sources, resolve};
+
+/// Which stored conversation to go on with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// The one that was changed last.
+    Last,
+    /// The one whose id begins with this.
+    Id(String),
+}
+
+/// Everything that a one-shot answer needs.
+#[derive(Clone, Debug)]
+pub struct OneShot {
+    /// The prompt, standard input included.
+    pub prompt: String,
+    /// The conversation to go on with; `None` starts one.
+    pub resume: Option<Resume>,
+    /// How stdout is written.
+    pub format: OneShotFormat,
+    /// Figures on stderr.
+    pub stats: bool,
+    /// Print the answer at the end.
+    pub no_stream: bool,
+    /// Nothing but errors on stderr.
+    pub quiet: bool,
+    /// Leave control characters as they are.
+    pub raw: bool,
+    /// Show the rendered prompt and stop.
+    pub dry_run: bool,
+}
+
+/// What the user wants.
+#[derive(Debug)]
+pub enum Invocation {
+    /// The terminal interface.
+    Interactive {
+        /// What holds.
+        resolved: Resolved,
+        /// The conversation to go on with.
+        resume: Option<Resume>,
+    },
+    /// One answer.
+    OneShot(Resolved, OneShot),
+    /// A subcommand.
+    Command(Resolved, Command),
+}
+
+/// The streams as the process finds them.
+pub struct Streams<'a> {
+    /// Whether stdin is a terminal.
+    pub stdin_is_terminal: bool,
+    /// Whether stdout is a terminal.
+    pub stdout_is_terminal: bool,
+    /// Where piped input is read from.
+    pub stdin: &'a mut dyn Read,
+}
+
+/// Reads the process's own arguments, environment and standard input.
+pub fn from_process() -> Result<Invocation, Failure> {
+    let mut stdin = std::io::stdin();
+    let mut streams = Streams {
+        stdin_is_terminal: stdin.is_terminal(),
+        stdout_is_terminal: std::io::stdout().is_terminal(),
+        stdin: &mut stdin,
+    };
+    interpret(std::env::args_os().collect(), &|name| std::env::var_os(name), &mut streams)
+}
+
+/// What `argv` asks for. Standard input is read only where it is part of the prompt.
+pub fn interpret(
+    argv: Vec<OsString>,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+    streams: &mut Streams<'_>,
+) -> Result<Invocation, Failure> {
+    let json = asks_for_json(&argv);
+    parse(argv)
+        .and_then(|args| {
+            let sources = Sources {
+                folders: Folders::of_user().map_err(|error| Failure::usage(error.0))?,
+                config: args.setup.config.as_deref(),
+                environment,
+                flags: args.overrides(),
+            };
+            let resolved = resolve(&sources).map_err(|error| Failure::usage(error.0))?;
+            choose(args, resolved, streams)
+        })
+        .map_err(|failure| failure.with_json(json))
+}
+
+/// Whether errors belong on stdout as JSON too. Asked before anything is parsed: a usage error is an error like others.
+fn asks_for_json(argv: &[OsString]) -> bool {
+    let json = |text: &str| matches!(text, "json" | "jsonl");
+    let words: Vec<_> = argv.iter().filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--").collect();
+    words.windows(2).any(|pair| pair[0] == "--format" && json(pair[1]))
+        || words.iter().any(|word| word.strip_prefix("--format=").is_some_and(json))
+}
+
+/// Parses argv; help and version are failures with code 0 that carry their text for stdout.
+fn parse(argv: Vec<OsString>) -> Result<Args, Failure> {
+    let usage = |error: clap::Error| match error.kind() {
+        ClapError::DisplayHelp | ClapError::DisplayVersion => Failure::help(error.render().to_string()),
+        _ => Failure::usage(error.render().to_string().trim_start_matches("error: ").trim_end()),
+    };
+    let matches = Args::command().try_get_matches_from(argv).map_err(usage)?;
+    if let Some((name, _)) = matches.subcommand() {
+        refuse_stray_flags(&matches, name)?;
+    }
+    Args::from_arg_matches(&matches).map_err(usage)
+}
+
+/// A flag of the chat in front of a subcommand would be dropped without a word; it is an error instead.
+fn refuse_stray_flags(matches: &clap::ArgMatches, subcommand: &str) -> Result<(), Failure> {
+    let command = Args::command();
+    for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+        let id = arg.get_id().as_str();
+        if matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine) {
+            let flag = arg.get_long().unwrap_or(id);
+            let advice = format!("--{flag} in front of it means nothing to `chatnap {subcommand}`");
+            return Err(Failure::usage(format!("{advice}; `chatnap {subcommand} --help` shows its own flags.")));
+        }
+    }
+    Ok(())
+}
+
+/// Picks the front end by DESIGN's rule: interactive only where both ends are terminals and nothing was asked.
+fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<Invocation, Failure> {
+    if let Some(command) = args.command {
+        return Ok(Invocation::Command(resolved, command));
+    }
+    let resume = args.chat.resume();
+    let one_shot_flag = args.one_shot.first_given();
+    if args.chat.prompt.is_none() && streams.stdin_is_terminal && streams.stdout_is_terminal {
+        return match one_shot_flag {
+            Some(flag) => Err(Failure::usage(format!("{flag} needs a prompt: -p TEXT, or text on standard input."))),
+            None => Ok(Invocation::Interactive { resolved, resume }),
+        };
+    }
+    let piped = if streams.stdin_is_terminal { None } else { input::read(streams.stdin)? };
+    let prompt = input::join(args.chat.prompt, piped).ok_or_else(|| {
+        Failure::usage(
+            "There is no terminal and nothing to answer: give -p TEXT or text on standard input, \
+             or start chatnap in a terminal.",
+        )
+    })?;
+    let flags = args.one_shot;
+    let one_shot = OneShot {
+        prompt,
+        resume,
+        format: flags.format.unwrap_or(OneShotFormat::Text),
+        stats: flags.stats,
+        no_stream: flags.no_stream,
+        quiet: flags.quiet,
+        raw: flags.raw,
+        dry_run: flags.dry_run,
+    };
+    Ok(Invocation::OneShot(resolved, one_shot))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,28 @@
 //! Settings: defaults < config file < environment < flags, read once.
+//!
+//! Knows where folders are, not what lies in them; opens nothing but the config file.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use crate::protocol::*;
+
+mod duration;
+mod file;
+mod keys;
+
+pub use duration::{format_idle_window, parse_idle_window};
+pub use keys::{KEYS, Key, check};
+
+/// The commented config file that `chatnap config default` writes; it says what the defaults are and changes none.
+pub const DEFAULT_CONFIG: &str = include_str!("../assets/config.toml");
+
+/// The config file's name in the config folder.
+pub const CONFIG_FILE: &str = "config.toml";
+
+/// The model that is used where nobody chose one.
+pub const DEFAULT_MODEL: &str = "smollm2-135m";
 
 /// Everything that the user can set.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,3 +58,189 @@ pub struct Settings {
     /// Folder of the config file and the user's themes.
     pub config_dir: PathBuf,
 }
+
+impl Settings {
+    /// The settings that hold where nobody set anything, in these folders.
+    pub fn defaults(folders: &Folders) -> Self {
+        Self {
+            model: DEFAULT_MODEL.to_owned(),
+            system: None,
+            sampling: SamplingParams::default(),
+            max_tokens: None,
+            context_length: None,
+            idle_window: IdleWindow::After(std::time::Duration::from_secs(120)),
+            device: DevicePreference::Auto,
+            gpu_memory_utilization: 0.9,
+            threads: None,
+            offline: false,
+            on_overflow: OverflowPolicy::Error,
+            theme: "dark".to_owned(),
+            data_dir: folders.data.clone(),
+            cache_dir: folders.cache.clone(),
+            config_dir: folders.config.clone(),
+        }
+    }
+}
+
+/// Where this user's files belong. Nothing is created before something has to be kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folders {
+    /// Conversations and state.
+    pub data: PathBuf,
+    /// What can be fetched again.
+    pub cache: PathBuf,
+    /// The config file and the user's themes.
+    pub config: PathBuf,
+}
+
+impl Folders {
+    /// The platform's own places (`XDG_*` on Linux).
+    pub fn of_user() -> Result<Self, SettingsError> {
+        let dirs = directories::ProjectDirs::from("", "", "chatnap")
+            .ok_or_else(|| SettingsError("There is no home folder for chatnap's files: set HOME.".into()))?;
+        Ok(Self {
+            data: dirs.data_dir().to_path_buf(),
+            cache: dirs.cache_dir().to_path_buf(),
+            config: dirs.config_dir().to_path_buf(),
+        })
+    }
+}
+
+/// A setting that cannot be: which one, where it was set and what would do. May quote foreign text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(pub String);
+
+/// Who had the last word on a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody.
+    Default,
+    /// The config file.
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A variable of the environment, by name.
+    Environment(String),
+    /// A flag, as it is written.
+    Flag(&'static str),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => write!(f, "default"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "environment, {name}"),
+            Self::Flag(flag) => write!(f, "flag, {flag}"),
+        }
+    }
+}
+
+/// A setting that a flag gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The setting's key.
+    pub key: &'static str,
+    /// The flag, as it is written.
+    pub flag: &'static str,
+    /// Its value.
+    pub value: String,
+}
+
+/// What `resolve` reads besides the config file.
+pub struct Sources<'a> {
+    /// The user's folders.
+    pub folders: Folders,
+    /// `--config FILE`.
+    pub config: Option<&'a Path>,
+    /// The environment.
+    pub environment: &'a dyn Fn(&str) -> Option<OsString>,
+    /// The flags.
+    pub flags: Vec<Override>,
+}
+
+/// Settings with where each of them comes from.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The effective settings.
+    pub settings: Settings,
+    /// The config file that was read, or would have been if it existed.
+    pub config_file: PathBuf,
+    /// By key; a key that is missing has its default.
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Resolved {
+    /// Who had the last word on `key`.
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.get(key).cloned().unwrap_or(Origin::Default)
+    }
+
+    /// One `key = value` a line, as the config file would have it, each with its origin; unset ones as comments.
+    pub fn show(&self) -> String {
+        let lines: Vec<(String, String)> = KEYS
+            .iter()
+            .map(|key| {
+                let text = match (key.get)(&self.settings) {
+                    Some(value) => format!("{} = {}", key.name, key.to_toml(&value)),
+                    None => format!("# {} =", key.name),
+                };
+                (text, self.origin(key.name).to_string())
+            })
+            .collect();
+        let width = lines.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0).min(48);
+        lines.iter().map(|(text, origin)| format!("{text:width$}  # {origin}\n")).collect()
+    }
+}
+
+/// The path of the config file: `--config`, else `CHATNAP_CONFIG`, else the user's. True where the user named it.
+fn config_file(sources: &Sources<'_>) -> (PathBuf, bool) {
+    let named = sources
+        .config
+        .map(Path::to_path_buf)
+        .or_else(|| (sources.environment)("CHATNAP_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from));
+    match named {
+        Some(path) => (path, true),
+        None => (sources.folders.config.join(CONFIG_FILE), false),
+    }
+}
+
+/// Reads everything once: defaults < config file < environment < flags.
+pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
+    let (path, named) = config_file(sources);
+    let mut settings = Settings::defaults(&sources.folders);
+    let mut origins = BTreeMap::new();
+    for (key, value, line) in file::read(&path, named)? {
+        let origin = Origin::File { path: path.clone(), line };
+        (key.set)(&mut settings, &value)
+            .map_err(|why| SettingsError(format!("{}:{line}: {}: {why}", path.display(), key.name)))?;
+        origins.insert(key.name, origin);
+    }
+    if let Some(value) = (sources.environment)("HF_HUB_OFFLINE").and_then(|value| value.into_string().ok()) {
+        // huggingface_hub's own reading of the variable.
+        if matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE") {
+            settings.offline = true;
+            origins.insert("offline", Origin::Environment("HF_HUB_OFFLINE".into()));
+        }
+    }
+    for key in KEYS {
+        let name = key.environment();
+        let Some(value) = (sources.environment)(&name).filter(|value| !value.is_empty()) else { continue };
+        let value = value.into_string().map_err(|_| SettingsError(format!("{name} is not UTF-8.")))?;
+        (key.set)(&mut settings, &value).map_err(|why| SettingsError(format!("{name}: {why}")))?;
+        origins.insert(key.name, Origin::Environment(name));
+    }
+    for given in &sources.flags {
+        let key = keys::find(given.key).ok_or_else(|| SettingsError(format!("{} sets nothing.", given.flag)))?;
+        (key.set)(&mut settings, &given.value).map_err(|why| SettingsError(format!("{}: {why}", given.flag)))?;
+        origins.insert(key.name, Origin::Flag(given.flag));
+    }
+    Ok(Resolved { settings, config_file: path, origins })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,413 @@
+//! The flags and subcommands, as clap reads them. Values of settings are checked here and kept as text: `settings`
+//! reads them once, by its own rules.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum, ValueHint};
+
+use super::Resume;
+use crate::settings::{Override, check};
+
+/// A terminal chat whose engine runs in the same process and gives the memory back when nobody talks to it.
+///
+/// Without -p and with a terminal on both ends, chatnap opens the chat. With -p, or with text on standard input, it
+/// answers once and exits.
+#[derive(Debug, Parser)]
+#[command(name = "chatnap", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Args {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the struct says it")]
+    pub chat: ChatFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the struct says it")]
+    pub model: ModelFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the struct says it")]
+    pub one_shot: OneShotFlags,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "the struct says it")]
+    pub setup: SetupFlags,
+    /// Instead of a chat.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Precedence: flag > environment (CHATNAP_MODEL, CHATNAP_IDLE_WINDOW, ... one for each setting) > config file > default.
+Exit codes: 0 answered, 1 failed, 2 usage, 3 the model was not found or could not be fetched, 4 out of memory,
+5 the prompt does not fit the context, 130 interrupted.";
+
+/// A value parser that checks by the rules of setting `key` and keeps the text.
+fn setting(key: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
+    move |value| check(key, value)
+}
+
+/// What the model is asked, and how it shall answer.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Chat")]
+pub struct ChatFlags {
+    /// Answer this and exit; text on standard input follows it after a blank line
+    #[arg(short, long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// System message
+    #[arg(short, long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Continue the last conversation
+    #[arg(short = 'c', long = "continue")]
+    pub last: bool,
+    /// Continue the conversation whose id begins with ID
+    #[arg(long, value_name = "ID", conflicts_with = "last")]
+    pub conversation: Option<String>,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", value_parser = setting("max_tokens"), allow_hyphen_values = true)]
+    pub max_tokens: Option<String>,
+    /// 0 is greedy and reproducible
+    #[arg(long, value_name = "F", value_parser = setting("temperature"), allow_hyphen_values = true)]
+    pub temperature: Option<String>,
+    /// Keep the smallest set of tokens whose probabilities reach F
+    #[arg(long, value_name = "F", value_parser = setting("top_p"), allow_hyphen_values = true)]
+    pub top_p: Option<String>,
+    /// Keep the N likeliest tokens; 0 keeps all
+    #[arg(long, value_name = "N", value_parser = setting("top_k"), allow_hyphen_values = true)]
+    pub top_k: Option<String>,
+    /// Keep tokens at least F times as likely as the likeliest
+    #[arg(long, value_name = "F", value_parser = setting("min_p"), allow_hyphen_values = true)]
+    pub min_p: Option<String>,
+    /// Make recent tokens less likely; 1 changes nothing
+    #[arg(long, value_name = "F", value_parser = setting("repeat_penalty"), allow_hyphen_values = true)]
+    pub repeat_penalty: Option<String>,
+    /// The same seed gives the same answer on the same device
+    #[arg(long, value_name = "N", value_parser = setting("seed"), allow_hyphen_values = true)]
+    pub seed: Option<String>,
+    /// A conversation that outgrew the context: error refuses it, trim leaves out the oldest whole turns
+    #[arg(long, value_name = "error|trim", value_parser = setting("on_overflow"))]
+    pub on_overflow: Option<String>,
+    /// Keep the engine's memory this long after an answer: 90s, 2m, 1h30m, 0 or never
+    #[arg(long, value_name = "DURATION", value_parser = setting("idle_window"), allow_hyphen_values = true)]
+    pub idle_window: Option<String>,
+    /// The look of the chat
+    #[arg(long, value_name = "NAME", value_parser = setting("theme"))]
+    pub theme: Option<String>,
+}
+
+impl ChatFlags {
+    /// Which stored conversation to go on with, if any.
+    pub fn resume(&self) -> Option<Resume> {
+        match &self.conversation {
+            Some(id) => Some(Resume::Id(id.clone())),
+            None => self.last.then_some(Resume::Last),
+        }
+    }
+}
+
+/// Which model runs, and where.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelFlags {
+    /// A catalogue name, owner/repo, owner/repo:file.gguf, a .gguf file, or a folder with config.json + safetensors
+    #[arg(short, long, value_name = "NAME", global = true, value_parser = setting("model"))]
+    pub model: Option<String>,
+    /// Tokens that a conversation may take; default 8192, or the model's own where that is smaller
+    #[arg(long, value_name = "N", global = true, value_parser = setting("context_length"), allow_hyphen_values = true)]
+    pub context_length: Option<String>,
+    /// auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", global = true, value_parser = setting("device"))]
+    pub device: Option<String>,
+    /// Share of the VRAM that may be used; default 0.90
+    #[arg(long, value_name = "F", global = true, value_parser = setting("gpu_memory_utilization"), allow_hyphen_values = true)]
+    pub gpu_memory_utilization: Option<String>,
+    /// CPU threads; default one for each physical core
+    #[arg(long, value_name = "N", global = true, value_parser = setting("threads"), allow_hyphen_values = true)]
+    pub threads: Option<String>,
+}
+
+/// How a one-shot answer is printed.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "One-shot")]
+pub struct OneShotFlags {
+    /// Output: text, one JSON object, or one JSON event a line
+    #[arg(long, value_enum)]
+    pub format: Option<OneShotFormat>,
+    /// Print the figures on stderr
+    #[arg(long)]
+    pub stats: bool,
+    /// Print the answer at the end
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Nothing but errors on stderr
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Do not make control characters harmless
+    #[arg(long)]
+    pub raw: bool,
+    /// Show exactly what the model would read, load no weights, exit
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl OneShotFlags {
+    /// A flag that means nothing to the interactive chat, where one was given.
+    pub(super) fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            (self.format.is_some(), "--format"),
+            (self.stats, "--stats"),
+            (self.no_stream, "--no-stream"),
+            (self.quiet, "--quiet"),
+            (self.raw, "--raw"),
+            (self.dry_run, "--dry-run"),
+        ];
+        given.iter().find(|(given, _)| *given).map(|(_, flag)| *flag)
+    }
+}
+
+/// What every run needs.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Setup")]
+pub struct SetupFlags {
+    /// Never use the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Another config file
+    #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+}
+
+impl Args {
+    /// The settings that flags give.
+    pub fn overrides(&self) -> Vec<Override> {
+        let (chat, model) = (&self.chat, &self.model);
+        let given = [
+            ("model", "--model", &model.model),
+            ("system", "--system", &chat.system),
+            ("max_tokens", "--max-tokens", &chat.max_tokens),
+            ("temperature", "--temperature", &chat.temperature),
+            ("top_p", "--top-p", &chat.top_p),
+            ("top_k", "--top-k", &chat.top_k),
+            ("min_p", "--min-p", &chat.min_p),
+            ("repeat_penalty", "--repeat-penalty", &chat.repeat_penalty),
+            ("seed", "--seed", &chat.seed),
+            ("context_length", "--context-length", &model.context_length),
+            ("on_overflow", "--on-overflow", &chat.on_overflow),
+            ("idle_window", "--idle-window", &chat.idle_window),
+            ("device", "--device", &model.device),
+            ("gpu_memory_utilization", "--gpu-memory-utilization", &model.gpu_memory_utilization),
+            ("threads", "--threads", &model.threads),
+            ("theme", "--theme", &chat.theme),
+        ];
+        let offline = self.setup.offline.then(|| Override { key: "offline", flag: "--offline", value: "true".into() });
+        let texts = given
+            .into_iter()
+            .filter_map(|(key, flag, value)| value.as_ref().map(|value| Override { key, flag, value: value.clone() }));
+        texts.chain(offline).collect()
+    }
+}
+
+/// How a one-shot writes stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OneShotFormat {
+    /// The answer.
+    Text,
+    /// One object at the end.
+    Json,
+    /// One event a line.
+    Jsonl,
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// Aligned columns.
+    #[default]
+    Table,
+    /// A Markdown table.
+    Markdown,
+    /// JSON.
+    Json,
+}
+
+/// Text or JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum TextFormat {
+    /// For people and shells.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How a conversation leaves the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// To read.
+    #[default]
+    Markdown,
+    /// Everything that is stored, every branch of it.
+    Json,
+}
+
+/// What to do instead of chatting.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List, fetch and remove models
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Look at, export and remove stored conversations
+    #[command(subcommand)]
+    Conversations(ConversationsCommand),
+    /// Measure prefill and decode speed, or a text's perplexity
+    Bench(BenchArgs),
+    /// Show the tokens of a text (no special tokens are added)
+    Tokenize(TokenizeArgs),
+    /// Show where settings come from, write the default config
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a completion script
+    Completions {
+        /// For this shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (troff)
+    Man,
+    /// Show the graphics cards and what fits on them
+    Gpu {
+        /// Output
+        #[arg(long, value_enum, default_value_t)]
+        format: TableFormat,
+    },
+    /// Play the measuring scenarios
+    #[command(hide = true)]
+    Report {
+        /// Whatever follows
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
+}
+
+/// `chatnap models …`
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// Show the catalogue and what is on this machine
+    List {
+        /// Output
+        #[arg(long, value_enum, default_value_t)]
+        format: TableFormat,
+    },
+    /// Fetch a model
+    Pull {
+        /// The model, as -m takes it; default the one that is set
+        name: Option<String>,
+    },
+    /// Print where a model's files lie (nothing is fetched)
+    Path {
+        /// The model, as -m takes it; default the one that is set
+        name: Option<String>,
+    },
+    /// Remove a model's files from this machine
+    Remove {
+        /// The model, as -m takes it
+        name: String,
+    },
+}
+
+/// `chatnap conversations …`
+#[derive(Debug, Subcommand)]
+pub enum ConversationsCommand {
+    /// Show all, the last changed first
+    List {
+        /// Output
+        #[arg(long, value_enum, default_value_t)]
+        format: TableFormat,
+    },
+    /// Print one to read
+    Show {
+        /// The beginning of its id, or `last`
+        id: String,
+    },
+    /// Print one as Markdown or JSON
+    Export {
+        /// The beginning of its id, or `last`
+        id: String,
+        /// Output
+        #[arg(long, value_enum, default_value_t)]
+        format: ExportFormat,
+    },
+    /// Give one another title
+    Rename {
+        /// The beginning of its id, or `last`
+        id: String,
+        /// The title
+        title: String,
+    },
+    /// Remove some for good
+    Remove {
+        /// The beginnings of their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Find those in which a text stands
+    Search {
+        /// The text; letter case does not count
+        text: String,
+        /// Output
+        #[arg(long, value_enum, default_value_t)]
+        format: TableFormat,
+    },
+}
+
+/// `chatnap bench …`
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct BenchArgs {
+    /// Output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TableFormat,
+    /// Another measure
+    #[command(subcommand)]
+    pub command: Option<BenchCommand>,
+}
+
+/// `chatnap bench perplexity …`
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// How surprised the model is by a text, in chunks of 512 tokens (--context-length N changes that)
+    Perplexity {
+        /// The text, UTF-8
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+        /// Output
+        #[arg(long, value_enum, default_value_t)]
+        format: TableFormat,
+    },
+}
+
+/// `chatnap tokenize …`
+#[derive(Debug, clap::Args)]
+pub struct TokenizeArgs {
+    /// The text; without it standard input is read, byte for byte
+    #[arg(allow_hyphen_values = true)]
+    pub text: Option<String>,
+    /// Read control tokens in the text as what they are
+    #[arg(long)]
+    pub special: bool,
+    /// Output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TextFormat,
+}
+
+/// `chatnap config …`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the config file's path
+    Path,
+    /// Print what holds, and where each value comes from
+    Show,
+    /// Print the commented default, or write it to a file that does not exist yet
+    Default {
+        /// Write it there
+        #[arg(value_hint = ValueHint::FilePath, conflicts_with = "write")]
+        file: Option<PathBuf>,
+        /// Write it to the config file's own place
+        #[arg(long)]
+        write: bool,
+    },
+}

@@ -1,0 +1,33 @@
+//! The subcommands: each does one thing, writes stdout, and returns.
+
+use super::args::Command;
+use super::failure::Failure;
+use super::output;
+use crate::settings::Resolved;
+
+mod config;
+mod generate;
+mod gpu;
+mod tokenize;
+
+/// Runs a subcommand.
+pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
+    let written = match command {
+        Command::Config(command) => config::run(resolved, command)?,
+        Command::Completions { shell } => output::write(&generate::completions(shell))?,
+        Command::Man => output::write(&generate::man()?)?,
+        Command::Tokenize(args) => tokenize::run(&resolved.settings, args)?,
+        Command::Gpu { format } => gpu::run(&resolved.settings, format)?,
+        Command::Models(_) => return Err(not_built("models")),
+        Command::Conversations(_) => return Err(not_built("conversations")),
+        Command::Bench(_) => return Err(not_built("bench")),
+        Command::Report { .. } => return Err(not_built("report")),
+    };
+    // A reader that went away has what it wanted.
+    let _ = written;
+    Ok(())
+}
+
+fn not_built(name: &str) -> Failure {
+    Failure::usage(format!("`chatnap {name}` is not built yet."))
+}

@@ -1,0 +1,23 @@
+//! `chatnap completions` and `chatnap man`: made from the same definitions that parse the command line.
+
+use clap::CommandFactory;
+
+use crate::cli::args::Args;
+use crate::cli::failure::Failure;
+
+pub(super) fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "chatnap", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// One page with the flags, then each subcommand's.
+pub(super) fn man() -> Result<String, Failure> {
+    let mut page = Vec::new();
+    let mut command = Args::command();
+    command.build();
+    clap_mangen::Man::new(command)
+        .render(&mut page)
+        .map_err(|error| Failure::failed(format!("The manual page could not be written: {error}")))?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}

@@ -1,0 +1,73 @@
+//! `chatnap tokenize`: a text as the model's tokens.
+
+use std::io::{IsTerminal, Read};
+
+use serde_json::json;
+
+use crate::cli::args::{TextFormat, TokenizeArgs};
+use crate::cli::failure::Failure;
+use crate::cli::output::{self, Reader};
+use crate::engine::tokenizer::Tokenizer;
+use crate::engine::{CancelFlag, ModelSource, prompt};
+use crate::hub::HubSource;
+use crate::sanitize::sanitize_line;
+use crate::settings::Settings;
+
+/// A text larger than this (256 MiB) is no text to look at.
+const LARGEST: u64 = 256 << 20;
+
+pub(super) fn run(settings: &Settings, args: TokenizeArgs) -> Result<Reader, Failure> {
+    let result = tokens(settings, &args);
+    result.map_err(|failure| failure.with_json(args.format == TextFormat::Json))
+}
+
+fn tokens(settings: &Settings, args: &TokenizeArgs) -> Result<Reader, Failure> {
+    let text = match &args.text {
+        Some(text) => text.clone(),
+        None => read_stdin()?,
+    };
+    let tokenizer = open(settings)?;
+    let ids = if args.special { tokenizer.encode_special(&text) } else { tokenizer.encode(&text) };
+    let rendered = match args.format {
+        TextFormat::Text => format!("{}\n", ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")),
+        TextFormat::Json => {
+            let pieces: Vec<_> = ids.iter().map(|id| tokenizer.piece(*id)).collect();
+            format!("{}\n", json!({"ids": ids, "pieces": pieces}))
+        }
+    };
+    output::write(&rendered)
+}
+
+fn open(settings: &Settings) -> Result<Tokenizer, Failure> {
+    let mut source = HubSource::new(settings)?;
+    let files = source.locate(&mut |_| (), &CancelFlag::default())?;
+    let tokenizer = prompt::open_tokenizer(&files)?;
+    for warning in tokenizer.warnings() {
+        eprintln_quietly(&format!("chatnap: warning: {}", sanitize_line(warning)));
+    }
+    Ok(tokenizer)
+}
+
+/// `eprintln!` panics where stderr is closed; a warning that nobody reads is no reason to stop.
+fn eprintln_quietly(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// All of standard input, byte for byte.
+fn read_stdin() -> Result<String, Failure> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        return Err(Failure::usage("There is no text: give it as an argument or on standard input."));
+    }
+    let mut bytes = Vec::new();
+    let read = stdin.take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|error| Failure::usage(format!("Standard input could not be read: {error}")))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Failure::usage(format!("Standard input is longer than {LARGEST} bytes (256 MiB).")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Failure::usage(format!("Standard input is not UTF-8 (byte {at} is the first wrong one)."))
+    })
+}

@@ -1,0 +1,99 @@
+//! How a run ends badly: the exit code and what the user is told.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::output;
+use crate::protocol::{EngineError, ErrorKind};
+use crate::sanitize::sanitize;
+
+/// Exit codes, as scripts may rely on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Answered; also help, and a reader that went away.
+    Ok = 0,
+    /// Anything that has no code of its own.
+    Failed = 1,
+    /// The command line, a setting or the input was wrong.
+    Usage = 2,
+    /// The model was not found or could not be fetched.
+    ModelNotFound = 3,
+    /// Host or device memory ran out.
+    OutOfMemory = 4,
+    /// The prompt does not fit the context.
+    ContextOverflow = 5,
+    /// Ctrl-C, SIGTERM or SIGHUP.
+    Interrupted = 130,
+}
+
+impl From<ErrorKind> for Code {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Failed | ErrorKind::Fatal => Self::Failed,
+            ErrorKind::ModelNotFound => Self::ModelNotFound,
+            ErrorKind::OutOfMemory => Self::OutOfMemory,
+            ErrorKind::ContextOverflow => Self::ContextOverflow,
+            ErrorKind::Cancelled => Self::Interrupted,
+        }
+    }
+}
+
+/// Why a run ended without what was asked for. Help is one too, with code 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub code: Code,
+    /// What to tell the user; may quote foreign text.
+    pub message: String,
+    /// Tell it on stdout as JSON too.
+    json: bool,
+}
+
+impl Failure {
+    /// A failure with a code and a message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), json: false }
+    }
+
+    /// The command line, a setting or the input was wrong.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// Anything else went wrong.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Code::Failed, message)
+    }
+
+    /// Text that was asked for and ends the run at once.
+    pub(super) fn help(text: impl Into<String>) -> Self {
+        Self::new(Code::Ok, text)
+    }
+
+    /// The same, told on stdout as JSON too where `json` holds.
+    pub fn with_json(self, json: bool) -> Self {
+        Self { json: json || self.json, ..self }
+    }
+
+    /// Tells the user, on the stream where it belongs, and gives the exit code.
+    pub fn report(&self) -> u8 {
+        if self.code == Code::Ok {
+            // Nobody is left to be told that stdout is gone.
+            let _ = output::write(&self.message);
+            return 0;
+        }
+        if self.json {
+            let object = json!({"error": {"code": self.code as u8, "message": self.message}});
+            let _ = output::write(&format!("{object}\n"));
+        }
+        let _ = writeln!(std::io::stderr(), "chatnap: {}", sanitize(&self.message));
+        self.code as u8
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::new(error.kind.into(), error.message)
+    }
+}

@@ -1,0 +1,30 @@
+//! Writing to stdout without the panics of `println!`: a reader that went away is no error, a full disk is one.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use super::failure::Failure;
+use crate::sanitize::sanitize;
+
+/// Whether stdout still has a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// As far as anybody knows.
+    Listening,
+    /// It closed its end; nothing more needs to be written.
+    Gone,
+}
+
+/// Writes `text` to stdout and flushes it.
+pub fn write(text: &str) -> Result<Reader, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Reader::Listening),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::failed(format!("Standard output could not be written: {error}"))),
+    }
+}
+
+/// Writes foreign text: harmless where a terminal reads it, as it is where a file or a program does.
+pub fn write_foreign(text: &str) -> Result<Reader, Failure> {
+    if std::io::stdout().is_terminal() { write(&sanitize(text)) } else { write(text) }
+}

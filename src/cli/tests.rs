@@ -1,0 +1,136 @@
+//! What the command line means, without a process.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::Cursor;
+
+use super::*;
+
+struct Run<'a> {
+    stdin: &'a [u8],
+    stdin_is_terminal: bool,
+    stdout_is_terminal: bool,
+}
+
+const TERMINAL: Run<'static> = Run { stdin: b"", stdin_is_terminal: true, stdout_is_terminal: true };
+
+fn piped(stdin: &[u8]) -> Run<'_> {
+    Run { stdin, stdin_is_terminal: false, stdout_is_terminal: true }
+}
+
+impl Run<'_> {
+    fn of(&self, argv: &[&str]) -> Result<Invocation, Failure> {
+        let argv = std::iter::once("chatnap").chain(argv.iter().copied()).map(OsString::from).collect();
+        let mut stdin = Cursor::new(self.stdin);
+        let mut streams = Streams {
+            stdin_is_terminal: self.stdin_is_terminal,
+            stdout_is_terminal: self.stdout_is_terminal,
+            stdin: &mut stdin,
+        };
+        let environment = |name: &str| (name == "CHATNAP_CONFIG").then(|| OsString::from("/dev/null"));
+        interpret(argv, &environment, &mut streams)
+    }
+
+    fn prompt(&self, argv: &[&str]) -> String {
+        match self.of(argv).unwrap() {
+            Invocation::OneShot(_, one_shot) => one_shot.prompt,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refusal(&self, argv: &[&str]) -> String {
+        let failure = self.of(argv).unwrap_err();
+        assert_eq!(failure.code, Code::Usage, "{failure:?}");
+        failure.message
+    }
+}
+
+#[test]
+fn a_terminal_on_both_ends_and_no_prompt_is_the_chat() {
+    assert!(matches!(TERMINAL.of(&[]).unwrap(), Invocation::Interactive { resume: None, .. }));
+    assert!(matches!(TERMINAL.of(&["-c"]).unwrap(), Invocation::Interactive { resume: Some(Resume::Last), .. }));
+    let id = Some(Resume::Id("abc".into()));
+    assert!(matches!(TERMINAL.of(&["--conversation", "abc"]).unwrap(),
+        Invocation::Interactive { resume, .. } if resume == id));
+}
+
+#[test]
+fn prompt_and_standard_input_come_together() {
+    assert_eq!(TERMINAL.prompt(&["-p", "hi"]), "hi");
+    assert_eq!(piped(b"some text\n").prompt(&[]), "some text");
+    assert_eq!(piped(b"diff\r\n").prompt(&["-p", "Explain"]), "Explain\n\ndiff");
+    assert_eq!(piped(b"").prompt(&["-p", "hi"]), "hi");
+    assert_eq!(piped(b"\xef\xbb\xbfbom").prompt(&[]), "bom");
+    assert_eq!(piped(b"a\n\n").prompt(&[]), "a\n");
+}
+
+#[test]
+fn nothing_to_answer_is_said_at_once() {
+    assert!(piped(b"").refusal(&[]).contains("nothing to answer"));
+    assert!(piped(b" \n").refusal(&["-p", ""]).contains("nothing to answer"));
+    let no_output = Run { stdout_is_terminal: false, ..TERMINAL };
+    assert!(no_output.refusal(&[]).contains("nothing to answer"));
+    assert!(TERMINAL.refusal(&["--stats"]).contains("--stats needs a prompt"));
+}
+
+#[test]
+fn input_that_is_no_text_or_never_ends_is_refused() {
+    assert!(piped(b"abc\xff").refusal(&[]).contains("byte 3"));
+    let mut endless = std::io::repeat(b'a');
+    let mut streams = Streams { stdin_is_terminal: false, stdout_is_terminal: false, stdin: &mut endless };
+    let failure = interpret(vec!["chatnap".into()], &|_| None, &mut streams).unwrap_err();
+    assert!(failure.message.contains("16777216"), "{failure:?}");
+}
+
+#[test]
+fn values_are_checked_where_they_are_written() {
+    for argv in [
+        ["--temperature", "-1"],
+        ["--temperature", "inf"],
+        ["--top-p", "1.1"],
+        ["--min-p", "-0.1"],
+        ["--top-k", "-1"],
+        ["--repeat-penalty", "0"],
+        ["--max-tokens", "0"],
+        ["--context-length", "x"],
+        ["--idle-window", "90"],
+        ["--gpu-memory-utilization", "0"],
+        ["--threads", "0"],
+        ["--device", "gpu"],
+        ["--on-overflow", "cut"],
+        ["--format", "xml"],
+        ["--seed", "1.5"],
+    ] {
+        let said = TERMINAL.refusal(&["-p", "hi", argv[0], argv[1]]);
+        assert!(said.contains(argv[0]), "{argv:?}: {said}");
+    }
+}
+
+#[test]
+fn flags_reach_the_settings() {
+    let argv =
+        ["-p", "hi", "--temperature", "0", "--seed", "3", "--idle-window", "90s", "-m", "x", "-s", "-", "--offline"];
+    let Invocation::OneShot(resolved, one_shot) = TERMINAL.of(&argv).unwrap() else { panic!("one-shot") };
+    let settings = resolved.settings;
+    assert_eq!((settings.sampling.temperature, settings.sampling.seed), (0.0, Some(3)));
+    assert_eq!((settings.model.as_str(), settings.system.as_deref(), settings.offline), ("x", Some("-"), true));
+    assert_eq!(one_shot.format, OneShotFormat::Text);
+}
+
+#[test]
+fn a_flag_that_a_subcommand_would_drop_is_refused() {
+    assert!(TERMINAL.refusal(&["--temperature", "1", "models", "list"]).contains("--temperature"));
+    assert!(TERMINAL.refusal(&["--format", "json", "gpu"]).contains("--format"));
+    assert!(TERMINAL.of(&["-m", "x", "tokenize", "a"]).is_ok());
+    let Invocation::Command(resolved, _) = TERMINAL.of(&["bench", "-m", "x"]).unwrap() else { panic!("command") };
+    assert_eq!(resolved.settings.model, "x");
+    let Invocation::Command(_, Command::Tokenize(args)) = TERMINAL.of(&["tokenize", "--special", "-- x"]).unwrap()
+    else {
+        panic!("command")
+    };
+    assert_eq!((args.special, args.text.as_deref()), (true, Some("-- x")));
+}
+
+#[test]
+fn the_definitions_hold_together() {
+    Args::command().debug_assert();
+}

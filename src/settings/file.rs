@@ -1,0 +1,73 @@
+//! The config file: TOML with known keys at the top level, each error with its line.
+
+use std::io::Read;
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::SettingsError;
+use super::keys::{self, Key, Kind};
+
+/// A config file larger than this is something else.
+const LARGEST: u64 = 1 << 20;
+
+/// Each key with its value as text and its line, counted from 1, in the file's order. A file that does not exist is
+/// empty, unless the user named it.
+pub(super) fn read(path: &Path, named: bool) -> Result<Vec<(&'static Key, String, usize)>, SettingsError> {
+    let at = |line: usize, why: String| SettingsError(format!("{}:{line}: {why}", path.display()));
+    let text = match read_text(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(SettingsError(format!("{}: the config file cannot be read: {error}", path.display())));
+        }
+    };
+    let line_of = |offset: usize| 1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count();
+    let table = DeTable::parse(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(span.start));
+        at(line, error.message().trim().replace('\n', ", "))
+    })?;
+    let mut entries = Vec::new();
+    for (name, value) in table.get_ref() {
+        let line = line_of(name.span().start);
+        let name = name.get_ref().as_ref();
+        let key = keys::find(name).ok_or_else(|| at(line, unknown(name)))?;
+        let text = scalar(key, value.get_ref()).map_err(|why| at(line, format!("{name}: {why}")))?;
+        entries.push((key, text, line));
+    }
+    entries.sort_by_key(|(_, _, line)| *line);
+    Ok(entries)
+}
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(std::io::Error::other("it is larger than 1 MiB"));
+    }
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8"))
+}
+
+/// A value as the text that `Key::set` reads, if it has the key's type.
+fn scalar(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
+    match (key.kind, value) {
+        (Kind::Text | Kind::Duration, DeValue::String(text)) => Ok(text.to_string()),
+        (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
+        (Kind::Number, DeValue::Float(number)) => Ok(number.as_str().to_owned()),
+        (Kind::Number | Kind::Integer | Kind::Duration, DeValue::Integer(number)) if number.radix() == 10 => {
+            Ok(number.as_str().to_owned())
+        }
+        (kind, other) => Err(format!("{} is wanted here, not a TOML {}", kind.wanted(), other.type_str())),
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let plain = name.replace('-', "_").to_ascii_lowercase();
+    match keys::find(&plain) {
+        Some(key) => format!("unknown key {name:?}; did you mean {}?", key.name),
+        None => {
+            let known: Vec<_> = keys::KEYS.iter().map(|key| key.name).collect();
+            format!("unknown key {name:?}; known are {}", known.join(", "))
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Every setting once: its key, how its text is read and checked, and how it is written.
+
+use std::path::{Path, PathBuf};
+
+use super::duration::{format_idle_window, parse_idle_window};
+use super::{Folders, Settings};
+use crate::protocol::*;
+
+/// What a config file may hold for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string.
+    Text,
+    /// A number, whole or not.
+    Number,
+    /// A whole number.
+    Integer,
+    /// `true` or `false`.
+    Switch,
+    /// A string with units, or 0.
+    Duration,
+}
+
+impl Kind {
+    /// For errors.
+    pub(super) fn wanted(self) -> &'static str {
+        match self {
+            Self::Text => "a \"string\"",
+            Self::Number => "a number",
+            Self::Integer => "a whole number",
+            Self::Switch => "true or false",
+            Self::Duration => "a duration such as \"2m\"",
+        }
+    }
+}
+
+/// One setting.
+pub struct Key {
+    /// Its key in the config file; `CHATNAP_` and the same in capitals in the environment.
+    pub name: &'static str,
+    /// Its type in the config file.
+    pub kind: Kind,
+    /// Reads its text into the settings; the error says what would do.
+    pub set: fn(&mut Settings, &str) -> Result<(), String>,
+    /// Its text, which `set` reads back; `None` where it is not set.
+    pub get: fn(&Settings) -> Option<String>,
+}
+
+impl Key {
+    /// Its variable in the environment.
+    pub fn environment(&self) -> String {
+        format!("CHATNAP_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// A value that `get` gave, as TOML.
+    pub(super) fn to_toml(&self, value: &str) -> String {
+        match self.kind {
+            Kind::Text | Kind::Duration => toml::Value::String(value.to_owned()).to_string(),
+            Kind::Number | Kind::Integer | Kind::Switch => value.to_owned(),
+        }
+    }
+}
+
+/// The setting of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// Checks a value for `key` without setting anything; gives it back.
+pub fn check(key: &str, value: &str) -> Result<String, String> {
+    let key = find(key).ok_or_else(|| format!("there is no setting {key:?}"))?;
+    (key.set)(&mut Settings::defaults(&Folders::default()), value).map(|()| value.to_owned())
+}
+
+macro_rules! key {
+    ($name:literal, $kind:ident, $set:expr, $get:expr) => {
+        Key { name: $name, kind: Kind::$kind, set: $set, get: $get }
+    };
+}
+
+/// All settings, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    key!("model", Text, |s, v| nonempty(v).map(|v| s.model = v), |s| Some(s.model.clone())),
+    key!("system", Text, |s, v| set_system(s, v), |s| s.system.clone()),
+    key!("temperature", Number, |s, v| at_least_zero(v).map(|v| s.sampling.temperature = v), |s| text(
+        s.sampling.temperature
+    )),
+    key!("top_k", Integer, |s, v| whole(v).map(|v| s.sampling.top_k = v), |s| text(s.sampling.top_k)),
+    key!("top_p", Number, |s, v| share(v).map(|v| s.sampling.top_p = v), |s| text(s.sampling.top_p)),
+    key!("min_p", Number, |s, v| share(v).map(|v| s.sampling.min_p = v), |s| text(s.sampling.min_p)),
+    key!("repeat_penalty", Number, |s, v| positive(v).map(|v| s.sampling.repeat_penalty = v), |s| text(
+        s.sampling.repeat_penalty
+    )),
+    key!("repeat_last_n", Integer, |s, v| whole(v).map(|v| s.sampling.repeat_last_n = v), |s| text(
+        s.sampling.repeat_last_n
+    )),
+    key!("frequency_penalty", Number, |s, v| number(v).map(|v| s.sampling.frequency_penalty = v), |s| text(
+        s.sampling.frequency_penalty
+    )),
+    key!("presence_penalty", Number, |s, v| number(v).map(|v| s.sampling.presence_penalty = v), |s| text(
+        s.sampling.presence_penalty
+    )),
+    key!("seed", Integer, |s, v| seed(v).map(|v| s.sampling.seed = Some(v)), |s| s
+        .sampling
+        .seed
+        .map(|v| v.to_string())),
+    key!("max_tokens", Integer, |s, v| at_least_one(v).map(|v| s.max_tokens = Some(v)), |s| s
+        .max_tokens
+        .map(|v| v.to_string())),
+    key!("context_length", Integer, |s, v| at_least_one(v).map(|v| s.context_length = Some(v)), |s| s
+        .context_length
+        .map(|v| v.to_string())),
+    key!("on_overflow", Text, |s, v| overflow(v).map(|v| s.on_overflow = v), |s| Some(show_overflow(s.on_overflow))),
+    key!("idle_window", Duration, |s, v| parse_idle_window(v).map(|v| s.idle_window = v), |s| Some(
+        format_idle_window(s.idle_window)
+    )),
+    key!("device", Text, |s, v| device(v).map(|v| s.device = v), |s| Some(show_device(s.device))),
+    key!("gpu_memory_utilization", Number, |s, v| utilization(v).map(|v| s.gpu_memory_utilization = v), |s| text(
+        s.gpu_memory_utilization
+    )),
+    key!("threads", Integer, |s, v| threads(v).map(|v| s.threads = Some(v)), |s| s.threads.map(|v| v.to_string())),
+    key!("offline", Switch, |s, v| switch(v).map(|v| s.offline = v), |s| Some(s.offline.to_string())),
+    key!("theme", Text, |s, v| nonempty(v).map(|v| s.theme = v), |s| Some(s.theme.clone())),
+    key!("data_dir", Text, |s, v| folder(v).map(|v| s.data_dir = v), |s| path_text(&s.data_dir)),
+    key!("cache_dir", Text, |s, v| folder(v).map(|v| s.cache_dir = v), |s| path_text(&s.cache_dir)),
+];
+
+fn text(value: impl ToString) -> Option<String> {
+    Some(value.to_string())
+}
+
+fn path_text(path: &Path) -> Option<String> {
+    Some(path.display().to_string())
+}
+
+fn nonempty(value: &str) -> Result<String, String> {
+    if value.trim().is_empty() { Err("a name is wanted, not an empty text".into()) } else { Ok(value.to_owned()) }
+}
+
+fn folder(value: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(value);
+    if path.is_absolute() { Ok(path) } else { Err(format!("an absolute path is wanted, not {value:?}")) }
+}
+
+fn number(value: &str) -> Result<f32, String> {
+    match value.trim().parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(format!("a number is wanted, not {value:?}")),
+    }
+}
+
+fn at_least_zero(value: &str) -> Result<f32, String> {
+    number(value)
+        .and_then(|v| if v >= 0.0 { Ok(v.abs()) } else { Err(format!("a number of 0 or more is wanted, not {value}")) })
+}
+
+fn positive(value: &str) -> Result<f32, String> {
+    number(value).and_then(|v| if v > 0.0 { Ok(v) } else { Err(format!("a number above 0 is wanted, not {value}")) })
+}
+
+fn share(value: &str) -> Result<f32, String> {
+    number(value).and_then(|v| {
+        if (0.0..=1.0).contains(&v) { Ok(v) } else { Err(format!("a number from 0 to 1 is wanted, not {value}")) }
+    })
+}
+
+fn utilization(value: &str) -> Result<f32, String> {
+    share(value).and_then(|v| if v > 0.0 { Ok(v) } else { Err("a share above 0 is wanted".into()) })
+}
+
+fn whole(value: &str) -> Result<usize, String> {
+    value.trim().parse().map_err(|_| format!("a whole number of 0 or more is wanted, not {value:?}"))
+}
+
+fn at_least_one(value: &str) -> Result<usize, String> {
+    match whole(value) {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("a whole number of 1 or more is wanted, not {value:?}")),
+    }
+}
+
+fn threads(value: &str) -> Result<usize, String> {
+    match at_least_one(value) {
+        Ok(number) if number <= 1024 => Ok(number),
+        _ => Err(format!("a whole number from 1 to 1024 is wanted, not {value:?}")),
+    }
+}
+
+fn seed(value: &str) -> Result<u64, String> {
+    value.trim().parse().map_err(|_| format!("a whole number from 0 to {} is wanted, not {value:?}", u64::MAX))
+}
+
+fn switch(value: &str) -> Result<bool, String> {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err(format!("true or false is wanted, not {value:?}")),
+    }
+}
+
+fn overflow(value: &str) -> Result<OverflowPolicy, String> {
+    match value {
+        "error" => Ok(OverflowPolicy::Error),
+        "trim" => Ok(OverflowPolicy::Trim),
+        _ => Err(format!("\"error\" or \"trim\" is wanted, not {value:?}")),
+    }
+}
+
+fn show_overflow(policy: OverflowPolicy) -> String {
+    match policy {
+        OverflowPolicy::Error => "error".into(),
+        OverflowPolicy::Trim => "trim".into(),
+    }
+}
+
+fn device(value: &str) -> Result<DevicePreference, String> {
+    let wrong = || format!("auto, cpu, cuda or cuda:N is wanted, not {value:?}");
+    match value {
+        "auto" => Ok(DevicePreference::Auto),
+        "cpu" => Ok(DevicePreference::Cpu),
+        "cuda" => Ok(DevicePreference::Cuda(0)),
+        _ => {
+            let index = value.strip_prefix("cuda:").ok_or_else(wrong)?;
+            index.parse().map(DevicePreference::Cuda).map_err(|_| wrong())
+        }
+    }
+}
+
+fn show_device(device: DevicePreference) -> String {
+    match device {
+        DevicePreference::Auto => "auto".into(),
+        DevicePreference::Cpu => "cpu".into(),
+        DevicePreference::Cuda(index) => format!("cuda:{index}"),
+    }
+}
+
+fn set_system(settings: &mut Settings, text: &str) -> Result<(), String> {
+    settings.system = Some(text.to_owned());
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Where settings come from, and what is said about wrong ones.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashMap;
+
+use super::*;
+
+struct Case {
+    folder: tempfile::TempDir,
+    environment: HashMap<&'static str, &'static str>,
+    flags: Vec<Override>,
+}
+
+impl Case {
+    fn new(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(CONFIG_FILE), config).unwrap();
+        Self { folder, environment: HashMap::new(), flags: Vec::new() }
+    }
+
+    fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.environment.insert(name, value);
+        self
+    }
+
+    fn flag(mut self, key: &'static str, flag: &'static str, value: &str) -> Self {
+        self.flags.push(Override { key, flag, value: value.into() });
+        self
+    }
+
+    fn resolve(&self) -> Result<Resolved, SettingsError> {
+        let config = self.folder.path().to_path_buf();
+        resolve(&Sources {
+            folders: Folders { data: "/d".into(), cache: "/c".into(), config },
+            config: None,
+            environment: &|name| self.environment.get(name).map(OsString::from),
+            flags: self.flags.clone(),
+        })
+    }
+
+    fn error(&self) -> String {
+        let error = self.resolve().unwrap_err().0;
+        error.replace(&format!("{}/", self.folder.path().display()), "")
+    }
+}
+
+#[test]
+fn flag_beats_environment_beats_file_beats_default() {
+    let case = Case::new("temperature = 0.1\ntop_k = 3\nmodel = \"file\"\n").env("CHATNAP_TOP_K", "5");
+    let resolved = case.env("CHATNAP_MODEL", "env").flag("model", "--model", "flag").resolve().unwrap();
+    assert_eq!(resolved.settings.sampling.temperature, 0.1);
+    assert_eq!(resolved.settings.sampling.top_k, 5);
+    assert_eq!(resolved.settings.model, "flag");
+    assert_eq!(resolved.settings.idle_window, IdleWindow::After(std::time::Duration::from_secs(120)));
+    assert_eq!(resolved.origin("top_k"), Origin::Environment("CHATNAP_TOP_K".into()));
+    assert_eq!(resolved.origin("model"), Origin::Flag("--model"));
+    assert_eq!(resolved.origin("theme"), Origin::Default);
+    assert!(matches!(resolved.origin("temperature"), Origin::File { line: 1, .. }));
+}
+
+#[test]
+fn errors_name_file_line_and_key() {
+    for (config, error) in [
+        ("\nmodle = \"x\"", "config.toml:2: unknown key \"modle\"; known are "),
+        ("idle-window = \"2m\"", "config.toml:1: unknown key \"idle-window\"; did you mean idle_window?"),
+        ("top_k = 1\ntop_p = 1.5", "config.toml:2: top_p: a number from 0 to 1 is wanted, not 1.5"),
+        ("temperature = \"hot\"", "config.toml:1: temperature: a number is wanted here, not a TOML string"),
+        ("temperature = nan", "config.toml:1: temperature: a number is wanted, not \"nan\""),
+        ("max_tokens = 0", "config.toml:1: max_tokens: a whole number of 1 or more is wanted, not \"0\""),
+        ("idle_window = 90", "config.toml:1: idle_window: \"90\" is no duration"),
+        ("\n\nmodel = [", "config.toml:3: "),
+        ("[model]\nname = \"x\"", "config.toml:1: model: a \"string\" is wanted here, not a TOML table"),
+    ] {
+        let said = Case::new(config).error();
+        assert!(said.starts_with(error), "{config:?}: {said}");
+    }
+    assert!(Case::new("").env("CHATNAP_SEED", "-1").error().starts_with("CHATNAP_SEED: "));
+}
+
+#[test]
+fn the_written_default_changes_nothing_and_knows_every_key() {
+    let folders = Folders { data: "/d".into(), cache: "/c".into(), config: "/nowhere".into() };
+    let defaults = Settings::defaults(&folders);
+    let resolved = Case::new(DEFAULT_CONFIG).resolve().unwrap();
+    assert_eq!(Settings { config_dir: "/nowhere".into(), ..resolved.settings }, defaults);
+    // Every commented `# key = value` is a valid line; where the key has a default, it is that default.
+    let mut seen = Vec::new();
+    for line in DEFAULT_CONFIG.lines().filter_map(|line| line.strip_prefix("# ")) {
+        let Some((name, _)) = line.split_once(" = ").filter(|(name, _)| !name.contains(' ')) else { continue };
+        let resolved = Case::new(line).resolve().unwrap();
+        let key = keys::find(name).unwrap();
+        if let (Some(default), false) = ((key.get)(&defaults), name.ends_with("_dir")) {
+            assert_eq!((key.get)(&resolved.settings), Some(default), "{line}");
+        }
+        seen.push(name);
+    }
+    let known: Vec<_> = KEYS.iter().map(|key| key.name).collect();
+    assert_eq!(seen, known);
+}
+
+#[test]
+fn offline_is_also_what_the_hub_calls_it() {
+    assert!(Case::new("").env("HF_HUB_OFFLINE", "1").resolve().unwrap().settings.offline);
+    assert!(!Case::new("").env("HF_HUB_OFFLINE", "0").resolve().unwrap().settings.offline);
+    let resolved = Case::new("").env("HF_HUB_OFFLINE", "1").env("CHATNAP_OFFLINE", "no").resolve().unwrap();
+    assert!(!resolved.settings.offline);
+}
+
+#[test]
+fn what_is_shown_reads_back() {
+    let case = Case::new("system = \"a \\\"b\\\"\\nc\"\nseed = 7\ndevice = \"cuda:1\"\nidle_window = \"never\"");
+    let first = case.resolve().unwrap();
+    let second = Case::new(&first.show()).resolve().unwrap();
+    assert_eq!(
+        Settings { config_dir: "/".into(), ..first.settings },
+        Settings { config_dir: "/".into(), ..second.settings }
+    );
+}
+
+#[test]
+fn a_named_config_file_must_exist() {
+    let folders = Folders { config: "/nowhere".into(), ..Folders::default() };
+    let sources =
+        Sources { folders, config: Some(Path::new("/nowhere/x.toml")), environment: &|_| None, flags: Vec::new() };
+    assert!(resolve(&sources).unwrap_err().0.starts_with("/nowhere/x.toml: "));
+    assert!(resolve(&Sources { config: None, ..sources }).is_ok());
+}
