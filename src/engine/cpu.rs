@@ -7,6 +7,8 @@
 mod activations;
 mod aligned;
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod ggml;
 mod half;
 mod isa;
@@ -17,6 +19,8 @@ mod ops;
 mod plain;
 mod threads;
 mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use activations::Activations;
 pub use aligned::AlignedBytes;

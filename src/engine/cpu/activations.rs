@@ -24,6 +24,8 @@ pub(super) struct Quantised {
     pub q: Vec<i8>,
     /// `rows * cols / 32` scales.
     pub scale: Vec<f32>,
+    /// The same scales, each twice: one for 16 numbers.
+    pub scale16: Vec<f32>,
     /// `rows * cols / 32` sums of the numbers that the bytes stand for (scale included).
     pub sum: Vec<f32>,
     /// The same for each 16 numbers.
@@ -35,6 +37,7 @@ pub(super) struct Quantised {
 pub(super) struct QRows<'a> {
     pub q: &'a [i8],
     pub scale: &'a [f32],
+    pub scale16: &'a [f32],
     pub sum: &'a [f32],
     pub sum16: &'a [f32],
 }
@@ -43,6 +46,7 @@ impl Quantised {
     fn resize(&mut self, len: usize) {
         self.q.resize(len, 0);
         self.scale.resize(len / BLOCK, 0.0);
+        self.scale16.resize(len / 16, 0.0);
         self.sum.resize(len / BLOCK, 0.0);
         self.sum16.resize(len / 16, 0.0);
     }
@@ -52,6 +56,7 @@ impl Quantised {
         QRows {
             q: &self.q[start..end],
             scale: &self.scale[start / BLOCK..end / BLOCK],
+            scale16: &self.scale16[start / 16..end / 16],
             sum: &self.sum[start / BLOCK..end / BLOCK],
             sum16: &self.sum16[start / 16..end / 16],
         }
@@ -96,8 +101,8 @@ impl Activations {
         let floats = &self.floats;
         let body = |start: usize, end: usize| {
             // SAFETY: `split` gives disjoint ranges inside the buffers, in whole blocks.
-            let (q, scale, sum, sum16) = unsafe { out.range(start, end) };
-            quantise(pool.isa(), &floats[start..end], q, scale, sum, sum16);
+            let out = unsafe { out.range(start, end) };
+            quantise(pool.isa(), &floats[start..end], out);
         };
         if self.rows == 1 {
             body(0, floats.len())
@@ -120,8 +125,18 @@ impl Activations {
 struct OutPointers {
     q: *mut i8,
     scale: *mut f32,
+    scale16: *mut f32,
     sum: *mut f32,
     sum16: *mut f32,
+}
+
+/// A part of [`Quantised`], to write.
+struct QRowsMut<'a> {
+    q: &'a mut [i8],
+    scale: &'a mut [f32],
+    scale16: &'a mut [f32],
+    sum: &'a mut [f32],
+    sum16: &'a mut [f32],
 }
 
 // SAFETY: only disjoint ranges are written through it (`OutPointers::range`'s condition).
@@ -132,6 +147,7 @@ impl OutPointers {
         Self {
             q: out.q.as_mut_ptr(),
             scale: out.scale.as_mut_ptr(),
+            scale16: out.scale16.as_mut_ptr(),
             sum: out.sum.as_mut_ptr(),
             sum16: out.sum16.as_mut_ptr(),
         }
@@ -139,31 +155,31 @@ impl OutPointers {
 
     /// # Safety
     /// `start..end` must be whole blocks inside the buffers, and no other live range may overlap it.
-    #[expect(clippy::mut_from_ref, reason = "disjoint parts of one buffer, see Safety")]
-    unsafe fn range(&self, start: usize, end: usize) -> (&mut [i8], &mut [f32], &mut [f32], &mut [f32]) {
+    unsafe fn range(&self, start: usize, end: usize) -> QRowsMut<'_> {
         let n = end - start;
         // SAFETY: the caller's condition.
         unsafe {
-            (
-                std::slice::from_raw_parts_mut(self.q.add(start), n),
-                std::slice::from_raw_parts_mut(self.scale.add(start / BLOCK), n / BLOCK),
-                std::slice::from_raw_parts_mut(self.sum.add(start / BLOCK), n / BLOCK),
-                std::slice::from_raw_parts_mut(self.sum16.add(start / 16), n / 16),
-            )
+            QRowsMut {
+                q: std::slice::from_raw_parts_mut(self.q.add(start), n),
+                scale: std::slice::from_raw_parts_mut(self.scale.add(start / BLOCK), n / BLOCK),
+                scale16: std::slice::from_raw_parts_mut(self.scale16.add(start / 16), n / 16),
+                sum: std::slice::from_raw_parts_mut(self.sum.add(start / BLOCK), n / BLOCK),
+                sum16: std::slice::from_raw_parts_mut(self.sum16.add(start / 16), n / 16),
+            }
         }
     }
 }
 
 for_each_isa! {
     /// Quantises whole blocks.
-    fn quantise(isa, x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [f32], sum16: &mut [f32]) = quantise_blocks
+    fn quantise(isa, x: &[f32], out: QRowsMut<'_>) = quantise_blocks
 }
 
 #[inline(always)]
-fn quantise_blocks(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [f32], sum16: &mut [f32]) {
+fn quantise_blocks(x: &[f32], out: QRowsMut<'_>) {
     /// 1.5 * 2^23: adding it leaves the nearest integer in the low bits of the mantissa.
     const ROUND: f32 = 12_582_912.0;
-    for (b, (x, q)) in x.chunks_exact(BLOCK).zip(q.chunks_exact_mut(BLOCK)).enumerate() {
+    for (b, (x, q)) in x.chunks_exact(BLOCK).zip(out.q.chunks_exact_mut(BLOCK)).enumerate() {
         let mut lanes = [0f32; 16];
         for i in 0..16 {
             lanes[i] = x[i].abs().max(x[i + 16].abs());
@@ -180,9 +196,10 @@ fn quantise_blocks(x: &[f32], q: &mut [i8], scale: &mut [f32], sum: &mut [f32], 
                 sums[half] += i32::from(byte);
             }
         }
-        scale[b] = d;
-        sum16[2 * b] = d * sums[0] as f32;
-        sum16[2 * b + 1] = d * sums[1] as f32;
-        sum[b] = d * (sums[0] + sums[1]) as f32;
+        out.scale[b] = d;
+        out.scale16[2 * b..2 * b + 2].fill(d);
+        out.sum16[2 * b] = d * sums[0] as f32;
+        out.sum16[2 * b + 1] = d * sums[1] as f32;
+        out.sum[b] = d * (sums[0] + sums[1]) as f32;
     }
 }

@@ -2,6 +2,8 @@
 
 use super::activations::Activations;
 use super::{Matrix, Threads, plain};
+#[cfg(target_arch = "x86_64")]
+use super::{Isa, avx512};
 
 /// `out[i * w.rows() + r] = w[r] · x[i]` for each activation row `i`.
 ///
@@ -51,15 +53,35 @@ unsafe impl Sync for Output {}
 /// # Safety
 /// `out` must have room for `x.rows() * w.rows()` numbers, and nobody else may use rows `start..end` of it.
 unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end: usize, out: &Output) {
+    #[cfg(target_arch = "x86_64")]
+    if pool.isa() == Isa::Avx512 && w.kind().is_quantised() && x.rows() >= GEMM_FROM {
+        for from in (start..end).step_by(avx512::PANEL) {
+            let to = (from + avx512::PANEL).min(end);
+            let (bytes, x, cols) = (w.row_range(from, to), x.quantised(), w.cols());
+            // SAFETY: the pool's instruction set was detected; rows and activations fit (checked at entry).
+            unsafe { avx512::gemm(w.kind(), bytes, to - from, cols, x, out.0.add(from), w.rows()) };
+        }
+        return;
+    }
     let bytes = w.row_range(start, end);
     for i in 0..x.rows() {
         // SAFETY: the caller's condition; `i < x.rows()` and `start..end` are rows of `w`.
         let out = unsafe { std::slice::from_raw_parts_mut(out.0.add(i * w.rows() + start), end - start) };
-        if w.kind().is_quantised() {
-            let row = x.quantised().range(i * x.cols(), (i + 1) * x.cols());
-            plain::gemv_quantised(pool.isa(), w.kind(), bytes, row, out);
-        } else {
-            plain::gemv_float(pool.isa(), w.kind(), bytes, &x.floats()[i * x.cols()..(i + 1) * x.cols()], out);
+        let floats = &x.floats()[i * x.cols()..(i + 1) * x.cols()];
+        if !w.kind().is_quantised() {
+            plain::gemv_float(pool.isa(), w.kind(), bytes, floats, out);
+            continue;
+        }
+        let row = x.quantised().range(i * x.cols(), (i + 1) * x.cols());
+        match pool.isa() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the pool's instruction set was detected; `bytes` holds the rows `start..end`.
+            Isa::Avx512 => unsafe { avx512::gemv(w.kind(), bytes, row, out) },
+            isa => plain::gemv_quantised(isa, w.kind(), bytes, row, out),
         }
     }
 }
+
+/// Rows of activations from which unpacking the weights pays.
+#[cfg(target_arch = "x86_64")]
+const GEMM_FROM: usize = 3;

@@ -31,16 +31,16 @@ impl Rows {
     }
 }
 
-/// Calls `body` with ranges of rows of `out` that cover it, `width` numbers a row.
+/// Calls `body` with the start and the numbers of ranges of `out` that cover it, whole rows of `width` numbers each
+/// (the last one is cut where `out` is no whole number of rows).
 fn share_rows(pool: &Threads, out: &mut [f32], width: usize, body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
-    let rows = out.len() / width.max(1);
-    if out.len() < SHARE_FROM || rows < 2 {
+    if out.len() < SHARE_FROM || out.len() <= width {
         return body(0, out);
     }
     let all = Rows(out.as_mut_ptr());
-    pool.split(rows, 1, &|start, end| {
-        // SAFETY: `split` gives disjoint ranges of rows inside the buffer.
-        body(start, unsafe { all.range(start * width, (end - start) * width) });
+    pool.split(out.len(), width, &|start, end| {
+        // SAFETY: `split` gives disjoint ranges inside the buffer.
+        body(start, unsafe { all.range(start, end - start) });
     });
 }
 
@@ -51,8 +51,8 @@ fn share_rows(pool: &Threads, out: &mut [f32], width: usize, body: &(dyn Fn(usiz
 pub fn rms_norm(pool: &Threads, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "a norm's output is as long as its input");
     let width = weight.len();
-    share_rows(pool, out, width, &|first, out| {
-        let x = &x[first * width..first * width + out.len()];
+    share_rows(pool, out, width, &|start, out| {
+        let x = &x[start..start + out.len()];
         norm_rows(pool.isa(), x, weight, eps, out);
     });
 }
@@ -109,8 +109,8 @@ fn norm_factor(x: &[f32], eps: f32) -> f32 {
 /// Where the lengths differ.
 pub fn add(pool: &Threads, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "both have one length");
-    share_rows(pool, out, 64, &|first, out| {
-        for (out, &x) in out.iter_mut().zip(&x[first * 64..]) {
+    share_rows(pool, out, 64, &|start, out| {
+        for (out, &x) in out.iter_mut().zip(&x[start..]) {
             *out += x;
         }
     });
@@ -122,7 +122,7 @@ pub fn add(pool: &Threads, x: &[f32], out: &mut [f32]) {
 /// Where the lengths differ.
 pub fn silu_mul(pool: &Threads, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "gate and up have one length");
-    share_rows(pool, gate, 64, &|first, gate| silu_rows(pool.isa(), gate, &up[first * 64..]));
+    share_rows(pool, gate, 64, &|start, gate| silu_rows(pool.isa(), gate, &up[start..]));
 }
 
 /// `gate = gelu(gate) * up` with the tanh approximation (GeGLU, arXiv 2002.05202).
@@ -131,7 +131,7 @@ pub fn silu_mul(pool: &Threads, gate: &mut [f32], up: &[f32]) {
 /// Where the lengths differ.
 pub fn gelu_mul(pool: &Threads, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "gate and up have one length");
-    share_rows(pool, gate, 64, &|first, gate| gelu_rows(pool.isa(), gate, &up[first * 64..]));
+    share_rows(pool, gate, 64, &|start, gate| gelu_rows(pool.isa(), gate, &up[start..]));
 }
 
 for_each_isa! {
@@ -188,9 +188,9 @@ pub fn rope(pool: &Threads, layout: RopeLayout, x: &mut [f32], head_dim: usize, 
     assert!(rows > 0 && x.len() % (rows * head_dim) == 0, "rope needs whole rows of heads");
     let (width, pairs) = (x.len() / rows, cos.len() / rows);
     assert!(cos.len() == sin.len() && cos.len() == rows * pairs && 2 * pairs <= head_dim, "one angle for each pair");
-    share_rows(pool, x, width, &|first, x| {
+    share_rows(pool, x, width, &|start, x| {
         for (i, row) in x.chunks_exact_mut(width).enumerate() {
-            let at = (first + i) * pairs;
+            let at = (start / width + i) * pairs;
             rope_row(pool.isa(), layout, row, head_dim, &cos[at..at + pairs], &sin[at..at + pairs]);
         }
     });

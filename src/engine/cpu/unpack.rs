@@ -12,8 +12,16 @@ pub(super) trait Quant {
     const N: usize;
     const BYTES: usize;
     const GROUP: usize;
-    /// Writes `N` bytes to `q` and `N / GROUP` scales and minima.
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]);
+    /// Writes `N / GROUP` scales and minima.
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]);
+    /// Writes `N` bytes.
+    fn bytes(block: &[u8], q: &mut [u8]);
+    /// Both.
+    #[inline(always)]
+    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+        Self::groups(block, scale, min);
+        Self::bytes(block, q);
+    }
 }
 
 /// Most numbers in a block, and most groups.
@@ -105,9 +113,12 @@ impl Quant for Q4_0 {
     const BYTES: usize = 18;
     const GROUP: usize = 32;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
         min[0] = -8.0 * scale[0];
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         nibbles(&block[2..18], q);
     }
 }
@@ -117,9 +128,12 @@ impl Quant for Q4_1 {
     const BYTES: usize = 20;
     const GROUP: usize = 32;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
         min[0] = f16_at(block, 2);
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         nibbles(&block[4..20], q);
     }
 }
@@ -129,9 +143,12 @@ impl Quant for Q5_0 {
     const BYTES: usize = 22;
     const GROUP: usize = 32;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
         min[0] = -16.0 * scale[0];
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         nibbles(&block[6..22], q);
         fifth_bits(&block[2..6], q);
     }
@@ -142,9 +159,12 @@ impl Quant for Q5_1 {
     const BYTES: usize = 24;
     const GROUP: usize = 32;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
         min[0] = f16_at(block, 2);
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         nibbles(&block[8..24], q);
         fifth_bits(&block[4..8], q);
     }
@@ -155,9 +175,12 @@ impl Quant for Q8_0 {
     const BYTES: usize = 34;
     const GROUP: usize = 32;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
         min[0] = -128.0 * scale[0];
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         for j in 0..32 {
             q[j] = block[2 + j] ^ 0x80;
         }
@@ -169,12 +192,15 @@ impl Quant for Q2K {
     const BYTES: usize = 84;
     const GROUP: usize = 16;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         let (d, dmin) = (f16_at(block, 80), f16_at(block, 82));
         for g in 0..16 {
             scale[g] = d * f32::from(block[g] & 15);
             min[g] = -dmin * f32::from(block[g] >> 4);
         }
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         for half in 0..2 {
             let packed = &block[16 + 32 * half..48 + 32 * half];
             for pair in 0..4 {
@@ -203,12 +229,15 @@ impl Quant for Q3K {
     const BYTES: usize = 110;
     const GROUP: usize = 16;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         let d = f16_at(block, 108);
         for (g, s) in q3k_scales(&block[96..108]).into_iter().enumerate() {
             scale[g] = d * f32::from(s);
             min[g] = -4.0 * scale[g];
         }
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         let high = &block[0..32];
         for half in 0..2 {
             let packed = &block[32 + 32 * half..64 + 32 * half];
@@ -251,8 +280,11 @@ impl Quant for Q4K {
     const BYTES: usize = 144;
     const GROUP: usize = 32;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         k4_groups(block, scale, min);
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         for j in 0..4 {
             nibbles(&block[16 + 32 * j..48 + 32 * j], &mut q[64 * j..64 * j + 64]);
         }
@@ -264,8 +296,11 @@ impl Quant for Q5K {
     const BYTES: usize = 176;
     const GROUP: usize = 32;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         k4_groups(block, scale, min);
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         let high = &block[16..48];
         for j in 0..4 {
             let q = &mut q[64 * j..64 * j + 64];
@@ -283,12 +318,15 @@ impl Quant for Q6K {
     const BYTES: usize = 210;
     const GROUP: usize = 16;
     #[inline(always)]
-    fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
+    fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         let d = f16_at(block, 208);
         for g in 0..16 {
             scale[g] = d * f32::from(block[192 + g] as i8);
             min[g] = -32.0 * scale[g];
         }
+    }
+    #[inline(always)]
+    fn bytes(block: &[u8], q: &mut [u8]) {
         for half in 0..2 {
             let (low, high) = (&block[64 * half..64 * half + 64], &block[128 + 32 * half..160 + 32 * half]);
             let q = &mut q[128 * half..128 * half + 128];

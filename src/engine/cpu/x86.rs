@@ -1,0 +1,181 @@
+//! The quantised formats in AVX2 registers: what the AVX2 and AVX-512 kernels share.
+
+use std::arch::x86_64::*;
+
+use super::unpack::*;
+
+/// Numbers of a row that kernels handle at a time: their scales lie on the stack.
+pub(super) const CHUNK: usize = 2048;
+
+/// Scales and minima of a chunk's groups.
+pub(super) struct Groups {
+    pub scale: [f32; CHUNK / 16],
+    pub min: [f32; CHUNK / 16],
+}
+
+impl Groups {
+    pub(super) fn new() -> Self {
+        Self { scale: [0.0; CHUNK / 16], min: [0.0; CHUNK / 16] }
+    }
+}
+
+/// A format whose 32-number parts can be brought into a register.
+pub(super) trait X86: Quant {
+    /// Whether bytes exceed 127 (AVX2 multiplies them pairwise into 16 bits).
+    const WIDE: bool = false;
+
+    /// The bytes of numbers `32 * part..32 * part + 32` of a block, in order.
+    ///
+    /// # Safety
+    /// AVX2; `block` must point to a whole block and `part < N / 32`.
+    unsafe fn part(block: *const u8, part: usize) -> __m256i;
+
+    /// Scales and minima of the groups of the whole blocks in `bytes`.
+    ///
+    /// # Safety
+    /// AVX2 and F16C; room in `groups` (at most `CHUNK` numbers).
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn row_groups(bytes: &[u8], groups: &mut Groups) {
+        let n = Self::N / Self::GROUP;
+        for (b, block) in bytes.chunks_exact(Self::BYTES).enumerate() {
+            Self::groups(block, &mut groups.scale[b * n..(b + 1) * n], &mut groups.min[b * n..(b + 1) * n]);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load(at: *const u8) -> __m256i {
+    // SAFETY: the caller's condition (32 readable bytes); the load has no alignment.
+    unsafe { _mm256_loadu_si256(at.cast()) }
+}
+
+/// 16 bytes to 32 nibbles, the low ones first.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn nibbles(at: *const u8) -> __m256i {
+    // SAFETY: the caller's condition (16 readable bytes).
+    let packed = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(at.cast()) });
+    let shifted = _mm256_srlv_epi64(packed, _mm256_setr_epi64x(0, 0, 4, 4));
+    _mm256_and_si256(shifted, _mm256_set1_epi8(15))
+}
+
+/// 32 bits to 32 bytes of 16 or 0.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn fifth_bits(at: *const u8) -> __m256i {
+    // SAFETY: the caller's condition (4 readable bytes).
+    let bits = _mm256_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() });
+    let spread = _mm256_shuffle_epi8(
+        bits,
+        _mm256_setr_epi64x(0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303),
+    );
+    let one = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, one), one);
+    _mm256_and_si256(set, _mm256_set1_epi8(16))
+}
+
+/// Bytes shifted right by `count` with `mask` laid over them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shift(bytes: __m256i, count: usize, mask: i8) -> __m256i {
+    let shifted = _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(count as i32));
+    _mm256_and_si256(shifted, _mm256_set1_epi8(mask))
+}
+
+/// Like `shift`, the result moved `up` bits to the left (inside each byte).
+#[inline]
+#[target_feature(enable = "avx2")]
+fn shift_up(bytes: __m256i, count: usize, mask: i8, up: usize) -> __m256i {
+    _mm256_sll_epi16(shift(bytes, count, mask), _mm_cvtsi32_si128(up as i32))
+}
+
+/// The two half-precision numbers (or one and what follows it) at the start of 8 blocks, as 8 + 8 floats.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn heads_of_8(at: *const u8, stride: usize) -> (__m256, __m256) {
+    let s = stride as i32;
+    let offsets = _mm256_setr_epi32(0, s, 2 * s, 3 * s, 4 * s, 5 * s, 6 * s, 7 * s);
+    // SAFETY: the caller's condition: 8 blocks of `stride` bytes lie at `at`.
+    let pairs = unsafe { _mm256_i32gather_epi32::<1>(at.cast(), offsets) };
+    let low = _mm256_and_si256(pairs, _mm256_set1_epi32(0xFFFF));
+    let high = _mm256_srli_epi32::<16>(pairs);
+    let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
+    (_mm256_cvtph_ps(_mm256_castsi256_si128(packed)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(packed)))
+}
+
+/// `row_groups` of the 32-formats: a scale, and a minimum that follows it or is `offset` times the scale.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn simple_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups, offset: Option<f32>) {
+    let blocks = bytes.len() / Q::BYTES;
+    for b in (0..blocks / 8 * 8).step_by(8) {
+        // SAFETY: 8 whole blocks from `b` on; `Groups` has room for a chunk.
+        unsafe {
+            let (scale, next) = heads_of_8(bytes.as_ptr().add(b * Q::BYTES), Q::BYTES);
+            let min = offset.map_or(next, |offset| _mm256_mul_ps(scale, _mm256_set1_ps(offset)));
+            _mm256_storeu_ps(groups.scale.as_mut_ptr().add(b), scale);
+            _mm256_storeu_ps(groups.min.as_mut_ptr().add(b), min);
+        }
+    }
+    for b in blocks / 8 * 8..blocks {
+        Q::groups(&bytes[b * Q::BYTES..(b + 1) * Q::BYTES], &mut groups.scale[b..], &mut groups.min[b..]);
+    }
+}
+
+macro_rules! simple {
+    ($name:ident, $wide:expr, $offset:expr, |$block:ident| $part:expr) => {
+        impl X86 for $name {
+            const WIDE: bool = $wide;
+
+            #[inline]
+            #[target_feature(enable = "avx2")]
+            unsafe fn part($block: *const u8, _: usize) -> __m256i {
+                // SAFETY: the caller's condition.
+                unsafe { $part }
+            }
+
+            #[inline]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn row_groups(bytes: &[u8], groups: &mut Groups) {
+                // SAFETY: the caller's condition.
+                unsafe { simple_groups::<Self>(bytes, groups, $offset) }
+            }
+        }
+    };
+}
+
+simple!(Q4_0, false, Some(-8.0), |block| nibbles(block.add(2)));
+simple!(Q4_1, false, None, |block| nibbles(block.add(4)));
+simple!(Q5_0, false, Some(-16.0), |block| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))));
+simple!(Q5_1, false, None, |block| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))));
+simple!(Q8_0, true, Some(-128.0), |block| _mm256_xor_si256(load(block.add(2)), _mm256_set1_epi8(i8::MIN)));
+
+macro_rules! large {
+    ($name:ident, |$block:ident, $part:ident| $body:expr) => {
+        impl X86 for $name {
+            #[inline]
+            #[target_feature(enable = "avx2")]
+            unsafe fn part($block: *const u8, $part: usize) -> __m256i {
+                // SAFETY: the caller's condition.
+                unsafe { $body }
+            }
+        }
+    };
+}
+
+large!(Q2K, |block, part| shift(load(block.add(16 + 32 * (part / 4))), 2 * (part % 4), 3));
+large!(Q3K, |block, part| {
+    let low = shift(load(block.add(32 + 32 * (part / 4))), 2 * (part % 4), 3);
+    _mm256_or_si256(low, shift_up(load(block), part, 1, 2))
+});
+large!(Q4K, |block, part| shift(load(block.add(16 + 32 * (part / 2))), 4 * (part % 2), 15));
+large!(Q5K, |block, part| {
+    let low = shift(load(block.add(48 + 32 * (part / 2))), 4 * (part % 2), 15);
+    _mm256_or_si256(low, shift_up(load(block.add(16)), part, 1, 4))
+});
+large!(Q6K, |block, part| {
+    let low = shift(load(block.add(64 * (part / 4) + 32 * (part % 2))), 4 * (part % 4 / 2), 15);
+    _mm256_or_si256(low, shift_up(load(block.add(128 + 32 * (part / 4))), 2 * (part % 4), 3, 4))
+});
