@@ -1,9 +1,9 @@
 //! Products of weight matrices and activations: which kernel, and who does which rows.
 
 use super::activations::Activations;
-use super::{Matrix, Threads, plain};
 #[cfg(target_arch = "x86_64")]
 use super::{Isa, avx512};
+use super::{Matrix, Threads, plain};
 
 /// `out[i * w.rows() + r] = w[r] · x[i]` for each activation row `i`.
 ///

@@ -40,8 +40,7 @@ impl Random {
 pub(super) fn random_matrix(random: &mut Random, kind: GgmlType, rows: usize, cols: usize) -> Matrix {
     let bytes = kind.row_bytes(cols).unwrap() * rows;
     let mut data: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
-    let put =
-        |data: &mut [u8], at: usize, x: f32| data[at..at + 2].copy_from_slice(&half::f32_to_f16(x).to_le_bytes());
+    let put = |data: &mut [u8], at: usize, x: f32| data[at..at + 2].copy_from_slice(&half::f32_to_f16(x).to_le_bytes());
     for block in data.chunks_exact_mut(kind.block_bytes()) {
         let (d, m) = (random.float() * 0.1, random.float() * 0.1);
         match kind {
