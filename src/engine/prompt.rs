@@ -1,9 +1,11 @@
 //! Messages → the tokens that the model reads. Shared by generation and `--dry-run`.
 
 use super::chat_template::{ChatTemplate, TemplateError};
-use super::tokenizer::Tokenizer;
+use super::tokenizer::{Tokenizer, TokenizerError};
+use super::weights::gguf;
 use super::{EngineError, ModelFiles};
-use crate::protocol::ChatMessage;
+use crate::engine::model::ModelError;
+use crate::protocol::{ChatMessage, ErrorKind};
 
 /// A prompt, ready to be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,22 +22,137 @@ pub fn render(
     tokenizer: &Tokenizer,
     messages: &[ChatMessage],
 ) -> Result<RenderedPrompt, TemplateError> {
-    let _ = (template, tokenizer, messages);
-    todo!("owner: text")
+    let text = template.render(messages, true)?;
+    let foreign = frame_tokens_in(template, tokenizer, messages);
+    if foreign.is_empty() {
+        let tokens = with_bos(tokenizer, tokenizer.encode_special(&text));
+        return Ok(RenderedPrompt { text, tokens });
+    }
+    // A mark inside each spelled-out control token keeps it from being read as one; the marks go before encoding.
+    let mark = unused_mark(&text)?;
+    let marked = template.render(&mark_messages(messages, &foreign, mark), true)?;
+    // A template that looks into contents may render the marked ones otherwise; then that rendering, unmarked, is the
+    // prompt, so that text and tokens agree.
+    let unmarked = marked.replace(mark, "");
+    let tokens = with_bos(tokenizer, tokenizer.encode_marked(&marked, mark));
+    Ok(RenderedPrompt { text: unmarked, tokens })
+}
+
+/// The special tokens that messages spell out and that would be read as part of the dialogue's frame: every control
+/// token, and the user-defined ones that the template itself writes.
+fn frame_tokens_in(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Vec<String> {
+    let mut pieces = Vec::new();
+    for message in messages {
+        for text in [Some(&message.content), message.reasoning.as_ref()].into_iter().flatten() {
+            for id in tokenizer.special_tokens_in(text) {
+                let piece = tokenizer.piece(id);
+                let frames = tokenizer.is_control(id) || (piece.trim().len() > 1 && template.names(piece));
+                if frames && !pieces.iter().any(|known| known == piece) {
+                    pieces.push(piece.to_owned());
+                }
+            }
+        }
+    }
+    pieces
+}
+
+/// A noncharacter (Unicode 16, chapter 23.7) that `text` does not hold.
+fn unused_mark(text: &str) -> Result<char, TemplateError> {
+    ('\u{FDD0}'..='\u{FDEF}').find(|&mark| !text.contains(mark)).ok_or_else(|| {
+        TemplateError("the conversation holds all of Unicode's noncharacters beside control tokens; remove one".into())
+    })
+}
+
+fn mark_messages(messages: &[ChatMessage], pieces: &[String], mark: char) -> Vec<ChatMessage> {
+    let marked = |text: &str| {
+        // Byte offsets behind the first character of every occurrence, overlapping ones included.
+        let mut at: Vec<usize> = Vec::new();
+        for piece in pieces {
+            let first = piece.chars().next().map_or(1, char::len_utf8);
+            let mut from = 0;
+            while let Some(found) = text[from..].find(piece.as_str()) {
+                at.push(from + found + first);
+                from += found + first;
+            }
+        }
+        at.sort_unstable();
+        at.dedup();
+        let mut result = String::with_capacity(text.len() + at.len() * mark.len_utf8());
+        let mut from = 0;
+        for offset in at {
+            result.push_str(&text[from..offset]);
+            result.push(mark);
+            from = offset;
+        }
+        result.push_str(&text[from..]);
+        result
+    };
+    let mark_message = |message: &ChatMessage| ChatMessage {
+        role: message.role,
+        content: marked(&message.content),
+        reasoning: message.reasoning.as_deref().map(marked),
+    };
+    messages.iter().map(mark_message).collect()
+}
+
+/// BOS once where the vocabulary adds one, and never twice.
+fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
+    let Some(bos) = tokenizer.bos() else { return tokens };
+    let written = tokens.iter().take_while(|&&token| token == bos).count();
+    if written > 1 {
+        tokens.drain(1..written);
+    } else if written == 0 && tokenizer.adds_bos() {
+        tokens.insert(0, bos);
+    }
+    tokens
 }
 
 /// Reads the tokenizer and the template of `files`, and nothing else of them.
 pub fn open(files: &ModelFiles) -> Result<(Tokenizer, ChatTemplate), EngineError> {
-    if let ModelFiles::Scripted(path) = files {
-        return super::scripted::open(path);
+    match files {
+        ModelFiles::Gguf(paths) => {
+            let header = gguf::read_split_header(paths).map_err(model_problem)?;
+            let tokenizer = Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)?;
+            let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer).map_err(template_problem)?;
+            Ok((tokenizer, template))
+        }
+        ModelFiles::Safetensors(folder) => {
+            let tokenizer = Tokenizer::from_folder(folder).map_err(tokenizer_problem)?;
+            let template = ChatTemplate::from_folder(folder, &tokenizer).map_err(template_problem)?;
+            Ok((tokenizer, template))
+        }
+        ModelFiles::Scripted(path) => super::scripted::open(path),
     }
-    todo!("owner: text")
 }
 
 /// Reads the tokenizer of `files`, and nothing else; works on a vocabulary-only GGUF.
 pub fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
-    if let ModelFiles::Scripted(path) = files {
-        return super::scripted::open(path).map(|(tokenizer, _)| tokenizer);
+    match files {
+        ModelFiles::Gguf(paths) => {
+            let header = gguf::read_split_header(paths).map_err(model_problem)?;
+            Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)
+        }
+        ModelFiles::Safetensors(folder) => Tokenizer::from_folder(folder).map_err(tokenizer_problem),
+        ModelFiles::Scripted(path) => super::scripted::open(path).map(|(tokenizer, _)| tokenizer),
     }
-    todo!("owner: text")
 }
+
+fn model_problem(error: ModelError) -> EngineError {
+    let kind = match error {
+        ModelError::OutOfMemory(_) => ErrorKind::OutOfMemory,
+        ModelError::Cancelled => ErrorKind::Cancelled,
+        _ => ErrorKind::Failed,
+    };
+    EngineError::new(kind, error.to_string())
+}
+
+fn tokenizer_problem(error: TokenizerError) -> EngineError {
+    EngineError::new(ErrorKind::Failed, format!("The model's tokenizer cannot be used: {error}"))
+}
+
+fn template_problem(error: TemplateError) -> EngineError {
+    EngineError::new(ErrorKind::Failed, error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,32 @@
 //! Text ↔ tokens, for the vocabularies of GGUF files and `tokenizer.json`.
+//!
+//! The rules for GGUF are llama.cpp's (`llama-vocab.cpp`), so that a model sees the tokens it is known to answer to:
+//! the same pre-tokenizer names, the same merges, the same end-of-generation names. One thing is stricter: a control
+//! token never comes out of plain text, however the merges fall.
+//!
+//! Knows nothing of models, devices and messages.
 
 use std::path::Path;
 
 use super::weights::gguf::Metadata;
+
+mod bpe;
+mod bytes;
+mod end;
+mod folder;
+mod partition;
+mod pre;
+mod special;
+mod split;
+mod spm;
+mod stream;
+mod vocabulary;
+
+pub use stream::TextStream;
+
+use folder::FolderTokenizer;
+use partition::{Fragment, Partition};
+use vocabulary::{Kind, Vocabulary};
 
 /// Why a tokenizer could not be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,102 +34,207 @@ use super::weights::gguf::Metadata;
 pub struct TokenizerError(pub String);
 
 /// A vocabulary with the rules that cut text into it.
-pub struct Tokenizer {}
+pub struct Tokenizer {
+    vocabulary: Vocabulary,
+    rules: Rules,
+    partition: Partition,
+    warnings: Vec<String>,
+}
+
+/// How text that holds no special token becomes tokens.
+enum Rules {
+    Bpe(bpe::Bpe),
+    Spm(spm::Spm),
+    Folder(Box<FolderTokenizer>),
+}
 
 impl Tokenizer {
     /// From `tokenizer.ggml.*`.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
-        let _ = metadata;
-        todo!("owner: text")
+        let model = metadata
+            .string("tokenizer.ggml.model")
+            .ok_or_else(|| TokenizerError("the file holds no tokenizer (tokenizer.ggml.model is missing)".into()))?;
+        let mut warnings = Vec::new();
+        let (vocabulary, rules) = match model {
+            "gpt2" | "gemma4" => {
+                let name = if model == "gemma4" { Some("gemma4") } else { metadata.string("tokenizer.ggml.pre") };
+                let pre = pre::find(name, &mut warnings);
+                let vocabulary = special::bpe_vocabulary(metadata, pre)?;
+                let rules = Rules::Bpe(bpe::Bpe::new(metadata, pre, &vocabulary, &mut warnings)?);
+                (vocabulary, rules)
+            }
+            "llama" => {
+                let vocabulary = special::spm_vocabulary(metadata)?;
+                let rules = Rules::Spm(spm::Spm::new(metadata, &vocabulary)?);
+                (vocabulary, rules)
+            }
+            other => {
+                return Err(TokenizerError(format!(
+                    "tokenizer.ggml.model is {other:?}; this program knows gpt2 (BPE), llama (SPM) and gemma4"
+                )));
+            }
+        };
+        let partition = Partition::new(&vocabulary)?;
+        Ok(Self { vocabulary, rules, partition, warnings })
     }
 
     /// From `tokenizer.json` and `tokenizer_config.json` in `folder`.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
-        let _ = folder;
-        todo!("owner: text")
+        let (tokenizer, vocabulary, warnings) = FolderTokenizer::open(folder)?;
+        let partition = Partition::new(&vocabulary)?;
+        Ok(Self { vocabulary, rules: Rules::Folder(Box::new(tokenizer)), partition, warnings })
     }
 
     /// Tokens of `text`, in which control tokens are text too; no BOS.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let _ = text;
-        todo!("owner: text")
+        self.encode_fragments(text, &self.partition.plain(text), None)
     }
 
     /// Tokens of `text` with control tokens recognised; no BOS added.
     pub fn encode_special(&self, text: &str) -> Vec<u32> {
-        let _ = text;
-        todo!("owner: text")
+        self.encode_fragments(text, &self.partition.with_control(text), None)
     }
 
-    /// The bytes that `token` stands for; empty for control tokens.
+    /// Like `encode_special`, for a text in which `mark` stands inside everything that must stay text. The tokens are
+    /// those of the text without the marks.
+    pub(crate) fn encode_marked(&self, text: &str, mark: char) -> Vec<u32> {
+        self.encode_fragments(text, &self.partition.with_control(text), Some(mark))
+    }
+
+    /// The control and user-defined tokens that `text` spells out, each once.
+    pub(crate) fn special_tokens_in(&self, text: &str) -> Vec<u32> {
+        self.partition.present(text)
+    }
+
+    /// Whether `token` is a control token, which plain text never becomes.
+    pub fn is_control(&self, token: u32) -> bool {
+        matches!(self.vocabulary.kind(token), Some(Kind::Control | Kind::Unknown))
+    }
+
+    fn encode_fragments(&self, text: &str, fragments: &[Fragment], mark: Option<char>) -> Vec<u32> {
+        let mut tokens = Vec::with_capacity(text.len() / 4 + 1);
+        let mut after_special = true;
+        for fragment in fragments {
+            match *fragment {
+                Fragment::Token(id) => {
+                    tokens.push(id);
+                    after_special = true;
+                }
+                Fragment::Text { start, end } => {
+                    let raw = &text[start..end];
+                    let stripped = mark.filter(|&mark| raw.contains(mark)).map(|mark| raw.replace(mark, ""));
+                    let raw = stripped.as_deref().unwrap_or(raw);
+                    match &self.rules {
+                        Rules::Bpe(bpe) => bpe.encode(&self.vocabulary, raw, &mut tokens),
+                        Rules::Spm(spm) => spm.encode(&self.vocabulary, raw, after_special, &mut tokens),
+                        Rules::Folder(folder) => folder.encode(raw, after_special, &mut tokens),
+                    }
+                    after_special = false;
+                }
+            }
+        }
+        tokens
+    }
+
+    /// The bytes that `token` stands for; empty for control tokens, save for those that mark reasoning.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
-        let _ = token;
-        todo!("owner: text")
+        let Some(kind) = self.vocabulary.kind(token) else { return Vec::new() };
+        let piece = self.vocabulary.piece(token);
+        match kind {
+            Kind::Control if is_reasoning_mark(piece) => piece.as_bytes().to_vec(),
+            Kind::Control | Kind::Unknown => Vec::new(),
+            Kind::UserDefined => piece.as_bytes().to_vec(),
+            Kind::Byte => bytes::hex_byte(piece).map_or_else(Vec::new, |byte| vec![byte]),
+            Kind::Normal => match &self.rules {
+                Rules::Bpe(bpe) => bpe.piece_bytes(piece),
+                Rules::Spm(_) => piece.replace(spm::SPACE, " ").into_bytes(),
+                Rules::Folder(folder) => folder.piece_bytes(piece),
+            },
+        }
     }
 
-    /// The token as the vocabulary writes it (`Ġthe`, `<|im_end|>`), for people.
+    /// The token as the vocabulary writes it (`Ġthe`, `<|im_end|>`), for people; empty for an id out of range.
     pub fn piece(&self, token: u32) -> &str {
-        let _ = token;
-        todo!("owner: text")
+        self.vocabulary.piece(token)
     }
 
-    /// The text of `tokens`, control tokens left out, invalid UTF-8 replaced.
+    /// The text of `tokens`, control tokens left out, invalid UTF-8 replaced. The space that encoding puts before a
+    /// text is taken off again.
     pub fn decode(&self, tokens: &[u32]) -> String {
-        let _ = tokens;
-        todo!("owner: text")
+        let mut bytes = Vec::with_capacity(tokens.len() * 4);
+        let mut after_special = self.prefixes_space();
+        for &token in tokens {
+            let piece = self.token_bytes(token);
+            let skip = usize::from(after_special && piece.first() == Some(&b' ') && !self.is_special(token));
+            bytes.extend_from_slice(&piece[skip..]);
+            after_special = self.prefixes_space() && self.is_special(token);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn is_special(&self, token: u32) -> bool {
+        matches!(self.vocabulary.kind(token), Some(Kind::Control | Kind::Unknown | Kind::UserDefined))
+    }
+
+    /// Whether encoding puts a space before text.
+    fn prefixes_space(&self) -> bool {
+        match &self.rules {
+            Rules::Bpe(_) => false,
+            Rules::Spm(spm) => spm.space_prefix,
+            Rules::Folder(folder) => folder.space_prefix,
+        }
     }
 
     /// Whether `token` ends a generation (`<|im_end|>`, `<|eot_id|>`, `</s>`, …).
     pub fn is_end_of_generation(&self, token: u32) -> bool {
-        let _ = token;
-        todo!("owner: text")
+        self.vocabulary.special.end_of_generation.contains(&token)
     }
 
     /// The beginning-of-sequence token.
     pub fn bos(&self) -> Option<u32> {
-        todo!("owner: text")
+        self.vocabulary.special.bos
     }
 
     /// The end-of-sequence token.
     pub fn eos(&self) -> Option<u32> {
-        todo!("owner: text")
+        self.vocabulary.special.eos
+    }
+
+    /// The padding token.
+    pub fn pad(&self) -> Option<u32> {
+        self.vocabulary.special.pad
+    }
+
+    /// The token for what the vocabulary cannot say.
+    pub fn unk(&self) -> Option<u32> {
+        self.vocabulary.special.unk
     }
 
     /// Whether the vocabulary wants BOS before plain text.
     pub fn adds_bos(&self) -> bool {
-        todo!("owner: text")
+        self.vocabulary.special.adds_bos
     }
 
     /// Tokens in all.
     pub fn vocab_size(&self) -> usize {
-        todo!("owner: text")
+        self.vocabulary.len()
     }
 
     /// The token that the vocabulary writes as `piece`.
     pub fn token_id(&self, piece: &str) -> Option<u32> {
-        let _ = piece;
-        todo!("owner: text")
+        self.vocabulary.find(piece)
     }
 
     /// What the user should know, an unknown pre-tokenizer for example.
     pub fn warnings(&self) -> &[String] {
-        todo!("owner: text")
+        &self.warnings
     }
 }
 
-/// Turns tokens into text as they come, holding back the bytes of unfinished characters.
-#[derive(Debug, Default)]
-pub struct TextStream {}
-
-impl TextStream {
-    /// Adds a token's bytes; returns the whole characters that are now complete.
-    pub fn push(&mut self, bytes: &[u8]) -> String {
-        let _ = bytes;
-        todo!("owner: text")
-    }
-
-    /// What is left at the end, unfinished bytes replaced by U+FFFD.
-    pub fn finish(&mut self) -> String {
-        todo!("owner: text")
-    }
+/// Marks that are shown to the reasoning parser even where the vocabulary calls them control tokens.
+fn is_reasoning_mark(piece: &str) -> bool {
+    matches!(piece, "<think>" | "</think>" | "[THINK]" | "[/THINK]" | "<|START_THINKING|>" | "<|END_THINKING|>")
 }
+
+#[cfg(test)]
+mod tests;

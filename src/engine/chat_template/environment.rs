@@ -1,0 +1,75 @@
+//! The Jinja environment that transformers renders chat templates in, with bounds.
+
+use std::io;
+
+use jiff::Zoned;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
+
+use super::json::tojson;
+
+/// Steps of one render. The longest real conversations take a few hundred thousand.
+const FUEL: u64 = 20_000_000;
+
+/// Nesting of calls, loops and blocks; real templates stay below 20.
+const MAX_DEPTH: usize = 120;
+
+/// What time it is, for templates that write a date.
+pub type Now = fn() -> Zoned;
+
+/// An environment without templates.
+pub fn new(now: Now) -> Environment<'static> {
+    let mut environment = Environment::new();
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        environment.set_syntax(syntax);
+    }
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(MAX_DEPTH);
+    environment.add_filter("tojson", tojson);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", move |format: &str| strftime(&now(), format));
+    environment
+}
+
+fn raise_exception(message: &str) -> Result<String, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
+}
+
+fn strftime(now: &Zoned, format: &str) -> Result<String, Error> {
+    jiff::fmt::strtime::format(format, now)
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}")))
+}
+
+/// Output that may grow to a limit and no further.
+pub struct Bounded {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Bounded {
+    /// At most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), limit }
+    }
+
+    /// What was written; `None` where it is not UTF-8.
+    pub fn into_string(self) -> Option<String> {
+        String::from_utf8(self.bytes).ok()
+    }
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.limit - self.bytes.len() {
+            return Err(io::Error::other(format!("the output is larger than {} MiB", self.limit >> 20)));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! `tojson` as transformers defines it: Python's `json.dumps(value, ensure_ascii=False, …)`.
+
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+
+/// Nesting deeper than this is refused.
+const MAX_DEPTH: usize = 64;
+
+/// How the text is laid out.
+struct Layout {
+    ensure_ascii: bool,
+    indent: Option<String>,
+    between: String,
+    after_key: String,
+    sort_keys: bool,
+}
+
+/// The filter, with `ensure_ascii`, `indent`, `separators` (by place too) and `sort_keys` as keywords.
+pub fn tojson(
+    value: &Value,
+    ensure_ascii: Option<bool>,
+    indent: Option<Value>,
+    separators: Option<Value>,
+    keywords: Kwargs,
+) -> Result<String, Error> {
+    let ensure_ascii = ensure_ascii.or(keywords.get("ensure_ascii")?).unwrap_or(false);
+    let indent = indent.or(keywords.get("indent")?).filter(|value| !value.is_none());
+    let separators = separators.or(keywords.get("separators")?).filter(|value| !value.is_none());
+    let sort_keys = keywords.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
+    keywords.assert_all_used()?;
+    let indent = match indent {
+        Some(value) if value.as_str().is_some() => value.as_str().map(str::to_owned),
+        Some(value) => Some(" ".repeat(usize::try_from(value)?.min(32))),
+        None => None,
+    };
+    let (between, after_key) = match separators {
+        Some(pair) => (separator(&pair, 0)?, separator(&pair, 1)?),
+        None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),
+    };
+    let layout = Layout { ensure_ascii, indent, between, after_key, sort_keys };
+    let mut text = String::new();
+    write(value, &layout, 0, &mut text)?;
+    Ok(text)
+}
+
+fn separator(pair: &Value, index: usize) -> Result<String, Error> {
+    let item = pair.get_item(&Value::from(index))?;
+    let text = item.as_str().map(str::to_owned);
+    text.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "separators must be two strings"))
+}
+
+fn write(value: &Value, layout: &Layout, depth: usize, text: &mut String) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the value is nested too deeply for JSON"));
+    }
+    match value.kind() {
+        ValueKind::None => text.push_str("null"),
+        ValueKind::Bool => text.push_str(if value.is_true() { "true" } else { "false" }),
+        ValueKind::Number => write_number(value, text)?,
+        ValueKind::String => write_string(value.as_str().unwrap_or_default(), layout, text),
+        ValueKind::Map => write_map(value, layout, depth, text)?,
+        ValueKind::Seq | ValueKind::Iterable => {
+            let items: Vec<Value> = value.try_iter()?.collect();
+            write_items(('[', ']'), layout, depth, items.len(), text, |index, text| {
+                write(&items[index], layout, depth + 1, text)
+            })?;
+        }
+        kind => return Err(Error::new(ErrorKind::InvalidOperation, format!("a value of type {kind} is not JSON"))),
+    }
+    Ok(())
+}
+
+fn write_map(value: &Value, layout: &Layout, depth: usize, text: &mut String) -> Result<(), Error> {
+    let mut entries = Vec::new();
+    for key in value.try_iter()? {
+        let name = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+        entries.push((name, value.get_item(&key)?));
+    }
+    if layout.sort_keys {
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    }
+    write_items(('{', '}'), layout, depth, entries.len(), text, |index, text| {
+        let (name, value) = &entries[index];
+        write_string(name, layout, text);
+        text.push_str(&layout.after_key);
+        write(value, layout, depth + 1, text)
+    })
+}
+
+/// The brackets, separators and line breaks around `count` items.
+fn write_items(
+    (open, close): (char, char),
+    layout: &Layout,
+    depth: usize,
+    count: usize,
+    text: &mut String,
+    mut item: impl FnMut(usize, &mut String) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let line = |depth: usize, text: &mut String| {
+        if let Some(indent) = &layout.indent {
+            text.push('\n');
+            text.push_str(&indent.repeat(depth));
+        }
+    };
+    text.push(open);
+    for index in 0..count {
+        if index > 0 {
+            text.push_str(&layout.between);
+        }
+        line(depth + 1, text);
+        item(index, text)?;
+    }
+    if count > 0 {
+        line(depth, text);
+    }
+    text.push(close);
+    Ok(())
+}
+
+/// Integers as they are; floats as Python's `repr` writes them.
+fn write_number(value: &Value, text: &mut String) -> Result<(), Error> {
+    if value.is_integer() {
+        text.push_str(&value.to_string());
+        return Ok(());
+    }
+    let number = f64::try_from(value.clone())?;
+    if number.is_nan() {
+        text.push_str("NaN");
+    } else if number.is_infinite() {
+        text.push_str(if number > 0.0 { "Infinity" } else { "-Infinity" });
+    } else if number != 0.0 && !(1e-4..1e16).contains(&number.abs()) {
+        let scientific = format!("{number:e}");
+        let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+        text.push_str(&format!("{digits}e{sign}{exponent:0>2}"));
+    } else {
+        text.push_str(&format!("{number:?}"));
+    }
+    Ok(())
+}
+
+fn write_string(string: &str, layout: &Layout, text: &mut String) {
+    text.push('"');
+    for c in string.chars() {
+        match c {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\t' => text.push_str("\\t"),
+            '\u{8}' => text.push_str("\\b"),
+            '\u{c}' => text.push_str("\\f"),
+            c if (c as u32) < 0x20 => text.push_str(&format!("\\u{:04x}", c as u32)),
+            c if layout.ensure_ascii && !c.is_ascii() && c != '\u{7f}' => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    text.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+}

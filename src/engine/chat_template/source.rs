@@ -1,0 +1,72 @@
+//! Where a template comes from, and what its text gives away.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::TemplateError;
+
+/// Templates larger than this are refused; the largest known is 30 kB.
+const MAX_SOURCE_BYTES: u64 = 1 << 20;
+
+/// `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`; of several the one called `default`.
+pub fn of_folder(folder: &Path) -> Result<Option<String>, TemplateError> {
+    let path = folder.join("chat_template.jinja");
+    if let Some(source) = read(&path, MAX_SOURCE_BYTES)? {
+        return Ok(Some(source));
+    }
+    let path = folder.join("tokenizer_config.json");
+    let Some(config) = read(&path, 64 << 20)? else { return Ok(None) };
+    let config: Value =
+        serde_json::from_str(&config).map_err(|error| TemplateError(format!("{}: {error}", path.display())))?;
+    let template = &config["chat_template"];
+    let named = |name: &str| {
+        template.as_array()?.iter().find(|entry| entry["name"].as_str() == Some(name))?["template"].as_str()
+    };
+    Ok(template.as_str().or_else(|| named("default")).map(str::to_owned))
+}
+
+fn read(path: &Path, limit: u64) -> Result<Option<String>, TemplateError> {
+    let problem = |error: std::io::Error| TemplateError(format!("{}: {error}", path.display()));
+    match std::fs::metadata(path) {
+        Ok(meta) if meta.is_file() && meta.len() <= limit => {}
+        Ok(_) => return Err(TemplateError(format!("{} is not a file of a sensible size", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(problem(error)),
+    }
+    std::fs::read_to_string(path).map(Some).map_err(problem)
+}
+
+/// Takes out `{% generation %}`, which marks what the model wrote for training and renders as nothing.
+/// Line ends become `\n`, as Jinja2's lexer has them.
+pub fn clean(source: String) -> String {
+    let source = if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n") } else { source };
+    if !source.contains("generation") {
+        return source;
+    }
+    let mut cleaned = source;
+    for word in ["generation", "endgeneration"] {
+        for (open, close) in [("{%-", "-%}"), ("{%-", "%}"), ("{%", "-%}"), ("{%", "%}")] {
+            // An `if` that is always true keeps the white-space rules of the tag.
+            let replacement = if word == "generation" { "if true" } else { "endif" };
+            for space in [" ", ""] {
+                cleaned = cleaned
+                    .replace(&format!("{open}{space}{word}{space}{close}"), &format!("{open} {replacement} {close}"));
+            }
+        }
+    }
+    cleaned
+}
+
+/// Marks of reasoning, most specific first.
+const MARKS: [(&str, &str); 4] = [
+    ("<think>", "</think>"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("[THINK]", "[/THINK]"),
+    ("<reasoning>", "</reasoning>"),
+];
+
+/// The pair that the template names. The closing one alone is enough: some templates only strip reasoning.
+pub fn reasoning_marks(source: &str) -> Option<(&'static str, &'static str)> {
+    MARKS.into_iter().find(|(_, close)| source.contains(close))
+}

@@ -1,0 +1,246 @@
+//! Byte-pair encoding: the best-ranked pair of neighbours is joined until none is left.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use ahash::RandomState;
+
+use super::TokenizerError;
+use super::bytes;
+use super::pre::PreTokenizer;
+use super::split::Splitter;
+use super::spm::SPACE;
+use super::vocabulary::Vocabulary;
+use crate::engine::weights::gguf::Metadata;
+
+/// A byte, or a symbol that has been joined to its left neighbour, which is no token.
+const NONE: u32 = u32::MAX;
+
+/// Words up to this many bytes are remembered within one call.
+const CACHED_BYTES: usize = 64;
+
+/// The merges of a vocabulary and the splitter before them.
+pub struct Bpe {
+    splitter: Splitter,
+    /// (left, right) → (rank, result).
+    merges: HashMap<u64, (u32, u32), RandomState>,
+    /// The token of each byte; `NONE` where the vocabulary has none.
+    byte_tokens: Vec<u32>,
+    ignore_merges: bool,
+    /// False: symbols are characters, spaces are written `▁`, and what is missing becomes `<0xXX>`.
+    byte_level: bool,
+}
+
+impl Bpe {
+    /// Reads `tokenizer.ggml.merges`.
+    pub fn new(
+        metadata: &Metadata,
+        pre: &PreTokenizer,
+        vocabulary: &Vocabulary,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self, TokenizerError> {
+        let lines = metadata
+            .strings("tokenizer.ggml.merges")
+            .ok_or_else(|| TokenizerError("the vocabulary's merges (tokenizer.ggml.merges) are missing".into()))?;
+        let byte_tokens = byte_tokens(vocabulary, pre.byte_level);
+        let missing = byte_tokens.iter().filter(|&&id| id == NONE).count();
+        if missing > 0 && pre.byte_level {
+            warnings.push(format!("the vocabulary has no token for {missing} of the 256 bytes; they are left out of prompts"));
+        }
+        Ok(Self {
+            splitter: Splitter::new(pre.steps)?,
+            merges: read_merges(lines, vocabulary)?,
+            byte_tokens,
+            ignore_merges: pre.ignore_merges,
+            byte_level: pre.byte_level,
+        })
+    }
+
+    /// Appends the tokens of `text`.
+    pub fn encode(&self, vocabulary: &Vocabulary, text: &str, tokens: &mut Vec<u32>) {
+        let escaped = (!self.byte_level && text.contains(' ')).then(|| text.replace(' ', SPACE));
+        let text = escaped.as_deref().unwrap_or(text);
+        let mut seen: HashMap<&str, (u32, u32), RandomState> = HashMap::default();
+        let mut session = Session::default();
+        for (start, end) in self.splitter.split(text) {
+            let word = &text[start as usize..end as usize];
+            if let Some(&(from, to)) = seen.get(word) {
+                tokens.extend_from_within(from as usize..to as usize);
+                continue;
+            }
+            let from = tokens.len() as u32;
+            self.encode_word(vocabulary, word, &mut session, tokens);
+            if word.len() <= CACHED_BYTES {
+                seen.insert(word, (from, tokens.len() as u32));
+            }
+        }
+    }
+
+    fn encode_word(&self, vocabulary: &Vocabulary, word: &str, session: &mut Session, tokens: &mut Vec<u32>) {
+        // Gemma 4 joins no newlines; a run of them is one token where the vocabulary has it.
+        let whole = self.ignore_merges || (!self.byte_level && word.starts_with('\n'));
+        if whole && let Some(id) = self.whole_word(vocabulary, word, &mut session.written) {
+            tokens.push(id);
+            return;
+        }
+        session.symbols.clear();
+        if self.byte_level {
+            session.start(word.bytes().map(|byte| (self.byte_tokens[byte as usize], '\0')));
+        } else {
+            let id = |c: char| vocabulary.find_text(c.encode_utf8(&mut [0; 4])).unwrap_or(NONE);
+            session.start(word.chars().map(|c| (id(c), c)));
+        }
+        session.merge(&self.merges);
+        let mut at = Some(0);
+        while let Some(index) = at {
+            let symbol = &session.symbols[index as usize];
+            if symbol.id != NONE {
+                tokens.push(symbol.id);
+            } else if !self.byte_level {
+                let mut utf8 = [0; 4];
+                let bytes = symbol.c.encode_utf8(&mut utf8).bytes();
+                tokens.extend(bytes.map(|byte| self.byte_tokens[byte as usize]).filter(|&id| id != NONE));
+            }
+            at = symbol.next();
+        }
+    }
+
+    fn whole_word(&self, vocabulary: &Vocabulary, word: &str, written: &mut String) -> Option<u32> {
+        if !self.byte_level {
+            return vocabulary.find_text(word);
+        }
+        written.clear();
+        written.extend(word.bytes().map(bytes::stand_in));
+        vocabulary.find_text(written)
+    }
+
+    /// The bytes of a normal token.
+    pub fn piece_bytes(&self, piece: &str) -> Vec<u8> {
+        if self.byte_level { bytes::decode_stand_ins(piece) } else { piece.replace(SPACE, " ").into_bytes() }
+    }
+}
+
+fn byte_tokens(vocabulary: &Vocabulary, byte_level: bool) -> Vec<u32> {
+    (0..=255u8)
+        .map(|byte| {
+            let id = if byte_level {
+                vocabulary.find_text(bytes::stand_in(byte).encode_utf8(&mut [0; 4]))
+            } else {
+                vocabulary.find(&bytes::hex_piece(byte))
+            };
+            id.unwrap_or(NONE)
+        })
+        .collect()
+}
+
+fn read_merges(
+    lines: &[String],
+    vocabulary: &Vocabulary,
+) -> Result<HashMap<u64, (u32, u32), RandomState>, TokenizerError> {
+    let mut merges = HashMap::with_capacity_and_hasher(lines.len(), RandomState::new());
+    let mut joined = String::new();
+    for (rank, line) in lines.iter().enumerate() {
+        let bad = || TokenizerError(format!("merge {rank} ({line:?}) does not name two tokens that join to a third"));
+        // The first character may itself be a space.
+        let first = line.chars().next().ok_or_else(bad)?.len_utf8();
+        let space = first + line[first..].find(' ').ok_or_else(bad)?;
+        let (left, right) = (&line[..space], &line[space + 1..]);
+        joined.clear();
+        joined.push_str(left);
+        joined.push_str(right);
+        let find = |piece: &str| vocabulary.find(piece).ok_or_else(bad);
+        let (left, right, result) = (find(left)?, find(right)?, find(&joined)?);
+        merges.entry(pair(left, right)).or_insert((rank as u32, result));
+    }
+    Ok(merges)
+}
+
+fn pair(left: u32, right: u32) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
+}
+
+/// One symbol of a word; a list over the vector.
+#[derive(Clone, Copy)]
+struct Symbol {
+    id: u32,
+    prev: u32,
+    next: u32,
+    c: char,
+    /// Joined to its left neighbour.
+    gone: bool,
+}
+
+impl Symbol {
+    fn next(&self) -> Option<u32> {
+        (self.next != NONE).then_some(self.next)
+    }
+}
+
+/// A pair that could be joined: the lowest rank first, then the leftmost.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    rank: u32,
+    left: u32,
+    left_id: u32,
+    right_id: u32,
+    result: u32,
+}
+
+/// Memory that words share.
+#[derive(Default)]
+struct Session {
+    symbols: Vec<Symbol>,
+    queue: BinaryHeap<Reverse<Candidate>>,
+    written: String,
+}
+
+impl Session {
+    fn start(&mut self, ids: impl Iterator<Item = (u32, char)>) {
+        self.symbols.extend(ids.enumerate().map(|(index, (id, c))| {
+            let index = index as u32;
+            Symbol { id, prev: index.wrapping_sub(1), next: index + 1, c, gone: false }
+        }));
+        if let Some(last) = self.symbols.last_mut() {
+            last.next = NONE;
+        }
+    }
+
+    fn merge(&mut self, merges: &HashMap<u64, (u32, u32), RandomState>) {
+        self.queue.clear();
+        for left in 0..self.symbols.len() as u32 {
+            self.offer(left, merges);
+        }
+        while let Some(Reverse(best)) = self.queue.pop() {
+            let left = self.symbols[best.left as usize];
+            let Some(right) = left.next() else { continue };
+            // A candidate whose symbols have changed since is stale.
+            if left.gone || left.id != best.left_id || self.symbols[right as usize].id != best.right_id {
+                continue;
+            }
+            let after = self.symbols[right as usize].next;
+            self.symbols[right as usize].gone = true;
+            self.symbols[best.left as usize].id = best.result;
+            self.symbols[best.left as usize].next = after;
+            if after != NONE {
+                self.symbols[after as usize].prev = best.left;
+            }
+            if left.prev != NONE {
+                self.offer(left.prev, merges);
+            }
+            self.offer(best.left, merges);
+        }
+    }
+
+    /// Queues `left` and its right neighbour where they can be joined.
+    fn offer(&mut self, left: u32, merges: &HashMap<u64, (u32, u32), RandomState>) {
+        let symbol = self.symbols[left as usize];
+        let Some(right) = symbol.next() else { return };
+        let right_id = self.symbols[right as usize].id;
+        if symbol.id == NONE || right_id == NONE {
+            return;
+        }
+        if let Some(&(rank, result)) = merges.get(&pair(symbol.id, right_id)) {
+            self.queue.push(Reverse(Candidate { rank, left, left_id: symbol.id, right_id, result }));
+        }
+    }
+}

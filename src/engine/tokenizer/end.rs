@@ -1,0 +1,69 @@
+//! Which tokens end a generation, by their names, as llama.cpp collects them.
+
+use super::vocabulary::{Kind, Vocabulary};
+
+/// Names that end a turn or a text in the families that exist.
+const END_NAMES: [&str; 22] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+];
+
+/// Names of the fill-in-the-middle padding, repository and file separators: a model that writes one has left the answer.
+const FIM_NAMES: [&[&str]; 3] = [
+    &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
+    &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
+    &["<|file_sep|>"],
+];
+
+/// Fills `special.end_of_generation` from `named` (ids that the file names itself) and the names above. What ends a
+/// generation is a control token from then on, whatever the file calls it: no text may become it.
+pub fn collect(vocabulary: &mut Vocabulary, named: &[u32], named_fim: [Option<u32>; 3]) {
+    let mut ends: Vec<u32> = named.to_vec();
+    for (names, given) in FIM_NAMES.iter().zip(named_fim) {
+        ends.extend(given.or_else(|| names.iter().find_map(|name| vocabulary.find(name))));
+    }
+    ends.extend(END_NAMES.iter().filter_map(|name| vocabulary.find(name)));
+    ends.sort_unstable();
+    ends.dedup();
+    for &id in &ends {
+        vocabulary.set_kind(id, Kind::Control);
+    }
+    apply_exceptions(vocabulary, &mut ends);
+    vocabulary.special.end_of_generation = ends;
+}
+
+/// In the harmony and solar formats `<|end|>` closes a channel, not the turn; gemma 4's `</s>` is an ordinary token.
+fn apply_exceptions(vocabulary: &mut Vocabulary, ends: &mut Vec<u32>) {
+    let has = |ends: &[u32], name: &str| vocabulary.find(name).filter(|id| ends.contains(id));
+    let calls = has(ends, "<|call|>").or(has(ends, "<|calls|>")).is_some();
+    let closes = has(ends, "<|return|>").or(has(ends, "<|flush|>")).is_some();
+    let end = has(ends, "<|end|>").filter(|_| calls && closes);
+    let s = has(ends, "</s>").filter(|_| has(ends, "<|tool_response>").is_some());
+    if let Some(id) = end {
+        ends.retain(|&other| other != id);
+    }
+    if let Some(id) = s {
+        ends.retain(|&other| other != id);
+        vocabulary.set_kind(id, Kind::Normal);
+    }
+}

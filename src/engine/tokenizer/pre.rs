@@ -1,0 +1,235 @@
+//! Pre-tokenizers by name: how BPE families cut text into words before they merge.
+//!
+//! The patterns are those that the families publish in `tokenizer.json`, in the form in which llama.cpp applies them.
+//! In [`Step::Words`] the ending `\s+(?!\S)|\s+` is implied.
+
+/// One pass over the words of the pass before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Matches are words, and so is what lies between them.
+    Pattern(&'static str),
+    /// The same, and runs of white space leave their last character to the word that follows.
+    Words(&'static str),
+    /// Runs of digits in threes from the right.
+    Digits {
+        /// Only 0 to 9.
+        ascii: bool,
+        /// Only runs that no letter follows.
+        whole_words: bool,
+    },
+}
+
+/// What a name stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PreTokenizer {
+    pub steps: &'static [Step],
+    /// A word that is a token is taken as it is.
+    pub ignore_merges: bool,
+    /// BOS stands before plain text where the file does not say otherwise.
+    pub adds_bos: bool,
+    /// Bytes in GPT-2's writing; else characters, with spaces as `▁`.
+    pub byte_level: bool,
+}
+
+const PLAIN: PreTokenizer = PreTokenizer { steps: GPT2, ignore_merges: false, adds_bos: false, byte_level: true };
+
+const GPT2_WORDS: Step = Step::Words(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+");
+const GPT2: &[Step] = &[GPT2_WORDS];
+const STARCODER: &[Step] = &[Step::Pattern(r"\p{N}"), GPT2_WORDS];
+const DEFAULT: &[Step] = &[
+    Step::Pattern(r"[\p{P}$+<=>^~|]+"),
+    GPT2_WORDS,
+    Step::Pattern(r"\p{N}+"),
+    Step::Pattern("[0-9][0-9][0-9]"),
+];
+const FALCON: &[Step] = &[Step::Pattern(r"[\p{P}$+<=>^~|`]+"), GPT2_WORDS, Step::Pattern("[0-9][0-9][0-9]")];
+const LLAMA3: &[Step] = &[Step::Words(
+    r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+)];
+const QWEN2_WORDS: Step = Step::Words(
+    r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+);
+const QWEN2: &[Step] = &[QWEN2_WORDS];
+const QWEN35: &[Step] = &[Step::Words(
+    r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+",
+)];
+const UFAKZEKA: &[Step] =
+    &[Step::Words(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+")];
+const BAILINGMOE: &[Step] = &[Step::Words(
+    r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]",
+)];
+const SEED_CODER: &[Step] = &[Step::Words(
+    r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+",
+)];
+const EXAONE_MOE: &[Step] = &[Step::Words(
+    r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]",
+)];
+const MINICPM5: &[Step] = &[
+    Step::Pattern(r"\p{N}{1,3}"),
+    Step::Words(
+        r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+    ),
+];
+const DEEPSEEK_LLM: &[Step] = &[
+    Step::Pattern(r"[\r\n]"),
+    Step::Pattern(
+        r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⲳⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+",
+    ),
+    Step::Pattern(r"\s?[!-/:-~！-／：-～‘-‟\x{3000}-。]+"),
+    Step::Pattern(r"\s+$"),
+    Step::Pattern(r"[一-龥ࠀ-一가-\x{D7FF}]+"),
+    Step::Pattern(r"\p{N}+"),
+];
+const DEEPSEEK_CODER: &[Step] = &[
+    Step::Pattern(r"[\r\n]"),
+    Step::Pattern(r"\s?\p{L}+"),
+    Step::Pattern(r"\s?\p{P}+"),
+    Step::Pattern(r"[一-龥ࠀ-一가-\x{D7FF}]+"),
+    Step::Pattern(r"\p{N}"),
+];
+const DEEPSEEK_V3_WORDS: Step = Step::Words(
+    r#"[!"\#$%\&'()*+,\-./:;<=>?@\[\\\]^_`{|}\~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"#,
+);
+const DEEPSEEK_V3: &[Step] =
+    &[Step::Pattern(r"\p{N}{1,3}"), Step::Pattern(r"[一-龥\x{3040}-ゟ゠-ヿ]+"), DEEPSEEK_V3_WORDS];
+const AFMOE: &[Step] = &[
+    Step::Digits { ascii: false, whole_words: false },
+    Step::Pattern(
+        r"[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{F900}-\x{FAFF}\x{3040}-\x{309F}\x{30A0}-\x{30FF}\x{FF65}-\x{FF9F}\x{2F00}-\x{2FDF}\x{0E00}-\x{0E7F}\x{0E80}-\x{0EFF}\x{1780}-\x{17FF}\x{1000}-\x{109F}\x{AA60}-\x{AA7F}\x{A9E0}-\x{A9FF}\x{AC00}-\x{D7AF}\x{1100}-\x{11FF}]+",
+    ),
+    DEEPSEEK_V3_WORDS,
+];
+const YOUTU: &[Step] = &[
+    Step::Pattern(
+        r"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-\x{303F}\x{FE30}-\x{FE4F}]+|[ㄅ-ㄯ]+|[一-龥\x{3040}-ゟ゠-ヿ]+",
+    ),
+    Step::Words(
+        r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
+    ),
+];
+const TINY_AYA: &[Step] = &[
+    Step::Digits { ascii: true, whole_words: true },
+    Step::Words(
+        r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
+    ),
+];
+const SUPERBPE: &[Step] = &[Step::Pattern(r"\p{N}+"), Step::Digits { ascii: true, whole_words: false }];
+const BLOOM: &[Step] = &[Step::Pattern(r" ?[^(\s|.,!?…。，、।۔،)]+")];
+const VIKING: &[Step] = &[Step::Pattern(r" ?[^(\s|.,!?…。，、।۔،)]+"), Step::Pattern(r"\p{N}")];
+const TEKKEN: &[Step] = &[Step::Words(
+    r"[^\r\n\p{L}\p{N}]?[\p{L}&&[^a-z]]*[\p{L}&&[^A-Z]]+|[^\r\n\p{L}\p{N}]?[\p{L}&&[^a-z]]+[\p{L}&&[^A-Z]]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
+)];
+const GPT4O: &[Step] = &[Step::Words(
+    r"[^\r\n\p{L}\p{N}]?[\p{L}&&[^a-z]]*[\p{L}&&[^A-Z]]+(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|[^\r\n\p{L}\p{N}]?[\p{L}&&[^a-z]]+[\p{L}&&[^A-Z]]*(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
+)];
+const GRANITE_EMBEDDING: &[Step] = &[Step::Words(
+    r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}&&[^a-z]]*[\p{L}\p{M}&&[^A-Z]]+(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}&&[^a-z]]+[\p{L}\p{M}&&[^A-Z]]*(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
+)];
+const CHAMELEON: &[Step] = &[
+    Step::Pattern("<sentinel:[0-9]+>"),
+    Step::Pattern("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z"),
+    Step::Pattern(r"([\t\n]|    |  )"),
+    Step::Pattern(r"\p{N}"),
+    Step::Pattern(r"[\p{P}!-/:-@\[-`{-\~]"),
+    GPT2_WORDS,
+];
+const KIMI_K2: &[Step] = &[Step::Words(
+    r"[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}\x{2B820}-\x{2EBEF}\x{F900}-\x{FAFF}\x{2F800}-\x{2FA1F}]+|[^\r\n\p{L}\p{N}]?[\p{L}--[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{20000}-\x{2A6DF}\x{2A700}-\x{2B73F}\x{2B820}-\x{2EBEF}\x{F900}-\x{FAFF}\x{2F800}-\x{2FA1F}]]+(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
+)];
+const LINES: &[Step] = &[Step::Pattern(r"[^\n]+|[\n]+")];
+const LAGUNA: &[Step] = &[Step::Pattern(r"[^\n]+|[\n]+"), QWEN2_WORDS];
+
+/// Names by the rules that they stand for.
+static KNOWN: &[(&[&str], PreTokenizer)] = &[
+    (
+        &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"],
+        PreTokenizer { steps: LLAMA3, ignore_merges: true, adds_bos: true, ..PLAIN },
+    ),
+    (&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], PreTokenizer { steps: LLAMA3, ..PLAIN }),
+    (&["tekken"], PreTokenizer { steps: TEKKEN, ignore_merges: true, adds_bos: true, ..PLAIN }),
+    (
+        &["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "megrez", "hunyuan", "grok-2", "solar-open"],
+        PreTokenizer { steps: QWEN2, ..PLAIN },
+    ),
+    (&["qwen35"], PreTokenizer { steps: QWEN35, ..PLAIN }),
+    (&["default"], PreTokenizer { steps: DEFAULT, ..PLAIN }),
+    (
+        &[
+            "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4", "gigachat", "a.x-4.0",
+            "mellum", "modern-bert", "roberta-bpe", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en",
+            "jina-v2-code",
+        ],
+        PLAIN,
+    ),
+    (
+        &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b", "mellum2"],
+        PreTokenizer { steps: STARCODER, ..PLAIN },
+    ),
+    (&["falcon"], PreTokenizer { steps: FALCON, ..PLAIN }),
+    (&["deepseek-llm"], PreTokenizer { steps: DEEPSEEK_LLM, ..PLAIN }),
+    (&["deepseek-coder"], PreTokenizer { steps: DEEPSEEK_CODER, ..PLAIN }),
+    (&["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"], PreTokenizer { steps: DEEPSEEK_V3, ..PLAIN }),
+    (&["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], PreTokenizer { steps: GPT4O, ..PLAIN }),
+    (&["granite-embed-multi-97m"], PreTokenizer { steps: GRANITE_EMBEDDING, ignore_merges: true, ..PLAIN }),
+    (&["youtu"], PreTokenizer { steps: YOUTU, ignore_merges: true, ..PLAIN }),
+    (&["tiny_aya", "cohere2moe"], PreTokenizer { steps: TINY_AYA, ..PLAIN }),
+    (&["superbpe"], PreTokenizer { steps: SUPERBPE, ..PLAIN }),
+    (&["bailingmoe", "bailingmoe2", "llada-moe"], PreTokenizer { steps: BAILINGMOE, ..PLAIN }),
+    (&["seed-coder"], PreTokenizer { steps: SEED_CODER, ..PLAIN }),
+    (&["ufakzeka"], PreTokenizer { steps: UFAKZEKA, ..PLAIN }),
+    (&["exaone-moe"], PreTokenizer { steps: EXAONE_MOE, ..PLAIN }),
+    (&["minicpm5"], PreTokenizer { steps: MINICPM5, ignore_merges: true, ..PLAIN }),
+    (&["poro-chat", "bloom", "gpt3-finnish"], PreTokenizer { steps: BLOOM, ..PLAIN }),
+    (&["viking"], PreTokenizer { steps: VIKING, ..PLAIN }),
+    (&["chameleon"], PreTokenizer { steps: CHAMELEON, adds_bos: true, ..PLAIN }),
+    (&["kimi-k2"], PreTokenizer { steps: KIMI_K2, ..PLAIN }),
+    (&["afmoe"], PreTokenizer { steps: AFMOE, ..PLAIN }),
+    (&["laguna"], PreTokenizer { steps: LAGUNA, ..PLAIN }),
+    (&["gemma4", "granite-embed-multi-311m"], PreTokenizer { steps: LINES, adds_bos: true, byte_level: false, ..PLAIN }),
+    (&["sarvam-moe"], PreTokenizer { steps: LINES, byte_level: false, ..PLAIN }),
+];
+
+static FALLBACK: PreTokenizer = PreTokenizer { steps: DEFAULT, ..PLAIN };
+
+/// The rules of `name`; those of `default`, with a warning, where the name is missing or unknown.
+pub fn find(name: Option<&str>, warnings: &mut Vec<String>) -> &'static PreTokenizer {
+    let Some(name) = name else {
+        warnings.push(
+            "the file names no pre-tokenizer (tokenizer.ggml.pre): \"default\" is used, and answers may be worse for it"
+                .into(),
+        );
+        return &FALLBACK;
+    };
+    let known = KNOWN.iter().find(|(names, _)| names.contains(&name));
+    if known.is_none() {
+        warnings.push(format!("unknown pre-tokenizer {name:?}: \"default\" is used, and answers may be worse for it"));
+    }
+    known.map_or(&FALLBACK, |(_, pre)| pre)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tokenizer::split::Splitter;
+
+    #[test]
+    fn every_known_pattern_compiles_and_loses_no_byte() {
+        let text = "Hello  World's 12345 élan\r\n\n\tПривет 世界 ひらがな 한국어 !!?…  x\u{300} 🦀 IMGIMGAZ <sentinel:1>   ";
+        for (names, pre) in KNOWN {
+            let words = Splitter::new(pre.steps).unwrap_or_else(|error| panic!("{names:?}: {error}")).split(text);
+            let joined: String = words.iter().map(|&(start, end)| &text[start as usize..end as usize]).collect();
+            assert_eq!(joined, text, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_a_warning_that_names_the_fallback() {
+        let mut warnings = Vec::new();
+        assert_eq!(find(Some("no-such"), &mut warnings), &FALLBACK);
+        assert!(warnings[0].contains("no-such") && warnings[0].contains("default"), "{warnings:?}");
+        find(None, &mut warnings);
+        assert!(warnings[1].contains("tokenizer.ggml.pre"));
+        find(Some("qwen2"), &mut warnings);
+        assert_eq!(warnings.len(), 2);
+    }
+}
