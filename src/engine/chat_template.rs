@@ -152,10 +152,8 @@ impl ChatTemplate {
 }
 
 fn message_value(message: &ChatMessage) -> Value {
-    let mut entries = vec![
-        ("role", Value::from(message.role.as_str())),
-        ("content", Value::from(message.content.as_str())),
-    ];
+    let mut entries =
+        vec![("role", Value::from(message.role.as_str())), ("content", Value::from(message.content.as_str()))];
     if let Some(reasoning) = &message.reasoning {
         entries.push(("reasoning_content", Value::from(reasoning.as_str())));
     }
@@ -164,7 +162,8 @@ fn message_value(message: &ChatMessage) -> Value {
 
 /// The system messages' text before the first user message's; alone, as a user message, where there is none.
 fn fold_system(messages: &[ChatMessage]) -> Vec<ChatMessage> {
-    let (system, mut rest): (Vec<_>, Vec<_>) = messages.iter().cloned().partition(|message| message.role == Role::System);
+    let (system, mut rest): (Vec<_>, Vec<_>) =
+        messages.iter().cloned().partition(|message| message.role == Role::System);
     let system = system.into_iter().map(|message| message.content).collect::<Vec<_>>().join("\n\n");
     match rest.iter_mut().find(|message| message.role == Role::User) {
         Some(user) => user.content = format!("{system}\n\n{}", user.content),

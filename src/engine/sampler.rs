@@ -79,9 +79,7 @@ impl Sampler {
     }
 
     fn penalizes(&self) -> bool {
-        self.params.repeat_penalty != 1.0
-            || self.params.frequency_penalty != 0.0
-            || self.params.presence_penalty != 0.0
+        self.params.repeat_penalty != 1.0 || self.params.frequency_penalty != 0.0 || self.params.presence_penalty != 0.0
     }
 
     /// Keskar et al. 2019 (repeat), OpenAI's definition (frequency, presence), as llama.cpp applies them.

@@ -45,7 +45,9 @@ impl Bpe {
         let byte_tokens = byte_tokens(vocabulary, pre.byte_level);
         let missing = byte_tokens.iter().filter(|&&id| id == NONE).count();
         if missing > 0 && pre.byte_level {
-            warnings.push(format!("the vocabulary has no token for {missing} of the 256 bytes; they are left out of prompts"));
+            warnings.push(format!(
+                "the vocabulary has no token for {missing} of the 256 bytes; they are left out of prompts"
+            ));
         }
         Ok(Self {
             splitter: Splitter::new(pre.steps)?,

@@ -6,11 +6,11 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::tokenizer::Tokenizer as Json;
 
+use super::TokenizerError;
 use super::bytes;
 use super::end;
 use super::spm::SPACE;
 use super::vocabulary::{Kind, Vocabulary};
-use super::TokenizerError;
 
 /// Larger files than this are refused; the largest known is 33 MB.
 const MAX_FILE_BYTES: u64 = 512 << 20;
@@ -33,11 +33,8 @@ impl FolderTokenizer {
         let mut json = Json::from_bytes(&bytes)
             .map_err(|error| TokenizerError(format!("{}: {error}", folder.join("tokenizer.json").display())))?;
         // The text is cut at special tokens here; what reaches the crate holds none, so its own search is off.
-        let added: Vec<(u32, String, bool)> = json
-            .get_added_tokens_decoder()
-            .into_iter()
-            .map(|(id, token)| (id, token.content, token.special))
-            .collect();
+        let added: Vec<(u32, String, bool)> =
+            json.get_added_tokens_decoder().into_iter().map(|(id, token)| (id, token.content, token.special)).collect();
         json.set_encode_special_tokens(true);
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
         let generation = read_json(&folder.join("generation_config.json"))?.unwrap_or(Value::Null);
@@ -70,10 +67,8 @@ impl FolderTokenizer {
 
 /// The `type`s of a component and of those inside it.
 fn names(component: &Value) -> impl Iterator<Item = &str> {
-    let inner = ["decoders", "pretokenizers", "normalizers"]
-        .into_iter()
-        .filter_map(|key| component[key].as_array())
-        .flatten();
+    let inner =
+        ["decoders", "pretokenizers", "normalizers"].into_iter().filter_map(|key| component[key].as_array()).flatten();
     std::iter::once(component).chain(inner).filter_map(|part| part["type"].as_str())
 }
 
@@ -83,14 +78,16 @@ fn prefixes_space(source: &Value) -> bool {
         let inner = ["pretokenizers", "normalizers"].into_iter().filter_map(|key| component[key].as_array()).flatten();
         std::iter::once(component).chain(inner).cloned().collect()
     };
-    parts(&source["normalizer"]).iter().chain(&parts(&source["pre_tokenizer"])).any(|part| match part["type"].as_str() {
-        Some("Prepend") => part["prepend"].as_str() == Some(SPACE),
-        Some("Metaspace") => {
-            part["prepend_scheme"].as_str().is_some_and(|scheme| scheme != "never")
-                || part["prepend_scheme"].is_null() && part["add_prefix_space"].as_bool().unwrap_or(true)
+    parts(&source["normalizer"]).iter().chain(&parts(&source["pre_tokenizer"])).any(|part| {
+        match part["type"].as_str() {
+            Some("Prepend") => part["prepend"].as_str() == Some(SPACE),
+            Some("Metaspace") => {
+                part["prepend_scheme"].as_str().is_some_and(|scheme| scheme != "never")
+                    || part["prepend_scheme"].is_null() && part["add_prefix_space"].as_bool().unwrap_or(true)
+            }
+            Some("ByteLevel") => part["add_prefix_space"].as_bool().unwrap_or(false),
+            _ => false,
         }
-        Some("ByteLevel") => part["add_prefix_space"].as_bool().unwrap_or(false),
-        _ => false,
     })
 }
 
@@ -105,7 +102,11 @@ fn vocabulary(
     let count = pieces.len().max(pieces.values().map(|&id| id as usize + 1).max().unwrap_or(0));
     // Ids may have holes, but a file that claims ids far beyond its pieces is damaged.
     if count > pieces.len().saturating_mul(4) + 65_536 {
-        return Err(TokenizerError(format!("tokenizer.json names token {} but holds {} tokens", count - 1, pieces.len())));
+        return Err(TokenizerError(format!(
+            "tokenizer.json names token {} but holds {} tokens",
+            count - 1,
+            pieces.len()
+        )));
     }
     let mut by_id: Vec<&str> = vec![""; count];
     for (piece, &id) in &pieces {
@@ -127,7 +128,11 @@ fn vocabulary(
     let ids = &generation["eos_token_id"];
     let listed = ids.as_array().map_or_else(|| std::slice::from_ref(ids), Vec::as_slice);
     named.extend(
-        listed.iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()).filter(|&id| (id as usize) < count),
+        listed
+            .iter()
+            .filter_map(Value::as_u64)
+            .filter_map(|id| u32::try_from(id).ok())
+            .filter(|&id| (id as usize) < count),
     );
     let bos = bos.or_else(|| generation["bos_token_id"].as_u64().and_then(|id| u32::try_from(id).ok()));
     let bos = bos.filter(|&id| (id as usize) < count);

@@ -36,12 +36,8 @@ const PLAIN: PreTokenizer = PreTokenizer { steps: GPT2, ignore_merges: false, ad
 const GPT2_WORDS: Step = Step::Words(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+");
 const GPT2: &[Step] = &[GPT2_WORDS];
 const STARCODER: &[Step] = &[Step::Pattern(r"\p{N}"), GPT2_WORDS];
-const DEFAULT: &[Step] = &[
-    Step::Pattern(r"[\p{P}$+<=>^~|]+"),
-    GPT2_WORDS,
-    Step::Pattern(r"\p{N}+"),
-    Step::Pattern("[0-9][0-9][0-9]"),
-];
+const DEFAULT: &[Step] =
+    &[Step::Pattern(r"[\p{P}$+<=>^~|]+"), GPT2_WORDS, Step::Pattern(r"\p{N}+"), Step::Pattern("[0-9][0-9][0-9]")];
 const FALCON: &[Step] = &[Step::Pattern(r"[\p{P}$+<=>^~|`]+"), GPT2_WORDS, Step::Pattern("[0-9][0-9][0-9]")];
 const LLAMA3: &[Step] = &[Step::Words(
     r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
@@ -53,8 +49,7 @@ const QWEN2: &[Step] = &[QWEN2_WORDS];
 const QWEN35: &[Step] = &[Step::Words(
     r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+",
 )];
-const UFAKZEKA: &[Step] =
-    &[Step::Words(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+")];
+const UFAKZEKA: &[Step] = &[Step::Words(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+")];
 const BAILINGMOE: &[Step] = &[Step::Words(
     r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]",
 )];
@@ -100,9 +95,7 @@ const AFMOE: &[Step] = &[
     DEEPSEEK_V3_WORDS,
 ];
 const YOUTU: &[Step] = &[
-    Step::Pattern(
-        r"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-\x{303F}\x{FE30}-\x{FE4F}]+|[ㄅ-ㄯ]+|[一-龥\x{3040}-ゟ゠-ヿ]+",
-    ),
+    Step::Pattern(r"[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-\x{303F}\x{FE30}-\x{FE4F}]+|[ㄅ-ㄯ]+|[一-龥\x{3040}-ゟ゠-ヿ]+"),
     Step::Words(
         r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
     ),
@@ -155,8 +148,24 @@ static KNOWN: &[(&[&str], PreTokenizer)] = &[
     (&["default"], PreTokenizer { steps: DEFAULT, ..PLAIN }),
     (
         &[
-            "gpt-2", "phi-2", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4", "gigachat", "a.x-4.0",
-            "mellum", "modern-bert", "roberta-bpe", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en",
+            "gpt-2",
+            "phi-2",
+            "mpt",
+            "olmo",
+            "jais",
+            "trillion",
+            "granite-docling",
+            "exaone4",
+            "gigachat",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "roberta-bpe",
+            "jina-es",
+            "jina-de",
+            "jina-v2-es",
+            "jina-v2-de",
+            "jina-v1-en",
             "jina-v2-code",
         ],
         PLAIN,
@@ -185,7 +194,10 @@ static KNOWN: &[(&[&str], PreTokenizer)] = &[
     (&["kimi-k2"], PreTokenizer { steps: KIMI_K2, ..PLAIN }),
     (&["afmoe"], PreTokenizer { steps: AFMOE, ..PLAIN }),
     (&["laguna"], PreTokenizer { steps: LAGUNA, ..PLAIN }),
-    (&["gemma4", "granite-embed-multi-311m"], PreTokenizer { steps: LINES, adds_bos: true, byte_level: false, ..PLAIN }),
+    (
+        &["gemma4", "granite-embed-multi-311m"],
+        PreTokenizer { steps: LINES, adds_bos: true, byte_level: false, ..PLAIN },
+    ),
     (&["sarvam-moe"], PreTokenizer { steps: LINES, byte_level: false, ..PLAIN }),
 ];
 
@@ -214,7 +226,8 @@ mod tests {
 
     #[test]
     fn every_known_pattern_compiles_and_loses_no_byte() {
-        let text = "Hello  World's 12345 élan\r\n\n\tПривет 世界 ひらがな 한국어 !!?…  x\u{300} 🦀 IMGIMGAZ <sentinel:1>   ";
+        let text =
+            "Hello  World's 12345 élan\r\n\n\tПривет 世界 ひらがな 한국어 !!?…  x\u{300} 🦀 IMGIMGAZ <sentinel:1>   ";
         for (names, pre) in KNOWN {
             let words = Splitter::new(pre.steps).unwrap_or_else(|error| panic!("{names:?}: {error}")).split(text);
             let joined: String = words.iter().map(|&(start, end)| &text[start as usize..end as usize]).collect();

@@ -21,7 +21,10 @@ pub struct Splitter {
 enum Compiled {
     /// Pattern 1, where there is one, is the run of white space.
     Pattern(Regex),
-    Digits { ascii: bool, whole_words: bool },
+    Digits {
+        ascii: bool,
+        whole_words: bool,
+    },
 }
 
 impl Splitter {
@@ -73,7 +76,8 @@ fn split_by(regex: &Regex, text: &str, push: &mut impl FnMut(usize, usize)) {
         let input = Input::new(text).range(at..).anchored(Anchored::No);
         let Some(found) = regex.find(input).filter(|found| !found.is_empty()) else { break };
         push(at, found.start());
-        let end = if found.pattern().as_usize() == 1 { trim_run(text, found.start(), found.end()) } else { found.end() };
+        let end =
+            if found.pattern().as_usize() == 1 { trim_run(text, found.start(), found.end()) } else { found.end() };
         push(found.start(), end);
         at = end;
     }
