@@ -1,11 +1,15 @@
 //! What a model must do for the engine, whatever its family and device.
 
-use std::time::Duration;
-
 use super::chat_template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use super::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
+
+pub mod config;
+pub mod load;
+pub mod perplexity;
+pub mod rope;
+mod transformer;
 
 /// Context used where neither the user nor the model asks for less.
 pub const DEFAULT_CONTEXT_LENGTH: usize = 8192;
@@ -132,6 +136,5 @@ pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -
     if let ModelFiles::Scripted(path) = options.files {
         return super::scripted::load(options, path, progress);
     }
-    let _ = Duration::ZERO;
-    todo!("owner: models")
+    load::load_on_cpu(options, progress)
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::model::ModelError;
 
+mod parse;
+
 /// A metadata value. Integers of every width are kept as `I64`/`U64`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -99,6 +101,8 @@ pub struct Header {
     pub metadata: Metadata,
     /// Tensors by name.
     pub tensors: HashMap<String, TensorInfo>,
+    /// The files, in order; `TensorInfo::file` counts in them.
+    pub files: Vec<PathBuf>,
 }
 
 /// Where one tensor lies.
@@ -118,11 +122,77 @@ pub struct TensorInfo {
 
 /// Reads and checks the header of one file.
 pub fn read_header(path: &Path) -> Result<Header, ModelError> {
-    read_split_header(&[path.to_path_buf()])
+    parse::read_file(path, 0)
 }
 
-/// Reads and checks the headers of a model's files, in order, into one.
+/// Reads and checks the headers of a model's files, in order, into one. The metadata are the first file's.
 pub fn read_split_header(paths: &[PathBuf]) -> Result<Header, ModelError> {
-    let _ = paths;
-    todo!("owner: models")
+    let Some((first, rest)) = paths.split_first() else {
+        return Err(ModelError::Invalid("no GGUF file was named".into()));
+    };
+    let mut all = read_header(first)?;
+    for (index, path) in rest.iter().enumerate() {
+        let part = parse::read_file(path, index + 1)?;
+        check_part(path, &part.metadata, index + 1, paths.len())?;
+        for (name, tensor) in part.tensors {
+            if all.tensors.insert(name.clone(), tensor).is_some() {
+                return Err(invalid(path, format!("tensor {name:?} is in an earlier part too")));
+            }
+        }
+        all.files.push(path.clone());
+    }
+    Ok(all)
 }
+
+/// `split.no` and `split.count` of a further part, where it has them, must say what its place says.
+fn check_part(path: &Path, metadata: &Metadata, index: usize, count: usize) -> Result<(), ModelError> {
+    for (key, expected) in [("split.no", index), ("split.count", count)] {
+        if let Some(value) = metadata.uint(key)
+            && value != expected as u64
+        {
+            return Err(invalid(path, format!("{key} is {value}, but {expected} was expected in this place")));
+        }
+    }
+    Ok(())
+}
+
+/// The files of a model whose first file is `first`: itself, or all of `NAME-00001-of-00003.gguf`, ….
+pub fn split_files(first: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let name = first.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let Some((stem, index, count)) = split_name(name) else {
+        return Ok(vec![first.to_path_buf()]);
+    };
+    if index != 1 || count == 0 {
+        return Err(ModelError::Invalid(format!(
+            "{} is part {index} of {count}; name the first part instead",
+            first.display()
+        )));
+    }
+    let parts: Vec<_> =
+        (1..=count).map(|i| first.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf"))).collect();
+    match parts.iter().find(|part| !part.is_file()) {
+        None => Ok(parts),
+        Some(part) => Err(ModelError::Invalid(format!(
+            "{} is split into {count} files and {} is missing",
+            first.display(),
+            part.display()
+        ))),
+    }
+}
+
+/// `NAME-00001-of-00003.gguf` → (`NAME`, 1, 3).
+fn split_name(name: &str) -> Option<(&str, u32, u32)> {
+    let rest = name.strip_suffix(".gguf")?;
+    let (rest, count) = rest.rsplit_once("-of-")?;
+    let (stem, index) = rest.rsplit_once('-')?;
+    let digits = |s: &str| (s.len() == 5).then(|| s.parse().ok()).flatten();
+    Some((stem, digits(index)?, digits(count)?))
+}
+
+/// An error that names the file.
+pub(crate) fn invalid(path: &Path, what: impl std::fmt::Display) -> ModelError {
+    ModelError::Invalid(format!("{}: {what}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

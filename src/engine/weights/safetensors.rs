@@ -1,1 +1,212 @@
-//! Safetensors headers, sharded folders, `config.json`.
+//! Safetensors folders: headers of one or several shards, checked against the files, and GGUF's names for the tensors.
+//!
+//! Format: the README of huggingface/safetensors. Nothing here reads weights.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+
+use super::gguf::invalid;
+use super::plan::{PlannedTensor, TensorPlan, open_regular};
+use crate::engine::cpu::GgmlType;
+use crate::engine::model::ModelError;
+
+/// The limit of the format's own library.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// Reads a folder's headers into a plan. `norms_around_ffn`: the family has a norm after attention besides the one
+/// before the feed-forward part (Gemma), which changes what `post_attention_layernorm` means.
+pub fn read_folder(folder: &Path, norms_around_ffn: bool) -> Result<TensorPlan, ModelError> {
+    let mut plan = TensorPlan { files: shards(folder)?, tensors: BTreeMap::new() };
+    for (index, path) in plan.files.iter().enumerate() {
+        for (foreign, tensor) in read_file(path, index)? {
+            let Some(name) = gguf_name(&foreign, norms_around_ffn) else { continue };
+            if plan.tensors.insert(name, tensor).is_some() {
+                return Err(invalid(path, format!("the tensor {foreign:?} is there twice")));
+            }
+        }
+    }
+    Ok(plan)
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The safetensors files of a folder: those of its index, or the only one.
+fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let index = folder.join("model.safetensors.index.json");
+    if index.is_file() {
+        let index_file: Index = read_json(&index)?;
+        let mut names: Vec<_> = index_file.weight_map.into_values().collect();
+        names.sort();
+        names.dedup();
+        if let Some(name) = names.iter().find(|name| Path::new(name).components().count() != 1 || name.contains("..")) {
+            return Err(invalid(&index, format!("it names {name:?}, which is not a file of the folder")));
+        }
+        let paths: Vec<_> = names.iter().map(|name| folder.join(name)).collect();
+        return match paths.iter().find(|path| !path.is_file()) {
+            Some(missing) => Err(invalid(missing, "this part of the model is missing")),
+            None => Ok(paths),
+        };
+    }
+    let single = folder.join("model.safetensors");
+    if single.is_file() {
+        return Ok(vec![single]);
+    }
+    Err(invalid(folder, "the folder has neither model.safetensors nor model.safetensors.index.json"))
+}
+
+/// A JSON file of bounded size.
+pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
+    let (file, size) = open_regular(path)?;
+    if size > MAX_HEADER {
+        return Err(invalid(path, format!("{size} bytes are too many for a JSON file of a model")));
+    }
+    let mut text = Vec::with_capacity(size as usize);
+    file.take(MAX_HEADER).read_to_end(&mut text).map_err(|e| ModelError::Io(format!("{}: {e}", path.display())))?;
+    serde_json::from_slice(&text).map_err(|error| invalid(path, error))
+}
+
+/// One tensor as the header writes it.
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+/// The header: pairs in order, so that a name that comes twice is seen.
+struct Entries(Vec<(String, Entry)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Entries;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of tensors")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut all = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "__metadata__" {
+                        map.next_value::<serde::de::IgnoredAny>()?;
+                    } else {
+                        all.push((name, map.next_value()?));
+                    }
+                }
+                Ok(Entries(all))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// The tensors of one file by the names that it gives them. Types that no model of ours uses are left out: a tensor
+/// that is needed is then reported as missing.
+fn read_file(path: &Path, index: usize) -> Result<Vec<(String, PlannedTensor)>, ModelError> {
+    let (mut file, size) = open_regular(path)?;
+    let io = |error: std::io::Error| invalid(path, format!("the header cannot be read: {error}"));
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(io)?;
+    let length = u64::from_le_bytes(length);
+    if length > MAX_HEADER || length > size.saturating_sub(8) {
+        return Err(invalid(path, format!("the header claims {length} bytes, but the file has {size}")));
+    }
+    let mut text = vec![0; length as usize];
+    file.read_exact(&mut text).map_err(io)?;
+    let Entries(entries) = serde_json::from_slice(&text).map_err(|e| invalid(path, format!("the header: {e}")))?;
+    let data = 8 + length;
+    let mut spans = Vec::with_capacity(entries.len());
+    let mut tensors = Vec::with_capacity(entries.len());
+    for (name, entry) in entries {
+        let (begin, end) = entry.data_offsets;
+        if begin > end || end > size - data {
+            return Err(invalid(
+                path,
+                format!("tensor {name:?} claims bytes {begin} to {end} of {}; the file may be truncated", size - data),
+            ));
+        }
+        spans.push((begin, end));
+        if let Some(tensor) = planned(path, &name, &entry, index, data)? {
+            tensors.push((name, tensor));
+        }
+    }
+    spans.sort_unstable();
+    if spans.windows(2).any(|pair| pair[1].0 < pair[0].1) {
+        return Err(invalid(path, "tensors overlap"));
+    }
+    Ok(tensors)
+}
+
+fn planned(
+    path: &Path,
+    name: &str,
+    entry: &Entry,
+    file: usize,
+    data: u64,
+) -> Result<Option<PlannedTensor>, ModelError> {
+    let kind = match entry.dtype.as_str() {
+        "BF16" => GgmlType::BF16,
+        "F16" => GgmlType::F16,
+        "F32" => GgmlType::F32,
+        _ => return Ok(None),
+    };
+    let wrong = || invalid(path, format!("tensor {name:?}: shape {:?} and its bytes do not agree", entry.shape));
+    let count = entry.shape.iter().try_fold(1_u64, |all, &d| all.checked_mul(d)).ok_or_else(wrong)?;
+    let bytes = count.checked_mul(kind.block_bytes() as u64).ok_or_else(wrong)?;
+    let (begin, end) = entry.data_offsets;
+    if bytes != end - begin || bytes == 0 {
+        return Err(wrong());
+    }
+    let cols = entry.shape.last().copied().unwrap_or(1);
+    let rows = (count / cols) as usize;
+    Ok(Some(PlannedTensor { file, offset: data + begin, bytes, kind, rows, cols: cols as usize }))
+}
+
+/// The GGUF name of a tensor of a `transformers` checkpoint; `None` for what no text model of ours uses.
+fn gguf_name(foreign: &str, norms_around_ffn: bool) -> Option<String> {
+    let rest = ["model.language_model.", "language_model.model.", "language_model.", "model."]
+        .iter()
+        .find_map(|prefix| foreign.strip_prefix(prefix))
+        .unwrap_or(foreign);
+    let (module, part) = rest.rsplit_once('.')?;
+    if part != "weight" && part != "bias" {
+        return None;
+    }
+    let top = match module {
+        "embed_tokens" => Some("token_embd"),
+        "norm" => Some("output_norm"),
+        "lm_head" => Some("output"),
+        _ => None,
+    };
+    if let Some(top) = top {
+        return Some(format!("{top}.{part}"));
+    }
+    let (layer, module) = module.strip_prefix("layers.")?.split_once('.')?;
+    layer.parse::<u32>().ok()?;
+    let module = match module {
+        "input_layernorm" => "attn_norm",
+        "self_attn.q_proj" => "attn_q",
+        "self_attn.k_proj" => "attn_k",
+        "self_attn.v_proj" => "attn_v",
+        "self_attn.qkv_proj" => "attn_qkv",
+        "self_attn.o_proj" => "attn_output",
+        "self_attn.q_norm" => "attn_q_norm",
+        "self_attn.k_norm" => "attn_k_norm",
+        "post_attention_layernorm" if norms_around_ffn => "post_attention_norm",
+        "post_attention_layernorm" | "pre_feedforward_layernorm" => "ffn_norm",
+        "post_feedforward_layernorm" => "post_ffw_norm",
+        "mlp.gate_proj" => "ffn_gate",
+        // Phi-3 stores gate and up as one matrix; GGUF calls it `ffn_up` too.
+        "mlp.up_proj" | "mlp.gate_up_proj" => "ffn_up",
+        "mlp.down_proj" => "ffn_down",
+        _ => return None,
+    };
+    Some(format!("blk.{layer}.{module}.{part}"))
+}

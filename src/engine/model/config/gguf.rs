@@ -1,0 +1,181 @@
+//! GGUF metadata → `ModelConfig`. Keys: `docs/gguf.md` of ggml; what they mean for each family: `llama-model.cpp`.
+
+use super::{Activation, Family, ModelConfig, context_length};
+use crate::engine::model::ModelError;
+use crate::engine::model::rope::{Rope, RopeLayout, RopeScaling};
+use crate::engine::weights::gguf::{Header, Value};
+use crate::engine::weights::plan::TensorPlan;
+use crate::engine::weights::reader::read_floats;
+
+/// The keys of one architecture.
+struct Keys<'a> {
+    header: &'a Header,
+    plan: &'a TensorPlan,
+    architecture: &'a str,
+}
+
+pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -> Result<ModelConfig, ModelError> {
+    let architecture = header
+        .metadata
+        .string("general.architecture")
+        .ok_or_else(|| plan.invalid("the key general.architecture is missing"))?;
+    let family = Family::named(architecture)?;
+    let keys = Keys { header, plan, architecture };
+    if keys.uint("expert_count")?.unwrap_or(0) > 0 {
+        return Err(ModelError::Unsupported(format!(
+            "this {architecture} model is a mixture of experts, which chatnap does not support"
+        )));
+    }
+    let hidden = keys.need("embedding_length")?;
+    let heads = keys.need("attention.head_count")?;
+    let head_dim = match keys.uint("attention.key_length")? {
+        Some(dim) => dim,
+        None => hidden.checked_div(heads).unwrap_or(0),
+    };
+    if keys.uint("attention.value_length")?.is_some_and(|value| value != head_dim) {
+        return Err(ModelError::Unsupported("heads whose keys and values differ in width are not supported".into()));
+    }
+    let layers = keys.need("block_count")?;
+    let trained_context_length = keys.need("context_length")?;
+    let context_length = context_length(asked, trained_context_length)?;
+    let gemma = family == Family::Gemma3;
+    let dims = keys.uint("rope.dimension_count")?.unwrap_or(head_dim);
+    let (rope, local_rope) = keys.ropes(family, dims, context_length)?;
+    Ok(ModelConfig {
+        family,
+        architecture: architecture.to_owned(),
+        vocab_size: plan.get("token_embd.weight").map_or(0, |t| t.rows),
+        hidden,
+        feed_forward: keys.need("feed_forward_length")?,
+        layers,
+        heads,
+        kv_heads: keys.uint("attention.head_count_kv")?.unwrap_or(heads),
+        head_dim,
+        trained_context_length,
+        context_length,
+        norm_epsilon: keys.float("attention.layer_norm_rms_epsilon").unwrap_or(1e-5) as f32,
+        norm_offset: 0.0,
+        activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
+        rope,
+        local_rope,
+        windows: keys.windows(family, layers.min(1024))?,
+        attention_scale: keys.attention_scale(gemma, layers, hidden, heads, head_dim),
+        embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
+        tied: plan.get("output.weight").is_none(),
+    })
+}
+
+impl Keys<'_> {
+    fn key(&self, key: &str) -> String {
+        format!("{}.{key}", self.architecture)
+    }
+
+    /// A number, or an array that holds the same number for every layer.
+    fn uint(&self, key: &str) -> Result<Option<usize>, ModelError> {
+        let key = self.key(key);
+        let number = match self.header.metadata.values.get(&key) {
+            None => return Ok(None),
+            Some(Value::Ints(all)) if !all.is_empty() => {
+                if all.iter().any(|v| *v != all[0]) {
+                    return Err(ModelError::Unsupported(format!(
+                        "{key} differs from layer to layer, which is not supported"
+                    )));
+                }
+                u64::try_from(all[0]).ok()
+            }
+            Some(_) => self.header.metadata.uint(&key),
+        };
+        match number.and_then(|n| usize::try_from(n).ok()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.plan.invalid(format!("{key} is not a positive number"))),
+        }
+    }
+
+    fn need(&self, key: &str) -> Result<usize, ModelError> {
+        self.uint(key)?.ok_or_else(|| self.plan.invalid(format!("the key {} is missing", self.key(key))))
+    }
+
+    fn float(&self, key: &str) -> Option<f64> {
+        self.header.metadata.float(&self.key(key))
+    }
+
+    /// `1/sqrt(head_dim)`, save for Gemma 3 27B, which divides by `sqrt(hidden / heads)`; llama.cpp tells it by its
+    /// 62 layers, since no key does.
+    fn attention_scale(&self, gemma: bool, layers: usize, hidden: usize, heads: usize, head_dim: usize) -> f32 {
+        let width = if gemma && layers == 62 { hidden as f32 / heads as f32 } else { head_dim as f32 };
+        width.sqrt().recip()
+    }
+
+    fn ropes(&self, family: Family, dims: usize, context: usize) -> Result<(Rope, Option<Rope>), ModelError> {
+        let layout = if family == Family::Llama { RopeLayout::Norm } else { RopeLayout::Neox };
+        let gemma = family == Family::Gemma3;
+        let base = self.base("rope.freq_base", if gemma { 1e6 } else { 1e4 })?;
+        let rope = Rope::new(layout, dims.min(1 << 16), base, &self.scaling(dims, context)?);
+        // Layers with a window are neither stretched nor on the global base.
+        let local = gemma
+            .then(|| self.base("rope.freq_base_swa", 1e4))
+            .transpose()?
+            .map(|base| Rope::new(layout, dims.min(1 << 16), base, &RopeScaling::None));
+        Ok((rope, local))
+    }
+
+    fn base(&self, key: &str, default: f64) -> Result<f64, ModelError> {
+        let base = self.float(key).unwrap_or(default);
+        if base.is_finite() && base > 1.0 {
+            return Ok(base);
+        }
+        Err(self.plan.invalid(format!("{} is {base}, not a number above 1", self.key(key))))
+    }
+
+    fn scaling(&self, dims: usize, context: usize) -> Result<RopeScaling, ModelError> {
+        let original = self.uint("rope.scaling.original_context_length")?;
+        let attention_factor = self.float("rope.scaling.attn_factor");
+        // LongRoPE: two sets of divisors, the long one where the context goes beyond the original.
+        let longer = original.is_some_and(|original| context > original);
+        let divisors = if self.plan.get("rope_factors_long.weight").is_some() {
+            Some(if longer { "rope_factors_long.weight" } else { "rope_factors_short.weight" })
+        } else {
+            self.plan.get("rope_freqs.weight").map(|_| "rope_freqs.weight")
+        };
+        if let Some(name) = divisors {
+            let tensor = self.plan.require(name, 1, dims / 2)?;
+            let divisors: Vec<f64> = read_floats(self.plan, tensor)?.into_iter().map(f64::from).collect();
+            return Ok(RopeScaling::Divisors { divisors, attention_factor: attention_factor.unwrap_or(1.0) });
+        }
+        let factor = self.float("rope.scaling.factor").or_else(|| self.float("rope.scale_linear"));
+        let kind_key = self.key("rope.scaling.type");
+        let kind = self.header.metadata.string(&kind_key);
+        match (kind, factor.filter(|f| *f > 0.0)) {
+            (None | Some("none" | "longrope"), None) | (Some("none"), _) => Ok(RopeScaling::None),
+            (None | Some("linear"), Some(factor)) => Ok(RopeScaling::Linear { factor }),
+            (Some("yarn"), Some(factor)) => Ok(RopeScaling::Yarn {
+                factor,
+                original_context: original.unwrap_or(self.need("context_length")?) as f64,
+                beta_fast: self.float("rope.scaling.yarn_beta_fast").unwrap_or(32.0),
+                beta_slow: self.float("rope.scaling.yarn_beta_slow").unwrap_or(1.0),
+                // llama.cpp multiplies YaRN's own factor by this key.
+                attention_factor: attention_factor.map(|given| given * (0.1 * factor.ln() + 1.0)),
+            }),
+            (Some(kind), _) => Err(ModelError::Unsupported(format!("{kind_key} = {kind:?} is not supported"))),
+        }
+    }
+
+    /// Which layers see only a window of keys.
+    fn windows(&self, family: Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
+        let window = self.uint("attention.sliding_window")?.filter(|window| *window > 0);
+        let Some(window) = window else { return Ok(vec![None; layers]) };
+        let key = self.key("attention.sliding_window_pattern");
+        let local: Box<dyn Fn(usize) -> bool> = match self.header.metadata.values.get(&key) {
+            Some(Value::Ints(pattern)) if pattern.len() >= layers => {
+                let pattern = pattern.clone();
+                Box::new(move |layer| pattern[layer] != 0)
+            }
+            _ if family == Family::Gemma3 => {
+                let every = self.uint("attention.sliding_window_pattern")?.filter(|n| *n > 0).unwrap_or(6);
+                Box::new(move |layer| (layer + 1) % every != 0)
+            }
+            _ => Box::new(|_| true),
+        };
+        Ok((0..layers).map(|layer| local(layer).then_some(window)).collect())
+    }
+}

@@ -1,0 +1,194 @@
+//! A model's tensors on the CPU: matrices as they are stored, vectors as floats.
+
+use std::collections::HashMap;
+
+use crate::engine::CancelFlag;
+use crate::engine::cpu::Matrix;
+use crate::engine::model::ModelError;
+use crate::engine::model::config::ModelConfig;
+use crate::engine::weights::plan::TensorPlan;
+use crate::engine::weights::reader::{floats, read_tensors};
+use crate::protocol::LoadProgress;
+
+/// A matrix with its bias, where it has one.
+pub(super) struct Linear {
+    pub weight: Matrix,
+    pub bias: Option<Vec<f32>>,
+}
+
+/// One layer's tensors.
+pub(super) struct Layer {
+    pub attention_norm: Vec<f32>,
+    pub q: Linear,
+    pub k: Linear,
+    pub v: Linear,
+    /// Norms of each head of Q and of K.
+    pub head_norms: Option<(Vec<f32>, Vec<f32>)>,
+    pub attention_output: Linear,
+    pub post_attention_norm: Option<Vec<f32>>,
+    pub ffn_norm: Vec<f32>,
+    pub gate: Linear,
+    pub up: Linear,
+    pub down: Linear,
+    pub post_ffn_norm: Option<Vec<f32>>,
+}
+
+/// All tensors.
+pub(super) struct Weights {
+    pub embedding: Matrix,
+    pub layers: Vec<Layer>,
+    pub output_norm: Vec<f32>,
+    /// `None`: the embedding.
+    output: Option<Matrix>,
+    bytes: u64,
+}
+
+/// What a reader makes of a tensor.
+enum Tensor {
+    Matrix(Matrix),
+    Vector(Vec<f32>),
+}
+
+/// Tensors that were read and not used yet.
+struct Stock<'a> {
+    tensors: HashMap<String, Tensor>,
+    plan: &'a TensorPlan,
+    norm_offset: f32,
+}
+
+impl Weights {
+    /// Reads what `config` needs and nothing else.
+    pub(super) fn read(
+        config: &ModelConfig,
+        plan: &TensorPlan,
+        readers: usize,
+        cancel: &CancelFlag,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, ModelError> {
+        let names = needed(config, plan);
+        let bytes = names.iter().filter_map(|name| plan.get(name)).map(|t| t.bytes).sum();
+        let tensors = read_tensors(plan, &names, readers, cancel, progress, |name, tensor, bytes| {
+            if name.ends_with("norm.weight") || name.ends_with(".bias") {
+                return Ok(Tensor::Vector(floats(&plan.files[tensor.file], tensor, &bytes)?));
+            }
+            Ok(Tensor::Matrix(Matrix::new(tensor.kind, tensor.rows, tensor.cols, bytes)?))
+        })?;
+        let mut stock = Stock { tensors, plan, norm_offset: config.norm_offset };
+        Ok(Self {
+            embedding: stock.matrix("token_embd.weight")?,
+            layers: (0..config.layers).map(|layer| stock.layer(layer)).collect::<Result<_, _>>()?,
+            output_norm: stock.norm("output_norm.weight")?,
+            output: if config.tied { None } else { Some(stock.matrix("output.weight")?) },
+            bytes,
+        })
+    }
+
+    /// The matrix that makes logits.
+    pub(super) fn output(&self) -> &Matrix {
+        self.output.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Bytes that the weights take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Names of the tensors to read: those of the layers that the model has, without a second copy of tied embeddings.
+fn needed(config: &ModelConfig, plan: &TensorPlan) -> Vec<String> {
+    let wanted = |name: &str| match name.strip_prefix("blk.") {
+        Some(rest) => rest
+            .split_once('.')
+            .and_then(|(layer, _)| layer.parse::<usize>().ok())
+            .is_some_and(|layer| layer < config.layers && LAYER_TENSORS.iter().any(|part| rest.ends_with(part))),
+        None => matches!(name, "token_embd.weight" | "output_norm.weight") || (name == "output.weight" && !config.tied),
+    };
+    plan.tensors.keys().filter(|name| wanted(name)).cloned().collect()
+}
+
+const LAYER_TENSORS: [&str; 20] = [
+    ".attn_norm.weight",
+    ".attn_q.weight",
+    ".attn_q.bias",
+    ".attn_k.weight",
+    ".attn_k.bias",
+    ".attn_v.weight",
+    ".attn_v.bias",
+    ".attn_q_norm.weight",
+    ".attn_k_norm.weight",
+    ".attn_output.weight",
+    ".attn_output.bias",
+    ".post_attention_norm.weight",
+    ".ffn_norm.weight",
+    ".ffn_gate.weight",
+    ".ffn_gate.bias",
+    ".ffn_up.weight",
+    ".ffn_up.bias",
+    ".ffn_down.weight",
+    ".ffn_down.bias",
+    ".post_ffw_norm.weight",
+];
+
+impl Stock<'_> {
+    fn layer(&mut self, layer: usize) -> Result<Layer, ModelError> {
+        let name = |part: &str| format!("blk.{layer}.{part}");
+        let head_norms = match (self.has(&name("attn_q_norm.weight")), self.has(&name("attn_k_norm.weight"))) {
+            (true, true) => Some((self.norm(&name("attn_q_norm.weight"))?, self.norm(&name("attn_k_norm.weight"))?)),
+            _ => None,
+        };
+        Ok(Layer {
+            attention_norm: self.norm(&name("attn_norm.weight"))?,
+            q: self.linear(&name("attn_q"))?,
+            k: self.linear(&name("attn_k"))?,
+            v: self.linear(&name("attn_v"))?,
+            head_norms,
+            attention_output: self.linear(&name("attn_output"))?,
+            post_attention_norm: self.optional_norm(&name("post_attention_norm.weight"))?,
+            ffn_norm: self.norm(&name("ffn_norm.weight"))?,
+            gate: self.linear(&name("ffn_gate"))?,
+            up: self.linear(&name("ffn_up"))?,
+            down: self.linear(&name("ffn_down"))?,
+            post_ffn_norm: self.optional_norm(&name("post_ffw_norm.weight"))?,
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    fn missing(&self, name: &str) -> ModelError {
+        self.plan.invalid(format!("the tensor {name:?} is missing or has the wrong shape"))
+    }
+
+    fn matrix(&mut self, name: &str) -> Result<Matrix, ModelError> {
+        match self.tensors.remove(name) {
+            Some(Tensor::Matrix(matrix)) => Ok(matrix),
+            _ => Err(self.missing(name)),
+        }
+    }
+
+    fn vector(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
+        match self.tensors.remove(name) {
+            Some(Tensor::Vector(vector)) => Ok(vector),
+            _ => Err(self.missing(name)),
+        }
+    }
+
+    fn norm(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let mut weight = self.vector(name)?;
+        if self.norm_offset != 0.0 {
+            weight.iter_mut().for_each(|w| *w += self.norm_offset);
+        }
+        Ok(weight)
+    }
+
+    fn optional_norm(&mut self, name: &str) -> Result<Option<Vec<f32>>, ModelError> {
+        if self.has(name) { self.norm(name).map(Some) } else { Ok(None) }
+    }
+
+    fn linear(&mut self, name: &str) -> Result<Linear, ModelError> {
+        let bias_name = format!("{name}.bias");
+        let bias = if self.has(&bias_name) { Some(self.vector(&bias_name)?) } else { None };
+        Ok(Linear { weight: self.matrix(&format!("{name}.weight"))?, bias })
+    }
+}

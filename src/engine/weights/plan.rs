@@ -1,0 +1,193 @@
+//! Which tensor lies where, whatever the format: the one table that a loader of any device works from.
+//!
+//! Names are GGUF's (`blk.0.attn_q.weight`), also for safetensors. Nothing here reads weights.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::gguf::{Header, invalid};
+use crate::engine::cpu::GgmlType;
+use crate::engine::model::ModelError;
+
+/// One tensor as it lies in a file: `rows` × `cols`, `cols` contiguous. A vector is one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedTensor {
+    /// Which of the plan's files.
+    pub file: usize,
+    /// Absolute byte offset in it.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// How the weights are stored.
+    pub kind: GgmlType,
+    /// Outer dimension (output features).
+    pub rows: usize,
+    /// Inner dimension (input features).
+    pub cols: usize,
+}
+
+/// All tensors of a model by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TensorPlan {
+    /// The files, as `PlannedTensor::file` counts them.
+    pub files: Vec<PathBuf>,
+    /// Tensors by GGUF name.
+    pub tensors: BTreeMap<String, PlannedTensor>,
+}
+
+impl TensorPlan {
+    /// The tensors of a checked GGUF header.
+    pub fn from_gguf(header: &Header) -> Result<Self, ModelError> {
+        let mut tensors = BTreeMap::new();
+        for (name, info) in &header.tensors {
+            let path = &header.files[info.file];
+            let kind = ggml_type(path, name, info.ggml_type)?;
+            let cols = info.dimensions.first().copied().unwrap_or(1);
+            let rows = info.dimensions.iter().skip(1).product();
+            let (file, offset, bytes) = (info.file, info.offset, info.size);
+            tensors.insert(name.clone(), PlannedTensor { file, offset, bytes, kind, rows, cols });
+        }
+        Ok(Self { files: header.files.clone(), tensors })
+    }
+
+    /// A tensor that may be absent.
+    pub fn get(&self, name: &str) -> Option<&PlannedTensor> {
+        self.tensors.get(name)
+    }
+
+    /// A tensor that must be there with this shape.
+    pub fn require(&self, name: &str, rows: usize, cols: usize) -> Result<&PlannedTensor, ModelError> {
+        match self.get(name) {
+            Some(tensor) if (tensor.rows, tensor.cols) == (rows, cols) => Ok(tensor),
+            Some(tensor) => Err(invalid(
+                self.path_of(tensor),
+                format!("tensor {name:?} is {} × {}, but the model needs {rows} × {cols}", tensor.rows, tensor.cols),
+            )),
+            None => Err(self.invalid(format!("the model needs a tensor {name:?} and the file has none"))),
+        }
+    }
+
+    /// A tensor that may be absent, but if it is there has this shape.
+    pub fn optional(&self, name: &str, rows: usize, cols: usize) -> Result<Option<&PlannedTensor>, ModelError> {
+        self.get(name).map(|_| self.require(name, rows, cols)).transpose()
+    }
+
+    /// Replaces the tensors `whole.weight` and `whole.bias`, where they are, by consecutive parts with so many rows.
+    pub fn split(&mut self, whole: &str, parts: &[(String, usize)]) -> Result<(), ModelError> {
+        for (suffix, vector) in [("weight", false), ("bias", true)] {
+            let Some(tensor) = self.tensors.get(&format!("{whole}.{suffix}")).copied() else { continue };
+            let rows = if vector { tensor.cols } else { tensor.rows };
+            if parts.iter().map(|(_, rows)| rows).sum::<usize>() != rows {
+                return Err(invalid(
+                    self.path_of(&tensor),
+                    format!("tensor \"{whole}.{suffix}\" has {rows} rows, which is not what the model's numbers say"),
+                ));
+            }
+            self.tensors.remove(&format!("{whole}.{suffix}"));
+            let mut offset = tensor.offset;
+            for (name, part) in parts {
+                let bytes = tensor.bytes / rows as u64 * *part as u64;
+                let (rows, cols) = if vector { (1, *part) } else { (*part, tensor.cols) };
+                let part = PlannedTensor { offset, bytes, rows, cols, ..tensor };
+                self.tensors.insert(format!("{name}.{suffix}"), part);
+                offset += bytes;
+            }
+        }
+        Ok(())
+    }
+
+    /// Weights in all.
+    pub fn parameters(&self) -> u64 {
+        self.tensors.values().map(|t| (t.rows as u64).saturating_mul(t.cols as u64)).sum()
+    }
+
+    /// The type that most weights are stored in.
+    pub fn main_type(&self) -> Option<GgmlType> {
+        let mut sums: BTreeMap<&'static str, (u64, GgmlType)> = BTreeMap::new();
+        for tensor in self.tensors.values() {
+            let entry = sums.entry(tensor.kind.name()).or_insert((0, tensor.kind));
+            entry.0 = entry.0.saturating_add((tensor.rows as u64).saturating_mul(tensor.cols as u64));
+        }
+        sums.into_values().max_by_key(|(sum, _)| *sum).map(|(_, kind)| kind)
+    }
+
+    /// An error about the model as a whole, named by its first file.
+    pub fn invalid(&self, what: impl std::fmt::Display) -> ModelError {
+        invalid(self.files.first().map_or(Path::new("the model"), PathBuf::as_path), what)
+    }
+
+    fn path_of(&self, tensor: &PlannedTensor) -> &Path {
+        &self.files[tensor.file]
+    }
+}
+
+/// The type of a tensor, or an error that names it.
+fn ggml_type(path: &Path, name: &str, number: u32) -> Result<GgmlType, ModelError> {
+    GgmlType::from_ggml(number).ok_or_else(|| {
+        ModelError::Unsupported(format!(
+            "{}: tensor {name:?} is stored as {}, which chatnap cannot read; it reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, \
+             Q5_1, Q8_0 and Q2_K to Q6_K",
+            path.display(),
+            foreign_type_name(number)
+        ))
+    })
+}
+
+/// ggml's name of a type that we do not read, as far as it has one (`ggml.h`, enum `ggml_type`).
+fn foreign_type_name(number: u32) -> String {
+    let name = match number {
+        9 => "Q8_1",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        _ => return format!("the unknown type {number}"),
+    };
+    name.into()
+}
+
+/// Bytes that a GGUF tensor takes, by checked arithmetic.
+pub(super) fn byte_size(path: &Path, name: &str, number: u32, dimensions: &[usize]) -> Result<u64, ModelError> {
+    let kind = ggml_type(path, name, number)?;
+    let wraps = || invalid(path, format!("tensor {name:?} has dimensions {dimensions:?}, whose product is too large"));
+    let count = dimensions.iter().try_fold(1_u64, |all, &d| all.checked_mul(d as u64)).ok_or_else(wraps)?;
+    let contiguous = dimensions.first().copied().unwrap_or(1);
+    if contiguous == 0 || count == 0 || !contiguous.is_multiple_of(kind.block_size()) {
+        return Err(invalid(
+            path,
+            format!(
+                "tensor {name:?} has dimensions {dimensions:?}, which {} blocks of {} do not fill",
+                kind.name(),
+                kind.block_size()
+            ),
+        ));
+    }
+    (count / kind.block_size() as u64).checked_mul(kind.block_bytes() as u64).ok_or_else(wraps)
+}
+
+/// Opens a plain file (never a pipe or a device, which could block for ever) and tells its size.
+pub(super) fn open_regular(path: &Path) -> Result<(File, u64), ModelError> {
+    let io = |error: std::io::Error| ModelError::Io(format!("{}: {error}", path.display()));
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(ModelError::Io(format!("{}: this is not a plain file", path.display())));
+    }
+    let file = File::open(path).map_err(io)?;
+    let size = file.metadata().map_err(io)?.len();
+    Ok((file, size))
+}

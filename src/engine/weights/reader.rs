@@ -1,0 +1,167 @@
+//! Reading tensors into memory of our own: several readers, progress by bytes, cancel between chunks.
+//!
+//! Files are read at offsets (`pread`) and never mapped, so a file that shrinks meanwhile is an error, not a signal.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+
+use super::gguf::invalid;
+use super::plan::{PlannedTensor, TensorPlan, open_regular};
+use crate::engine::CancelFlag;
+use crate::engine::cpu::AlignedBytes;
+use crate::engine::model::ModelError;
+use crate::protocol::{LoadPhase, LoadProgress};
+
+/// Read in one call: small enough that a cancel is heard soon, large enough to cost nothing.
+pub const CHUNK: usize = 8 << 20;
+
+/// What a reader tells the thread that started it.
+enum News<T> {
+    Bytes(u64),
+    Tensor(String, T),
+    Failed(ModelError),
+}
+
+/// Reads the tensors of `names` and hands each one's bytes to `build`, on the reader's own thread; returns what was
+/// built by name. At most `readers` tensors are in flight, so little is held besides what `build` keeps.
+pub fn read_tensors<T: Send>(
+    plan: &TensorPlan,
+    names: &[String],
+    readers: usize,
+    cancel: &CancelFlag,
+    progress: &mut dyn FnMut(LoadProgress),
+    build: impl Fn(&str, &PlannedTensor, AlignedBytes) -> Result<T, ModelError> + Sync,
+) -> Result<HashMap<String, T>, ModelError> {
+    let files =
+        plan.files.iter().map(|path| open_regular(path).map(|(file, _)| file)).collect::<Result<Vec<_>, _>>()?;
+    let mut jobs = Vec::with_capacity(names.len());
+    for name in names {
+        let tensor = plan.get(name).ok_or_else(|| plan.invalid(format!("there is no tensor {name:?}")))?;
+        jobs.push((name, tensor));
+    }
+    // The largest first, so that no reader is left alone with a large one at the end.
+    jobs.sort_by_key(|(_, tensor)| (std::cmp::Reverse(tensor.bytes), tensor.file, tensor.offset));
+    let total: u64 = jobs.iter().map(|(_, tensor)| tensor.bytes).sum();
+
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let (sender, receiver) = channel::<News<T>>();
+    let sender = Mutex::new(sender);
+    std::thread::scope(|scope| {
+        for _ in 0..readers.clamp(1, jobs.len().max(1)) {
+            let news = sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            let (files, jobs, next, stop, build) = (&files, &jobs, &next, &stop, &build);
+            scope.spawn(move || {
+                while let Some((name, tensor)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = read_one(&files[tensor.file], &plan.files[tensor.file], tensor, cancel, stop, &news)
+                        .and_then(|bytes| build(name, tensor, bytes));
+                    let failed = result.is_err();
+                    let told = news.send(match result {
+                        Ok(built) => News::Tensor((*name).clone(), built),
+                        Err(error) => News::Failed(error),
+                    });
+                    if failed || told.is_err() {
+                        stop.store(true, Ordering::Relaxed);
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        gather(receiver, total, progress)
+    })
+}
+
+/// Collects what the readers built; the first failure wins.
+fn gather<T>(
+    news: std::sync::mpsc::Receiver<News<T>>,
+    total: u64,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<HashMap<String, T>, ModelError> {
+    let mut built = HashMap::new();
+    let mut failure = None;
+    let (mut done, mut told) = (0, 0);
+    let mut tell = |done: u64| {
+        progress(LoadProgress { phase: LoadPhase::Read, done, total: Some(total), detail: None });
+    };
+    tell(0);
+    for item in news {
+        match item {
+            News::Tensor(name, tensor) => drop(built.insert(name, tensor)),
+            News::Failed(error) => drop(failure.get_or_insert(error)),
+            News::Bytes(bytes) => {
+                done += bytes;
+                if done - told >= CHUNK as u64 || done == total {
+                    told = done;
+                    tell(done);
+                }
+            }
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(built),
+    }
+}
+
+fn read_one<T>(
+    file: &File,
+    path: &Path,
+    tensor: &PlannedTensor,
+    cancel: &CancelFlag,
+    stop: &AtomicBool,
+    news: &Sender<News<T>>,
+) -> Result<AlignedBytes, ModelError> {
+    let length = usize::try_from(tensor.bytes).map_err(|_| invalid(path, "a tensor is larger than memory"))?;
+    let mut bytes = AlignedBytes::zeroed(length)?;
+    let mut offset = tensor.offset;
+    for chunk in bytes.chunks_mut(CHUNK) {
+        if cancel.is_cancelled() || stop.load(Ordering::Relaxed) {
+            return Err(ModelError::Cancelled);
+        }
+        read_at(file, path, chunk, offset)?;
+        offset += chunk.len() as u64;
+        // A closed channel means that the load has failed elsewhere; the next round notices `stop`.
+        let _ = news.send(News::Bytes(chunk.len() as u64));
+    }
+    Ok(bytes)
+}
+
+/// Fills `out` from `offset`, or says that the file ended.
+pub(super) fn read_at(file: &File, path: &Path, out: &mut [u8], offset: u64) -> Result<(), ModelError> {
+    file.read_exact_at(out, offset).map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => {
+            invalid(path, "the file ended while it was being read; it was truncated or replaced meanwhile")
+        }
+        _ => ModelError::Io(format!("{}: {error}", path.display())),
+    })
+}
+
+/// A small tensor as floats (norms, biases, rope factors).
+pub fn read_floats(plan: &TensorPlan, tensor: &PlannedTensor) -> Result<Vec<f32>, ModelError> {
+    let path = &plan.files[tensor.file];
+    let (file, size) = open_regular(path)?;
+    if tensor.bytes > size {
+        return Err(invalid(path, "a tensor is larger than the file"));
+    }
+    let mut bytes = vec![0; tensor.bytes as usize];
+    read_at(&file, path, &mut bytes, tensor.offset)?;
+    floats(path, tensor, &bytes)
+}
+
+/// The bytes of an unquantised tensor as floats.
+pub fn floats(path: &Path, tensor: &PlannedTensor, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
+    use crate::engine::cpu::GgmlType;
+    let two = |convert: fn([u8; 2]) -> f32| bytes.chunks_exact(2).map(|b| convert([b[0], b[1]])).collect();
+    match tensor.kind {
+        GgmlType::F32 => Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        GgmlType::F16 => Ok(two(|b| half::f16::from_le_bytes(b).to_f32())),
+        GgmlType::BF16 => Ok(two(|b| half::bf16::from_le_bytes(b).to_f32())),
+        kind => Err(invalid(path, format!("a vector is stored as {}; F32, F16 or BF16 was expected", kind.name()))),
+    }
+}
