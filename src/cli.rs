@@ -30,6 +30,16 @@ pub enum Resume {
     Id(String),
 }
 
+impl Resume {
+    /// What [`crate::store::Store::find`] looks for.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::Last => "last",
+            Self::Id(prefix) => prefix,
+        }
+    }
+}
+
 /// Everything that a one-shot answer needs.
 #[derive(Clone, Debug)]
 pub struct OneShot {
@@ -37,6 +47,8 @@ pub struct OneShot {
     pub prompt: String,
     /// The conversation to go on with; `None` starts one.
     pub resume: Option<Resume>,
+    /// A system message that was given for this run; it replaces the one of a conversation that goes on.
+    pub system: Option<String>,
     /// How stdout is written.
     pub format: OneShotFormat,
     /// Figures on stderr.
@@ -168,6 +180,7 @@ fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<I
     let one_shot = OneShot {
         prompt,
         resume,
+        system: args.chat.system,
         format: flags.format.unwrap_or(OneShotFormat::Text),
         stats: flags.stats,
         no_stream: flags.no_stream,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use chatnap::cli::{self, Failure, Invocation, commands};
+use chatnap::oneshot;
 
 fn main() -> ExitCode {
     ExitCode::from(run().unwrap_or_else(|failure| failure.report()))
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
 fn run() -> Result<u8, Failure> {
     match cli::from_process()? {
         Invocation::Interactive { .. } => Err(Failure::usage("The terminal interface is not built yet.")),
-        Invocation::OneShot(..) => Err(Failure::usage("One-shot answers are not built yet.")),
+        Invocation::OneShot(resolved, one_shot) => oneshot::run(&resolved.settings, &one_shot),
         Invocation::Command(resolved, command) => commands::run(&resolved, command).map(|()| 0),
     }
 }

@@ -1,1 +1,245 @@
-//! oneshot
+//! The one-shot front end: the answer → stdout, everything else → stderr, the result → an exit code.
+//!
+//! Knows the engine by its handle and events alone, and no terminal beyond one line of progress on stderr.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use crate::cli::output::Reader;
+use crate::cli::{Code, Failure, OneShot, OneShotFormat};
+use crate::conversation::Ending;
+use crate::engine::{Engine, EngineOptions};
+use crate::hub::HubSource;
+use crate::protocol::*;
+use crate::settings::Settings;
+
+mod answer;
+mod dry_run;
+mod keeper;
+mod messages;
+mod progress;
+mod report;
+mod signals;
+
+pub use progress::Progress;
+
+use answer::AnswerWriter;
+use keeper::Keeper;
+use messages::Messages;
+
+/// How long a stopped engine may take to say that it has stopped.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What can happen while an answer is waited for.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// The engine said something.
+    Engine(EngineEvent),
+    /// Ctrl-C, SIGTERM or SIGHUP, for the first time.
+    Stop,
+}
+
+/// Answers once; returns the exit code.
+pub fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
+    let answered = if one_shot.dry_run { dry_run::run(settings, one_shot) } else { answer(settings, one_shot) };
+    answered.map_err(|failure| failure.with_json(one_shot.format != OneShotFormat::Text))
+}
+
+fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
+    let (sender, inputs) = channel();
+    signals::listen(sender.clone())?;
+    let messages = Messages::new(one_shot.quiet);
+    let source = HubSource::new(settings)?;
+    // The question is on disk before anything else can go wrong with it.
+    let keeper = Keeper::open(settings, one_shot, &messages)?;
+    let engine = Engine::start(engine_options(settings, source), move |event| {
+        // The receiver is gone only where the run is over.
+        let _ = sender.send(Input::Engine(event));
+    })?;
+    let id = engine.next_id();
+    engine.generate(GenerationRequest {
+        id,
+        messages: keeper.messages(),
+        sampling: settings.sampling.clone(),
+        max_tokens: settings.max_tokens,
+        on_overflow: settings.on_overflow,
+    });
+    let writer = AnswerWriter::new(one_shot);
+    let run = Run { settings, one_shot, id, keeper, messages, writer, info: None, stopped: None };
+    run.until_the_end(&engine, &inputs)
+}
+
+fn engine_options(settings: &Settings, source: HubSource) -> EngineOptions {
+    EngineOptions {
+        source: Box::new(source),
+        // One answer, then the process ends: nothing would be gained by keeping the weights.
+        idle_window: IdleWindow::Never,
+        context_length: settings.context_length,
+        device: settings.device,
+        gpu_memory_utilization: settings.gpu_memory_utilization,
+        threads: settings.threads,
+    }
+}
+
+/// Why the engine was asked to stop before the answer's end.
+#[derive(Clone, Debug)]
+enum Stopped {
+    /// By a signal.
+    Signal,
+    /// Nobody reads stdout any more.
+    ReaderGone,
+    /// stdout cannot be written.
+    Output(Failure),
+}
+
+/// How a request ended.
+enum End {
+    Finished { reason: FinishReason, usage: Usage, timing: Timing },
+    Failed(EngineError),
+}
+
+/// One answer on its way.
+struct Run<'a> {
+    settings: &'a Settings,
+    one_shot: &'a OneShot,
+    id: RequestId,
+    keeper: Keeper,
+    messages: Messages,
+    writer: AnswerWriter,
+    info: Option<ModelInfo>,
+    stopped: Option<(Stopped, Instant)>,
+}
+
+impl Run<'_> {
+    fn until_the_end(mut self, engine: &Engine, inputs: &Receiver<Input>) -> Result<u8, Failure> {
+        loop {
+            let input = match &self.stopped {
+                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((_, since)) => inputs.recv_timeout(PATIENCE.saturating_sub(since.elapsed())),
+            };
+            let end = match input {
+                Ok(Input::Engine(event)) => self.event(event, engine),
+                Ok(Input::Stop) => {
+                    self.stop(Stopped::Signal, engine);
+                    None
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let gone = "The engine ended without an answer; what it had written is kept.";
+                    Some(End::Failed(EngineError::new(ErrorKind::Failed, gone)))
+                }
+                // The engine is stuck; the user is not made to wait for it, nor for its thread to end.
+                Err(RecvTimeoutError::Timeout) => {
+                    let code = self.end(cancelled()).unwrap_or_else(|failure| failure.report());
+                    std::process::exit(i32::from(code));
+                }
+            };
+            if let Some(end) = end {
+                return self.end(end);
+            }
+        }
+    }
+
+    /// Takes one event of the engine; an end where it was the last.
+    fn event(&mut self, event: EngineEvent, engine: &Engine) -> Option<End> {
+        match event {
+            EngineEvent::LoadProgress(step) => {
+                self.messages.progress(&step);
+                self.check(|run| run.writer.load(&step), engine);
+            }
+            EngineEvent::Loaded { info, took, .. } => {
+                self.messages.clear();
+                info.warnings.iter().for_each(|warning| self.messages.warn(warning));
+                self.check(|run| run.writer.loaded(&info, took), engine);
+                self.info = Some(info);
+            }
+            EngineEvent::Prefill { id, trimmed_turns, .. } if id == self.id => self.messages.trimmed(trimmed_turns),
+            EngineEvent::Token { id, channel, text, .. } if id == self.id => self.token(channel, &text, engine),
+            EngineEvent::Finished { id, reason, usage, timing, .. } if id == self.id => {
+                return Some(End::Finished { reason, usage, timing });
+            }
+            EngineEvent::Failed { id, error, .. } if id == self.id => return Some(End::Failed(error)),
+            EngineEvent::Warning(warning) => self.messages.warn(&warning),
+            _ => {}
+        }
+        None
+    }
+
+    fn token(&mut self, channel: Channel, text: &str, engine: &Engine) {
+        self.messages.clear();
+        self.keeper.token(channel, text);
+        if channel == Channel::Reasoning {
+            self.messages.reasoning(text);
+        } else {
+            self.messages.end_reasoning();
+        }
+        self.check(|run| run.writer.token(channel, text), engine);
+    }
+
+    /// Writes to stdout; stops the engine where that is in vain.
+    fn check(&mut self, write: impl FnOnce(&mut Self) -> Result<Reader, Failure>, engine: &Engine) {
+        match write(self) {
+            Ok(Reader::Listening) => {}
+            Ok(Reader::Gone) => self.stop(Stopped::ReaderGone, engine),
+            Err(failure) => self.stop(Stopped::Output(failure), engine),
+        }
+    }
+
+    fn stop(&mut self, why: Stopped, engine: &Engine) {
+        if self.stopped.is_none() {
+            self.stopped = Some((why, Instant::now()));
+            engine.cancel(self.id);
+        }
+    }
+
+    /// Keeps, prints and tells how it ended.
+    fn end(mut self, end: End) -> Result<u8, Failure> {
+        self.messages.clear();
+        self.messages.end_reasoning();
+        let ending = match &end {
+            End::Finished { reason, usage, timing } => {
+                Ending::Finished { reason: *reason, usage: *usage, timing: Some(timing.clone()) }
+            }
+            End::Failed(error) => Ending::Failed { message: error.message.clone() },
+        };
+        self.keeper.end(ending, &self.messages);
+        let stopped = self.stopped.take().map(|(why, _)| why);
+        match (stopped, end) {
+            // Whoever read stdout has what they wanted.
+            (Some(Stopped::ReaderGone), _) => Ok(Code::Ok as u8),
+            (Some(Stopped::Output(failure)), _) => Err(failure),
+            (_, End::Failed(error)) if error.kind != ErrorKind::Cancelled => {
+                self.writer.break_off()?;
+                Err(error.into())
+            }
+            (stopped, end) => {
+                let (reason, usage, timing) = match end {
+                    End::Finished { reason, usage, timing } => (reason, usage, timing),
+                    End::Failed(_) => (FinishReason::Cancelled, Usage::default(), Timing::default()),
+                };
+                self.print(reason, &usage, &timing)?;
+                Ok(if stopped.is_some() { Code::Interrupted } else { Code::Ok } as u8)
+            }
+        }
+    }
+
+    fn print(&mut self, reason: FinishReason, usage: &Usage, timing: &Timing) -> Result<Reader, Failure> {
+        let report = report::Report {
+            model: self.info.as_ref().map_or(self.settings.model.as_str(), |info| &info.name),
+            answer: self.keeper.answer(),
+            reason,
+            conversation: self.keeper.conversation(),
+            usage,
+            timing,
+            info: self.info.as_ref(),
+        };
+        let written = self.writer.finish(&report)?;
+        if self.one_shot.stats {
+            self.messages.say(&report.figures());
+        }
+        Ok(written)
+    }
+}
+
+fn cancelled() -> End {
+    End::Finished { reason: FinishReason::Cancelled, usage: Usage::default(), timing: Timing::default() }
+}

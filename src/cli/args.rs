@@ -135,7 +135,7 @@ pub struct OneShotFlags {
     #[arg(long)]
     pub no_stream: bool,
     /// Nothing but errors on stderr
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "stats")]
     pub quiet: bool,
     /// Do not make control characters harmless
     #[arg(long)]

@@ -6,8 +6,10 @@ use super::output;
 use crate::settings::Resolved;
 
 mod config;
+mod conversations;
 mod generate;
 mod gpu;
+mod models;
 mod tokenize;
 
 /// Runs a subcommand.
@@ -18,8 +20,8 @@ pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
         Command::Man => output::write(&generate::man()?)?,
         Command::Tokenize(args) => tokenize::run(&resolved.settings, args)?,
         Command::Gpu { format } => gpu::run(&resolved.settings, format)?,
-        Command::Models(_) => return Err(not_built("models")),
-        Command::Conversations(_) => return Err(not_built("conversations")),
+        Command::Models(command) => models::run(&resolved.settings, command)?,
+        Command::Conversations(command) => conversations::run(&resolved.settings, command)?,
         Command::Bench(_) => return Err(not_built("bench")),
         Command::Report { .. } => return Err(not_built("report")),
     };

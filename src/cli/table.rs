@@ -59,17 +59,6 @@ impl Table {
     }
 }
 
-/// Bytes as people read them: `98.4 MB`.
-pub fn bytes(count: u64) -> String {
-    let scaled = |unit: f64, name: &str| format!("{:.1} {name}", count as f64 / unit);
-    match count {
-        0..1000 => format!("{count} B"),
-        1000..1_000_000 => scaled(1e3, "kB"),
-        1_000_000..1_000_000_000 => scaled(1e6, "MB"),
-        _ => scaled(1e9, "GB"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,105 @@
+//! `chatnap models`: the catalogue, and what of it lies on this machine.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Value, json};
+
+use crate::catalogue::{Source, catalogue};
+use crate::cli::args::{ModelsCommand, TableFormat};
+use crate::cli::failure::{Code, Failure};
+use crate::cli::output::{self, Reader};
+use crate::cli::table::Table;
+use crate::engine::{CancelFlag, ModelFiles, ModelSource};
+use crate::hub::{HubSource, ModelName, Stored, human};
+use crate::oneshot::Progress;
+use crate::settings::Settings;
+
+pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader, Failure> {
+    match command {
+        ModelsCommand::List { format } => list(settings, format),
+        ModelsCommand::Pull { name } => pull(settings, name),
+        ModelsCommand::Path { name } => path(settings, name),
+        ModelsCommand::Remove { name } => {
+            let freed = Stored::new(settings).remove(&ModelName::parse(&name)?)?;
+            output::write_foreign(&format!("removed {name}: {} freed\n", human(freed)))
+        }
+    }
+}
+
+/// Every variant of the catalogue, then what else the shared cache holds.
+fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
+    let stored = Stored::new(settings);
+    let mut table = Table::new(&["model", "size", "context", "licence", "here", "description"]);
+    let mut objects = Vec::new();
+    for model in &catalogue().models {
+        for variant in &model.variants {
+            let here = stored.variant(variant);
+            let gated = variant.sources.iter().all(|source| matches!(source, Source::Hub { gated: true, .. }));
+            let size = here.as_ref().map(|stored| stored.size).or(variant.size);
+            let name = model.name_of(variant);
+            table.row([
+                name.clone(),
+                size.map(human).unwrap_or_default(),
+                model.context.to_string(),
+                model.licence.clone(),
+                if here.is_some() {
+                    "yes".into()
+                } else if gated {
+                    "no (gated)".into()
+                } else {
+                    "no".to_owned()
+                },
+                model.description.clone(),
+            ]);
+            objects.push(json!({
+                "model": name,
+                "description": model.description,
+                "licence": model.licence,
+                "context_length": model.context,
+                "size": size,
+                "gated": gated,
+                "path": here.map(|stored| stored.path),
+            }));
+        }
+    }
+    for (name, model) in stored.repos() {
+        table.row([name.clone(), human(model.size), String::new(), String::new(), "yes".into(), String::new()]);
+        objects.push(json!({"model": name, "size": model.size, "path": model.path}));
+    }
+    output::write(&table.render(format, &Value::Array(objects)))
+}
+
+fn source(settings: &Settings, name: Option<String>) -> Result<HubSource, Failure> {
+    let model = name.unwrap_or_else(|| settings.model.clone());
+    Ok(HubSource::new(&Settings { model, ..settings.clone() })?)
+}
+
+fn pull(settings: &Settings, name: Option<String>) -> Result<Reader, Failure> {
+    let mut source = source(settings, name)?;
+    let mut progress = Progress::new(false);
+    let files = source.locate(&mut |step| progress.show(&step), &CancelFlag::default());
+    progress.clear();
+    let written = print_paths(&files?);
+    if std::io::stderr().is_terminal() {
+        let _ = writeln!(std::io::stderr(), "{} is on this machine", crate::sanitize::sanitize_line(&source.name()));
+    }
+    written
+}
+
+fn path(settings: &Settings, name: Option<String>) -> Result<Reader, Failure> {
+    let source = source(settings, name)?;
+    let files = source.local()?.ok_or_else(|| {
+        let name = source.name();
+        let message = format!("{name} is not on this machine; `chatnap models pull {name}` fetches it.");
+        Failure::new(Code::ModelNotFound, message)
+    })?;
+    print_paths(&files)
+}
+
+fn print_paths(files: &ModelFiles) -> Result<Reader, Failure> {
+    let paths = match files {
+        ModelFiles::Gguf(parts) => parts.clone(),
+        ModelFiles::Safetensors(path) | ModelFiles::Scripted(path) => vec![path.clone()],
+    };
+    output::write_foreign(&paths.iter().map(|path| format!("{}\n", path.display())).collect::<String>())
+}

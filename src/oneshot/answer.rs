@@ -1,0 +1,128 @@
+//! The answer on stdout, in each format: streamed or at the end, harmless unless the user wants it raw.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::report::Report;
+use crate::cli::output::{self, Reader};
+use crate::cli::{Failure, OneShot, OneShotFormat};
+use crate::protocol::{Channel, FinishReason, LoadProgress, ModelInfo};
+use crate::sanitize::Sanitizer;
+
+/// Between two `load` events of one phase.
+const LOAD_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Writes one answer.
+pub(super) struct AnswerWriter {
+    format: OneShotFormat,
+    streams: bool,
+    /// `None` where the text stays as the model wrote it.
+    sanitizer: Option<Sanitizer>,
+    /// Newlines that are written only if something follows: the answer ends with exactly one.
+    held_newlines: usize,
+    wrote: bool,
+    last_load: Option<(crate::protocol::LoadPhase, Instant)>,
+}
+
+impl AnswerWriter {
+    pub(super) fn new(one_shot: &OneShot) -> Self {
+        Self {
+            format: one_shot.format,
+            streams: !one_shot.no_stream,
+            sanitizer: (!one_shot.raw).then(Sanitizer::default),
+            held_newlines: 0,
+            wrote: false,
+            last_load: None,
+        }
+    }
+
+    /// A `load` event.
+    pub(super) fn load(&mut self, step: &LoadProgress) -> Result<Reader, Failure> {
+        let now = Instant::now();
+        let complete = step.total == Some(step.done);
+        let recent = self.last_load.is_some_and(|(phase, at)| phase == step.phase && now - at < LOAD_INTERVAL);
+        if recent && !complete {
+            return Ok(Reader::Listening);
+        }
+        self.last_load = Some((step.phase, now));
+        let (phase, done, total, detail) = (step.phase, step.done, step.total, &step.detail);
+        self.event(|| json!({"event": "load", "phase": phase, "done": done, "total": total, "detail": detail}))
+    }
+
+    /// The last `load` event.
+    pub(super) fn loaded(&self, info: &ModelInfo, took: Duration) -> Result<Reader, Failure> {
+        self.event(
+            || json!({"event": "load", "phase": "ready", "model": info.name, "load_ms": super::report::ms(took)}),
+        )
+    }
+
+    /// A piece of the answer or of the reasoning.
+    pub(super) fn token(&mut self, channel: Channel, text: &str) -> Result<Reader, Failure> {
+        match (self.format, channel) {
+            (OneShotFormat::Jsonl, _) => self.event(|| json!({"event": "token", "channel": channel, "text": text})),
+            (OneShotFormat::Text, Channel::Answer) if self.streams => self.text(text),
+            _ => Ok(Reader::Listening),
+        }
+    }
+
+    fn event(&self, object: impl FnOnce() -> Value) -> Result<Reader, Failure> {
+        match self.format {
+            OneShotFormat::Jsonl => output::write(&format!("{}\n", object())),
+            _ => Ok(Reader::Listening),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Result<Reader, Failure> {
+        let clean = match &mut self.sanitizer {
+            Some(sanitizer) => sanitizer.push(text),
+            None => text.to_owned(),
+        };
+        self.write(&clean)
+    }
+
+    fn write(&mut self, clean: &str) -> Result<Reader, Failure> {
+        let body = clean.trim_end_matches('\n');
+        let newlines = clean.len() - body.len();
+        if body.is_empty() {
+            self.held_newlines += newlines;
+            return Ok(Reader::Listening);
+        }
+        let held = "\n".repeat(std::mem::replace(&mut self.held_newlines, newlines));
+        self.wrote = true;
+        output::write(&format!("{held}{body}"))
+    }
+
+    /// The end of an answer that has one.
+    pub(super) fn finish(&mut self, report: &Report<'_>) -> Result<Reader, Failure> {
+        match self.format {
+            OneShotFormat::Json => output::write(&format!("{}\n", report.json())),
+            OneShotFormat::Jsonl => {
+                let mut done = json!({"event": "done"});
+                if let (Some(done), Value::Object(fields)) = (done.as_object_mut(), report.json()) {
+                    done.extend(fields);
+                }
+                output::write(&format!("{done}\n"))
+            }
+            OneShotFormat::Text => {
+                if !self.streams {
+                    self.text(&report.answer.text)?;
+                }
+                // Stopped before it said anything: there is no line to end.
+                let nothing = report.reason == FinishReason::Cancelled && !self.wrote;
+                if nothing { Ok(Reader::Listening) } else { self.close_line() }
+            }
+        }
+    }
+
+    /// The end of an answer that failed: what was printed stays, and the message starts on a line of its own.
+    pub(super) fn break_off(&mut self) -> Result<Reader, Failure> {
+        if self.format == OneShotFormat::Text && self.wrote { self.close_line() } else { Ok(Reader::Listening) }
+    }
+
+    fn close_line(&mut self) -> Result<Reader, Failure> {
+        let rest = self.sanitizer.as_mut().map(Sanitizer::finish).unwrap_or_default();
+        self.write(&rest)?;
+        output::write("\n")
+    }
+}

@@ -1,0 +1,50 @@
+//! `--dry-run`: what the model would read, and nothing that costs more than its tokenizer.
+
+use serde_json::json;
+
+use super::messages::Messages;
+use crate::cli::output;
+use crate::cli::{Failure, OneShot, OneShotFormat};
+use crate::conversation::{Conversation, ConversationId};
+use crate::engine::{CancelFlag, ModelSource, prompt};
+use crate::hub::HubSource;
+use crate::settings::Settings;
+use crate::store::Store;
+
+pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
+    let messages = Messages::new(one_shot.quiet);
+    let mut conversation = history(settings, one_shot)?;
+    if one_shot.system.is_some() {
+        conversation.system = one_shot.system.clone();
+    }
+    let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
+    let mut source = HubSource::new(settings)?;
+    let files = source.locate(&mut |step| messages.progress(&step), &CancelFlag::default());
+    messages.clear();
+    let (tokenizer, template) = prompt::open(&files?)?;
+    for warning in tokenizer.warnings().iter().chain(template.warnings()) {
+        messages.warn(warning);
+    }
+    let rendered = prompt::render(&template, &tokenizer, &conversation.messages_for(turn))
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    let written = match one_shot.format {
+        OneShotFormat::Text if one_shot.raw => output::write(&rendered.text),
+        OneShotFormat::Text => output::write_foreign(&rendered.text),
+        OneShotFormat::Json | OneShotFormat::Jsonl => {
+            let (ids, count) = (&rendered.tokens, rendered.tokens.len());
+            output::write(&format!("{}\n", json!({"prompt": rendered.text, "ids": ids, "prompt_tokens": count})))
+        }
+    };
+    written.map(|_| 0)
+}
+
+/// The conversation so far; nothing is stored.
+fn history(settings: &Settings, one_shot: &OneShot) -> Result<Conversation, Failure> {
+    let Some(resume) = &one_shot.resume else {
+        return Ok(Conversation::new(ConversationId::default(), settings.system.clone()));
+    };
+    let mut store = Store::open_to_read(&settings.data_dir)?
+        .ok_or_else(|| Failure::usage("There is no conversation yet to go on with."))?;
+    let id = store.find(resume.prefix())?;
+    Ok(store.load(&id)?)
+}

@@ -1,0 +1,103 @@
+//! The figures of an answer, as the JSON object and as lines for people.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::conversation::Answer;
+use crate::protocol::{DeviceKind, FinishReason, ModelInfo, Timing, Usage};
+use crate::stats::AnswerStats;
+
+/// Everything about one answer.
+pub(super) struct Report<'a> {
+    pub model: &'a str,
+    pub answer: &'a Answer,
+    pub reason: FinishReason,
+    pub conversation: Option<&'a str>,
+    pub usage: &'a Usage,
+    pub timing: &'a Timing,
+    /// `None` where the model was never loaded.
+    pub info: Option<&'a ModelInfo>,
+}
+
+/// Milliseconds, to the microsecond.
+pub(super) fn ms(span: Duration) -> f64 {
+    span.as_micros() as f64 / 1000.0
+}
+
+/// Two decimals.
+fn rounded(rate: Option<f64>) -> f64 {
+    (rate.unwrap_or(0.0) * 100.0).round() / 100.0
+}
+
+impl Report<'_> {
+    /// The object of `--format json`. A figure that cannot be known (the speed of a single token) is 0.
+    pub(super) fn json(&self) -> Value {
+        let (usage, timing) = (self.usage, self.timing);
+        let stats = AnswerStats::new(usage, timing);
+        let mut object = json!({
+            "model": self.model,
+            "answer": self.answer.text,
+            "finish_reason": self.reason,
+            "conversation": self.conversation,
+            "usage": {
+                "prompt_tokens": usage.prompt_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "completion_tokens": usage.completion_tokens,
+                "total_tokens": usage.total_tokens(),
+            },
+            "timing": {
+                "load_ms": ms(timing.load),
+                "ttft_ms": ms(timing.ttft),
+                "prefill_ms": ms(timing.prefill),
+                "decode_ms": ms(timing.decode),
+                "total_ms": ms(timing.total),
+                "prompt_tokens_per_second": rounded(stats.prompt_tokens_per_second),
+                "tokens_per_second": rounded(stats.tokens_per_second),
+                "inter_token_p50_ms": ms(stats.inter_token_p50.unwrap_or_default()),
+                "inter_token_p95_ms": ms(stats.inter_token_p95.unwrap_or_default()),
+            },
+            "device": self.info.map(|info| json!({
+                "kind": info.device.kind,
+                "name": info.device.name,
+                "vram_bytes": if info.device.kind == DeviceKind::Cuda { info.memory.total() } else { 0 },
+            })),
+        });
+        if !self.answer.reasoning.is_empty() {
+            object["reasoning"] = json!(self.answer.reasoning);
+        }
+        object
+    }
+
+    /// The lines of `--stats`.
+    pub(super) fn figures(&self) -> String {
+        let (usage, timing) = (self.usage, self.timing);
+        let stats = AnswerStats::new(usage, timing);
+        let speed = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1} tokens/s"));
+        let span = |span: Option<Duration>| span.map_or("-".to_owned(), |span| format!("{:.1} ms", ms(span)));
+        let device = self.info.map_or("-", |info| info.device.name.as_str());
+        let finish = match self.reason {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
+        };
+        format!(
+            "{model} on {device}, finish reason {finish}\n\
+             tokens: {prompt} prompt ({cached} cached) + {completion} completion = {total}\n\
+             load {load:.2} s, TTFT {ttft}, prefill {prefill}, decode {decode}, total {all:.2} s\n\
+             inter-token latency p50 {p50}, p95 {p95}",
+            model = self.model,
+            prompt = usage.prompt_tokens,
+            cached = usage.cached_tokens,
+            completion = usage.completion_tokens,
+            total = usage.total_tokens(),
+            load = timing.load.as_secs_f64(),
+            ttft = span(stats.ttft),
+            prefill = speed(stats.prompt_tokens_per_second),
+            decode = speed(stats.tokens_per_second),
+            all = timing.total.as_secs_f64(),
+            p50 = span(stats.inter_token_p50),
+            p95 = span(stats.inter_token_p95),
+        )
+    }
+}

@@ -1,0 +1,19 @@
+//! Names of conversations: short, random, never guessed from the time.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use crate::clock::Timestamp;
+use crate::conversation::ConversationId;
+
+/// Twelve random hexadecimal digits. The standard library's hash keys come from the system's random numbers.
+pub(super) fn random_hex() -> String {
+    let mut hasher = RandomState::new().build_hasher();
+    (std::process::id(), Timestamp::now()).hash(&mut hasher);
+    format!("{:012x}", hasher.finish() & 0xffff_ffff_ffff)
+}
+
+/// A name for a new conversation.
+pub fn new_conversation_id() -> ConversationId {
+    ConversationId(random_hex())
+}
