@@ -9,6 +9,10 @@ mod aligned;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod float512;
+#[cfg(target_arch = "x86_64")]
+mod gemv;
 mod ggml;
 mod half;
 mod isa;

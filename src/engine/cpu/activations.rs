@@ -30,6 +30,8 @@ pub(super) struct Quantised {
     pub sum: Vec<f32>,
     /// The same for each 16 numbers.
     pub sum16: Vec<f32>,
+    /// Scale and sum of each 32 numbers, side by side.
+    pub pair: Vec<[f32; 2]>,
 }
 
 /// One or more rows of [`Quantised`], borrowed.
@@ -40,6 +42,7 @@ pub(super) struct QRows<'a> {
     pub scale16: &'a [f32],
     pub sum: &'a [f32],
     pub sum16: &'a [f32],
+    pub pair: &'a [[f32; 2]],
 }
 
 impl Quantised {
@@ -49,6 +52,7 @@ impl Quantised {
         self.scale16.resize(len / 16, 0.0);
         self.sum.resize(len / BLOCK, 0.0);
         self.sum16.resize(len / 16, 0.0);
+        self.pair.resize(len / BLOCK, [0.0; 2]);
     }
 
     /// Numbers `start..end` of all rows laid end to end.
@@ -59,6 +63,7 @@ impl Quantised {
             scale16: &self.scale16[start / 16..end / 16],
             sum: &self.sum[start / BLOCK..end / BLOCK],
             sum16: &self.sum16[start / 16..end / 16],
+            pair: &self.pair[start / BLOCK..end / BLOCK],
         }
     }
 }
@@ -128,6 +133,7 @@ struct OutPointers {
     scale16: *mut f32,
     sum: *mut f32,
     sum16: *mut f32,
+    pair: *mut [f32; 2],
 }
 
 /// A part of [`Quantised`], to write.
@@ -137,6 +143,7 @@ struct QRowsMut<'a> {
     scale16: &'a mut [f32],
     sum: &'a mut [f32],
     sum16: &'a mut [f32],
+    pair: &'a mut [[f32; 2]],
 }
 
 // SAFETY: only disjoint ranges are written through it (`OutPointers::range`'s condition).
@@ -150,6 +157,7 @@ impl OutPointers {
             scale16: out.scale16.as_mut_ptr(),
             sum: out.sum.as_mut_ptr(),
             sum16: out.sum16.as_mut_ptr(),
+            pair: out.pair.as_mut_ptr(),
         }
     }
 
@@ -165,6 +173,7 @@ impl OutPointers {
                 scale16: std::slice::from_raw_parts_mut(self.scale16.add(start / 16), n / 16),
                 sum: std::slice::from_raw_parts_mut(self.sum.add(start / BLOCK), n / BLOCK),
                 sum16: std::slice::from_raw_parts_mut(self.sum16.add(start / 16), n / 16),
+                pair: std::slice::from_raw_parts_mut(self.pair.add(start / BLOCK), n / BLOCK),
             }
         }
     }
@@ -201,5 +210,6 @@ fn quantise_blocks(x: &[f32], out: QRowsMut<'_>) {
         out.sum16[2 * b] = d * sums[0] as f32;
         out.sum16[2 * b + 1] = d * sums[1] as f32;
         out.sum[b] = d * (sums[0] + sums[1]) as f32;
+        out.pair[b] = [d, out.sum[b]];
     }
 }

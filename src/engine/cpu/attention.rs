@@ -9,7 +9,10 @@ use super::half::f16_to_f32;
 use super::isa::for_each_isa;
 use super::kv::TILE;
 use super::ops::exp;
-use super::{KvCache, Threads};
+use super::{Isa, KvCache, Threads};
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 
 /// The sizes of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -146,8 +149,17 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+fn attend(isa: Isa, task: &Task<'_>, scratch: &mut Scratch) {
+    #[cfg(target_arch = "x86_64")]
+    if isa == Isa::Avx512 && task.head_dim % TILE == 0 {
+        // SAFETY: an `Isa` is only handed out where the processor has it; the head size was checked.
+        return unsafe { avx512::attend(task, scratch) };
+    }
+    attend_generic(isa, task, scratch);
+}
+
 for_each_isa! {
-    fn attend(isa, task: &Task<'_>, scratch: &mut Scratch) = attend_plain
+    fn attend_generic(isa, task: &Task<'_>, scratch: &mut Scratch) = attend_plain
 }
 
 #[inline(always)]

@@ -1,8 +1,8 @@
-//! Products with AVX-512 and VNNI: 64 multiplications of bytes an instruction.
+//! Products of quantised matrices with many rows of activations, with AVX-512 and VNNI: 64 multiplications of bytes an
+//! instruction.
 //!
-//! One row: each 32-part of the weights meets its part of the activations. Many rows: 16 rows of weights are unpacked
-//! into a panel, four columns of each row side by side, so that one instruction serves 16 rows and no sum across
-//! lanes is needed; eight rows of activations at a time stay in registers.
+//! 16 rows of weights are unpacked into a panel, four columns of each row side by side, so that one instruction serves
+//! 16 rows and no sum across lanes is needed; the sums of eight rows of activations stay in registers.
 
 use std::arch::x86_64::*;
 use std::cell::RefCell;
@@ -11,94 +11,6 @@ use super::GgmlType;
 use super::activations::{BLOCK, QRows, Quantised};
 use super::unpack::{Quant, with_quant};
 use super::x86::{CHUNK, Groups, X86};
-
-/// `out[r] = rows[r] · x` for a quantised type.
-///
-/// # Safety
-/// The processor must have what `Isa::Avx512` names; `rows` must hold `out.len()` rows of `x.q.len()` numbers.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-pub(super) unsafe fn gemv(kind: GgmlType, rows: &[u8], x: QRows<'_>, out: &mut [f32]) {
-    // SAFETY: the caller's condition.
-    with_quant!(kind, Q => unsafe { gemv_of::<Q>(rows, x, out) }, else ());
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn gemv_of<Q: X86>(rows: &[u8], x: QRows<'_>, out: &mut [f32]) {
-    let cols = x.q.len();
-    let mut groups = Groups::new();
-    for (row, out) in rows.chunks_exact(cols / Q::N * Q::BYTES).zip(out) {
-        let mut sums = [_mm256_setzero_ps(); 3];
-        for (chunk, bytes) in row.chunks(CHUNK / Q::N * Q::BYTES).enumerate() {
-            let from = chunk * CHUNK;
-            let numbers = bytes.len() / Q::BYTES * Q::N;
-            // SAFETY: the chunk is whole blocks of at most `CHUNK` numbers, inside the activations.
-            unsafe {
-                Q::row_groups(bytes, &mut groups);
-                sums[2] = scale_groups::<Q>(&mut groups, x, from, numbers, sums[2]);
-                dot_chunk::<Q>(bytes, &groups, x.q.as_ptr().add(from), &mut sums);
-            }
-        }
-        *out = sum_of(_mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), sums[2]));
-    }
-}
-
-/// Multiplies the weights' scales by the activations' and returns `sum` with the minima's part added.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-fn scale_groups<Q: Quant>(groups: &mut Groups, x: QRows<'_>, from: usize, numbers: usize, sum: __m256) -> __m256 {
-    let range = from / Q::GROUP..(from + numbers) / Q::GROUP;
-    let (scales, xsums) = if Q::GROUP == 16 { (x.scale16, x.sum16) } else { (x.scale, x.sum) };
-    let (scales, xsums) = (&scales[range.clone()], &xsums[range]);
-    let mut sum = sum;
-    for i in (0..scales.len()).step_by(8) {
-        let left = scales.len() - i;
-        let mask = if left >= 8 { 0xFF } else { (1u8 << left) - 1 };
-        // SAFETY: the mask keeps loads and stores inside the slices; `Groups` has room for a chunk.
-        unsafe {
-            let scale = groups.scale.as_mut_ptr().add(i);
-            let product =
-                _mm256_mul_ps(_mm256_maskz_loadu_ps(mask, scale), _mm256_maskz_loadu_ps(mask, scales.as_ptr().add(i)));
-            _mm256_mask_storeu_ps(scale, mask, product);
-            let min = _mm256_maskz_loadu_ps(mask, groups.min.as_ptr().add(i));
-            sum = _mm256_fmadd_ps(min, _mm256_maskz_loadu_ps(mask, xsums.as_ptr().add(i)), sum);
-        }
-    }
-    sum
-}
-
-/// Adds the products of a chunk's bytes, in two chains.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
-unsafe fn dot_chunk<Q: X86>(bytes: &[u8], groups: &Groups, x: *const i8, sums: &mut [__m256; 3]) {
-    let parts = Q::N / BLOCK;
-    let blocks = bytes.len() / Q::BYTES;
-    for b in 0..blocks {
-        for part in 0..parts {
-            let at = b * parts + part;
-            // SAFETY: block `b` and its part lie in `bytes`; the activations have as many numbers.
-            let dot = unsafe {
-                let w = Q::part(bytes.as_ptr().add(b * Q::BYTES), part);
-                _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, _mm256_loadu_si256(x.add(at * BLOCK).cast()))
-            };
-            let scale = if Q::GROUP == 16 {
-                let pair = [groups.scale[2 * at], groups.scale[2 * at + 1]];
-                _mm256_insertf128_ps::<1>(_mm256_set1_ps(pair[0]), _mm_set1_ps(pair[1]))
-            } else {
-                _mm256_set1_ps(groups.scale[at])
-            };
-            sums[at % 2] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, sums[at % 2]);
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sum_of(v: __m256) -> f32 {
-    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
-    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
-}
 
 /// Rows of weights in a panel.
 pub(super) const PANEL: usize = 16;
@@ -182,7 +94,7 @@ unsafe fn unpack_panel<Q: X86>(rows: &[u8], count: usize, cols: usize, panel: &m
 /// Rows 0 to 7 (low halves) and 8 to 15 (high halves) of eight 4-byte columns to eight columns of sixteen rows.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn transpose(rows: [__m512i; 8], out: *mut u8) {
+pub(super) unsafe fn transpose(rows: [__m512i; 8], out: *mut u8) {
     let four = |a: __m512i, b: __m512i, c: __m512i, d: __m512i| {
         let (ab0, ab1) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
         let (cd0, cd1) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));

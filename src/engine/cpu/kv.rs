@@ -1,6 +1,7 @@
 //! The keys and values of what was read so far, in half precision.
 
 use super::half::f32_to_f16;
+use super::isa::for_each_isa;
 use super::{AlignedBytes, Threads};
 use crate::engine::model::ModelError;
 
@@ -71,27 +72,24 @@ impl KvCache {
         let rows = keys.len() / width;
         assert!(keys.len() == rows * width && values.len() == keys.len(), "keys and values are whole rows");
         assert!(layer < self.layers && position + rows <= self.capacity, "the KV cache has that layer and position");
-        let _ = pool;
-        for i in 0..rows {
-            for head in 0..self.heads {
-                let at = i * width + head * self.head_dim;
-                let (key, value) = (&keys[at..at + self.head_dim], &values[at..at + self.head_dim]);
-                self.write_head(layer, head, position + i, key, value);
+        let (base, d, stride) = (self.base(layer, 0), self.head_dim, self.capacity * self.head_dim);
+        let store = Store {
+            keys: self.keys.as_u16_mut()[base..].as_mut_ptr(),
+            values: self.values.as_u16_mut()[base..].as_mut_ptr(),
+        };
+        let isa = pool.isa();
+        let head = |head: usize| {
+            // SAFETY: the layer's part of the cache has `stride` numbers for each head; one part writes one head.
+            let (keys_out, values_out) = unsafe { store.head(head * stride, stride) };
+            for i in 0..rows {
+                let at = i * width + head * d;
+                store_values(isa, &values[at..at + d], &mut values_out[(position + i) * d..(position + i + 1) * d]);
+                let tile = (position + i) / TILE * TILE * d;
+                let lane = (position + i) % TILE;
+                store_keys(isa, &keys[at..at + d], &mut keys_out[tile..tile + TILE * d], lane);
             }
-        }
-    }
-
-    fn write_head(&mut self, layer: usize, head: usize, position: usize, key: &[f32], value: &[f32]) {
-        let (base, d) = (self.base(layer, head), self.head_dim);
-        let tile = base + position / TILE * TILE * d + position % TILE;
-        let keys = self.keys.as_u16_mut();
-        for (i, &x) in key.iter().enumerate() {
-            keys[tile + i * TILE] = f32_to_f16(x);
-        }
-        let at = base + position * d;
-        for (out, &x) in self.values.as_u16_mut()[at..at + d].iter_mut().zip(value) {
-            *out = f32_to_f16(x);
-        }
+        };
+        if rows == 1 { (0..self.heads).for_each(head) } else { pool.run(self.heads, &head) }
     }
 
     /// Keys of one head, tile by tile.
@@ -110,5 +108,52 @@ impl KvCache {
 
     fn base(&self, layer: usize, head: usize) -> usize {
         (layer * self.heads + head) * self.capacity * self.head_dim
+    }
+}
+
+/// Where heads are written.
+struct Store {
+    keys: *mut u16,
+    values: *mut u16,
+}
+
+// SAFETY: each part of a loop writes one head (`Store::head`'s condition).
+unsafe impl Sync for Store {}
+
+impl Store {
+    /// # Safety
+    /// `start..start + len` must lie inside both buffers and be used by nobody else.
+    #[expect(clippy::mut_from_ref, reason = "disjoint parts of one buffer, see Safety")]
+    unsafe fn head(&self, start: usize, len: usize) -> (&mut [u16], &mut [u16]) {
+        // SAFETY: the caller's condition.
+        unsafe {
+            (
+                std::slice::from_raw_parts_mut(self.keys.add(start), len),
+                std::slice::from_raw_parts_mut(self.values.add(start), len),
+            )
+        }
+    }
+}
+
+for_each_isa! {
+    fn store_values(isa, value: &[f32], out: &mut [u16]) = to_halves
+}
+
+for_each_isa! {
+    /// Puts one key into its lane of a tile.
+    fn store_keys(isa, key: &[f32], tile: &mut [u16], lane: usize) = to_lane
+}
+
+#[inline(always)]
+fn to_halves(value: &[f32], out: &mut [u16]) {
+    for (out, &x) in out.iter_mut().zip(value) {
+        *out = f32_to_f16(x);
+    }
+}
+
+#[inline(always)]
+fn to_lane(key: &[f32], tile: &mut [u16], lane: usize) {
+    for (&x, tile) in key.iter().zip(tile.as_chunks_mut::<TILE>().0) {
+        tile[lane] = f32_to_f16(x);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::activations::Activations;
 #[cfg(target_arch = "x86_64")]
-use super::{Isa, avx512};
+use super::{Isa, avx512, float512, gemv};
 use super::{Matrix, Threads, plain};
 
 /// `out[i * w.rows() + r] = w[r] · x[i]` for each activation row `i`.
@@ -54,12 +54,36 @@ unsafe impl Sync for Output {}
 /// `out` must have room for `x.rows() * w.rows()` numbers, and nobody else may use rows `start..end` of it.
 unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end: usize, out: &Output) {
     #[cfg(target_arch = "x86_64")]
-    if pool.isa() == Isa::Avx512 && w.kind().is_quantised() && x.rows() >= GEMM_FROM {
+    if pool.isa() == Isa::Avx512 && x.rows() >= GEMM_FROM {
         for from in (start..end).step_by(avx512::PANEL) {
             let to = (from + avx512::PANEL).min(end);
-            let (bytes, x, cols) = (w.row_range(from, to), x.quantised(), w.cols());
+            let (bytes, count, cols, stride) = (w.row_range(from, to), to - from, w.cols(), w.rows());
             // SAFETY: the pool's instruction set was detected; rows and activations fit (checked at entry).
-            unsafe { avx512::gemm(w.kind(), bytes, to - from, cols, x, out.0.add(from), w.rows()) };
+            unsafe {
+                let out = out.0.add(from);
+                if w.kind().is_quantised() {
+                    avx512::gemm(w.kind(), bytes, count, cols, x.quantised(), out, stride);
+                } else {
+                    float512::gemm(w.kind(), bytes, count, cols, x.floats(), out, stride);
+                }
+            }
+        }
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if pool.isa() >= Isa::Avx2 && w.kind().is_quantised() {
+        let (bytes, count, cols, stride) = (w.row_range(start, end), end - start, w.cols(), w.rows());
+        for i in (0..x.rows()).step_by(gemv::ROWS) {
+            let batch = gemv::ROWS.min(x.rows() - i);
+            let rows = x.quantised().range(i * cols, (i + batch) * cols);
+            // SAFETY: the pool's instruction set was detected; rows and activations fit (checked at entry).
+            unsafe {
+                let out = out.0.add(i * stride + start);
+                match pool.isa() {
+                    Isa::Avx512 => gemv::vnni::multiply(w.kind(), bytes, count, rows, batch, out, stride),
+                    _ => gemv::avx2::multiply(w.kind(), bytes, count, rows, batch, out, stride),
+                }
+            }
         }
         return;
     }
@@ -67,17 +91,12 @@ unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end
     for i in 0..x.rows() {
         // SAFETY: the caller's condition; `i < x.rows()` and `start..end` are rows of `w`.
         let out = unsafe { std::slice::from_raw_parts_mut(out.0.add(i * w.rows() + start), end - start) };
-        let floats = &x.floats()[i * x.cols()..(i + 1) * x.cols()];
-        if !w.kind().is_quantised() {
-            plain::gemv_float(pool.isa(), w.kind(), bytes, floats, out);
-            continue;
-        }
-        let row = x.quantised().range(i * x.cols(), (i + 1) * x.cols());
-        match pool.isa() {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the pool's instruction set was detected; `bytes` holds the rows `start..end`.
-            Isa::Avx512 => unsafe { avx512::gemv(w.kind(), bytes, row, out) },
-            isa => plain::gemv_quantised(isa, w.kind(), bytes, row, out),
+        let range = i * x.cols()..(i + 1) * x.cols();
+        if w.kind().is_quantised() {
+            let row = x.quantised().range(range.start, range.end);
+            plain::gemv_quantised(pool.isa(), w.kind(), bytes, row, out);
+        } else {
+            plain::gemv_float(pool.isa(), w.kind(), bytes, &x.floats()[range], out);
         }
     }
 }

@@ -133,7 +133,7 @@ fn every_kernel_agrees_with_its_plain_twin_closely() {
         for batch in [1, 5, 16, 50] {
             let (rows, cols) = (1 + random.below(50), 512);
             let w = random_matrix(&mut random, kind, rows, cols);
-            let x = random.floats(batch * cols);
+            let (weights, x) = (dequantised(&w), random.floats(batch * cols));
             let mut results = pools().into_iter().map(|pool| {
                 let mut activations = Activations::new();
                 activations.set(&pool, &x, batch, cols);
@@ -143,9 +143,10 @@ fn every_kernel_agrees_with_its_plain_twin_closely() {
             });
             let (_, plain) = results.next().unwrap();
             for (isa, out) in results {
-                let size = plain.iter().fold(0f32, |a, b| a.max(b.abs()));
-                for (a, b) in plain.iter().zip(&out) {
-                    assert!((a - b).abs() <= 2e-5 * size, "{kind:?} {isa:?} batch {batch}: {a} {b}");
+                for (at, (a, b)) in plain.iter().zip(&out).enumerate() {
+                    let (w, x) = (&weights[at % rows * cols..][..cols], &x[at / rows * cols..][..cols]);
+                    let size: f32 = w.iter().zip(x).map(|(w, x)| (w * x).abs()).sum();
+                    assert!((a - b).abs() <= 4e-6 * size, "{kind:?} {isa:?} batch {batch}: {a} {b}");
                 }
             }
         }

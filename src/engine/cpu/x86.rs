@@ -23,6 +23,10 @@ impl Groups {
 pub(super) trait X86: Quant {
     /// Whether bytes exceed 127 (AVX2 multiplies them pairwise into 16 bits).
     const WIDE: bool = false;
+    /// For formats of a scale and 32 numbers: what the minimum is in scales.
+    const OFFSET: Option<f32> = None;
+    /// Whether a block is a scale, perhaps a minimum, and 32 numbers.
+    const SIMPLE: bool = false;
 
     /// The bytes of numbers `32 * part..32 * part + 32` of a block, in order.
     ///
@@ -91,36 +95,24 @@ fn shift_up(bytes: __m256i, count: usize, mask: i8, up: usize) -> __m256i {
     _mm256_sll_epi16(shift(bytes, count, mask), _mm_cvtsi32_si128(up as i32))
 }
 
-/// The two half-precision numbers (or one and what follows it) at the start of 8 blocks, as 8 + 8 floats.
+/// The half-precision numbers in four bytes: scale and minimum of a block, where it has both.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-unsafe fn heads_of_8(at: *const u8, stride: usize) -> (__m256, __m256) {
-    let s = stride as i32;
-    let offsets = _mm256_setr_epi32(0, s, 2 * s, 3 * s, 4 * s, 5 * s, 6 * s, 7 * s);
-    // SAFETY: the caller's condition: 8 blocks of `stride` bytes lie at `at`.
-    let pairs = unsafe { _mm256_i32gather_epi32::<1>(at.cast(), offsets) };
-    let low = _mm256_and_si256(pairs, _mm256_set1_epi32(0xFFFF));
-    let high = _mm256_srli_epi32::<16>(pairs);
-    let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packus_epi32(low, high));
-    (_mm256_cvtph_ps(_mm256_castsi256_si128(packed)), _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(packed)))
+pub(super) unsafe fn two_halves(at: *const u8) -> __m128 {
+    // SAFETY: the caller's condition (4 readable bytes).
+    _mm_cvtph_ps(_mm_cvtsi32_si128(unsafe { at.cast::<i32>().read_unaligned() }))
 }
 
 /// `row_groups` of the 32-formats: a scale, and a minimum that follows it or is `offset` times the scale.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn simple_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups, offset: Option<f32>) {
-    let blocks = bytes.len() / Q::BYTES;
-    for b in (0..blocks / 8 * 8).step_by(8) {
-        // SAFETY: 8 whole blocks from `b` on; `Groups` has room for a chunk.
-        unsafe {
-            let (scale, next) = heads_of_8(bytes.as_ptr().add(b * Q::BYTES), Q::BYTES);
-            let min = offset.map_or(next, |offset| _mm256_mul_ps(scale, _mm256_set1_ps(offset)));
-            _mm256_storeu_ps(groups.scale.as_mut_ptr().add(b), scale);
-            _mm256_storeu_ps(groups.min.as_mut_ptr().add(b), min);
-        }
-    }
-    for b in blocks / 8 * 8..blocks {
-        Q::groups(&bytes[b * Q::BYTES..(b + 1) * Q::BYTES], &mut groups.scale[b..], &mut groups.min[b..]);
+    let pairs = groups.scale.iter_mut().zip(&mut groups.min);
+    for (block, (scale, min)) in bytes.chunks_exact(Q::BYTES).zip(pairs) {
+        // SAFETY: a block has more than four bytes.
+        let both = unsafe { two_halves(block.as_ptr()) };
+        *scale = _mm_cvtss_f32(both);
+        *min = offset.map_or(_mm_cvtss_f32(_mm_movehdup_ps(both)), |offset| *scale * offset);
     }
 }
 
@@ -128,6 +120,8 @@ macro_rules! simple {
     ($name:ident, $wide:expr, $offset:expr, |$block:ident| $part:expr) => {
         impl X86 for $name {
             const WIDE: bool = $wide;
+            const OFFSET: Option<f32> = $offset;
+            const SIMPLE: bool = true;
 
             #[inline]
             #[target_feature(enable = "avx2")]

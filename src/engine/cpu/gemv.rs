@@ -1,0 +1,246 @@
+//! Products of quantised matrices with one to four rows of activations, in AVX2 registers, with VNNI where it is there.
+//!
+//! A row of weights is unpacked 32 numbers at a time and meets each row of activations while it is in a register.
+
+use std::arch::x86_64::*;
+
+use super::GgmlType;
+use super::activations::{BLOCK, QRows};
+use super::unpack::with_quant;
+use super::x86::{CHUNK, Groups, X86, two_halves};
+
+/// Most rows of activations at a time.
+pub(super) const ROWS: usize = 4;
+
+/// Products of 32 unsigned and 32 signed bytes, summed by fours.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn dot_avx2<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
+    // 16-bit sums of pairs: 2 * 127 * 127 fits. The highest bit of larger bytes is multiplied on its own.
+    let one = _mm256_set1_epi16(1);
+    if !Q::WIDE {
+        return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), one);
+    }
+    let low = _mm256_maddubs_epi16(_mm256_and_si256(w, _mm256_set1_epi8(127)), x);
+    let top = _mm256_and_si256(_mm256_srli_epi16::<7>(w), _mm256_set1_epi8(1));
+    let high = _mm256_maddubs_epi16(top, x);
+    _mm256_add_epi32(_mm256_madd_epi16(low, one), _mm256_madd_epi16(high, _mm256_set1_epi16(128)))
+}
+
+/// The same in one instruction.
+#[inline]
+#[target_feature(enable = "avx2,avx512vnni,avx512vl")]
+fn dot_vnni<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
+    _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, x)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_of(v: __m256) -> f32 {
+    let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+    let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+    _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+}
+
+/// Scales of the weights times those of `M` rows of activations.
+struct Factors<const M: usize>([[f32; CHUNK / 16]; M]);
+
+/// Fills `factors` for a chunk that starts at number `from` of each row, and adds the minima's part to `sums`.
+///
+/// # Safety
+/// AVX2 and FMA; the chunk's groups are a multiple of 8 and lie inside the rows of activations.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn factors<Q: X86, const M: usize>(
+    groups: &Groups,
+    x: QRows<'_>,
+    from: usize,
+    numbers: usize,
+    factors: &mut Factors<M>,
+    sums: &mut [__m256; M],
+) {
+    let row = x.q.len() / M / Q::GROUP;
+    let (scales, xsums) = if Q::GROUP == 16 { (x.scale16, x.sum16) } else { (x.scale, x.sum) };
+    for m in 0..M {
+        let at = m * row + from / Q::GROUP;
+        for g in (0..numbers / Q::GROUP).step_by(8) {
+            // SAFETY: the caller's condition.
+            unsafe {
+                let scale = _mm256_loadu_ps(groups.scale.as_ptr().add(g));
+                let scale = _mm256_mul_ps(scale, _mm256_loadu_ps(scales.as_ptr().add(at + g)));
+                _mm256_storeu_ps(factors.0[m].as_mut_ptr().add(g), scale);
+                let min = _mm256_loadu_ps(groups.min.as_ptr().add(g));
+                sums[m] = _mm256_fmadd_ps(min, _mm256_loadu_ps(xsums.as_ptr().add(at + g)), sums[m]);
+            }
+        }
+    }
+}
+
+macro_rules! kernels {
+    ($name:ident, $features:literal, $dot:ident) => {
+        pub(super) mod $name {
+            use super::*;
+
+            /// `out[m * stride + r] = rows[r] · x[m]` for a quantised type and 1 to `ROWS` rows `x`.
+            ///
+            /// # Safety
+            /// The processor must have the features; `rows` must hold `count` rows of as many numbers as the
+            /// `batch` rows in `x` have, and `out` must have room for them at each `m * stride`, used by nobody else.
+            #[target_feature(enable = $features)]
+            pub(in super::super) unsafe fn multiply(
+                kind: GgmlType,
+                rows: &[u8],
+                count: usize,
+                x: QRows<'_>,
+                batch: usize,
+                out: *mut f32,
+                stride: usize,
+            ) {
+                // SAFETY: the caller's condition.
+                with_quant!(kind, Q => unsafe {
+                    match batch {
+                        1 if Q::SIMPLE => simple::<Q>(rows, count, x, out),
+                        1 => many::<Q, 1>(rows, count, x, out, stride),
+                        2 => many::<Q, 2>(rows, count, x, out, stride),
+                        3 => many::<Q, 3>(rows, count, x, out, stride),
+                        _ => many::<Q, 4>(rows, count, x, out, stride),
+                    }
+                }, else ());
+            }
+
+            /// One row of activations and a format of 32-blocks: scales are taken as they pass.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn simple<Q: X86>(rows: &[u8], count: usize, x: QRows<'_>, out: *mut f32) {
+                let blocks = x.q.len() / BLOCK;
+                for r in 0..count {
+                    let row = rows[r * blocks * Q::BYTES..][..blocks * Q::BYTES].as_ptr();
+                    let (mut sums, mut mins) = ([_mm256_setzero_ps(); 2], _mm_setzero_ps());
+                    for b in 0..blocks {
+                        // SAFETY: block `b` of the row and of the activations.
+                        unsafe {
+                            let block = row.add(b * Q::BYTES);
+                            let both = two_halves(block);
+                            let both = if Q::OFFSET.is_some() { _mm_broadcastss_ps(both) } else { both };
+                            // Lane 0: the product of the scales; lane 1: the minimum times the sum.
+                            let pair = _mm_castpd_ps(_mm_load_sd(x.pair.as_ptr().add(b).cast()));
+                            let both = _mm_mul_ps(both, pair);
+                            mins = _mm_add_ps(mins, both);
+                            let dot = $dot::<Q>(
+                                Q::part(block, 0),
+                                _mm256_loadu_si256(x.q.as_ptr().add(b * BLOCK).cast()),
+                            );
+                            let scale = _mm256_broadcastss_ps(both);
+                            sums[b % 2] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, sums[b % 2]);
+                        }
+                    }
+                    let min = _mm_cvtss_f32(_mm_movehdup_ps(mins)) * Q::OFFSET.unwrap_or(1.0);
+                    // SAFETY: the caller's condition.
+                    unsafe { *out.add(r) = sum_of(_mm256_add_ps(sums[0], sums[1])) + min };
+                }
+            }
+
+            /// `M` rows of activations.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn many<Q: X86, const M: usize>(
+                rows: &[u8],
+                count: usize,
+                x: QRows<'_>,
+                out: *mut f32,
+                stride: usize,
+            ) {
+                let cols = x.q.len() / M;
+                let row_bytes = cols / Q::N * Q::BYTES;
+                let mut groups = Groups::new();
+                let mut factor = Factors([[0.0; CHUNK / 16]; M]);
+                for r in 0..count {
+                    let mut sums = [_mm256_setzero_ps(); M];
+                    let row = &rows[r * row_bytes..][..row_bytes];
+                    for (chunk, bytes) in row.chunks(CHUNK / Q::N * Q::BYTES).enumerate() {
+                        let (from, numbers) = (chunk * CHUNK, bytes.len() / Q::BYTES * Q::N);
+                        // SAFETY: whole blocks of at most `CHUNK` numbers, inside the activations.
+                        unsafe {
+                            Q::row_groups(bytes, &mut groups);
+                            if numbers % (8 * Q::GROUP) == 0 {
+                                factors::<Q, M>(&groups, x, from, numbers, &mut factor, &mut sums);
+                            } else {
+                                few_factors::<Q, M>(&groups, x, from, numbers, &mut factor, &mut sums);
+                            }
+                            dots::<Q, M>(bytes, &factor, x.q.as_ptr().add(from), cols, &mut sums);
+                        }
+                    }
+                    for (m, sum) in sums.into_iter().enumerate() {
+                        // SAFETY: the caller's condition.
+                        unsafe { *out.add(m * stride + r) = sum_of(sum) };
+                    }
+                }
+            }
+
+            /// `factors` for any number of groups.
+            #[inline]
+            #[target_feature(enable = $features)]
+            fn few_factors<Q: X86, const M: usize>(
+                groups: &Groups,
+                x: QRows<'_>,
+                from: usize,
+                numbers: usize,
+                factors: &mut Factors<M>,
+                sums: &mut [__m256; M],
+            ) {
+                let row = x.q.len() / M / Q::GROUP;
+                let (scales, xsums) = if Q::GROUP == 16 { (x.scale16, x.sum16) } else { (x.scale, x.sum) };
+                for m in 0..M {
+                    let at = m * row + from / Q::GROUP;
+                    let mut sum = 0.0;
+                    for g in 0..numbers / Q::GROUP {
+                        factors.0[m][g] = groups.scale[g] * scales[at + g];
+                        sum += groups.min[g] * xsums[at + g];
+                    }
+                    sums[m] = _mm256_add_ps(sums[m], _mm256_zextps128_ps256(_mm_set_ss(sum)));
+                }
+            }
+
+            /// Adds the products of a chunk's bytes.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn dots<Q: X86, const M: usize>(
+                bytes: &[u8],
+                factors: &Factors<M>,
+                x: *const i8,
+                cols: usize,
+                sums: &mut [__m256; M],
+            ) {
+                let parts = Q::N / BLOCK;
+                // Two chains each, so that additions do not wait for each other.
+                let mut other = [_mm256_setzero_ps(); M];
+                for b in 0..bytes.len() / Q::BYTES {
+                    for part in 0..parts {
+                        let at = b * parts + part;
+                        // SAFETY: block `b` and its part lie in `bytes`; the activations have as many numbers.
+                        let w = unsafe { Q::part(bytes.as_ptr().add(b * Q::BYTES), part) };
+                        for m in 0..M {
+                            // SAFETY: as above.
+                            let x = unsafe { _mm256_loadu_si256(x.add(m * cols + at * BLOCK).cast()) };
+                            let dot = _mm256_cvtepi32_ps($dot::<Q>(w, x));
+                            let factor = if Q::GROUP == 16 {
+                                let (low, high) = (factors.0[m][2 * at], factors.0[m][2 * at + 1]);
+                                _mm256_insertf128_ps::<1>(_mm256_set1_ps(low), _mm_set1_ps(high))
+                            } else {
+                                _mm256_set1_ps(factors.0[m][at])
+                            };
+                            let sum = if part % 2 == 0 { &mut sums[m] } else { &mut other[m] };
+                            *sum = _mm256_fmadd_ps(dot, factor, *sum);
+                        }
+                    }
+                }
+                for m in 0..M {
+                    sums[m] = _mm256_add_ps(sums[m], other[m]);
+                }
+            }
+        }
+    };
+}
+
+kernels!(avx2, "avx2,fma,f16c", dot_avx2);
+kernels!(vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", dot_vnni);
