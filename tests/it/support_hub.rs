@@ -1,0 +1,224 @@
+//! A hub on the loopback interface: speaks as much of the hub's API as a download needs, and misbehaves on demand. Large
+//! files are served from a second port, as the real hub serves them from another host.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chatnap::hub::{HubOptions, Patience};
+use sha2::{Digest, Sha256};
+
+/// The only commit there is.
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// How the server of large files behaves.
+#[derive(Clone, Debug, Default)]
+pub struct Manners {
+    /// This many answers stop after `cut_at` bytes.
+    pub cuts: usize,
+    /// Where they stop.
+    pub cut_at: usize,
+    /// Whether a cut answer keeps the connection open and says nothing more.
+    pub stall: bool,
+    /// Sends other bytes than were promised.
+    pub corrupt: bool,
+    /// Ignores `Range`.
+    pub no_ranges: bool,
+    /// Sleeps between pieces of 64 KiB.
+    pub pause: Duration,
+}
+
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Whether it came to the port of large files.
+    pub at_store: bool,
+    /// `GET /path`.
+    pub line: String,
+    /// First byte that was asked for.
+    pub start: usize,
+    /// The `Authorization` header.
+    pub authorization: Option<String>,
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<String, Vec<u8>>,
+    manners: Manners,
+    /// Status and `X-Error-Code` of everything that is asked of the hub itself.
+    refusal: Option<(u16, &'static str)>,
+    /// As above, for files only.
+    file_refusal: Option<(u16, &'static str)>,
+    seen: Vec<Seen>,
+}
+
+/// The running server; its threads end with the process.
+#[derive(Clone)]
+pub struct FakeHub {
+    address: SocketAddr,
+    store: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl FakeHub {
+    /// A hub with one repository (whatever it is called) that holds these files.
+    pub fn start(files: &[(&str, Vec<u8>)]) -> Self {
+        let hub = TcpListener::bind("127.0.0.1:0").unwrap();
+        let store = TcpListener::bind("127.0.0.1:0").unwrap();
+        let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.clone())).collect();
+        let this = Self {
+            address: hub.local_addr().unwrap(),
+            store: store.local_addr().unwrap(),
+            state: Arc::new(Mutex::new(State { files, ..State::default() })),
+        };
+        for (listener, at_store) in [(hub, false), (store, true)] {
+            let this = this.clone();
+            std::thread::spawn(move || {
+                for stream in listener.incoming().flatten() {
+                    let this = this.clone();
+                    // A client that hangs up is no error of the server's.
+                    std::thread::spawn(move || drop(this.serve(stream, at_store)));
+                }
+            });
+        }
+        this
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn behave(&self, manners: Manners) {
+        self.state.lock().unwrap().manners = manners;
+    }
+
+    /// Answers everything with this status and `X-Error-Code`.
+    pub fn refuse(&self, status: u16, code: &'static str) {
+        self.state.lock().unwrap().refusal = Some((status, code));
+    }
+
+    /// Answers requests for files so.
+    pub fn refuse_files(&self, status: u16, code: &'static str) {
+        self.state.lock().unwrap().file_refusal = Some((status, code));
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().seen.clone()
+    }
+
+    /// Requests for the bytes of large files.
+    pub fn transfers(&self) -> Vec<Seen> {
+        self.seen().into_iter().filter(|seen| seen.at_store).collect()
+    }
+
+    fn serve(&self, mut stream: TcpStream, at_store: bool) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let mut seen = Seen { at_store, line: line.trim().trim_end_matches(" HTTP/1.1").to_owned(), start: 0, authorization: None };
+        let mut has_range = false;
+        loop {
+            let mut header = String::new();
+            if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
+                break;
+            }
+            let (name, value) = header.trim().split_once(':').unwrap_or_default();
+            match name.to_ascii_lowercase().as_str() {
+                "range" => {
+                    has_range = true;
+                    seen.start = value.trim().trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+                }
+                "authorization" => seen.authorization = Some(value.trim().to_owned()),
+                _ => {}
+            }
+        }
+        self.state.lock().unwrap().seen.push(seen.clone());
+        if at_store { self.send_bytes(&mut stream, &seen, has_range) } else { self.answer(&mut stream, &seen) }
+    }
+
+    fn answer(&self, stream: &mut TcpStream, seen: &Seen) -> std::io::Result<()> {
+        let state = self.state.lock().unwrap();
+        let (method, path) = seen.line.split_once(' ').unwrap();
+        let is_api = path.starts_with("/api/models/");
+        if let Some((status, code)) = state.refusal.or(state.file_refusal.filter(|_| !is_api)) {
+            return write!(stream, "HTTP/1.1 {status} No\r\nx-error-code: {code}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+        if is_api {
+            let siblings: Vec<_> = state.files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
+            let body = serde_json::json!({"id": "owner/repo", "sha": COMMIT, "siblings": siblings, "gated": false}).to_string();
+            return write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+        }
+        let name = path.split_once(&format!("/resolve/{COMMIT}/")).map(|(_, name)| name).unwrap_or_default();
+        let Some(bytes) = state.files.get(name) else {
+            return write!(stream, "HTTP/1.1 404 Not Found\r\nx-error-code: EntryNotFound\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        };
+        if name.ends_with(".json") {
+            let body = if method == "HEAD" { &[][..] } else { &bytes[..] };
+            write!(stream, "HTTP/1.1 200 OK\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", &sha256(bytes)[..40], bytes.len())?;
+            return stream.write_all(body);
+        }
+        write!(
+            stream,
+            "HTTP/1.1 302 Found\r\nlocation: http://{}/{name}\r\nx-linked-etag: \"{}\"\r\nx-linked-size: {}\r\nx-repo-commit: {COMMIT}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            self.store,
+            sha256(bytes),
+            bytes.len()
+        )
+    }
+
+    fn send_bytes(&self, stream: &mut TcpStream, seen: &Seen, has_range: bool) -> std::io::Result<()> {
+        let (mut bytes, manners, is_cut) = {
+            let mut state = self.state.lock().unwrap();
+            let name = seen.line.split_once(" /").unwrap().1;
+            let is_cut = state.manners.cuts > 0;
+            state.manners.cuts = state.manners.cuts.saturating_sub(1);
+            (state.files[name].clone(), state.manners.clone(), is_cut)
+        };
+        if manners.corrupt {
+            bytes[0] ^= 1;
+        }
+        let start = if manners.no_ranges { 0 } else { seen.start };
+        let rest = &bytes[start..];
+        let head = if has_range && !manners.no_ranges {
+            format!("206 Partial Content\r\ncontent-range: bytes {start}-{}/{}", bytes.len() - 1, bytes.len())
+        } else {
+            "200 OK".to_owned()
+        };
+        write!(stream, "HTTP/1.1 {head}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", rest.len())?;
+        let end = if is_cut { manners.cut_at.min(rest.len()) } else { rest.len() };
+        for piece in rest[..end].chunks(64 << 10) {
+            stream.write_all(piece)?;
+            std::thread::sleep(manners.pause);
+        }
+        if is_cut && manners.stall {
+            // Until the client hangs up.
+            let _ = stream.read(&mut [0]);
+        }
+        Ok(())
+    }
+}
+
+/// Lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A file that is no real model; the hub does not look inside.
+pub fn blob(size: usize) -> Vec<u8> {
+    (0..size).map(|i| (i * 31 + i / 251) as u8).collect()
+}
+
+/// Options for this endpoint with a cache of their own and little patience.
+pub fn options(endpoint: &str, root: &Path) -> HubOptions {
+    HubOptions {
+        endpoint: endpoint.to_owned(),
+        token: None,
+        cache_dir: root.join("hub"),
+        offline: false,
+        python: "/nonexistent/python3".into(),
+        patience: Patience { stall: Duration::from_millis(400), pause: Duration::from_millis(10), ..Patience::default() },
+    }
+}
