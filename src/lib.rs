@@ -21,7 +21,6 @@ pub mod clock;
 pub mod conversation;
 pub mod engine;
 pub mod hub;
-pub mod models_command;
 pub mod oneshot;
 pub mod protocol;
 pub mod sanitize;

@@ -21,8 +21,8 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            connect: Duration::from_millis(4500),
-            answer: Duration::from_millis(4900),
+            connect: Duration::from_millis(4000),
+            answer: Duration::from_millis(4200),
             stall: Duration::from_secs(30),
             attempts: 5,
             pause: Duration::from_millis(500),

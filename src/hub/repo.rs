@@ -2,6 +2,7 @@
 //! own, so that whoever asks just blocks.
 
 use std::future::Future;
+use std::time::Duration;
 
 use super::cache::{Cached, RepoCache};
 use super::fetch::{Wanted, fetch};
@@ -12,6 +13,9 @@ use super::options::HubOptions;
 use super::pick::{Choice, choose};
 use super::remote::{Hub, Listing, Trouble, unreachable};
 use crate::protocol::*;
+
+/// The longest that the hub's first answer may take.
+const SLOWEST_ANSWER: Duration = Duration::from_secs(60);
 
 /// What is wanted of which repository.
 pub(super) struct Request<'a> {
@@ -81,10 +85,8 @@ async fn first_answer(
     request: &Request<'_>,
     answer: impl Future<Output = Result<Listing, EngineError>>,
 ) -> Result<Listing, EngineError> {
-    if !request.in_haste {
-        return answer.await;
-    }
-    let patience = hub.options.patience.answer;
+    // Even where nothing else follows, a server that dribbles must not hold the user up for ever.
+    let patience = hub.options.patience.answer.max(if request.in_haste { Duration::ZERO } else { SLOWEST_ANSWER });
     tokio::time::timeout(patience, answer)
         .await
         .unwrap_or_else(|_| Err(unreachable(&hub.options.endpoint, "it does not answer in time")))
@@ -98,10 +100,12 @@ async fn describe_all<'a>(
 ) -> Result<Vec<Wanted<'a>>, EngineError> {
     let mut wanted = Vec::new();
     for file in choice.files() {
-        let remote = match hub.describe(request.repo, &listing.commit, file).await {
-            Ok(remote) => remote,
-            Err(Trouble::Final(error)) => return Err(error),
-            Err(Trouble::Again { why, .. }) => return Err(unreachable(&hub.options.endpoint, &why)),
+        let described = tokio::time::timeout(SLOWEST_ANSWER, hub.describe(request.repo, &listing.commit, file)).await;
+        let remote = match described {
+            Ok(Ok(remote)) => remote,
+            Ok(Err(Trouble::Final(error))) => return Err(error),
+            Ok(Err(Trouble::Again { why, .. })) => return Err(unreachable(&hub.options.endpoint, &why)),
+            Err(_) => return Err(unreachable(&hub.options.endpoint, "it does not answer in time")),
         };
         let sha256 = request.sha256.filter(|_| choice.files().len() == 1);
         wanted.push(Wanted {

