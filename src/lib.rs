@@ -14,6 +14,7 @@
 //! 3. Every accepted request gets exactly one terminal event: finished (stop, length, cancelled) or failed.
 //! 4. Foreign text passes [`sanitize`] before it meets a terminal.
 
+pub mod bench;
 pub mod catalogue;
 pub mod chat;
 pub mod cli;

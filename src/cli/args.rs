@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 
 use super::Resume;
+use crate::bench::Test;
 use crate::settings::{Override, check};
 
 /// A terminal chat whose engine runs in the same process and gives the memory back when nobody talks to it.
@@ -40,6 +41,12 @@ Exit codes: 0 answered, 1 failed, 2 usage, 3 the model was not found or could no
 /// A value parser that checks by the rules of setting `key` and keeps the text.
 fn setting(key: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
     move |value| check(key, value)
+}
+
+/// How often something is measured.
+fn repeat(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
+    number.ok_or_else(|| "a whole number from 1 to 1000 is wanted".into())
 }
 
 /// What the model is asked, and how it shall answer.
@@ -356,11 +363,16 @@ pub enum ConversationsCommand {
 
 /// `chatnap bench …`
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct BenchArgs {
+    /// What to measure: ppN (a prompt of N tokens), tgN or tgN@DEPTH (N tokens one by one); default a set of both
+    #[arg(long, value_name = "TEST", value_delimiter = ',', value_parser = Test::parse)]
+    pub test: Vec<Test>,
+    /// How often each is measured, after one run that warms up; default 3
+    #[arg(long, value_name = "N", value_parser = repeat)]
+    pub repeat: Option<usize>,
     /// Output
-    #[arg(long, value_enum, default_value_t)]
-    pub format: TableFormat,
+    #[arg(long, value_enum)]
+    pub format: Option<TableFormat>,
     /// Another measure
     #[command(subcommand)]
     pub command: Option<BenchCommand>,
@@ -375,8 +387,8 @@ pub enum BenchCommand {
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
         /// Output
-        #[arg(long, value_enum, default_value_t)]
-        format: TableFormat,
+        #[arg(long, value_enum)]
+        format: Option<TableFormat>,
     },
 }
 

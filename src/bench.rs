@@ -1,0 +1,250 @@
+//! Measures a loaded model: prefill and decode speed, at depths. Knows no terminal, no hub and no engine thread: the
+//! figures are the model's own.
+
+use std::time::{Duration, Instant};
+
+use crate::engine::model::{Model, ModelError};
+use crate::protocol::SamplingParams;
+
+/// One thing to measure, as llama-bench names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// `ppN`: evaluating a prompt of N tokens.
+    Prefill {
+        /// N.
+        tokens: usize,
+    },
+    /// `tgN@D`: writing N tokens one by one where D are in the KV cache already.
+    Decode {
+        /// N.
+        tokens: usize,
+        /// D; left out where it is 0.
+        depth: usize,
+    },
+}
+
+impl Test {
+    /// Reads `pp512`, `tg64`, `tg64@2048`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no test: write pp512, tg64 or tg64@2048");
+        let number = |digits: &str| digits.parse::<usize>().ok().filter(|n| *n <= 1 << 24);
+        if let Some(rest) = text.strip_prefix("pp") {
+            return number(rest).filter(|n| *n > 0).map(|tokens| Self::Prefill { tokens }).ok_or_else(wrong);
+        }
+        let rest = text.strip_prefix("tg").ok_or_else(wrong)?;
+        let (tokens, depth) = rest.split_once('@').unwrap_or((rest, "0"));
+        match (number(tokens), number(depth)) {
+            (Some(tokens), Some(depth)) if tokens > 0 => Ok(Self::Decode { tokens, depth }),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// KV cache positions that it takes.
+    pub fn positions(self) -> usize {
+        match self {
+            Self::Prefill { tokens } => tokens,
+            // The device's decoder may be one step ahead.
+            Self::Decode { tokens, depth } => depth.max(1) + tokens + 2,
+        }
+    }
+
+    /// The same test, no deeper than `context_length` allows; `None` where nothing of it is left.
+    pub fn within(self, context_length: usize) -> Option<Self> {
+        match self {
+            _ if self.positions() <= context_length => Some(self),
+            Self::Prefill { .. } => None,
+            Self::Decode { tokens, .. } => {
+                let depth = context_length.checked_sub(tokens + 2).filter(|depth| *depth > 0)?;
+                Some(Self::Decode { tokens, depth })
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Test {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Prefill { tokens } => write!(f, "pp{tokens}"),
+            Self::Decode { tokens, depth: 0 } => write!(f, "tg{tokens}"),
+            Self::Decode { tokens, depth } => write!(f, "tg{tokens}@{depth}"),
+        }
+    }
+}
+
+/// What came out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figure {
+    /// What was measured.
+    pub test: Test,
+    /// Mean over the repetitions.
+    pub tokens_per_second: f64,
+    /// Standard deviation of one repetition (n - 1).
+    pub stddev: f64,
+}
+
+/// Runs `test` `repeat` times, after one run that warms up.
+pub fn measure(model: &mut dyn Model, test: Test, repeat: usize) -> Result<Figure, ModelError> {
+    let mut bench = Bench { model, logits: Vec::new() };
+    let tokens = match test {
+        Test::Prefill { tokens } | Test::Decode { tokens, .. } => tokens,
+    };
+    let mut speeds = Vec::new();
+    for run in 0..=repeat.max(1) {
+        let took = match test {
+            Test::Prefill { tokens } => bench.prefill(tokens)?,
+            Test::Decode { tokens, depth } => bench.decode(tokens, depth, run == 0)?,
+        };
+        if run > 0 {
+            speeds.push(tokens as f64 / took.as_secs_f64().max(1e-9));
+        }
+    }
+    let (tokens_per_second, stddev) = mean_and_deviation(&speeds);
+    Ok(Figure { test, tokens_per_second, stddev })
+}
+
+struct Bench<'a> {
+    model: &'a mut dyn Model,
+    logits: Vec<f32>,
+}
+
+impl Bench<'_> {
+    fn prefill(&mut self, tokens: usize) -> Result<Duration, ModelError> {
+        self.model.keep(0);
+        let prompt = prompt(tokens, self.model.vocab_size());
+        let start = Instant::now();
+        self.evaluate(&prompt, 0)?;
+        Ok(start.elapsed())
+    }
+
+    fn evaluate(&mut self, tokens: &[u32], mut position: usize) -> Result<(), ModelError> {
+        for chunk in tokens.chunks(self.model.prefill_chunk().max(1)) {
+            self.model.forward(chunk, position, &mut self.logits)?;
+            position += chunk.len();
+        }
+        Ok(())
+    }
+
+    /// Fills the cache to `depth` where it is not (anew at the first run), then times `tokens` steps.
+    fn decode(&mut self, tokens: usize, depth: usize, first: bool) -> Result<Duration, ModelError> {
+        // Writing needs something to follow.
+        let depth = depth.max(1);
+        let prompt = prompt(depth, self.model.vocab_size());
+        let kept = self.model.keep(if first { 0 } else { depth - 1 }).min(depth - 1);
+        self.evaluate(&prompt[kept..depth - 1], kept)?;
+        let last = prompt[depth - 1];
+        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        if let Some(decoder) = self.model.device_decoder() {
+            decoder.begin(&[last], depth - 1, &[], &greedy, 0)?;
+            decoder.next_token()?;
+            let start = Instant::now();
+            for _ in 0..tokens {
+                decoder.next_token()?;
+            }
+            let took = start.elapsed();
+            decoder.end()?;
+            return Ok(took);
+        }
+        let mut token = last;
+        let start = Instant::now();
+        for step in 0..tokens {
+            self.model.forward(&[token], depth - 1 + step, &mut self.logits)?;
+            token = likeliest(&self.logits);
+        }
+        Ok(start.elapsed())
+    }
+}
+
+/// Tokens of no meaning, the same each time (a linear congruential generator, Knuth's MMIX constants).
+fn prompt(tokens: usize, vocab_size: usize) -> Vec<u32> {
+    let mut state = 1_u64;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % vocab_size.max(1) as u64) as u32
+    })
+    .take(tokens)
+    .collect()
+}
+
+fn likeliest(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(0, |(token, _)| token as u32)
+}
+
+fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
+    let count = samples.len().max(1) as f64;
+    let mean = samples.iter().sum::<f64>() / count;
+    let squares = samples.iter().map(|sample| (sample - mean).powi(2)).sum::<f64>();
+    (mean, if samples.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::protocol::MemoryUse;
+
+    /// Takes 1 ms a call and checks that every position follows the one before.
+    struct Metronome {
+        filled: usize,
+    }
+
+    impl Model for Metronome {
+        fn vocab_size(&self) -> usize {
+            10
+        }
+        fn context_length(&self) -> usize {
+            1000
+        }
+        fn prefill_chunk(&self) -> usize {
+            16
+        }
+        fn keep(&mut self, positions: usize) -> usize {
+            self.filled = self.filled.min(positions);
+            self.filled
+        }
+        fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
+            assert!(position <= self.filled && tokens.len() <= 16 && tokens.iter().all(|token| *token < 10));
+            self.filled = position + tokens.len();
+            std::thread::sleep(Duration::from_millis(1));
+            *logits = vec![0.0; 10];
+            Ok(())
+        }
+        fn forward_rows(&mut self, _: &[u32], _: usize, _: usize, _: &mut Vec<f32>) -> Result<(), ModelError> {
+            Ok(())
+        }
+        fn memory(&self) -> MemoryUse {
+            MemoryUse::default()
+        }
+    }
+
+    #[test]
+    fn figures_count_tokens_a_second() {
+        let mut model = Metronome { filled: 0 };
+        let prefill = measure(&mut model, Test::Prefill { tokens: 160 }, 2).unwrap();
+        // Ten calls of at least 1 ms.
+        assert!(prefill.tokens_per_second <= 16_000.0 && prefill.tokens_per_second > 500.0, "{prefill:?}");
+        let decode = measure(&mut model, Test::Decode { tokens: 20, depth: 100 }, 2).unwrap();
+        assert!(decode.tokens_per_second <= 1_000.0 && decode.tokens_per_second > 30.0, "{decode:?}");
+        assert_eq!(model.filled, 119);
+    }
+
+    #[test]
+    fn tests_read_as_they_are_written_and_fit_the_context() {
+        for text in ["pp512", "tg64", "tg64@2048"] {
+            assert_eq!(Test::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["pp0", "pp", "tg", "tg64@", "xx1", "tg-1", "pp99999999999999999999"] {
+            assert!(Test::parse(text).is_err(), "{text}");
+        }
+        let deep = Test::Decode { tokens: 64, depth: 8192 };
+        assert_eq!(deep.within(8192), Some(Test::Decode { tokens: 64, depth: 8126 }));
+        assert_eq!(deep.within(60), None);
+        assert_eq!(Test::Prefill { tokens: 2048 }.within(1024), None);
+    }
+
+    #[test]
+    fn deviation_is_that_of_a_sample() {
+        assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, 2.0_f64.sqrt()));
+        assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
+    }
+}

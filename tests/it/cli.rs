@@ -1,0 +1,99 @@
+//! Subcommands and what the program says about itself.
+
+use crate::run::Home;
+use crate::support::starter_model;
+
+#[test]
+fn help_version_completions_and_man_page() {
+    let home = Home::new();
+    let help = home.run(&["--help"]);
+    assert_eq!((help.code(), help.stderr.as_str()), (0, ""));
+    for flag in ["--prompt", "--idle-window", "--on-overflow", "--dry-run", "130 interrupted"] {
+        assert!(help.stdout.contains(flag), "{flag}");
+    }
+    assert!(!help.stdout.contains("report"));
+    assert!(home.run(&["--version"]).stdout.starts_with("chatnap "));
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = home.run(&["completions", shell]);
+        assert!(ran.code() == 0 && ran.stdout.contains("idle-window"), "{shell}");
+    }
+    let man = home.run(&["man"]);
+    assert!(man.stdout.contains(".TH chatnap") && man.stdout.contains("idle\\-window"), "{}", man.stdout);
+}
+
+#[test]
+fn what_cannot_be_is_said_with_exit_code_2() {
+    let home = Home::new();
+    for (args, said) in [
+        (&["--nonsense"][..], "--nonsense"),
+        (&["-p", "hi", "--temperature", "hot"], "--temperature"),
+        (&["--temperature", "1", "models", "list"], "--temperature"),
+        (&["report"], "not built yet"),
+        (&["conversations", "show", "abc"], "no conversation"),
+        #[cfg(not(feature = "cuda"))]
+        (&["gpu"], "no CUDA support"),
+    ] {
+        let ran = home.run(args);
+        assert_eq!((ran.code(), ran.stdout.as_str()), (2, ""), "{ran:?}");
+        assert!(ran.stderr.contains(said), "{ran:?}");
+    }
+    let ran = home.run(&["-p", "hi", "--top-p", "7", "--format", "json"]);
+    assert_eq!((ran.code(), &ran.json()["error"]["code"]), (2, &2.into()));
+}
+
+#[test]
+fn models_are_listed_and_found() {
+    let home = Home::new();
+    let list = home.run(&["models", "list", "--format", "json"]).json();
+    let starter = list.as_array().unwrap().iter().find(|model| model["model"] == "smollm2-135m").unwrap();
+    assert!(starter["path"].is_null() && starter["size"].is_u64(), "{starter}");
+    let ran = home.run(&["models", "path", "smollm2-135m"]);
+    assert_eq!(ran.code(), 3, "{ran:?}");
+    let path = starter_model();
+    let ran = home.run(&["models", "path", path.to_str().unwrap()]);
+    assert_eq!(ran.stdout.trim_end(), path.to_str().unwrap());
+    assert!(home.run(&["models", "list"]).stdout.contains("smollm2-135m"));
+    assert!(home.run(&["models", "list", "--format", "markdown"]).stdout.starts_with("| model | "));
+}
+
+#[test]
+fn tokens_of_an_argument_and_of_stdin() {
+    let home = Home::new();
+    let model = starter_model();
+    let model = model.to_str().unwrap();
+    let text = home.run(&["tokenize", "-m", model, "Hello world"]);
+    let ids: Vec<u64> = text.stdout.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    assert!(text.stdout.ends_with('\n') && ids.len() == 2, "{text:?}");
+    let json = home.pipe(&["tokenize", "-m", model, "--format", "json"], b"Hello world").json();
+    assert_eq!(json["ids"], serde_json::json!(ids));
+    assert_eq!(json["pieces"], serde_json::json!(["Hello", "Ġworld"]));
+    let count =
+        |args: &[&str]| home.run(&[&["tokenize", "-m", model], args].concat()).stdout.split_whitespace().count();
+    assert_eq!(count(&["--special", "<|im_end|>"]), 1);
+    assert!(count(&["<|im_end|>"]) > 1);
+    // Byte for byte: a newline at the end is a token too.
+    let with = home.pipe(&["tokenize", "-m", model], b"Hello world\n").stdout;
+    assert_eq!(with.split_whitespace().count(), 3);
+}
+
+#[test]
+fn stored_conversations_can_be_looked_at_renamed_and_removed() {
+    let home = Home::new();
+    assert_eq!(home.run(&["conversations", "list"]).stdout.lines().count(), 1, "the head of the table");
+    let model = home.model("fallback = \"an \\u001b[31manswer\"");
+    let id =
+        home.run(&["-m", &model, "-p", "Where is \u{1b}[1mOslo?", "--format", "json"]).json()["conversation"].clone();
+    let id = id.as_str().unwrap();
+    let listed = home.run(&["conversations", "list", "--format", "json"]).json();
+    assert_eq!((&listed[0]["conversation"], &listed[0]["turns"]), (&id.into(), &1.into()));
+    assert!(home.run(&["conversations", "list"]).stdout.contains("Where is Oslo?"));
+    assert!(home.run(&["conversations", "search", "oslo"]).stdout.contains(id));
+    assert!(!home.run(&["conversations", "search", "bergen"]).stdout.contains(id));
+    let shown = home.run(&["conversations", "show", &id[..5]]).stdout;
+    assert!(shown.contains("## user\n\nWhere is"), "{shown}");
+    assert_eq!(home.run(&["conversations", "rename", "last", "Capitals"]).code(), 0);
+    assert!(home.run(&["conversations", "list"]).stdout.contains("Capitals"));
+    assert_eq!(home.run(&["conversations", "remove", id, "zzz"]).code(), 2, "a wrong id removes nothing");
+    assert_eq!(home.run(&["conversations", "remove", id]).code(), 0);
+    assert_eq!(home.run(&["conversations", "list", "--format", "json"]).json(), serde_json::json!([]));
+}

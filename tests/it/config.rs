@@ -1,0 +1,49 @@
+//! The config file, the environment and the flags, as the program shows them.
+
+use crate::run::Home;
+
+#[test]
+fn the_default_is_printed_or_written_once() {
+    let home = Home::new();
+    let path = home.run(&["config", "path"]).stdout;
+    assert_eq!(path.trim_end(), home.path().join("config/chatnap/config.toml").to_str().unwrap());
+    let printed = home.run(&["config", "default"]).stdout;
+    assert_eq!(home.run(&["config", "default", "--write"]).code(), 0);
+    assert_eq!(std::fs::read_to_string(path.trim_end()).unwrap(), printed);
+    std::fs::write(path.trim_end(), "top_k = 7\n").unwrap();
+    let ran = home.run(&["config", "default", "--write"]);
+    assert_eq!(ran.code(), 2);
+    assert!(ran.stderr.contains("exists already"), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(path.trim_end()).unwrap(), "top_k = 7\n");
+    let other = home.path().join("new/other.toml");
+    assert_eq!(home.run(&["config", "default", other.to_str().unwrap()]).code(), 0);
+    assert_eq!(std::fs::read_to_string(other).unwrap(), printed);
+}
+
+#[test]
+fn what_holds_is_shown_with_its_origin() {
+    let home = Home::new();
+    let file = home.file("config/chatnap/config.toml", "# mine\ntop_k = 7\n");
+    let mut command = home.chatnap(&["config", "show", "-m", "x", "--offline"]);
+    let ran = crate::run::finish(command.env("CHATNAP_IDLE_WINDOW", "90s").spawn().unwrap());
+    let line = |key: &str| ran.stdout.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{ran:?}"));
+    assert!(line("top_k = 7 ").ends_with(&format!("# {}:2", file.display())));
+    assert!(line("idle_window = \"1m30s\"").ends_with("# environment, CHATNAP_IDLE_WINDOW"));
+    assert!(line("model = \"x\"").ends_with("# flag, --model"));
+    assert!(line("offline = true").ends_with("# flag, --offline"));
+    assert!(line("temperature = 0.8").ends_with("# default"));
+}
+
+#[test]
+fn a_wrong_line_is_named() {
+    let home = Home::new();
+    let file = home.file("config/chatnap/config.toml", "top_k = 7\ntemprature = 1\n");
+    let ran = home.run(&["-p", "hi"]);
+    assert_eq!((ran.code(), ran.stdout.as_str()), (2, ""));
+    assert!(ran.stderr.starts_with(&format!("chatnap: {}:2: unknown key \"temprature\"", file.display())), "{ran:?}");
+    let other = home.file("other.toml", "\u{1}\u{2}\u{3} garbage");
+    let ran = home.run(&["--config", other.to_str().unwrap(), "-p", "hi"]);
+    assert_eq!(ran.code(), 2);
+    assert!(ran.stderr.starts_with(&format!("chatnap: {}:1: ", other.display())), "{ran:?}");
+    assert_eq!(home.run(&["--config", "/nowhere.toml", "-p", "hi"]).code(), 2);
+}
