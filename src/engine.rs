@@ -4,8 +4,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
+use crate::clock::Timestamp;
 use crate::protocol::*;
 
 pub mod chat_template;
@@ -14,6 +17,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod generation;
 pub mod lifecycle;
+pub mod memory;
 pub mod model;
 pub mod prefix;
 pub mod prompt;
@@ -22,6 +26,8 @@ pub mod scripted;
 pub mod tokenizer;
 pub mod weights;
 mod worker;
+
+use worker::{Message, Worker};
 
 /// A flag that stops long work from another thread; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -80,54 +86,76 @@ pub struct EngineOptions {
     pub threads: Option<usize>,
 }
 
-/// The engine: one worker thread that owns the model. Dropping the handle cancels, releases and joins.
-pub struct Engine {}
+/// The engine: one worker thread that owns queue and lifecycle, and a thread for the model while one is loaded.
+/// Dropping the handle cancels, releases and joins, within 2 s.
+#[derive(Debug)]
+pub struct Engine {
+    outbox: Sender<Message>,
+    last_id: AtomicU64,
+    worker: Option<JoinHandle<()>>,
+}
 
 impl Engine {
     /// Starts the worker, cold: no file is touched before the first `load` or `generate`. `sink` gets every event,
     /// on the worker's thread; it must not block.
     pub fn start(options: EngineOptions, sink: impl Fn(EngineEvent) + Send + 'static) -> Result<Self, EngineError> {
-        let _ = (options, sink);
-        todo!("owner: engine")
+        let (outbox, inbox) = channel();
+        let worker = Worker::new(options, inbox, outbox.clone(), Box::new(sink));
+        let thread = std::thread::Builder::new().name("chatnap-engine".into());
+        let worker = thread.spawn(move || worker.run()).map_err(|error| {
+            EngineError::new(ErrorKind::Failed, format!("the system gives no thread for the engine: {error}"))
+        })?;
+        Ok(Self { outbox, last_id: AtomicU64::new(0), worker: Some(worker) })
     }
 
     /// A fresh request number.
     pub fn next_id(&self) -> RequestId {
-        todo!("owner: engine")
+        RequestId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Queues a request; loads first where the engine is cold. Exactly one `Finished` or `Failed` follows.
     pub fn generate(&self, request: GenerationRequest) {
-        let _ = request;
-        todo!("owner: engine")
+        self.send(Message::Generate(request, Timestamp::now()));
     }
 
     /// Stops a request, also one that is queued, loading or in prefill; `Finished { reason: Cancelled }` follows.
+    /// Nothing happens where it has ended already.
     pub fn cancel(&self, id: RequestId) {
-        let _ = id;
-        todo!("owner: engine")
+        self.send(Message::Cancel(id));
     }
 
     /// Starts to load, so that the first request finds the model warm. Nothing happens where it is loaded already.
     pub fn load(&self) {
-        todo!("owner: engine")
+        self.send(Message::Load);
     }
 
     /// Gives the memory back as soon as nothing is in flight or queued; stops a load that nobody waits for.
     pub fn release(&self) {
-        todo!("owner: engine")
+        self.send(Message::Release);
     }
 
     /// Asks for the exact number of tokens that `messages` would take; `Counted` follows where the model is loaded,
-    /// nothing where it is not.
+    /// nothing where it is not. A running answer is finished first.
     pub fn count(&self, id: RequestId, messages: Vec<ChatMessage>) {
-        let _ = (id, messages);
-        todo!("owner: engine")
+        self.send(Message::Count(id, messages));
     }
 
     /// Changes the model (and its options) for the requests that follow; the loaded one is released first.
     pub fn switch(&self, options: EngineOptions) {
-        let _ = options;
-        todo!("owner: engine")
+        self.send(Message::Switch(options));
+    }
+
+    fn send(&self, message: Message) {
+        // The worker listens until this handle is dropped.
+        let _ = self.outbox.send(message);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.send(Message::Shutdown);
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
     }
 }

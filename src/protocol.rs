@@ -95,7 +95,7 @@ impl Default for SamplingParams {
 }
 
 /// How long an idle engine keeps its weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IdleWindow {
     /// Release this long after the last answer; zero releases at once.
     After(Duration),

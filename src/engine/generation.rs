@@ -1,1 +1,305 @@
-//! generation
+//! One turn: render → fit → reuse the cache → prefill → decode → events. Knows the model, and nothing of threads, queues
+//! or what happens before and after the turn.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
+use super::lifecycle::Aftermath;
+use super::model::{LoadedModel, Model, ModelError};
+use super::prefix::Prefix;
+use super::sampler::Sampler;
+use super::{CancelFlag, prompt};
+use crate::clock::Timestamp;
+use crate::protocol::*;
+
+mod fit;
+mod output;
+mod reasoning;
+
+pub use fit::{Fitted, fit};
+use output::Output;
+
+/// One request, when its turn has come.
+pub struct Turn<'a> {
+    /// What is asked.
+    pub request: &'a GenerationRequest,
+    /// Stops it within one token or one prefill chunk.
+    pub cancel: &'a CancelFlag,
+    /// When it was submitted.
+    pub submitted: Timestamp,
+    /// When the model that answers it was loaded; may be before `submitted`.
+    pub loaded_at: Timestamp,
+}
+
+/// A model with what its KV cache holds.
+pub struct Warm {
+    /// The model.
+    pub loaded: LoadedModel,
+    /// Tokens in its KV cache.
+    pub prefix: Prefix,
+}
+
+/// Why a turn failed.
+struct Failure {
+    error: EngineError,
+    aftermath: Aftermath,
+}
+
+/// Answers `turn`; everything but the terminal event goes to `emit`. Returns that event and what became of the model.
+pub fn answer(warm: &mut Warm, turn: &Turn<'_>, emit: &mut dyn FnMut(EngineEvent)) -> (EngineEvent, Aftermath) {
+    let id = turn.request.id;
+    match run(warm, turn, emit) {
+        Ok((reason, usage, timing)) => {
+            let at = turn.submitted + timing.total;
+            (EngineEvent::Finished { id, reason, usage, timing, at }, Aftermath::Sound)
+        }
+        Err(Failure { error, aftermath }) => (EngineEvent::Failed { id, error, at: Timestamp::now() }, aftermath),
+    }
+}
+
+/// Tokens that `messages` would take.
+pub fn count(loaded: &LoadedModel, messages: &[ChatMessage]) -> Option<usize> {
+    prompt::render(&loaded.template, &loaded.tokenizer, messages).ok().map(|prompt| prompt.tokens.len())
+}
+
+fn run(
+    warm: &mut Warm,
+    turn: &Turn<'_>,
+    emit: &mut dyn FnMut(EngineEvent),
+) -> Result<(FinishReason, Usage, Timing), Failure> {
+    let Warm { loaded, prefix } = warm;
+    let LoadedModel { model, tokenizer, template, .. } = loaded;
+    let context_length = model.context_length();
+    let fitted = fit(template, tokenizer, turn.request, context_length)
+        .map_err(|error| Failure { error, aftermath: Aftermath::Sound })?;
+    let tokens = fitted.prompt.tokens;
+    let mut output = Output::new(turn.request.id, tokenizer, template, &fitted.prompt.text, emit);
+    let mut decoder = Decoder::new(turn.request);
+    let mut usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };
+    let started = Timestamp::now();
+    let prefilled =
+        prefill(&mut **model, prefix, &tokens, &mut decoder, turn, fitted.trimmed_turns, &mut output, &mut usage);
+    let mut prefill_time = Timestamp::now().since(started);
+    let ended = match prefilled {
+        Ok(false) => Ok(FinishReason::Cancelled),
+        Ok(true) => {
+            let limit = turn.request.max_tokens.unwrap_or(usize::MAX).min(context_length - tokens.len());
+            let is_end = |token| tokenizer.is_end_of_generation(token);
+            let ended = decoder.run(&mut **model, prefix, &tokens, limit, turn.cancel, &is_end, &mut output);
+            if let (true, Some(first)) = (decoder.on_device, output.first) {
+                // The device was asked for the prefill and the first token at once.
+                prefill_time = first.since(started);
+            }
+            ended
+        }
+        Err(error) => Err(error),
+    };
+    let end = Timestamp::now();
+    output.finish(end);
+    let reason = ended.map_err(turn_failure)?;
+    usage.completion_tokens = output.count;
+    let waited_until = turn.loaded_at.max(turn.submitted);
+    let (decode, inter_token) = output.decode_times();
+    let timing = Timing {
+        load: turn.loaded_at.since(turn.submitted),
+        ttft: output.first.unwrap_or(end).since(waited_until),
+        prefill: prefill_time,
+        decode,
+        total: end.since(turn.submitted),
+        inter_token,
+    };
+    Ok((reason, usage, timing))
+}
+
+/// Brings the KV cache to the whole prompt; false where it was cancelled.
+#[allow(clippy::too_many_arguments, reason = "each is a different part of one turn, and used once")]
+fn prefill(
+    model: &mut dyn Model,
+    prefix: &mut Prefix,
+    tokens: &[u32],
+    decoder: &mut Decoder<'_>,
+    turn: &Turn<'_>,
+    trimmed_turns: usize,
+    output: &mut Output<'_>,
+    usage: &mut Usage,
+) -> Result<bool, ModelError> {
+    let wanted = prefix.reusable(tokens);
+    let cached = model.keep(wanted).min(wanted);
+    prefix.cut(cached);
+    usage.cached_tokens = cached;
+    let (id, total) = (turn.request.id, tokens.len());
+    let chunk = model.prefill_chunk().max(1);
+    let mut done = cached;
+    loop {
+        output.tell(EngineEvent::Prefill { id, done, total, cached, trimmed_turns, at: Timestamp::now() });
+        if turn.cancel.is_cancelled() {
+            return Ok(false);
+        }
+        if done == total {
+            return Ok(true);
+        }
+        let next = (done + chunk).min(total);
+        if next == total {
+            decoder.begin(model, tokens, done)?;
+        } else {
+            model.forward(&tokens[done..next], done, &mut decoder.logits)?;
+        }
+        prefix.extend(&tokens[done..next]);
+        done = next;
+    }
+}
+
+/// Chooses the tokens of one answer, on the host or on the device.
+struct Decoder<'a> {
+    sampling: &'a SamplingParams,
+    seed: u64,
+    sampler: Option<Sampler>,
+    on_device: bool,
+    logits: Vec<f32>,
+}
+
+impl<'a> Decoder<'a> {
+    fn new(request: &'a GenerationRequest) -> Self {
+        let sampling = &request.sampling;
+        let seed = sampling.seed.unwrap_or_else(fresh_seed);
+        Self { sampling, seed, sampler: None, on_device: false, logits: Vec::new() }
+    }
+
+    /// Evaluates the last part of the prompt, from `position` on, and prepares the first choice.
+    fn begin(&mut self, model: &mut dyn Model, prompt: &[u32], position: usize) -> Result<(), ModelError> {
+        let recent = &prompt[prompt.len() - self.sampling.repeat_last_n.min(prompt.len())..];
+        if let Some(device) = model.device_decoder() {
+            self.on_device = true;
+            return device.begin(&prompt[position..], position, recent, self.sampling, self.seed);
+        }
+        let mut sampler = Sampler::new(self.sampling, self.seed);
+        recent.iter().for_each(|&token| sampler.accept(token));
+        self.sampler = Some(sampler);
+        model.forward(&prompt[position..], position, &mut self.logits)
+    }
+
+    /// Writes up to `limit` tokens after `prompt`.
+    #[allow(clippy::too_many_arguments, reason = "each is a different part of one turn, and used once")]
+    fn run(
+        &mut self,
+        model: &mut dyn Model,
+        prefix: &mut Prefix,
+        prompt: &[u32],
+        limit: usize,
+        cancel: &CancelFlag,
+        is_end: &dyn Fn(u32) -> bool,
+        output: &mut Output<'_>,
+    ) -> Result<FinishReason, ModelError> {
+        let mut written = Vec::new();
+        let ended = loop {
+            if written.len() >= limit {
+                break Ok(FinishReason::Length);
+            }
+            if cancel.is_cancelled() {
+                break Ok(FinishReason::Cancelled);
+            }
+            let token = match self.next(model, prefix, prompt.len(), &written) {
+                Ok(token) => token,
+                Err(error) => break Err(error),
+            };
+            written.push(token);
+            if is_end(token) {
+                break Ok(FinishReason::Stop);
+            }
+            output.token(token, Timestamp::now());
+        };
+        self.end(model, prefix, prompt.len(), &written)?;
+        ended
+    }
+
+    /// The token after `prompt` tokens and `written`, of which the last is not evaluated yet.
+    fn next(
+        &mut self,
+        model: &mut dyn Model,
+        prefix: &mut Prefix,
+        prompt: usize,
+        written: &[u32],
+    ) -> Result<u32, ModelError> {
+        let Some(sampler) = &mut self.sampler else {
+            let lost = || ModelError::Device { message: "the decode loop is gone".into(), sticky: false };
+            return model.device_decoder().ok_or_else(lost)?.next_token();
+        };
+        if let Some(&last) = written.last() {
+            model.forward(&[last], prompt + written.len() - 1, &mut self.logits)?;
+            prefix.extend(&[last]);
+        }
+        let token = sampler.sample(&mut self.logits);
+        sampler.accept(token);
+        Ok(token)
+    }
+
+    /// Ends the device's loop and notes what the cache holds.
+    fn end(
+        &mut self,
+        model: &mut dyn Model,
+        prefix: &mut Prefix,
+        prompt: usize,
+        written: &[u32],
+    ) -> Result<(), ModelError> {
+        if !self.on_device {
+            return Ok(());
+        }
+        let Some(device) = model.device_decoder() else { return Ok(()) };
+        let evaluated = device.end()?.saturating_sub(prompt).min(written.len());
+        prefix.cut(prompt);
+        prefix.extend(&written[..evaluated]);
+        Ok(())
+    }
+}
+
+/// A seed that nobody chose.
+fn fresh_seed() -> u64 {
+    // The standard library keys each of these with the system's randomness.
+    RandomState::new().build_hasher().finish()
+}
+
+/// What a model's error means for the turn and for the model.
+fn turn_failure(error: ModelError) -> Failure {
+    const KEPT: &str = "The text so far is kept; the next message loads the model again.";
+    let (kind, message, aftermath) = match error {
+        ModelError::OutOfMemory(message) => (
+            ErrorKind::OutOfMemory,
+            format!("Memory ran out during the answer: {message}. {KEPT} A shorter --context-length needs less."),
+            Aftermath::Broken,
+        ),
+        ModelError::Device { message, sticky: true } => (
+            ErrorKind::Fatal,
+            format!(
+                "The device is lost for this process: {message}. The text so far is kept; start chatnap again, or \
+                 choose another device."
+            ),
+            Aftermath::Lost,
+        ),
+        ModelError::Device { message, sticky: false } => {
+            (ErrorKind::Failed, format!("The device failed: {message}. {KEPT}"), Aftermath::Broken)
+        }
+        error => (ErrorKind::Failed, format!("The answer failed: {error}. {KEPT}"), Aftermath::Broken),
+    };
+    Failure { error: EngineError::new(kind, message), aftermath }
+}
+
+/// Failed: the model's code panicked with `message`.
+pub fn panic_failure(id: RequestId, message: &str) -> EngineEvent {
+    let message = format!(
+        "The engine stumbled over a fault of its own ({message}). The text so far is kept; the next message loads the \
+         model again."
+    );
+    EngineEvent::Failed { id, error: EngineError::new(ErrorKind::Failed, message), at: Timestamp::now() }
+}
+
+/// Cancelled before it ran.
+pub fn cancelled(id: RequestId, submitted: Timestamp, at: Timestamp) -> EngineEvent {
+    let total: Duration = at.since(submitted);
+    EngineEvent::Finished {
+        id,
+        reason: FinishReason::Cancelled,
+        usage: Usage::default(),
+        timing: Timing { total, ..Timing::default() },
+        at,
+    }
+}

@@ -1,1 +1,352 @@
-//! worker
+//! The engine thread: owns the queue, executes what [`lifecycle`](super::lifecycle) decides, and is never busy. The model
+//! lives on the device thread beside it, so that a command is heard while something loads or generates.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::lifecycle::{Aftermath, Cause, Effect, Event, Phase, State, step};
+use super::{CancelFlag, EngineOptions, generation, memory};
+use crate::clock::Timestamp;
+use crate::protocol::*;
+
+mod device;
+mod progress;
+
+use device::{Device, Job, Report};
+use progress::Throttle;
+
+/// Timers of the system may stand still during suspend, so an idle engine looks at the clock this often.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+/// What a device gets to end its work when the program ends; the handle promises 2 s.
+const LONGEST_GOODBYE: Duration = Duration::from_millis(1700);
+
+/// What the engine thread hears.
+pub(super) enum Message {
+    Generate(GenerationRequest, Timestamp),
+    Cancel(RequestId),
+    Load,
+    Release,
+    Count(RequestId, Vec<ChatMessage>),
+    Switch(EngineOptions),
+    Shutdown,
+    /// From the device thread of that number.
+    Report(u64, Report),
+}
+
+/// An accepted request without its terminal event.
+struct Ticket {
+    /// Taken when its turn comes.
+    request: Option<GenerationRequest>,
+    submitted: Timestamp,
+    cancel: CancelFlag,
+}
+
+/// Everything that the engine thread owns.
+pub(super) struct Worker {
+    state: State,
+    options: Arc<Mutex<EngineOptions>>,
+    /// Options that wait for their turn.
+    next_options: VecDeque<EngineOptions>,
+    tickets: HashMap<RequestId, Ticket>,
+    device: Option<Device>,
+    /// Counts device threads.
+    serial: u64,
+    inbox: Receiver<Message>,
+    outbox: Sender<Message>,
+    sink: Box<dyn Fn(EngineEvent) + Send>,
+    throttle: Throttle,
+    load_started: Timestamp,
+    loaded_at: Timestamp,
+    info: Option<ModelInfo>,
+    last_error: Option<EngineError>,
+    /// Resident memory before a release.
+    resident: Option<u64>,
+    exit_by: Option<Timestamp>,
+    exited: bool,
+}
+
+impl Worker {
+    pub fn new(
+        options: EngineOptions,
+        inbox: Receiver<Message>,
+        outbox: Sender<Message>,
+        sink: Box<dyn Fn(EngineEvent) + Send>,
+    ) -> Self {
+        Self {
+            state: State::new(options.idle_window),
+            options: Arc::new(Mutex::new(options)),
+            next_options: VecDeque::new(),
+            tickets: HashMap::new(),
+            device: None,
+            serial: 0,
+            inbox,
+            outbox,
+            sink,
+            throttle: Throttle::default(),
+            load_started: Timestamp::default(),
+            loaded_at: Timestamp::default(),
+            info: None,
+            last_error: None,
+            resident: None,
+            exit_by: None,
+            exited: false,
+        }
+    }
+
+    /// Lives until the shutdown.
+    pub fn run(mut self) {
+        while !self.exited {
+            match self.wait() {
+                Ok(message) => self.hear(message),
+                Err(RecvTimeoutError::Timeout) => self.look_at_the_clock(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<Message, RecvTimeoutError> {
+        match self.exit_by.or_else(|| self.state.release_at()) {
+            Some(deadline) => self.inbox.recv_timeout(deadline.since(Timestamp::now()).min(LONGEST_NAP)),
+            None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        if self.exit_by.is_some_and(|exit_by| Timestamp::now() >= exit_by) {
+            return self.leave_the_device_behind();
+        }
+        self.step(Event::Deadline { epoch: self.state.epoch() });
+    }
+
+    /// The device did not end in time: every request gets its terminal event all the same.
+    fn leave_the_device_behind(&mut self) {
+        let waiting: Vec<RequestId> = self.tickets.keys().copied().collect();
+        waiting.into_iter().for_each(|id| self.finish_cancelled(id));
+        self.exited = true;
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Generate(request, submitted) => self.accept(request, submitted),
+            Message::Cancel(id) => self.step(Event::Cancel(id)),
+            Message::Load => self.step(Event::Load),
+            Message::Release => self.step(Event::Release),
+            Message::Count(id, messages) => self.give(Job::Count { id, messages }),
+            Message::Switch(options) => {
+                let window = options.idle_window;
+                self.next_options.push_back(options);
+                self.step(Event::Switch(window));
+            }
+            Message::Shutdown => {
+                self.exit_by = Some(Timestamp::now() + LONGEST_GOODBYE);
+                self.step(Event::Shutdown);
+            }
+            Message::Report(serial, report) if serial == self.serial => self.hear_device(report),
+            Message::Report(..) => {}
+        }
+    }
+
+    fn accept(&mut self, request: GenerationRequest, submitted: Timestamp) {
+        let id = request.id;
+        if self.tickets.contains_key(&id) {
+            return self.tell(EngineEvent::Warning(format!("request {} was submitted twice and counts once", id.0)));
+        }
+        self.tickets.insert(id, Ticket { request: Some(request), submitted, cancel: CancelFlag::default() });
+        self.step(Event::Submit(id));
+    }
+
+    fn hear_device(&mut self, report: Report) {
+        match report {
+            Report::Progress(progress) => {
+                let told = self.throttle.push(progress, Timestamp::now());
+                told.into_iter().for_each(|progress| self.tell(EngineEvent::LoadProgress(progress)));
+            }
+            Report::Loaded(info) => self.loaded(info),
+            Report::LoadFailed(error) => self.last_error = Some(error),
+            Report::Told(event) => self.tell(event),
+            Report::Answered { id, event, aftermath } => {
+                if let EngineEvent::Failed { error, .. } = &event {
+                    self.last_error = Some(error.clone());
+                }
+                self.finish(id, event);
+                self.step(Event::Answered { id, aftermath });
+            }
+            Report::Ended => self.device_ended(),
+        }
+    }
+
+    fn loaded(&mut self, info: ModelInfo) {
+        self.flush_progress();
+        self.loaded_at = Timestamp::now();
+        self.info = Some(info.clone());
+        let took = self.loaded_at.since(self.load_started);
+        self.tell(EngineEvent::Loaded { info, took, at: self.loaded_at });
+        self.step(Event::Loaded);
+    }
+
+    fn flush_progress(&mut self) {
+        if let Some(progress) = self.throttle.finish() {
+            self.tell(EngineEvent::LoadProgress(progress));
+        }
+    }
+
+    /// The device thread has dropped all that it had.
+    fn device_ended(&mut self) {
+        if let Some(device) = self.device.take() {
+            // It has sent its last message, so this waits for its thread-local state alone.
+            let _ = device.thread.join();
+        }
+        match self.state.phase() {
+            Phase::Loading { .. } => {
+                self.flush_progress();
+                memory::release_device(self.device_kind());
+                let error = self.last_error.get_or_insert_with(|| lost_thread("loading")).clone();
+                self.tell(EngineEvent::LoadFailed { error });
+                self.step(Event::LoadFailed);
+            }
+            Phase::Generating { id, .. } => {
+                let error = lost_thread("the answer");
+                self.finish(id, EngineEvent::Failed { id, error, at: Timestamp::now() });
+                self.step(Event::Answered { id, aftermath: Aftermath::Broken });
+            }
+            Phase::Releasing => self.released(),
+            // A thread that ended by itself while nothing was asked of it has freed the model: make it official.
+            Phase::Idle { .. } => self.step(Event::Release),
+            Phase::Cold | Phase::Failed { .. } | Phase::Closed => {}
+        }
+    }
+
+    fn device_kind(&self) -> DeviceKind {
+        self.info.as_ref().map_or(DeviceKind::Cpu, |info| info.device.kind)
+    }
+
+    fn start_release(&mut self) {
+        self.tell(EngineEvent::Releasing);
+        self.resident = memory::resident_bytes();
+        match &mut self.device {
+            Some(device) => device.jobs = None,
+            None => self.released(),
+        }
+    }
+
+    fn released(&mut self) {
+        let measured = memory::release_device(self.device_kind());
+        memory::trim_allocator();
+        let freed = measured.unwrap_or_else(|| self.freed());
+        self.info = None;
+        self.tell(EngineEvent::Released { freed, at: Timestamp::now() });
+        self.step(Event::Released);
+    }
+
+    /// Bytes given back: on the CPU what the process shrank by, where the system says; else what the model took.
+    fn freed(&self) -> u64 {
+        let taken = self.info.as_ref().map_or(0, |info| info.memory.total());
+        let shrunk = self.resident.zip(memory::resident_bytes()).map(|(before, after)| before.saturating_sub(after));
+        match self.device_kind() {
+            DeviceKind::Cpu => shrunk.unwrap_or(taken),
+            DeviceKind::Cuda => taken,
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let (state, effects) = step(self.state.clone(), event, Timestamp::now());
+        self.state = state;
+        effects.into_iter().for_each(|effect| self.execute(effect));
+    }
+
+    fn execute(&mut self, effect: Effect) {
+        match effect {
+            Effect::StartLoad => self.start_load(),
+            Effect::AbortLoad => {
+                if let Some(device) = &self.device {
+                    device.cancel_load.cancel();
+                }
+            }
+            Effect::Generate(id) => self.generate(id),
+            Effect::Stop(id) => {
+                if let Some(ticket) = self.tickets.get(&id) {
+                    ticket.cancel.cancel();
+                }
+            }
+            Effect::FinishCancelled(id) => self.finish_cancelled(id),
+            Effect::Fail(id, cause) => self.fail(id, cause),
+            Effect::AnnounceIdle(release_at) => self.tell(EngineEvent::Idle { release_at, at: Timestamp::now() }),
+            Effect::Release => self.start_release(),
+            Effect::ApplyOptions => {
+                if let Some(options) = self.next_options.pop_front() {
+                    self.options = Arc::new(Mutex::new(options));
+                }
+            }
+            Effect::Exit => self.exited = true,
+        }
+    }
+
+    fn start_load(&mut self) {
+        self.serial += 1;
+        self.load_started = Timestamp::now();
+        self.last_error = None;
+        self.throttle = Throttle::default();
+        self.tell(EngineEvent::Loading { at: self.load_started });
+        match Device::start(Arc::clone(&self.options), self.outbox.clone(), self.serial) {
+            Ok(device) => self.device = Some(device),
+            Err(error) => {
+                let message = format!("the system gives no thread to load on: {error}; close something and try again");
+                self.last_error = Some(EngineError::new(ErrorKind::Failed, message));
+                self.device_ended();
+            }
+        }
+    }
+
+    fn generate(&mut self, id: RequestId) {
+        let Some(ticket) = self.tickets.get_mut(&id) else { return };
+        let Some(request) = ticket.request.take() else { return };
+        let (cancel, submitted, loaded_at) = (ticket.cancel.clone(), ticket.submitted, self.loaded_at);
+        self.give(Job::Generate { request, cancel, submitted, loaded_at });
+    }
+
+    /// A device thread that no longer takes jobs has sent its `Ended`, which settles what waited.
+    fn give(&self, job: Job) {
+        if let Some(jobs) = self.device.as_ref().and_then(|device| device.jobs.as_ref()) {
+            let _ = jobs.send(job);
+        }
+    }
+
+    fn finish_cancelled(&mut self, id: RequestId) {
+        if let Some(ticket) = self.tickets.get(&id) {
+            let event = generation::cancelled(id, ticket.submitted, Timestamp::now());
+            self.finish(id, event);
+        }
+    }
+
+    fn fail(&mut self, id: RequestId, cause: Cause) {
+        let error = self.last_error.clone().unwrap_or_else(|| match cause {
+            Cause::LoadFailed => lost_thread("loading"),
+            Cause::DeviceLost => EngineError::new(ErrorKind::Fatal, "The device is lost for this process."),
+        });
+        self.finish(id, EngineEvent::Failed { id, error, at: Timestamp::now() });
+    }
+
+    /// Tells a request's terminal event, once.
+    fn finish(&mut self, id: RequestId, event: EngineEvent) {
+        if self.tickets.remove(&id).is_some() {
+            self.tell(event);
+        }
+    }
+
+    fn tell(&self, event: EngineEvent) {
+        (self.sink)(event);
+    }
+}
+
+fn lost_thread(what: &str) -> EngineError {
+    EngineError::new(
+        ErrorKind::Failed,
+        format!("The engine's thread ended during {what}. The next message tries again."),
+    )
+}
+
+#[cfg(test)]
+mod tests;

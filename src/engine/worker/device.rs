@@ -1,0 +1,162 @@
+//! The device thread: one for each loaded model, from its load to its release, so that nothing a thread keeps (stacks,
+//! thread-local handles) outlives the model. Loads, answers, counts; decides nothing.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::Message;
+use crate::clock::Timestamp;
+use crate::engine::generation::{self, Turn, Warm};
+use crate::engine::lifecycle::Aftermath;
+use crate::engine::model::{self, LoadOptions, LoadedModel, ModelError};
+use crate::engine::prefix::Prefix;
+use crate::engine::{CancelFlag, EngineOptions};
+use crate::protocol::*;
+
+/// What the device thread is told to do, once its model is loaded.
+pub(super) enum Job {
+    Generate { request: GenerationRequest, cancel: CancelFlag, submitted: Timestamp, loaded_at: Timestamp },
+    Count { id: RequestId, messages: Vec<ChatMessage> },
+}
+
+/// What it says.
+pub(in crate::engine) enum Report {
+    Progress(LoadProgress),
+    Loaded(ModelInfo),
+    LoadFailed(EngineError),
+    Told(EngineEvent),
+    Answered {
+        id: RequestId,
+        event: EngineEvent,
+        aftermath: Aftermath,
+    },
+    /// The model is dropped and the thread ends.
+    Ended,
+}
+
+/// A running device thread.
+pub(super) struct Device {
+    /// Dropped to make the thread give its model back and end.
+    pub jobs: Option<Sender<Job>>,
+    pub cancel_load: CancelFlag,
+    pub thread: JoinHandle<()>,
+}
+
+impl Device {
+    /// Starts to load what `options` name; reports go to `outbox` under the number `serial`.
+    pub fn start(options: Arc<Mutex<EngineOptions>>, outbox: Sender<Message>, serial: u64) -> std::io::Result<Self> {
+        let (jobs, inbox) = channel();
+        let cancel_load = CancelFlag::default();
+        let cancel = cancel_load.clone();
+        let thread = std::thread::Builder::new().name("chatnap-device".into()).spawn(move || {
+            // Whatever happens in here, the worker hears of the end.
+            let reporter = Reporter { outbox, serial };
+            let _ = catch_unwind(AssertUnwindSafe(|| live(&options, &cancel, &inbox, &reporter)));
+        })?;
+        Ok(Self { jobs: Some(jobs), cancel_load, thread })
+    }
+}
+
+struct Reporter {
+    outbox: Sender<Message>,
+    serial: u64,
+}
+
+impl Reporter {
+    fn send(&self, report: Report) {
+        // The worker that no longer listens has ended, and this thread will as well.
+        let _ = self.outbox.send(Message::Report(self.serial, report));
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.send(Report::Ended);
+    }
+}
+
+fn live(options: &Mutex<EngineOptions>, cancel: &CancelFlag, jobs: &Receiver<Job>, reporter: &Reporter) {
+    let loaded = catch_unwind(AssertUnwindSafe(|| load(options, cancel, reporter)))
+        .unwrap_or_else(|panic| Err(load_panic(&panic_message(&*panic))));
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => return reporter.send(Report::LoadFailed(error)),
+    };
+    reporter.send(Report::Loaded(loaded.info.clone()));
+    let mut warm = Warm { loaded, prefix: Prefix::default() };
+    for job in jobs {
+        match job {
+            Job::Generate { request, cancel, submitted, loaded_at } => {
+                let turn = Turn { request: &request, cancel: &cancel, submitted, loaded_at };
+                answer(&mut warm, &turn, reporter);
+            }
+            Job::Count { id, messages } => count(&warm, id, &messages, reporter),
+        }
+    }
+}
+
+fn answer(warm: &mut Warm, turn: &Turn<'_>, reporter: &Reporter) {
+    let id = turn.request.id;
+    let mut emit = |event| reporter.send(Report::Told(event));
+    let answered = catch_unwind(AssertUnwindSafe(|| generation::answer(warm, turn, &mut emit)));
+    let (event, aftermath) = answered.unwrap_or_else(|panic| {
+        let event = generation::panic_failure(id, &panic_message(&*panic));
+        (event, Aftermath::Broken)
+    });
+    reporter.send(Report::Answered { id, event, aftermath });
+}
+
+fn count(warm: &Warm, id: RequestId, messages: &[ChatMessage], reporter: &Reporter) {
+    let counted = catch_unwind(AssertUnwindSafe(|| generation::count(&warm.loaded, messages)));
+    if let Ok(Some(prompt_tokens)) = counted {
+        let context_length = warm.loaded.info.context_length;
+        reporter.send(Report::Told(EngineEvent::Counted { id, prompt_tokens, context_length }));
+    }
+}
+
+fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter) -> Result<LoadedModel, EngineError> {
+    let mut options = options.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut progress = |progress| reporter.send(Report::Progress(progress));
+    let name = options.source.name();
+    let files = options.source.locate(&mut progress, cancel)?;
+    let load_options = LoadOptions {
+        name: &name,
+        files: &files,
+        context_length: options.context_length,
+        device: options.device,
+        gpu_memory_utilization: options.gpu_memory_utilization,
+        threads: options.threads,
+        cancel,
+    };
+    let loaded = model::load(&load_options, &mut progress).map_err(|error| load_failure(&name, error))?;
+    if cancel.is_cancelled() {
+        return Err(load_failure(&name, ModelError::Cancelled));
+    }
+    Ok(loaded)
+}
+
+fn load_failure(name: &str, error: ModelError) -> EngineError {
+    let kind = match &error {
+        ModelError::Cancelled => return EngineError::new(ErrorKind::Cancelled, "Loading was stopped."),
+        ModelError::OutOfMemory(_) => ErrorKind::OutOfMemory,
+        ModelError::Device { sticky: true, .. } => ErrorKind::Fatal,
+        _ => ErrorKind::Failed,
+    };
+    EngineError::new(kind, format!("{name} could not be loaded: {error}"))
+}
+
+fn load_panic(message: &str) -> EngineError {
+    EngineError::new(
+        ErrorKind::Failed,
+        format!("Loading stumbled over a fault of its own ({message}). The next message tries again."),
+    )
+}
+
+/// What a panic said.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
