@@ -132,7 +132,7 @@ impl ChatTemplate {
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ];
         entries.extend(self.tokens.iter().map(|(name, piece)| (*name, Value::from(piece.as_str()))));
-        Value::from_iter(entries)
+        Value::from_pairs(entries)
     }
 
     /// What opens and closes a reasoning block, where the template knows one.
@@ -157,7 +157,7 @@ fn message_value(message: &ChatMessage) -> Value {
     if let Some(reasoning) = &message.reasoning {
         entries.push(("reasoning_content", Value::from(reasoning.as_str())));
     }
-    Value::from_iter(entries)
+    Value::from_pairs(entries)
 }
 
 /// The system messages' text before the first user message's; alone, as a user message, where there is none.

@@ -73,6 +73,11 @@ fn run(
     let fitted = fit(template, tokenizer, turn.request, context_length)
         .map_err(|error| Failure { error, aftermath: Aftermath::Sound })?;
     let tokens = fitted.prompt.tokens;
+    if tokens.is_empty() {
+        let error =
+            EngineError::new(ErrorKind::Failed, "The chat template wrote nothing, so there is nothing to answer.");
+        return Err(Failure { error, aftermath: Aftermath::Sound });
+    }
     let mut output = Output::new(turn.request.id, tokenizer, template, &fitted.prompt.text, emit);
     let mut decoder = Decoder::new(turn.request);
     let mut usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };
