@@ -35,11 +35,13 @@ fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
         for variant in &model.variants {
             let here = stored.variant(variant);
             let gated = variant.sources.iter().all(|source| matches!(source, Source::Hub { gated: true, .. }));
-            let size = here.as_ref().map(|stored| stored.size).or(variant.size);
+            // What lies here is weighed; of the rest the catalogue knows the size exactly or by the number of parameters.
+            let size = here.as_ref().map(|stored| (stored.size, true)).or_else(|| model.size_of(variant));
             let name = model.name_of(variant);
             table.row([
                 name.clone(),
-                size.map(human).unwrap_or_default(),
+                size.map(|(size, exact)| if exact { human(size) } else { format!("about {}", human(size)) })
+                    .unwrap_or_default(),
                 model.context.to_string(),
                 model.licence.clone(),
                 if here.is_some() {
@@ -56,7 +58,8 @@ fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
                 "description": model.description,
                 "licence": model.licence,
                 "context_length": model.context,
-                "size": size,
+                "size": size.map(|(size, _)| size),
+                "size_is_exact": size.map(|(_, exact)| exact),
                 "gated": gated,
                 "path": here.map(|stored| stored.path),
             }));
