@@ -4,6 +4,7 @@
 mod cli;
 mod config;
 mod hub;
+mod imports;
 mod oneshot;
 mod pipe;
 mod run;
