@@ -1,1 +1,385 @@
-//! tui
+//! The terminal interface: receive → update → effects → draw, and nothing else.
+//!
+//! The only user of ratatui and crossterm. Decides nothing about a chat (that is `chat::update`) and knows no tensor.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use ratatui::backend::Backend;
+use ratatui::layout::Rect;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::chat::{self, Cause, Chat, ChatOptions, Effect, Event, Note, update};
+use crate::cli::{Failure, Resume};
+use crate::clock::Timestamp;
+use crate::conversation::Conversation;
+use crate::engine::{Engine, EngineOptions};
+use crate::hub::HubSource;
+use crate::protocol::*;
+use crate::sanitize::sanitize;
+use crate::settings::Settings;
+
+mod composer;
+mod input;
+mod keymap;
+mod persist;
+mod screen;
+mod terminal;
+mod theme;
+mod view;
+
+use input::Input;
+use persist::Keeper;
+use screen::{Outcome, Screen};
+use theme::{ColorDepth, Theme};
+use view::glyphs::Glyphs;
+
+/// At most one frame in this time.
+const FRAME: Duration = Duration::from_millis(16);
+
+/// At most so many inputs between two frames.
+const BATCH: usize = 4096;
+
+/// The engine and the store get this long to end before they are left behind.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Runs the interface until the user leaves; returns the exit code.
+pub fn run(settings: Settings, resume: Option<Resume>) -> Result<u8, Failure> {
+    if std::env::var("TERM").is_ok_and(|term| term == "dumb") {
+        return Err(Failure::usage(
+            "This terminal (TERM=dumb) cannot show the interface. Use chatnap -p TEXT, or set TERM to what it really is.",
+        ));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed(format!("The interface could not start: {error}.")))?;
+    let ended = runtime.block_on(async {
+        let mut app = App::start(settings)?;
+        let result = app.run(resume).await;
+        app.end(result)
+    });
+    // The thread that reads keys waits for one that may never come.
+    runtime.shutdown_background();
+    ended.map_err(|error| Failure::failed(format!("The terminal cannot be used: {error}.")))
+}
+
+/// The interface while it runs.
+struct App {
+    chat: Chat,
+    screen: Screen,
+    terminal: terminal::Screen,
+    guard: terminal::Guard,
+    settings: Settings,
+    depth: ColorDepth,
+    engine: Option<Engine>,
+    keeper: Option<Keeper>,
+    sender: UnboundedSender<Input>,
+    inputs: UnboundedReceiver<Input>,
+    dirty: bool,
+    drawn: Option<Instant>,
+    quit: Option<Cause>,
+}
+
+impl App {
+    /// Takes the terminal and shows the first frame; touches neither model nor database.
+    fn start(settings: Settings) -> io::Result<Self> {
+        let (sender, inputs) = unbounded_channel();
+        input::listen_to_signals(&sender)?;
+        let environment = |name: &str| std::env::var(name).ok();
+        let depth = ColorDepth::of_environment(environment);
+        let theme = Theme::load(&settings.theme, &settings.config_dir.join("themes"), depth);
+        let options = ChatOptions {
+            model: settings.model.clone(),
+            sampling: settings.sampling.clone(),
+            max_tokens: settings.max_tokens,
+            on_overflow: settings.on_overflow,
+        };
+        let conversation = Conversation::new(persist::new_id(), settings.system.clone());
+        let mut chat = Chat::new(options, conversation, Timestamp::now());
+        let theme = theme.unwrap_or_else(|error| {
+            update(&mut chat, Event::Noted(Note::error(error.0)));
+            Theme::fallback(depth)
+        });
+        let screen = Screen::new(theme, Glyphs::of_environment(environment));
+        let guard = terminal::Guard::enter()?;
+        let terminal = terminal::screen()?;
+        let mut app = Self {
+            chat,
+            screen,
+            terminal,
+            guard,
+            settings,
+            depth,
+            engine: None,
+            keeper: None,
+            sender,
+            inputs,
+            dirty: true,
+            drawn: None,
+            quit: None,
+        };
+        app.draw()?;
+        Ok(app)
+    }
+
+    async fn run(&mut self, resume: Option<Resume>) -> io::Result<()> {
+        input::read_terminal(self.sender.clone())?;
+        input::watch_terminal(self.sender.clone())?;
+        self.keeper = Some(Keeper::start(&self.settings, resume, &self.sender));
+        self.start_engine();
+        while self.quit.is_none() {
+            self.wait().await?;
+            if self.dirty && self.drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME) {
+                self.draw()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for something to happen and takes all of it that is waiting.
+    async fn wait(&mut self) -> io::Result<()> {
+        let first = match self.time_to_wait() {
+            Some(time) => tokio::time::timeout(time, self.inputs.recv()).await.ok().flatten(),
+            None => self.inputs.recv().await,
+        };
+        self.chat_event(Event::Tick(Timestamp::now()));
+        let Some(mut input) = first else {
+            self.dirty = true;
+            return Ok(());
+        };
+        for _ in 0..BATCH {
+            self.take(input)?;
+            if self.quit.is_some() {
+                break;
+            }
+            match self.inputs.try_recv() {
+                Ok(next) => input = next,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Until the next frame may be drawn or something changes by itself; `None`: nothing does.
+    fn time_to_wait(&self) -> Option<Duration> {
+        let frame =
+            self.dirty.then(|| self.drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed())));
+        let wake = self.chat.next_wake().map(|wake| wake.since(Timestamp::now()));
+        [frame, wake].into_iter().flatten().min()
+    }
+
+    fn take(&mut self, input: Input) -> io::Result<()> {
+        self.dirty = true;
+        match input {
+            Input::Terminal(event) => {
+                for outcome in self.screen.terminal_event(event, &self.chat) {
+                    match outcome {
+                        Outcome::Chat(event) => self.chat_event(event),
+                        Outcome::Suspend => self.suspend()?,
+                        Outcome::Redraw => self.redraw()?,
+                    }
+                }
+            }
+            Input::Chat(event) => self.chat_event(event),
+            Input::Resized => {}
+            Input::Suspend => self.suspend()?,
+            Input::Continued => self.resume()?,
+            Input::Signal(number) => self.chat_event(Event::Quit(Cause::Signal(number))),
+            Input::TerminalGone => {
+                self.chat_event(Event::Quit(Cause::Signal(rustix::process::Signal::HUP.as_raw())));
+            }
+        }
+        Ok(())
+    }
+
+    fn chat_event(&mut self, event: Event) {
+        test_hook(&event);
+        for effect in update(&mut self.chat, event) {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Generate(request) => self.generate(request),
+            Effect::Cancel(id) => self.with_engine(|engine| engine.cancel(id)),
+            Effect::Load => self.with_engine(Engine::load),
+            Effect::Release => self.with_engine(Engine::release),
+            Effect::SwitchModel(name) => self.switch_model(name),
+            Effect::Save(record) => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.save(*record, &self.settings.sampling, &self.sender);
+                }
+            }
+            Effect::NewConversation { system } => {
+                self.chat_event(Event::Opened(Conversation::new(persist::new_id(), system)));
+            }
+            Effect::ClearDraft => self.screen.composer.clear(),
+            Effect::PutBack(text) => self.screen.composer.put_back(&text),
+            Effect::Copy(text) => self.copy(&text),
+            Effect::SetTheme(name) => self.set_theme(name),
+            Effect::Quit(cause) => self.quit = Some(cause),
+        }
+    }
+
+    fn with_engine(&self, f: impl FnOnce(&Engine)) {
+        if let Some(engine) = &self.engine {
+            f(engine);
+        }
+    }
+
+    fn generate(&mut self, request: GenerationRequest) {
+        if let Some(engine) = &self.engine {
+            return engine.generate(request);
+        }
+        let error =
+            EngineError::new(ErrorKind::Failed, "There is no engine: see the error above. /model NAME tries again.");
+        self.chat_event(Event::Engine(EngineEvent::Failed { id: request.id, error, at: Timestamp::now() }));
+    }
+
+    fn start_engine(&mut self) {
+        let sender = self.sender.clone();
+        let sink = move |event| {
+            // The receiver is gone only where the interface has ended.
+            let _ = sender.send(Input::Chat(Event::Engine(event)));
+        };
+        match engine_options(&self.settings).and_then(|options| Engine::start(options, sink)) {
+            Ok(engine) => self.engine = Some(engine),
+            Err(error) => self.chat_event(Event::Noted(Note::error(error.message))),
+        }
+    }
+
+    fn switch_model(&mut self, model: String) {
+        let settings = Settings { model: model.clone(), ..self.settings.clone() };
+        match engine_options(&settings) {
+            Ok(options) => {
+                self.settings = settings;
+                match &self.engine {
+                    Some(engine) => engine.switch(options),
+                    None => self.start_engine(),
+                }
+                self.chat_event(Event::Switched { model });
+            }
+            Err(error) => {
+                let kept = format!("{} The model in use stays.", error.message);
+                self.chat_event(Event::Noted(Note::error(kept)));
+            }
+        }
+    }
+
+    fn set_theme(&mut self, name: String) {
+        match Theme::load(&name, &self.settings.config_dir.join("themes"), self.depth) {
+            Ok(theme) => {
+                self.screen.set_theme(theme);
+                self.chat_event(Event::Hinted(format!("theme {name}; theme = \"{name}\" in the config file keeps it")));
+            }
+            Err(error) => self.chat_event(Event::Noted(Note::error(error.0))),
+        }
+    }
+
+    fn copy(&mut self, text: &str) {
+        let told = match terminal::copy(&mut self.terminal, text) {
+            Ok(()) => "copied, if the terminal lets programs write to the clipboard (OSC 52)".to_owned(),
+            Err(error) => format!("not copied: {error}"),
+        };
+        self.chat_event(Event::Hinted(told));
+    }
+
+    fn suspend(&mut self) -> io::Result<()> {
+        self.guard.restore();
+        let stopped = input::stop_process();
+        self.resume()?;
+        if !stopped {
+            self.chat_event(Event::Hinted("there is no shell to go back to".into()));
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self) -> io::Result<()> {
+        self.guard.resume()?;
+        self.redraw()
+    }
+
+    /// Draws everything anew. ratatui's own `clear` asks the terminal where its cursor is, and would wait for an answer
+    /// that the thread that reads keys gets.
+    fn redraw(&mut self) -> io::Result<()> {
+        self.terminal = terminal::screen()?;
+        self.terminal.backend_mut().clear()?;
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let Self { chat, screen, terminal, .. } = self;
+        terminal::draw(terminal, |frame| {
+            let area: Rect = frame.area();
+            screen.layout(chat, area);
+            view::draw(frame, chat, screen);
+        })?;
+        self.dirty = false;
+        self.drawn = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Restores the terminal, lets the engine and the store end, and says what is left to say.
+    fn end(mut self, result: io::Result<()>) -> io::Result<u8> {
+        if result.is_err() {
+            // The terminal failed: what was written so far is kept nevertheless.
+            self.chat_event(Event::Quit(Cause::Signal(rustix::process::Signal::HUP.as_raw())));
+        }
+        self.guard.restore();
+        let (engine, keeper) = (self.engine.take(), self.keeper.take());
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(keeper);
+            drop(engine);
+            // Nobody waits any more where the patience is over.
+            let _ = done.send(());
+        });
+        let _ = ended.recv_timeout(PATIENCE);
+        for panic in self.guard.panics.take() {
+            // Whoever cannot be told is not told.
+            let _ = writeln!(io::stderr(), "chatnap: a background thread failed: {}", sanitize(&panic));
+        }
+        result?;
+        match self.quit {
+            Some(Cause::Signal(number)) => Ok(u8::try_from(128 + number).unwrap_or(1)),
+            _ => {
+                self.say_how_to_continue();
+                Ok(0)
+            }
+        }
+    }
+
+    fn say_how_to_continue(&self) {
+        let conversation = &self.chat.conversation;
+        if conversation.head().is_some() {
+            let id = sanitize(&conversation.id.0);
+            let _ = writeln!(io::stdout(), "chatnap --conversation {id} goes on with this conversation.");
+        }
+    }
+}
+
+fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
+    Ok(EngineOptions {
+        source: Box::new(HubSource::new(settings)?),
+        idle_window: settings.idle_window,
+        context_length: settings.context_length,
+        device: settings.device,
+        gpu_memory_utilization: settings.gpu_memory_utilization,
+        threads: settings.threads,
+    })
+}
+
+/// Lets a test see what a panic of the interface does.
+#[cfg(debug_assertions)]
+#[allow(clippy::panic, reason = "the panic is what is tested; no release build has it")]
+fn test_hook(event: &chat::Event) {
+    if matches!(event, Event::Submit(_)) && std::env::var_os("CHATNAP_TEST_PANIC").is_some() {
+        panic!("a panic for the test");
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn test_hook(_: &chat::Event) {}

@@ -1,13 +1,18 @@
 //! Integration tests: a module per story.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod chat;
 mod cli;
 mod config;
 mod hub;
-mod imports;
 mod oneshot;
+mod panic;
 mod pipe;
+mod resize;
 mod run;
+mod signals;
+mod stop;
 mod store;
 mod support;
 mod support_hub;
+mod support_pty;

@@ -1,0 +1,326 @@
+//! From a sent prompt to the end of its answer: saving first, then the engine's events, then the next in the queue.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::conversation::{Ending, TurnId};
+use crate::protocol::*;
+
+use super::{Chat, Effect, EngineState, Entry, Hint, NoteKind, TurnRecord, command};
+
+/// An answer that grows is written this often, so that the disk is never a quarter of a second behind the screen.
+const SAVE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Whether an answer is under way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Activity {
+    /// No.
+    Idle,
+    /// Yes, this one.
+    Busy(Answering),
+}
+
+/// An answer under way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answering {
+    /// Its number at the engine.
+    pub id: RequestId,
+    /// The turn that it answers.
+    pub turn: TurnId,
+    /// How far it has come.
+    pub stage: Stage,
+    /// When it was sent.
+    pub submitted: Timestamp,
+    /// When the first token came, and the last, and how many.
+    pub tokens: Option<(Timestamp, Timestamp, usize)>,
+    /// When the model began to think, while it does.
+    pub thinking_since: Option<Timestamp>,
+    /// When the answer that is on disk was written there; `None` where the disk has all of it.
+    unsaved_since: Option<Timestamp>,
+}
+
+/// How far an answer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The question is on its way to the disk; nothing was asked yet.
+    Saving,
+    /// The engine has it, and loads or finishes something else.
+    Waiting,
+    /// The prompt is being evaluated.
+    Prefill {
+        /// Prompt tokens evaluated or cached.
+        done: usize,
+        /// Prompt tokens in all.
+        total: usize,
+    },
+    /// Tokens come.
+    Decode,
+    /// The user stopped it; the engine has not said so yet.
+    Stopping,
+}
+
+impl Activity {
+    /// Whether an answer is under way.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy(_))
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(self, Self::Busy(answering) if answering.stage == Stage::Stopping)
+    }
+
+    pub(super) fn save_due(&self) -> Option<Timestamp> {
+        match self {
+            Self::Busy(answering) => answering.unsaved_since.map(|since| since + SAVE_INTERVAL),
+            Self::Idle => None,
+        }
+    }
+
+    /// The answer under way to this turn.
+    pub fn on(&self, turn: TurnId) -> Option<&Answering> {
+        match self {
+            Self::Busy(answering) if answering.turn == turn => Some(answering),
+            _ => None,
+        }
+    }
+
+    fn request(&mut self, id: RequestId) -> Option<&mut Answering> {
+        match self {
+            Self::Busy(answering) if answering.id == id => Some(answering),
+            _ => None,
+        }
+    }
+}
+
+impl Chat {
+    pub(super) fn submit(&mut self, text: String) -> Vec<Effect> {
+        if text.trim().is_empty() {
+            return Vec::new();
+        }
+        self.hint = None;
+        match command::parse(&text) {
+            Ok(Some(command)) => self.run_command(command),
+            Ok(None) if self.activity.is_busy() => {
+                self.queue.push_back(text);
+                Vec::new()
+            }
+            Ok(None) => self.ask(text),
+            Err(why) => {
+                self.show_hint(Hint::Message(why));
+                vec![Effect::PutBack(text)]
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, prompt: String) -> Vec<Effect> {
+        let parent = self.branch.take().unwrap_or(self.conversation.head());
+        let turn = self.conversation.ask(parent, prompt, self.options.model.clone());
+        self.feed.keep_turns(&self.conversation.path());
+        self.feed.push(Entry::Turn(turn));
+        self.last_request += 1;
+        self.activity = Activity::Busy(Answering {
+            id: RequestId(self.last_request),
+            turn,
+            stage: Stage::Saving,
+            submitted: self.now,
+            tokens: None,
+            thinking_since: None,
+            unsaved_since: None,
+        });
+        self.record(turn)
+    }
+
+    fn record(&self, id: TurnId) -> Vec<Effect> {
+        let Some(turn) = self.conversation.turn(id).cloned() else { return Vec::new() };
+        let (conversation, system) = (self.conversation.id.clone(), self.conversation.system.clone());
+        vec![Effect::Save(Box::new(TurnRecord { conversation, system, id, turn }))]
+    }
+
+    pub(super) fn saved(&mut self, turn: TurnId, result: Result<(), String>) -> Vec<Effect> {
+        if let Err(why) = result
+            && !std::mem::replace(&mut self.save_warned, true)
+        {
+            self.note(
+                NoteKind::Warning,
+                format!("This conversation is not being saved: {why}. It goes on here, and is lost when you leave."),
+            );
+        }
+        let Activity::Busy(answering) = &mut self.activity else { return Vec::new() };
+        if answering.turn != turn || answering.stage != Stage::Saving {
+            return Vec::new();
+        }
+        answering.stage = Stage::Waiting;
+        vec![Effect::Generate(GenerationRequest {
+            id: answering.id,
+            messages: self.conversation.messages_for(turn),
+            sampling: self.options.sampling.clone(),
+            max_tokens: self.options.max_tokens,
+            on_overflow: self.options.on_overflow,
+        })]
+    }
+
+    pub(super) fn stop_answer(&mut self) -> Vec<Effect> {
+        let Activity::Busy(answering) = &mut self.activity else { return Vec::new() };
+        let (id, stage) = (answering.id, answering.stage);
+        match stage {
+            Stage::Stopping => Vec::new(),
+            Stage::Saving => {
+                let reason = FinishReason::Cancelled;
+                self.end_answer(Ending::Finished { reason, usage: Usage::default(), timing: None })
+            }
+            _ => {
+                answering.stage = Stage::Stopping;
+                vec![Effect::Cancel(id)]
+            }
+        }
+    }
+
+    pub(super) fn engine_event(&mut self, event: EngineEvent) -> Vec<Effect> {
+        match event {
+            EngineEvent::Loading { .. } => self.engine.loading(),
+            EngineEvent::LoadProgress(progress) => self.engine.progress(progress, self.now),
+            EngineEvent::Loaded { info, .. } => self.loaded(info),
+            EngineEvent::LoadFailed { error } => self.load_failed(&error),
+            EngineEvent::Prefill { id, done, total, trimmed_turns, .. } => {
+                self.prefill(id, done, total, trimmed_turns);
+            }
+            EngineEvent::Token { id, channel, text, at } => return self.token(id, channel, &text, at),
+            EngineEvent::Finished { id, reason, usage, timing, .. } => {
+                if self.activity.request(id).is_some() {
+                    self.engine.context_used = usage.total_tokens().max(self.engine.context_used);
+                    return self.end_answer(Ending::Finished { reason, usage, timing: Some(timing) });
+                }
+            }
+            EngineEvent::Failed { id, error, .. } => {
+                if self.activity.request(id).is_some() {
+                    return self.end_answer(Ending::Failed { message: error.message });
+                }
+            }
+            EngineEvent::Counted { .. } => {}
+            EngineEvent::Idle { release_at, .. } => self.engine.state = EngineState::Idle { release_at },
+            EngineEvent::Releasing => self.engine.state = EngineState::Releasing,
+            EngineEvent::Released { freed, .. } => self.engine.released(freed),
+            EngineEvent::Warning(text) => self.note(NoteKind::Warning, text),
+        }
+        Vec::new()
+    }
+
+    fn loaded(&mut self, info: ModelInfo) {
+        // A reload says nothing new.
+        let known = self.engine.info.as_ref().is_some_and(|old| old.warnings == info.warnings);
+        for warning in info.warnings.iter().filter(|_| !known) {
+            self.note(NoteKind::Warning, warning.clone());
+        }
+        self.engine.loaded(info);
+    }
+
+    fn load_failed(&mut self, error: &EngineError) {
+        self.engine.load_failed(error.kind);
+        // A request that waited is told on its own, in its own place.
+        if !self.activity.is_busy() && error.kind != ErrorKind::Cancelled {
+            self.note(NoteKind::Error, error.message.clone());
+        }
+    }
+
+    fn prefill(&mut self, id: RequestId, done: usize, total: usize, trimmed: usize) {
+        let Some(answering) = self.activity.request(id) else { return };
+        let first = !matches!(answering.stage, Stage::Prefill { .. });
+        if answering.stage != Stage::Stopping {
+            answering.stage = Stage::Prefill { done, total };
+        }
+        self.engine.state = EngineState::Warm;
+        self.engine.context_used = total;
+        if trimmed > 0 && first {
+            let turns = if trimmed == 1 { "turn was" } else { "turns were" };
+            self.note(NoteKind::Warning, format!("The context is full: the oldest {trimmed} {turns} left out."));
+        }
+    }
+
+    fn token(&mut self, id: RequestId, channel: Channel, text: &str, at: Timestamp) -> Vec<Effect> {
+        let now = self.now;
+        let Some(answering) = self.activity.request(id) else { return Vec::new() };
+        if answering.stage != Stage::Stopping {
+            answering.stage = Stage::Decode;
+        }
+        let (first, _, count) = answering.tokens.unwrap_or((at, at, 0));
+        answering.tokens = Some((first, at, count + 1));
+        answering.unsaved_since.get_or_insert(now);
+        match channel {
+            Channel::Reasoning => {
+                answering.thinking_since.get_or_insert(at);
+            }
+            Channel::Answer => {
+                if let Some(since) = answering.thinking_since.take() {
+                    self.thought.insert(answering.turn, at.since(since));
+                }
+            }
+        }
+        self.engine.context_used += 1;
+        if let Some(turn) = self.conversation.turn_mut(answering.turn) {
+            match channel {
+                Channel::Answer => turn.answer.text.push_str(text),
+                Channel::Reasoning => turn.answer.reasoning.push_str(text),
+            }
+        }
+        self.save_partial()
+    }
+
+    /// Writes the answer so far if it is time to.
+    pub(super) fn save_partial(&mut self) -> Vec<Effect> {
+        if self.activity.save_due().is_some_and(|due| self.now >= due) { self.save_now() } else { Vec::new() }
+    }
+
+    /// Writes the answer so far if the disk lacks any of it.
+    fn save_now(&mut self) -> Vec<Effect> {
+        let Activity::Busy(answering) = &mut self.activity else { return Vec::new() };
+        if answering.unsaved_since.take().is_none() {
+            return Vec::new();
+        }
+        let turn = answering.turn;
+        self.record(turn)
+    }
+
+    /// Writes down that the answer ends with the program.
+    pub(super) fn break_off(&mut self) -> Vec<Effect> {
+        let Activity::Busy(answering) = std::mem::replace(&mut self.activity, Activity::Idle) else {
+            return Vec::new();
+        };
+        if let Some(turn) = self.conversation.turn_mut(answering.turn) {
+            turn.answer.ending = Ending::Interrupted;
+        }
+        self.record(answering.turn)
+    }
+
+    fn end_answer(&mut self, ending: Ending) -> Vec<Effect> {
+        let Activity::Busy(answering) = std::mem::replace(&mut self.activity, Activity::Idle) else {
+            return Vec::new();
+        };
+        if let (Some(since), Some((_, last, _))) = (answering.thinking_since, answering.tokens) {
+            self.thought.insert(answering.turn, last.since(since));
+        }
+        let goes_on = matches!(&ending, Ending::Finished { reason, .. } if *reason != FinishReason::Cancelled);
+        if let Some(turn) = self.conversation.turn_mut(answering.turn) {
+            turn.answer.ending = ending;
+        }
+        let mut effects = self.record(answering.turn);
+        effects.extend(if goes_on { self.next_in_queue() } else { self.return_queue() });
+        // Nobody waits any more for a load that goes on; the next keystroke begins another.
+        if !self.activity.is_busy() && matches!(self.engine.state, EngineState::Loading(_)) {
+            effects.push(Effect::Release);
+        }
+        effects
+    }
+
+    fn next_in_queue(&mut self) -> Vec<Effect> {
+        self.queue.pop_front().map(|prompt| self.ask(prompt)).unwrap_or_default()
+    }
+
+    /// After a stop or a failure the user decides what becomes of the prompts that waited.
+    fn return_queue(&mut self) -> Vec<Effect> {
+        if self.queue.is_empty() {
+            return Vec::new();
+        }
+        let waiting: Vec<_> = self.queue.drain(..).collect();
+        vec![Effect::PutBack(waiting.join("\n\n"))]
+    }
+}

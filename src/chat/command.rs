@@ -1,0 +1,143 @@
+//! Slash commands: what there is, how it is written, how it completes. What they do stands in `commands`.
+
+/// A command that the user gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Show the keys and commands.
+    Help,
+    /// Begin a new conversation.
+    New,
+    /// Use another model, or say which one is in use.
+    Model(Option<String>),
+    /// Change the system message from the next prompt on; empty removes it; `None` shows it.
+    System(Option<String>),
+    /// Ask the last prompt again, on a branch of its own.
+    Regenerate,
+    /// Take the last prompt back into the composer; what is sent then branches off before it.
+    Edit,
+    /// Copy the last answer, or its n-th code block.
+    Copy(Option<usize>),
+    /// Give the memory back now.
+    Release,
+    /// Load the model now.
+    Load,
+    /// Draw with another theme.
+    Theme(String),
+    /// Fold or unfold what the models thought.
+    Reasoning,
+    /// The conversation's figures.
+    Stats,
+    /// Leave.
+    Quit,
+}
+
+/// One line of the list of commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// With its slash.
+    pub name: &'static str,
+    /// What follows it; empty where nothing may.
+    pub argument: &'static str,
+    /// What it does.
+    pub about: &'static str,
+}
+
+const fn spec(name: &'static str, argument: &'static str, about: &'static str) -> Spec {
+    Spec { name, argument, about }
+}
+
+/// Every command, in the order in which they are listed.
+pub const COMMANDS: &[Spec] = &[
+    spec("/help", "", "keys and commands"),
+    spec("/new", "", "begin a new conversation"),
+    spec("/model", "NAME", "use another model; alone: which one is in use"),
+    spec("/system", "TEXT", "change the system message; alone: show it"),
+    spec("/regenerate", "", "ask the last prompt again"),
+    spec("/edit", "", "change the last prompt and ask anew"),
+    spec("/copy", "N", "copy the last answer, or its n-th code block"),
+    spec("/load", "", "load the model now"),
+    spec("/release", "", "give the model's memory back now"),
+    spec("/theme", "NAME", "dark, light, high-contrast or one of yours"),
+    spec("/reasoning", "", "show or fold what the model thought"),
+    spec("/stats", "", "figures of this conversation"),
+    spec("/quit", "", "leave"),
+];
+
+/// The command that `text` is; `None` where it is a prompt; an error where it looks like a command and is none.
+pub fn parse(text: &str) -> Result<Option<Command>, String> {
+    let Some(rest) = text.strip_prefix('/') else { return Ok(None) };
+    let (name, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphabetic() || c == '-') {
+        return Ok(None);
+    }
+    let argument = argument.trim();
+    let given = (!argument.is_empty()).then(|| argument.to_owned());
+    let command = match name {
+        "help" => Command::Help,
+        "new" | "clear" => Command::New,
+        "model" => Command::Model(given),
+        "system" => Command::System(given),
+        "regenerate" => Command::Regenerate,
+        "edit" => Command::Edit,
+        "copy" => return copy(given).map(Some),
+        "load" => Command::Load,
+        "release" => Command::Release,
+        "theme" => Command::Theme(given.ok_or("/theme wants a name: dark, light or high-contrast")?),
+        "reasoning" => Command::Reasoning,
+        "stats" => Command::Stats,
+        "quit" | "exit" => Command::Quit,
+        _ => return Err(format!("there is no /{name}; to send it as text, begin with a space")),
+    };
+    let takes_none = COMMANDS.iter().any(|spec| spec.name[1..] == *name && spec.argument.is_empty());
+    if takes_none && !argument.is_empty() {
+        return Err(format!("/{name} takes nothing after it; to send it as text, begin with a space"));
+    }
+    Ok(Some(command))
+}
+
+fn copy(given: Option<String>) -> Result<Command, String> {
+    let number = given.map(|given| given.parse::<usize>().map_err(|_| "/copy wants the number of a code block"));
+    Ok(Command::Copy(number.transpose()?))
+}
+
+/// The commands that what was typed may become; none where it is no command's beginning.
+pub fn completions(draft: &str) -> Vec<&'static Spec> {
+    if !draft.starts_with('/') || draft.contains(char::is_whitespace) {
+        return Vec::new();
+    }
+    COMMANDS.iter().filter(|spec| spec.name.starts_with(draft)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_listed_command_parses() {
+        for spec in COMMANDS {
+            let argument = if spec.argument == "N" { "1" } else { spec.argument };
+            let text = format!("{} {argument}", spec.name);
+            assert!(parse(&text).unwrap().is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_a_prompt_and_a_typing_error_is_told() {
+        assert_eq!(parse("/usr/bin: what is it?"), Ok(None));
+        assert_eq!(parse("1/2"), Ok(None));
+        assert_eq!(parse(" /help"), Ok(None));
+        assert!(parse("/hlep").unwrap_err().contains("there is no /hlep"));
+        assert!(parse("/new beginnings of the world").is_err());
+        assert_eq!(parse("/system Be\nbrief."), Ok(Some(Command::System(Some("Be\nbrief.".into())))));
+    }
+
+    #[test]
+    fn completion_narrows_down() {
+        let names = |draft| completions(draft).iter().map(|spec| spec.name).collect::<Vec<_>>();
+        assert_eq!(names("/re"), ["/regenerate", "/release", "/reasoning"]);
+        assert_eq!(names("/q"), ["/quit"]);
+        assert!(names("/model x").is_empty());
+        assert!(names("hello").is_empty());
+    }
+}

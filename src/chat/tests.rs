@@ -1,0 +1,432 @@
+//! Stories of the pure core: what the user does, what the engine says, what comes of it.
+
+use super::*;
+use crate::conversation::Ending;
+
+/// A chat with a clock of its own.
+struct Story {
+    chat: Chat,
+    at: Duration,
+}
+
+fn options() -> ChatOptions {
+    ChatOptions {
+        model: "tiny".into(),
+        sampling: SamplingParams::default(),
+        max_tokens: None,
+        on_overflow: OverflowPolicy::Error,
+    }
+}
+
+fn info() -> ModelInfo {
+    ModelInfo {
+        name: "tiny".into(),
+        architecture: "llama".into(),
+        quantization: "Q4_1".into(),
+        parameters: 135_000_000,
+        context_length: 2048,
+        trained_context_length: 8192,
+        device: DeviceInfo { kind: DeviceKind::Cpu, name: "CPU".into() },
+        memory: MemoryUse { weights: 98_000_000, kv_cache: 1, workspace: 1 },
+        warnings: vec!["an unknown pre-tokenizer".into()],
+    }
+}
+
+impl Story {
+    fn begin() -> Self {
+        let conversation = Conversation::new(ConversationId("talk".into()), None);
+        Self { chat: Chat::new(options(), conversation, Timestamp::default()), at: Duration::ZERO }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_origin(self.at)
+    }
+
+    fn after(&mut self, millis: u64) -> Vec<Effect> {
+        self.at += Duration::from_millis(millis);
+        let now = self.now();
+        self.event(Event::Tick(now))
+    }
+
+    fn event(&mut self, event: Event) -> Vec<Effect> {
+        update(&mut self.chat, event)
+    }
+
+    fn engine(&mut self, event: EngineEvent) -> Vec<Effect> {
+        self.event(Event::Engine(event))
+    }
+
+    fn submit(&mut self, text: &str) -> Vec<Effect> {
+        self.event(Event::Submit(text.into()))
+    }
+
+    /// Sends a prompt and sees it to the disk; the request that follows.
+    fn ask(&mut self, text: &str) -> GenerationRequest {
+        let saved = self.submit(text);
+        let [Effect::Save(record)] = &saved[..] else { panic!("{saved:?}") };
+        assert_eq!(record.turn.prompt, text);
+        self.stored(record.id)
+    }
+
+    fn stored(&mut self, turn: TurnId) -> GenerationRequest {
+        let mut effects = self.event(Event::Saved { turn, result: Ok(()) });
+        match effects.pop() {
+            Some(Effect::Generate(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn stream(&mut self, id: RequestId, pieces: &[&str]) -> Vec<Effect> {
+        let at = self.now();
+        let channel = Channel::Answer;
+        let tokens = pieces.iter().map(|text| EngineEvent::Token { id, channel, text: (*text).into(), at });
+        tokens.flat_map(|token| update(&mut self.chat, Event::Engine(token))).collect()
+    }
+
+    fn finish(&mut self, id: RequestId, reason: FinishReason) -> Vec<Effect> {
+        let usage = Usage { prompt_tokens: 30, cached_tokens: 20, completion_tokens: 2 };
+        let at = self.now();
+        self.engine(EngineEvent::Finished { id, reason, usage, timing: Timing::default(), at })
+    }
+
+    fn fail(&mut self, id: RequestId, message: &str) -> Vec<Effect> {
+        let at = self.now();
+        self.engine(EngineEvent::Failed { id, error: EngineError::new(ErrorKind::Failed, message), at })
+    }
+
+    fn answer(&self, turn: usize) -> &crate::conversation::Answer {
+        &self.chat.conversation.turn(TurnId(turn)).unwrap().answer
+    }
+
+    fn notes(&self) -> Vec<&str> {
+        let notes = self.chat.feed.entries().iter().filter_map(|(_, entry)| match entry {
+            Entry::Note(note) => Some(note.text.as_str()),
+            Entry::Turn(_) => None,
+        });
+        notes.collect()
+    }
+}
+
+fn saves(effects: &[Effect]) -> Vec<&str> {
+    let saved = effects.iter().filter_map(|effect| match effect {
+        Effect::Save(record) => Some(record.turn.answer.text.as_str()),
+        _ => None,
+    });
+    saved.collect()
+}
+
+#[test]
+fn the_message_is_on_disk_before_the_engine_is_asked() {
+    let mut story = Story::begin();
+    let effects = story.submit("hi");
+    assert!(matches!(&effects[..], [Effect::Save(record)] if record.turn.prompt == "hi"));
+    let request = story.stored(TurnId(0));
+    assert_eq!(request.messages, [ChatMessage::new(Role::User, "hi")]);
+}
+
+#[test]
+fn a_disk_that_fails_is_told_once_and_stops_nothing() {
+    let mut story = Story::begin();
+    story.submit("hi");
+    let effects = story.event(Event::Saved { turn: TurnId(0), result: Err("the disk is full".into()) });
+    assert!(matches!(&effects[..], [Effect::Generate(_)]));
+    story.event(Event::Saved { turn: TurnId(0), result: Err("the disk is full".into()) });
+    assert_eq!(story.notes().len(), 1);
+    assert!(story.notes()[0].contains("the disk is full"));
+}
+
+#[test]
+fn an_answer_streams_and_later_turns_carry_it() {
+    let mut story = Story::begin();
+    let first = story.ask("hi").id;
+    story.stream(first, &["Hel", "lo"]);
+    story.finish(first, FinishReason::Stop);
+    assert_eq!(story.answer(0).text, "Hello");
+    assert_eq!(story.chat.activity, Activity::Idle);
+    let second = story.ask("and now?");
+    assert_ne!(second.id, first);
+    let said: Vec<_> = second.messages.iter().map(|message| message.content.as_str()).collect();
+    assert_eq!(said, ["hi", "Hello", "and now?"]);
+}
+
+#[test]
+fn a_partial_answer_is_never_a_quarter_of_a_second_behind() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    assert!(saves(&story.stream(id, &["a"])).is_empty());
+    story.after(100);
+    assert!(saves(&story.stream(id, &["b"])).is_empty());
+    let due = story.chat.next_wake().unwrap();
+    assert!(due <= Timestamp::from_origin(Duration::from_millis(250)));
+    // No token comes any more: the tick alone must save.
+    assert_eq!(saves(&story.after(120)), ["ab"]);
+    assert!(saves(&story.after(500)).is_empty(), "nothing new, nothing to save");
+}
+
+#[test]
+fn escape_stops_and_keeps_the_text() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    story.stream(id, &["half"]);
+    assert_eq!(story.event(Event::Stop), [Effect::Cancel(id)]);
+    assert_eq!(story.event(Event::Stop), [], "once is enough");
+    story.stream(id, &[" more"]);
+    let effects = story.finish(id, FinishReason::Cancelled);
+    assert_eq!(saves(&effects), ["half more"]);
+    assert!(matches!(story.answer(0).ending, Ending::Finished { reason: FinishReason::Cancelled, .. }));
+}
+
+#[test]
+fn a_stop_before_the_disk_has_it_asks_nothing() {
+    let mut story = Story::begin();
+    story.submit("hi");
+    story.event(Event::Stop);
+    assert_eq!(story.chat.activity, Activity::Idle);
+    assert_eq!(story.event(Event::Saved { turn: TurnId(0), result: Ok(()) }), []);
+}
+
+#[test]
+fn control_c_stops_then_clears_then_quits_at_the_second_time() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    assert_eq!(story.event(Event::Interrupt { draft_empty: false }), [Effect::Cancel(id)]);
+    story.finish(id, FinishReason::Cancelled);
+    assert_eq!(story.event(Event::Interrupt { draft_empty: false }), [Effect::ClearDraft]);
+    assert_eq!(story.event(Event::Interrupt { draft_empty: true }), []);
+    assert_eq!(story.chat.hint(), Some(&Hint::QuitArmed));
+    assert_eq!(story.event(Event::Interrupt { draft_empty: true }), [Effect::Quit(Cause::User)]);
+}
+
+#[test]
+fn control_c_forgets_that_it_was_pressed() {
+    let mut story = Story::begin();
+    story.event(Event::Interrupt { draft_empty: true });
+    story.after(3000);
+    assert_eq!(story.chat.hint(), None);
+    assert_eq!(story.event(Event::Interrupt { draft_empty: true }), []);
+    story.event(Event::Typed);
+    assert_eq!(story.event(Event::Interrupt { draft_empty: true }), []);
+}
+
+#[test]
+fn leaving_saves_what_was_streamed() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    story.stream(id, &["half"]);
+    let effects = story.event(Event::Quit(Cause::Signal(15)));
+    assert_eq!(saves(&effects), ["half"]);
+    assert_eq!(effects.last(), Some(&Effect::Quit(Cause::Signal(15))));
+}
+
+#[test]
+fn the_model_loads_at_the_first_keystroke_and_once() {
+    let mut story = Story::begin();
+    assert_eq!(story.event(Event::Typed), [Effect::Load]);
+    assert_eq!(story.event(Event::Typed), []);
+    let at = story.now();
+    story.engine(EngineEvent::Loading { at });
+    assert_eq!(story.event(Event::Typed), []);
+    story.engine(EngineEvent::Loaded { info: info(), took: Duration::from_millis(5), at });
+    story.engine(EngineEvent::Idle { release_at: Some(at), at });
+    story.engine(EngineEvent::Releasing);
+    story.engine(EngineEvent::Released { freed: 98_000_000, at });
+    assert_eq!(story.chat.engine.freed, Some(98_000_000));
+    assert_eq!(story.event(Event::Typed), [Effect::Load], "cold again");
+}
+
+#[test]
+fn a_load_that_failed_is_told_and_not_tried_again_by_typing() {
+    let mut story = Story::begin();
+    story.event(Event::Typed);
+    let at = story.now();
+    story.engine(EngineEvent::Loading { at });
+    story.engine(EngineEvent::LoadFailed { error: EngineError::new(ErrorKind::ModelNotFound, "no such model") });
+    assert_eq!(story.notes(), ["no such model"]);
+    assert_eq!(story.event(Event::Typed), []);
+}
+
+#[test]
+fn a_request_that_waited_for_a_failed_load_is_told_in_its_own_place() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    let at = story.now();
+    story.engine(EngineEvent::Loading { at });
+    story.engine(EngineEvent::LoadFailed { error: EngineError::new(ErrorKind::ModelNotFound, "no such model") });
+    story.fail(id, "no such model");
+    assert!(story.notes().is_empty());
+    assert_eq!(story.answer(0).ending, Ending::Failed { message: "no such model".into() });
+}
+
+#[test]
+fn escape_stops_a_load_that_nobody_waits_for() {
+    let mut story = Story::begin();
+    story.event(Event::Typed);
+    let at = story.now();
+    story.engine(EngineEvent::Loading { at });
+    assert_eq!(story.event(Event::Stop), [Effect::Release]);
+    story.engine(EngineEvent::LoadFailed { error: EngineError::new(ErrorKind::Cancelled, "stopped") });
+    assert!(story.notes().is_empty());
+    assert_eq!(story.chat.engine.state, EngineState::Cold);
+}
+
+#[test]
+fn prompts_queue_and_are_asked_one_after_the_other() {
+    let mut story = Story::begin();
+    let first = story.ask("one").id;
+    assert_eq!(story.submit("two"), []);
+    assert_eq!(story.submit("three"), []);
+    assert_eq!(story.chat.queue, ["two", "three"]);
+    story.stream(first, &["1"]);
+    let effects = story.finish(first, FinishReason::Stop);
+    assert!(matches!(effects.last(), Some(Effect::Save(record)) if record.turn.prompt == "two"));
+    let second = story.stored(TurnId(1));
+    assert_eq!(second.messages.len(), 3);
+    assert_eq!(story.chat.queue, ["three"]);
+}
+
+#[test]
+fn a_stop_or_a_failure_gives_waiting_prompts_back() {
+    let mut story = Story::begin();
+    let first = story.ask("one").id;
+    story.submit("two");
+    story.submit("three");
+    let effects = story.fail(first, "out of memory");
+    assert_eq!(effects.last(), Some(&Effect::PutBack("two\n\nthree".into())));
+    assert!(story.chat.queue.is_empty());
+}
+
+#[test]
+fn asking_again_branches_and_shows_only_the_new_answer() {
+    let mut story = Story::begin();
+    let first = story.ask("one").id;
+    story.stream(first, &["1"]);
+    story.finish(first, FinishReason::Stop);
+    let effects = story.submit("/regenerate");
+    assert!(matches!(&effects[..], [Effect::Save(record)] if record.id == TurnId(1) && record.turn.parent.is_none()));
+    let turns: Vec<_> = story.chat.feed.entries().iter().map(|(_, entry)| entry.clone()).collect();
+    assert_eq!(turns, [Entry::Turn(TurnId(1))]);
+    assert_eq!(story.answer(0).text, "1", "the other branch keeps its answer");
+}
+
+#[test]
+fn editing_takes_the_prompt_back_and_branches_before_it() {
+    let mut story = Story::begin();
+    for (prompt, answer) in [("one", "1"), ("two", "2")] {
+        let id = story.ask(prompt).id;
+        story.stream(id, &[answer]);
+        story.finish(id, FinishReason::Stop);
+    }
+    assert_eq!(story.submit("/edit"), [Effect::ClearDraft, Effect::PutBack("two".into())]);
+    let request = story.ask("zwei");
+    let said: Vec<_> = request.messages.iter().map(|message| message.content.as_str()).collect();
+    assert_eq!(said, ["one", "1", "zwei"]);
+}
+
+#[test]
+fn what_is_thought_is_kept_apart_and_timed() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    let at = story.now();
+    story.engine(EngineEvent::Token { id, channel: Channel::Reasoning, text: "hmm".into(), at });
+    story.after(3200);
+    story.stream(id, &["Yes."]);
+    assert_eq!((story.answer(0).reasoning.as_str(), story.answer(0).text.as_str()), ("hmm", "Yes."));
+    assert_eq!(story.chat.thought[&TurnId(0)], Duration::from_millis(3200));
+}
+
+#[test]
+fn the_countdown_wakes_at_each_second_and_nothing_else_does() {
+    let mut story = Story::begin();
+    assert_eq!(story.chat.next_wake(), None, "cold and idle: nothing to draw");
+    let at = story.now();
+    story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at });
+    let release_at = Timestamp::from_origin(Duration::from_millis(2500));
+    story.engine(EngineEvent::Idle { release_at: Some(release_at), at });
+    assert_eq!(story.chat.next_wake(), Some(Timestamp::from_origin(Duration::from_millis(500))));
+    story.after(500);
+    assert_eq!(story.chat.next_wake(), Some(Timestamp::from_origin(Duration::from_millis(1500))));
+    story.after(2000);
+    assert_eq!(story.chat.next_wake(), None, "over");
+    let at = story.now();
+    story.engine(EngineEvent::Idle { release_at: None, at });
+    assert_eq!(story.chat.next_wake(), None);
+}
+
+#[test]
+fn speed_and_time_left_come_from_the_last_seconds() {
+    let mut story = Story::begin();
+    let at = story.now();
+    story.engine(EngineEvent::Loading { at });
+    for done in [0, 10_000_000, 20_000_000] {
+        let (phase, total) = (LoadPhase::Download, Some(100_000_000));
+        story.engine(EngineEvent::LoadProgress(LoadProgress { phase, done, total, detail: None }));
+        story.after(1000);
+    }
+    let EngineState::Loading(loading) = &story.chat.engine.state else { panic!("not loading") };
+    let transfer = loading.transfer().unwrap();
+    assert_eq!(transfer.bytes_per_second, 10_000_000.0);
+    assert_eq!(transfer.remaining, Some(Duration::from_secs(8)));
+    assert_eq!(loading.fraction(), Some(0.2));
+}
+
+#[test]
+fn events_of_an_answer_that_is_over_change_nothing() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    story.finish(id, FinishReason::Stop);
+    assert_eq!(story.stream(id, &["late"]), []);
+    assert_eq!(story.finish(id, FinishReason::Stop), []);
+    assert_eq!(story.answer(0).text, "");
+}
+
+#[test]
+fn a_warning_of_the_model_is_told_once() {
+    let mut story = Story::begin();
+    let at = story.now();
+    for _ in 0..2 {
+        story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at });
+    }
+    assert_eq!(story.notes(), ["an unknown pre-tokenizer"]);
+}
+
+#[test]
+fn copying_finds_the_answer_and_its_code() {
+    let mut story = Story::begin();
+    assert_eq!(story.submit("/copy"), []);
+    let id = story.ask("code").id;
+    let text = "One:\n```sh\nls\n```\nTwo:\n```\npwd\n```\n";
+    story.stream(id, &[text]);
+    story.finish(id, FinishReason::Stop);
+    assert_eq!(story.submit("/copy"), [Effect::Copy(text.into())]);
+    assert_eq!(story.submit("/copy 2"), [Effect::Copy("pwd\n".into())]);
+    assert_eq!(story.submit("/copy 3"), []);
+}
+
+#[test]
+fn what_looks_like_a_command_and_is_none_comes_back() {
+    let mut story = Story::begin();
+    assert_eq!(story.submit("/hlep me"), [Effect::PutBack("/hlep me".into())]);
+    assert!(matches!(story.chat.hint(), Some(Hint::Message(text)) if text.contains("/hlep")));
+}
+
+#[test]
+fn a_full_context_is_told_when_turns_are_left_out() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    let at = story.now();
+    for done in [10, 20] {
+        story.engine(EngineEvent::Prefill { id, done, total: 20, cached: 0, trimmed_turns: 2, at });
+    }
+    assert_eq!(story.notes(), ["The context is full: the oldest 2 turns were left out."]);
+}
+
+#[test]
+fn another_model_waits_for_the_answer_to_end() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    assert_eq!(story.submit("/model other"), []);
+    story.finish(id, FinishReason::Stop);
+    assert_eq!(story.submit("/model other"), [Effect::SwitchModel("other".into())]);
+    story.event(Event::Switched { model: "other".into() });
+    assert_eq!(story.chat.engine.model, "other");
+}

@@ -1,0 +1,99 @@
+//! Everything that reaches the interface, through one channel: keys, signals, the engine, the store.
+
+use std::io;
+
+use ratatui::crossterm::event::{self, Event as TerminalEvent};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::chat;
+
+/// What can reach the interface.
+#[derive(Debug)]
+pub enum Input {
+    /// A key, a paste, another size.
+    Terminal(TerminalEvent),
+    /// Something that the chat takes as it is.
+    Chat(chat::Event),
+    /// Another size.
+    Resized,
+    /// Somebody else asks for a suspension.
+    Suspend,
+    /// The process was stopped and goes on.
+    Continued,
+    /// SIGTERM or the like.
+    Signal(i32),
+    /// There is no terminal any more.
+    TerminalGone,
+}
+
+/// Reads keys on a thread of its own, so that a long paste holds nothing up.
+pub fn read_terminal(sender: UnboundedSender<Input>) -> io::Result<()> {
+    let read = move || {
+        loop {
+            let input = event::read().map_or(Input::TerminalGone, Input::Terminal);
+            let over = matches!(input, Input::TerminalGone);
+            if sender.send(input).is_err() || over {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("keys".into()).spawn(read)?;
+    Ok(())
+}
+
+/// Watches for a terminal that goes away without a signal: crossterm's reader would wait for its keys for ever.
+pub fn watch_terminal(sender: UnboundedSender<Input>) -> io::Result<()> {
+    #[allow(
+        deprecated,
+        reason = "nobody closes the descriptor of standard input, so the safe constructor is sound here"
+    )]
+    let terminal = AsyncFd::with_interest(io::stdin(), Interest::READABLE)?;
+    tokio::spawn(async move {
+        while let Ok(mut ready) = terminal.readable().await {
+            if ready.ready().is_read_closed() {
+                // The receiver is gone only where the interface has ended.
+                let _ = sender.send(Input::TerminalGone);
+                return;
+            }
+            ready.clear_ready();
+        }
+    });
+    Ok(())
+}
+
+/// Turns signals into inputs.
+pub fn listen_to_signals(sender: &UnboundedSender<Input>) -> io::Result<()> {
+    use rustix::process::Signal;
+    let signals: [(i32, fn(i32) -> Input); 6] = [
+        (Signal::TERM.as_raw(), Input::Signal),
+        (Signal::HUP.as_raw(), Input::Signal),
+        (Signal::INT.as_raw(), Input::Signal),
+        (Signal::TSTP.as_raw(), |_| Input::Suspend),
+        (Signal::CONT.as_raw(), |_| Input::Continued),
+        (Signal::WINCH.as_raw(), |_| Input::Resized),
+    ];
+    for (number, input) in signals {
+        let mut stream = signal(SignalKind::from_raw(number))?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while stream.recv().await.is_some() {
+                if sender.send(input(number)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Stops this process's group until the shell continues it. False where no shell is there that could.
+pub fn stop_process() -> bool {
+    use rustix::process::{Signal, getppid, getsid, kill_current_process_group};
+    // A terminal window's first process has no shell above it: stopped, it would never run again.
+    let own = getsid(None).ok();
+    let shells = getppid().and_then(|parent| getsid(Some(parent)).ok());
+    own.is_some() && own == shells && kill_current_process_group(Signal::STOP).is_ok()
+}

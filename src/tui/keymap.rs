@@ -1,0 +1,190 @@
+//! Keys to actions. What a key means may depend on what is open and on whether anything is written.
+
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+use super::view::transcript::Scroll;
+
+/// What a key asks for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Action {
+    /// Send what is written.
+    Submit,
+    /// Break the line.
+    NewLine,
+    /// Stop or close.
+    Stop,
+    /// Stop, clear or quit.
+    Interrupt,
+    /// Leave.
+    Quit,
+    /// Show or hide the help.
+    Help,
+    /// Fold or unfold reasoning.
+    Reasoning,
+    /// Move the transcript.
+    Scroll(Scroll),
+    /// The prompt before (true) or after.
+    History(bool),
+    /// The entry before (true) or after in the list of commands.
+    Choose(bool),
+    /// Take the chosen entry.
+    Complete,
+    /// Stop the process, back to the shell.
+    Suspend,
+    /// Draw everything anew.
+    Redraw,
+    /// An editing command that the text area knows by another key.
+    Edit(Edit),
+    /// The text area's own key.
+    Key(KeyEvent),
+}
+
+/// Editing as in a shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// Delete to the line's beginning.
+    KillBefore,
+    /// Delete to the line's end.
+    KillAfter,
+    /// Put back what was deleted.
+    Yank,
+    /// Take back.
+    Undo,
+    /// Do again what was taken back.
+    Redo,
+}
+
+/// What a key's meaning depends on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
+    /// Nothing is written.
+    pub empty: bool,
+    /// The cursor is in the first line.
+    pub first_line: bool,
+    /// The cursor is in the last line.
+    pub last_line: bool,
+    /// The history is being browsed.
+    pub browsing: bool,
+    /// The list of commands is open.
+    pub choosing: bool,
+    /// The help is open.
+    pub help: bool,
+}
+
+/// The action of a key; `None` where it has none.
+pub fn action(key: KeyEvent, context: &Context) -> Option<Action> {
+    if key.kind == KeyEventKind::Release {
+        return None;
+    }
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    let alt = key.modifiers.contains(KeyModifiers::ALT);
+    let shift = key.modifiers.contains(KeyModifiers::SHIFT);
+    if context.help {
+        return in_help(key, control);
+    }
+    Some(match key.code {
+        KeyCode::Enter if alt || shift || control => Action::NewLine,
+        KeyCode::Enter => Action::Submit,
+        KeyCode::Esc => Action::Stop,
+        KeyCode::F(1) => Action::Help,
+        KeyCode::Char('?') if context.empty && !control && !alt => Action::Help,
+        KeyCode::Tab if context.choosing => Action::Complete,
+        KeyCode::Tab | KeyCode::BackTab => return None,
+        KeyCode::PageUp => Action::Scroll(Scroll::PageUp),
+        KeyCode::PageDown => Action::Scroll(Scroll::PageDown),
+        KeyCode::Home if control || context.empty => Action::Scroll(Scroll::Top),
+        KeyCode::End if control || context.empty => Action::Scroll(Scroll::Follow),
+        KeyCode::Up | KeyCode::Down => vertical(key, context, shift || control),
+        KeyCode::Char(letter) if control && !alt => return with_control(letter, key, context),
+        KeyCode::Char(_) if alt && control => return None,
+        _ => Action::Key(key),
+    })
+}
+
+fn in_help(key: KeyEvent, control: bool) -> Option<Action> {
+    match key.code {
+        KeyCode::Esc | KeyCode::Enter | KeyCode::F(1) | KeyCode::Char('?' | 'q') => Some(Action::Help),
+        KeyCode::Char('c') if control => Some(Action::Interrupt),
+        KeyCode::Char('d') if control => Some(Action::Quit),
+        KeyCode::Char('z') if control => Some(Action::Suspend),
+        _ => None,
+    }
+}
+
+fn vertical(key: KeyEvent, context: &Context, scrolls: bool) -> Action {
+    let up = key.code == KeyCode::Up;
+    if scrolls {
+        return Action::Scroll(if up { Scroll::Up(1) } else { Scroll::Down(1) });
+    }
+    if context.choosing {
+        return Action::Choose(up);
+    }
+    let edge = if up { context.first_line } else { context.last_line };
+    if edge && (up || context.browsing) { Action::History(up) } else { Action::Key(key) }
+}
+
+fn with_control(letter: char, key: KeyEvent, context: &Context) -> Option<Action> {
+    Some(match letter.to_ascii_lowercase() {
+        'c' => Action::Interrupt,
+        'd' if context.empty => Action::Quit,
+        'j' => Action::NewLine,
+        'l' => Action::Redraw,
+        't' => Action::Reasoning,
+        'z' => Action::Suspend,
+        'u' => Action::Edit(Edit::KillBefore),
+        'k' => Action::Edit(Edit::KillAfter),
+        'y' => Action::Edit(Edit::Yank),
+        // A terminal of the old kind sends Ctrl-_ as the byte that is also Ctrl-7.
+        '_' | '7' | '/' => Action::Edit(Edit::Undo),
+        'r' => Action::Edit(Edit::Redo),
+        'p' => vertical(KeyEvent::new(KeyCode::Up, KeyModifiers::NONE), context, false),
+        'n' => vertical(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE), context, false),
+        'a' | 'e' | 'b' | 'f' | 'd' | 'h' | 'w' => Action::Key(key),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn press(code: KeyCode, modifiers: KeyModifiers, context: Context) -> Option<Action> {
+        action(KeyEvent::new(code, modifiers), &context)
+    }
+
+    #[test]
+    fn enter_sends_and_its_cousins_break_the_line() {
+        let context = Context::default();
+        assert_eq!(press(KeyCode::Enter, KeyModifiers::NONE, context), Some(Action::Submit));
+        assert_eq!(press(KeyCode::Enter, KeyModifiers::ALT, context), Some(Action::NewLine));
+        assert_eq!(press(KeyCode::Enter, KeyModifiers::SHIFT, context), Some(Action::NewLine));
+        assert_eq!(press(KeyCode::Char('j'), KeyModifiers::CONTROL, context), Some(Action::NewLine));
+    }
+
+    #[test]
+    fn a_question_mark_asks_only_on_an_empty_line() {
+        let empty = Context { empty: true, ..Context::default() };
+        assert_eq!(press(KeyCode::Char('?'), KeyModifiers::NONE, empty), Some(Action::Help));
+        assert!(matches!(press(KeyCode::Char('?'), KeyModifiers::NONE, Context::default()), Some(Action::Key(_))));
+        assert_eq!(press(KeyCode::Char('d'), KeyModifiers::CONTROL, empty), Some(Action::Quit));
+        assert!(matches!(press(KeyCode::Char('d'), KeyModifiers::CONTROL, Context::default()), Some(Action::Key(_))));
+    }
+
+    #[test]
+    fn up_moves_the_cursor_before_it_moves_the_history() {
+        let middle = Context::default();
+        let top = Context { first_line: true, ..middle };
+        assert!(matches!(press(KeyCode::Up, KeyModifiers::NONE, middle), Some(Action::Key(_))));
+        assert_eq!(press(KeyCode::Up, KeyModifiers::NONE, top), Some(Action::History(true)));
+        assert_eq!(press(KeyCode::Up, KeyModifiers::SHIFT, top), Some(Action::Scroll(Scroll::Up(1))));
+        let choosing = Context { choosing: true, ..top };
+        assert_eq!(press(KeyCode::Up, KeyModifiers::NONE, choosing), Some(Action::Choose(true)));
+    }
+
+    #[test]
+    fn in_the_help_only_its_own_keys_count() {
+        let help = Context { help: true, empty: true, ..Context::default() };
+        assert_eq!(press(KeyCode::Char('x'), KeyModifiers::NONE, help), None);
+        assert_eq!(press(KeyCode::Esc, KeyModifiers::NONE, help), Some(Action::Help));
+    }
+}

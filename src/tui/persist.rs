@@ -1,0 +1,87 @@
+//! Keeps the conversation on disk without ever making the interface wait.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::input::Input;
+use crate::chat::{Event, Note, TurnRecord};
+use crate::cli::Resume;
+use crate::conversation::{Conversation, ConversationId};
+use crate::protocol::SamplingParams;
+use crate::settings::Settings;
+use crate::store::{self, Store, StoreError, StoreHandle};
+
+/// A name for a conversation that begins now.
+pub fn new_id() -> ConversationId {
+    store::new_conversation_id()
+}
+
+/// Whoever writes turns down.
+pub struct Keeper {
+    store: Option<StoreHandle>,
+}
+
+impl Keeper {
+    /// Opens the store on a thread of its own, and takes up the conversation that is to go on. What went wrong stands
+    /// in the transcript; the chat goes on without a disk, and says so.
+    pub fn start(settings: &Settings, resume: Option<Resume>, sender: &UnboundedSender<Input>) -> Self {
+        let told = sender.clone();
+        let opened = move |result: Result<Option<String>, &StoreError>| {
+            // Why nothing can be stored is said at the first turn that is not.
+            if let Ok(Some(notice)) = result {
+                tell(&told, Event::Noted(Note::warning(notice)));
+            }
+        };
+        let store = StoreHandle::start(settings.data_dir.clone(), opened);
+        let store = store.inspect_err(|error| {
+            tell(sender, Event::Noted(Note::warning(format!("Conversations cannot be stored: {error}."))));
+        });
+        let keeper = Self { store: store.ok() };
+        if let Some(resume) = resume {
+            keeper.take_up(resume, settings.system.clone(), sender.clone());
+        }
+        keeper
+    }
+
+    fn take_up(&self, resume: Resume, system: Option<String>, sender: UnboundedSender<Input>) {
+        let Some(store) = &self.store else { return };
+        store.run(move |store| match store.map_err(|error| error.to_string()).and_then(|store| load(store, &resume)) {
+            Ok(mut conversation) => {
+                conversation.system = system.or(conversation.system);
+                tell(&sender, Event::Opened(conversation));
+            }
+            Err(why) => tell(&sender, Event::Noted(Note::error(format!("{why} A new conversation was begun.")))),
+        });
+    }
+
+    /// Writes a turn down; `Saved` follows.
+    pub fn save(&self, record: TurnRecord, sampling: &SamplingParams, sender: &UnboundedSender<Input>) {
+        let (sampling, sender) = (sampling.clone(), sender.clone());
+        let turn = record.id;
+        let Some(store) = &self.store else {
+            return tell(&sender, Event::Saved { turn, result: Err("there is no store".into()) });
+        };
+        store.run(move |store| {
+            let saved = store.map_err(|error| error.to_string()).and_then(|store| {
+                let row = store::TurnRecord {
+                    conversation: &record.conversation,
+                    system: record.system.as_deref(),
+                    id: record.id,
+                    turn: &record.turn,
+                    sampling: Some(&sampling),
+                };
+                store.save(&row).map_err(|error| error.to_string())
+            });
+            tell(&sender, Event::Saved { turn, result: saved });
+        });
+    }
+}
+
+fn load(store: &mut Store, resume: &Resume) -> Result<Conversation, String> {
+    let id = store.find(resume.prefix()).map_err(|error| error.to_string())?;
+    store.load(&id).map_err(|error| error.to_string())
+}
+
+fn tell(sender: &UnboundedSender<Input>, event: Event) {
+    // The receiver is gone only where the interface has ended.
+    let _ = sender.send(Input::Chat(event));
+}

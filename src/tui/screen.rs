@@ -1,0 +1,233 @@
+//! What the interface remembers beside the chat: composer, place in the transcript, theme. Turns terminal events into
+//! the chat's events.
+
+use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent};
+use ratatui::layout::Rect;
+use ratatui_textarea::TextArea;
+
+use super::composer::Composer;
+use super::keymap::{self, Action, Context, Edit};
+use super::theme::Theme;
+use super::view::glyphs::Glyphs;
+use super::view::transcript::{Scroll, Transcript};
+use super::view::{Areas, Look};
+use crate::chat::command::{self, Spec};
+use crate::chat::{Cause, Chat, EngineState, Event};
+
+/// What the interface remembers.
+#[derive(Debug)]
+pub struct Screen {
+    /// What is being written.
+    pub composer: Composer,
+    /// What is in view.
+    pub transcript: Transcript,
+    theme: Theme,
+    glyphs: &'static Glyphs,
+    areas: Areas,
+    chosen: usize,
+    /// The list of commands was closed for this text.
+    dismissed: Option<String>,
+}
+
+/// What a terminal event leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Something for the chat.
+    Chat(Event),
+    /// Stop the process until the shell continues it.
+    Suspend,
+    /// Draw everything anew.
+    Redraw,
+}
+
+impl Screen {
+    /// A screen on which nothing was written yet.
+    pub fn new(theme: Theme, glyphs: &'static Glyphs) -> Self {
+        Self {
+            composer: Composer::default(),
+            transcript: Transcript::default(),
+            theme,
+            glyphs,
+            areas: Areas::default(),
+            chosen: 0,
+            dismissed: None,
+        }
+    }
+
+    /// How things look.
+    pub fn look(&self) -> Look<'_> {
+        Look { theme: &self.theme, glyphs: self.glyphs }
+    }
+
+    /// Where things are, since `layout`.
+    pub fn areas(&self) -> Areas {
+        self.areas
+    }
+
+    /// Draws with another theme from now on.
+    pub fn set_theme(&mut self, theme: Theme) {
+        self.theme = theme;
+        self.transcript.invalidate();
+    }
+
+    /// Decides where everything is on a screen of this size.
+    pub fn layout(&mut self, chat: &Chat, area: Rect) {
+        let loading = matches!(chat.engine.state, EngineState::Loading(_));
+        // The width does not depend on the number of rows, so the first guess is right about it.
+        let width = Areas::of(area, 1, 0, false).composer_text().width;
+        let rows = self.composer.layout(width);
+        self.areas = Areas::of(area, rows, chat.queue.len(), loading);
+        self.composer.reveal(self.areas.composer_text().height);
+        let Areas { transcript: place, .. } = self.areas;
+        let look = Look { theme: &self.theme, glyphs: self.glyphs };
+        self.transcript.layout(chat, place.width, place.height, &look);
+    }
+
+    /// The commands that what is written may become.
+    pub fn completions(&self) -> Vec<&'static Spec> {
+        if !self.composer.is_single_line() || self.composer.is_browsing() {
+            return Vec::new();
+        }
+        let draft = self.composer.draft();
+        if self.dismissed.as_ref() == Some(&draft) { Vec::new() } else { command::completions(&draft) }
+    }
+
+    /// Which of them is chosen.
+    pub fn chosen_completion(&self) -> usize {
+        self.chosen.min(self.completions().len().saturating_sub(1))
+    }
+
+    /// Takes what came from the terminal.
+    pub fn terminal_event(&mut self, event: TerminalEvent, chat: &Chat) -> Vec<Outcome> {
+        match event {
+            TerminalEvent::Key(key) => self.key(key, chat),
+            TerminalEvent::Paste(text) => {
+                self.composer.paste(&text);
+                self.typed()
+            }
+            TerminalEvent::Resize(..) | TerminalEvent::FocusGained | TerminalEvent::FocusLost => Vec::new(),
+            TerminalEvent::Mouse(_) => Vec::new(),
+        }
+    }
+
+    fn key(&mut self, key: KeyEvent, chat: &Chat) -> Vec<Outcome> {
+        let (first_line, last_line) = self.composer.at_edge();
+        let context = Context {
+            empty: self.composer.is_empty(),
+            first_line,
+            last_line,
+            browsing: self.composer.is_browsing(),
+            choosing: !self.completions().is_empty(),
+            help: chat.help,
+        };
+        match keymap::action(key, &context) {
+            Some(action) => self.act(action, chat),
+            None => Vec::new(),
+        }
+    }
+
+    fn act(&mut self, action: Action, chat: &Chat) -> Vec<Outcome> {
+        let chat_event = |event| vec![Outcome::Chat(event)];
+        match action {
+            Action::Submit => self.submit(),
+            Action::Stop => self.stop(),
+            Action::Interrupt => chat_event(Event::Interrupt { draft_empty: self.composer.is_empty() }),
+            Action::Quit => chat_event(Event::Quit(Cause::User)),
+            Action::Help => chat_event(Event::ToggleHelp),
+            Action::Reasoning => chat_event(Event::ToggleReasoning),
+            Action::Suspend => vec![Outcome::Suspend],
+            Action::Redraw => vec![Outcome::Redraw],
+            Action::Scroll(scroll) => {
+                self.scroll(scroll, chat);
+                Vec::new()
+            }
+            Action::History(back) => {
+                self.composer.browse(back);
+                Vec::new()
+            }
+            Action::Choose(up) => {
+                let last = self.completions().len().saturating_sub(1);
+                let chosen = self.chosen_completion();
+                self.chosen = if up { chosen.saturating_sub(1) } else { (chosen + 1).min(last) };
+                Vec::new()
+            }
+            Action::Complete => {
+                self.complete();
+                Vec::new()
+            }
+            Action::NewLine => self.edit(|area| {
+                area.insert_newline();
+                true
+            }),
+            Action::Edit(edit) => self.edit(|area| apply(edit, area)),
+            Action::Key(key) => {
+                let changed = self.composer.edit(key);
+                if changed { self.typed() } else { Vec::new() }
+            }
+        }
+    }
+
+    fn edit(&mut self, f: impl FnOnce(&mut TextArea<'static>) -> bool) -> Vec<Outcome> {
+        if self.composer.edit_with(f) { self.typed() } else { Vec::new() }
+    }
+
+    /// Something was written. A command needs no model, so that it wakes none.
+    fn typed(&mut self) -> Vec<Outcome> {
+        self.chosen = 0;
+        let draft = self.composer.draft();
+        if self.dismissed.as_ref() != Some(&draft) {
+            self.dismissed = None;
+        }
+        let prompt = !draft.is_empty() && !draft.starts_with('/');
+        if prompt { vec![Outcome::Chat(Event::Typed)] } else { Vec::new() }
+    }
+
+    fn scroll(&mut self, scroll: Scroll, chat: &Chat) {
+        let look = Look { theme: &self.theme, glyphs: self.glyphs };
+        self.transcript.scroll(scroll, chat, &look);
+    }
+
+    fn stop(&mut self) -> Vec<Outcome> {
+        if !self.completions().is_empty() {
+            self.dismissed = Some(self.composer.draft());
+            return Vec::new();
+        }
+        vec![Outcome::Chat(Event::Stop)]
+    }
+
+    fn submit(&mut self) -> Vec<Outcome> {
+        if let Some(spec) = self.completions().get(self.chosen_completion()).copied() {
+            self.complete();
+            // What wants more words waits for them; what may do without is complete as it was typed.
+            if !spec.argument.is_empty() && self.composer.draft() != spec.name {
+                return Vec::new();
+            }
+        }
+        let text = self.composer.take();
+        if text.trim().is_empty() {
+            return Vec::new();
+        }
+        self.composer.remember(&text);
+        // Who sends something wants to see the answer.
+        self.transcript.follow();
+        vec![Outcome::Chat(Event::Submit(text))]
+    }
+
+    fn complete(&mut self) {
+        let Some(spec) = self.completions().get(self.chosen_completion()).copied() else { return };
+        if self.composer.draft() != spec.name {
+            let space = if spec.argument.is_empty() { "" } else { " " };
+            self.composer.set(&format!("{}{space}", spec.name));
+        }
+    }
+}
+
+fn apply(edit: Edit, area: &mut TextArea<'static>) -> bool {
+    match edit {
+        Edit::KillBefore => area.delete_line_by_head(),
+        Edit::KillAfter => area.delete_line_by_end(),
+        Edit::Yank => area.paste(),
+        Edit::Undo => area.undo(),
+        Edit::Redo => area.redo(),
+    }
+}

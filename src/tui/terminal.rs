@@ -1,0 +1,159 @@
+//! The terminal's state: what is switched on when the interface begins, and off again however it ends.
+
+use std::io::{self, BufWriter, Stdout, Write};
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::event::{
+    DisableBracketedPaste, EnableBracketedPaste, KeyboardEnhancementFlags, PopKeyboardEnhancementFlags,
+    PushKeyboardEnhancementFlags,
+};
+use ratatui::crossterm::terminal::{
+    BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
+    enable_raw_mode,
+};
+use ratatui::crossterm::{cursor, execute, queue};
+
+/// What is drawn to.
+pub type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
+
+/// Bytes of a frame that are gathered before they are written.
+const BUFFER: usize = 64 * 1024;
+
+/// What a thread other than the interface's said when it panicked.
+#[derive(Clone, Debug, Default)]
+pub struct Panics(Arc<Mutex<Vec<String>>>);
+
+impl Panics {
+    fn note(&self, text: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// Takes them all.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A terminal that is ours until this is dropped.
+pub struct Guard {
+    active: Arc<AtomicBool>,
+    /// Whether the keyboard is asked to tell Shift+Enter from Enter.
+    keyboard: bool,
+    /// What other threads said when they panicked.
+    pub panics: Panics,
+}
+
+impl Guard {
+    /// Takes the terminal over. From now on a panic of this thread restores it before it is told, and that of any
+    /// other thread is kept for later, so that it tears no frame.
+    pub fn enter() -> io::Result<Self> {
+        // The console of Linux takes the sequence's last letter for another one.
+        let keyboard = std::env::var("TERM").is_ok_and(|term| term != "linux");
+        let guard = Self { active: Arc::new(AtomicBool::new(false)), keyboard, panics: Panics::default() };
+        guard.hook_panics();
+        guard.resume()?;
+        Ok(guard)
+    }
+
+    /// Switches everything on.
+    pub fn resume(&self) -> io::Result<()> {
+        self.active.store(true, Ordering::Release);
+        enable_raw_mode()?;
+        let mut out = io::stdout();
+        execute!(out, EnterAlternateScreen, EnableBracketedPaste)?;
+        if self.keyboard {
+            queue!(out, PushKeyboardEnhancementFlags(KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES))?;
+        }
+        out.flush()
+    }
+
+    /// Switches everything off, once; a terminal that is gone cannot be restored and need not be.
+    pub fn restore(&self) {
+        restore(&self.active, self.keyboard);
+    }
+
+    fn hook_panics(&self) {
+        let interface = std::thread::current().id();
+        let (active, keyboard, panics) = (self.active.clone(), self.keyboard, self.panics.clone());
+        let earlier = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if std::thread::current().id() == interface {
+                restore(&active, keyboard);
+            }
+            if active.load(Ordering::Acquire) {
+                panics.note(info.to_string());
+            } else {
+                earlier(info);
+            }
+        }));
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.restore();
+    }
+}
+
+fn restore(active: &AtomicBool, keyboard: bool) {
+    if !active.swap(false, Ordering::AcqRel) {
+        return;
+    }
+    let mut out = io::stdout();
+    if keyboard {
+        let _ = queue!(out, PopKeyboardEnhancementFlags);
+    }
+    // The keyboard belongs to the alternate screen, so it is put back before that is left.
+    let _ = execute!(out, DisableBracketedPaste, EndSynchronizedUpdate, LeaveAlternateScreen, cursor::Show);
+    let _ = disable_raw_mode();
+}
+
+/// The screen that the guard's terminal is drawn through.
+pub fn screen() -> io::Result<Screen> {
+    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(BUFFER, io::stdout())))
+}
+
+/// Draws so that a terminal that can shows the frame all at once.
+pub fn draw(screen: &mut Screen, paint: impl FnOnce(&mut ratatui::Frame<'_>)) -> io::Result<()> {
+    queue!(screen.backend_mut(), BeginSynchronizedUpdate)?;
+    screen.draw(paint)?;
+    execute!(screen.backend_mut(), EndSynchronizedUpdate)
+}
+
+/// Puts `text` on the clipboard by OSC 52, which also reaches the terminal's own machine over SSH.
+pub fn copy(screen: &mut Screen, text: &str) -> io::Result<()> {
+    let backend = screen.backend_mut();
+    write!(backend, "\x1b]52;c;{}\x07", base64(text.as_bytes()))?;
+    backend.flush()
+}
+
+/// RFC 4648, with padding.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let index = (group >> (18 - 6 * place)) as usize & 63;
+            text.push(if place <= chunk.len() { char::from(ALPHABET[index]) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy"), ("ü", "w7w=")];
+        for (plain, coded) in cases {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! Themes: colours by role, from `themes/*.toml` (compiled in) and the user's own folder; `inherits` takes the rest
+//! from another theme. Colours are brought down to what the terminal can show.
+
+use std::fmt;
+use std::path::Path;
+
+use ratatui::style::{Color, Modifier, Style};
+use serde::Deserialize;
+
+const BUILT_IN: &[(&str, &str)] = &[
+    ("dark", include_str!("../../themes/dark.toml")),
+    ("light", include_str!("../../themes/light.toml")),
+    ("high-contrast", include_str!("../../themes/high-contrast.toml")),
+];
+
+/// A chain of `inherits` may be this long.
+const LONGEST_CHAIN: usize = 8;
+
+/// A theme file larger than this is none.
+const LARGEST_FILE: u64 = 256 * 1024;
+
+macro_rules! roles {
+    ($($(#[$doc:meta])* $role:ident),* $(,)?) => {
+        /// A style for each role that a piece of the screen can play.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Theme { $($(#[$doc])* pub $role: Style,)* }
+
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Roles { $(#[serde(default)] $role: Option<RoleStyle>,)* }
+
+        impl Theme {
+            fn apply(&mut self, roles: &Roles) {
+                $(if let Some(style) = &roles.$role { self.$role = style.to_style(); })*
+            }
+
+            fn map(&self, f: impl Fn(Style) -> Style) -> Self {
+                Self { $($role: f(self.$role),)* }
+            }
+        }
+    };
+}
+
+roles! {
+    /// Ordinary text, and the background of the whole screen.
+    text,
+    /// What matters less: figures under an answer, borders' titles, hints.
+    dim,
+    /// What should be found at a glance: prompts' mark, selected entries.
+    accent,
+    /// The user's messages.
+    user,
+    /// What the model thought.
+    reasoning,
+    /// Headings.
+    heading,
+    /// Inline code and code blocks.
+    code,
+    /// Keywords in code.
+    keyword,
+    /// String literals in code.
+    string,
+    /// Comments in code.
+    comment,
+    /// Numbers in code.
+    number,
+    /// Links.
+    link,
+    /// Quotations.
+    quote,
+    /// Marks of lists.
+    marker,
+    /// Lines around things.
+    border,
+    /// Lines around the composer.
+    border_active,
+    /// What is typed where nothing is.
+    placeholder,
+    /// The line at the bottom.
+    status,
+    /// The part of a gauge that is done.
+    gauge,
+    /// The part that is not.
+    gauge_rest,
+    /// Good news: warm, released.
+    success,
+    /// Something is not as wanted.
+    warning,
+    /// Something failed.
+    error,
+    /// The chosen entry of a list.
+    selection,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ThemeFile {
+    inherits: Option<String>,
+    #[serde(default)]
+    roles: Roles,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RoleStyle {
+    fg: Option<ThemeColor>,
+    bg: Option<ThemeColor>,
+    bold: bool,
+    dim: bool,
+    italic: bool,
+    underline: bool,
+    reverse: bool,
+    strike: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ThemeColor(Color);
+
+impl<'de> Deserialize<'de> for ThemeColor {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = if name == "default" { Some(Color::Reset) } else { name.parse().ok() };
+        known.map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "{name:?} is no colour: use a name (red, light-blue, dark-gray, …), \"#rrggbb\", a number from 0 to 255, \
+                 or \"default\""
+            ))
+        })
+    }
+}
+
+impl RoleStyle {
+    fn to_style(&self) -> Style {
+        let modifiers = [
+            (self.bold, Modifier::BOLD),
+            (self.dim, Modifier::DIM),
+            (self.italic, Modifier::ITALIC),
+            (self.underline, Modifier::UNDERLINED),
+            (self.reverse, Modifier::REVERSED),
+            (self.strike, Modifier::CROSSED_OUT),
+        ];
+        let set = modifiers.into_iter().filter(|(on, _)| *on).fold(Modifier::empty(), |all, (_, one)| all | one);
+        Style { fg: self.fg.map(|color| color.0), bg: self.bg.map(|color| color.0), ..Style::new() }.add_modifier(set)
+    }
+}
+
+/// A theme that cannot be used: which file, which line, which key, and why. May quote foreign text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ThemeError(pub String);
+
+/// How many colours a terminal shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ColorDepth {
+    /// None: NO_COLOR. Bold, reverse and the like stay.
+    None,
+    /// The 16 of old.
+    Ansi,
+    /// 256.
+    Indexed,
+    /// All of them.
+    True,
+}
+
+impl ColorDepth {
+    /// What the environment says about the terminal.
+    pub fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+        let term = variable("TERM").unwrap_or_default();
+        if is_set("NO_COLOR") || term == "dumb" || term.is_empty() || term.starts_with("vt") {
+            Self::None
+        } else if variable("COLORTERM").is_some_and(|value| value == "truecolor" || value == "24bit")
+            || term.ends_with("-direct")
+        {
+            Self::True
+        } else if term.contains("256color")
+            || ["kitty", "ghostty", "foot", "alacritty"].iter().any(|t| term.contains(t))
+        {
+            Self::Indexed
+        } else {
+            Self::Ansi
+        }
+    }
+
+    fn color(self, color: Color) -> Option<Color> {
+        match (self, color) {
+            (Self::None, _) => None,
+            (Self::Indexed, Color::Rgb(r, g, b)) => Some(Color::Indexed(to_indexed(r, g, b))),
+            (Self::Ansi, Color::Rgb(r, g, b)) => Some(to_ansi(r, g, b)),
+            (Self::Ansi, Color::Indexed(index)) if index > 15 => {
+                let (r, g, b) = from_indexed(index);
+                Some(to_ansi(r, g, b))
+            }
+            _ => Some(color),
+        }
+    }
+
+    fn style(self, style: Style) -> Style {
+        let reduced = Style {
+            fg: style.fg.and_then(|color| self.color(color)),
+            bg: style.bg.and_then(|color| self.color(color)),
+            ..style
+        };
+        // Colours that all become one grey must not make text vanish.
+        if reduced.fg.is_some() && reduced.fg == reduced.bg { Style { fg: None, bg: None, ..reduced } } else { reduced }
+    }
+}
+
+impl Theme {
+    /// The theme of this name: the user's file `folder/NAME.toml` before the built-in one.
+    pub fn load(name: &str, folder: &Path, depth: ColorDepth) -> Result<Self, ThemeError> {
+        let mut theme = Self::default();
+        let mut chain = Vec::new();
+        let mut next = Some(name.to_owned());
+        while let Some(name) = next {
+            if chain.len() == LONGEST_CHAIN {
+                return Err(ThemeError(format!("theme {name}: `inherits` goes round in circles or too deep")));
+            }
+            let own_name_again = chain.iter().any(|(earlier, _)| *earlier == name);
+            // A user's `dark` may inherit the built-in `dark`.
+            let (label, text) = source(&name, folder, own_name_again)?;
+            let file = parse(&label, &text)?;
+            next = file.inherits.clone();
+            chain.push((name, file));
+        }
+        for (_, file) in chain.iter().rev() {
+            theme.apply(&file.roles);
+        }
+        Ok(theme.map(|style| depth.style(style)))
+    }
+
+    /// The theme to fall back to, which cannot fail.
+    pub fn fallback(depth: ColorDepth) -> Self {
+        Self::load("dark", Path::new(""), depth).unwrap_or_default()
+    }
+
+    /// The names that `load` knows without a file.
+    pub fn built_in_names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+}
+
+fn source(name: &str, folder: &Path, built_in_only: bool) -> Result<(String, String), ThemeError> {
+    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
+    let path = folder.join(format!("{name}.toml"));
+    if plain && !built_in_only && !folder.as_os_str().is_empty() {
+        match read_small(&path) {
+            Ok(text) => return Ok((path.display().to_string(), text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ThemeError(format!("{}: {error}", path.display()))),
+        }
+    }
+    let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
+    built_in.map(|(name, text)| (format!("themes/{name}.toml"), (*text).to_owned())).ok_or_else(|| {
+        let known: Vec<_> = Theme::built_in_names().collect();
+        ThemeError(format!(
+            "there is no theme {name:?}; there are {}, and files in {}",
+            known.join(", "),
+            folder.display()
+        ))
+    })
+}
+
+fn read_small(path: &Path) -> std::io::Result<String> {
+    let meta = std::fs::metadata(path)?;
+    if !meta.is_file() || meta.len() > LARGEST_FILE {
+        return Err(std::io::Error::other("this is no theme file"));
+    }
+    std::fs::read_to_string(path)
+}
+
+fn parse(label: &str, text: &str) -> Result<ThemeFile, ThemeError> {
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let before = text.get(..start).unwrap_or_default();
+        let line = before.matches('\n').count();
+        let key = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+        let key = key.map(|key| format!("{key}: ")).unwrap_or_default();
+        ThemeError(format!("{label}:{}: {key}{}", line + 1, error.message()))
+    })
+}
+
+impl fmt::Display for ColorDepth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Ansi => "16",
+            Self::Indexed => "256",
+            Self::True => "true",
+        })
+    }
+}
+
+/// xterm's 6×6×6 cube and grey ramp.
+fn to_indexed(r: u8, g: u8, b: u8) -> u8 {
+    let nearest = (16..=255).min_by_key(|index| distance(from_indexed(*index), (r, g, b)));
+    nearest.unwrap_or(7)
+}
+
+fn from_indexed(index: u8) -> (u8, u8, u8) {
+    const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
+    match index {
+        0..=15 => ANSI[usize::from(index)].1,
+        16..=231 => {
+            let cube = usize::from(index - 16);
+            (LEVELS[cube / 36], LEVELS[cube / 6 % 6], LEVELS[cube % 6])
+        }
+        _ => {
+            let grey = 8 + 10 * (index - 232);
+            (grey, grey, grey)
+        }
+    }
+}
+
+/// xterm's defaults for the 16 colours.
+const ANSI: [(Color, (u8, u8, u8)); 16] = [
+    (Color::Black, (0, 0, 0)),
+    (Color::Red, (205, 0, 0)),
+    (Color::Green, (0, 205, 0)),
+    (Color::Yellow, (205, 205, 0)),
+    (Color::Blue, (0, 0, 238)),
+    (Color::Magenta, (205, 0, 205)),
+    (Color::Cyan, (0, 205, 205)),
+    (Color::Gray, (229, 229, 229)),
+    (Color::DarkGray, (127, 127, 127)),
+    (Color::LightRed, (255, 0, 0)),
+    (Color::LightGreen, (0, 255, 0)),
+    (Color::LightYellow, (255, 255, 0)),
+    (Color::LightBlue, (92, 92, 255)),
+    (Color::LightMagenta, (255, 0, 255)),
+    (Color::LightCyan, (0, 255, 255)),
+    (Color::White, (255, 255, 255)),
+];
+
+fn to_ansi(r: u8, g: u8, b: u8) -> Color {
+    let nearest = ANSI.iter().min_by_key(|(_, known)| distance(*known, (r, g, b)));
+    nearest.map_or(Color::Reset, |(color, _)| *color)
+}
+
+fn distance(a: (u8, u8, u8), b: (u8, u8, u8)) -> i32 {
+    let square = |x: u8, y: u8| (i32::from(x) - i32::from(y)).pow(2);
+    square(a.0, b.0) * 2 + square(a.1, b.1) * 4 + square(a.2, b.2) * 3
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_theme_loads_at_every_depth() {
+        for name in Theme::built_in_names() {
+            for depth in [ColorDepth::None, ColorDepth::Ansi, ColorDepth::Indexed, ColorDepth::True] {
+                let theme = Theme::load(name, Path::new(""), depth).unwrap();
+                assert_ne!(theme, Theme::default(), "{name} at {depth}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_colours_the_modifiers_stay() {
+        let theme = Theme::load("dark", Path::new(""), ColorDepth::None).unwrap();
+        assert_eq!((theme.error.fg, theme.error.bg), (None, None));
+        assert!(theme.heading.add_modifier.contains(Modifier::BOLD));
+    }
+
+    #[test]
+    fn a_users_theme_inherits_and_overrides() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "inherits = \"light\"\n[roles]\nuser = { fg = \"#ff0000\", bold = true }\n";
+        std::fs::write(folder.path().join("mine.toml"), text).unwrap();
+        let mine = Theme::load("mine", folder.path(), ColorDepth::True).unwrap();
+        let light = Theme::load("light", folder.path(), ColorDepth::True).unwrap();
+        assert_eq!(mine.user.fg, Some(Color::Rgb(255, 0, 0)));
+        assert_eq!(mine.text, light.text);
+        assert_eq!(Theme::load("mine", folder.path(), ColorDepth::Ansi).unwrap().user.fg, Some(Color::LightRed));
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |text: &str| {
+            std::fs::write(folder.path().join("bad.toml"), text).unwrap();
+            Theme::load("bad", folder.path(), ColorDepth::True).unwrap_err().0
+        };
+        let colour = error("[roles]\n\nuser = { fg = \"blurple\" }\n");
+        assert!(colour.contains("bad.toml:3: user: \"blurple\" is no colour"), "{colour}");
+        let key = error("[roles]\nusr = { fg = \"red\" }\n");
+        assert!(key.contains("bad.toml:2: usr: unknown field `usr`"), "{key}");
+        let round = error("inherits = \"bad\"\n");
+        assert!(round.contains("no theme \"bad\""), "{round}");
+        let missing = Theme::load("nosuch", folder.path(), ColorDepth::True).unwrap_err().0;
+        assert!(missing.contains("dark, light, high-contrast"), "{missing}");
+        assert!(Theme::load("../bad", folder.path(), ColorDepth::True).is_err());
+    }
+
+    #[test]
+    fn the_environment_says_how_many_colours() {
+        let depth = |set: &'static [(&str, &str)]| {
+            ColorDepth::of_environment(|name| set.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).into()))
+        };
+        assert_eq!(depth(&[("TERM", "xterm-256color"), ("NO_COLOR", "1")]), ColorDepth::None);
+        assert_eq!(depth(&[("TERM", "xterm-256color"), ("NO_COLOR", "")]), ColorDepth::Indexed);
+        assert_eq!(depth(&[("TERM", "xterm"), ("COLORTERM", "truecolor")]), ColorDepth::True);
+        assert_eq!(depth(&[("TERM", "linux")]), ColorDepth::Ansi);
+        assert_eq!(depth(&[]), ColorDepth::None);
+    }
+}

@@ -1,0 +1,57 @@
+//! The composer: its frame, the prompt's mark, the text and the cursor.
+
+use ratatui::Frame;
+use ratatui::layout::{Position, Rect};
+use ratatui::text::Span;
+use ratatui::widgets::{Block, BorderType};
+
+use super::{Areas, Look};
+use crate::tui::screen::Screen;
+
+/// Cells that the mark before the text takes.
+const MARK: u16 = 2;
+
+pub(super) fn text_area(area: Rect, framed: bool) -> Rect {
+    let (side, top) = if framed { (2, 1) } else { (0, 0) };
+    let mark = if area.width > 6 { MARK } else { 0 };
+    Rect {
+        x: area.x + (side + mark).min(area.width),
+        y: area.y + top,
+        width: area.width.saturating_sub(2 * side + mark),
+        height: area.height.saturating_sub(2 * top),
+    }
+}
+
+pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, screen: &Screen, look: &Look<'_>) {
+    let area = areas.composer;
+    if area.is_empty() {
+        return;
+    }
+    if areas.framed() {
+        let corners = if look.glyphs.boxes { BorderType::Rounded } else { BorderType::Plain };
+        let block = Block::bordered().border_type(corners).border_style(look.theme.border_active);
+        let block = if look.glyphs.boxes { block } else { block.border_set(super::help::ASCII_BORDER) };
+        frame.render_widget(block, area);
+    }
+    let text = areas.composer_text();
+    if text.x >= area.x + MARK && !text.is_empty() {
+        let mark = Span::styled(look.glyphs.prompt, look.theme.accent);
+        frame.render_widget(mark, Rect { x: text.x - MARK, y: text.y, width: 1, height: 1 });
+    }
+    if text.is_empty() {
+        return;
+    }
+    if screen.composer.is_empty() {
+        let words = super::wrap::clip("Ask anything", usize::from(text.width), look.glyphs.ellipsis);
+        frame.render_widget(Span::styled(words, look.theme.placeholder), text);
+    } else {
+        frame.render_widget(screen.composer.widget(), text);
+    }
+}
+
+/// Where the terminal's own cursor belongs, for input methods and screen readers, too.
+pub(super) fn cursor(areas: &Areas, screen: &Screen) -> Option<Position> {
+    let text = areas.composer_text();
+    let (row, column) = screen.composer.cursor_on_screen();
+    (!text.is_empty()).then(|| super::position(column, row, text))
+}

@@ -1,0 +1,91 @@
+//! What is under way above the composer: a load's progress, and the prompts that wait.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::{Look, units, wrap};
+use crate::chat::{Chat, EngineState, Loading};
+use crate::protocol::{LoadPhase, LoadProgress};
+use crate::sanitize::sanitize;
+
+/// The gauge is this wide at most.
+const WIDEST: usize = 30;
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
+    let EngineState::Loading(loading) = &chat.engine.state else { return };
+    if !area.is_empty() {
+        frame.render_widget(line(loading, chat, usize::from(area.width), look), area);
+    }
+}
+
+fn line(loading: &Loading, chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
+    let theme = look.theme;
+    let Some(progress) = &loading.progress else {
+        return Line::from(Span::styled(
+            format!(" {} loading {}", spinner(chat, look), sanitize(&chat.engine.model)),
+            theme.dim,
+        ));
+    };
+    let phase = format!(" {} ", phase_name(progress.phase));
+    let figures = figures(loading, progress, look);
+    let percent = loading.fraction().map(|done| format!(" {:>3.0} %", done * 100.0)).unwrap_or_default();
+    let taken = wrap::width(&phase) + wrap::width(&percent) + wrap::width(&figures) + 1;
+    let room = width.saturating_sub(taken).min(WIDEST);
+    let mut spans = vec![Span::styled(phase, theme.accent)];
+    match loading.fraction() {
+        Some(done) if room >= 4 => {
+            let filled = ((room as f64 * done).round() as usize).min(room);
+            spans.push(Span::styled(look.glyphs.gauge[0].repeat(filled), theme.gauge));
+            spans.push(Span::styled(look.glyphs.gauge[1].repeat(room - filled), theme.gauge_rest));
+        }
+        Some(_) => {}
+        None => spans.push(Span::styled(spinner(chat, look).to_owned(), theme.gauge)),
+    }
+    spans.push(Span::styled(percent, theme.text));
+    spans.push(Span::styled(format!(" {figures}"), theme.dim));
+    Line::from(spans)
+}
+
+fn figures(loading: &Loading, progress: &LoadProgress, look: &Look<'_>) -> String {
+    let dot = look.glyphs.dot;
+    let mut parts = vec![match progress.total {
+        Some(total) => format!("{} / {}", units::bytes(progress.done), units::bytes(total)),
+        None => units::bytes(progress.done),
+    }];
+    if let Some(transfer) = loading.transfer() {
+        parts.push(format!("{}/s", units::bytes(transfer.bytes_per_second as u64)));
+        parts.extend(transfer.remaining.map(|left| format!("{} left", units::clock(left))));
+    }
+    parts.extend(progress.detail.as_deref().map(sanitize));
+    parts.join(&format!(" {dot} "))
+}
+
+fn phase_name(phase: LoadPhase) -> &'static str {
+    match phase {
+        LoadPhase::Download => "download",
+        LoadPhase::Verify => "verify",
+        LoadPhase::Read => "read",
+        LoadPhase::Upload => "upload",
+    }
+}
+
+/// The sign that turns, as it looks now.
+pub(super) fn spinner(chat: &Chat, look: &Look<'_>) -> &'static str {
+    let steps = chat.now().since(crate::clock::Timestamp::default()).as_millis() / 125;
+    look.glyphs.spinner[(steps % look.glyphs.spinner.len() as u128) as usize]
+}
+
+pub(super) fn draw_queue(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
+    let rows = usize::from(area.height);
+    let width = usize::from(area.width);
+    let lines = chat.queue.iter().take(rows).enumerate().map(|(index, prompt)| {
+        let more = chat.queue.len().saturating_sub(rows);
+        let more = if index + 1 == rows && more > 0 { format!(" (and {more} more)") } else { String::new() };
+        let first = sanitize(prompt.lines().next().unwrap_or_default());
+        let text = format!(" queued {} {first}{more}", look.glyphs.prompt);
+        Line::from(Span::styled(wrap::clip(&text, width, look.glyphs.ellipsis), look.theme.dim))
+    });
+    let lines: Vec<_> = lines.collect();
+    frame.render_widget(ratatui::text::Text::from(lines), area);
+}

@@ -1,0 +1,244 @@
+//! Markdown as it streams in. Blocks that are finished are rendered once for each width; only the last, unfinished one
+//! is rendered again as text arrives, so that an answer of any length costs each token about the same.
+//!
+//! Reads text that was made harmless already. Knows no chat.
+
+use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag};
+use ratatui::text::Line;
+
+use super::Look;
+
+mod code;
+mod fence;
+mod render;
+mod table;
+
+use fence::Fence;
+
+/// A paragraph longer than this is cut at a line's end: lines are drawn as they were written, so nobody sees it.
+const LONGEST_PARAGRAPH: usize = 1024;
+
+/// So is any other single block that is longer than this: what was drawn of it stays as it is.
+const LONGEST_TAIL: usize = 16 * 1024;
+
+pub(super) fn options() -> Options {
+    Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS
+}
+
+/// A Markdown text that grows at its end, and its lines at one width.
+#[derive(Debug, Default)]
+pub struct Markdown {
+    text: String,
+    width: usize,
+    /// Text before this is rendered for good.
+    settled: usize,
+    lines: Vec<Line<'static>>,
+    tail: Vec<Line<'static>>,
+    /// The text's length when the tail was rendered.
+    tail_of: usize,
+    fence: Option<Fence>,
+    /// The number that the next item of a list that was cut has; the list goes on in the tail.
+    list: Option<Option<u64>>,
+    gap: bool,
+    /// Bytes that were rendered, again and again; says whether the work grows with the text or with its square.
+    #[cfg(test)]
+    work: usize,
+}
+
+impl Markdown {
+    /// Appends text.
+    pub fn push(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// Brings the lines up to date for `width` cells.
+    pub fn layout(&mut self, width: usize, look: &Look<'_>) {
+        if width != self.width {
+            let text = std::mem::take(&mut self.text);
+            *self = Self { text, width, tail_of: usize::MAX, ..Self::default() };
+        }
+        if self.tail_of == self.text.len() {
+            return;
+        }
+        while self.settle(look) {}
+        self.render_tail(look);
+        self.tail_of = self.text.len();
+    }
+
+    /// Whether nothing was pushed yet.
+    pub fn is_blank(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.lines.len() + self.tail.len()
+    }
+
+    /// A line by its number.
+    pub fn line(&self, index: usize) -> Option<&Line<'static>> {
+        self.lines.get(index).or_else(|| self.tail.get(index.checked_sub(self.lines.len())?))
+    }
+
+    /// Renders for good what cannot change any more. True where more might follow at once.
+    fn settle(&mut self, look: &Look<'_>) -> bool {
+        if self.fence.is_some() {
+            return self.settle_code(look);
+        }
+        let rest = &self.text[self.settled..];
+        let Some(cut) = Cut::find(rest) else { return false };
+        let end = self.settled + cut.end;
+        let (from, list) = (self.settled, self.list.take());
+        self.settled = end;
+        let (text, number) = (self.text[from..end].to_owned(), list.flatten());
+        if !text.trim().is_empty() {
+            self.begin_block(list.is_some());
+            self.lines.extend(render::blocks(&text, self.width, number, look));
+            self.gap = !cut.inside;
+        }
+        if let Some(items) = cut.list {
+            self.list = Some(items.next_number(number));
+        }
+        if let Some(info) = cut.fence {
+            self.begin_block(false);
+            let (fence, length) = Fence::open(&self.text[self.settled..], info);
+            self.lines.extend(fence.label(self.width, look));
+            self.settled += length;
+            self.fence = Some(fence);
+        }
+        true
+    }
+
+    fn begin_block(&mut self, joined: bool) {
+        if self.gap && !joined {
+            self.lines.push(Line::default());
+        }
+        self.gap = false;
+    }
+
+    fn settle_code(&mut self, look: &Look<'_>) -> bool {
+        let Some(fence) = &mut self.fence else { return false };
+        while let Some(length) = self.text[self.settled..].find('\n') {
+            let line = &self.text[self.settled..self.settled + length];
+            self.settled += length + 1;
+            if fence.closes(line) {
+                self.fence = None;
+                self.gap = true;
+                return true;
+            }
+            self.lines.extend(fence.line(line, self.width, look));
+        }
+        false
+    }
+
+    fn render_tail(&mut self, look: &Look<'_>) {
+        self.tail.clear();
+        let rest = &self.text[self.settled..];
+        #[cfg(test)]
+        {
+            self.work += rest.len();
+        }
+        if let Some(fence) = &self.fence {
+            if !rest.is_empty() && !fence.may_close(rest) {
+                self.tail = fence.clone().line(rest, self.width, look);
+            }
+        } else if !rest.trim().is_empty() {
+            let rendered = render::blocks(rest, self.width, self.list.flatten(), look);
+            if self.gap && !rendered.is_empty() && self.list.is_none() {
+                self.tail.push(Line::default());
+            }
+            self.tail.extend(rendered);
+        }
+    }
+}
+
+/// Where a text can be cut so that what stands before will not change.
+struct Cut {
+    end: usize,
+    /// A fenced code block with this info string begins at `end`.
+    fence: Option<String>,
+    /// What stands before the cut ends with items of a list that goes on.
+    list: Option<Items>,
+    /// The cut goes through a block.
+    inside: bool,
+}
+
+/// Items of a list that were cut off.
+struct Items {
+    first: Option<u64>,
+    count: u64,
+}
+
+impl Items {
+    fn next_number(&self, continued: Option<u64>) -> Option<u64> {
+        self.first.map(|first| continued.unwrap_or(first) + self.count)
+    }
+}
+
+#[derive(Default)]
+struct LastBlock {
+    start: usize,
+    fence: Option<String>,
+    list: Option<Option<u64>>,
+    paragraph: bool,
+    items: Vec<usize>,
+}
+
+impl Cut {
+    fn find(text: &str) -> Option<Self> {
+        // A line that is not whole may still turn out to belong to the block before it.
+        let text = &text[..text.rfind('\n').map_or(0, |newline| newline + 1)];
+        let mut depth = 0usize;
+        let mut blocks = 0;
+        let mut last = LastBlock::default();
+        for (event, range) in Parser::new_ext(text, options()).into_offset_iter() {
+            let starts = matches!(event, Event::Start(_));
+            if depth == 0 && !matches!(event, Event::End(_)) {
+                blocks += 1;
+                // A block's range begins after its indentation; the cut takes the whole line.
+                let start = text[..range.start].rfind('\n').map_or(0, |newline| newline + 1);
+                last = LastBlock { start, ..LastBlock::default() };
+                match &event {
+                    Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => last.fence = Some(info.to_string()),
+                    Event::Start(Tag::List(number)) => last.list = Some(*number),
+                    Event::Start(Tag::Paragraph) => last.paragraph = true,
+                    _ => {}
+                }
+            } else if depth == 1 && matches!(event, Event::Start(Tag::Item)) {
+                last.items.push(text[..range.start].rfind('\n').map_or(0, |newline| newline + 1));
+            }
+            match event {
+                _ if starts => depth += 1,
+                Event::End(_) => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        last.cut(text, blocks)
+    }
+}
+
+impl LastBlock {
+    fn cut(self, text: &str, blocks: usize) -> Option<Cut> {
+        let whole_line = |info: &String| text[self.start..].contains('\n').then(|| info.clone());
+        let fence = self.fence.as_ref().and_then(whole_line);
+        let plain = |end, inside| Some(Cut { end, fence: None, list: None, inside });
+        if fence.is_some() {
+            return Some(Cut { end: self.start, fence, list: None, inside: false });
+        }
+        if blocks > 1 && self.start > 0 {
+            return plain(self.start, false);
+        }
+        if let (Some(first), Some(&end)) = (self.list, self.items.last().filter(|end| **end > 0)) {
+            let count = self.items.len() as u64 - 1;
+            return Some(Cut { end, fence: None, list: Some(Items { first, count }), inside: false });
+        }
+        let longest = if self.paragraph { LONGEST_PARAGRAPH } else { LONGEST_TAIL };
+        if text.len() > longest && self.list.is_none() {
+            return text[..text.len() - 1].rfind('\n').filter(|end| *end > 0).and_then(|end| plain(end + 1, true));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! A fenced code block that is read line by line, so that a long one is never rendered twice.
+
+use ratatui::text::{Line, Span};
+
+use super::code::Highlighter;
+use crate::tui::view::{Look, wrap};
+
+/// An open fence.
+#[derive(Clone, Debug)]
+pub(super) struct Fence {
+    mark: char,
+    length: usize,
+    indent: usize,
+    language: String,
+    highlighter: Highlighter,
+}
+
+impl Fence {
+    /// Reads the opening line at the beginning of `text`; also says how long it is, with its newline.
+    pub fn open(text: &str, info: String) -> (Self, usize) {
+        let line = text.lines().next().unwrap_or_default();
+        let fence = line.trim_start();
+        let mark = fence.chars().next().unwrap_or('`');
+        let length = fence.chars().take_while(|c| *c == mark).count().max(3);
+        let language = info.split([' ', ',', '{']).next().unwrap_or_default().to_owned();
+        let highlighter = Highlighter::new(&language);
+        let indent = line.len() - fence.len();
+        (Self { mark, length, indent, language, highlighter }, text.find('\n').map_or(text.len(), |at| at + 1))
+    }
+
+    /// For a code block that is whole and of this language.
+    pub fn whole(language: &str) -> Self {
+        let language = language.split([' ', ',', '{']).next().unwrap_or_default().to_owned();
+        let highlighter = Highlighter::new(&language);
+        Self { mark: '`', length: 3, indent: 0, language, highlighter }
+    }
+
+    /// Whether this whole line ends the block.
+    pub fn closes(&self, line: &str) -> bool {
+        let marks = line.trim();
+        line.len() - line.trim_start().len() < 4 && marks.chars().all(|c| c == self.mark) && marks.len() >= self.length
+    }
+
+    /// Whether this unfinished line may become the end; it is not shown before that is known.
+    pub fn may_close(&self, line: &str) -> bool {
+        let marks = line.trim();
+        !marks.is_empty() && marks.chars().all(|c| c == self.mark)
+    }
+
+    /// The line above the code.
+    pub fn label(&self, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+        let name = if self.language.is_empty() { "code" } else { &self.language };
+        let name = wrap::clip(name, width.saturating_sub(4), look.glyphs.ellipsis);
+        vec![Line::from(Span::styled(format!("{} {name}", look.glyphs.code_top), look.theme.dim))]
+    }
+
+    /// One line of code, in as many lines as it takes.
+    pub fn line(&mut self, line: &str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+        let indent = line.chars().take(self.indent).take_while(|c| *c == ' ').count();
+        let bar = Span::styled(format!("{} ", look.glyphs.code_bar), look.theme.dim);
+        let spans = self.highlighter.line(&line[indent..], look);
+        let room = width.saturating_sub(wrap::width(&bar.content)).max(1);
+        wrap::wrap(&spans, room).into_iter().map(|spans| wrap::prepend(bar.clone(), spans)).collect()
+    }
+}

@@ -1,0 +1,345 @@
+//! Whole Markdown blocks as lines.
+
+use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Parser, Tag, TagEnd};
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+
+use super::fence::Fence;
+use super::table::Table;
+use crate::tui::view::{Look, wrap};
+
+/// Renders `text` in `width` cells. `number`: what the first item of an ordered list at the beginning is really
+/// numbered, where the list began in text that was rendered before.
+pub(super) fn blocks(text: &str, width: usize, number: Option<u64>, look: &Look<'_>) -> Vec<Line<'static>> {
+    let mut writer = Writer { look, width, continued: number, ..Writer::new(look) };
+    for event in Parser::new_ext(text, super::options()) {
+        writer.event(event);
+    }
+    writer.flush();
+    writer.lines
+}
+
+/// What stands before each line of what is inside.
+enum Container {
+    Quote,
+    List { number: Option<u64> },
+    Item { marker: Option<String>, indent: usize },
+}
+
+struct Writer<'a> {
+    look: &'a Look<'a>,
+    width: usize,
+    continued: Option<u64>,
+    lines: Vec<Line<'static>>,
+    containers: Vec<Container>,
+    spans: Vec<Span<'static>>,
+    styles: Vec<Style>,
+    /// A blank line is due before the next block.
+    gap: bool,
+    code: Option<(Fence, String)>,
+    table: Option<Table>,
+    link: Option<(String, usize)>,
+    html: bool,
+}
+
+impl<'a> Writer<'a> {
+    fn new(look: &'a Look<'a>) -> Self {
+        Self {
+            look,
+            width: 0,
+            continued: None,
+            lines: Vec::new(),
+            containers: Vec::new(),
+            spans: Vec::new(),
+            styles: Vec::new(),
+            gap: false,
+            code: None,
+            table: None,
+            link: None,
+            html: false,
+        }
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Start(tag) => self.start(tag),
+            Event::End(tag) => self.end(tag),
+            Event::Text(text) => self.text(&text),
+            Event::Code(code) => self.inline(&code, self.look.theme.code),
+            Event::InlineMath(text) | Event::DisplayMath(text) => self.inline(&text, self.look.theme.code),
+            Event::Html(text) | Event::InlineHtml(text) => self.inline(&text, self.look.theme.dim),
+            Event::FootnoteReference(name) => self.inline(&format!("[{name}]"), self.look.theme.link),
+            // Models end lines where they want them ended.
+            Event::SoftBreak | Event::HardBreak => self.inline("\n", Style::new()),
+            Event::Rule => self.rule(),
+            Event::TaskListMarker(done) => {
+                let mark = if done { self.look.glyphs.task_done } else { self.look.glyphs.task_open };
+                self.inline(&format!("{mark} "), self.look.theme.marker);
+            }
+        }
+    }
+
+    fn start(&mut self, tag: Tag<'_>) {
+        let theme = self.look.theme;
+        match tag {
+            Tag::Paragraph => self.begin_block(),
+            Tag::Heading { level, .. } => self.heading(level),
+            Tag::BlockQuote(_) => {
+                self.begin_block();
+                self.containers.push(Container::Quote);
+                self.styles.push(theme.quote);
+            }
+            Tag::List(number) => {
+                self.flush();
+                // A list inside an item follows its text at once.
+                if self.containers.is_empty() || matches!(self.containers.last(), Some(Container::Quote)) {
+                    self.begin_block();
+                }
+                self.gap = false;
+                let number = number.map(|number| self.continued.take().unwrap_or(number));
+                self.containers.push(Container::List { number });
+            }
+            Tag::Item => self.item(),
+            Tag::CodeBlock(kind) => {
+                self.begin_block();
+                let language = match kind {
+                    CodeBlockKind::Fenced(info) => info.to_string(),
+                    CodeBlockKind::Indented => String::new(),
+                };
+                self.code = Some((Fence::whole(&language), String::new()));
+            }
+            Tag::Table(alignments) => {
+                self.begin_block();
+                self.table = Some(Table { alignments, rows: Vec::new() });
+            }
+            Tag::TableHead => {
+                self.styles.push(Style::new().add_modifier(Modifier::BOLD));
+                self.new_row();
+            }
+            Tag::TableRow => self.new_row(),
+            Tag::Emphasis => self.styles.push(Style::new().add_modifier(Modifier::ITALIC)),
+            Tag::Strong => self.styles.push(Style::new().add_modifier(Modifier::BOLD)),
+            Tag::Strikethrough => self.styles.push(Style::new().add_modifier(Modifier::CROSSED_OUT)),
+            Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
+                self.link = Some((dest_url.to_string(), self.spans.len()));
+                self.styles.push(theme.link);
+            }
+            Tag::HtmlBlock => {
+                self.begin_block();
+                self.html = true;
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, tag: TagEnd) {
+        match tag {
+            TagEnd::Paragraph => self.end_block(),
+            TagEnd::Heading(_) => {
+                self.styles.pop();
+                self.end_block();
+            }
+            TagEnd::BlockQuote(_) => {
+                self.flush();
+                self.containers.pop();
+                self.styles.pop();
+                self.gap = true;
+            }
+            TagEnd::List(_) => {
+                self.flush();
+                self.containers.pop();
+                self.gap = true;
+            }
+            TagEnd::Item => {
+                self.flush_item();
+                self.containers.pop();
+                // Items stand together; what is inside one may be set apart.
+                self.gap = false;
+            }
+            TagEnd::CodeBlock => self.end_code(),
+            TagEnd::Table => self.end_table(),
+            TagEnd::TableHead => {
+                self.styles.pop();
+            }
+            TagEnd::TableCell => self.end_cell(),
+            TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough => {
+                self.styles.pop();
+            }
+            TagEnd::Link | TagEnd::Image => self.end_link(),
+            TagEnd::HtmlBlock => {
+                self.html = false;
+                self.end_block();
+            }
+            _ => {}
+        }
+    }
+
+    fn heading(&mut self, level: HeadingLevel) {
+        self.begin_block();
+        let theme = self.look.theme;
+        let style =
+            if level == HeadingLevel::H1 { theme.heading.add_modifier(Modifier::UNDERLINED) } else { theme.heading };
+        self.styles.push(style);
+    }
+
+    fn item(&mut self) {
+        self.flush();
+        let marker = match self.containers.last_mut() {
+            Some(Container::List { number: Some(number) }) => {
+                let marker = format!("{number}. ");
+                *number = number.saturating_add(1);
+                marker
+            }
+            _ => format!("{} ", self.look.glyphs.bullet),
+        };
+        let indent = wrap::width(&marker);
+        self.containers.push(Container::Item { marker: Some(marker), indent });
+        self.gap = false;
+    }
+
+    /// An item without any text still shows its marker.
+    fn flush_item(&mut self) {
+        self.flush();
+        if matches!(self.containers.last(), Some(Container::Item { marker: Some(_), .. })) {
+            let line = Line::from(self.prefix());
+            self.lines.push(line);
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        match &mut self.code {
+            Some((_, code)) => code.push_str(text),
+            None => self.inline(text, Style::new()),
+        }
+    }
+
+    fn inline(&mut self, text: &str, style: Style) {
+        let outer = self.styles.iter().fold(Style::new(), |all, style| all.patch(*style));
+        self.spans.push(Span::styled(text.to_owned(), outer.patch(style)));
+    }
+
+    fn begin_block(&mut self) {
+        self.flush();
+        if self.gap {
+            // Quotes go on through the gap; the marker of an item that has not begun does not stand in it.
+            let blank = if self.begins_item() { Vec::new() } else { self.prefix() };
+            self.lines.push(Line::from(blank));
+        }
+        self.gap = false;
+    }
+
+    fn begins_item(&self) -> bool {
+        matches!(self.containers.last(), Some(Container::Item { marker: Some(_), .. }))
+    }
+
+    fn end_block(&mut self) {
+        self.flush();
+        self.gap = true;
+    }
+
+    fn rule(&mut self) {
+        self.begin_block();
+        let room = self.room().min(40);
+        self.push(vec![Span::styled(self.look.glyphs.rule.repeat(room), self.look.theme.border)]);
+        self.gap = true;
+    }
+
+    fn end_code(&mut self) {
+        let Some((mut fence, code)) = self.code.take() else { return };
+        let room = self.room();
+        let mut lines = fence.label(room, self.look);
+        for line in code.lines() {
+            lines.extend(fence.line(line, room, self.look));
+        }
+        for line in lines {
+            self.push(line.spans);
+        }
+        self.gap = true;
+    }
+
+    fn new_row(&mut self) {
+        if let Some(table) = &mut self.table {
+            table.rows.push(Vec::new());
+        }
+    }
+
+    fn end_cell(&mut self) {
+        let cell = std::mem::take(&mut self.spans);
+        if let Some(row) = self.table.as_mut().and_then(|table| table.rows.last_mut()) {
+            row.push(cell);
+        }
+    }
+
+    fn end_table(&mut self) {
+        let Some(table) = self.table.take() else { return };
+        for line in table.draw(self.room(), self.look) {
+            self.push(line.spans);
+        }
+        self.gap = true;
+    }
+
+    fn end_link(&mut self) {
+        self.styles.pop();
+        let Some((url, from)) = self.link.take() else { return };
+        let text: String = self.spans.iter().skip(from).map(|span| &*span.content).collect();
+        if !url.is_empty() && text != url && format!("mailto:{text}") != url {
+            self.inline(&format!(" ({url})"), self.look.theme.dim);
+        }
+    }
+
+    /// Cells left beside the prefixes.
+    fn room(&self) -> usize {
+        let taken: usize = self
+            .containers
+            .iter()
+            .map(|container| match container {
+                Container::Quote => 2,
+                Container::List { .. } => 0,
+                Container::Item { indent, .. } => *indent,
+            })
+            .sum();
+        self.width.saturating_sub(taken).max(1)
+    }
+
+    /// What stands before the next line; an item's marker only once.
+    fn prefix(&mut self) -> Vec<Span<'static>> {
+        let (theme, glyphs) = (self.look.theme, self.look.glyphs);
+        let mut spans = Vec::new();
+        for container in &mut self.containers {
+            match container {
+                Container::Quote => spans.push(Span::styled(format!("{} ", glyphs.quote_bar), theme.quote)),
+                Container::List { .. } => {}
+                Container::Item { marker, indent } => spans.push(match marker.take() {
+                    Some(marker) => Span::styled(marker, theme.marker),
+                    None => Span::raw(" ".repeat(*indent)),
+                }),
+            }
+        }
+        spans
+    }
+
+    fn push(&mut self, spans: Vec<Span<'static>>) {
+        let mut line = self.prefix();
+        line.extend(spans);
+        self.lines.push(Line::from(line));
+    }
+
+    /// Writes what was gathered of a paragraph.
+    fn flush(&mut self) {
+        if self.spans.is_empty() || self.table.is_some() {
+            return;
+        }
+        let mut spans = std::mem::take(&mut self.spans);
+        // The last newline of an HTML block ends no line of its own.
+        if let Some(last) = spans.last_mut().filter(|last| last.content.ends_with('\n')) {
+            last.content.to_mut().pop();
+        }
+        if self.gap {
+            self.gap = false;
+            self.lines.push(Line::default());
+        }
+        for line in wrap::wrap(&spans, self.room()) {
+            self.push(line);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What Markdown looks like, and that streaming it looks the same as having it at once.
+
+use std::path::Path;
+
+use super::*;
+use crate::tui::theme::{ColorDepth, Theme};
+use crate::tui::view::glyphs::UNICODE;
+use crate::tui::view::wrap;
+
+fn with_look<T>(f: impl FnOnce(&Look<'_>) -> T) -> T {
+    let theme = Theme::load("dark", Path::new(""), ColorDepth::True).unwrap();
+    f(&Look { theme: &theme, glyphs: &UNICODE })
+}
+
+fn plain(markdown: &Markdown) -> Vec<String> {
+    let text = |line: &Line<'_>| line.spans.iter().map(|span| &*span.content).collect::<String>();
+    (0..markdown.len()).filter_map(|index| markdown.line(index)).map(text).collect()
+}
+
+fn render(text: &str, width: usize) -> Vec<String> {
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        markdown.push(text);
+        markdown.layout(width, look);
+        plain(&markdown)
+    })
+}
+
+const EVERYTHING: &str = "# Title
+
+A paragraph with **bold**, *italic*, `code` and a [link](https://example.org/).
+Its second line stays a line of its own.
+
+1. first
+2. second
+   - nested one
+   - nested two
+3. third
+
+> quoted text that is long enough to be wrapped somewhere
+> and goes on
+
+```rust
+fn main() { // a comment
+    println!(\"hello\");
+}
+```
+
+| name | value |
+|:-----|------:|
+| a    | 1     |
+| long name | 23 |
+
+---
+
+- [x] done
+- [ ] open
+
+The end.
+";
+
+#[test]
+fn everything_at_once() {
+    insta::assert_snapshot!(render(EVERYTHING, 44).join("\n"));
+}
+
+#[test]
+fn streaming_shows_the_same_in_the_end_whatever_the_pieces() {
+    let whole = render(EVERYTHING, 44);
+    for size in [1, 2, 3, 7, 50] {
+        let streamed = with_look(|look| {
+            let mut markdown = Markdown::default();
+            let chars: Vec<char> = EVERYTHING.chars().collect();
+            for piece in chars.chunks(size) {
+                markdown.push(&piece.iter().collect::<String>());
+                markdown.layout(44, look);
+            }
+            plain(&markdown)
+        });
+        assert_eq!(streamed, whole, "in pieces of {size}");
+    }
+}
+
+#[test]
+fn another_width_renders_anew() {
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        markdown.push(EVERYTHING);
+        markdown.layout(70, look);
+        markdown.layout(30, look);
+        assert_eq!(plain(&markdown), render(EVERYTHING, 30));
+    });
+}
+
+#[test]
+fn no_line_is_wider_than_there_is_room() {
+    for width in [20, 30, 44, 80] {
+        for line in render(EVERYTHING, width) {
+            assert!(wrap::width(&line) <= width, "{line:?} at {width}");
+        }
+    }
+    for width in 1..6 {
+        render(EVERYTHING, width);
+    }
+}
+
+#[test]
+fn numbers_go_on_where_a_list_was_cut() {
+    let text: String = (0..30).map(|n| format!("{}. item\n", n + 5)).collect();
+    let lines = render(&text, 20);
+    assert_eq!((lines[0].as_str(), lines[29].as_str()), ("5. item", "34. item"));
+    assert_eq!(lines.len(), 30);
+}
+
+#[test]
+fn a_table_of_wide_characters_has_straight_lines() {
+    let lines = render("| 名前 | emoji |\n|---|---|\n| 日本 | 👩‍🚀 |\n| é | x |\n", 40);
+    let widths: Vec<_> = lines.iter().map(|line| wrap::width(line)).collect();
+    assert!(widths.iter().all(|width| *width == widths[0]), "{lines:#?}");
+}
+
+#[test]
+fn a_table_that_cannot_be_so_narrow_becomes_a_list() {
+    let lines = render("| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n", 12);
+    assert_eq!(lines, ["a: 1", "b: 2", "c: 3"]);
+}
+
+#[test]
+fn an_open_fence_shows_its_code_line_by_line_and_hides_a_closing_mark() {
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        for piece in ["Code:\n\n```py", "thon\nprint(1)\nx =", " 2\n``", "`\n", "after"] {
+            markdown.push(piece);
+            markdown.layout(40, look);
+            assert!(!plain(&markdown).iter().any(|line| line.contains("│ ``")), "{:?}", plain(&markdown));
+        }
+        assert_eq!(plain(&markdown), ["Code:", "", "╭ python", "│ print(1)", "│ x = 2", "", "after"]);
+    });
+}
+
+/// Ten thousand lines, one after the other: each may cost the rendering of a short rest, never that of all before it.
+#[test]
+fn a_long_answer_costs_each_piece_the_same() {
+    let paragraph = |n: usize| format!("Paragraph {n} with **some** text.\n\n");
+    let list = |n: usize| format!("- item {n} of a list\n");
+    let code = |n: usize| format!("let x{n} = {n}; // code\n");
+    let line = |n: usize| format!("line {n} of one endless paragraph\n");
+    let kinds: [(&str, &str, &dyn Fn(usize) -> String); 4] =
+        [("paragraphs", "", &paragraph), ("list", "", &list), ("code", "```rust\n", &code), ("lines", "", &line)];
+    for (name, prefix, piece) in kinds {
+        with_look(|look| {
+            let mut markdown = Markdown::default();
+            markdown.push(prefix);
+            for n in 0..10_000 {
+                markdown.push(&piece(n));
+                markdown.layout(80, look);
+            }
+            assert!(markdown.len() >= 10_000, "{name}: {}", markdown.len());
+            let each = markdown.work / 10_000;
+            assert!(each <= 1200, "{name}: {each} bytes are rendered for each line");
+        });
+    }
+}

@@ -1,0 +1,136 @@
+//! The line at the bottom: model, device, the engine's state with the countdown, memory, context; or a hint.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::{Look, units, wrap};
+use crate::chat::{Chat, EngineState, Hint};
+use crate::protocol::DeviceKind;
+use crate::sanitize::sanitize;
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
+    if area.is_empty() {
+        return;
+    }
+    let width = usize::from(area.width);
+    if let Some(hint) = chat.hint() {
+        let text = match hint {
+            Hint::QuitArmed => " press Ctrl-C again to quit".to_owned(),
+            Hint::Message(text) => format!(" {}", sanitize(text).replace('\n', " ")),
+        };
+        let text = wrap::clip(&text, width, look.glyphs.ellipsis);
+        return frame.render_widget(Span::styled(text, look.theme.warning), area);
+    }
+    frame.render_widget(line(chat, width, look), area);
+}
+
+type Part = (String, Style);
+
+/// Below this width there is room for little more than the engine's state.
+const NARROW: usize = 40;
+
+/// As many parts as fit, the least important ones left out first.
+fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
+    let separator = format!(" {} ", look.glyphs.dot);
+    let total = |parts: &[Part]| {
+        parts.iter().map(|(text, _)| wrap::width(text)).sum::<usize>()
+            + wrap::width(&separator) * parts.len().saturating_sub(1)
+    };
+    let mut left = left(chat, width, look);
+    let mut right = vec![context(chat, false, look), Some(("? help".into(), look.theme.dim))];
+    let device = usize::from(chat.engine.info.is_some());
+    // What goes first where there is no room: the help's key, words, the device, the memory, the context, the model.
+    for step in 0..6 {
+        let shown: Vec<Part> = right.iter().flatten().cloned().collect();
+        if total(&left) + total(&shown) + 3 <= width {
+            break;
+        }
+        match step {
+            0 => right[1] = None,
+            1 => right[0] = context(chat, true, look),
+            2 if left.len() > 2 => drop(left.remove(device)),
+            3 => left.truncate(2),
+            4 => right[0] = None,
+            5 if left.len() > 1 => drop(left.remove(0)),
+            _ => {}
+        }
+    }
+    let right: Vec<Part> = right.into_iter().flatten().collect();
+    let gap = width.saturating_sub(total(&left) + total(&right) + 2);
+    let mut spans = vec![Span::raw(" ")];
+    spans.extend(joined(left, &separator, look));
+    spans.push(Span::raw(" ".repeat(gap)));
+    spans.extend(joined(right, &separator, look));
+    Line::from(spans)
+}
+
+fn joined(parts: Vec<Part>, separator: &str, look: &Look<'_>) -> Vec<Span<'static>> {
+    let mut spans = Vec::new();
+    for (text, style) in parts {
+        if !spans.is_empty() {
+            spans.push(Span::styled(separator.to_owned(), look.theme.dim));
+        }
+        spans.push(Span::styled(text, style));
+    }
+    spans
+}
+
+/// Model, device where it is known, state, memory where it is taken.
+fn left(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Part> {
+    let theme = look.theme;
+    let engine = &chat.engine;
+    let model = wrap::clip(&sanitize(&engine.model).replace('\n', " "), 32, look.glyphs.ellipsis);
+    let mut parts = vec![(model, theme.status)];
+    let info = engine.info.as_ref();
+    if let Some(info) = info {
+        let kind = match info.device.kind {
+            DeviceKind::Cpu => "cpu".to_owned(),
+            DeviceKind::Cuda => wrap::clip(&sanitize(&info.device.name), 28, look.glyphs.ellipsis),
+        };
+        parts.push((kind, theme.status));
+    }
+    parts.push(state(chat, width < NARROW, look));
+    if let Some(info) = info.filter(|_| engine.is_loaded()) {
+        let place = if info.device.kind == DeviceKind::Cuda { "VRAM" } else { "RAM" };
+        parts.push((format!("{} {place}", units::bytes(info.memory.total())), theme.status));
+    }
+    parts
+}
+
+fn state(chat: &Chat, short: bool, look: &Look<'_>) -> Part {
+    let theme = look.theme;
+    match &chat.engine.state {
+        EngineState::Cold => match chat.engine.freed {
+            Some(freed) if short => (format!("cold -{}", units::bytes(freed)), theme.success),
+            Some(freed) => (format!("cold, released {}", units::bytes(freed)), theme.success),
+            None => ("cold".into(), theme.dim),
+        },
+        EngineState::Loading(loading) => match loading.fraction() {
+            Some(done) => (format!("loading {:.0} %", done * 100.0), theme.warning),
+            None => ("loading".into(), theme.warning),
+        },
+        EngineState::Warm => ("warm".into(), theme.success),
+        EngineState::Idle { .. } => match chat.engine.releases_in(chat.now()) {
+            Some(left) if short => (format!("warm {}", units::clock(left)), theme.success),
+            Some(left) => (format!("warm, releases in {}", units::clock(left)), theme.success),
+            None => ("warm, kept".into(), theme.success),
+        },
+        EngineState::Releasing => ("releasing".into(), theme.warning),
+        EngineState::Failed => ("could not load".into(), theme.error),
+    }
+}
+
+/// Positions of the context that are taken, of all.
+fn context(chat: &Chat, short: bool, look: &Look<'_>) -> Option<Part> {
+    let total = chat.engine.info.as_ref()?.context_length;
+    let used = chat.engine.context_used;
+    let style = if used * 10 >= total * 9 { look.theme.warning } else { look.theme.status };
+    let text = if short {
+        format!("ctx {}/{}", units::count(used), units::count(total))
+    } else {
+        format!("context {} / {}", units::count(used), units::count(total))
+    };
+    Some((text, style))
+}

@@ -1,0 +1,428 @@
+//! Pictures of the screen, told as stories.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
+
+use crate::chat::{Chat, ChatOptions, Effect, Event, Note, update};
+use crate::clock::Timestamp;
+use crate::conversation::{Conversation, ConversationId};
+use crate::protocol::*;
+use crate::tui::screen::{Outcome, Screen};
+use crate::tui::theme::{ColorDepth, Theme};
+use crate::tui::view::glyphs::{ASCII, Glyphs, UNICODE};
+
+/// The interface without a terminal, an engine or a disk.
+struct App {
+    chat: Chat,
+    screen: Screen,
+    terminal: Terminal<TestBackend>,
+    at: Duration,
+    effects: Vec<Effect>,
+    request: Option<RequestId>,
+}
+
+impl App {
+    fn new(width: u16, height: u16) -> Self {
+        Self::with(width, height, "dark", &UNICODE)
+    }
+
+    fn with(width: u16, height: u16, theme: &str, glyphs: &'static Glyphs) -> Self {
+        let options = ChatOptions {
+            model: "smollm2-135m".into(),
+            sampling: SamplingParams::default(),
+            max_tokens: None,
+            on_overflow: OverflowPolicy::Error,
+        };
+        let conversation = Conversation::new(ConversationId("talk".into()), None);
+        let theme = Theme::load(theme, Path::new(""), ColorDepth::True).unwrap();
+        Self {
+            chat: Chat::new(options, conversation, Timestamp::default()),
+            screen: Screen::new(theme, glyphs),
+            terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
+            at: Duration::ZERO,
+            effects: Vec::new(),
+            request: None,
+        }
+    }
+
+    fn screen(&mut self) -> String {
+        let Self { chat, screen, terminal, .. } = self;
+        terminal
+            .draw(|frame| {
+                screen.layout(chat, frame.area());
+                super::draw(frame, chat, screen);
+            })
+            .unwrap();
+        self.terminal.backend().to_string()
+    }
+
+    fn event(&mut self, event: Event) -> &mut Self {
+        for effect in update(&mut self.chat, event) {
+            match &effect {
+                Effect::Save(record) => {
+                    self.event(Event::Saved { turn: record.id, result: Ok(()) });
+                }
+                Effect::Generate(request) => self.request = Some(request.id),
+                Effect::PutBack(text) => self.screen.composer.put_back(text),
+                Effect::ClearDraft => self.screen.composer.clear(),
+                _ => {}
+            }
+            self.effects.push(effect);
+        }
+        self
+    }
+
+    fn after(&mut self, millis: u64) -> &mut Self {
+        self.at += Duration::from_millis(millis);
+        self.event(Event::Tick(Timestamp::from_origin(self.at)))
+    }
+
+    fn terminal_event(&mut self, event: TerminalEvent) -> &mut Self {
+        self.screen();
+        for outcome in self.screen.terminal_event(event, &self.chat) {
+            if let Outcome::Chat(event) = outcome {
+                self.event(event);
+            }
+        }
+        self
+    }
+
+    fn press(&mut self, code: KeyCode, modifiers: KeyModifiers) -> &mut Self {
+        self.terminal_event(TerminalEvent::Key(KeyEvent::new(code, modifiers)))
+    }
+
+    fn key(&mut self, code: KeyCode) -> &mut Self {
+        self.press(code, KeyModifiers::NONE)
+    }
+
+    fn type_text(&mut self, text: &str) -> &mut Self {
+        for c in text.chars() {
+            self.key(KeyCode::Char(c));
+        }
+        self
+    }
+
+    fn send(&mut self, text: &str) -> &mut Self {
+        self.type_text(text).key(KeyCode::Enter)
+    }
+
+    fn engine(&mut self, event: EngineEvent) -> &mut Self {
+        self.event(Event::Engine(event))
+    }
+
+    fn at(&self) -> Timestamp {
+        Timestamp::from_origin(self.at)
+    }
+
+    fn loading(&mut self, phase: LoadPhase, done: u64, total: Option<u64>) -> &mut Self {
+        if !matches!(self.chat.engine.state, crate::chat::EngineState::Loading(_)) {
+            let at = self.at();
+            self.engine(EngineEvent::Loading { at });
+        }
+        self.engine(EngineEvent::LoadProgress(LoadProgress { phase, done, total, detail: None }))
+    }
+
+    fn loaded(&mut self) -> &mut Self {
+        let info = ModelInfo {
+            name: "smollm2-135m".into(),
+            architecture: "llama".into(),
+            quantization: "Q4_1".into(),
+            parameters: 134_515_008,
+            context_length: 8192,
+            trained_context_length: 8192,
+            device: DeviceInfo { kind: DeviceKind::Cpu, name: "A processor".into() },
+            memory: MemoryUse { weights: 98_000_000, kv_cache: 188_000_000, workspace: 4_000_000 },
+            warnings: Vec::new(),
+        };
+        let at = self.at();
+        self.engine(EngineEvent::Loaded { info, took: Duration::from_millis(140), at })
+    }
+
+    fn token(&mut self, channel: Channel, text: &str) -> &mut Self {
+        let (id, at) = (self.request.unwrap(), self.at());
+        self.engine(EngineEvent::Token { id, channel, text: text.into(), at })
+    }
+
+    fn stream(&mut self, text: &str) -> &mut Self {
+        for piece in text.split_inclusive(' ') {
+            self.token(Channel::Answer, piece).after(20);
+        }
+        self
+    }
+
+    fn finish(&mut self, reason: FinishReason) -> &mut Self {
+        let (id, at) = (self.request.unwrap(), self.at());
+        let usage = Usage { prompt_tokens: 1041, cached_tokens: 960, completion_tokens: 51 };
+        let timing = Timing {
+            load: Duration::from_millis(140),
+            ttft: Duration::from_millis(96),
+            prefill: Duration::from_millis(90),
+            decode: Duration::from_millis(500),
+            total: Duration::from_millis(740),
+            inter_token: vec![Duration::from_millis(10); 50],
+        };
+        self.engine(EngineEvent::Finished { id, reason, usage, timing, at })
+    }
+
+    fn idle(&mut self, seconds: u64) -> &mut Self {
+        let at = self.at();
+        self.engine(EngineEvent::Idle { release_at: Some(at + Duration::from_secs(seconds)), at })
+    }
+
+    /// One whole turn, warm and idle at the end.
+    fn turn(&mut self, prompt: &str, answer: &str) -> &mut Self {
+        self.send(prompt).loaded().stream(answer).finish(FinishReason::Stop).idle(120)
+    }
+}
+
+/// The three sizes that matter.
+const SIZES: [(u16, u16); 3] = [(80, 24), (200, 50), (20, 5)];
+
+macro_rules! at_all_sizes {
+    ($name:literal, $story:expr) => {
+        for (width, height) in SIZES {
+            let mut app = App::new(width, height);
+            let story: fn(&mut App) = $story;
+            story(&mut app);
+            let screen = app.screen();
+            insta::with_settings!({ omit_expression => true }, {
+                insta::assert_snapshot!(format!("{}_{width}x{height}", $name), screen);
+            });
+        }
+    };
+}
+
+const ANSWER: &str = "The sky looks blue because air scatters **short** waves more than long ones \
+    (*Rayleigh scattering*):\n\n1. Sunlight holds all colours.\n2. Blue is scattered about `(700/450)^4` times \
+    as much as red.\n";
+
+#[test]
+fn nothing_said_yet() {
+    at_all_sizes!("empty", |_| {});
+}
+
+#[test]
+fn a_download_shows_phase_bytes_speed_and_time_left() {
+    at_all_sizes!("download", |app| {
+        app.type_text("Why is");
+        app.loading(LoadPhase::Download, 0, Some(98_400_000)).after(1000);
+        app.loading(LoadPhase::Download, 42_100_000, Some(98_400_000));
+    });
+}
+
+#[test]
+fn an_answer_streams() {
+    at_all_sizes!("streaming", |app| {
+        app.send("Why is the sky blue?").loaded().stream("The sky looks **blue** because air");
+    });
+}
+
+#[test]
+fn an_answer_has_its_figures_and_the_countdown_runs() {
+    at_all_sizes!("idle", |app| {
+        app.turn("Why is the sky blue?", ANSWER).after(17_500);
+    });
+}
+
+#[test]
+fn released() {
+    at_all_sizes!("released", |app| {
+        app.turn("Why is the sky blue?", ANSWER);
+        let at = app.at();
+        app.engine(EngineEvent::Releasing).engine(EngineEvent::Released { freed: 290_000_000, at });
+    });
+}
+
+#[test]
+fn a_failed_turn_says_what_is_kept_and_what_to_do() {
+    at_all_sizes!("error", |app| {
+        app.send("Write a book.").loaded().stream("Once upon a time");
+        let (id, at) = (app.request.unwrap(), app.at());
+        let error = EngineError::new(ErrorKind::OutOfMemory, "The CPU has no memory left for this context.");
+        app.engine(EngineEvent::Failed { id, error, at });
+        app.event(Event::Noted(Note::warning("Something else is not as wanted.")));
+    });
+}
+
+#[test]
+fn the_help() {
+    at_all_sizes!("help", |app| {
+        app.key(KeyCode::Char('?'));
+    });
+}
+
+#[test]
+fn wide_characters_and_emoji() {
+    at_all_sizes!("wide", |app| {
+        app.turn(
+            "日本語で答えて 👩‍🚀",
+            "空が青いのは、大気が短い波長の光をより強く散乱させるためです。これをレイリー散乱と呼びます。👨‍👩‍👧‍👦 e\u{301}te\u{301} עברית\n\n\
+             | 名前 | 値 |\n|---|--:|\n| 空 🌌 | 青 |\n| 海 | 青い |\n",
+        );
+        app.type_text("ありがとう");
+    });
+}
+
+#[test]
+fn code_and_a_table() {
+    at_all_sizes!("code", |app| {
+        app.turn(
+            "Show me code.",
+            "```rust\nfn main() {\n    println!(\"hello\"); // greets\n}\n```\n\n| call | cost |\n|---|---:|\n| `main` | 1 |\n",
+        );
+    });
+}
+
+#[test]
+fn reasoning_is_folded_and_unfolds() {
+    at_all_sizes!("reasoning", |app| {
+        app.send("Think.").loaded();
+        app.token(Channel::Reasoning, "The user wants me to think.").after(3200);
+        app.stream("I did.").finish(FinishReason::Stop).idle(90);
+    });
+    let mut app = App::new(80, 24);
+    app.send("Think.").loaded();
+    app.token(Channel::Reasoning, "The user wants me to think.").after(3200);
+    app.stream("I did.").finish(FinishReason::Stop);
+    assert!(!app.screen().contains("The user wants"));
+    app.press(KeyCode::Char('t'), KeyModifiers::CONTROL);
+    assert!(app.screen().contains("The user wants"));
+}
+
+#[test]
+fn prompts_wait_visibly() {
+    at_all_sizes!("queued", |app| {
+        app.send("First question").loaded().stream("An answer that goes on");
+        app.send("Second question").send("Third question").type_text("and a fourth");
+    });
+}
+
+#[test]
+fn commands_complete() {
+    at_all_sizes!("completion", |app| {
+        app.type_text("/re").key(KeyCode::Down);
+    });
+}
+
+#[test]
+fn a_long_draft_grows_to_a_third_and_scrolls() {
+    at_all_sizes!("draft", |app| {
+        for line in 1..=30 {
+            app.type_text(&format!("line {line}")).press(KeyCode::Enter, KeyModifiers::ALT);
+        }
+    });
+}
+
+#[test]
+fn scrolling_up_stays_while_more_arrives() {
+    at_all_sizes!("scrolled", |app| {
+        let long: String = (1..=60).map(|n| format!("Paragraph {n}.\n\n")).collect();
+        app.send("Tell me a lot.").loaded().stream(&long);
+        app.key(KeyCode::PageUp).stream("more and more\n\nand more");
+    });
+    let mut app = App::new(80, 24);
+    let long: String = (1..=60).map(|n| format!("Paragraph {n}.\n\n")).collect();
+    app.send("Tell me a lot.").loaded().stream(&long).key(KeyCode::PageUp).key(KeyCode::PageUp);
+    let first_lines = |screen: &str| screen.lines().take(10).map(str::to_owned).collect::<Vec<_>>();
+    let before = first_lines(&app.screen());
+    app.stream("more\n\nand more\n\n");
+    assert_eq!(first_lines(&app.screen()), before, "the view snapped back");
+    assert!(app.screen().contains("more below"));
+    app.key(KeyCode::End);
+    assert!(!app.screen().contains("more below"));
+    app.stream("THE END");
+    assert!(app.screen().contains("THE END"), "it does not follow");
+}
+
+#[test]
+fn ascii_where_the_locale_has_no_more() {
+    let mut app = App::with(80, 24, "high-contrast", &ASCII);
+    app.turn("Why?", "> Because.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n");
+    let screen = app.screen();
+    assert!(screen.is_ascii(), "{screen}");
+    insta::assert_snapshot!(screen);
+}
+
+#[test]
+fn every_size_draws_something_and_never_panics() {
+    for (width, height) in [(1, 1), (2, 1), (1, 30), (500, 1), (7, 3), (20, 5), (19, 10), (500, 200)] {
+        let mut app = App::new(width, height);
+        app.screen();
+        app.turn("日本語 👩‍🚀 prompt", ANSWER).type_text("/").key(KeyCode::PageUp);
+        app.loading(LoadPhase::Read, 1, Some(2));
+        assert!(app.screen().trim().len() > 2, "{width}x{height}");
+        app.event(Event::ToggleHelp).screen();
+    }
+}
+
+#[test]
+fn one_chat_lives_through_a_storm_of_sizes() {
+    let mut app = App::new(80, 24);
+    app.turn("Why?", &ANSWER.repeat(20)).key(KeyCode::PageUp);
+    for step in 0..200u16 {
+        let (width, height) = (1 + step * 37 % 500, 1 + step * 53 % 200);
+        app.terminal.backend_mut().resize(width, height);
+        app.screen();
+    }
+    app.terminal.backend_mut().resize(80, 24);
+    assert!(app.screen().contains("smollm2-135m"));
+}
+
+#[test]
+fn escape_sequences_of_a_model_never_reach_the_screen() {
+    let mut app = App::new(80, 24);
+    app.turn("hi\u{1b}]0;owned\u{7}", "a\u{1b}[31mred\u{1b}]52;c;AAAA\u{7} b\u{202e}c \u{9b}2J end");
+    app.event(Event::Noted(Note::error("bad \u{1b}[2J name")));
+    let screen = app.screen();
+    assert!(!screen.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']), "{screen:?}");
+    assert!(screen.contains("end"));
+}
+
+#[test]
+fn the_first_keystroke_loads_and_a_command_does_not() {
+    let mut app = App::new(80, 24);
+    app.type_text("/help").key(KeyCode::Enter).key(KeyCode::Esc);
+    assert!(!app.effects.contains(&Effect::Load));
+    app.type_text("hello");
+    assert_eq!(app.effects.iter().filter(|effect| **effect == Effect::Load).count(), 1);
+}
+
+#[test]
+fn a_paste_of_many_lines_is_not_sent() {
+    let mut app = App::new(80, 24);
+    app.terminal_event(TerminalEvent::Paste("one\ntwo\nthree\n".into()));
+    assert!(app.request.is_none());
+    assert!(app.screen().contains("two"));
+    app.key(KeyCode::Enter);
+    assert_eq!(app.chat.conversation.turns()[0].prompt, "one\ntwo\nthree\n");
+}
+
+#[test]
+fn enter_completes_a_command_and_runs_it() {
+    let mut app = App::new(80, 24);
+    app.type_text("/he").key(KeyCode::Enter);
+    assert!(app.chat.help);
+    app.key(KeyCode::Esc).type_text("/the").key(KeyCode::Tab).type_text("light").key(KeyCode::Enter);
+    assert!(app.effects.contains(&Effect::SetTheme("light".into())));
+}
+
+#[test]
+fn a_long_history_is_drawn_from_its_end() {
+    let mut app = App::new(80, 24);
+    for turn in 0..300 {
+        app.event(Event::Submit(format!("question {turn}")));
+        app.loaded().token(Channel::Answer, "An answer.\n\nIn two paragraphs.").finish(FinishReason::Stop);
+    }
+    let begin = std::time::Instant::now();
+    assert!(app.screen().contains("question 299"));
+    for _ in 0..100 {
+        app.key(KeyCode::PageUp);
+    }
+    app.press(KeyCode::Home, KeyModifiers::CONTROL);
+    assert!(app.screen().contains("question 0"));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}

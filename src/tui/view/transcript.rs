@@ -1,0 +1,216 @@
+//! The transcript: which lines are in view, and drawing those and no others.
+//!
+//! The place is remembered as an entry and a line in it, so that what arrives below moves nothing.
+
+use std::collections::HashMap;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use super::turn::Rendered;
+use super::{Look, units, welcome, wrap};
+use crate::chat::{Chat, Entry, EntryKey};
+use crate::tui::screen::Screen;
+
+/// How to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scroll {
+    /// Lines up.
+    Up(usize),
+    /// Lines down.
+    Down(usize),
+    /// A page up.
+    PageUp,
+    /// A page down.
+    PageDown,
+    /// To the beginning.
+    Top,
+    /// To the end, and stay there.
+    Follow,
+}
+
+/// The first line in view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    entry: usize,
+    line: usize,
+}
+
+/// What the transcript remembers between frames.
+#[derive(Debug, Default)]
+pub struct Transcript {
+    rendered: HashMap<EntryKey, Rendered>,
+    /// `None`: the end is in view and stays in view.
+    place: Option<Place>,
+    height: usize,
+    width: usize,
+    visible: Vec<Line<'static>>,
+    below: usize,
+}
+
+impl Transcript {
+    /// Forgets how everything looks, after a change of theme.
+    pub fn invalidate(&mut self) {
+        self.rendered.clear();
+    }
+
+    /// Goes to the end and stays there.
+    pub fn follow(&mut self) {
+        self.place = None;
+    }
+
+    /// Decides what is in view at this size.
+    pub fn layout(&mut self, chat: &Chat, width: u16, height: u16, look: &Look<'_>) {
+        (self.width, self.height) = (usize::from(width), usize::from(height));
+        self.visible.clear();
+        self.below = 0;
+        if self.width == 0 || self.height == 0 {
+            return;
+        }
+        self.forget_gone(chat);
+        let top = match self.place {
+            Some(place) => self.clamp(place, chat, look),
+            None => self.last_page(chat, look),
+        };
+        if self.place.is_some() && top >= self.last_page(chat, look) {
+            self.place = None;
+        }
+        self.collect(top, chat, look);
+    }
+
+    /// Moves; `layout` shows where to.
+    pub fn scroll(&mut self, scroll: Scroll, chat: &Chat, look: &Look<'_>) {
+        if self.width == 0 || self.height == 0 {
+            return;
+        }
+        let page = self.height.saturating_sub(1).max(1);
+        let from = self.place.unwrap_or_else(|| self.last_page(chat, look));
+        self.place = match scroll {
+            Scroll::Up(lines) => Some(self.up(from, lines, chat, look)),
+            Scroll::PageUp => Some(self.up(from, page, chat, look)),
+            Scroll::Down(lines) => Some(self.down(from, lines, chat, look)),
+            Scroll::PageDown => Some(self.down(from, page, chat, look)),
+            Scroll::Top => Some(Place { entry: 0, line: 0 }),
+            Scroll::Follow => None,
+        };
+        let last = self.last_page(chat, look);
+        self.place = self.place.filter(|place| *place < last);
+    }
+
+    fn forget_gone(&mut self, chat: &Chat) {
+        let entries = chat.feed.entries();
+        if self.rendered.len() > entries.len() {
+            self.rendered.retain(|key, _| entries.iter().any(|(known, _)| known == key));
+        }
+    }
+
+    /// Renders an entry if need be; the number of its lines.
+    fn len(&mut self, entry: usize, chat: &Chat, look: &Look<'_>) -> usize {
+        let Some((key, entry)) = chat.feed.entries().get(entry) else { return 0 };
+        let rendered = self.rendered.entry(*key).or_default();
+        match entry {
+            Entry::Turn(id) => {
+                if let Some(turn) = chat.conversation.turn(*id) {
+                    rendered.update_turn(chat, *id, turn, self.width, look);
+                }
+            }
+            Entry::Note(note) => rendered.update_note(note, self.width, look),
+        }
+        rendered.len()
+    }
+
+    fn clamp(&mut self, place: Place, chat: &Chat, look: &Look<'_>) -> Place {
+        let entry = place.entry.min(chat.feed.entries().len().saturating_sub(1));
+        let line = if entry == place.entry { place.line } else { 0 };
+        Place { entry, line: line.min(self.len(entry, chat, look).saturating_sub(1)) }
+    }
+
+    /// Where the view begins when the end is in view.
+    fn last_page(&mut self, chat: &Chat, look: &Look<'_>) -> Place {
+        let mut missing = self.height;
+        for entry in (0..chat.feed.entries().len()).rev() {
+            let len = self.len(entry, chat, look);
+            if len >= missing {
+                return Place { entry, line: len - missing };
+            }
+            missing -= len;
+        }
+        Place { entry: 0, line: 0 }
+    }
+
+    fn up(&mut self, from: Place, mut lines: usize, chat: &Chat, look: &Look<'_>) -> Place {
+        let mut place = self.clamp(from, chat, look);
+        while lines > place.line {
+            if place.entry == 0 {
+                return Place { entry: 0, line: 0 };
+            }
+            lines -= place.line;
+            place.entry -= 1;
+            place.line = self.len(place.entry, chat, look);
+        }
+        place.line -= lines;
+        place
+    }
+
+    fn down(&mut self, from: Place, lines: usize, chat: &Chat, look: &Look<'_>) -> Place {
+        let mut place = self.clamp(from, chat, look);
+        place.line += lines;
+        while place.entry < chat.feed.entries().len() {
+            let len = self.len(place.entry, chat, look);
+            if place.line < len {
+                break;
+            }
+            place.line -= len;
+            place.entry += 1;
+        }
+        place
+    }
+
+    fn collect(&mut self, top: Place, chat: &Chat, look: &Look<'_>) {
+        let mut line = top.line;
+        for entry in top.entry..chat.feed.entries().len() {
+            let room = self.height - self.visible.len();
+            if room == 0 && self.place.is_none() {
+                break;
+            }
+            let len = self.len(entry, chat, look);
+            let end = len.min(line + room);
+            if let Some(rendered) = chat.feed.entries().get(entry).and_then(|(key, _)| self.rendered.get(key)) {
+                self.visible.extend((line..end).map(|line| rendered.line(line)));
+            }
+            self.below += len.saturating_sub(end.max(line));
+            line = 0;
+        }
+    }
+}
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) {
+    if area.is_empty() {
+        return;
+    }
+    let transcript = &screen.transcript;
+    let welcome;
+    let lines = if chat.feed.entries().is_empty() {
+        welcome = welcome::lines(chat, usize::from(area.width), look);
+        &welcome
+    } else {
+        &transcript.visible
+    };
+    for (row, line) in lines.iter().take(usize::from(area.height)).enumerate() {
+        frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
+    }
+    if transcript.below > 0 {
+        draw_more(frame, area, transcript.below, look);
+    }
+}
+
+fn draw_more(frame: &mut Frame<'_>, area: Rect, below: usize, look: &Look<'_>) {
+    let down = look.glyphs.down;
+    let lines = if below == 1 { "line" } else { "lines" };
+    let text = format!(" {down} more below ({} {lines}) ", units::count(below));
+    let text = wrap::clip(&text, usize::from(area.width), look.glyphs.ellipsis);
+    let width = wrap::width(&text) as u16;
+    let spot = Rect { x: area.right() - width, y: area.bottom() - 1, width, height: 1 };
+    frame.render_widget(Span::styled(text, look.theme.selection), spot);
+}

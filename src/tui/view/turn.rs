@@ -1,0 +1,215 @@
+//! One entry of the transcript as lines, kept from frame to frame: only what changed is rendered again.
+
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::markdown::Markdown;
+use super::{Look, footer, units, wrap};
+use crate::chat::{Chat, Note, NoteKind};
+use crate::conversation::{Ending, Turn, TurnId};
+use crate::sanitize::{Sanitizer, sanitize};
+
+/// Answers stand this far from the left.
+const INDENT: usize = 2;
+
+/// A user's message is shown up to here; all of it was sent.
+const LONGEST_PROMPT: usize = 4000;
+
+/// The lines of an entry.
+#[derive(Debug, Default)]
+pub(super) struct Rendered {
+    width: usize,
+    head: Vec<Line<'static>>,
+    thoughts: Stream,
+    folded: Vec<Line<'static>>,
+    show_thoughts: bool,
+    thought_style: Style,
+    answer: Stream,
+    foot: Vec<Line<'static>>,
+    /// What the foot was made from, where it cannot change any more.
+    ended: bool,
+}
+
+/// Text that grows, made harmless once and rendered as it grows.
+#[derive(Debug, Default)]
+struct Stream {
+    taken: usize,
+    sanitizer: Sanitizer,
+    markdown: Markdown,
+}
+
+impl Stream {
+    fn update(&mut self, text: &str, width: usize, look: &Look<'_>) {
+        if let Some(fresh) = text.get(self.taken..).filter(|fresh| !fresh.is_empty()) {
+            let clean = self.sanitizer.push(fresh);
+            // Blank lines before the first word say nothing.
+            let clean = if self.markdown.is_blank() { clean.trim_start_matches(['\n', '\r']) } else { &clean };
+            self.markdown.push(clean);
+            self.taken = text.len();
+        }
+        self.markdown.layout(width, look);
+    }
+}
+
+impl Rendered {
+    /// Brings the lines of a turn up to date.
+    pub fn update_turn(&mut self, chat: &Chat, id: TurnId, turn: &Turn, width: usize, look: &Look<'_>) {
+        let room = width.saturating_sub(2 * INDENT).max(1);
+        if self.width != width {
+            self.width = width;
+            self.head = user(&turn.prompt, width, look);
+            self.ended = false;
+        }
+        self.answer.update(&turn.answer.text, room, look);
+        if !turn.answer.reasoning.is_empty() {
+            self.show_thoughts = chat.reasoning_open;
+            self.thought_style = look.theme.reasoning;
+            self.thoughts.update(&turn.answer.reasoning, room, look);
+            self.folded = vec![fold_line(chat, id, look)];
+        }
+        let pending = matches!(turn.answer.ending, Ending::Pending);
+        if pending || !self.ended {
+            self.foot = foot(chat, id, turn, room, look);
+            self.ended = !pending;
+        }
+    }
+
+    /// Brings the lines of a note up to date.
+    pub fn update_note(&mut self, note: &Note, width: usize, look: &Look<'_>) {
+        if self.width != width {
+            self.width = width;
+            self.head = note_lines(note, width, look);
+        }
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        let parts = self.parts();
+        parts.iter().map(Part::len).sum()
+    }
+
+    /// A line by its number.
+    pub fn line(&self, mut index: usize) -> Line<'static> {
+        for part in self.parts() {
+            if index < part.len() {
+                return part.line(index);
+            }
+            index -= part.len();
+        }
+        Line::default()
+    }
+
+    fn parts(&self) -> [Part<'_>; 8] {
+        let has_thoughts = !self.folded.is_empty();
+        let thoughts = has_thoughts && self.show_thoughts;
+        [
+            Part::Plain(&self.head),
+            Part::Plain(&self.folded),
+            if thoughts { Part::Thoughts(&self.thoughts.markdown, self.thought_style) } else { Part::Nothing },
+            if has_thoughts && self.answer.markdown.len() > 0 { Part::Blank } else { Part::Nothing },
+            Part::Markdown(&self.answer.markdown),
+            if !self.foot.is_empty() && self.answer.markdown.len() > 0 { Part::Blank } else { Part::Nothing },
+            Part::Plain(&self.foot),
+            Part::Blank,
+        ]
+    }
+}
+
+enum Part<'a> {
+    Nothing,
+    Blank,
+    Plain(&'a [Line<'static>]),
+    Markdown(&'a Markdown),
+    Thoughts(&'a Markdown, Style),
+}
+
+impl Part<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Blank => 1,
+            Self::Plain(lines) => lines.len(),
+            Self::Markdown(markdown) | Self::Thoughts(markdown, _) => markdown.len(),
+        }
+    }
+
+    fn line(&self, index: usize) -> Line<'static> {
+        match self {
+            Self::Nothing | Self::Blank => Line::default(),
+            Self::Plain(lines) => lines.get(index).cloned().unwrap_or_default(),
+            Self::Markdown(markdown) => indented(markdown, index),
+            Self::Thoughts(markdown, style) => indented(markdown, index).style(*style),
+        }
+    }
+}
+
+fn indented(markdown: &Markdown, index: usize) -> Line<'static> {
+    let mut line = markdown.line(index).cloned().unwrap_or_default();
+    line.spans.insert(0, Span::raw(" ".repeat(INDENT)));
+    line
+}
+
+fn user(prompt: &str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    let style = look.theme.user;
+    let shown = match prompt.char_indices().nth(LONGEST_PROMPT) {
+        Some((end, _)) => {
+            let rest = units::count(prompt[end..].chars().count());
+            format!("{}\n{} and {rest} more characters", &prompt[..end], look.glyphs.ellipsis)
+        }
+        None => prompt.to_owned(),
+    };
+    let first = Span::styled(format!("{} ", look.glyphs.prompt), look.theme.accent.patch(style_bg(style)));
+    let lines = wrap::wrap_prefixed(sanitize(&shown).trim_end(), style, &first, &Span::styled("  ", style), width);
+    let mut lines: Vec<_> = lines.into_iter().map(|line| fill(line, width).style(style)).collect();
+    lines.push(Line::default());
+    lines
+}
+
+fn style_bg(style: Style) -> Style {
+    Style { fg: None, ..style }
+}
+
+/// Makes the line as wide as the transcript, so that its background is.
+fn fill(mut line: Line<'static>, width: usize) -> Line<'static> {
+    let taken: usize = line.spans.iter().map(|span| wrap::width(&span.content)).sum();
+    line.spans.push(Span::raw(" ".repeat(width.saturating_sub(taken))));
+    line
+}
+
+fn fold_line(chat: &Chat, id: TurnId, look: &Look<'_>) -> Line<'static> {
+    let mark = if chat.reasoning_open { look.glyphs.unfolded } else { look.glyphs.folded };
+    let running = chat.activity.on(id).and_then(|answering| answering.thinking_since);
+    let what = match (running, chat.thought.get(&id)) {
+        (Some(since), _) => format!("thinking for {}", units::duration(chat.now().since(since))),
+        (None, Some(time)) => format!("thought for {}", units::duration(*time)),
+        (None, None) => "thought".to_owned(),
+    };
+    Line::from(vec![
+        Span::raw(" ".repeat(INDENT)),
+        Span::styled(format!("{mark} {what}  (Ctrl-T)"), look.theme.reasoning),
+    ])
+}
+
+fn foot(chat: &Chat, id: TurnId, turn: &Turn, room: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    let indent = Span::raw(" ".repeat(INDENT));
+    if let Some(answering) = chat.activity.on(id) {
+        let mut line = footer::running(chat, answering, look);
+        line.spans.insert(0, indent);
+        return vec![line];
+    }
+    let rows = footer::ended(&turn.answer, look);
+    let wrapped = rows.into_iter().flat_map(|row| wrap::wrap(&row, room));
+    wrapped.map(|spans| wrap::prepend(indent.clone(), spans)).collect()
+}
+
+fn note_lines(note: &Note, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    let (theme, glyphs) = (look.theme, look.glyphs);
+    let (mark, style) = match note.kind {
+        NoteKind::Info => (glyphs.note, theme.dim),
+        NoteKind::Warning => (glyphs.warning, theme.warning),
+        NoteKind::Error => (glyphs.error, theme.error),
+    };
+    let text = sanitize(&note.text);
+    let first = Span::styled(format!("  {mark} "), style);
+    wrap::wrap_prefixed(text.trim_end(), style, &first, &Span::raw("    "), width)
+}

@@ -1,0 +1,80 @@
+//! Figures as people read them: bytes, times, counts.
+
+use std::time::Duration;
+
+/// `98 MB`, `1.2 GB`: decimal units, two or three digits.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 9.95 {
+        format!("{value:.0} {}", UNITS[unit])
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
+}
+
+/// `12,345`.
+pub fn count(number: usize) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// `35 ms`, `0.42 s`, `3.2 s`, `2 m 05 s`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 0.0995 {
+        format!("{:.0} ms", seconds * 1000.0)
+    } else if seconds < 0.995 {
+        format!("{seconds:.2} s")
+    } else if seconds < 99.95 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{} m {:02} s", time.as_secs() / 60, time.as_secs() % 60)
+    }
+}
+
+/// `1:42`, `1:02:03`; begun seconds count, so that a countdown ends at `0:00` and not before.
+pub fn clock(time: Duration) -> String {
+    let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// `45.3 tok/s`.
+pub fn token_rate(rate: f64) -> String {
+    if rate >= 99.95 { format!("{rate:.0} tok/s") } else { format!("{rate:.1} tok/s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(98_400_000), "98 MB");
+        assert_eq!(bytes(999_999), "1.0 MB");
+        assert_eq!(bytes(15_900_000_000), "16 GB");
+        assert_eq!(bytes(4_900_000_000), "4.9 GB");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(count(999), "999");
+        assert_eq!(duration(Duration::from_millis(35)), "35 ms");
+        assert_eq!(duration(Duration::from_millis(420)), "0.42 s");
+        assert_eq!(duration(Duration::from_millis(3_240)), "3.2 s");
+        assert_eq!(duration(Duration::from_secs(125)), "2 m 05 s");
+        assert_eq!(clock(Duration::from_millis(101_400)), "1:42");
+        assert_eq!(clock(Duration::ZERO), "0:00");
+    }
+}

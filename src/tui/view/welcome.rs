@@ -1,0 +1,28 @@
+//! What stands where nothing was said yet.
+
+use ratatui::text::{Line, Span};
+
+use super::{Look, wrap};
+use crate::chat::Chat;
+use crate::sanitize::sanitize;
+
+pub(super) fn lines(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    let theme = look.theme;
+    let model = sanitize(&chat.engine.model).replace('\n', " ");
+    let rows = [
+        ("chatnap".to_owned(), theme.accent),
+        (String::new(), theme.text),
+        (format!("{model} runs in this process."), theme.text),
+        ("It loads at your first keystroke and gives its memory back when nobody talks to it.".to_owned(), theme.dim),
+        (String::new(), theme.text),
+        ("Enter sends, ? shows the keys, / the commands.".to_owned(), theme.dim),
+    ];
+    let room = width.saturating_sub(4).max(1);
+    let mut lines = vec![Line::default()];
+    for (text, style) in rows {
+        for spans in wrap::wrap(&[Span::styled(text, style)], room) {
+            lines.push(wrap::prepend(Span::raw(if width > 8 { "  " } else { "" }), spans));
+        }
+    }
+    lines
+}

@@ -1,0 +1,184 @@
+//! Styled text cut into lines of a given width, by grapheme: words stay whole where they fit, wide characters may be
+//! parted anywhere, a newline always breaks.
+
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// A tab becomes this many spaces.
+const TAB: &str = "    ";
+
+/// Cells that `text` takes on the screen.
+pub fn width(text: &str) -> usize {
+    // Control characters are never drawn; unicode-width would count them as one cell.
+    text.graphemes(true).filter(|g| !g.contains(char::is_control)).map(UnicodeWidthStr::width).sum()
+}
+
+#[derive(Clone, Copy)]
+struct Cell<'a> {
+    text: &'a str,
+    width: usize,
+    style: Style,
+}
+
+/// Cuts `spans` into lines of at most `limit` cells (at least 1; a wider grapheme is left out rather than torn).
+pub fn wrap(spans: &[Span<'_>], limit: usize) -> Vec<Vec<Span<'static>>> {
+    let mut wrapper = Wrapper { limit: limit.max(1), lines: Vec::new(), line: Vec::new(), width: 0, break_at: 0 };
+    for span in spans {
+        for text in span.content.graphemes(true) {
+            match text {
+                "\n" | "\r\n" => wrapper.end_line(),
+                "\t" => TAB.graphemes(true).for_each(|space| wrapper.push(space, span.style)),
+                _ if text.contains(char::is_control) => {}
+                _ => wrapper.push(text, span.style),
+            }
+        }
+    }
+    wrapper.end_line();
+    wrapper.lines
+}
+
+struct Wrapper<'a> {
+    limit: usize,
+    lines: Vec<Vec<Span<'static>>>,
+    line: Vec<Cell<'a>>,
+    width: usize,
+    /// The line may be parted before this cell; 0: nowhere.
+    break_at: usize,
+}
+
+impl<'a> Wrapper<'a> {
+    fn push(&mut self, text: &'a str, style: Style) {
+        let width = text.width();
+        if width > self.limit {
+            return;
+        }
+        if width > 1 {
+            self.break_at = self.line.len();
+        }
+        if self.width + width > self.limit {
+            // A space that does not fit ends the line and is not seen.
+            if text == " " {
+                self.break_at = 0;
+                return self.end_line();
+            }
+            self.part();
+        }
+        // What follows a break begins without spaces, unless they indent a line of its own.
+        self.line.push(Cell { text, width, style });
+        self.width += width;
+        if width > 1 || text == " " || text == "-" {
+            self.break_at = self.line.len();
+        }
+    }
+
+    fn part(&mut self) {
+        let at = if self.break_at > 0 { self.break_at } else { self.line.len() };
+        let rest = self.line.split_off(at);
+        self.end_line();
+        self.width = rest.iter().map(|cell| cell.width).sum();
+        self.line = rest;
+    }
+
+    fn end_line(&mut self) {
+        let mut spans: Vec<Span<'static>> = Vec::new();
+        for cell in self.line.drain(..) {
+            match spans.last_mut() {
+                Some(last) if last.style == cell.style => last.content.to_mut().push_str(cell.text),
+                _ => spans.push(Span::styled(cell.text.to_owned(), cell.style)),
+            }
+        }
+        self.lines.push(spans);
+        self.width = 0;
+        self.break_at = 0;
+    }
+}
+
+/// Cuts one style's text into lines, each after `first` or `rest` (of equal width).
+pub fn wrap_prefixed(
+    text: &str,
+    style: Style,
+    first: &Span<'static>,
+    rest: &Span<'static>,
+    limit: usize,
+) -> Vec<Line<'static>> {
+    let room = limit.saturating_sub(width(&first.content)).max(1);
+    let lines = wrap(&[Span::styled(text, style)], room);
+    let prefixes = std::iter::once(first).chain(std::iter::repeat(rest));
+    lines.into_iter().zip(prefixes).map(|(spans, prefix)| prepend(prefix.clone(), spans)).collect()
+}
+
+/// A line that begins with `prefix`.
+pub fn prepend(prefix: Span<'static>, spans: Vec<Span<'static>>) -> Line<'static> {
+    Line::from_iter(std::iter::once(prefix).chain(spans))
+}
+
+/// `text` cut to `limit` cells, with a mark where something is missing.
+pub fn clip(text: &str, limit: usize, mark: &str) -> String {
+    if width(text) <= limit {
+        return text.to_owned();
+    }
+    let room = limit.saturating_sub(width(mark));
+    let mut taken = 0;
+    let kept = text.graphemes(true).take_while(|g| {
+        taken += width(g);
+        taken <= room
+    });
+    let mut clipped: String = kept.collect();
+    if limit > 0 {
+        clipped.push_str(mark);
+    }
+    clipped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str, limit: usize) -> Vec<String> {
+        wrap(&[Span::raw(text)], limit).iter().map(|line| line.iter().map(|span| &*span.content).collect()).collect()
+    }
+
+    #[test]
+    fn words_stay_whole_and_long_ones_are_parted() {
+        assert_eq!(lines("the quick brown fox", 10), ["the quick ", "brown fox"]);
+        assert_eq!(lines("abcdefghijkl mn", 5), ["abcde", "fghij", "kl mn"]);
+        assert_eq!(lines("one two", 3), ["one", "two"]);
+        assert_eq!(lines("a\n\nb", 5), ["a", "", "b"]);
+        assert_eq!(lines("", 5), [""]);
+    }
+
+    #[test]
+    fn wide_characters_take_two_cells_and_part_anywhere() {
+        assert_eq!(lines("日本語テキスト", 6), ["日本語", "テキス", "ト"]);
+        assert_eq!(lines("a日本", 4), ["a日", "本"]);
+        assert_eq!(lines("日", 1), [""]);
+    }
+
+    #[test]
+    fn clusters_are_not_torn() {
+        let family = "👨‍👩‍👧‍👦";
+        assert_eq!(width(family), 2);
+        assert_eq!(lines(&family.repeat(3), 4), [family.repeat(2), family.to_owned()]);
+        assert_eq!(lines("e\u{301}e\u{301}e\u{301}", 2), ["e\u{301}e\u{301}", "e\u{301}"]);
+    }
+
+    #[test]
+    fn clipping_leaves_a_mark() {
+        assert_eq!(clip("hello", 5, "…"), "hello");
+        assert_eq!(clip("hello", 4, "…"), "hel…");
+        assert_eq!(clip("日本語", 4, "…"), "日…");
+        assert_eq!(clip("hello", 0, "…"), "");
+    }
+
+    #[test]
+    fn no_line_is_ever_wider_than_the_limit() {
+        let text = "Ünï 日本 👩‍🚀 word-with-dashes \t tab   spaces zażółć";
+        for limit in 2..40 {
+            for line in lines(text, limit) {
+                assert!(width(&line) <= limit, "{line:?} at {limit}");
+            }
+        }
+    }
+}

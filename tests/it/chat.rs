@@ -1,0 +1,159 @@
+//! A chat in the terminal, from the first frame to the end.
+
+use std::time::{Duration, Instant};
+
+use crate::support_pty::{Home, PATIENCE, Tui, output};
+
+const MODEL: &str = r#"
+load_ms = 30
+ballast_mib = 8
+token_ms = 1
+fallback = "You said: {user}"
+
+[[answer]]
+when = "sky"
+text = "The sky is **blue**.\n\n- one\n- two\n"
+
+[[answer]]
+when = "first"
+text = "It was: {first}"
+
+[[answer]]
+when = "think"
+text = "<think>\nsecret thoughts\n</think>\n\nDone."
+"#;
+
+#[test]
+fn a_conversation_of_several_turns() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "never"]);
+    tui.send("Why is the sky blue?").wait_for("The sky is blue.").wait_for("• two").wait_for("TTFT");
+    tui.send("What came first?").wait_for("It was: Why is the sky blue?").wait_for("warm, kept");
+    tui.type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    tui.assert_restored();
+    assert!(tui.text().contains("goes on with this conversation"), "{}", tui.text());
+}
+
+#[test]
+fn the_first_frame_comes_before_the_model() {
+    // The model does not even exist.
+    let home = Home::new("this is no script");
+    let begin = Instant::now();
+    let mut tui = home.start(&[]);
+    // 50 ms on a machine that has time for it; this one may be busy.
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    tui.wait_for("cold");
+    tui.send("hi").wait_for("/regenerate asks again");
+}
+
+#[test]
+fn an_idle_screen_is_never_drawn() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "never"]);
+    assert!(tui.is_silent_for(Duration::from_millis(1500)), "it draws before anything happened");
+    tui.send("hello").wait_for("You said: hello").wait_for("warm, kept").wait_for("TTFT");
+    // The last frame may still be on its way.
+    tui.is_silent_for(Duration::from_millis(500));
+    assert!(tui.is_silent_for(Duration::from_millis(1500)), "it draws although nothing happens");
+}
+
+#[test]
+fn the_countdown_runs_to_the_release_and_the_next_prompt_loads_again() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "2s"]);
+    tui.send("hello").wait_for("You said: hello").wait_for("releases in 0:0").wait_for("cold");
+    tui.send("again").wait_for("You said: again");
+}
+
+#[test]
+fn a_paste_goes_in_whole_and_is_not_sent() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.paste("one\rtwo\rthree").wait_for("three");
+    assert!(!tui.text().contains("You said"));
+    tui.type_text("\r").wait_for("You said: one");
+    tui.wait_for("three");
+}
+
+#[test]
+fn ten_megabytes_of_paste_stay_responsive() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    let paste = "0123456789 0123456789 0123456789 0123456789 0123456789\r".repeat(190_000);
+    assert!(paste.len() > 10_000_000);
+    tui.paste(&paste).wait_for("[pasted #1: 190,000 lines]");
+    let begin = Instant::now();
+    tui.type_text(" and more").wait_for("and more");
+    assert!(begin.elapsed() < PATIENCE / 6, "{:?}", begin.elapsed());
+    // Ctrl-C clears it, so that nothing is sent.
+    tui.type_text("\x03").wait_until_gone("pasted");
+}
+
+#[test]
+fn line_breaks_are_typed_in_three_ways() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.type_text("a\x1b\rb\nc\x1b[13;2ud").wait_for("d");
+    tui.type_text("\r").wait_for("You said: a");
+    let text = tui.text();
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    assert!(lines.windows(3).any(|window| window == ["b", "c", "d"]), "{text}");
+}
+
+#[test]
+fn reasoning_is_folded_until_it_is_asked_for() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.send("think").wait_for("Done.").wait_for("thought for");
+    assert!(!tui.text().contains("secret"));
+    tui.type_text("\x14").wait_for("secret thoughts");
+}
+
+#[test]
+fn a_prompt_typed_meanwhile_waits_and_is_answered() {
+    let home = Home::new("token_ms = 20\nfallback = \"You said: {user}, and that was all of it.\"");
+    let mut tui = home.start(&[]);
+    tui.send("one").wait_for("You said: one").send("two").wait_for("queued");
+    tui.wait_for("You said: two, and that was all of it.");
+}
+
+#[test]
+fn a_conversation_is_taken_up_again() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
+    tui.type_text("/quit\r");
+    assert_eq!(tui.wait_for_exit(), 0);
+    assert!(output(home.folder.path(), &["conversations", "list"]).contains("remember me"));
+    let mut tui = home.start(&["-c"]);
+    tui.wait_for("You said: remember me");
+    tui.send("What came first?").wait_for("It was: remember me");
+}
+
+#[test]
+fn a_dumb_terminal_is_told_what_to_do() {
+    let home = Home::new(MODEL);
+    let mut command = home.command(&[]);
+    command.env("TERM", "dumb");
+    let mut tui = Tui::spawn(command, 80, 24);
+    tui.wait_for("TERM=dumb");
+    assert_eq!(tui.wait_for_exit(), 2);
+    tui.assert_restored();
+}
+
+#[test]
+fn no_color_means_none() {
+    let home = Home::new(MODEL);
+    let mut command = home.command(&["--theme", "light"]);
+    command.env("NO_COLOR", "1");
+    let mut tui = Tui::spawn(command, 80, 24);
+    tui.wait_for("Ask anything").send("sky").wait_for("The sky is blue.");
+    let screen = tui.screen();
+    let coloured = (0..24).flat_map(|row| (0..80).map(move |column| (row, column))).filter(|(row, column)| {
+        screen
+            .cell(*row, *column)
+            .is_some_and(|cell| cell.fgcolor() != vt100::Color::Default || cell.bgcolor() != vt100::Color::Default)
+    });
+    assert_eq!(coloured.count(), 0);
+}

@@ -1,0 +1,62 @@
+//! Signals: a sane terminal, a saved answer, a shell that works.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support_pty::{Home, output};
+
+const ENDLESS: &str = "token_ms = 20\nfallback = \"partial words that go on and on and on and on and on and on and on and on \
+    and on and on and on and on and on and on and on and on and on and on and on and on and on and on and on and on\"";
+
+fn ends_well(signal: Signal, code: u32) {
+    let home = Home::new(ENDLESS);
+    let mut tui = home.start(&[]);
+    tui.send("talk").wait_for("partial words");
+    let begin = Instant::now();
+    tui.signal(signal);
+    assert_eq!(tui.wait_for_exit(), code);
+    // Two seconds, and what a busy machine adds.
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    tui.assert_restored();
+    let kept = output(home.folder.path(), &["conversations", "show", "last"]);
+    assert!(kept.contains("partial words"), "{kept}");
+    let mut again = home.start(&["-c"]);
+    again.wait_for("partial words").wait_for("interrupted");
+}
+
+#[test]
+fn sigterm_saves_restores_and_ends() {
+    ends_well(Signal::TERM, 143);
+}
+
+#[test]
+fn sighup_saves_restores_and_ends() {
+    ends_well(Signal::HUP, 129);
+}
+
+#[test]
+fn control_z_gives_the_shell_back_and_fg_the_chat() {
+    let home = Home::new("fallback = \"You said: {user}\"");
+    let mut shell = home.shell();
+    let command = format!("{} -m scripted:{}\r", env!("CARGO_BIN_EXE_chatnap"), home.script().display());
+    shell.type_text(&command).wait_for("Ask anything");
+    shell.send("before").wait_for("You said: before");
+    shell.type_text("\x1a").wait_until("the shell", |screen| !screen.alternate_screen());
+    shell.wait_for("Stopped");
+    shell.type_text("echo $((40+2))\r").wait_for("42");
+    shell.type_text("fg\r").wait_until("the chat", vt100::Screen::alternate_screen);
+    shell.wait_for("You said: before");
+    shell.send("after").wait_for("You said: after");
+    shell.type_text("\x04").wait_until("the shell", |screen| !screen.alternate_screen());
+    shell.type_text("exit\r");
+    shell.wait_for_exit();
+}
+
+#[test]
+fn control_z_without_a_shell_does_not_freeze() {
+    let home = Home::new("fallback = \"You said: {user}\"");
+    let mut tui = home.start(&[]);
+    tui.type_text("\x1a").wait_for("there is no shell to go back to");
+    tui.send("still here").wait_for("You said: still here");
+}

@@ -1,0 +1,226 @@
+//! The real program under a pseudo-terminal, with a terminal emulator on the other side.
+
+use std::io::{Read, Write};
+use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+/// Longer than anything takes on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Seen {
+    parser: vt100::Parser,
+    bytes: usize,
+    over: bool,
+}
+
+/// A program in a terminal.
+pub struct Tui {
+    seen: Arc<(Mutex<Seen>, Condvar)>,
+    child: Box<dyn Child + Send + Sync>,
+    master: Box<dyn MasterPty + Send>,
+    writer: Box<dyn Write + Send>,
+    terminal_before: String,
+}
+
+fn nonzero(size: u16) -> NonZeroU16 {
+    NonZeroU16::new(size).unwrap()
+}
+
+/// A home of its own for each test, with a scripted model in it.
+pub struct Home {
+    pub folder: tempfile::TempDir,
+}
+
+impl Home {
+    pub fn new(script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("model.toml"), script).unwrap();
+        Self { folder }
+    }
+
+    pub fn script(&self) -> PathBuf {
+        self.folder.path().join("model.toml")
+    }
+
+    fn environment(&self, command: &mut CommandBuilder) {
+        command.env_clear();
+        let home = self.folder.path();
+        for (name, value) in [("PATH", std::env::var_os("PATH").unwrap()), ("HOME", home.into())] {
+            command.env(name, value);
+        }
+        for (name, folder) in [("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config"), ("XDG_CACHE_HOME", "cache")] {
+            command.env(name, home.join(folder));
+        }
+        for (name, value) in [("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("PS1", "shell> ")] {
+            command.env(name, value);
+        }
+        command.cwd(home);
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> CommandBuilder {
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_chatnap"));
+        command.args(["-m", &format!("scripted:{}", self.script().display())]);
+        command.args(arguments);
+        self.environment(&mut command);
+        command
+    }
+
+    /// The interface in a terminal of 80×24, its first frame drawn.
+    pub fn start(&self, arguments: &[&str]) -> Tui {
+        let mut tui = Tui::spawn(self.command(arguments), 80, 24);
+        tui.wait_for("Ask anything");
+        tui
+    }
+
+    /// An interactive shell.
+    pub fn shell(&self) -> Tui {
+        let mut command = CommandBuilder::new("bash");
+        command.args(["--norc", "--noprofile", "-i"]);
+        self.environment(&mut command);
+        Tui::spawn(command, 80, 24)
+    }
+}
+
+impl Tui {
+    pub fn spawn(command: CommandBuilder, columns: u16, rows: u16) -> Self {
+        let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let terminal_before = format!("{:?}", pair.master.get_termios().unwrap());
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let parser = vt100::Parser::new(nonzero(rows), nonzero(columns), 0);
+        let seen = Arc::new((Mutex::new(Seen { parser, bytes: 0, over: false }), Condvar::new()));
+        let mut reader = pair.master.try_clone_reader().unwrap();
+        let writer = pair.master.take_writer().unwrap();
+        let shared = seen.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 65536];
+            loop {
+                let read = reader.read(&mut buffer).unwrap_or(0);
+                let mut seen = shared.0.lock().unwrap();
+                seen.parser.process(&buffer[..read]);
+                seen.bytes += read;
+                seen.over = read == 0;
+                shared.1.notify_all();
+                if read == 0 {
+                    return;
+                }
+            }
+        });
+        Self { seen, child, master: pair.master, writer, terminal_before }
+    }
+
+    pub fn type_text(&mut self, text: &str) -> &mut Self {
+        self.writer.write_all(text.as_bytes()).unwrap();
+        self.writer.flush().unwrap();
+        self
+    }
+
+    /// Types a prompt, sees it in the composer and sends it.
+    pub fn send(&mut self, text: &str) -> &mut Self {
+        self.type_text(text).wait_for(text);
+        self.type_text("\r")
+    }
+
+    pub fn paste(&mut self, text: &str) -> &mut Self {
+        self.type_text(&format!("\x1b[200~{text}\x1b[201~"))
+    }
+
+    /// Waits until `right` holds of the screen; fails with the screen where it never does.
+    pub fn wait_until(&mut self, what: &str, right: impl Fn(&vt100::Screen) -> bool) -> &mut Self {
+        let begin = Instant::now();
+        let (lock, changed) = &*self.seen;
+        let mut seen = lock.lock().unwrap();
+        while !right(seen.parser.screen()) {
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            if left.is_zero() || seen.over {
+                let picture = seen.parser.screen().contents();
+                drop(seen);
+                panic!("never saw {what}:\n{picture}");
+            }
+            seen = changed.wait_timeout(seen, left).unwrap().0;
+        }
+        drop(seen);
+        self
+    }
+
+    pub fn wait_for(&mut self, text: &str) -> &mut Self {
+        self.wait_until(text, |screen| screen.contents().contains(text))
+    }
+
+    pub fn wait_until_gone(&mut self, text: &str) -> &mut Self {
+        self.wait_until(&format!("no {text}"), |screen| !screen.contents().contains(text))
+    }
+
+    /// Whether nothing at all is written for this long.
+    pub fn is_silent_for(&mut self, time: Duration) -> bool {
+        let (lock, changed) = &*self.seen;
+        let seen = lock.lock().unwrap();
+        let before = seen.bytes;
+        let (seen, _) = changed.wait_timeout_while(seen, time, |seen| seen.bytes == before).unwrap();
+        seen.bytes == before
+    }
+
+    pub fn screen(&self) -> vt100::Screen {
+        self.seen.0.lock().unwrap().parser.screen().clone()
+    }
+
+    pub fn text(&self) -> String {
+        self.screen().contents()
+    }
+
+    pub fn resize(&mut self, columns: u16, rows: u16) {
+        self.seen.0.lock().unwrap().parser.screen_mut().set_size(nonzero(rows), nonzero(columns));
+        self.master.resize(PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 }).unwrap();
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.child.process_id().unwrap()).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for the end; the exit code.
+    pub fn wait_for_exit(&mut self) -> u32 {
+        {
+            let (lock, changed) = &*self.seen;
+            let seen = lock.lock().unwrap();
+            let (seen, late) = changed.wait_timeout_while(seen, PATIENCE, |seen| !seen.over).unwrap();
+            assert!(!late.timed_out(), "it does not end:\n{}", seen.parser.screen().contents());
+        }
+        self.child.wait().unwrap().exit_code()
+    }
+
+    /// The terminal is as the program found it.
+    pub fn assert_restored(&self) {
+        let screen = self.screen();
+        assert!(!screen.alternate_screen(), "still in the alternate screen");
+        assert!(!screen.bracketed_paste(), "still in bracketed paste");
+        assert!(!screen.hide_cursor(), "the cursor is still hidden");
+        assert_eq!(format!("{:?}", self.master.get_termios().unwrap()), self.terminal_before);
+    }
+}
+
+impl Drop for Tui {
+    fn drop(&mut self) {
+        // It has ended where the test went well.
+        let _ = self.child.kill();
+    }
+}
+
+/// Runs a subcommand in this home; what it wrote.
+pub fn output(home: &Path, arguments: &[&str]) -> String {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_chatnap"))
+        .args(arguments)
+        .env("HOME", home)
+        .env("XDG_DATA_HOME", home.join("data"))
+        .env("XDG_CONFIG_HOME", home.join("config"))
+        .env("XDG_CACHE_HOME", home.join("cache"))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
