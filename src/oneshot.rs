@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Input {
     /// The engine said something.
-    Engine(EngineEvent),
+    Engine(Box<EngineEvent>),
     /// Ctrl-C, SIGTERM or SIGHUP, for the first time.
     Stop,
 }
@@ -54,7 +54,7 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     let keeper = Keeper::open(settings, one_shot, &messages)?;
     let engine = Engine::start(engine_options(settings, source), move |event| {
         // The receiver is gone only where the run is over.
-        let _ = sender.send(Input::Engine(event));
+        let _ = sender.send(Input::Engine(Box::new(event)));
     })?;
     let id = engine.next_id();
     engine.generate(GenerationRequest {
@@ -118,7 +118,7 @@ impl Run<'_> {
                 Some((_, since)) => inputs.recv_timeout(PATIENCE.saturating_sub(since.elapsed())),
             };
             let end = match input {
-                Ok(Input::Engine(event)) => self.event(event, engine),
+                Ok(Input::Engine(event)) => self.event(*event, engine),
                 Ok(Input::Stop) => {
                     self.stop(Stopped::Signal, engine);
                     None

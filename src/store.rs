@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
 
@@ -28,6 +28,9 @@ pub use open::{DATABASE, Opened};
 
 /// How often a streaming answer has to be saved: what the screen shows is at most this far ahead of the disk.
 pub const SAVE_EVERY: Duration = Duration::from_millis(200);
+
+/// A turn that cannot be written down within this time is given up, with a warning.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// A conversation as a list shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,9 +97,17 @@ impl Store {
     /// process, and from the end of the machine a little later: it comes five times a second, and waiting for the
     /// disk each time would wear it out for no gain.
     pub fn save(&mut self, record: &TurnRecord<'_>) -> Result<()> {
-        match self.row(record.conversation, record.id) {
-            Ok(row) => self.update(row, record),
-            Err(_) => self.insert(record),
+        let start = Instant::now();
+        loop {
+            let saved = match self.row(record.conversation, record.id) {
+                Ok(row) => self.update(row, record),
+                Err(_) => self.insert(record),
+            };
+            match saved {
+                // SQLite's own waiting is not fair: among many writers on a slow disk one may never get its turn.
+                Err(StoreError::Busy) if start.elapsed() < LONGEST_WAIT => std::thread::yield_now(),
+                done => return done,
+            }
         }
     }
 

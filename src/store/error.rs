@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The disk is full; what was stored before stays.
     #[error("The disk is full: nothing more can be stored until there is room ({0}). What was stored before is kept.")]
     Full(String),
+    /// Other processes wrote all the time.
+    #[error("Other programs have kept the conversations' file locked for too long; what was stored before is kept.")]
+    Busy,
     /// The folder or file cannot be written.
     #[error("The conversations cannot be stored: {0}")]
     Io(String),
@@ -41,9 +44,7 @@ impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
-            Some(ErrorCode::DatabaseBusy) => {
-                Self::Io("another program has kept the file locked for too long; try again".into())
-            }
+            Some(ErrorCode::DatabaseBusy) => Self::Busy,
             _ if super::is_damaged(&error) => Self::Io(format!(
                 "the file is damaged ({error}); start chatnap again: it keeps the damaged file aside and starts anew"
             )),

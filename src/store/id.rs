@@ -1,16 +1,15 @@
 //! Names of conversations: short, random, never guessed from the time.
 
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use crate::clock::Timestamp;
 use crate::conversation::ConversationId;
 
 /// Twelve random hexadecimal digits. The standard library's hash keys come from the system's random numbers.
 pub(super) fn random_hex() -> String {
-    let mut hasher = RandomState::new().build_hasher();
-    (std::process::id(), Timestamp::now()).hash(&mut hasher);
-    format!("{:012x}", hasher.finish() & 0xffff_ffff_ffff)
+    let hash = RandomState::new().hash_one((std::process::id(), Timestamp::now()));
+    format!("{:012x}", hash & 0xffff_ffff_ffff)
 }
 
 /// A name for a new conversation.
