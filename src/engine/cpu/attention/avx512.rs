@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{KEY_BLOCK, Scratch, TILE, Task, begin, mask, soften};
+use super::{KEY_BLOCK, Scratch, TILE, Task, begin, exp, mask};
 
 /// Queries from which one conversion of the keys for all of them is cheaper than one for each eight.
 const CONVERT_FROM: usize = 16;
@@ -35,7 +35,9 @@ pub(super) unsafe fn attend(task: &Task<'_>, s: &mut Scratch) {
             }
         }
         for m in 0..queries {
-            mask(task, m, &mut s.scores[m * KEY_BLOCK..(m + 1) * KEY_BLOCK], from, to);
+            if is_cut(task, m, from, to) {
+                mask(task, m, &mut s.scores[m * KEY_BLOCK..(m + 1) * KEY_BLOCK], from, to);
+            }
             soften(task, s, m);
         }
         // SAFETY: as above.
@@ -49,6 +51,70 @@ pub(super) unsafe fn attend(task: &Task<'_>, s: &mut Scratch) {
         }
         from = to;
     }
+}
+
+/// Whether query `m` must not see all keys of the block.
+#[inline]
+fn is_cut(task: &Task<'_>, m: usize, from: usize, to: usize) -> bool {
+    let position = task.position + m / task.group;
+    to - from < KEY_BLOCK || to > position + 1 || task.window.is_some_and(|w| position + 1 - from > w)
+}
+
+/// What `soften` of the plain twin does.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn soften(task: &Task<'_>, s: &mut Scratch, m: usize) {
+    let scores = s.scores[m * KEY_BLOCK..(m + 1) * KEY_BLOCK].as_chunks_mut::<TILE>().0;
+    let mut vectors = [_mm512_setzero_ps(); KEY_BLOCK / TILE];
+    let mut largest = _mm512_set1_ps(s.max[m]);
+    for (vector, scores) in vectors.iter_mut().zip(scores.iter()) {
+        // SAFETY: sixteen scores.
+        *vector = unsafe { _mm512_loadu_ps(scores.as_ptr()) };
+        largest = _mm512_max_ps(largest, *vector);
+    }
+    let max = _mm512_reduce_max_ps(largest);
+    if max == f32::NEG_INFINITY {
+        return scores.as_flattened_mut().fill(0.0);
+    }
+    let mut sum = _mm512_setzero_ps();
+    for (vector, scores) in vectors.into_iter().zip(scores) {
+        let weight = exp_of(_mm512_sub_ps(vector, _mm512_set1_ps(max)));
+        sum = _mm512_add_ps(sum, weight);
+        // SAFETY: sixteen weights.
+        unsafe { _mm512_storeu_ps(scores.as_mut_ptr(), weight) };
+    }
+    let sum = _mm512_reduce_add_ps(sum);
+    if max == s.max[m] {
+        s.sum[m] += sum;
+        return;
+    }
+    let shrink = exp(s.max[m] - max);
+    s.sum[m] = s.sum[m] * shrink + sum;
+    s.max[m] = max;
+    for acc in s.acc[m * task.head_dim..(m + 1) * task.head_dim].as_chunks_mut::<TILE>().0 {
+        // SAFETY: sixteen sums.
+        unsafe {
+            let shrunk = _mm512_mul_ps(_mm512_loadu_ps(acc.as_ptr()), _mm512_set1_ps(shrink));
+            _mm512_storeu_ps(acc.as_mut_ptr(), shrunk);
+        }
+    }
+}
+
+/// `ops::exp` of sixteen numbers at or below zero.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn exp_of(x: __m512) -> __m512 {
+    let set = |x: f32| _mm512_set1_ps(x);
+    let x = _mm512_max_ps(x, set(-104.0));
+    let n = _mm512_roundscale_ps::<0>(_mm512_mul_ps(x, set(std::f32::consts::LOG2_E)));
+    let r = _mm512_fnmadd_ps(n, set(0.693_359_4), x);
+    let r = _mm512_fnmadd_ps(n, set(-2.121_944_4e-4), r);
+    let mut p = set(1.987_569_1e-4);
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
+        p = _mm512_fmadd_ps(p, r, set(coefficient));
+    }
+    let p = _mm512_fmadd_ps(_mm512_mul_ps(p, r), r, _mm512_add_ps(r, set(1.0)));
+    _mm512_scalef_ps(p, n)
 }
 
 /// Sixteen numbers from memory, converted where they are halves.
