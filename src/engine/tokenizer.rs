@@ -124,12 +124,15 @@ impl Tokenizer {
                     let raw = &text[start..end];
                     let stripped = mark.filter(|&mark| raw.contains(mark)).map(|mark| raw.replace(mark, ""));
                     let raw = stripped.as_deref().unwrap_or(raw);
-                    match &self.rules {
-                        Rules::Bpe(bpe) => bpe.encode(&self.vocabulary, raw, &mut tokens),
-                        Rules::Spm(spm) => spm.encode(&self.vocabulary, raw, after_special, &mut tokens),
-                        Rules::Folder(folder) => folder.encode(raw, after_special, &mut tokens),
+                    for (index, part) in parts(raw).enumerate() {
+                        let first = index == 0 && start == 0;
+                        match &self.rules {
+                            Rules::Bpe(bpe) => bpe.encode(&self.vocabulary, part, &mut tokens),
+                            Rules::Spm(spm) => spm.encode(&self.vocabulary, part, after_special, &mut tokens),
+                            Rules::Folder(folder) => folder.encode(part, first, &mut tokens),
+                        }
+                        after_special = false;
                     }
-                    after_special = false;
                 }
             }
         }
@@ -167,7 +170,7 @@ impl Tokenizer {
             let piece = self.token_bytes(token);
             let skip = usize::from(after_special && piece.first() == Some(&b' ') && !self.is_special(token));
             bytes.extend_from_slice(&piece[skip..]);
-            after_special = self.prefixes_space() && self.is_special(token);
+            after_special = self.prefixes_each() && self.is_special(token);
         }
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -182,6 +185,14 @@ impl Tokenizer {
             Rules::Bpe(_) => false,
             Rules::Spm(spm) => spm.space_prefix,
             Rules::Folder(folder) => folder.space_prefix,
+        }
+    }
+
+    /// Whether that happens after every special token, not only at the beginning.
+    fn prefixes_each(&self) -> bool {
+        match &self.rules {
+            Rules::Folder(folder) => folder.space_prefix && folder.prefixes_each,
+            _ => self.prefixes_space(),
         }
     }
 
@@ -231,10 +242,22 @@ impl Tokenizer {
     }
 }
 
+/// Parts that offsets of 32 bits can address.
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    const LIMIT: usize = 1 << 30;
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let end = (0..=LIMIT.min(rest.len())).rev().find(|&end| rest.is_char_boundary(end)).unwrap_or(0);
+        let (part, after) = rest.split_at(end);
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// Marks that are shown to the reasoning parser even where the vocabulary calls them control tokens.
 fn is_reasoning_mark(piece: &str) -> bool {
     matches!(piece, "<think>" | "</think>" | "[THINK]" | "[/THINK]" | "<|START_THINKING|>" | "<|END_THINKING|>")
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,7 +17,7 @@ use crate::engine::weights::gguf::Metadata;
 const NONE: u32 = u32::MAX;
 
 /// Words up to this many bytes are remembered within one call.
-const CACHED_BYTES: usize = 64;
+pub const CACHED_BYTES: usize = 64;
 
 /// The merges of a vocabulary and the splitter before them.
 pub struct Bpe {
@@ -120,6 +120,11 @@ impl Bpe {
     pub fn piece_bytes(&self, piece: &str) -> Vec<u8> {
         if self.byte_level { bytes::decode_stand_ins(piece) } else { piece.replace(SPACE, " ").into_bytes() }
     }
+}
+
+/// Bytes of ordinary text. Some vocabularies lack control characters, and bytes that UTF-8 never or hardly ever has.
+fn is_common(byte: u8) -> bool {
+    matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7E | 0x80..=0xBF | 0xC2..=0xEF | 0xF0)
 }
 
 fn byte_tokens(vocabulary: &Vocabulary, byte_level: bool) -> Vec<u32> {

@@ -18,37 +18,55 @@ const MAX_FILE_BYTES: u64 = 512 << 20;
 /// The rules of a `tokenizer.json`.
 pub struct FolderTokenizer {
     json: Json,
+    /// The same for texts that do not begin the input, where the rules differ.
+    inner: Option<Json>,
     /// Bytes in GPT-2's writing; else `▁` and `<0xXX>`.
     byte_level: bool,
     /// Whether encoding puts a space before a text.
     pub space_prefix: bool,
+    /// Whether it does so after every special token.
+    pub prefixes_each: bool,
+}
+
+/// An entry of `added_tokens`.
+struct Added {
+    id: u32,
+    content: String,
+    special: bool,
+    strips_right: bool,
 }
 
 impl FolderTokenizer {
     /// Reads the files of `folder`.
     pub fn open(folder: &Path) -> Result<(Self, Vocabulary, Vec<String>), TokenizerError> {
-        let bytes = read(&folder.join("tokenizer.json"))?
-            .ok_or_else(|| TokenizerError(format!("{} has no tokenizer.json", folder.display())))?;
-        let source: Value = parse(&folder.join("tokenizer.json"), &bytes)?;
-        let mut json = Json::from_bytes(&bytes)
-            .map_err(|error| TokenizerError(format!("{}: {error}", folder.join("tokenizer.json").display())))?;
-        // The text is cut at special tokens here; what reaches the crate holds none, so its own search is off.
-        let added: Vec<(u32, String, bool)> =
-            json.get_added_tokens_decoder().into_iter().map(|(id, token)| (id, token.content, token.special)).collect();
-        json.set_encode_special_tokens(true);
+        let path = folder.join("tokenizer.json");
+        let mut source =
+            read_json(&path)?.ok_or_else(|| TokenizerError(format!("{} has no tokenizer.json", folder.display())))?;
+        let added = added_tokens(&source)?;
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
         let generation = read_json(&folder.join("generation_config.json"))?.unwrap_or(Value::Null);
-        let vocabulary = vocabulary(&json, &added, &source, &config, &generation)?;
+        let adds = named_piece(&config, "bos_token").map(|bos| adds_bos(&source, &config, bos));
+        // Texts are cut at special tokens before they get here. The crate must find none in them, add none, and
+        // shorten nothing.
+        source["added_tokens"] = Value::Array(Vec::new());
+        for key in ["post_processor", "truncation", "padding"] {
+            source[key] = Value::Null;
+        }
+        let json = build(&path, &source)?;
         let byte_level = names(&source["decoder"]).any(|name| name == "ByteLevel")
             || names(&source["pre_tokenizer"]).any(|name| name == "ByteLevel");
         let space_prefix = prefixes_space(&source);
-        Ok((Self { json, byte_level, space_prefix }, vocabulary, Vec::new()))
+        let inner = if only_first_gets_space(&mut source) { Some(build(&path, &source)?) } else { None };
+        let vocabulary = vocabulary(&json, &added, &config, &generation, adds)?;
+        let prefixes_each = inner.is_none();
+        Ok((Self { json, inner, byte_level, space_prefix, prefixes_each }, vocabulary, Vec::new()))
     }
 
-    /// Appends the tokens of `text`, which holds no special token.
-    pub fn encode(&self, text: &str, _after_special: bool, tokens: &mut Vec<u32>) {
-        // The crate's only failures here are of its own model (a word that it cannot say and no unknown token).
-        if let Ok(encoding) = self.json.encode_fast(text, false) {
+    /// Appends the tokens of `text`, which holds no special token; `first`: it begins the input.
+    pub fn encode(&self, text: &str, first: bool, tokens: &mut Vec<u32>) {
+        let json = self.inner.as_ref().filter(|_| !first).unwrap_or(&self.json);
+        // It fails on a word that the model cannot say where there is no unknown token either: nothing to append.
+        if let Ok(encoding) = json.encode_fast(text, false) {
             tokens.extend_from_slice(encoding.get_ids());
         }
     }
@@ -91,56 +109,92 @@ fn prefixes_space(source: &Value) -> bool {
     })
 }
 
+fn build(path: &Path, source: &Value) -> Result<Json, TokenizerError> {
+    let problem = |error: &dyn std::fmt::Display| TokenizerError(format!("{}: {error}", path.display()));
+    let bytes = serde_json::to_vec(source).map_err(|error| problem(&error))?;
+    Json::from_bytes(&bytes).map_err(|error| problem(&error))
+}
+
+fn added_tokens(source: &Value) -> Result<Vec<Added>, TokenizerError> {
+    let entries = source["added_tokens"].as_array().map(Vec::as_slice).unwrap_or_default();
+    entries
+        .iter()
+        .map(|entry| {
+            let id = entry["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+            let (Some(id), Some(content)) = (id, entry["content"].as_str()) else {
+                return Err(TokenizerError(format!("tokenizer.json: {entry} is no added token")));
+            };
+            let flag = |key: &str| entry[key].as_bool().unwrap_or(false);
+            Ok(Added { id, content: content.to_owned(), special: flag("special"), strips_right: flag("rstrip") })
+        })
+        .collect()
+}
+
+/// Whether a Metaspace pre-tokenizer gives a space to the beginning of the input alone; then `source` is changed to
+/// give none, for everything that follows.
+fn only_first_gets_space(source: &mut Value) -> bool {
+    let change = |part: &mut Value| {
+        let first = part["type"] == "Metaspace" && part["prepend_scheme"] == "first";
+        if first {
+            part["prepend_scheme"] = Value::from("never");
+        }
+        first
+    };
+    let component = &mut source["pre_tokenizer"];
+    if component.is_object() && change(component) {
+        return true;
+    }
+    match component.get_mut("pretokenizers").and_then(Value::as_array_mut) {
+        Some(parts) => parts.iter_mut().fold(false, |any, part| change(part) || any),
+        None => false,
+    }
+}
+
+/// The piece that `key` names, as text or as `{"content": …}`.
+fn named_piece<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
+    config[key].as_str().or_else(|| config[key]["content"].as_str())
+}
+
 fn vocabulary(
     json: &Json,
-    added: &[(u32, String, bool)],
-    source: &Value,
+    added: &[Added],
     config: &Value,
     generation: &Value,
+    adds_bos: Option<bool>,
 ) -> Result<Vocabulary, TokenizerError> {
     let pieces = json.get_vocab(true);
-    let count = pieces.len().max(pieces.values().map(|&id| id as usize + 1).max().unwrap_or(0));
+    let ids = pieces.values().copied().chain(added.iter().map(|token| token.id));
+    let count = ids.map(|id| id as usize + 1).max().unwrap_or(0);
     // Ids may have holes, but a file that claims ids far beyond its pieces is damaged.
-    if count > pieces.len().saturating_mul(4) + 65_536 {
-        return Err(TokenizerError(format!(
-            "tokenizer.json names token {} but holds {} tokens",
-            count - 1,
-            pieces.len()
-        )));
+    if count > (pieces.len() + added.len()).saturating_mul(4) + 65_536 {
+        let held = pieces.len() + added.len();
+        return Err(TokenizerError(format!("tokenizer.json names token {} but holds {held} tokens", count - 1)));
     }
     let mut by_id: Vec<&str> = vec![""; count];
     for (piece, &id) in &pieces {
         by_id[id as usize] = piece;
     }
     let mut kinds = vec![Kind::Normal; count];
-    for (id, _, special) in added {
-        if let Some(kind) = kinds.get_mut(*id as usize) {
-            *kind = if *special { Kind::Control } else { Kind::UserDefined };
-        }
+    for token in added {
+        by_id[token.id as usize] = &token.content;
+        kinds[token.id as usize] = if token.special { Kind::Control } else { Kind::UserDefined };
     }
     let mut vocabulary = Vocabulary::new(by_id.into_iter(), kinds)?;
-    let token = |key: &str| {
-        let piece = config[key].as_str().or_else(|| config[key]["content"].as_str())?;
-        vocabulary.find(piece)
-    };
+    vocabulary.strips_right = added.iter().filter(|token| token.strips_right).map(|token| token.id).collect();
+    let token = |key: &str| vocabulary.find(named_piece(config, key)?);
     let (bos, eos, pad, unk) = (token("bos_token"), token("eos_token"), token("pad_token"), token("unk_token"));
-    let mut named: Vec<u32> = eos.into_iter().collect();
-    let ids = &generation["eos_token_id"];
-    let listed = ids.as_array().map_or_else(|| std::slice::from_ref(ids), Vec::as_slice);
-    named.extend(
-        listed
-            .iter()
-            .filter_map(Value::as_u64)
-            .filter_map(|id| u32::try_from(id).ok())
-            .filter(|&id| (id as usize) < count),
-    );
-    let bos = bos.or_else(|| generation["bos_token_id"].as_u64().and_then(|id| u32::try_from(id).ok()));
-    let bos = bos.filter(|&id| (id as usize) < count);
-    vocabulary.special.bos = bos;
-    vocabulary.special.eos = eos.or_else(|| named.first().copied());
-    vocabulary.special.pad = pad;
-    vocabulary.special.unk = unk;
-    vocabulary.special.adds_bos = bos.is_some_and(|id| adds_bos(source, config, vocabulary.piece(id)));
+    let listed = |key: &str| -> Vec<u32> {
+        let ids = &generation[key];
+        let ids = ids.as_array().map_or_else(|| std::slice::from_ref(ids), Vec::as_slice);
+        let ids = ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok());
+        ids.filter(|&id| (id as usize) < count).collect()
+    };
+    let named: Vec<u32> = eos.into_iter().chain(listed("eos_token_id")).collect();
+    let bos = bos.or_else(|| listed("bos_token_id").first().copied());
+    let special = &mut vocabulary.special;
+    (special.bos, special.pad, special.unk) = (bos, pad, unk);
+    special.eos = eos.or_else(|| named.first().copied());
+    special.adds_bos = bos.is_some() && adds_bos.unwrap_or(false);
     end::collect(&mut vocabulary, &named, [None; 3]);
     Ok(vocabulary)
 }

@@ -1,9 +1,12 @@
 //! SentencePiece's BPE: of all neighbours that join to a token, the one with the highest score goes first.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
+
+use ahash::RandomState;
 
 use super::TokenizerError;
+use super::bpe::CACHED_BYTES;
 use super::bytes;
 use super::vocabulary::{Kind, Vocabulary};
 use crate::engine::weights::gguf::Metadata;
@@ -80,8 +83,17 @@ impl Spm {
             self.encode_word(vocabulary, &written, &mut session, tokens);
             return;
         }
+        let mut seen: HashMap<&str, (u32, u32), RandomState> = HashMap::default();
         for word in words(&written) {
+            if let Some(&(from, to)) = seen.get(word) {
+                tokens.extend_from_within(from as usize..to as usize);
+                continue;
+            }
+            let from = tokens.len() as u32;
             self.encode_word(vocabulary, word, &mut session, tokens);
+            if word.len() <= CACHED_BYTES {
+                seen.insert(word, (from, tokens.len() as u32));
+            }
         }
     }
 
