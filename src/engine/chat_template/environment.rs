@@ -4,6 +4,7 @@ use std::io;
 
 use jiff::Zoned;
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::json::tojson;
@@ -28,9 +29,19 @@ pub fn new(now: Now) -> Environment<'static> {
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(MAX_DEPTH);
     environment.add_filter("tojson", tojson);
+    environment.add_test("iterable", is_iterable);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", move |format: &str| strftime(&now(), format));
     environment
+}
+
+/// As in Python: nothing can be iterated over in `none`, which minijinja allows.
+fn is_iterable(value: &Value) -> bool {
+    match value.kind() {
+        ValueKind::None => false,
+        ValueKind::Undefined | ValueKind::String => true,
+        _ => value.try_iter().is_ok(),
+    }
 }
 
 fn raise_exception(message: &str) -> Result<String, Error> {

@@ -43,10 +43,10 @@ impl Bpe {
             .strings("tokenizer.ggml.merges")
             .ok_or_else(|| TokenizerError("the vocabulary's merges (tokenizer.ggml.merges) are missing".into()))?;
         let byte_tokens = byte_tokens(vocabulary, pre.byte_level);
-        let missing = byte_tokens.iter().filter(|&&id| id == NONE).count();
-        if missing > 0 && pre.byte_level {
+        let missing = (0..=255u8).filter(|&byte| is_common(byte) && byte_tokens[byte as usize] == NONE).count();
+        if missing > 0 {
             warnings.push(format!(
-                "the vocabulary has no token for {missing} of the 256 bytes; they are left out of prompts"
+                "the vocabulary has no token for {missing} of the bytes that texts are made of; they are left out of prompts"
             ));
         }
         Ok(Self {

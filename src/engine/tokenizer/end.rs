@@ -35,19 +35,20 @@ const FIM_NAMES: [&[&str]; 3] = [
     &["<|file_sep|>"],
 ];
 
-/// Fills `special.end_of_generation` from `named` (ids that the file names itself) and the names above. What ends a
-/// generation is a control token from then on, whatever the file calls it: no text may become it.
+/// Fills `special.end_of_generation` from `named` (ids that the file names itself) and the names above. What has one of
+/// the names is a control token from then on, whatever the file calls it: no text may become it.
 pub fn collect(vocabulary: &mut Vocabulary, named: &[u32], named_fim: [Option<u32>; 3]) {
-    let mut ends: Vec<u32> = named.to_vec();
+    let mut ends: Vec<u32> = Vec::new();
     for (names, given) in FIM_NAMES.iter().zip(named_fim) {
         ends.extend(given.or_else(|| names.iter().find_map(|name| vocabulary.find(name))));
     }
     ends.extend(END_NAMES.iter().filter_map(|name| vocabulary.find(name)));
-    ends.sort_unstable();
-    ends.dedup();
     for &id in &ends {
         vocabulary.set_kind(id, Kind::Control);
     }
+    ends.extend(named);
+    ends.sort_unstable();
+    ends.dedup();
     apply_exceptions(vocabulary, &mut ends);
     vocabulary.special.end_of_generation = ends;
 }

@@ -42,6 +42,9 @@ impl FolderTokenizer {
         let path = folder.join("tokenizer.json");
         let mut source =
             read_json(&path)?.ok_or_else(|| TokenizerError(format!("{} has no tokenizer.json", folder.display())))?;
+        if !source.is_object() {
+            return Err(TokenizerError(format!("{} is not a tokenizer", path.display())));
+        }
         let added = added_tokens(&source)?;
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
         let generation = read_json(&folder.join("generation_config.json"))?.unwrap_or(Value::Null);

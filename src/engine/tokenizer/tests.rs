@@ -303,7 +303,7 @@ fn a_damaged_vocabulary_is_an_error() {
         (broken(&gpt2, "model", None), "tokenizer.ggml.model"),
         (broken(&gpt2, "model", Some(Value::String("bert".into()))), "bert"),
         (broken(&gpt2, "tokens", None), "tokenizer.ggml.tokens"),
-        (broken(&gpt2, "tokens", strings(&[])), "empty"),
+        (broken(&gpt2, "tokens", strings(&[])), "0 tokens"),
         (broken(&gpt2, "merges", None), "tokenizer.ggml.merges"),
         (broken(&gpt2, "merges", strings(&["nosuchtoken x"])), "merge 0"),
         (broken(&gpt2, "merges", strings(&["a"])), "merge 0"),
