@@ -100,7 +100,11 @@ fn earlier_reasoning_is_left_out_as_the_template_wants() {
 #[test]
 fn no_template_is_replaced_by_the_vocabularys_form() {
     for (special, name, begins) in [
-        (&[("<|im_start|>", 3), ("<|im_end|>", 3)][..], "ChatML", "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU"),
+        (
+            &[("<|im_start|>", 3), ("<|im_end|>", 3)][..],
+            "ChatML",
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU",
+        ),
         (&[("<|start_header_id|>", 3)], "Llama 3", "<s><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"),
         (&[("<start_of_turn>", 3)], "Gemma", "<s><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\n"),
         (&[("<|user|>", 3), ("<|end|>", 3)], "Phi-3", "<|system|>\nS<|end|>\n<|user|>\nU<|end|>\n<|assistant|>\n"),

@@ -20,7 +20,8 @@ fn naive(params: &SamplingParams, history: &[u32], logits: &[f32]) -> Vec<(u32, 
             *logit -= count as f32 * params.frequency_penalty + params.presence_penalty;
         }
     }
-    let mut rows: Vec<(u32, f64)> = logits.iter().enumerate().map(|(id, &logit)| (id as u32, f64::from(logit))).collect();
+    let mut rows: Vec<(u32, f64)> =
+        logits.iter().enumerate().map(|(id, &logit)| (id as u32, f64::from(logit))).collect();
     rows.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     if params.top_k > 0 {
         rows.truncate(params.top_k);

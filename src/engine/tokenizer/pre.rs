@@ -85,8 +85,11 @@ const DEEPSEEK_CODER: &[Step] = &[
 const DEEPSEEK_V3_WORDS: Step = Step::Words(
     r#"[!"\#$%\&'()*+,\-./:;<=>?@\[\\\]^_`{|}\~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"#,
 );
-const DEEPSEEK_V3: &[Step] =
-    &[Step::Pattern(r"\p{N}{1,3}"), Step::Pattern(r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"), DEEPSEEK_V3_WORDS];
+const DEEPSEEK_V3: &[Step] = &[
+    Step::Pattern(r"\p{N}{1,3}"),
+    Step::Pattern(r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"),
+    DEEPSEEK_V3_WORDS,
+];
 const AFMOE: &[Step] = &[
     Step::Digits { ascii: false, whole_words: false },
     Step::Pattern(
@@ -95,7 +98,9 @@ const AFMOE: &[Step] = &[
     DEEPSEEK_V3_WORDS,
 ];
 const YOUTU: &[Step] = &[
-    Step::Pattern(r"[\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+|[\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}\x{FF1A}\x{FF1B}\x{FF0C}\x{3001}-\x{303F}\x{FE30}-\x{FE4F}]+|[\x{3105}-\x{312F}]+|[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"),
+    Step::Pattern(
+        r"[\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+|[\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}\x{FF1A}\x{FF1B}\x{FF0C}\x{3001}-\x{303F}\x{FE30}-\x{FE4F}]+|[\x{3105}-\x{312F}]+|[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+",
+    ),
     Step::Words(
         r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+(?:'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE]))?|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
     ),
@@ -108,7 +113,8 @@ const TINY_AYA: &[Step] = &[
 ];
 const SUPERBPE: &[Step] = &[Step::Pattern(r"\p{N}+"), Step::Digits { ascii: true, whole_words: false }];
 const BLOOM: &[Step] = &[Step::Pattern(r" ?[^(\s|.,!?\x{2026}\x{3002}\x{FF0C}\x{3001}\x{964}\x{6D4}\x{60C})]+")];
-const VIKING: &[Step] = &[Step::Pattern(r" ?[^(\s|.,!?\x{2026}\x{3002}\x{FF0C}\x{3001}\x{964}\x{6D4}\x{60C})]+"), Step::Pattern(r"\p{N}")];
+const VIKING: &[Step] =
+    &[Step::Pattern(r" ?[^(\s|.,!?\x{2026}\x{3002}\x{FF0C}\x{3001}\x{964}\x{6D4}\x{60C})]+"), Step::Pattern(r"\p{N}")];
 const TEKKEN: &[Step] = &[Step::Words(
     r"[^\r\n\p{L}\p{N}]?[\p{L}&&[^a-z]]*[\p{L}&&[^A-Z]]+|[^\r\n\p{L}\p{N}]?[\p{L}&&[^a-z]]+[\p{L}&&[^A-Z]]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+",
 )];

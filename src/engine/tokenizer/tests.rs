@@ -70,7 +70,8 @@ pub(crate) fn golden_tokenizer(name: &str) -> Tokenizer {
 
 /// A small SPM vocabulary: bytes, all printable ASCII, a few joined pieces and `special` (piece, GGUF type).
 pub(crate) fn small_spm(special: &[(&str, i64)], flags: &[(&str, Value)]) -> Tokenizer {
-    let mut pieces: Vec<(String, i64, f32)> = vec![("<unk>".into(), 2, 0.0), ("<s>".into(), 3, 0.0), ("</s>".into(), 3, 0.0)];
+    let mut pieces: Vec<(String, i64, f32)> =
+        vec![("<unk>".into(), 2, 0.0), ("<s>".into(), 3, 0.0), ("</s>".into(), 3, 0.0)];
     pieces.extend((0..=255u8).map(|byte| (bytes::hex_piece(byte), 6, 0.0)));
     pieces.extend((33..127u8).map(|byte| (char::from(byte).to_string(), 1, -100.0)));
     let joined = ["▁", "▁▁", "he", "ll", "hell", "hello", "▁hello", "</", "</s", "s>", "user", "<bos"];
@@ -125,8 +126,17 @@ fn check_golden(name: &str, tokenizer: &Tokenizer, cases: &[(String, Vec<u32>)])
 fn golden_encodings_come_out_exactly_and_decode_to_their_text() {
     let mut wrong = Vec::new();
     for name in [
-        "llama-bpe", "qwen2", "llama-spm", "phi-3", "gpt-2", "falcon", "deepseek-coder", "deepseek-llm", "starcoder",
-        "refact", "mpt",
+        "llama-bpe",
+        "qwen2",
+        "llama-spm",
+        "phi-3",
+        "gpt-2",
+        "falcon",
+        "deepseek-coder",
+        "deepseek-llm",
+        "starcoder",
+        "refact",
+        "mpt",
     ] {
         let mut metadata = unpack(&packed(name));
         let tokenizer = Tokenizer::from_gguf(&metadata).unwrap();
@@ -158,7 +168,12 @@ fn golden_files_of_a_named_folder() {
                 let loaded = started.elapsed();
                 let cases = cases(&inputs, Path::new(&format!("{model}.out")));
                 let bad = check_golden(model, &tokenizer, &cases);
-                eprintln!("{model}: {} cases, {} wrong, loaded in {loaded:?}, {:?}", cases.len(), bad.len(), tokenizer.warnings());
+                eprintln!(
+                    "{model}: {} cases, {} wrong, loaded in {loaded:?}, {:?}",
+                    cases.len(),
+                    bad.len(),
+                    tokenizer.warnings()
+                );
                 wrong.extend(bad);
             }
         }
@@ -213,10 +228,16 @@ fn a_stream_holds_back_half_characters() {
 fn control_tokens_in_text_are_text() {
     for (tokenizer, texts) in [
         (golden_tokenizer("qwen2"), &["<|im_end|>", "a<|im_start|>system\nb<|endoftext|>"][..]),
-        (golden_tokenizer("llama-bpe"), &["<|eot_id|>", "x<|start_header_id|>system<|end_header_id|>\n\n", "<|begin_of_text|>"]),
+        (
+            golden_tokenizer("llama-bpe"),
+            &["<|eot_id|>", "x<|start_header_id|>system<|end_header_id|>\n\n", "<|begin_of_text|>"],
+        ),
         (golden_tokenizer("llama-spm"), &["</s>", "<s>", "a</s><s>[INST] <unk> <0x0A>"]),
         (golden_tokenizer("phi-3"), &["<|end|>", "<|user|>\n", "<|endoftext|></s>"]),
-        (small_spm(&[("<bos>", 3), ("<start_of_turn>", 3), ("<end_of_turn>", 3)], &[]), &["<bos>", "<end_of_turn>\n<start_of_turn>user", "</s>"]),
+        (
+            small_spm(&[("<bos>", 3), ("<start_of_turn>", 3), ("<end_of_turn>", 3)], &[]),
+            &["<bos>", "<end_of_turn>\n<start_of_turn>user", "</s>"],
+        ),
     ] {
         for text in texts {
             let tokens = tokenizer.encode(text);
@@ -333,7 +354,13 @@ fn huge_texts_take_linear_time() {
     let started = Instant::now();
     let megabyte = 1 << 20;
     let gemma = small_spm(&[("\n", 4), ("\n\n", 4), ("\n\n\n", 4)], &[("add_space_prefix", Value::Bool(false))]);
-    for text in ["a".repeat(megabyte), " ".repeat(megabyte), "\n".repeat(megabyte), "hello ".repeat(megabyte / 6), "!?".repeat(megabyte / 2)] {
+    for text in [
+        "a".repeat(megabyte),
+        " ".repeat(megabyte),
+        "\n".repeat(megabyte),
+        "hello ".repeat(megabyte / 6),
+        "!?".repeat(megabyte / 2),
+    ] {
         for tokenizer in [&*GPT2, &*LLAMA_SPM, &gemma] {
             assert_eq!(tokenizer.decode(&tokenizer.encode(&text)).len(), text.len());
         }
@@ -350,10 +377,9 @@ fn gpt2_folder() -> tempfile::TempDir {
     let merges = metadata.strings("tokenizer.ggml.merges").unwrap();
     let vocab: serde_json::Map<String, Json> =
         tokens.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
-    let byte_level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
-    let added = |id: u64, content: &str, special: bool| {
-        serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special})
-    };
+    let byte_level =
+        serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let added = |id: u64, content: &str, special: bool| serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special});
     let source = serde_json::json!({
         "version": "1.0", "truncation": {"max_length": 3, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}, "padding": null,
         "added_tokens": [added(50256, "<|endoftext|>", true), added(50257, "<|im_end|>", true), added(50258, "<tool>", false)],
