@@ -1,1 +1,117 @@
-//! The engine on NVIDIA cards: memory, kernels, decode graphs.
+//! The engine on NVIDIA cards: own kernels for the Llama family, loading, decoding and giving everything back.
+//!
+//! Machine code for the cards named in `TARGETS` is part of the program; the driver is loaded at run time, so a build with
+//! this feature also starts where there is none. Dropping a loaded model resets the card's primary context: afterwards
+//! nothing of this process is left on the card. Knows no conversations and no terminals.
+
+use std::path::Path;
+
+use super::ModelFiles;
+use super::model::load::{ModelParts, read_text};
+use super::model::{LoadOptions, LoadedModel, Model, ModelError};
+use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, ModelInfo};
+
+pub(crate) mod bandwidth;
+pub mod check;
+mod decode;
+pub mod driver;
+pub(crate) mod fit;
+pub(crate) mod gemm;
+pub(crate) mod kernels;
+pub(crate) mod layout;
+pub(crate) mod model;
+pub mod nvml;
+pub(crate) mod params;
+pub mod trial;
+pub(crate) mod upload;
+pub(crate) mod weights;
+
+pub use model::CudaModel;
+
+/// The compute capabilities that this build has machine code for.
+pub const TARGETS: &str = env!("CHATNAP_CUDA_TARGETS");
+
+/// What came of asking for a card.
+pub enum Loaded {
+    /// The model runs on a card.
+    Model(Box<LoadedModel>),
+    /// There is no card to use, and the user left the choice to us: load on the CPU and say why.
+    UseCpu(String),
+}
+
+/// Loads a model onto the card that `options` ask for. With `DevicePreference::Auto`, what keeps a card from running
+/// the model (no driver, no card, an unknown family, too little memory) sends it to the CPU instead.
+pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, ModelError> {
+    let automatic = options.device == DevicePreference::Auto;
+    match load_on_card(options, progress) {
+        Ok(model) => Ok(Loaded::Model(Box::new(model))),
+        Err(ModelError::Unsupported(why)) if automatic => Ok(Loaded::UseCpu(why)),
+        Err(ModelError::OutOfMemory(why)) if automatic => Ok(Loaded::UseCpu(why)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The card that is asked for; with `Auto` the first.
+fn choose(device: DevicePreference) -> Result<driver::CardProperties, ModelError> {
+    let wanted = match device {
+        DevicePreference::Cuda(ordinal) => ordinal,
+        DevicePreference::Auto | DevicePreference::Cpu => 0,
+    };
+    let mut cards = driver::cards()?;
+    if wanted < cards.len() {
+        return Ok(cards.swap_remove(wanted));
+    }
+    Err(ModelError::Unsupported(match cards.len() {
+        0 => "CUDA shows no card (CUDA_VISIBLE_DEVICES may hide it)".into(),
+        1 => format!("there is no card {wanted}; the only one is 0"),
+        count => format!("there is no card {wanted}; CUDA shows 0 to {}", count - 1),
+    }))
+}
+
+fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
+    let card = choose(options.device)?;
+    let parts = ModelParts::open(options.files, options.context_length)?;
+    if let Some(why) = model::unsupported(&parts.config, &parts.plan) {
+        return Err(ModelError::Unsupported(why));
+    }
+    let folder = match options.files {
+        ModelFiles::Safetensors(folder) => folder.as_path(),
+        _ => Path::new(""),
+    };
+    let (text, loaded) = std::thread::scope(|scope| {
+        let text = scope.spawn(|| read_text(&parts, folder));
+        let loaded = load_parts(&parts, card, options, progress);
+        let text = text.join().unwrap_or_else(|_| Err(ModelError::Invalid("the tokenizer could not be made".into())));
+        (text, loaded)
+    });
+    let (model, (tokenizer, template)) = (loaded?, text?);
+    let info = ModelInfo {
+        name: options.name.to_owned(),
+        architecture: parts.config.architecture.clone(),
+        quantization: parts.quantization(),
+        parameters: parts.plan.parameters(),
+        context_length: parts.config.context_length,
+        trained_context_length: parts.config.trained_context_length,
+        device: DeviceInfo { kind: DeviceKind::Cuda, name: model.gpu().card.name.clone() },
+        memory: model.memory(),
+        warnings: tokenizer.warnings().iter().chain(template.warnings()).cloned().collect(),
+    };
+    Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
+}
+
+/// Weights, caches and kernels of a model whose headers were read. On an error nothing stays on the card.
+pub fn load_parts(
+    parts: &ModelParts,
+    card: driver::CardProperties,
+    options: &LoadOptions<'_>,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<CudaModel, ModelError> {
+    let plan = model::plan(&parts.config, &parts.plan, card.multiprocessors)?;
+    let mut gpu = driver::Gpu::open(card)?;
+    let (free, total) = gpu.memory()?;
+    let context = parts.config.context_length;
+    fit::check(options.name, plan.needs, context, free, total, options.gpu_memory_utilization)?;
+    let kernels = kernels::Kernels::load(&mut gpu)?;
+    let (layout, arena) = weights::load(&gpu, kernels.repack, &parts.config, &parts.plan, options.cancel, progress)?;
+    CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk)
+}

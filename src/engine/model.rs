@@ -136,5 +136,16 @@ pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -
     if let ModelFiles::Scripted(path) = options.files {
         return super::scripted::load(options, path, progress);
     }
+    #[cfg(feature = "cuda")]
+    if options.device != DevicePreference::Cpu {
+        return match super::cuda::load(options, progress)? {
+            super::cuda::Loaded::Model(model) => Ok(*model),
+            super::cuda::Loaded::UseCpu(why) => {
+                let mut loaded = load::load_on_cpu(options, progress)?;
+                loaded.info.warnings.push(format!("running on the CPU: {why}"));
+                Ok(loaded)
+            }
+        };
+    }
     load::load_on_cpu(options, progress)
 }

@@ -81,12 +81,19 @@ fn file_type_name(number: u64) -> Option<&'static str> {
     })
 }
 
+/// The forward pass on the CPU alone, without tokenizer and template: for comparisons with other devices.
+pub fn cpu_model(parts: &ModelParts, threads: Option<usize>) -> Result<Box<dyn Model>, ModelError> {
+    let cancel = crate::engine::CancelFlag::default();
+    let model = Transformer::load(&parts.config, &parts.plan, threads, &cancel, &mut |_| {})?;
+    Ok(Box::new(model))
+}
+
 /// Loads a model onto the CPU.
 pub(super) fn load_on_cpu(
     options: &LoadOptions<'_>,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<LoadedModel, ModelError> {
-    if let DevicePreference::Cuda(_) = options.device {
+    if cfg!(not(feature = "cuda")) && matches!(options.device, DevicePreference::Cuda(_)) {
         return Err(ModelError::Unsupported(
             "this chatnap was built without CUDA; build it with --features cuda or use --device cpu".into(),
         ));

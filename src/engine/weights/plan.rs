@@ -181,7 +181,7 @@ pub(super) fn byte_size(path: &Path, name: &str, number: u32, dimensions: &[usiz
 }
 
 /// Opens a plain file (never a pipe or a device, which could block for ever) and tells its size.
-pub(super) fn open_regular(path: &Path) -> Result<(File, u64), ModelError> {
+pub fn open_regular(path: &Path) -> Result<(File, u64), ModelError> {
     let io = |error: std::io::Error| ModelError::Io(format!("{}: {error}", path.display()));
     let metadata = std::fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {

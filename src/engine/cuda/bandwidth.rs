@@ -1,0 +1,31 @@
+//! The limit of decoding: how fast the card reads its memory.
+
+use super::driver::{DeviceBuffer, Event, Gpu, Shape};
+use super::kernels::Kernels;
+use super::params::ReadArgs;
+use crate::engine::model::ModelError;
+
+/// Bytes a second, best of several reads of a buffer far larger than the L2.
+pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
+    gpu.activate()?;
+    let (free, _) = gpu.memory()?;
+    let bytes = (free / 2).min(4 << 30) as usize / 4096 * 4096;
+    let buffer = DeviceBuffer::<u8>::new(bytes)?;
+    buffer.fill(gpu, 0x5a)?;
+    let out = DeviceBuffer::<u32>::new(1)?;
+    let args = ReadArgs { src: buffer.pointer(), out: out.pointer(), count: bytes as u64 / 16 };
+    let (start, end) = (Event::new(true)?, Event::new(true)?);
+    let mut best = f64::INFINITY;
+    for per_card in [4, 8, 16] {
+        for _ in 0..4 {
+            start.record(gpu.stream)?;
+            let shape = Shape::linear(u64::from(gpu.card.multiprocessors as u32 * per_card), 256);
+            // SAFETY: the kernel reads `count` words of the buffer.
+            unsafe { kernels.read_bandwidth.launch(gpu.stream, shape, &args)? };
+            end.record(gpu.stream)?;
+            end.wait()?;
+            best = best.min(f64::from(end.since(&start)?) / 1e3);
+        }
+    }
+    Ok(bytes as f64 / best)
+}

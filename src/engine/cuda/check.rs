@@ -1,0 +1,371 @@
+//! The card's kernels against their twins on the CPU, on fresh random input with stated tolerances, and whole models
+//! against the CPU's forward pass. For `benches/gpu.sh`, on a machine with a card.
+//!
+//! An error is ‖got − wanted‖ / ‖wanted‖ over all numbers of a check; what a kernel did not write is poison (NaN), which
+//! never passes.
+
+use std::io::Write;
+
+use half::{bf16, f16};
+
+use super::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
+use super::gemm::{Gemm, Into};
+use super::kernels::{GROUPS, HEAD_DIMS, Kernels, Use};
+use super::layout::{Arena, Format};
+use super::params::*;
+use super::upload;
+use crate::engine::CancelFlag;
+use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
+use crate::engine::model::ModelError;
+use crate::engine::weights::plan::PlannedTensor;
+
+/// SplitMix64, so that a failing check can be repeated by its seed.
+pub struct Random(pub u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Roughly normal, deviation 1.
+    fn normal(&mut self) -> f32 {
+        (0..4).map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5).sum::<f32>() * 1.732
+    }
+
+    fn normals(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.normal()).collect()
+    }
+
+    /// 0 up to, not including, `most`.
+    pub fn below(&mut self, most: usize) -> usize {
+        (self.next() % most as u64) as usize
+    }
+}
+
+/// Collects results and prints each as it comes.
+pub struct Report {
+    failed: usize,
+    passed: usize,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { failed: 0, passed: 0 }
+    }
+}
+
+impl Report {
+    /// One result.
+    pub fn tell(&mut self, name: &str, error: f64, tolerance: f64) {
+        let good = error <= tolerance;
+        if good { self.passed += 1 } else { self.failed += 1 }
+        println!("{} {name}: error {error:.2e}, tolerated {tolerance:.0e}", if good { "ok  " } else { "FAIL" });
+    }
+
+    /// How many checks failed, and passed.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.failed, self.passed)
+    }
+}
+
+/// ‖got − wanted‖ / ‖wanted‖; infinite where a number is missing.
+pub fn relative_error(got: &[f32], wanted: &[f64]) -> f64 {
+    if got.len() != wanted.len() || got.iter().any(|v| v.is_nan()) {
+        return f64::INFINITY;
+    }
+    let (mut off, mut all) = (0.0, 0.0);
+    for (g, w) in got.iter().zip(wanted) {
+        off += (f64::from(*g) - w).powi(2);
+        all += w * w;
+    }
+    (off / all.max(1e-30)).sqrt()
+}
+
+/// A card with its kernels.
+struct Bench {
+    kernels: Kernels,
+    gpu: Gpu,
+}
+
+/// Checks every kernel.
+pub fn kernels(card: CardProperties, seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    let mut gpu = Gpu::open(card)?;
+    let kernels = Kernels::load(&mut gpu)?;
+    let bench = Bench { kernels, gpu };
+    let mut random = Random(seed);
+    for kind in GgmlType::ALL {
+        for (rows, cols) in [(70, 1024), (33, 2304)] {
+            bench.matrix(kind, rows, cols, &mut random, report)?;
+        }
+        if kind.block_size() <= 32 {
+            bench.matrix(kind, 31, 576, &mut random, report)?;
+        }
+    }
+    for (m, n, k) in [(1, 200, 576), (50, 1000, 96), (300, 257, 1024)] {
+        bench.products(m, n, k, &mut random, report)?;
+    }
+    for dim in HEAD_DIMS {
+        for group in [1, 2, 3, 4, 7, 8, 12] {
+            bench.decode_attention(dim, group, 1 + random.below(4000), 0, &mut random, report)?;
+        }
+        bench.decode_attention(dim, 4, 1, 0, &mut random, report)?;
+        bench.decode_attention(dim, 4, 3000, 500, &mut random, report)?;
+        bench.prefill_attention(dim, 1, 0, 0, &mut random, report)?;
+        bench.prefill_attention(dim, 130, 77, 0, &mut random, report)?;
+        bench.prefill_attention(dim, 200, 300, 100, &mut random, report)?;
+    }
+    Ok(())
+}
+
+/// Raw blocks with scales that make weights of a usual size.
+fn random_blocks(kind: GgmlType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
+    let numbers = rows * cols;
+    match kind {
+        GgmlType::F32 => random.normals(numbers).iter().flat_map(|v| v.to_le_bytes()).collect(),
+        GgmlType::F16 => random.normals(numbers).iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect(),
+        GgmlType::BF16 => random.normals(numbers).iter().flat_map(|v| bf16::from_f32(*v).to_le_bytes()).collect(),
+        _ => {
+            let scales: &[usize] = match kind {
+                GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q4K | GgmlType::Q5K => &[0, 2],
+                GgmlType::Q6K => &[208],
+                GgmlType::Q3K => &[108],
+                GgmlType::Q2K => &[80, 82],
+                _ => &[0],
+            };
+            let size = kind.block_bytes();
+            let mut bytes: Vec<u8> = (0..numbers / kind.block_size() * size).map(|_| random.next() as u8).collect();
+            for block in bytes.chunks_mut(size) {
+                for at in scales {
+                    block[*at..at + 2].copy_from_slice(&f16::from_f32(0.01 + 0.01 * random.normal().abs()).to_le_bytes());
+                }
+            }
+            bytes
+        }
+    }
+}
+
+/// What the kernels make of activations before an int8 product.
+fn through_int8(x: &[f32]) -> Vec<f64> {
+    let quantise = |block: &[f32]| {
+        let most = block.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+        block.iter().map(move |v| f64::from((v * inverse).round_ties_even() * (most / 127.0))).collect::<Vec<_>>()
+    };
+    x.chunks(32).flat_map(quantise).collect()
+}
+
+fn halves(values: &[f32]) -> Vec<u16> {
+    values.iter().map(|v| bf16::from_f32(*v).to_bits()).collect()
+}
+
+fn wide(halves: &[u16]) -> Vec<f32> {
+    halves.iter().map(|h| bf16::from_bits(*h).to_f32()).collect()
+}
+
+impl Bench {
+    /// Loading, dequantising and multiplying one matrix.
+    fn matrix(&self, kind: GgmlType, rows: usize, cols: usize, random: &mut Random, report: &mut Report) -> Result<(), ModelError> {
+        let raw = random_blocks(kind, rows, cols, random);
+        let exact = Matrix::new(kind, rows, cols, AlignedBytes::copy_of(&raw)?)?;
+        let mut weights = vec![0.0; rows * cols];
+        for (row, out) in weights.chunks_mut(cols).enumerate() {
+            exact.dequantize_row(row, out);
+        }
+        let (mat, _arena) = self.load(kind, rows, cols, &raw)?;
+        let name = format!("{} {rows} x {cols}", kind.name());
+
+        let out = DeviceBuffer::<u16>::from_slice(&self.gpu, &vec![0x7fff; rows * cols])?;
+        let args = DequantiseArgs { m: mat, out: out.pointer(), first: 0, count: (rows * cols / 32) as u64 };
+        // SAFETY: `out` has room for the matrix.
+        unsafe { self.kernels.dequantise_rows.launch(self.gpu.stream, Shape::linear(args.count.div_ceil(128), 128), &args)? };
+        let mut got = vec![0; rows * cols];
+        out.read(&self.gpu, 0, &mut got)?;
+        let wanted: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
+        report.tell(&format!("dequantise {name}"), relative_error(&wide(&got), &wanted), 3e-3);
+
+        let x = random.normals(cols);
+        let device_x = DeviceBuffer::from_slice(&self.gpu, &x)?;
+        let before = random.normals(rows);
+        let y = DeviceBuffer::from_slice(&self.gpu, &before)?;
+        let plain = mat.format().is_plain();
+        let args = GemvArgs {
+            a: mat,
+            x: device_x.pointer(),
+            cols: cols as i32,
+            stage: if plain { 1 } else { 2 },
+            out: y.pointer(),
+            prefetch: 2048,
+            ..GemvArgs::default()
+        };
+        let shape = Shape { grid: (3, 1, 1), threads: 256, shared: cols as u32 * 4, overlap: false };
+        // SAFETY: all sizes are those of the matrix.
+        unsafe { self.kernels.gemv(Use::Residual, args.stage).launch(self.gpu.stream, shape, &args)? };
+        let mut got = vec![0.0; rows];
+        y.read(&self.gpu, 0, &mut got)?;
+        let x: Vec<f64> = if plain { x.iter().map(|v| f64::from(*v)).collect() } else { through_int8(&x) };
+        // Q2_K lies on the card as bf16.
+        let rounded = |w: f32| if kind == GgmlType::Q2K { bf16::from_f32(w).to_f32() } else { w };
+        let dot = |row: &[f32]| row.iter().zip(&x).map(|(w, x)| f64::from(rounded(*w)) * x).sum::<f64>();
+        let wanted: Vec<f64> = weights.chunks(cols).zip(&before).map(|(row, b)| dot(row) + f64::from(*b)).collect();
+        report.tell(&format!("product {name}"), relative_error(&got, &wanted), 2e-5);
+        Ok(())
+    }
+
+    /// Through the real loader, from a file.
+    fn load(&self, kind: GgmlType, rows: usize, cols: usize, raw: &[u8]) -> Result<(Mat, DeviceBuffer<u8>), ModelError> {
+        let io = |error: std::io::Error| ModelError::Io(error.to_string());
+        let path = std::env::temp_dir().join(format!("chatnap-check-{}", std::process::id()));
+        std::fs::File::create(&path).and_then(|mut file| file.write_all(raw)).map_err(io)?;
+        let size = { let mut arena = Arena::new(0); arena.matrix(Format::of(kind), rows, cols); arena.end() };
+        let arena = DeviceBuffer::<u8>::new(size as usize)?;
+        arena.fill(&self.gpu, 0xff)?;
+        self.gpu.synchronize()?;
+        let mat = Arena::new(arena.pointer()).matrix(Format::of(kind), rows, cols);
+        let tensor = PlannedTensor { file: 0, offset: 0, bytes: raw.len() as u64, kind, rows, cols };
+        let jobs = upload::jobs_for(&tensor, mat);
+        let loaded = upload::upload(&self.gpu, self.kernels.repack, &[path.clone()], &jobs, &CancelFlag::default(), &mut |_| {});
+        std::fs::remove_file(&path).map_err(io)?;
+        loaded.map(|()| (mat, arena))
+    }
+
+    /// Both matrix products of a prompt.
+    fn products(&self, m: usize, n: usize, k: usize, random: &mut Random, report: &mut Report) -> Result<(), ModelError> {
+        let (a, w) = (halves(&random.normals(m * k)), halves(&random.normals(n * k)));
+        let before = random.normals(m * n);
+        let (fa, fw) = (wide(&a), wide(&w));
+        let (da, dw) = (DeviceBuffer::from_slice(&self.gpu, &a)?, DeviceBuffer::from_slice(&self.gpu, &w)?);
+        let mat = Mat { main: dw.pointer(), rows: n as i32, cols: k as i32, format: Format::Bf16 as i32, ..Mat::default() };
+        let mut wanted = Vec::with_capacity(m * n);
+        for (row, b) in fa.chunks(k).zip(before.chunks(n)) {
+            for (column, b) in fw.chunks(k).zip(b) {
+                wanted.push(row.iter().zip(column).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>() + f64::from(*b));
+            }
+        }
+        let mut gemm = Gemm::new(&self.kernels, false)?;
+        for _ in 0..2 {
+            let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
+            gemm.multiply(&self.gpu, &[mat], da.pointer(), m, c.pointer(), n, Into::Add)?;
+            let mut got = vec![0.0; m * n];
+            c.read(&self.gpu, 0, &mut got)?;
+            report.tell(&format!("matrix product {m} x {n} x {k}, {}", gemm.backend()), relative_error(&got, &wanted), 1e-5);
+            if gemm.backend() == "own kernel" {
+                break;
+            }
+            gemm.forget_library();
+        }
+        Ok(())
+    }
+
+    fn decode_attention(&self, dim: usize, group: usize, len: usize, window: usize, random: &mut Random, report: &mut Report) -> Result<(), ModelError> {
+        let (kv_heads, context) = (2, len + 5);
+        let heads = kv_heads * group;
+        let q = random.normals(heads * dim);
+        let (k, v) = (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
+        let which = GROUPS.iter().position(|g| *g >= group).unwrap_or(GROUPS.len() - 1);
+        let (lanes, groups) = (GROUPS[which], group.div_ceil(GROUPS[which]));
+        let splits = 16;
+        let (dq, dk, dv) = (DeviceBuffer::from_slice(&self.gpu, &q)?, DeviceBuffer::from_slice(&self.gpu, &k)?, DeviceBuffer::from_slice(&self.gpu, &v)?);
+        let out = DeviceBuffer::from_slice(&self.gpu, &vec![f32::NAN; heads * dim])?;
+        let (part_o, part_ml) = (DeviceBuffer::<f32>::new(heads * dim * splits)?, DeviceBuffer::<f32>::new(heads * splits * 2)?);
+        let counters = DeviceBuffer::from_slice(&self.gpu, &vec![0i32; heads])?;
+        let state = DeviceBuffer::from_slice(&self.gpu, &[State { pos: len as i32 - 1, ..State::default() }])?;
+        let scale = 1.0 / (dim as f32).sqrt();
+        let args = AttentionArgs {
+            q: dq.pointer(),
+            k: dk.pointer(),
+            v: dv.pointer(),
+            out: out.pointer(),
+            part_o: part_o.pointer(),
+            part_ml: part_ml.pointer(),
+            counters: counters.pointer(),
+            state: state.pointer(),
+            scale,
+            context: context as i32,
+            heads_per_kv: group as i32,
+            window: window as i32,
+            splits: splits as i32,
+        };
+        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
+        let shared = ((8 * lanes * (dim * 4 + 8)).max(lanes * 64 * 8)) as u32;
+        let shape = Shape { grid: (kv_heads as u32, splits as u32, groups as u32), threads: 256, shared, overlap: false };
+        // SAFETY: all sizes are those of the buffers.
+        unsafe { self.kernels.attention_decode[width][which].launch(self.gpu.stream, shape, &args)? };
+        let mut got = vec![0.0; heads * dim];
+        out.read(&self.gpu, 0, &mut got)?;
+        let first = if window > 0 { len.saturating_sub(window) } else { 0 };
+        let (k, v) = (wide(&k), wide(&v));
+        let mut wanted = Vec::new();
+        for head in 0..heads {
+            let at = head / group * context * dim;
+            wanted.extend(attend(&q[head * dim..][..dim], &k[at..], &v[at..], first..len, scale));
+        }
+        let error = relative_error(&got, &wanted);
+        report.tell(&format!("attention, one token, {len} keys, head {dim}, group {group}, window {window}"), error, 1e-4);
+        Ok(())
+    }
+
+    fn prefill_attention(&self, dim: usize, tokens: usize, position: usize, window: usize, random: &mut Random, report: &mut Report) -> Result<(), ModelError> {
+        let (kv_heads, group, context) = (2, 3, position + tokens + 9);
+        let heads = kv_heads * group;
+        let q = halves(&random.normals(tokens * heads * dim));
+        let (k, v) = (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
+        let (dq, dk, dv) = (DeviceBuffer::from_slice(&self.gpu, &q)?, DeviceBuffer::from_slice(&self.gpu, &k)?, DeviceBuffer::from_slice(&self.gpu, &v)?);
+        let out = DeviceBuffer::from_slice(&self.gpu, &vec![0x7fffu16; tokens * heads * dim])?;
+        let scale = 1.0 / (dim as f32).sqrt();
+        let args = PrefillAttentionArgs {
+            q: dq.pointer(),
+            k: dk.pointer(),
+            v: dv.pointer(),
+            out: out.pointer(),
+            scale,
+            tokens: tokens as i32,
+            position: position as i32,
+            heads: heads as i32,
+            heads_per_kv: group as i32,
+            context: context as i32,
+            window: window as i32,
+            q_stride: (heads * dim) as i32,
+        };
+        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
+        let shared = (5 * 64 * (dim + 8) * 2) as u32;
+        let shape = Shape { grid: (tokens.div_ceil(64) as u32, heads as u32, 1), threads: 128, shared, overlap: false };
+        // SAFETY: all sizes are those of the buffers.
+        unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
+        let mut got = vec![0; tokens * heads * dim];
+        out.read(&self.gpu, 0, &mut got)?;
+        let (q, k, v) = (wide(&q), wide(&k), wide(&v));
+        let mut wanted = Vec::new();
+        for token in 0..tokens {
+            let end = position + token + 1;
+            let first = if window > 0 { end.saturating_sub(window) } else { 0 };
+            for head in 0..heads {
+                let at = head / group * context * dim;
+                wanted.extend(attend(&q[(token * heads + head) * dim..][..dim], &k[at..], &v[at..], first..end, scale));
+            }
+        }
+        let error = relative_error(&wide(&got), &wanted);
+        report.tell(&format!("attention, {tokens} tokens at {position}, head {dim}, window {window}"), error, 1e-2);
+        Ok(())
+    }
+}
+
+/// One query over `keys`, in f64.
+fn attend(q: &[f32], k: &[f32], v: &[f32], keys: std::ops::Range<usize>, scale: f32) -> Vec<f64> {
+    let dim = q.len();
+    let score = |key: usize| q.iter().zip(&k[key * dim..]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * f64::from(scale);
+    let scores: Vec<f64> = keys.clone().map(score).collect();
+    let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+    let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let mut out = vec![0.0; dim];
+    for (key, weight) in keys.zip(&weights) {
+        for (o, x) in out.iter_mut().zip(&v[key * dim..]) {
+            *o += weight / sum * f64::from(*x);
+        }
+    }
+    out
+}

@@ -1,0 +1,535 @@
+//! The CUDA driver, as little of it as the engine needs: context, memory, streams, events, graphs, launches.
+//!
+//! Everything that owns device memory must be dropped before its [`Gpu`]: dropping that resets the primary context, so
+//! that nothing of this process stays on the card. Knows nothing of models.
+
+use std::ffi::{CStr, CString, c_void};
+use std::marker::PhantomData;
+
+use std::ptr;
+
+use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
+
+use crate::engine::model::ModelError;
+
+/// Turns a driver's answer into a result; `what` says what was tried.
+pub fn check(result: CUresult, what: &str) -> Result<(), ModelError> {
+    if result == CUresult::CUDA_SUCCESS {
+        return Ok(());
+    }
+    let mut text = ptr::null();
+    // SAFETY: the driver fills `text` with a static string or leaves it null.
+    let known = unsafe { sys::cuGetErrorString(result, &mut text) } == CUresult::CUDA_SUCCESS && !text.is_null();
+    let said = if known {
+        // SAFETY: a successful call leaves a NUL-terminated static string.
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    } else {
+        "unknown error".to_owned()
+    };
+    Err(classify(result as u32, &format!("{what}: {said} (CUDA error {})", result as u32)))
+}
+
+/// Which error a driver's number stands for. Sticky ones (a kernel that faulted, a card that fell off the bus) leave the
+/// context unusable.
+fn classify(code: u32, message: &str) -> ModelError {
+    match code {
+        2 => ModelError::OutOfMemory(message.to_owned()),
+        _ => ModelError::Device { message: message.to_owned(), sticky: matches!(code, 46 | 214 | 220 | 700..=719) },
+    }
+}
+
+/// Whether a driver library can be loaded at all. Every other call of this module comes after a yes.
+pub fn driver_present() -> bool {
+    // SAFETY: tries to open the driver's library, nothing else.
+    unsafe { sys::is_culib_present() }
+}
+
+/// What is known of a card without a context on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CardProperties {
+    /// CUDA's number for it, after `CUDA_VISIBLE_DEVICES`.
+    pub ordinal: usize,
+    /// Its maker's name.
+    pub name: String,
+    /// Compute capability, for example (9, 0).
+    pub compute_capability: (i32, i32),
+    /// Bytes of memory.
+    pub total: u64,
+    /// Multiprocessors.
+    pub multiprocessors: i32,
+    /// Shared memory that a block may use.
+    pub shared_limit: i32,
+    /// PCI address, for NVML.
+    pub bus_id: String,
+}
+
+/// The cards that CUDA shows this process; an error where the driver does not answer.
+pub fn cards() -> Result<Vec<CardProperties>, ModelError> {
+    if !driver_present() {
+        return Err(ModelError::Unsupported("there is no NVIDIA driver on this machine".into()));
+    }
+    let mut count = 0;
+    // SAFETY: plain queries into locals.
+    unsafe {
+        check(sys::cuInit(0), "starting CUDA")?;
+        check(sys::cuDeviceGetCount(&mut count), "counting cards")?;
+    }
+    (0..count).map(properties).collect()
+}
+
+fn properties(ordinal: i32) -> Result<CardProperties, ModelError> {
+    let mut device = 0;
+    let (mut name, mut bus, mut total) = ([0i8; 256], [0i8; 32], 0usize);
+    let attribute = |device, which| {
+        let mut value = 0;
+        // SAFETY: a query into a local.
+        check(unsafe { sys::cuDeviceGetAttribute(&mut value, which, device) }, "asking the card").map(|()| value)
+    };
+    // SAFETY: queries into locals whose sizes are passed along; both strings end in NUL.
+    let (name, bus_id) = unsafe {
+        check(sys::cuDeviceGet(&mut device, ordinal), "finding the card")?;
+        check(sys::cuDeviceGetName(name.as_mut_ptr().cast(), 255, device), "naming the card")?;
+        check(sys::cuDeviceTotalMem_v2(&mut total, device), "asking for the card's memory")?;
+        check(sys::cuDeviceGetPCIBusId(bus.as_mut_ptr().cast(), 31, device), "asking for the card's address")?;
+        (CStr::from_ptr(name.as_ptr().cast()).to_string_lossy().into_owned(), CStr::from_ptr(bus.as_ptr().cast()))
+    };
+    Ok(CardProperties {
+        ordinal: ordinal as usize,
+        name,
+        bus_id: bus_id.to_string_lossy().into_owned(),
+        total: total as u64,
+        compute_capability: (
+            attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        multiprocessors: attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        shared_limit: attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+    })
+}
+
+/// CUDA's version of the driver, for example (13, 0).
+pub fn driver_version() -> Option<(i32, i32)> {
+    let mut version = 0;
+    // SAFETY: a query into a local; asked only where a driver is there.
+    let known = driver_present() && unsafe { sys::cuDriverGetVersion(&mut version) } == CUresult::CUDA_SUCCESS;
+    known.then_some((version / 1000, version % 1000 / 10))
+}
+
+/// A card with our context on it and one stream. Dropping it gives everything back.
+pub struct Gpu {
+    /// What card it is.
+    pub card: CardProperties,
+    device: sys::CUdevice,
+    context: sys::CUcontext,
+    modules: Vec<sys::CUmodule>,
+    /// The stream that all work but loading runs on.
+    pub stream: sys::CUstream,
+}
+
+// SAFETY: the driver's handles may be used from any thread that has made the context current; `activate` does.
+unsafe impl Send for Gpu {}
+// SAFETY: `&Gpu` is used by reader threads for `activate` and launches on their own streams, which the driver allows.
+unsafe impl Sync for Gpu {}
+
+impl Gpu {
+    /// Makes the card's primary context.
+    pub fn open(card: CardProperties) -> Result<Self, ModelError> {
+        let (mut device, mut context, mut stream) = (0, ptr::null_mut(), ptr::null_mut());
+        // SAFETY: handles into locals; `card` comes from `cards`, which has started the driver.
+        unsafe {
+            check(sys::cuDeviceGet(&mut device, card.ordinal as i32), "finding the card")?;
+            check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the card")?;
+        }
+        let mut gpu = Self { card, device, context, modules: Vec::new(), stream: ptr::null_mut() };
+        gpu.activate()?;
+        // SAFETY: the context is current.
+        check(unsafe { sys::cuStreamCreate(&mut stream, 1) }, "making a stream")?;
+        gpu.stream = stream;
+        Ok(gpu)
+    }
+
+    /// Makes the context current on this thread.
+    pub fn activate(&self) -> Result<(), ModelError> {
+        // SAFETY: the context lives as long as `self`.
+        check(unsafe { sys::cuCtxSetCurrent(self.context) }, "using the card")
+    }
+
+    /// Loads a module of machine code.
+    pub fn load_module(&mut self, image: &'static [u8]) -> Result<sys::CUmodule, ModelError> {
+        let mut module = ptr::null_mut();
+        // SAFETY: `image` is a whole fat binary and outlives the call.
+        let result = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) };
+        if matches!(result as u32, 209 | 218 | 222) {
+            let (major, minor) = self.card.compute_capability;
+            return Err(ModelError::Unsupported(format!(
+                "this build has no kernels for {} (compute capability {major}.{minor}) that its driver can run; it was \
+                 built for {} and needs a driver for CUDA 13 (580 or later); use --device cpu",
+                self.card.name,
+                super::TARGETS
+            )));
+        }
+        check(result, "loading kernels")?;
+        self.modules.push(module);
+        Ok(module)
+    }
+
+    /// A kernel by name, with as much dynamic shared memory as the card allows beside `fixed` bytes.
+    pub fn function(&self, module: sys::CUmodule, name: &str, dynamic: bool) -> Result<Kernel, ModelError> {
+        let mut function = ptr::null_mut();
+        let c_name = CString::new(name).map_err(|e| ModelError::Invalid(e.to_string()))?;
+        // SAFETY: the module is loaded and the name ends in NUL.
+        check(unsafe { sys::cuModuleGetFunction(&mut function, module, c_name.as_ptr()) }, name)?;
+        let mut fixed = 0;
+        let shared = CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
+        // SAFETY: a query into a local; it also makes the driver load the kernel now and not during a capture.
+        check(unsafe { sys::cuFuncGetAttribute(&mut fixed, shared, function) }, name)?;
+        let most = self.card.shared_limit - fixed;
+        if dynamic {
+            let limit = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is loaded.
+            check(unsafe { sys::cuFuncSetAttribute(function, limit, most) }, name)?;
+        }
+        Ok(Kernel { function, shared_limit: most as u32 })
+    }
+
+    /// Blocks of `threads` that one multiprocessor holds.
+    pub fn occupancy(&self, kernel: Kernel, threads: u32, shared: u32) -> u32 {
+        let mut blocks = 0;
+        // SAFETY: a query into a local.
+        let result = unsafe {
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut blocks, kernel.function, threads as i32, shared as usize)
+        };
+        if result == CUresult::CUDA_SUCCESS { blocks.max(1) as u32 } else { 1 }
+    }
+
+    /// Bytes free and in all, as this context sees them.
+    pub fn memory(&self) -> Result<(u64, u64), ModelError> {
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: a query into locals; the context is current.
+        check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "asking for free memory")?;
+        Ok((free as u64, total as u64))
+    }
+
+    /// Waits for everything on the stream.
+    pub fn synchronize(&self) -> Result<(), ModelError> {
+        // SAFETY: the stream lives as long as `self`.
+        check(unsafe { sys::cuStreamSynchronize(self.stream) }, "waiting for the card")
+    }
+
+    /// Records what `work` launches on the stream as a graph.
+    pub fn capture(&self, work: impl FnOnce() -> Result<(), ModelError>) -> Result<Graph, ModelError> {
+        let (mut graph, mut exec) = (ptr::null_mut(), ptr::null_mut());
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        // SAFETY: the stream is ours and idle; every path ends the capture.
+        unsafe {
+            check(sys::cuStreamBeginCapture_v2(self.stream, mode), "recording the decode step")?;
+            let worked = work();
+            let ended = check(sys::cuStreamEndCapture(self.stream, &mut graph), "recording the decode step");
+            worked?;
+            ended?;
+            let made = check(sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0), "making the decode step");
+            sys::cuGraphDestroy(graph);
+            made?;
+        }
+        Ok(Graph(exec))
+    }
+}
+
+impl Drop for Gpu {
+    /// Leaves nothing of this process on the card. Failures cannot be mended here: the reset is what counts.
+    fn drop(&mut self) {
+        // SAFETY: all memory, graphs and events of this context are gone by now (see the module's text).
+        unsafe {
+            sys::cuCtxSetCurrent(self.context);
+            sys::cuCtxSynchronize();
+            for module in self.modules.drain(..) {
+                sys::cuModuleUnload(module);
+            }
+            if !self.stream.is_null() {
+                sys::cuStreamDestroy_v2(self.stream);
+            }
+            sys::cuCtxSetCurrent(ptr::null_mut());
+            sys::cuDevicePrimaryCtxRelease_v2(self.device);
+            sys::cuDevicePrimaryCtxReset_v2(self.device);
+        }
+    }
+}
+
+/// A kernel on the card.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    function: sys::CUfunction,
+    /// Dynamic shared memory that a block of it may ask for.
+    pub shared_limit: u32,
+}
+
+// SAFETY: a handle without state of its own.
+unsafe impl Send for Kernel {}
+// SAFETY: as above.
+unsafe impl Sync for Kernel {}
+
+/// How a kernel is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shape {
+    /// Blocks.
+    pub grid: (u32, u32, u32),
+    /// Threads a block.
+    pub threads: u32,
+    /// Dynamic shared memory a block.
+    pub shared: u32,
+    /// May start while the kernel before it still runs (the kernel waits where it must).
+    pub overlap: bool,
+}
+
+impl Shape {
+    /// A one-dimensional grid.
+    pub fn linear(blocks: u64, threads: u32) -> Self {
+        Self { grid: (blocks.max(1) as u32, 1, 1), threads, ..Self::default() }
+    }
+}
+
+impl Kernel {
+    /// Starts the kernel on `stream`. `args` must be the structure that the kernel takes.
+    ///
+    /// # Safety
+    /// Every pointer in `args` must be valid on the card until the kernel has ended.
+    pub unsafe fn launch<A: Copy>(self, stream: sys::CUstream, shape: Shape, args: &A) -> Result<(), ModelError> {
+        // SAFETY: all zeros is a valid value of this plain C structure.
+        let mut attribute: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
+        attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        attribute.value.programmaticStreamSerializationAllowed = 1;
+        let config = sys::CUlaunchConfig {
+            gridDimX: shape.grid.0,
+            gridDimY: shape.grid.1,
+            gridDimZ: shape.grid.2,
+            blockDimX: shape.threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shape.shared,
+            hStream: stream,
+            attrs: &mut attribute,
+            numAttrs: u32::from(shape.overlap),
+        };
+        let mut params = [ptr::from_ref(args).cast_mut().cast::<c_void>()];
+        // SAFETY: the driver copies the arguments before it returns; the caller vouches for what they point to.
+        let result = unsafe { sys::cuLaunchKernelEx(&config, self.function, params.as_mut_ptr(), ptr::null_mut()) };
+        check(result, "starting a kernel")
+    }
+}
+
+/// A recorded sequence of kernels.
+pub struct Graph(sys::CUgraphExec);
+
+// SAFETY: a handle, used by one thread at a time.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Starts it on the card's stream.
+    pub fn launch(&self, gpu: &Gpu) -> Result<(), ModelError> {
+        // SAFETY: the graph and what its kernels point to are owned by the same model.
+        check(unsafe { sys::cuGraphLaunch(self.0, gpu.stream) }, "starting the decode step")
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: created by `capture`, destroyed once.
+        unsafe { sys::cuGraphExecDestroy(self.0) };
+    }
+}
+
+/// A mark on a stream.
+pub struct Event(sys::CUevent);
+
+// SAFETY: a handle, used by one thread at a time.
+unsafe impl Send for Event {}
+
+impl Event {
+    /// A mark; `timing` where times between marks are wanted.
+    pub fn new(timing: bool) -> Result<Self, ModelError> {
+        let mut event = ptr::null_mut();
+        // SAFETY: a handle into a local; the context is current.
+        check(unsafe { sys::cuEventCreate(&mut event, if timing { 0 } else { 2 }) }, "making an event")?;
+        Ok(Self(event))
+    }
+
+    /// Sets the mark after what `stream` has been given so far.
+    pub fn record(&self, stream: sys::CUstream) -> Result<(), ModelError> {
+        // SAFETY: both live.
+        check(unsafe { sys::cuEventRecord(self.0, stream) }, "marking a stream")
+    }
+
+    /// Waits until the stream has come to the mark.
+    pub fn wait(&self) -> Result<(), ModelError> {
+        // SAFETY: the event lives.
+        check(unsafe { sys::cuEventSynchronize(self.0) }, "waiting for the card")
+    }
+
+    /// Milliseconds from `earlier` to this; both were made for timing and have passed.
+    pub fn since(&self, earlier: &Event) -> Result<f32, ModelError> {
+        let mut ms = 0.0;
+        // SAFETY: both live.
+        check(unsafe { sys::cuEventElapsedTime_v2(&mut ms, earlier.0, self.0) }, "reading a time")?;
+        Ok(ms)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: created by `new`, destroyed once.
+        unsafe { sys::cuEventDestroy_v2(self.0) };
+    }
+}
+
+/// A stream of a reader thread.
+pub struct Stream(pub sys::CUstream);
+
+impl Stream {
+    /// A stream that does not wait for others.
+    pub fn new() -> Result<Self, ModelError> {
+        let mut stream = ptr::null_mut();
+        // SAFETY: a handle into a local; the context is current.
+        check(unsafe { sys::cuStreamCreate(&mut stream, 1) }, "making a stream")?;
+        Ok(Self(stream))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // SAFETY: waits first, so that nothing of it is in flight when buffers go; destroyed once.
+        unsafe {
+            sys::cuStreamSynchronize(self.0);
+            sys::cuStreamDestroy_v2(self.0);
+        }
+    }
+}
+
+/// Memory on the card, in elements of `T`.
+pub struct DeviceBuffer<T> {
+    pointer: sys::CUdeviceptr,
+    length: usize,
+    element: PhantomData<T>,
+}
+
+impl<T: Copy> DeviceBuffer<T> {
+    /// Room for `length` elements, not initialised.
+    pub fn new(length: usize) -> Result<Self, ModelError> {
+        let bytes = length.max(1).checked_mul(size_of::<T>()).ok_or_else(|| ModelError::OutOfMemory("a buffer is too large".into()))?;
+        let mut pointer = 0;
+        // SAFETY: a handle into a local; the context is current.
+        check(unsafe { sys::cuMemAlloc_v2(&mut pointer, bytes) }, "taking memory on the card")?;
+        Ok(Self { pointer, length, element: PhantomData })
+    }
+
+    /// A copy of `data`.
+    pub fn from_slice(gpu: &Gpu, data: &[T]) -> Result<Self, ModelError> {
+        let buffer = Self::new(data.len())?;
+        buffer.write(gpu, 0, data)?;
+        Ok(buffer)
+    }
+
+    /// Where it lies on the card.
+    pub fn pointer(&self) -> u64 {
+        self.pointer
+    }
+
+    /// Where element `index` lies.
+    pub fn at(&self, index: usize) -> u64 {
+        debug_assert!(index <= self.length);
+        self.pointer + (index * size_of::<T>()) as u64
+    }
+
+    /// Bytes.
+    pub fn bytes(&self) -> u64 {
+        (self.length * size_of::<T>()) as u64
+    }
+
+    /// Copies `data` to `first..`, in the order of `gpu`'s stream.
+    pub fn write(&self, gpu: &Gpu, first: usize, data: &[T]) -> Result<(), ModelError> {
+        self.fits(first, data.len())?;
+        let bytes = size_of_val(data);
+        // SAFETY: the range was checked. `data` is pageable, so the driver has taken its copy when the call returns.
+        check(unsafe { sys::cuMemcpyHtoDAsync_v2(self.at(first), data.as_ptr().cast(), bytes, gpu.stream) }, "copying to the card")
+    }
+
+    /// Copies `first..first + out.len()` into `out`, after everything on `gpu`'s stream.
+    pub fn read(&self, gpu: &Gpu, first: usize, out: &mut [T]) -> Result<(), ModelError> {
+        self.fits(first, out.len())?;
+        let bytes = size_of_val(out);
+        // SAFETY: the range was checked, `out` is writable for its length and outlives the wait below.
+        check(unsafe { sys::cuMemcpyDtoHAsync_v2(out.as_mut_ptr().cast(), self.at(first), bytes, gpu.stream) }, "copying from the card")?;
+        gpu.synchronize()
+    }
+
+    /// Sets every byte.
+    pub fn fill(&self, gpu: &Gpu, byte: u8) -> Result<(), ModelError> {
+        // SAFETY: the buffer is ours for its whole length.
+        check(unsafe { sys::cuMemsetD8Async(self.pointer, byte, self.bytes() as usize, gpu.stream) }, "clearing memory")
+    }
+
+    fn fits(&self, first: usize, length: usize) -> Result<(), ModelError> {
+        if first.checked_add(length).is_some_and(|end| end <= self.length) {
+            return Ok(());
+        }
+        Err(ModelError::Invalid("a copy goes beyond its buffer on the card".into()))
+    }
+}
+
+impl<T> Drop for DeviceBuffer<T> {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new`, freed once; the driver waits for kernels that still use it.
+        unsafe { sys::cuMemFree_v2(self.pointer) };
+    }
+}
+
+/// Host memory that the card can read and write: copies from it run at the bus's full speed.
+pub struct PinnedBuffer {
+    pointer: *mut u8,
+    length: usize,
+}
+
+// SAFETY: plain memory with one owner.
+unsafe impl Send for PinnedBuffer {}
+// SAFETY: shared use goes through raw pointers whose users keep their ranges apart.
+unsafe impl Sync for PinnedBuffer {}
+
+impl PinnedBuffer {
+    /// Room for `length` bytes, zeroed.
+    pub fn new(length: usize) -> Result<Self, ModelError> {
+        let mut pointer = ptr::null_mut::<c_void>();
+        // SAFETY: a handle into a local; the context is current. 1: usable from every context.
+        check(unsafe { sys::cuMemHostAlloc(&mut pointer, length.max(1), 1) }, "taking pinned memory")?;
+        Ok(Self { pointer: pointer.cast(), length })
+    }
+
+    /// Where it lies, for the host and (unified addressing) the card.
+    pub fn pointer(&self) -> *mut u8 {
+        self.pointer
+    }
+
+    /// Bytes.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+}
+
+impl Drop for PinnedBuffer {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new`, freed once.
+        unsafe { sys::cuMemFreeHost(self.pointer.cast()) };
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_card_and_a_lost_card_are_told_apart() {
+        assert!(matches!(classify(2, "x"), ModelError::OutOfMemory(_)));
+        assert!(matches!(classify(700, "x"), ModelError::Device { sticky: true, .. }));
+        assert!(matches!(classify(719, "x"), ModelError::Device { sticky: true, .. }));
+        assert!(matches!(classify(1, "x"), ModelError::Device { sticky: false, .. }));
+    }
+}

@@ -1,0 +1,237 @@
+// What every kernel shares: the weight formats as they lie on the card, dot products over them, programmatic
+// dependent launch, warp and block reductions.
+//
+// Weights are repacked once, at load (repack.cu), into planes of aligned words, so that each lane reads 16 bytes at a
+// time. A quantised row is a sequence of blocks of 32 weights; the planes of block b (counted over the whole matrix):
+//
+//   main   16 bytes: byte i holds the low 4 bits of weight i (low nibble) and of weight i + 16 (high nibble);
+//          Q8_0: weights 0 to 15, one byte each
+//   high   Q5: 4 bytes, bit f of byte j is the fifth bit of weight 4f + j
+//          Q6_K: 8 bytes, bits 2f, 2f+1 of byte j of word k are the upper bits of weight 16k + 4f + j
+//          Q8_0: 16 bytes, weights 16 to 31
+//   scale  Q4_0, Q5_0, Q8_0: f16 d. Q4_1, Q5_1: f16 d, f16 m. Q6_K: two int8 scales
+//          Q4_K, Q5_K (for each 8 blocks): f16 d, f16 dmin, then 8 fields of 12 bits: 6-bit scale, 6-bit min
+//   extra  Q6_K (for each 8 blocks): f16 d
+//
+// The mirror of these structures in Rust is src/engine/cuda/params.rs; the layouts' sizes are in layout.rs.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+typedef __nv_bfloat16 bf16;
+typedef unsigned long long u64;
+
+enum Format { F32 = 0, F16 = 1, BF16 = 2, Q4_0 = 3, Q4_1 = 4, Q5_0 = 5, Q5_1 = 6, Q8_0 = 7, Q4_K = 8, Q5_K = 9, Q6_K = 10 };
+
+struct Mat {
+    const uint8_t* main;
+    const uint8_t* high;
+    const uint8_t* scale;
+    const uint8_t* extra;
+    int rows, cols, format, pad;
+};
+
+// What the decode loop keeps on the device between steps.
+struct State {
+    int pos;          // position that the step at hand writes
+    int token;        // token that stands there
+    int history_len;  // tokens known to the penalties
+    int step;         // tokens drawn since the loop began
+    u64 best;         // packed argmax of the logits: ordered float, then the lowest index
+    u64 seed;
+    float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
+    int top_k, repeat_last_n;
+};
+
+// Programmatic dependent launch: the next kernel of the stream may start while this one still runs. Everything that a
+// kernel does before `pdl_wait` may touch constants (weights) only.
+__device__ __forceinline__ void pdl_launch() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void pdl_wait() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ uint4 load16(const void* p) {
+    uint4 v;
+    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    return v;
+}
+__device__ __forceinline__ void prefetch_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+__device__ __forceinline__ float warp_sum(float v) {
+#pragma unroll
+    for (int o = 16; o; o >>= 1) v += __shfl_xor_sync(~0u, v, o);
+    return v;
+}
+__device__ __forceinline__ float warp_max(float v) {
+#pragma unroll
+    for (int o = 16; o; o >>= 1) v = fmaxf(v, __shfl_xor_sync(~0u, v, o));
+    return v;
+}
+// Sum over the block; `scratch` holds 32 floats. Every thread gets the result.
+__device__ __forceinline__ float block_sum(float v, float* scratch) {
+    v = warp_sum(v);
+    int warps = (blockDim.x + 31) >> 5;
+    __syncthreads();
+    if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = v;
+    __syncthreads();
+    v = (threadIdx.x & 31) < warps ? scratch[threadIdx.x & 31] : 0.f;
+    return warp_sum(v);
+}
+
+__device__ __forceinline__ float bf16_low(uint32_t v) { return __uint_as_float(v << 16); }
+__device__ __forceinline__ float bf16_high(uint32_t v) { return __uint_as_float(v & 0xffff0000u); }
+__device__ __forceinline__ float half_at(const uint8_t* p) { return __half2float(*(const __half*)p); }
+__device__ __forceinline__ float2 half2_of(uint32_t v) { return __half22float2(*(const __half2*)&v); }
+__device__ __forceinline__ uint32_t pack_bf16(float lo, float hi) {
+    __nv_bfloat162 v = __floats2bfloat162_rn(lo, hi);
+    return *(uint32_t*)&v;
+}
+
+// A float as an unsigned integer of the same order.
+__device__ __forceinline__ uint32_t ordered(float f) {
+    uint32_t u = __float_as_uint(f);
+    return u & 0x80000000u ? ~u : u | 0x80000000u;
+}
+__device__ __forceinline__ float unordered(uint32_t u) { return __uint_as_float(u & 0x80000000u ? u & 0x7fffffffu : ~u); }
+__device__ __forceinline__ u64 best_key(float f, int index) { return ((u64)ordered(f) << 32) | (0xffffffffu - (uint32_t)index); }
+
+// 6-bit scale and min of sub-block `s` from a K header.
+__device__ __forceinline__ uint32_t k_field(uint4 h, int s) {
+    int bit = 12 * s, word = bit >> 5;
+    uint32_t lo = word == 0 ? h.y : word == 1 ? h.z : h.w;
+    uint32_t hi = word == 0 ? h.z : h.w;
+    return __funnelshift_r(lo, hi, bit & 31);
+}
+
+// One block of 32 quantised weights in registers. Only the fields of its format are set (and kept by the compiler).
+struct Block {
+    uint4 q, r;   // main plane; Q8_0: second half, K formats: header
+    uint2 high;
+    uint32_t scale, extra;
+};
+
+template <int FORMAT> __device__ __forceinline__ Block load_block(const Mat& m, size_t b) {
+    Block v;
+    v.q = load16(m.main + b * 16);
+    if (FORMAT == Q8_0) v.r = load16(m.high + b * 16);
+    if (FORMAT == Q4_K || FORMAT == Q5_K) v.r = load16(m.scale + (b >> 3) * 16);
+    if (FORMAT == Q5_0 || FORMAT == Q5_1 || FORMAT == Q5_K) v.high.x = __ldg((const uint32_t*)m.high + b);
+    if (FORMAT == Q6_K) v.high = __ldg((const uint2*)m.high + b);
+    if (FORMAT == Q4_0 || FORMAT == Q5_0 || FORMAT == Q8_0 || FORMAT == Q6_K) v.scale = __ldg((const uint16_t*)m.scale + b);
+    if (FORMAT == Q4_1 || FORMAT == Q5_1) v.scale = __ldg((const uint32_t*)m.scale + b);
+    if (FORMAT == Q6_K) v.extra = __ldg((const uint16_t*)m.extra + (b >> 3));
+    return v;
+}
+
+// The eight words of four weights each, unsigned (Q8_0: signed); word f holds weights 4f to 4f + 3.
+template <int FORMAT> __device__ __forceinline__ void unpack(const Block& v, uint32_t w[8]) {
+    if (FORMAT == Q8_0) {
+        w[0] = v.q.x, w[1] = v.q.y, w[2] = v.q.z, w[3] = v.q.w;
+        w[4] = v.r.x, w[5] = v.r.y, w[6] = v.r.z, w[7] = v.r.w;
+        return;
+    }
+    uint32_t q[4] = {v.q.x, v.q.y, v.q.z, v.q.w};
+#pragma unroll
+    for (int f = 0; f < 4; f++) w[f] = q[f] & 0x0f0f0f0fu, w[f + 4] = (q[f] >> 4) & 0x0f0f0f0fu;
+    if (FORMAT == Q5_0 || FORMAT == Q5_1 || FORMAT == Q5_K) {
+#pragma unroll
+        for (int f = 0; f < 8; f++) w[f] |= (f <= 4 ? v.high.x << (4 - f) : v.high.x >> (f - 4)) & 0x10101010u;
+    }
+    if (FORMAT == Q6_K) {
+#pragma unroll
+        for (int f = 0; f < 4; f++) {
+            w[f] |= (f <= 2 ? v.high.x << (4 - 2 * f) : v.high.x >> 2) & 0x30303030u;
+            w[f + 4] |= (f <= 2 ? v.high.y << (4 - 2 * f) : v.high.y >> 2) & 0x30303030u;
+        }
+    }
+}
+
+// Dot product of a block with 32 activations: a0, a1 hold them as int8, `scale` is theirs, `sums` the sums of their
+// first and second half as two int16.
+template <int FORMAT>
+__device__ __forceinline__ float dot_block(const Block& v, int sub, uint4 a0, uint4 a1, float scale, int sums) {
+    uint32_t w[8];
+    unpack<FORMAT>(v, w);
+    int lo = 0, hi = 0;
+    lo = __dp4a((int)w[0], (int)a0.x, lo), lo = __dp4a((int)w[1], (int)a0.y, lo);
+    lo = __dp4a((int)w[2], (int)a0.z, lo), lo = __dp4a((int)w[3], (int)a0.w, lo);
+    hi = __dp4a((int)w[4], (int)a1.x, hi), hi = __dp4a((int)w[5], (int)a1.y, hi);
+    hi = __dp4a((int)w[6], (int)a1.z, hi), hi = __dp4a((int)w[7], (int)a1.w, hi);
+    int s_lo = (int)(short)(sums & 0xffff), s_hi = sums >> 16;
+    if (FORMAT == Q6_K) {
+        int c0 = (int)(signed char)(v.scale & 0xff), c1 = (int)(signed char)(v.scale >> 8);
+        int sum = c0 * (lo - 32 * s_lo) + c1 * (hi - 32 * s_hi);
+        return __half2float(__ushort_as_half((unsigned short)v.extra)) * scale * (float)sum;
+    }
+    int sum = lo + hi, s = s_lo + s_hi;
+    if (FORMAT == Q8_0) return __half2float(__ushort_as_half((unsigned short)v.scale)) * scale * (float)sum;
+    if (FORMAT == Q4_0) return __half2float(__ushort_as_half((unsigned short)v.scale)) * scale * (float)(sum - 8 * s);
+    if (FORMAT == Q5_0) return __half2float(__ushort_as_half((unsigned short)v.scale)) * scale * (float)(sum - 16 * s);
+    if (FORMAT == Q4_1 || FORMAT == Q5_1) {
+        float2 dm = half2_of(v.scale);
+        return scale * (dm.x * (float)sum + dm.y * (float)s);
+    }
+    float2 dm = half2_of(v.r.x);
+    uint32_t f = k_field(v.r, sub);
+    return scale * (dm.x * (float)((int)(f & 63) * sum) - dm.y * (float)((int)((f >> 6) & 63) * s));
+}
+
+// The 32 weights of block b as floats.
+template <int FORMAT> __device__ __forceinline__ void dequantise_block(const Mat& m, size_t b, float out[32]) {
+    Block v = load_block<FORMAT>(m, b);
+    uint32_t w[8];
+    unpack<FORMAT>(v, w);
+    float d0, d1, m0 = 0.f;  // scale of the first and second half; what is added
+    if (FORMAT == Q6_K) {
+        float d = __half2float(__ushort_as_half((unsigned short)v.extra));
+        d0 = d * (float)(signed char)(v.scale & 0xff), d1 = d * (float)(signed char)(v.scale >> 8);
+    } else if (FORMAT == Q4_1 || FORMAT == Q5_1) {
+        float2 dm = half2_of(v.scale);
+        d0 = d1 = dm.x, m0 = dm.y;
+    } else if (FORMAT == Q4_K || FORMAT == Q5_K) {
+        float2 dm = half2_of(v.r.x);
+        uint32_t f = k_field(v.r, (int)(b & 7));
+        d0 = d1 = dm.x * (float)(f & 63), m0 = -dm.y * (float)((f >> 6) & 63);
+    } else {
+        d0 = d1 = __half2float(__ushort_as_half((unsigned short)v.scale));
+    }
+    const int offset = FORMAT == Q4_0 ? 8 : FORMAT == Q5_0 ? 16 : FORMAT == Q6_K ? 32 : 0;
+#pragma unroll
+    for (int i = 0; i < 32; i++) {
+        int byte = (w[i >> 2] >> (8 * (i & 3))) & 0xff;
+        int q = FORMAT == Q8_0 ? (int)(signed char)byte : byte - offset;
+        out[i] = (i < 16 ? d0 : d1) * (float)q + m0;
+    }
+}
+
+// The same for any format, chosen at run time; b counts runs of 32 weights.
+__device__ __forceinline__ void dequantise(const Mat& m, size_t b, float out[32]) {
+    switch (m.format) {
+    case Q4_0: dequantise_block<Q4_0>(m, b, out); break;
+    case Q4_1: dequantise_block<Q4_1>(m, b, out); break;
+    case Q5_0: dequantise_block<Q5_0>(m, b, out); break;
+    case Q5_1: dequantise_block<Q5_1>(m, b, out); break;
+    case Q8_0: dequantise_block<Q8_0>(m, b, out); break;
+    case Q4_K: dequantise_block<Q4_K>(m, b, out); break;
+    case Q5_K: dequantise_block<Q5_K>(m, b, out); break;
+    case Q6_K: dequantise_block<Q6_K>(m, b, out); break;
+    case BF16:
+#pragma unroll
+        for (int i = 0; i < 32; i++) out[i] = __bfloat162float(((const bf16*)m.main)[b * 32 + i]);
+        break;
+    case F16:
+#pragma unroll
+        for (int i = 0; i < 32; i++) out[i] = __half2float(((const __half*)m.main)[b * 32 + i]);
+        break;
+    default:
+#pragma unroll
+        for (int i = 0; i < 32; i++) out[i] = ((const float*)m.main)[b * 32 + i];
+    }
+}

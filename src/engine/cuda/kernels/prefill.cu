@@ -1,0 +1,220 @@
+// What a prompt needs besides attention: norms, rope with KV write, SwiGLU, and a bf16 matrix product on tensor cores.
+#include "common.cuh"
+
+// One block a row: f32 rows → RMSNorm → bf16.
+struct NormArgs {
+    const float* x;
+    const float* weight;
+    bf16* out;
+    float eps;
+    int cols;
+};
+extern "C" __global__ void norm_rows(NormArgs a) {
+    __shared__ float scratch[32];
+    const float4* x = (const float4*)(a.x + (size_t)blockIdx.x * a.cols);
+    float ss = 0.f;
+    for (int i = threadIdx.x; i < a.cols / 4; i += blockDim.x) {
+        float4 v = x[i];
+        ss += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    }
+    float r = rsqrtf(block_sum(ss, scratch) / a.cols + a.eps);
+    uint2* out = (uint2*)(a.out + (size_t)blockIdx.x * a.cols);
+    for (int i = threadIdx.x; i < a.cols / 4; i += blockDim.x) {
+        float4 v = x[i], w = __ldg((const float4*)a.weight + i);
+        out[i] = make_uint2(pack_bf16(v.x * r * w.x, v.y * r * w.y), pack_bf16(v.z * r * w.z, v.w * r * w.w));
+    }
+}
+
+// One warp a head of a token: bias, QK-norm, rope; q stays in its row, k and v go to the cache.
+// Prefill: rows of bf16 q|k|v at `position`. Decode (state != null): q and k in f32 buffers of one row, v is written.
+struct RopeArgs {
+    bf16* qkv;
+    float *q, *k;
+    const float *bias_q, *bias_k, *bias_v, *norm_q, *norm_k;
+    bf16 *k_cache, *v_cache;
+    const float2* rope;
+    const State* state;
+    float eps;
+    int tokens, position, heads, kv_heads, head_dim, rope_half, neox, context;
+};
+extern "C" __global__ void rope_kv(const __grid_constant__ RopeArgs a) {
+    __shared__ float rows[8][256];
+    pdl_launch();
+    pdl_wait();
+    int lane = threadIdx.x & 31, item = blockIdx.x * 8 + (threadIdx.x >> 5);
+    int per_token = a.heads + (a.state ? 1 : 2) * a.kv_heads;
+    int t = item / per_token, h = item - t * per_token, D = a.head_dim;
+    if (t >= a.tokens) return;
+    float* row = rows[threadIdx.x >> 5];
+    int which = h < a.heads ? 0 : h < a.heads + a.kv_heads ? 1 : 2;
+    int local = which == 0 ? h : which == 1 ? h - a.heads : h - a.heads - a.kv_heads;
+    int pos = a.state ? a.state->pos : a.position + t;
+    bf16* in_half = a.qkv + (size_t)t * (a.heads + 2 * a.kv_heads) * D + (size_t)h * D;
+    float* in = which == 0 ? a.q + local * D : a.k + local * D;
+    const float* bias = a.state ? nullptr : which == 0 ? a.bias_q : which == 1 ? a.bias_k : a.bias_v;
+    float ss = 0.f;
+    for (int d = lane; d < D; d += 32) {
+        float v = a.state ? in[d] : __bfloat162float(in_half[d]);
+        if (bias) v += bias[local * D + d];
+        row[d] = v, ss += v * v;
+    }
+    __syncwarp();
+    const float* norm = which == 0 ? a.norm_q : a.norm_k;
+    if (which < 2 && norm) {
+        float r = rsqrtf(warp_sum(ss) / D + a.eps);
+        for (int d = lane; d < D; d += 32) row[d] *= r * norm[d];
+        __syncwarp();
+    }
+    bf16* cache = (which == 1 ? a.k_cache : a.v_cache) + ((size_t)local * a.context + pos) * D;
+    for (int i = lane; i < D / 2; i += 32) {
+        int x = 2 * i, y = 2 * i + 1;
+        if (i < a.rope_half && a.neox) x = i, y = i + a.rope_half;
+        float u = row[x], v = row[y];
+        if (which < 2 && i < a.rope_half) {
+            float2 cs = a.rope[(size_t)pos * a.rope_half + i];
+            float turned = u * cs.x - v * cs.y;
+            v = u * cs.y + v * cs.x, u = turned;
+        }
+        if (which == 0 && a.state) in[x] = u, in[y] = v;
+        else if (which == 0) in_half[x] = __float2bfloat16(u), in_half[y] = __float2bfloat16(v);
+        else cache[x] = __float2bfloat16(u), cache[y] = __float2bfloat16(v);
+    }
+}
+
+// [token][gate | up] → silu(gate) * up.
+struct SwigluArgs {
+    const bf16* in;
+    bf16* out;
+    int width, tokens;
+};
+extern "C" __global__ void swiglu(SwigluArgs a) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    int units = a.width / 8;
+    if (i >= (size_t)units * a.tokens) return;
+    size_t t = i / units, u = i - t * units;
+    uint4 g = *((const uint4*)(a.in + t * 2 * a.width) + u), v = *((const uint4*)(a.in + t * 2 * a.width + a.width) + u);
+    uint32_t gw[4] = {g.x, g.y, g.z, g.w}, vw[4] = {v.x, v.y, v.z, v.w}, o[4];
+#pragma unroll
+    for (int k = 0; k < 4; k++) {
+        float a0 = bf16_low(gw[k]), a1 = bf16_high(gw[k]);
+        o[k] = pack_bf16(a0 / (1.f + __expf(-a0)) * bf16_low(vw[k]), a1 / (1.f + __expf(-a1)) * bf16_high(vw[k]));
+    }
+    *((uint4*)(a.out + t * a.width) + u) = make_uint4(o[0], o[1], o[2], o[3]);
+}
+
+// cos and sin of position * frequency, in double: at position 30,000 a float angle is off by a thousandth.
+struct RopeTableArgs {
+    const double* frequencies;  // [rope_half]
+    float2* out;
+    double scale;
+    int rope_half, positions;
+};
+extern "C" __global__ void rope_table(RopeTableArgs a) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= a.rope_half * a.positions) return;
+    double s, c;
+    sincos((double)(i / a.rope_half) * a.frequencies[i % a.rope_half], &s, &c);
+    a.out[i] = make_float2((float)(c * a.scale), (float)(s * a.scale));
+}
+
+// C[m][n] = A[m][k] · W[n][k]ᵀ, bf16 operands, f32 sums. 128 x 128 a block of four warps, 64 deep, three stages.
+// Rows of 128 bytes lie swizzled: chunk c of row r at c ^ (r & 7), so that ldmatrix meets no bank twice.
+struct GemmArgs {
+    const bf16 *a, *w;
+    void* c;
+    int m, n, k;
+    int lda;   // elements
+    int ldc;
+    int mode;  // 0: bf16 store, 1: f32 add, 2: f32 store
+};
+
+__device__ __forceinline__ void copy16(uint32_t dst, const void* src, bool valid) {
+    int n = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(n));
+}
+__device__ __forceinline__ void ldmatrix(uint32_t r[4], uint32_t addr) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(addr));
+}
+__device__ __forceinline__ void mma(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ void store_pair(const GemmArgs& p, int row, int col, float x, float y) {
+    if (row >= p.m || col >= p.n) return;
+    size_t at = (size_t)row * p.ldc + col;
+    bool both = col + 1 < p.n;
+    if (p.mode == 0) {
+        bf16* c = (bf16*)p.c + at;
+        c[0] = __float2bfloat16(x);
+        if (both) c[1] = __float2bfloat16(y);
+    } else {
+        float* c = (float*)p.c + at;
+        c[0] = p.mode == 1 ? c[0] + x : x;
+        if (both) c[1] = p.mode == 1 ? c[1] + y : y;
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16(const __grid_constant__ GemmArgs p) {
+    constexpr int BM = 128, BN = 128, BK = 64, STAGES = 3, STAGE = (BM + BN) * BK * 2;
+    extern __shared__ __align__(128) char smem[];
+    uint32_t base = (uint32_t)__cvta_generic_to_shared(smem);
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, wm = warp >> 1, wn = warp & 1;
+    int m0 = blockIdx.x * BM, n0 = blockIdx.y * BN, steps = (p.k + BK - 1) / BK;
+    auto load = [&](int step) {
+        if (step < steps) {
+            uint32_t dst = base + (step % STAGES) * STAGE;
+#pragma unroll
+            for (int i = 0; i < 16; i++) {
+                int id = i * 128 + threadIdx.x, r = (id >> 3) & 127, c = id & 7, k = step * BK + c * 8;
+                bool weights = i >= 8;
+                int row = (weights ? n0 : m0) + r, rows = weights ? p.n : p.m, stride = weights ? p.k : p.lda;
+                bool ok = row < rows && k < p.k;
+                const bf16* src = (weights ? p.w : p.a) + (ok ? (size_t)row * stride + k : 0);
+                copy16(dst + (weights ? BM * BK * 2 : 0) + r * 128 + ((c ^ (r & 7)) << 4), src, ok);
+            }
+        }
+        asm volatile("cp.async.commit_group;");
+    };
+    load(0), load(1);
+    float acc[4][8][4];
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 8; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.f;
+    for (int step = 0; step < steps; step++) {
+        asm volatile("cp.async.wait_group 1;");
+        __syncthreads();
+        load(step + 2);
+        uint32_t sa = base + (step % STAGES) * STAGE, sb = sa + BM * BK * 2;
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            uint32_t a[4][4], b[4][4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int r = wm * 64 + i * 16 + (lane & 15), c = k * 2 + (lane >> 4);
+                ldmatrix(a[i], sa + r * 128 + ((c ^ (r & 7)) << 4));
+            }
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int r = wn * 64 + j * 16 + (lane & 7) + ((lane >> 4) << 3), c = k * 2 + ((lane >> 3) & 1);
+                ldmatrix(b[j], sb + r * 128 + ((c ^ (r & 7)) << 4));
+            }
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    mma(acc[i][2 * j], a[i], b[j][0], b[j][1]);
+                    mma(acc[i][2 * j + 1], a[i], b[j][2], b[j][3]);
+                }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            int row = m0 + wm * 64 + i * 16 + (lane >> 2), col = n0 + wn * 64 + j * 8 + (lane & 3) * 2;
+            store_pair(p, row, col, acc[i][j][0], acc[i][j][1]);
+            store_pair(p, row + 8, col, acc[i][j][2], acc[i][j][3]);
+        }
+}

@@ -1,0 +1,227 @@
+//! The structures that kernels take, field for field as in `kernels/*.cu`. Pointers are card addresses; 0 is null.
+
+use super::layout::Format;
+
+/// A matrix in planes (`common.cuh`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mat {
+    pub main: u64,
+    pub high: u64,
+    pub scale: u64,
+    pub extra: u64,
+    pub rows: i32,
+    pub cols: i32,
+    pub format: i32,
+    pub pad: i32,
+}
+
+impl Mat {
+    /// How its numbers are stored.
+    pub fn format(&self) -> Format {
+        Format::from_number(self.format)
+    }
+}
+
+/// What the decode loop keeps on the card.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct State {
+    pub pos: i32,
+    pub token: i32,
+    pub history_len: i32,
+    pub step: i32,
+    pub best: u64,
+    pub seed: u64,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub min_p: f32,
+    pub repeat_penalty: f32,
+    pub frequency_penalty: f32,
+    pub presence_penalty: f32,
+    pub top_k: i32,
+    pub repeat_last_n: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GemvArgs {
+    pub a: Mat,
+    pub b: Mat,
+    pub c: Mat,
+    pub x: u64,
+    pub xh: u64,
+    pub norm: u64,
+    pub eps: f32,
+    pub cols: i32,
+    pub stage: i32,
+    pub head_dim: i32,
+    pub out: u64,
+    pub out_half: u64,
+    pub bias_a: u64,
+    pub bias_b: u64,
+    pub bias_c: u64,
+    pub k_cache: u64,
+    pub v_cache: u64,
+    pub k_raw: u64,
+    pub rope: u64,
+    pub state: u64,
+    pub context: i32,
+    pub rope_half: i32,
+    pub neox: i32,
+    pub prefetch: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AttentionArgs {
+    pub q: u64,
+    pub k: u64,
+    pub v: u64,
+    pub out: u64,
+    pub part_o: u64,
+    pub part_ml: u64,
+    pub counters: u64,
+    pub state: u64,
+    pub scale: f32,
+    pub context: i32,
+    pub heads_per_kv: i32,
+    pub window: i32,
+    pub splits: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PrefillAttentionArgs {
+    pub q: u64,
+    pub k: u64,
+    pub v: u64,
+    pub out: u64,
+    pub scale: f32,
+    pub tokens: i32,
+    pub position: i32,
+    pub heads: i32,
+    pub heads_per_kv: i32,
+    pub context: i32,
+    pub window: i32,
+    pub q_stride: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NormArgs {
+    pub x: u64,
+    pub weight: u64,
+    pub out: u64,
+    pub eps: f32,
+    pub cols: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RopeArgs {
+    pub qkv: u64,
+    pub q: u64,
+    pub k: u64,
+    pub bias_q: u64,
+    pub bias_k: u64,
+    pub bias_v: u64,
+    pub norm_q: u64,
+    pub norm_k: u64,
+    pub k_cache: u64,
+    pub v_cache: u64,
+    pub rope: u64,
+    pub state: u64,
+    pub eps: f32,
+    pub tokens: i32,
+    pub position: i32,
+    pub heads: i32,
+    pub kv_heads: i32,
+    pub head_dim: i32,
+    pub rope_half: i32,
+    pub neox: i32,
+    pub context: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SwigluArgs {
+    pub input: u64,
+    pub out: u64,
+    pub width: i32,
+    pub tokens: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RopeTableArgs {
+    pub frequencies: u64,
+    pub out: u64,
+    pub scale: f64,
+    pub rope_half: i32,
+    pub positions: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GemmArgs {
+    pub a: u64,
+    pub w: u64,
+    pub c: u64,
+    pub m: i32,
+    pub n: i32,
+    pub k: i32,
+    pub lda: i32,
+    pub ldc: i32,
+    pub mode: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SampleArgs {
+    pub logits: u64,
+    pub vocab: i32,
+    pub history_capacity: i32,
+    pub state: u64,
+    pub history: u64,
+    pub out: u64,
+    pub out_capacity: i32,
+    pub pad: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RepackArgs {
+    pub src: u64,
+    pub dst: Mat,
+    pub first: u64,
+    pub count: u64,
+    pub source: i32,
+    pub pad: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DequantiseArgs {
+    pub m: Mat,
+    pub out: u64,
+    pub first: u64,
+    pub count: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EmbedArgs {
+    pub m: Mat,
+    pub tokens: u64,
+    pub out: u64,
+    pub state: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadArgs {
+    pub src: u64,
+    pub out: u64,
+    pub count: u64,
+}

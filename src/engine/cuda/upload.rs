@@ -1,0 +1,244 @@
+//! Files → card: several threads read chunks into pinned memory and copy them on streams of their own; quantised
+//! chunks are repacked into planes on the card. Progress by bytes, cancel between chunks.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+
+use cudarc::driver::sys;
+
+use super::driver::{DeviceBuffer, Event, Gpu, Kernel, PinnedBuffer, Shape, Stream, check};
+use super::layout::Format;
+use super::params::{Mat, RepackArgs};
+use crate::engine::CancelFlag;
+use crate::engine::cpu::GgmlType;
+use crate::engine::model::ModelError;
+use crate::engine::weights::plan::{PlannedTensor, open_regular};
+use crate::protocol::{LoadPhase, LoadProgress};
+
+/// Bytes of one read and copy: a cancel waits for at most one of them.
+pub const CHUNK: usize = 4 << 20;
+/// Threads that read; the page cache gives one of them 5 to 10 GB/s.
+const READERS: usize = 8;
+/// Chunks that a reader has in flight.
+const DEPTH: usize = 2;
+
+/// Bytes that loading takes on the card besides the weights.
+pub const STAGING: u64 = (CHUNK * READERS * DEPTH) as u64;
+
+/// One chunk of one tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Job {
+    file: usize,
+    offset: u64,
+    bytes: usize,
+    to: Destination,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Destination {
+    /// As it is.
+    Copy { address: u64 },
+    /// Through staging memory into planes: so many runs of 32 weights from `first`.
+    Repack { mat: Mat, kind: GgmlType, first: u64, count: u64 },
+}
+
+/// Cuts a tensor into chunks of whole blocks.
+pub fn jobs_for(tensor: &PlannedTensor, mat: Mat) -> Vec<Job> {
+    let kind = tensor.kind;
+    let plain = Format::of(kind).is_plain() && kind.block_size() == 1;
+    let step = CHUNK / kind.block_bytes() * kind.block_bytes();
+    let total = tensor.bytes as usize;
+    (0..total.div_ceil(step))
+        .map(|i| {
+            let (start, bytes) = (i * step, step.min(total - i * step));
+            let run = |bytes: usize| (bytes / kind.block_bytes() * kind.block_size() / 32) as u64;
+            let to = if plain {
+                Destination::Copy { address: mat.main + start as u64 }
+            } else {
+                Destination::Repack { mat, kind, first: run(start), count: run(bytes) }
+            };
+            Job { file: tensor.file, offset: tensor.offset + start as u64, bytes, to }
+        })
+        .collect()
+}
+
+enum News {
+    Bytes(u64),
+    Failed(ModelError),
+}
+
+/// What the readers share.
+struct Shared<'a> {
+    gpu: &'a Gpu,
+    repack: Kernel,
+    paths: &'a [PathBuf],
+    files: Vec<File>,
+    jobs: &'a [Job],
+    pinned: PinnedBuffer,
+    staging: Option<DeviceBuffer<u8>>,
+    next: AtomicUsize,
+    stop: AtomicBool,
+    cancel: &'a CancelFlag,
+}
+
+/// Runs all jobs and waits until the weights are on the card.
+pub fn upload(
+    gpu: &Gpu,
+    repack: Kernel,
+    paths: &[PathBuf],
+    jobs: &[Job],
+    cancel: &CancelFlag,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(), ModelError> {
+    let total: u64 = jobs.iter().map(|job| job.bytes as u64).sum();
+    let readers = READERS.min(jobs.len()).max(1);
+    let staged = jobs.iter().any(|job| matches!(job.to, Destination::Repack { .. }));
+    let shared = Shared {
+        gpu,
+        repack,
+        paths,
+        files: paths.iter().map(|path| open_regular(path).map(|(file, _)| file)).collect::<Result<_, _>>()?,
+        jobs,
+        pinned: PinnedBuffer::new(CHUNK * readers * DEPTH)?,
+        staging: if staged { Some(DeviceBuffer::new(CHUNK * readers * DEPTH)?) } else { None },
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(false),
+        cancel,
+    };
+    let (sender, receiver) = channel();
+    std::thread::scope(|scope| {
+        for reader in 0..readers {
+            let (shared, sender) = (&shared, sender.clone());
+            scope.spawn(move || {
+                if let Err(error) = read_and_copy(shared, reader, &sender) {
+                    shared.stop.store(true, Ordering::Relaxed);
+                    // The receiver lives until every sender is gone.
+                    let _ = sender.send(News::Failed(error));
+                }
+            });
+        }
+        drop(sender);
+        gather(receiver, total, progress)
+    })
+}
+
+fn gather(
+    news: std::sync::mpsc::Receiver<News>,
+    total: u64,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(), ModelError> {
+    let mut tell = |done| progress(LoadProgress { phase: LoadPhase::Upload, done, total: Some(total), detail: None });
+    let (mut done, mut told, mut failure) = (0, 0, None);
+    tell(0);
+    for item in news {
+        match item {
+            News::Failed(error) => drop(failure.get_or_insert(error)),
+            News::Bytes(bytes) => {
+                done += bytes;
+                if done - told >= 64 << 20 || done == total {
+                    told = done;
+                    tell(done);
+                }
+            }
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn read_and_copy(shared: &Shared<'_>, reader: usize, news: &Sender<News>) -> Result<(), ModelError> {
+    shared.gpu.activate()?;
+    let events = [Event::new(false)?, Event::new(false)?];
+    let stream = Stream::new()?;
+    for turn in 0.. {
+        let Some(job) = shared.jobs.get(shared.next.fetch_add(1, Ordering::Relaxed)) else { break };
+        if shared.cancel.is_cancelled() || shared.stop.load(Ordering::Relaxed) {
+            return Err(ModelError::Cancelled);
+        }
+        let slot = turn % DEPTH;
+        if turn >= DEPTH {
+            events[slot].wait()?;
+        }
+        let at = (reader * DEPTH + slot) * CHUNK;
+        // SAFETY: each (reader, slot) has its own range of the ring, and the copy that last read it has ended.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(shared.pinned.pointer().add(at), job.bytes) };
+        read_exact(&shared.files[job.file], &shared.paths[job.file], buffer, job.offset)?;
+        send(shared, job, buffer, at, &stream)?;
+        events[slot].record(stream.0)?;
+        // The receiver lives until every sender is gone.
+        let _ = news.send(News::Bytes(job.bytes as u64));
+    }
+    // SAFETY: the stream is ours.
+    check(unsafe { sys::cuStreamSynchronize(stream.0) }, "copying weights to the card")
+}
+
+fn send(shared: &Shared<'_>, job: &Job, buffer: &[u8], at: usize, stream: &Stream) -> Result<(), ModelError> {
+    let address = match (job.to, &shared.staging) {
+        (Destination::Copy { address }, _) => address,
+        (Destination::Repack { .. }, Some(staging)) => staging.at(at),
+        (Destination::Repack { .. }, None) => return Err(ModelError::Invalid("no staging memory".into())),
+    };
+    // SAFETY: the destination was laid out for this job; `buffer` is pinned and stays until the slot's event.
+    let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(address, buffer.as_ptr().cast(), buffer.len(), stream.0) };
+    check(copied, "copying weights to the card")?;
+    if let Destination::Repack { mat, kind, first, count } = job.to {
+        let args = RepackArgs { src: address, dst: mat, first, count, source: kind.to_ggml() as i32, pad: 0 };
+        // SAFETY: source and planes hold the blocks named.
+        unsafe { shared.repack.launch(stream.0, Shape::linear(count.div_ceil(128), 128), &args)? };
+    }
+    Ok(())
+}
+
+fn read_exact(file: &File, path: &std::path::Path, out: &mut [u8], offset: u64) -> Result<(), ModelError> {
+    file.read_exact_at(out, offset).map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => ModelError::Invalid(format!(
+            "{}: the file ended while it was being read; it was truncated or replaced meanwhile",
+            path.display()
+        )),
+        _ => ModelError::Io(format!("{}: {error}", path.display())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(kind: GgmlType, rows: usize, cols: usize) -> PlannedTensor {
+        let bytes = (rows * cols / kind.block_size() * kind.block_bytes()) as u64;
+        PlannedTensor { file: 0, offset: 96, bytes, kind, rows, cols }
+    }
+
+    #[test]
+    fn chunks_cover_a_tensor_once_in_whole_blocks() {
+        for kind in [GgmlType::Q4K, GgmlType::Q6K, GgmlType::Q8_0, GgmlType::Q2K] {
+            let tensor = tensor(kind, 9000, 1024);
+            let jobs = jobs_for(&tensor, Mat::default());
+            let (mut offset, mut block) = (96, 0);
+            for job in &jobs {
+                let Destination::Repack { first, count, .. } = job.to else { panic!("{kind:?} is repacked") };
+                assert_eq!((job.offset, first), (offset, block));
+                assert!(job.bytes <= CHUNK && first.is_multiple_of(kind.block_size() as u64 / 32));
+                offset += job.bytes as u64;
+                block += count;
+            }
+            assert_eq!((offset, block), (96 + tensor.bytes, 9000 * 1024 / 32));
+        }
+    }
+
+    #[test]
+    fn plain_weights_go_straight_to_their_place() {
+        let tensor = tensor(GgmlType::BF16, 5000, 1024);
+        let jobs = jobs_for(&tensor, Mat { main: 4096, ..Mat::default() });
+        let ends: Vec<_> = jobs
+            .iter()
+            .map(|job| match job.to {
+                Destination::Copy { address } => (address, address + job.bytes as u64),
+                Destination::Repack { .. } => panic!("bf16 is copied"),
+            })
+            .collect();
+        assert_eq!((ends[0].0, ends[ends.len() - 1].1), (4096, 4096 + tensor.bytes));
+        assert!(ends.windows(2).all(|pair| pair[0].1 == pair[1].0));
+    }
+}

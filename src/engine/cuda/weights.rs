@@ -1,0 +1,142 @@
+//! A model's tensors on the card: one arena, laid out from the plan before anything is read.
+
+use super::driver::{DeviceBuffer, Gpu, Kernel};
+use super::layout::{Arena, Format};
+use super::params::Mat;
+use super::upload::{Job, jobs_for, upload};
+use crate::engine::CancelFlag;
+use crate::engine::model::ModelError;
+use crate::engine::model::config::ModelConfig;
+use crate::engine::weights::plan::TensorPlan;
+use crate::engine::weights::reader::read_floats;
+use crate::protocol::LoadProgress;
+
+/// One layer. Vectors are card addresses of f32; 0 where the model has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Layer {
+    pub attention_norm: u64,
+    pub q: Mat,
+    pub k: Mat,
+    pub v: Mat,
+    pub q_bias: u64,
+    pub k_bias: u64,
+    pub v_bias: u64,
+    pub q_norm: u64,
+    pub k_norm: u64,
+    pub output: Mat,
+    pub ffn_norm: u64,
+    pub gate: Mat,
+    pub up: Mat,
+    pub down: Mat,
+}
+
+/// Where everything lies; addresses are relative to the arena until `place`d.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    pub embedding: Mat,
+    pub output: Mat,
+    pub output_norm: u64,
+    pub layers: Vec<Layer>,
+    /// Bytes of the arena.
+    pub bytes: u64,
+    matrices: Vec<(String, Mat)>,
+    vectors: Vec<(String, u64)>,
+}
+
+/// Lays tensors out in order.
+struct Builder<'a> {
+    plan: &'a TensorPlan,
+    arena: Arena,
+    layout: Layout,
+}
+
+impl Builder<'_> {
+    fn matrix(&mut self, name: &str) -> Result<Mat, ModelError> {
+        let tensor = self.plan.get(name).ok_or_else(|| self.plan.invalid(format!("there is no tensor {name:?}")))?;
+        let mat = self.arena.matrix(Format::of(tensor.kind), tensor.rows, tensor.cols);
+        self.layout.matrices.push((name.to_owned(), mat));
+        Ok(mat)
+    }
+
+    /// 0 where the model has no such vector.
+    fn vector(&mut self, name: &str) -> u64 {
+        let Some(tensor) = self.plan.get(name) else { return 0 };
+        let at = self.arena.take((tensor.rows * tensor.cols * 4) as u64);
+        self.layout.vectors.push((name.to_owned(), at));
+        at
+    }
+}
+
+impl Layout {
+    /// Lays the model out from address `base` on.
+    pub fn new(config: &ModelConfig, plan: &TensorPlan, base: u64) -> Result<Self, ModelError> {
+        let mut b = Builder { plan, arena: Arena::new(base), layout: Self::default() };
+        // Address 0 means "none", so nothing begins there while measuring.
+        b.arena.take(1);
+        for layer in 0..config.layers {
+            let name = |part: &str| format!("blk.{layer}.{part}");
+            let layer = Layer {
+                attention_norm: b.vector(&name("attn_norm.weight")),
+                q_bias: b.vector(&name("attn_q.bias")),
+                k_bias: b.vector(&name("attn_k.bias")),
+                v_bias: b.vector(&name("attn_v.bias")),
+                q_norm: b.vector(&name("attn_q_norm.weight")),
+                k_norm: b.vector(&name("attn_k_norm.weight")),
+                ffn_norm: b.vector(&name("ffn_norm.weight")),
+                q: b.matrix(&name("attn_q.weight"))?,
+                k: b.matrix(&name("attn_k.weight"))?,
+                v: b.matrix(&name("attn_v.weight"))?,
+                output: b.matrix(&name("attn_output.weight"))?,
+                gate: b.matrix(&name("ffn_gate.weight"))?,
+                up: b.matrix(&name("ffn_up.weight"))?,
+                down: b.matrix(&name("ffn_down.weight"))?,
+            };
+            b.layout.layers.push(layer);
+        }
+        b.layout.output_norm = b.vector("output_norm.weight");
+        b.layout.embedding = b.matrix("token_embd.weight")?;
+        b.layout.output = if config.tied { b.layout.embedding } else { b.matrix("output.weight")? };
+        b.layout.bytes = b.arena.end() - base;
+        Ok(b.layout)
+    }
+
+    /// Bytes that one step of decoding reads of the weights.
+    pub fn bytes_a_token(&self) -> u64 {
+        let size = |mat: &Mat| mat.format().bytes(mat.rows as usize, mat.cols as usize);
+        let layers: u64 = self.layers.iter().map(|l| [l.q, l.k, l.v, l.output, l.gate, l.up, l.down].iter().map(size).sum::<u64>()).sum();
+        layers + size(&self.output)
+    }
+
+    /// Every format that a matrix has.
+    pub fn formats(&self) -> impl Iterator<Item = Format> + '_ {
+        self.matrices.iter().map(|(_, mat)| mat.format())
+    }
+}
+
+/// Takes the arena and fills it.
+pub fn load(
+    gpu: &Gpu,
+    repack: Kernel,
+    config: &ModelConfig,
+    plan: &TensorPlan,
+    cancel: &CancelFlag,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(Layout, DeviceBuffer<u8>), ModelError> {
+    let measured = Layout::new(config, plan, 0)?;
+    let arena = DeviceBuffer::<u8>::new(measured.bytes as usize)?;
+    let layout = Layout::new(config, plan, arena.pointer())?;
+    let mut jobs: Vec<Job> = Vec::new();
+    for (name, mat) in &layout.matrices {
+        let tensor = plan.get(name).ok_or_else(|| plan.invalid(format!("there is no tensor {name:?}")))?;
+        jobs.extend(jobs_for(tensor, *mat));
+    }
+    for (name, at) in &layout.vectors {
+        let tensor = plan.get(name).ok_or_else(|| plan.invalid(format!("there is no tensor {name:?}")))?;
+        let values = read_floats(plan, tensor)?;
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        arena.write(gpu, (at - arena.pointer()) as usize, &bytes)?;
+    }
+    upload(gpu, repack, &plan.files, &jobs, cancel, progress)?;
+    gpu.synchronize()?;
+    Ok((layout, arena))
+}
