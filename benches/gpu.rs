@@ -10,7 +10,10 @@ use chatnap::engine::cuda::check::{Report, kernels};
 use chatnap::engine::cuda::trial;
 
 fn numbers(text: Option<&String>, default: &[usize]) -> Vec<usize> {
-    text.map_or_else(|| default.to_vec(), |text| text.split(',').map(|n| n.parse().expect("numbers, with commas")).collect())
+    text.map_or_else(
+        || default.to_vec(),
+        |text| text.split(',').map(|n| n.parse().expect("numbers, with commas")).collect(),
+    )
 }
 
 fn main() {
@@ -26,7 +29,9 @@ fn main() {
             let (tolerance, depth) = (args[1].parse().expect("a tolerance"), args[2].parse().expect("a depth"));
             trial::compare(&args[3], depth, seed, tolerance, &mut report)
         }
-        Some("speed") => trial::speed(&args[1], &numbers(args.get(2), &[0, 4096, 16384]), &numbers(args.get(3), &[50, 512, 2048])),
+        Some("speed") => {
+            trial::speed(&args[1], &numbers(args.get(2), &[0, 4096, 16384]), &numbers(args.get(3), &[50, 512, 2048]))
+        }
         Some("cycles") => trial::cycles(&args[2], args[1].parse().expect("a count")),
         Some("bandwidth") => trial::read_bandwidth().map(|rate| println!("read bandwidth {:.3} TB/s", rate / 1e12)),
         _ => panic!("see the comment at the top of benches/gpu.rs"),

@@ -62,7 +62,11 @@ impl Report {
     /// One result.
     pub fn tell(&mut self, name: &str, error: f64, tolerance: f64) {
         let good = error <= tolerance;
-        if good { self.passed += 1 } else { self.failed += 1 }
+        if good {
+            self.passed += 1
+        } else {
+            self.failed += 1
+        }
         println!("{} {name}: error {error:.2e}, tolerated {tolerance:.0e}", if good { "ok  " } else { "FAIL" });
     }
 
@@ -140,7 +144,8 @@ fn random_blocks(kind: GgmlType, rows: usize, cols: usize, random: &mut Random) 
             let mut bytes: Vec<u8> = (0..numbers / kind.block_size() * size).map(|_| random.next() as u8).collect();
             for block in bytes.chunks_mut(size) {
                 for at in scales {
-                    block[*at..at + 2].copy_from_slice(&f16::from_f32(0.01 + 0.01 * random.normal().abs()).to_le_bytes());
+                    block[*at..at + 2]
+                        .copy_from_slice(&f16::from_f32(0.01 + 0.01 * random.normal().abs()).to_le_bytes());
                 }
             }
             bytes
@@ -168,7 +173,14 @@ fn wide(halves: &[u16]) -> Vec<f32> {
 
 impl Bench {
     /// Loading, dequantising and multiplying one matrix.
-    fn matrix(&self, kind: GgmlType, rows: usize, cols: usize, random: &mut Random, report: &mut Report) -> Result<(), ModelError> {
+    fn matrix(
+        &self,
+        kind: GgmlType,
+        rows: usize,
+        cols: usize,
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), ModelError> {
         let raw = random_blocks(kind, rows, cols, random);
         let exact = Matrix::new(kind, rows, cols, AlignedBytes::copy_of(&raw)?)?;
         let mut weights = vec![0.0; rows * cols];
@@ -181,7 +193,9 @@ impl Bench {
         let out = DeviceBuffer::<u16>::from_slice(&self.gpu, &vec![0x7fff; rows * cols])?;
         let args = DequantiseArgs { m: mat, out: out.pointer(), first: 0, count: (rows * cols / 32) as u64 };
         // SAFETY: `out` has room for the matrix.
-        unsafe { self.kernels.dequantise_rows.launch(self.gpu.stream, Shape::linear(args.count.div_ceil(128), 128), &args)? };
+        unsafe {
+            self.kernels.dequantise_rows.launch(self.gpu.stream, Shape::linear(args.count.div_ceil(128), 128), &args)?
+        };
         let mut got = vec![0; rows * cols];
         out.read(&self.gpu, 0, &mut got)?;
         let wanted: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
@@ -216,33 +230,54 @@ impl Bench {
     }
 
     /// Through the real loader, from a file.
-    fn load(&self, kind: GgmlType, rows: usize, cols: usize, raw: &[u8]) -> Result<(Mat, DeviceBuffer<u8>), ModelError> {
+    fn load(
+        &self,
+        kind: GgmlType,
+        rows: usize,
+        cols: usize,
+        raw: &[u8],
+    ) -> Result<(Mat, DeviceBuffer<u8>), ModelError> {
         let io = |error: std::io::Error| ModelError::Io(error.to_string());
         let path = std::env::temp_dir().join(format!("chatnap-check-{}", std::process::id()));
         std::fs::File::create(&path).and_then(|mut file| file.write_all(raw)).map_err(io)?;
-        let size = { let mut arena = Arena::new(0); arena.matrix(Format::of(kind), rows, cols); arena.end() };
+        let size = {
+            let mut arena = Arena::new(0);
+            arena.matrix(Format::of(kind), rows, cols);
+            arena.end()
+        };
         let arena = DeviceBuffer::<u8>::new(size as usize)?;
         arena.fill(&self.gpu, 0xff)?;
         self.gpu.synchronize()?;
         let mat = Arena::new(arena.pointer()).matrix(Format::of(kind), rows, cols);
         let tensor = PlannedTensor { file: 0, offset: 0, bytes: raw.len() as u64, kind, rows, cols };
         let jobs = upload::jobs_for(&tensor, mat);
-        let loaded = upload::upload(&self.gpu, self.kernels.repack, &[path.clone()], &jobs, &CancelFlag::default(), &mut |_| {});
+        let loaded =
+            upload::upload(&self.gpu, self.kernels.repack, &[path.clone()], &jobs, &CancelFlag::default(), &mut |_| {});
         std::fs::remove_file(&path).map_err(io)?;
         loaded.map(|()| (mat, arena))
     }
 
     /// Both matrix products of a prompt.
-    fn products(&self, m: usize, n: usize, k: usize, random: &mut Random, report: &mut Report) -> Result<(), ModelError> {
+    fn products(
+        &self,
+        m: usize,
+        n: usize,
+        k: usize,
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), ModelError> {
         let (a, w) = (halves(&random.normals(m * k)), halves(&random.normals(n * k)));
         let before = random.normals(m * n);
         let (fa, fw) = (wide(&a), wide(&w));
         let (da, dw) = (DeviceBuffer::from_slice(&self.gpu, &a)?, DeviceBuffer::from_slice(&self.gpu, &w)?);
-        let mat = Mat { main: dw.pointer(), rows: n as i32, cols: k as i32, format: Format::Bf16 as i32, ..Mat::default() };
+        let mat =
+            Mat { main: dw.pointer(), rows: n as i32, cols: k as i32, format: Format::Bf16 as i32, ..Mat::default() };
         let mut wanted = Vec::with_capacity(m * n);
         for (row, b) in fa.chunks(k).zip(before.chunks(n)) {
             for (column, b) in fw.chunks(k).zip(b) {
-                wanted.push(row.iter().zip(column).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>() + f64::from(*b));
+                wanted.push(
+                    row.iter().zip(column).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>() + f64::from(*b),
+                );
             }
         }
         let mut gemm = Gemm::new(&self.kernels, false)?;
@@ -251,7 +286,11 @@ impl Bench {
             gemm.multiply(&self.gpu, &[mat], da.pointer(), m, c.pointer(), n, Into::Add)?;
             let mut got = vec![0.0; m * n];
             c.read(&self.gpu, 0, &mut got)?;
-            report.tell(&format!("matrix product {m} x {n} x {k}, {}", gemm.backend()), relative_error(&got, &wanted), 1e-5);
+            report.tell(
+                &format!("matrix product {m} x {n} x {k}, {}", gemm.backend()),
+                relative_error(&got, &wanted),
+                1e-5,
+            );
             if gemm.backend() == "own kernel" {
                 break;
             }
@@ -260,17 +299,31 @@ impl Bench {
         Ok(())
     }
 
-    fn decode_attention(&self, dim: usize, group: usize, len: usize, window: usize, random: &mut Random, report: &mut Report) -> Result<(), ModelError> {
+    fn decode_attention(
+        &self,
+        dim: usize,
+        group: usize,
+        len: usize,
+        window: usize,
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), ModelError> {
         let (kv_heads, context) = (2, len + 5);
         let heads = kv_heads * group;
         let q = random.normals(heads * dim);
-        let (k, v) = (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
+        let (k, v) =
+            (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
         let which = GROUPS.iter().position(|g| *g >= group).unwrap_or(GROUPS.len() - 1);
         let (lanes, groups) = (GROUPS[which], group.div_ceil(GROUPS[which]));
         let splits = 16;
-        let (dq, dk, dv) = (DeviceBuffer::from_slice(&self.gpu, &q)?, DeviceBuffer::from_slice(&self.gpu, &k)?, DeviceBuffer::from_slice(&self.gpu, &v)?);
+        let (dq, dk, dv) = (
+            DeviceBuffer::from_slice(&self.gpu, &q)?,
+            DeviceBuffer::from_slice(&self.gpu, &k)?,
+            DeviceBuffer::from_slice(&self.gpu, &v)?,
+        );
         let out = DeviceBuffer::from_slice(&self.gpu, &vec![f32::NAN; heads * dim])?;
-        let (part_o, part_ml) = (DeviceBuffer::<f32>::new(heads * dim * splits)?, DeviceBuffer::<f32>::new(heads * splits * 2)?);
+        let (part_o, part_ml) =
+            (DeviceBuffer::<f32>::new(heads * dim * splits)?, DeviceBuffer::<f32>::new(heads * splits * 2)?);
         let counters = DeviceBuffer::from_slice(&self.gpu, &vec![0i32; heads])?;
         let state = DeviceBuffer::from_slice(&self.gpu, &[State { pos: len as i32 - 1, ..State::default() }])?;
         let scale = 1.0 / (dim as f32).sqrt();
@@ -291,7 +344,8 @@ impl Bench {
         };
         let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
         let shared = ((8 * lanes * (dim * 4 + 8)).max(lanes * 64 * 8)) as u32;
-        let shape = Shape { grid: (kv_heads as u32, splits as u32, groups as u32), threads: 256, shared, overlap: false };
+        let shape =
+            Shape { grid: (kv_heads as u32, splits as u32, groups as u32), threads: 256, shared, overlap: false };
         // SAFETY: all sizes are those of the buffers.
         unsafe { self.kernels.attention_decode[width][which].launch(self.gpu.stream, shape, &args)? };
         let mut got = vec![0.0; heads * dim];
@@ -304,16 +358,33 @@ impl Bench {
             wanted.extend(attend(&q[head * dim..][..dim], &k[at..], &v[at..], first..len, scale));
         }
         let error = relative_error(&got, &wanted);
-        report.tell(&format!("attention, one token, {len} keys, head {dim}, group {group}, window {window}"), error, 1e-4);
+        report.tell(
+            &format!("attention, one token, {len} keys, head {dim}, group {group}, window {window}"),
+            error,
+            1e-4,
+        );
         Ok(())
     }
 
-    fn prefill_attention(&self, dim: usize, tokens: usize, position: usize, window: usize, random: &mut Random, report: &mut Report) -> Result<(), ModelError> {
+    fn prefill_attention(
+        &self,
+        dim: usize,
+        tokens: usize,
+        position: usize,
+        window: usize,
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), ModelError> {
         let (kv_heads, group, context) = (2, 3, position + tokens + 9);
         let heads = kv_heads * group;
         let q = halves(&random.normals(tokens * heads * dim));
-        let (k, v) = (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
-        let (dq, dk, dv) = (DeviceBuffer::from_slice(&self.gpu, &q)?, DeviceBuffer::from_slice(&self.gpu, &k)?, DeviceBuffer::from_slice(&self.gpu, &v)?);
+        let (k, v) =
+            (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
+        let (dq, dk, dv) = (
+            DeviceBuffer::from_slice(&self.gpu, &q)?,
+            DeviceBuffer::from_slice(&self.gpu, &k)?,
+            DeviceBuffer::from_slice(&self.gpu, &v)?,
+        );
         let out = DeviceBuffer::from_slice(&self.gpu, &vec![0x7fffu16; tokens * heads * dim])?;
         let scale = 1.0 / (dim as f32).sqrt();
         let args = PrefillAttentionArgs {
@@ -356,7 +427,9 @@ impl Bench {
 /// One query over `keys`, in f64.
 fn attend(q: &[f32], k: &[f32], v: &[f32], keys: std::ops::Range<usize>, scale: f32) -> Vec<f64> {
     let dim = q.len();
-    let score = |key: usize| q.iter().zip(&k[key * dim..]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * f64::from(scale);
+    let score = |key: usize| {
+        q.iter().zip(&k[key * dim..]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * f64::from(scale)
+    };
     let scores: Vec<f64> = keys.clone().map(score).collect();
     let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
     let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();

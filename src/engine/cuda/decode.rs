@@ -22,7 +22,14 @@ pub(super) struct Decoding {
 
 impl CudaModel {
     /// The card's state when sampling starts after `last` was evaluated (or will be, by a step) at `pos`.
-    fn start_state(&self, pos: usize, token: u32, recent: &[u32], sampling: &SamplingParams, seed: u64) -> Result<(), ModelError> {
+    fn start_state(
+        &self,
+        pos: usize,
+        token: u32,
+        recent: &[u32],
+        sampling: &SamplingParams,
+        seed: u64,
+    ) -> Result<(), ModelError> {
         let window = sampling.repeat_last_n.min(HISTORY);
         let kept: Vec<i32> = recent[recent.len().saturating_sub(window)..].iter().map(|t| *t as i32).collect();
         self.buffers.history.write(&self.gpu, 0, &kept)?;
@@ -68,7 +75,14 @@ impl CudaModel {
 }
 
 impl DeviceDecoder for CudaModel {
-    fn begin(&mut self, tokens: &[u32], position: usize, recent: &[u32], sampling: &SamplingParams, seed: u64) -> Result<(), ModelError> {
+    fn begin(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        recent: &[u32],
+        sampling: &SamplingParams,
+        seed: u64,
+    ) -> Result<(), ModelError> {
         self.check(tokens, position)?;
         self.gpu.activate()?;
         self.gpu.synchronize()?;

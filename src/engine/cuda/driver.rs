@@ -197,7 +197,12 @@ impl Gpu {
         let mut blocks = 0;
         // SAFETY: a query into a local.
         let result = unsafe {
-            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(&mut blocks, kernel.function, threads as i32, shared as usize)
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &mut blocks,
+                kernel.function,
+                threads as i32,
+                shared as usize,
+            )
         };
         if result == CUresult::CUDA_SUCCESS { blocks.max(1) as u32 } else { 1 }
     }
@@ -414,7 +419,10 @@ pub struct DeviceBuffer<T> {
 impl<T: Copy> DeviceBuffer<T> {
     /// Room for `length` elements, not initialised.
     pub fn new(length: usize) -> Result<Self, ModelError> {
-        let bytes = length.max(1).checked_mul(size_of::<T>()).ok_or_else(|| ModelError::OutOfMemory("a buffer is too large".into()))?;
+        let bytes = length
+            .max(1)
+            .checked_mul(size_of::<T>())
+            .ok_or_else(|| ModelError::OutOfMemory("a buffer is too large".into()))?;
         let mut pointer = 0;
         // SAFETY: a handle into a local; the context is current.
         check(unsafe { sys::cuMemAlloc_v2(&mut pointer, bytes) }, "taking memory on the card")?;
@@ -449,7 +457,10 @@ impl<T: Copy> DeviceBuffer<T> {
         self.fits(first, data.len())?;
         let bytes = size_of_val(data);
         // SAFETY: the range was checked. `data` is pageable, so the driver has taken its copy when the call returns.
-        check(unsafe { sys::cuMemcpyHtoDAsync_v2(self.at(first), data.as_ptr().cast(), bytes, gpu.stream) }, "copying to the card")
+        check(
+            unsafe { sys::cuMemcpyHtoDAsync_v2(self.at(first), data.as_ptr().cast(), bytes, gpu.stream) },
+            "copying to the card",
+        )
     }
 
     /// Copies `first..first + out.len()` into `out`, after everything on `gpu`'s stream.
@@ -457,7 +468,10 @@ impl<T: Copy> DeviceBuffer<T> {
         self.fits(first, out.len())?;
         let bytes = size_of_val(out);
         // SAFETY: the range was checked, `out` is writable for its length and outlives the wait below.
-        check(unsafe { sys::cuMemcpyDtoHAsync_v2(out.as_mut_ptr().cast(), self.at(first), bytes, gpu.stream) }, "copying from the card")?;
+        check(
+            unsafe { sys::cuMemcpyDtoHAsync_v2(out.as_mut_ptr().cast(), self.at(first), bytes, gpu.stream) },
+            "copying from the card",
+        )?;
         gpu.synchronize()
     }
 
@@ -519,7 +533,6 @@ impl Drop for PinnedBuffer {
         unsafe { sys::cuMemFreeHost(self.pointer.cast()) };
     }
 }
-
 
 #[cfg(test)]
 mod tests {

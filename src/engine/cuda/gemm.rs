@@ -65,7 +65,8 @@ impl Gemm {
 
     /// Bytes of scratch and workspace.
     pub fn bytes(&self) -> u64 {
-        self.scratch.as_ref().map_or(0, DeviceBuffer::bytes) + self.library.as_ref().map_or(0, |library| library.workspace.bytes())
+        self.scratch.as_ref().map_or(0, DeviceBuffer::bytes)
+            + self.library.as_ref().map_or(0, |library| library.workspace.bytes())
     }
 
     /// Uses the own kernel from now on.
@@ -74,7 +75,16 @@ impl Gemm {
     }
 
     /// `mats` one above the other (each `k` wide) times `m` rows at `a`; C's rows are `ldc` long.
-    pub fn multiply(&mut self, gpu: &Gpu, mats: &[Mat], a: u64, m: usize, c: u64, ldc: usize, into: Into) -> Result<(), ModelError> {
+    pub fn multiply(
+        &mut self,
+        gpu: &Gpu,
+        mats: &[Mat],
+        a: u64,
+        m: usize,
+        c: u64,
+        ldc: usize,
+        into: Into,
+    ) -> Result<(), ModelError> {
         let element = if into == Into::Half { 2 } else { 4 };
         let (mut column, mut i) = (0, 0);
         while let Some(&first) = mats.get(i) {
@@ -84,7 +94,9 @@ impl Gemm {
                 let mut rows = first.rows as usize;
                 i += 1;
                 // Matrices that lie one after the other are one matrix.
-                while let Some(next) = mats.get(i).filter(|n| n.format() == Format::Bf16 && n.main == first.main + (rows * k * 2) as u64) {
+                while let Some(next) =
+                    mats.get(i).filter(|n| n.format() == Format::Bf16 && n.main == first.main + (rows * k * 2) as u64)
+                {
                     rows += next.rows as usize;
                     i += 1;
                 }
@@ -100,7 +112,16 @@ impl Gemm {
     }
 
     /// Dequantises as many matrices as fit (or one of them in slices) and multiplies. Returns matrices and rows done.
-    fn through_scratch(&mut self, gpu: &Gpu, mats: &[Mat], a: u64, m: usize, c: u64, ldc: usize, into: Into) -> Result<(usize, usize), ModelError> {
+    fn through_scratch(
+        &mut self,
+        gpu: &Gpu,
+        mats: &[Mat],
+        a: u64,
+        m: usize,
+        c: u64,
+        ldc: usize,
+        into: Into,
+    ) -> Result<(usize, usize), ModelError> {
         let Some(scratch) = self.scratch.as_ref().map(DeviceBuffer::pointer) else {
             return Err(ModelError::Invalid("no scratch for quantised weights".into()));
         };
@@ -148,7 +169,9 @@ impl Gemm {
         let args = GemmArgs { a, w, c, m: m as i32, n: n as i32, k: k as i32, lda: k as i32, ldc: ldc as i32, mode };
         let grid = (m.div_ceil(128) as u32, n.div_ceil(128) as u32, 1);
         // SAFETY: A holds m rows, W n rows, C m rows of ldc; the kernel guards its edges.
-        unsafe { self.kernel.launch(gpu.stream, Shape { grid, threads: 128, shared: 3 * 32768, overlap: false }, &args) }
+        unsafe {
+            self.kernel.launch(gpu.stream, Shape { grid, threads: 128, shared: 3 * 32768, overlap: false }, &args)
+        }
     }
 }
 
@@ -175,7 +198,9 @@ impl Library {
     fn open() -> Option<Self> {
         let mut handle = ptr::null_mut();
         // SAFETY: the library is there; the handle goes into a local.
-        let made = unsafe { lt::is_culib_present() && lt::cublasLtCreate(&mut handle) == lt::cublasStatus_t::CUBLAS_STATUS_SUCCESS };
+        let made = unsafe {
+            lt::is_culib_present() && lt::cublasLtCreate(&mut handle) == lt::cublasStatus_t::CUBLAS_STATUS_SUCCESS
+        };
         let workspace = if made { DeviceBuffer::new(WORKSPACE).ok()? } else { return None };
         Some(Self { handle, workspace, plans: HashMap::new() })
     }
@@ -222,7 +247,8 @@ impl Library {
         let layout = |kind, rows: usize, cols: usize, stride: usize| {
             let mut layout = ptr::null_mut();
             // SAFETY: a handle into a local.
-            let made = unsafe { lt::cublasLtMatrixLayoutCreate(&mut layout, kind, rows as u64, cols as u64, stride as i64) };
+            let made =
+                unsafe { lt::cublasLtMatrixLayoutCreate(&mut layout, kind, rows as u64, cols as u64, stride as i64) };
             ok(made).then_some(layout)
         };
         let (mut operation, mut preference) = (ptr::null_mut(), ptr::null_mut());
@@ -232,11 +258,13 @@ impl Library {
             let computes = lt::cublasComputeType_t::CUBLAS_COMPUTE_32F;
             ok(lt::cublasLtMatmulDescCreate(&mut operation, computes, CUDA_R_32F)).then_some(())?;
             let attribute = lt::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_TRANSA;
-            ok(lt::cublasLtMatmulDescSetAttribute(operation, attribute, (&raw const transposed).cast(), 4)).then_some(())?;
+            ok(lt::cublasLtMatmulDescSetAttribute(operation, attribute, (&raw const transposed).cast(), 4))
+                .then_some(())?;
             ok(lt::cublasLtMatmulPreferenceCreate(&mut preference)).then_some(())?;
             let most = lt::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
             let bytes = WORKSPACE;
-            ok(lt::cublasLtMatmulPreferenceSetAttribute(preference, most, (&raw const bytes).cast(), 8)).then_some(())?;
+            ok(lt::cublasLtMatmulPreferenceSetAttribute(preference, most, (&raw const bytes).cast(), 8))
+                .then_some(())?;
         }
         let weights = layout(CUDA_R_16BF, p.k, p.n, p.k)?;
         let input = layout(CUDA_R_16BF, p.k, p.m, p.k)?;
@@ -247,7 +275,16 @@ impl Library {
         // SAFETY: all descriptors were made above; one result is asked for.
         let status = unsafe {
             let status = lt::cublasLtMatmulAlgoGetHeuristic(
-                self.handle, operation, weights, input, output, output, preference, 1, &mut found, &mut count,
+                self.handle,
+                operation,
+                weights,
+                input,
+                output,
+                output,
+                preference,
+                1,
+                &mut found,
+                &mut count,
             );
             lt::cublasLtMatmulPreferenceDestroy(preference);
             status

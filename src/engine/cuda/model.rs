@@ -157,9 +157,21 @@ impl Buffers {
     }
 
     fn bytes(&self) -> u64 {
-        let floats = [&self.x, &self.logits, &self.rows, &self.step_x, &self.step_q, &self.step_k, &self.step_attended, &self.part_o, &self.part_ml];
+        let floats = [
+            &self.x,
+            &self.logits,
+            &self.rows,
+            &self.step_x,
+            &self.step_q,
+            &self.step_k,
+            &self.step_attended,
+            &self.part_o,
+            &self.part_ml,
+        ];
         let halves = [&self.normed, &self.qkv, &self.attended, &self.gate_up, &self.activated, &self.step_hidden];
-        floats.iter().map(|b| b.bytes()).sum::<u64>() + halves.iter().map(|b| b.bytes()).sum::<u64>() + self.history.bytes()
+        floats.iter().map(|b| b.bytes()).sum::<u64>()
+            + halves.iter().map(|b| b.bytes()).sum::<u64>()
+            + self.history.bytes()
     }
 }
 
@@ -182,7 +194,14 @@ pub struct CudaModel {
 
 impl CudaModel {
     /// Takes everything besides the weights; the weights are on the card already.
-    pub fn new(gpu: Gpu, kernels: Kernels, config: ModelConfig, layout: Layout, arena: DeviceBuffer<u8>, chunk: usize) -> Result<Self, ModelError> {
+    pub fn new(
+        gpu: Gpu,
+        kernels: Kernels,
+        config: ModelConfig,
+        layout: Layout,
+        arena: DeviceBuffer<u8>,
+        chunk: usize,
+    ) -> Result<Self, ModelError> {
         let kv = config.kv_heads * config.head_dim;
         let buffers = Buffers::new(&config, chunk)?;
         let cache = DeviceBuffer::new(config.layers * 2 * kv * config.context_length)?;
@@ -191,7 +210,21 @@ impl CudaModel {
         let quantised = layout.formats().any(|format| format != Format::Bf16);
         let gemm = Gemm::new(&kernels, quantised)?;
         let tuning = Tuning::for_card(gpu.card.compute_capability);
-        let model = Self { decoding: None, graph: None, gemm, buffers, config, layout, kernels, tuning, cache, rope, arena, chunk, gpu };
+        let model = Self {
+            decoding: None,
+            graph: None,
+            gemm,
+            buffers,
+            config,
+            layout,
+            kernels,
+            tuning,
+            cache,
+            rope,
+            arena,
+            chunk,
+            gpu,
+        };
         model.buffers.counters.fill(&model.gpu, 0)?;
         model.fill_rope()?;
         model.check_shared()?;
@@ -211,7 +244,13 @@ impl CudaModel {
             positions: positions as i32,
         };
         // SAFETY: the table has room for every position.
-        unsafe { self.kernels.rope_table.launch(self.gpu.stream, Shape::linear((half * positions).div_ceil(256) as u64, 256), &args)? };
+        unsafe {
+            self.kernels.rope_table.launch(
+                self.gpu.stream,
+                Shape::linear((half * positions).div_ceil(256) as u64, 256),
+                &args,
+            )?
+        };
         self.gpu.synchronize()
     }
 
@@ -219,7 +258,8 @@ impl CudaModel {
     fn check_shared(&self) -> Result<(), ModelError> {
         let widest = self.config.feed_forward.max(self.config.hidden).max(self.config.heads * self.config.head_dim);
         let limit = self.kernels.gemv(Use::Residual, 3).shared_limit;
-        let worst = self.layout.formats().map(|f| if f.is_plain() { widest * 4 } else { widest * 5 / 4 }).max().unwrap_or(0);
+        let worst =
+            self.layout.formats().map(|f| if f.is_plain() { widest * 4 } else { widest * 5 / 4 }).max().unwrap_or(0);
         if worst as u32 > limit {
             return Err(ModelError::Unsupported(format!(
                 "{} has {} bytes of shared memory a block and this model needs {worst}; use --device cpu",
@@ -325,7 +365,8 @@ impl CudaModel {
     fn launch_gemv(&self, what: Use, args: &GemvArgs, tasks: i32) -> Result<(), ModelError> {
         let kernel = self.kernels.gemv(what, args.stage);
         let cols = args.cols as u32;
-        let shared = if args.stage & 1 != 0 { cols * 4 } else { 0 } + if args.stage & 2 != 0 { cols * 5 / 4 } else { 0 };
+        let shared =
+            if args.stage & 1 != 0 { cols * 4 } else { 0 } + if args.stage & 2 != 0 { cols * 5 / 4 } else { 0 };
         let resident = self.gpu.occupancy(kernel, 256, shared).min(self.tuning.blocks[what as usize].max(1));
         let blocks = (tasks as u32).div_ceil(8).min(self.gpu.card.multiprocessors as u32 * resident);
         let shape = Shape { grid: (blocks, 1, 1), threads: 256, shared, overlap: self.tuning.overlap };
@@ -361,7 +402,8 @@ impl CudaModel {
             window: self.window(index),
             splits: splits as i32,
         };
-        let shape = Shape { grid: (c.kv_heads as u32, splits, groups), threads: 256, shared, overlap: self.tuning.overlap };
+        let shape =
+            Shape { grid: (c.kv_heads as u32, splits, groups), threads: 256, shared, overlap: self.tuning.overlap };
         // SAFETY: cache and partial results have room for every position and split.
         unsafe { kernel.launch(self.gpu.stream, shape, &args) }
     }
@@ -436,13 +478,26 @@ impl CudaModel {
     }
 
     fn norm(&self, x: u64, weight: u64, rows: usize) -> Result<(), ModelError> {
-        let args = NormArgs { x, weight, out: self.buffers.normed.pointer(), eps: self.config.norm_epsilon, cols: self.config.hidden as i32 };
+        let args = NormArgs {
+            x,
+            weight,
+            out: self.buffers.normed.pointer(),
+            eps: self.config.norm_epsilon,
+            cols: self.config.hidden as i32,
+        };
         // SAFETY: `normed` has a row for every token of a chunk.
         unsafe { self.kernels.norm_rows.launch(self.gpu.stream, Shape::linear(rows as u64, 256), &args) }
     }
 
     /// Bias, head norms, rope and KV write: for a prompt's rows, or (`step`) for the one token's f32 Q and K.
-    fn launch_rope(&self, index: usize, layer: &Layer, count: usize, position: usize, step: bool) -> Result<(), ModelError> {
+    fn launch_rope(
+        &self,
+        index: usize,
+        layer: &Layer,
+        count: usize,
+        position: usize,
+        step: bool,
+    ) -> Result<(), ModelError> {
         let (b, c) = (&self.buffers, &self.config);
         let args = RopeArgs {
             qkv: b.qkv.pointer(),
@@ -492,7 +547,8 @@ impl CudaModel {
             q_stride: (q + 2 * kv) as i32,
         };
         let shared = (5 * 64 * (c.head_dim + 8) * 2) as u32;
-        let shape = Shape { grid: (count.div_ceil(64) as u32, c.heads as u32, 1), threads: 128, shared, overlap: false };
+        let shape =
+            Shape { grid: (count.div_ceil(64) as u32, c.heads as u32, 1), threads: 128, shared, overlap: false };
         // SAFETY: the cache holds every position before and of this chunk.
         unsafe { self.kernels.attention_prefill[self.width()].launch(self.gpu.stream, shape, &args) }
     }
@@ -531,7 +587,11 @@ impl CudaModel {
     }
 
     /// All but the last chunk of a prompt; returns what is left and where it stands.
-    pub(super) fn prefill_most<'t>(&mut self, tokens: &'t [u32], position: usize) -> Result<(&'t [u32], usize), ModelError> {
+    pub(super) fn prefill_most<'t>(
+        &mut self,
+        tokens: &'t [u32],
+        position: usize,
+    ) -> Result<(&'t [u32], usize), ModelError> {
         let (mut rest, mut position) = (tokens, position);
         while rest.len() > self.chunk {
             let (now, later) = rest.split_at(self.chunk);
@@ -596,7 +656,13 @@ impl Model for CudaModel {
         self.buffers.logits.read(&self.gpu, 0, logits)
     }
 
-    fn forward_rows(&mut self, tokens: &[u32], position: usize, last: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
+    fn forward_rows(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        last: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
         self.check(tokens, position)?;
         self.gpu.activate()?;
         logits.clear();
@@ -611,7 +677,11 @@ impl Model for CudaModel {
     }
 
     fn memory(&self) -> MemoryUse {
-        MemoryUse { weights: self.arena.bytes(), kv_cache: self.cache.bytes(), workspace: self.buffers.bytes() + self.rope.bytes() + self.gemm.bytes() }
+        MemoryUse {
+            weights: self.arena.bytes(),
+            kv_cache: self.cache.bytes(),
+            workspace: self.buffers.bytes() + self.rope.bytes() + self.gemm.bytes(),
+        }
     }
 
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {

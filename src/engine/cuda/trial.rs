@@ -76,7 +76,8 @@ pub fn compare(path: &str, depth: usize, seed: u64, tolerance: f64, report: &mut
     let looped = generate(&mut card, prompt, 16, &sampling(true), 7)?;
     let wrong = looped.iter().zip(&expected).filter(|(a, b)| a != b).count();
     report.tell(&format!("decode loop {name}"), wrong as f64, 0.0);
-    let (first, second) = (generate(&mut card, prompt, 16, &sampling(false), 7)?, generate(&mut card, prompt, 16, &sampling(false), 7)?);
+    let (first, second) =
+        (generate(&mut card, prompt, 16, &sampling(false), 7)?, generate(&mut card, prompt, 16, &sampling(false), 7)?);
     report.tell(&format!("same seed, same tokens {name}"), f64::from(u8::from(first != second)), 0.0);
     Ok(())
 }
@@ -90,7 +91,13 @@ fn best(logits: &[f32]) -> u32 {
     (0..logits.len()).fold(0, better) as u32
 }
 
-fn generate(model: &mut CudaModel, prompt: &[u32], count: usize, sampling: &SamplingParams, seed: u64) -> Result<Vec<u32>, ModelError> {
+fn generate(
+    model: &mut CudaModel,
+    prompt: &[u32],
+    count: usize,
+    sampling: &SamplingParams,
+    seed: u64,
+) -> Result<Vec<u32>, ModelError> {
     model.begin(prompt, 0, prompt, sampling, seed)?;
     let tokens = (0..count).map(|_| model.next_token()).collect::<Result<Vec<_>, _>>();
     model.end()?;
@@ -117,7 +124,11 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
     model.end()?;
     let kind = parts.quantization();
     let backend = model.gemm_backend();
-    println!("{kind}: load {:.3} s, to first token {:.3} s, products by {backend}", loaded.as_secs_f64(), first.as_secs_f64());
+    println!(
+        "{kind}: load {:.3} s, to first token {:.3} s, products by {backend}",
+        loaded.as_secs_f64(),
+        first.as_secs_f64()
+    );
     for &count in prompts {
         let mut times = Vec::new();
         for _ in 0..4 {
@@ -128,7 +139,11 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
             model.end()?;
         }
         times.sort_by(f64::total_cmp);
-        println!("{kind}: prompt of {count} to first token {:.2} ms (best of 4; worst {:.2})", times[0] * 1e3, times[3] * 1e3);
+        println!(
+            "{kind}: prompt of {count} to first token {:.2} ms (best of 4; worst {:.2})",
+            times[0] * 1e3,
+            times[3] * 1e3
+        );
     }
     for greedy in [true, false] {
         for &depth in depths {
@@ -185,7 +200,12 @@ pub fn cycles(path: &str, count: usize) -> Result<(), ModelError> {
         tokens.push(answer);
     }
     let same = tokens.iter().all(|answer| *answer == tokens[0]);
-    println!("{count} cycles: MiB in use after the first {:?}, last {:?}, most {:?}; same answers: {same}", seen.first(), seen.last(), seen.iter().max());
+    println!(
+        "{count} cycles: MiB in use after the first {:?}, last {:?}, most {:?}; same answers: {same}",
+        seen.first(),
+        seen.last(),
+        seen.iter().max()
+    );
     Ok(())
 }
 

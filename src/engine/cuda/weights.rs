@@ -103,7 +103,11 @@ impl Layout {
     /// Bytes that one step of decoding reads of the weights.
     pub fn bytes_a_token(&self) -> u64 {
         let size = |mat: &Mat| mat.format().bytes(mat.rows as usize, mat.cols as usize);
-        let layers: u64 = self.layers.iter().map(|l| [l.q, l.k, l.v, l.output, l.gate, l.up, l.down].iter().map(size).sum::<u64>()).sum();
+        let layers: u64 = self
+            .layers
+            .iter()
+            .map(|l| [l.q, l.k, l.v, l.output, l.gate, l.up, l.down].iter().map(size).sum::<u64>())
+            .sum();
         layers + size(&self.output)
     }
 
