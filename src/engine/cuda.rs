@@ -17,6 +17,7 @@ mod decode;
 pub mod driver;
 pub(crate) mod fit;
 pub(crate) mod gemm;
+pub mod inspect;
 pub(crate) mod kernels;
 pub(crate) mod layout;
 pub(crate) mod model;
@@ -30,6 +31,12 @@ pub use model::CudaModel;
 
 /// The compute capabilities that this build has machine code for.
 pub const TARGETS: &str = env!("CHATNAP_CUDA_TARGETS");
+
+/// Bytes that the last model's release gave back on its card, by NVML's word; each release can be asked for once. Dropping
+/// the model has done the work: no context of this process is left.
+pub fn release() -> Option<u64> {
+    driver::take_freed()
+}
 
 /// What came of asking for a card.
 pub enum Loaded {

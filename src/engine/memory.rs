@@ -8,6 +8,9 @@ use crate::protocol::DeviceKind;
 pub fn release_device(kind: DeviceKind) -> Option<u64> {
     match kind {
         DeviceKind::Cpu => None,
+        #[cfg(feature = "cuda")]
+        DeviceKind::Cuda => super::cuda::release(),
+        #[cfg(not(feature = "cuda"))]
         DeviceKind::Cuda => None,
     }
 }

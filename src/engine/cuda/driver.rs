@@ -7,6 +7,7 @@ use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
@@ -122,6 +123,8 @@ pub struct Gpu {
     device: sys::CUdevice,
     context: sys::CUcontext,
     modules: Vec<sys::CUmodule>,
+    /// Bytes in use on the card when the model was ready.
+    held: Option<u64>,
     /// The stream that all work but loading runs on.
     pub stream: sys::CUstream,
 }
@@ -140,12 +143,17 @@ impl Gpu {
             check(sys::cuDeviceGet(&mut device, card.ordinal as i32), "finding the card")?;
             check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the card")?;
         }
-        let mut gpu = Self { card, device, context, modules: Vec::new(), stream: ptr::null_mut() };
+        let mut gpu = Self { card, device, context, modules: Vec::new(), held: None, stream: ptr::null_mut() };
         gpu.activate()?;
         // SAFETY: the context is current.
         check(unsafe { sys::cuStreamCreate(&mut stream, 1) }, "making a stream")?;
         gpu.stream = stream;
         Ok(gpu)
+    }
+
+    /// Notes how much of the card is in use, to tell later how much a release gave back.
+    pub fn note_use(&mut self) {
+        self.held = self.used();
     }
 
     /// Makes the context current on this thread.
@@ -240,9 +248,25 @@ impl Gpu {
     }
 }
 
+/// Bytes that the last reset gave back; 0 where nobody could tell.
+static FREED: AtomicU64 = AtomicU64::new(0);
+
+/// What the last reset gave back, once.
+pub fn take_freed() -> Option<u64> {
+    Some(FREED.swap(0, Ordering::Relaxed)).filter(|bytes| *bytes > 0)
+}
+
+impl Gpu {
+    /// Bytes of this card in use by everybody, where NVML tells.
+    fn used(&self) -> Option<u64> {
+        super::nvml::Management::open()?.card(&self.card.bus_id).used
+    }
+}
+
 impl Drop for Gpu {
     /// Leaves nothing of this process on the card. Failures cannot be mended here: the reset is what counts.
     fn drop(&mut self) {
+        let (before, total) = (self.held, self.card.total);
         // SAFETY: all memory, graphs and events of this context are gone by now (see the module's text).
         unsafe {
             sys::cuCtxSetCurrent(self.context);
@@ -257,6 +281,8 @@ impl Drop for Gpu {
             sys::cuDevicePrimaryCtxRelease_v2(self.device);
             sys::cuDevicePrimaryCtxReset_v2(self.device);
         }
+        let freed = before.zip(self.used()).map_or(0, |(before, after)| before.saturating_sub(after));
+        FREED.store(freed.min(total), Ordering::Relaxed);
     }
 }
 

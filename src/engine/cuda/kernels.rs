@@ -10,8 +10,16 @@ struct Aligned<B: ?Sized>(B);
 macro_rules! image {
     ($name:literal) => {{
         static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".fatbin")));
-        &IMAGE.0
+        other_image($name).unwrap_or(&IMAGE.0)
     }};
+}
+
+/// Machine code from `$CHATNAP_CUDA_KERNELS/NAME.fatbin`, so that kernels can be tried without building the program anew;
+/// in development builds only.
+fn other_image(name: &str) -> Option<&'static [u8]> {
+    let folder = std::env::var_os("CHATNAP_CUDA_KERNELS").filter(|_| cfg!(debug_assertions))?;
+    let bytes = std::fs::read(std::path::Path::new(&folder).join(format!("{name}.fatbin"))).ok()?;
+    Some(Vec::leak(bytes))
 }
 
 /// Widths of a head that the attention kernels are made for.

@@ -30,6 +30,8 @@ pub(super) const OUT_RING: usize = 64;
 pub struct Tuning {
     /// Blocks a multiprocessor of QKV, gate/up, residual and head kernels.
     pub blocks: [u32; 4],
+    /// Most warps that share a pair of rows.
+    pub split: i32,
     /// Bytes of each row to ask the L2 for before the activations are there.
     pub prefetch: u32,
     /// Programmatic dependent launch.
@@ -39,15 +41,16 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// What was best where it was measured; `CHATNAP_CUDA_TUNING=q,g,r,l,prefetch,overlap,graph` overrides it.
+    /// What was best where it was measured; `CHATNAP_CUDA_TUNING=q,g,r,l,split,prefetch,overlap,graph` overrides it.
     fn for_card(compute_capability: (i32, i32)) -> Self {
         let hopper = compute_capability.0 >= 9;
-        let mut tuning = Self { blocks: [3, 3, 3, 3], prefetch: 2048, overlap: hopper, graph: true };
+        let mut tuning = Self { blocks: [4; 4], split: 2, prefetch: 2048, overlap: hopper, graph: true };
         if let Ok(text) = std::env::var("CHATNAP_CUDA_TUNING") {
             let numbers: Vec<u32> = text.split(',').filter_map(|part| part.parse().ok()).collect();
-            if let [q, g, r, l, prefetch, overlap, graph] = numbers[..] {
+            if let [q, g, r, l, split, prefetch, overlap, graph] = numbers[..] {
                 let overlap = overlap != 0 && hopper;
-                tuning = Self { blocks: [q, g, r, l], prefetch, overlap, graph: graph != 0 };
+                let split = split as i32;
+                tuning = Self { blocks: [q, g, r, l], split, prefetch, overlap, graph: graph != 0 };
             }
         }
         tuning
@@ -210,7 +213,7 @@ impl CudaModel {
         let quantised = layout.formats().any(|format| format != Format::Bf16);
         let gemm = Gemm::new(&kernels, quantised)?;
         let tuning = Tuning::for_card(gpu.card.compute_capability);
-        let model = Self {
+        let mut model = Self {
             decoding: None,
             graph: None,
             gemm,
@@ -229,6 +232,7 @@ impl CudaModel {
         model.fill_rope()?;
         model.check_shared()?;
         model.gpu.synchronize()?;
+        model.gpu.note_use();
         Ok(model)
     }
 
@@ -332,11 +336,15 @@ impl CudaModel {
         self.launch_gemv(Use::Residual, &out, (layer.output.rows + 1) / 2)?;
 
         let mut up = self.gemv(&[layer.gate, layer.up], c.hidden);
-        (up.x, up.norm, up.out_half) = (b.step_x.pointer(), layer.ffn_norm, b.step_hidden.pointer());
+        (up.x, up.norm) = (b.step_x.pointer(), layer.ffn_norm);
+        // What the next product reads as int8 is written as int8, once.
+        let quantised = !layer.down.format().is_plain();
+        *(if quantised { &mut up.out_q } else { &mut up.out_half }) = b.step_hidden.pointer();
         self.launch_gemv(Use::GateUp, &up, layer.gate.rows)?;
 
         let mut down = self.gemv(&[layer.down], c.feed_forward);
-        (down.xh, down.out) = (b.step_hidden.pointer(), b.step_x.pointer());
+        *(if quantised { &mut down.xq } else { &mut down.xh }) = b.step_hidden.pointer();
+        down.out = b.step_x.pointer();
         self.launch_gemv(Use::Residual, &down, (layer.down.rows + 1) / 2)
     }
 
@@ -364,14 +372,28 @@ impl CudaModel {
 
     fn launch_gemv(&self, what: Use, args: &GemvArgs, tasks: i32) -> Result<(), ModelError> {
         let kernel = self.kernels.gemv(what, args.stage);
+        let mut args = *args;
+        args.split = self.split(what, &args, tasks);
         let cols = args.cols as u32;
-        let shared =
-            if args.stage & 1 != 0 { cols * 4 } else { 0 } + if args.stage & 2 != 0 { cols * 5 / 4 } else { 0 };
+        let float = if what == Use::Residual { 2 } else { 4 };
+        let plain = if args.stage & 1 != 0 { cols * float } else { 0 };
+        let shared = plain + if args.stage & 2 != 0 { cols * 5 / 4 } else { 0 };
         let resident = self.gpu.occupancy(kernel, 256, shared).min(self.tuning.blocks[what as usize].max(1));
-        let blocks = (tasks as u32).div_ceil(8).min(self.gpu.card.multiprocessors as u32 * resident);
+        let width = if what == Use::GateUp { 32 } else { 8 / args.split as u32 };
+        let blocks = (tasks as u32).div_ceil(width).min(self.gpu.card.multiprocessors as u32 * resident);
         let shape = Shape { grid: (blocks, 1, 1), threads: 256, shared, overlap: self.tuning.overlap };
         // SAFETY: matrices, vectors and buffers have the sizes that the configuration was checked for.
-        unsafe { kernel.launch(self.gpu.stream, shape, args) }
+        unsafe { kernel.launch(self.gpu.stream, shape, &args) }
+    }
+
+    /// Warps that share a pair of rows: more where there are few rows, so that all of a small matrix is asked for at once.
+    fn split(&self, what: Use, args: &GemvArgs, tasks: i32) -> i32 {
+        if what == Use::GateUp {
+            return 1;
+        }
+        let slots = self.gpu.card.multiprocessors * 32;
+        let deep = |split: i32| args.cols / 32 >= 32 * split && tasks * split <= slots;
+        [8, 4, 2].into_iter().find(|split| *split <= self.tuning.split && deep(*split)).unwrap_or(1)
     }
 
     fn step_attention(&self, index: usize) -> Result<(), ModelError> {

@@ -51,6 +51,7 @@ pub struct GemvArgs {
     pub c: Mat,
     pub x: u64,
     pub xh: u64,
+    pub xq: u64,
     pub norm: u64,
     pub eps: f32,
     pub cols: i32,
@@ -58,6 +59,7 @@ pub struct GemvArgs {
     pub head_dim: i32,
     pub out: u64,
     pub out_half: u64,
+    pub out_q: u64,
     pub bias_a: u64,
     pub bias_b: u64,
     pub bias_c: u64,
@@ -70,6 +72,8 @@ pub struct GemvArgs {
     pub rope_half: i32,
     pub neox: i32,
     pub prefetch: i32,
+    pub split: i32,
+    pub pad: i32,
 }
 
 #[repr(C)]
