@@ -52,9 +52,10 @@ pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Fa
             "read_bytes_per_second": report.bandwidth.as_ref().ok(),
         }));
     }
-    let room = seen.cards.first().map_or(0, |first| {
-        first.free.saturating_sub((first.card.total as f64 * (1.0 - share)) as u64)
-    });
+    let room = seen
+        .cards
+        .first()
+        .map_or(0, |first| first.free.saturating_sub((first.card.total as f64 * (1.0 - share)) as u64));
     let mut models = Table::new(&["model", "weights", "fits cuda:0 with a context of 8192"]);
     let mut fitting = Vec::new();
     for model in &catalogue().models {
