@@ -23,7 +23,7 @@ pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
         Command::Gpu { format } => gpu::run(&resolved.settings, format)?,
         Command::Models(command) => models::run(&resolved.settings, command)?,
         Command::Conversations(command) => conversations::run(&resolved.settings, command)?,
-        Command::Bench(args) => bench::run(&resolved.settings, args)?,
+        Command::Bench(args) => bench::run(resolved, args)?,
         Command::Report { .. } => return Err(not_built("report")),
     };
     // A reader that went away has what it wanted.

@@ -1,6 +1,8 @@
 //! Standard input as part of the prompt: read to its end, bounded, checked.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read, Write};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use super::failure::Failure;
 
@@ -11,6 +13,7 @@ const LARGEST: usize = 16 << 20;
 /// but white space came.
 pub(super) fn read(stdin: &mut dyn Read) -> Result<Option<String>, Failure> {
     let mut bytes = Vec::new();
+    let _until_read = say_what_is_waited_for();
     stdin
         .take(LARGEST as u64 + 1)
         .read_to_end(&mut bytes)
@@ -29,6 +32,21 @@ pub(super) fn read(stdin: &mut dyn Read) -> Result<Option<String>, Failure> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
     Ok((!text.trim().is_empty()).then(|| text.to_owned()))
+}
+
+/// A pipe that somebody forgot to close looks like a program that hangs; where a person watches, say what it is. Holds
+/// its tongue when the returned end is dropped in time.
+fn say_what_is_waited_for() -> Option<Sender<()>> {
+    if !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let (read, waiting) = channel::<()>();
+    std::thread::spawn(move || {
+        if waiting.recv_timeout(Duration::from_secs(3)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            let _ = writeln!(std::io::stderr(), "chatnap: reading standard input to its end (< /dev/null gives none)");
+        }
+    });
+    Some(read)
 }
 
 /// The prompt, then a blank line, then the piped text; either alone; `None` where there is nothing to answer.

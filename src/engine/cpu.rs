@@ -4,11 +4,14 @@
 //! [`matmul()`], [`attention()`] and the row operations into a forward pass. Each kernel has a plain twin in Rust that
 //! the tests compare it with. Knows no files, no tokens and no threads but those of [`Threads`].
 
+#![allow(clippy::needless_range_loop, reason = "an index names the same lane or row of several arrays at once")]
+
 mod activations;
 mod aligned;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bandwidth;
 #[cfg(target_arch = "x86_64")]
 mod float512;
 #[cfg(target_arch = "x86_64")]
@@ -29,6 +32,7 @@ mod x86;
 pub use activations::Activations;
 pub use aligned::AlignedBytes;
 pub use attention::{AttentionShape, attention};
+pub use bandwidth::{instruction_set, read_bandwidth};
 pub use ggml::GgmlType;
 pub use isa::Isa;
 pub use kv::KvCache;

@@ -5,6 +5,7 @@ mod chat;
 mod cli;
 mod config;
 mod hub;
+mod imports;
 mod oneshot;
 mod panic;
 mod pipe;

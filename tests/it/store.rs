@@ -123,12 +123,14 @@ fn a_damaged_file_is_kept_and_a_new_one_started() {
 #[test]
 fn a_full_disk_at_the_start_and_in_the_middle() {
     let home = Home::new();
-    let model = home.model("fallback = \"x\"");
+    let model = home.model("context_length = 200000\nfallback = \"x\"");
     let limited = |blocks: u32, prompt: &str| {
         let mut shell = Command::new("bash");
         home.prepare(&mut shell);
         let binary = env!("CARGO_BIN_EXE_chatnap");
-        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {binary} -m {model} -p {prompt} --format json");
+        let script = format!(
+            "trap '' XFSZ; ulimit -f {blocks}; exec {binary} -m {model} -p {prompt} --context-length 150000 --format json"
+        );
         finish(shell.args(["-c", &script]).spawn().unwrap())
     };
     let ran = limited(0, "hi");

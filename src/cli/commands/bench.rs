@@ -17,7 +17,7 @@ use crate::hub::{HubSource, human};
 use crate::oneshot::Progress;
 use crate::protocol::DeviceKind;
 use crate::sanitize::sanitize_line;
-use crate::settings::Settings;
+use crate::settings::{Origin, Resolved, Settings};
 
 /// Depths that show a CPU's limits within a minute or two.
 const ON_CPU: &[&str] = &["pp64", "pp512", "pp2048", "tg64", "tg64@2048", "tg64@8192"];
@@ -28,7 +28,8 @@ const ON_CUDA: &[&str] = &["pp64", "pp512", "pp2048", "tg64", "tg64@4096", "tg64
 /// A text larger than this (64 MiB) would take days.
 const LARGEST_TEXT: u64 = 64 << 20;
 
-pub(super) fn run(settings: &Settings, args: BenchArgs) -> Result<Reader, Failure> {
+pub(super) fn run(resolved: &Resolved, args: BenchArgs) -> Result<Reader, Failure> {
+    let settings = &resolved.settings;
     let own = match &args.command {
         Some(BenchCommand::Perplexity { format, .. }) => *format,
         None => None,
@@ -38,7 +39,12 @@ pub(super) fn run(settings: &Settings, args: BenchArgs) -> Result<Reader, Failur
         Some(_) if !args.test.is_empty() || args.repeat.is_some() => {
             Err(Failure::usage("--test and --repeat mean nothing to `chatnap bench perplexity`."))
         }
-        Some(BenchCommand::Perplexity { file, .. }) => perplexity_of(settings, file, format),
+        Some(BenchCommand::Perplexity { file, .. }) => {
+            // A context that was set for chats says nothing about chunks; the flag does.
+            let asked = matches!(resolved.origin("context_length"), Origin::Flag(_));
+            let chunk = settings.context_length.filter(|_| asked).unwrap_or(DEFAULT_CHUNK);
+            perplexity_of(settings, file, chunk, format)
+        }
         None => speed(settings, &args, format),
     };
     result.map_err(|failure| failure.with_json(format == TableFormat::Json))
@@ -173,9 +179,8 @@ fn machine(settings: &Settings) -> String {
     format!("{} {}, {threads}", std::env::consts::OS, std::env::consts::ARCH)
 }
 
-fn perplexity_of(settings: &Settings, file: &Path, format: TableFormat) -> Result<Reader, Failure> {
+fn perplexity_of(settings: &Settings, file: &Path, chunk: usize, format: TableFormat) -> Result<Reader, Failure> {
     let text = read_text(file)?;
-    let chunk = settings.context_length.unwrap_or(DEFAULT_CHUNK);
     let mut loaded = load(settings, Some(chunk))?;
     let mut progress = |so_far: crate::engine::model::perplexity::Perplexity, chunks: usize| {
         if so_far.chunks.is_multiple_of(16) {

@@ -49,7 +49,7 @@ pub fn attention(
     let width = shape.heads * cache.head_dim();
     let rows = q.len() / width;
     assert!(q.len() == rows * width && out.len() == q.len(), "queries and output are whole rows of heads");
-    assert!(shape.heads % cache.heads() == 0, "query heads are a multiple of KV heads");
+    assert!(shape.heads.is_multiple_of(cache.heads()), "query heads are a multiple of KV heads");
     assert!(position + rows <= cache.capacity(), "the KV cache holds these positions");
     if rows == 0 {
         return;
@@ -151,7 +151,7 @@ thread_local! {
 
 fn attend(isa: Isa, task: &Task<'_>, scratch: &mut Scratch) {
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx512 && task.head_dim % TILE == 0 {
+    if isa == Isa::Avx512 && task.head_dim.is_multiple_of(TILE) {
         // SAFETY: an `Isa` is only handed out where the processor has it; the head size was checked.
         return unsafe { avx512::attend(task, scratch) };
     }

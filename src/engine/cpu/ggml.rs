@@ -123,7 +123,7 @@ impl GgmlType {
 
     /// Bytes of a row of `cols` numbers; `None` where they are no whole number of blocks, or the product wraps.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
-        if cols % self.block_size() != 0 {
+        if !cols.is_multiple_of(self.block_size()) {
             return None;
         }
         (cols / self.block_size()).checked_mul(self.block_bytes())

@@ -154,7 +154,7 @@ fn gelu_rows_plain(gate: &mut [f32], up: &[f32]) {
     for (g, &u) in gate.iter_mut().zip(up) {
         let x = *g;
         // 0.5 (1 + tanh(y)) = 1 / (1 + e^-2y) with y = sqrt(2/pi) (x + 0.044715 x³).
-        let y2 = 1.595_769_1 * (x + 0.044_715 * x * x * x);
+        let y2 = 1.595_769 * (x + 0.044_715 * x * x * x);
         *g = x / (1.0 + exp(-y2)) * u;
     }
 }
@@ -185,7 +185,7 @@ pub(super) fn exp(x: f32) -> f32 {
 /// # Panics
 /// Where the lengths do not fit each other.
 pub fn rope(pool: &Threads, layout: RopeLayout, x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], rows: usize) {
-    assert!(rows > 0 && x.len() % (rows * head_dim) == 0, "rope needs whole rows of heads");
+    assert!(rows > 0 && x.len().is_multiple_of(rows * head_dim), "rope needs whole rows of heads");
     let (width, pairs) = (x.len() / rows, cos.len() / rows);
     assert!(cos.len() == sin.len() && cos.len() == rows * pairs && 2 * pairs <= head_dim, "one angle for each pair");
     share_rows(pool, x, width, &|start, x| {

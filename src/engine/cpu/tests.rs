@@ -327,3 +327,32 @@ fn a_matrix_of_the_wrong_size_is_refused() {
     assert!(Matrix::new(GgmlType::Q4_0, usize::MAX, 32, data()).is_err());
     assert!(Matrix::new(GgmlType::Q4_0, 1, 0, data()).is_err());
 }
+
+#[test]
+fn every_type_dequantises_as_candle_does() {
+    use candle_core::quantized::{GgmlDType, QStorage, QTensor};
+    let mut random = Random::fresh();
+    for (kind, theirs) in [
+        (GgmlType::F16, GgmlDType::F16),
+        (GgmlType::BF16, GgmlDType::BF16),
+        (GgmlType::Q4_0, GgmlDType::Q4_0),
+        (GgmlType::Q4_1, GgmlDType::Q4_1),
+        (GgmlType::Q5_0, GgmlDType::Q5_0),
+        (GgmlType::Q5_1, GgmlDType::Q5_1),
+        (GgmlType::Q8_0, GgmlDType::Q8_0),
+        (GgmlType::Q2K, GgmlDType::Q2K),
+        (GgmlType::Q3K, GgmlDType::Q3K),
+        (GgmlType::Q4K, GgmlDType::Q4K),
+        (GgmlType::Q5K, GgmlDType::Q5K),
+        (GgmlType::Q6K, GgmlDType::Q6K),
+    ] {
+        let w = random_matrix(&mut random, kind, 3, 512);
+        let device = candle_core::Device::Cpu;
+        let storage = QStorage::from_data(w.row_range(0, 3).to_vec().into(), &device, theirs).unwrap();
+        let tensor = QTensor::new(storage, (3, 512)).unwrap().dequantize(&device).unwrap();
+        let expected = tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (ours, theirs) in dequantised(&w).iter().zip(&expected) {
+            assert!((ours - theirs).abs() <= 1e-6 * theirs.abs(), "{kind:?}: {ours} {theirs}");
+        }
+    }
+}

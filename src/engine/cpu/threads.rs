@@ -54,7 +54,7 @@ pub struct Threads {
 
 impl Threads {
     /// A pool of `threads` (at most 256) threads with the best kernels of this processor; `None`: one for each
-    /// processor that this process may use.
+    /// physical core that this process may use.
     pub fn new(threads: Option<usize>) -> Self {
         Self::with_isa(threads, Isa::detect())
     }
@@ -167,13 +167,25 @@ impl Drop for Threads {
     }
 }
 
+/// One for each physical core that this process may use: a second thread on a core only takes turns with the first.
 fn default_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    let logical = std::thread::available_parallelism().map_or(1, usize::from);
+    physical_cores().map_or(logical, |cores| cores.clamp(1, logical))
+}
+
+/// Physical cores, where the system tells (Linux).
+fn physical_cores() -> Option<usize> {
+    let siblings = std::fs::read_dir("/sys/devices/system/cpu").ok()?.filter_map(|entry| {
+        let folder = entry.ok()?.path();
+        std::fs::read_to_string(folder.join("topology/thread_siblings_list")).ok()
+    });
+    let cores = siblings.collect::<std::collections::BTreeSet<String>>().len();
+    (cores > 0).then_some(cores)
 }
 
 fn pause(spins: &mut u32) {
     *spins = spins.wrapping_add(1);
-    if *spins % 1024 == 0 {
+    if (*spins).is_multiple_of(1024) {
         std::thread::yield_now();
     } else {
         std::hint::spin_loop();

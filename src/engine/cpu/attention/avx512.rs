@@ -19,7 +19,7 @@ pub(super) unsafe fn attend(task: &Task<'_>, s: &mut Scratch) {
     begin(task, s);
     let (d, queries) = (task.head_dim, task.rows * task.group);
     assert!(d % TILE == 0 && s.q.len() == queries * d && task.values.len() >= task.to * d);
-    assert!(task.from % TILE == 0 && task.keys.len() >= task.to.next_multiple_of(TILE) * d);
+    assert!(task.from.is_multiple_of(TILE) && task.keys.len() >= task.to.next_multiple_of(TILE) * d);
     let mut from = task.from;
     while from < task.to {
         let to = (from + KEY_BLOCK).min(task.to);
