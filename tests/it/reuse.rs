@@ -1,0 +1,126 @@
+//! The KV cache between turns, with the real starter model: what was evaluated once is not evaluated again, and what is
+//! reused is right.
+
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use chatnap::engine::model::{LoadOptions, LoadedModel, load};
+use chatnap::engine::{CancelFlag, Engine, EngineOptions, ModelFiles, prompt};
+use chatnap::hub::HubSource;
+use chatnap::protocol::*;
+
+use crate::support;
+
+struct Talk {
+    engine: Engine,
+    events: Receiver<EngineEvent>,
+}
+
+impl Talk {
+    fn new() -> Self {
+        support::starter_model();
+        let options = EngineOptions {
+            source: Box::new(HubSource::new(&support::settings("smollm2-135m")).unwrap()),
+            idle_window: IdleWindow::Never,
+            context_length: Some(2048),
+            device: DevicePreference::Cpu,
+            gpu_memory_utilization: 0.9,
+            threads: None,
+        };
+        let (sender, events) = channel();
+        Self { engine: Engine::start(options, move |event| drop(sender.send(event))).unwrap(), events }
+    }
+
+    /// The greedy answer to `messages`.
+    fn ask(&self, messages: &[ChatMessage]) -> (String, Usage, FinishReason) {
+        self.engine.generate(GenerationRequest {
+            id: self.engine.next_id(),
+            messages: messages.to_vec(),
+            sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+            max_tokens: Some(40),
+            on_overflow: OverflowPolicy::Error,
+        });
+        let mut answer = String::new();
+        loop {
+            match self.events.recv_timeout(Duration::from_secs(120)).unwrap() {
+                EngineEvent::Token { channel: Channel::Answer, text, .. } => answer.push_str(&text),
+                EngineEvent::Finished { usage, reason, .. } => return (answer, usage, reason),
+                EngineEvent::Failed { error, .. } | EngineEvent::LoadFailed { error } => panic!("{error}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+const QUESTIONS: [&str; 8] = [
+    "Name a color.",
+    "And another one?",
+    "Which of the two do you like more?",
+    "Why?",
+    "Tell me about the sea in one sentence.",
+    "What lives in it?",
+    "How deep is it?",
+    "Thank you, good bye!",
+];
+
+#[test]
+fn eight_turns_reuse_every_token_of_the_turns_before_and_an_edit_reuses_the_turns_before_it() {
+    let talk = Talk::new();
+    let mut messages = vec![ChatMessage::new(Role::System, "You are a helpful assistant.")];
+    let mut there = 0;
+    let mut prompts = Vec::new();
+    for question in QUESTIONS {
+        messages.push(ChatMessage::new(Role::User, question));
+        let (answer, usage, reason) = talk.ask(&messages);
+        assert!(usage.cached_tokens >= there, "{question}: {usage:?}, {there} tokens were there");
+        assert!(usage.cached_tokens < usage.prompt_tokens);
+        prompts.push(usage.prompt_tokens);
+        // The last token of an answer that was cut off was written and not read.
+        there = usage.total_tokens() - usize::from(reason == FinishReason::Length);
+        messages.push(ChatMessage::new(Role::Assistant, answer));
+    }
+    // Turn 3 again, in other words: two turns and the frame of the third are there, and nothing of its text.
+    let mut edited = messages[..5].to_vec();
+    edited.push(ChatMessage::new(Role::User, "Zebras are striped, are they not?"));
+    let (_, usage, _) = talk.ask(&edited);
+    assert!(usage.cached_tokens >= prompts[1] && usage.cached_tokens < prompts[2], "{usage:?} {prompts:?}");
+}
+
+fn starter() -> LoadedModel {
+    let files = ModelFiles::Gguf(vec![support::starter_model()]);
+    let options = LoadOptions {
+        name: "smollm2-135m",
+        files: &files,
+        context_length: Some(512),
+        device: DevicePreference::Cpu,
+        gpu_memory_utilization: 0.9,
+        threads: None,
+        cancel: &CancelFlag::default(),
+    };
+    load(&options, &mut |_| ()).unwrap()
+}
+
+/// The kept part of the cache gives the logits of a cold run. Rows of a prefill are summed in another order than single
+/// tokens, so the two agree to a hundredth of the logits' range, and in the token that wins.
+#[test]
+fn logits_after_reuse_equal_those_of_a_cold_run() {
+    let mut warm = starter();
+    let message = |text: &str| [ChatMessage::new(Role::User, text)];
+    let render = |loaded: &LoadedModel, text: &str| {
+        prompt::render(&loaded.template, &loaded.tokenizer, &message(text)).unwrap().tokens
+    };
+    let first = render(&warm, "Why is the sky blue during the day?");
+    let second = render(&warm, "Why is the sky blue and the sunset red?");
+    let common = first.iter().zip(&second).take_while(|(a, b)| a == b).count();
+    assert!(common > 10 && common < second.len() - 1);
+    let (mut reused, mut cold) = (Vec::new(), Vec::new());
+    warm.model.forward(&first, 0, &mut reused).unwrap();
+    assert_eq!(warm.model.keep(common), common);
+    warm.model.forward(&second[common..], common, &mut reused).unwrap();
+    starter().model.forward(&second, 0, &mut cold).unwrap();
+    let range = cold.iter().copied().fold(f32::MIN, f32::max) - cold.iter().copied().fold(f32::MAX, f32::min);
+    let off = reused.iter().zip(&cold).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < range / 100.0, "off by {off} of {range}");
+    let best = |logits: &[f32]| logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
+    assert_eq!(best(&reused), best(&cold));
+}
