@@ -4,3 +4,5 @@ pub mod gguf;
 pub mod plan;
 pub mod reader;
 pub mod safetensors;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -302,3 +302,6 @@ impl Transformer {
         self.chunk = if rounded < self.chunk { rounded } else { (self.chunk + 16).min(rounded) };
     }
 }
+
+#[cfg(test)]
+mod tests;

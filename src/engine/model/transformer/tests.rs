@@ -1,0 +1,213 @@
+//! The forward pass against the naive one in double precision, on small random models of each family, type and format.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::engine::ModelFiles;
+use crate::engine::cpu::GgmlType;
+use crate::engine::model::load::ModelParts;
+use crate::engine::weights::testing::{Scaling, Spec, Tensors};
+
+mod files;
+mod reference;
+
+use reference::Reference;
+
+fn open(files: &ModelFiles) -> Result<Transformer, ModelError> {
+    let parts = ModelParts::open(files, None)?;
+    Transformer::load(&parts.config, &parts.plan, Some(2), &CancelFlag::default(), &mut |_| {})
+}
+
+fn from_gguf(spec: &Spec, tensors: &Tensors) -> Transformer {
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec.gguf().write(folder.path(), tensors);
+    open(&ModelFiles::Gguf(vec![path])).unwrap()
+}
+
+fn from_folder(spec: &Spec, tensors: &Tensors, shards: usize) -> Transformer {
+    let folder = tempfile::tempdir().unwrap();
+    spec.write_folder(folder.path(), tensors, shards);
+    open(&ModelFiles::Safetensors(folder.path().to_path_buf())).unwrap()
+}
+
+/// |a - b| / |b|.
+fn difference(ours: &[f32], theirs: &[f64]) -> f64 {
+    assert_eq!(ours.len(), theirs.len());
+    let apart: f64 = ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
+    (apart / theirs.iter().map(|b| b * b).sum::<f64>()).sqrt()
+}
+
+fn sequence(spec: &Spec, length: usize) -> Vec<u32> {
+    (0..length).map(|i| ((i * i * 31 + i * 7 + 3) % spec.vocab) as u32).collect()
+}
+
+/// Compares the logits of every position, in one step and token by token.
+fn check(label: &str, spec: &Spec, tensors: &Tensors, model: &mut Transformer, tolerance: f64) {
+    let tokens = sequence(spec, 24);
+    let mut reference = Reference::new(spec, tensors);
+    let expected: Vec<_> = tokens.iter().enumerate().map(|(i, t)| reference.logits(*t, i)).collect();
+    let mut logits = Vec::new();
+    model.forward_rows(&tokens, 0, tokens.len(), &mut logits).unwrap();
+    for (i, (ours, theirs)) in logits.chunks(spec.vocab).zip(&expected).enumerate() {
+        let apart = difference(ours, theirs);
+        assert!(apart < tolerance, "{label}: in one step, position {i}: {apart}");
+    }
+    model.keep(0);
+    for (i, (token, theirs)) in tokens.iter().zip(&expected).enumerate() {
+        model.forward(&[*token], i, &mut logits).unwrap();
+        let apart = difference(&logits, theirs);
+        assert!(apart < tolerance, "{label}: one by one, position {i}: {apart}");
+    }
+}
+
+/// Weights in full precision: what is left is the KV cache's half precision.
+const EXACT: f64 = 3e-3;
+/// Activations as bytes.
+const QUANTISED: f64 = 3e-2;
+
+#[test]
+fn every_family_agrees_with_f64() {
+    for family in ["llama", "qwen2", "qwen3", "gemma3", "phi3"] {
+        let spec = Spec::new(family);
+        let tensors = spec.tensors();
+        check(family, &spec, &tensors, &mut from_gguf(&spec, &tensors), EXACT);
+    }
+}
+
+#[test]
+fn tied_embeddings_biases_and_windows_agree_with_f64() {
+    let tied = Spec { tied: true, ..Spec::new("llama") };
+    let biased = Spec { biases: true, ..Spec::new("llama") };
+    let windowed = Spec { window: Some(5), ..Spec::new("llama") };
+    let lone_head = Spec { heads: 3, kv: 1, ..Spec::new("qwen2") };
+    for (label, spec) in [("tied", tied), ("biased", biased), ("window", windowed), ("one key head", lone_head)] {
+        let tensors = spec.tensors();
+        check(label, &spec, &tensors, &mut from_gguf(&spec, &tensors), EXACT);
+    }
+}
+
+#[test]
+fn every_type_agrees_with_f64() {
+    for kind in GgmlType::ALL {
+        let spec = Spec { kind, ..Spec::new("llama") };
+        let tensors = spec.tensors();
+        let tolerance = if kind.is_quantised() { QUANTISED } else { EXACT };
+        check(kind.name(), &spec, &tensors, &mut from_gguf(&spec, &tensors), tolerance);
+    }
+}
+
+#[test]
+fn safetensors_and_gguf_of_the_same_weights_agree() {
+    let llama3 = Scaling::Llama3 { factor: 8.0, original: 64 };
+    let yarn = Scaling::Yarn { factor: 4.0, original: 128 };
+    let specs = [
+        (Spec { kind: GgmlType::BF16, scaling: llama3, ..Spec::new("llama") }, 2),
+        (Spec { kind: GgmlType::F16, scaling: yarn, ..Spec::new("qwen2") }, 1),
+        (Spec { scaling: Scaling::Linear(3.0), tied: true, ..Spec::new("qwen3") }, 3),
+        (Spec::new("gemma3"), 1),
+        (Spec { kind: GgmlType::BF16, ..Spec::new("phi3") }, 1),
+    ];
+    for (spec, shards) in specs {
+        let tensors = spec.tensors();
+        let label = format!("{} from a folder", spec.architecture);
+        check(&label, &spec, &tensors, &mut from_folder(&spec, &tensors, shards), EXACT);
+        check(spec.architecture, &spec, &tensors, &mut from_gguf(&spec, &tensors), EXACT);
+    }
+}
+
+/// Mistral is a Llama whose `config.json` has a window.
+#[test]
+fn a_mistral_folder_sees_its_window() {
+    let mut spec = Spec { window: Some(6), ..Spec::new("llama") };
+    let tensors = spec.tensors();
+    spec.architecture = "mistral";
+    let mut model = from_folder(&spec, &tensors, 1);
+    spec.architecture = "llama";
+    check("mistral", &spec, &tensors, &mut model, EXACT);
+}
+
+/// Deep positions: the cache between them is left as it was made, all zero, which the reference knows.
+#[test]
+fn scaled_positions_agree_with_f64_at_100_8000_and_30000() {
+    let context = 32_768;
+    let scalings = [
+        Scaling::None,
+        Scaling::Linear(4.0),
+        Scaling::Llama3 { factor: 8.0, original: 8192 },
+        Scaling::Yarn { factor: 4.0, original: 8192 },
+    ];
+    for scaling in scalings {
+        let spec = Spec { scaling, context, theta: 500_000.0, ..Spec::new("llama") };
+        let tensors = spec.tensors();
+        let folder = tempfile::tempdir().unwrap();
+        let path = spec.gguf().write(folder.path(), &tensors);
+        let parts = ModelParts::open(&ModelFiles::Gguf(vec![path]), Some(context)).unwrap();
+        let mut model =
+            Transformer::load(&parts.config, &parts.plan, Some(2), &CancelFlag::default(), &mut |_| {}).unwrap();
+        let mut reference = Reference::new(&spec, &tensors);
+        let mut logits = Vec::new();
+        for (start, length) in [(0, 12), (100, 6), (8000, 6), (30_000, 4)] {
+            let tokens = sequence(&spec, length);
+            model.forward(&tokens, start, &mut logits).unwrap();
+            let expected = tokens.iter().enumerate().map(|(i, t)| reference.logits(*t, start + i)).last().unwrap();
+            let apart = difference(&logits, &expected);
+            assert!(apart < EXACT, "{scaling:?} at {start}: {apart}");
+        }
+    }
+}
+
+#[test]
+fn a_kept_prefix_gives_the_same_logits_as_a_cold_run() {
+    let spec = Spec { kind: GgmlType::Q4_1, ..Spec::new("llama") };
+    let tensors = spec.tensors();
+    let mut warm = from_gguf(&spec, &tensors);
+    let mut cold = from_gguf(&spec, &tensors);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let first = sequence(&spec, 80);
+    warm.forward(&first, 0, &mut ours).unwrap();
+    let second: Vec<u32> = first[..50].iter().copied().chain((0..30).map(|i| i * 3)).collect();
+    assert_eq!(warm.keep(50), 50);
+    warm.forward(&second[50..], 50, &mut ours).unwrap();
+    cold.forward(&second[..50], 0, &mut theirs).unwrap();
+    cold.forward(&second[50..], 50, &mut theirs).unwrap();
+    assert_eq!(ours, theirs);
+    // Cut into other steps, only the order of sums differs.
+    cold.keep(0);
+    cold.forward(&second, 0, &mut theirs).unwrap();
+    let expected: Vec<f64> = theirs.iter().map(|v| f64::from(*v)).collect();
+    assert!(difference(&ours, &expected) < 1e-3);
+}
+
+#[test]
+fn a_prompt_of_many_steps_is_the_same_as_one_by_one() {
+    let spec = Spec { context: 2048, ..Spec::new("llama") };
+    let tensors = spec.tensors();
+    let mut model = from_gguf(&spec, &tensors);
+    let tokens = sequence(&spec, 600);
+    let (mut whole, mut single) = (Vec::new(), Vec::new());
+    // 300 rows are wanted and steps are of at most 256, so the rows span two of them.
+    model.forward_rows(&tokens, 0, 300, &mut whole).unwrap();
+    assert_eq!(whole.len(), 300 * spec.vocab);
+    model.keep(0);
+    for (i, token) in tokens.iter().enumerate() {
+        model.forward(&[*token], i, &mut single).unwrap();
+        if i >= 300 {
+            let expected: Vec<f64> = single.iter().map(|v| f64::from(*v)).collect();
+            let ours = &whole[(i - 300) * spec.vocab..(i - 299) * spec.vocab];
+            assert!(difference(ours, &expected) < 1e-3, "position {i}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_and_the_model_stays_usable() {
+    let spec = Spec::new("llama");
+    let mut model = from_gguf(&spec, &spec.tensors());
+    let mut logits = Vec::new();
+    assert!(model.forward(&[], 0, &mut logits).is_err());
+    assert!(model.forward(&[1], spec.context, &mut logits).is_err());
+    assert!(model.forward(&[1], usize::MAX, &mut logits).is_err());
+    assert!(model.forward(&[spec.vocab as u32], 0, &mut logits).is_err());
+    assert!(model.forward_rows(&[1, 2], 0, 3, &mut logits).is_err());
+    model.forward(&[1, 2], 0, &mut logits).unwrap();
+    assert_eq!(logits.len(), spec.vocab);
+}
