@@ -156,3 +156,45 @@ fn a_split_model_is_found_from_its_first_file() {
         matches!(failure(open(&ModelFiles::Gguf(vec![path(1)]))), ModelError::Invalid(text) if text.contains("split.no"))
     );
 }
+
+#[test]
+fn a_lying_safetensors_header_is_an_error() {
+    let spec = Spec { kind: GgmlType::BF16, ..Spec::new("llama") };
+    let folder = tempfile::tempdir().unwrap();
+    spec.write_folder(folder.path(), &spec.tensors(), 1);
+    let path = folder.path().join("model.safetensors");
+    let sound = std::fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(sound[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(sound[8..8 + length].to_vec()).unwrap();
+    let with_header =
+        |header: &str| [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &sound[8 + length..]].concat();
+    let swapped = |old: &str, new: &str| {
+        assert!(header.contains(old), "{old}");
+        with_header(&header.replacen(old, new, 1))
+    };
+    let cases = [
+        ("a huge header", [&u64::MAX.to_le_bytes()[..], &sound[8..]].concat()),
+        ("a cut file", sound[..sound.len() - 2].to_vec()),
+        ("a cut header", sound[..length / 2].to_vec()),
+        ("nothing", Vec::new()),
+        ("no JSON", with_header("[[[[[")),
+        ("deep nesting", with_header(&"[".repeat(100_000))),
+        ("a shape that wraps", swapped("\"shape\":[300,256]", "\"shape\":[9223372036854775808,4]")),
+        ("a shape of another size", swapped("\"shape\":[300,256]", "\"shape\":[300,255]")),
+        ("overlapping tensors", swapped("\"data_offsets\":[153600,", "\"data_offsets\":[153598,")),
+        ("a name that comes twice", swapped("model.norm.weight", "model.embed_tokens.weight")),
+        ("a foreign type", swapped("\"BF16\"", "\"F8_E4M3\"")),
+    ];
+    for (label, bytes) in cases {
+        std::fs::write(&path, bytes).unwrap();
+        let error = failure(open(&ModelFiles::Safetensors(folder.path().to_path_buf())));
+        assert!(matches!(&error, ModelError::Invalid(text) if text.contains("safetensors")), "{label}: {error}");
+    }
+    std::fs::write(&path, &sound).unwrap();
+    std::fs::write(
+        folder.path().join("model.safetensors.index.json"),
+        r#"{"weight_map": {"model.norm.weight": "../model.safetensors"}}"#,
+    )
+    .unwrap();
+    assert!(open(&ModelFiles::Safetensors(folder.path().to_path_buf())).is_err());
+}
