@@ -7,6 +7,7 @@ use ratatui::widgets::{Block, Clear};
 use super::screen::Screen;
 use super::theme::Theme;
 use crate::chat::Chat;
+use crate::sanitize::sanitize;
 
 mod composer;
 mod footer;
@@ -125,6 +126,16 @@ fn centred(area: Rect, width: u16, height: u16) -> Rect {
 fn clear(frame: &mut Frame<'_>, area: Rect, look: &Look<'_>) {
     frame.render_widget(Clear, area);
     frame.render_widget(Block::new().style(look.theme.text), area);
+}
+
+/// The model's name in few words: a path's last part.
+fn model_name(chat: &Chat) -> String {
+    let name = sanitize(&chat.engine.model).replace(['\n', '\t'], " ");
+    let is_path = name.starts_with(['/', '.', '~']) || name.starts_with("scripted:");
+    match name.trim_end_matches('/').rsplit_once('/') {
+        Some((_, last)) if is_path => last.trim_end_matches('/').to_owned(),
+        _ => name,
+    }
 }
 
 fn position(x: usize, y: usize, area: Rect) -> Position {

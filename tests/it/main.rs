@@ -13,6 +13,7 @@ mod release;
 mod resize;
 mod reuse;
 mod run;
+mod screenshot;
 mod signals;
 mod stop;
 mod store;

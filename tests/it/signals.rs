@@ -49,7 +49,9 @@ fn control_z_gives_the_shell_back_and_fg_the_chat() {
     shell.wait_for("You said: before");
     shell.send("after").wait_for("You said: after");
     shell.type_text("\x04").wait_until("the shell", |screen| !screen.alternate_screen());
-    shell.type_text("exit\r");
+    // The shell asks again only when it has its terminal back.
+    let asks = |screen: &vt100::Screen| screen.contents().trim_end().ends_with("shell>");
+    shell.wait_for("goes on with").wait_until("the prompt", asks).type_text("exit\r");
     shell.wait_for_exit();
 }
 

@@ -63,7 +63,9 @@ impl Home {
 
     pub fn command(&self, arguments: &[&str]) -> CommandBuilder {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_chatnap"));
-        command.args(["-m", &format!("scripted:{}", self.script().display())]);
+        if !arguments.contains(&"-m") {
+            command.args(["-m", &format!("scripted:{}", self.script().display())]);
+        }
         command.args(arguments);
         self.environment(&mut command);
         command

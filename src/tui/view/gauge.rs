@@ -23,7 +23,7 @@ fn line(loading: &Loading, chat: &Chat, width: usize, look: &Look<'_>) -> Line<'
     let theme = look.theme;
     let Some(progress) = &loading.progress else {
         return Line::from(Span::styled(
-            format!(" {} loading {}", spinner(chat, look), sanitize(&chat.engine.model)),
+            format!(" {} loading {}", spinner(chat, look), super::model_name(chat)),
             theme.dim,
         ));
     };

@@ -81,7 +81,7 @@ fn joined(parts: Vec<Part>, separator: &str, look: &Look<'_>) -> Vec<Span<'stati
 fn left(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Part> {
     let theme = look.theme;
     let engine = &chat.engine;
-    let model = wrap::clip(&sanitize(&engine.model).replace('\n', " "), 32, look.glyphs.ellipsis);
+    let model = wrap::clip(&super::model_name(chat), 32, look.glyphs.ellipsis);
     let mut parts = vec![(model, theme.status)];
     let info = engine.info.as_ref();
     if let Some(info) = info {

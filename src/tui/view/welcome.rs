@@ -4,11 +4,10 @@ use ratatui::text::{Line, Span};
 
 use super::{Look, wrap};
 use crate::chat::Chat;
-use crate::sanitize::sanitize;
 
 pub(super) fn lines(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let theme = look.theme;
-    let model = sanitize(&chat.engine.model).replace('\n', " ");
+    let model = super::model_name(chat);
     let rows = [
         ("chatnap".to_owned(), theme.accent),
         (String::new(), theme.text),

@@ -1,0 +1,155 @@
+//! The picture in the README: the real screen of a real conversation, cell by cell, as SVG.
+//!
+//! `cargo test --release --test it screenshot -- --ignored` writes assets/screenshot.svg anew.
+
+use std::fmt::Write;
+
+use crate::support::starter_model;
+use crate::support_pty::{Home, Tui};
+
+const COLUMNS: u16 = 92;
+const ROWS: u16 = 30;
+
+/// The size of a cell in the picture.
+const CELL: (f64, f64) = (8.4, 18.0);
+
+#[test]
+#[ignore = "writes assets/screenshot.svg; wants a release build and a quiet machine"]
+fn picture() {
+    let home = Home::new("");
+    let model = starter_model();
+    let link = home.folder.path().join("smollm2-135m.gguf");
+    std::os::unix::fs::symlink(model, &link).unwrap();
+    let link = link.display().to_string();
+    let mut command = home.command(&["-m", &link, "--temperature", "0", "--idle-window", "2m"]);
+    command.env("COLORTERM", "truecolor");
+    let mut tui = Tui::spawn(command, COLUMNS, ROWS);
+    tui.wait_for("Ask anything");
+    tui.send("Why is the sky blue? Answer in one sentence.").wait_for("releases in");
+    tui.send("Show me hello world in Rust.").wait_for("cached").wait_for("releases in");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/screenshot.svg");
+    std::fs::write(path, svg(&tui.screen())).unwrap();
+}
+
+#[test]
+fn the_picture_has_every_character_of_the_screen_in_its_place() {
+    let mut parser = vt100::Parser::new(2.try_into().unwrap(), 20.try_into().unwrap(), 0);
+    parser.process("a <b> \x1b[31mrot\x1b[m 日本 & e\u{301}".as_bytes());
+    let picture = picture_of(parser.screen(), 20, 2);
+    assert!(picture.contains("&lt;b&gt;") && picture.contains("&amp;"), "{picture}");
+    // The second wide character stands two cells after the first.
+    let place = |text: &str| {
+        let end = picture.find(&format!(">{text}</text>")).unwrap();
+        let begin = picture[..end].rfind("x=\"").unwrap() + 3;
+        picture[begin..].split('"').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!((place("本") - place("日") - 2.0 * CELL.0).abs() < 0.01, "{picture}");
+    assert!(picture.contains("e\u{301}"));
+}
+
+fn svg(screen: &vt100::Screen) -> String {
+    picture_of(screen, COLUMNS, ROWS)
+}
+
+/// A run of cells that look the same.
+struct Run {
+    column: u16,
+    cells: u16,
+    text: String,
+    look: (String, Option<String>, bool, bool, bool),
+}
+
+fn picture_of(screen: &vt100::Screen, columns: u16, rows: u16) -> String {
+    let (width, height) = (f64::from(columns) * CELL.0 + 24.0, f64::from(rows) * CELL.1 + 24.0);
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
+         height=\"{height:.0}\">\n<rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#16181d\"/>\n\
+         <g font-family=\"'JetBrains Mono','DejaVu Sans Mono',Menlo,Consolas,monospace\" font-size=\"14\" \
+         xml:space=\"preserve\">\n"
+    );
+    for row in 0..rows {
+        for run in runs(screen, row, columns) {
+            draw(&mut svg, row, &run);
+        }
+    }
+    svg + "</g>\n</svg>\n"
+}
+
+fn runs(screen: &vt100::Screen, row: u16, columns: u16) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for column in 0..columns {
+        let Some(cell) = screen.cell(row, column).filter(|cell| !cell.is_wide_continuation()) else { continue };
+        let (mut fg, mut bg) = (color(cell.fgcolor()), color(cell.bgcolor()));
+        if cell.inverse() {
+            let (text, ground) = (fg.take(), bg.take());
+            fg = ground.or_else(|| Some("#16181d".into()));
+            bg = text.or_else(|| Some("#d7dae0".into()));
+        }
+        let look = (fg.unwrap_or_else(|| "#d7dae0".into()), bg, cell.bold(), cell.italic(), cell.underline());
+        let text = if cell.has_contents() { cell.contents() } else { " " };
+        let cells = if cell.is_wide() { 2 } else { 1 };
+        // A wide character's glyph is rarely two cells wide in the viewer's font, so it gets a place of its own.
+        match runs
+            .last_mut()
+            .filter(|run| run.look == look && cells == 1 && run.cells == run.text.chars().count() as u16)
+        {
+            Some(run) => {
+                run.text.push_str(text);
+                run.cells += 1;
+            }
+            None => runs.push(Run { column, cells, text: text.to_owned(), look }),
+        }
+    }
+    runs
+}
+
+fn draw(svg: &mut String, row: u16, run: &Run) {
+    let (x, y) = (12.0 + f64::from(run.column) * CELL.0, 12.0 + f64::from(row) * CELL.1);
+    let width = f64::from(run.cells) * CELL.0;
+    let (fg, bg, bold, italic, underline) = &run.look;
+    if let Some(bg) = bg {
+        writeln!(svg, "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{}\" fill=\"{bg}\"/>", CELL.1)
+            .unwrap();
+    }
+    if run.text.trim().is_empty() {
+        return;
+    }
+    let mut style = String::new();
+    for (on, attribute) in [
+        (*bold, " font-weight=\"bold\""),
+        (*italic, " font-style=\"italic\""),
+        (*underline, " text-decoration=\"underline\""),
+    ] {
+        style.push_str(if on { attribute } else { "" });
+    }
+    let text = run.text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let baseline = y + CELL.1 - 5.0;
+    writeln!(
+        svg,
+        "<text x=\"{x:.1}\" y=\"{baseline:.1}\" textLength=\"{width:.1}\" lengthAdjust=\"spacingAndGlyphs\" \
+         fill=\"{fg}\"{style}>{text}</text>"
+    )
+    .unwrap();
+}
+
+fn color(color: vt100::Color) -> Option<String> {
+    const ANSI: [&str; 16] = [
+        "#1e2127", "#e06c75", "#98c379", "#d19a66", "#61afef", "#c678dd", "#56b6c2", "#abb2bf", "#6b7280", "#ff7b86",
+        "#b5e08c", "#e9c46a", "#7cc4ff", "#de94f0", "#70d5e0", "#ffffff",
+    ];
+    match color {
+        vt100::Color::Default => None,
+        vt100::Color::Rgb(r, g, b) => Some(format!("#{r:02x}{g:02x}{b:02x}")),
+        vt100::Color::Idx(index @ 0..=15) => Some(ANSI[usize::from(index)].to_owned()),
+        vt100::Color::Idx(index @ 16..=231) => {
+            const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
+            let cube = usize::from(index - 16);
+            let (r, g, b) = (LEVELS[cube / 36], LEVELS[cube / 6 % 6], LEVELS[cube % 6]);
+            Some(format!("#{r:02x}{g:02x}{b:02x}"))
+        }
+        vt100::Color::Idx(index) => {
+            let grey = 8 + 10 * (index - 232);
+            Some(format!("#{grey:02x}{grey:02x}{grey:02x}"))
+        }
+    }
+}
