@@ -67,7 +67,8 @@ pub fn watch_terminal(sender: UnboundedSender<Input>) -> io::Result<()> {
 /// Turns signals into inputs.
 pub fn listen_to_signals(sender: &UnboundedSender<Input>) -> io::Result<()> {
     use rustix::process::Signal;
-    let signals: [(i32, fn(i32) -> Input); 6] = [
+    type Meaning = fn(i32) -> Input;
+    let signals: [(i32, Meaning); 6] = [
         (Signal::TERM.as_raw(), Input::Signal),
         (Signal::HUP.as_raw(), Input::Signal),
         (Signal::INT.as_raw(), Input::Signal),

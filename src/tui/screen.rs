@@ -30,6 +30,7 @@ pub struct Screen {
 }
 
 /// What a terminal event leads to.
+#[allow(clippy::large_enum_variant, reason = "there are never more than a few, and none is kept")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Something for the chat.

@@ -241,4 +241,5 @@ impl LastBlock {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -145,7 +145,8 @@ fn a_long_answer_costs_each_piece_the_same() {
     let list = |n: usize| format!("- item {n} of a list\n");
     let code = |n: usize| format!("let x{n} = {n}; // code\n");
     let line = |n: usize| format!("line {n} of one endless paragraph\n");
-    let kinds: [(&str, &str, &dyn Fn(usize) -> String); 4] =
+    type Piece<'a> = &'a dyn Fn(usize) -> String;
+    let kinds: [(&str, &str, Piece<'_>); 4] =
         [("paragraphs", "", &paragraph), ("list", "", &list), ("code", "```rust\n", &code), ("lines", "", &line)];
     for (name, prefix, piece) in kinds {
         with_look(|look| {
