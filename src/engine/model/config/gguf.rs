@@ -172,7 +172,7 @@ impl Keys<'_> {
             }
             _ if family == Family::Gemma3 => {
                 let every = self.uint("attention.sliding_window_pattern")?.filter(|n| *n > 0).unwrap_or(6);
-                Box::new(move |layer| (layer + 1) % every != 0)
+                Box::new(move |layer| !(layer + 1).is_multiple_of(every))
             }
             _ => Box::new(|_| true),
         };

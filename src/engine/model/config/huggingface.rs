@@ -232,7 +232,7 @@ impl Raw {
         let pattern = self.sliding_window_pattern.filter(|p| *p > 0).unwrap_or(6);
         let local = |layer: usize| match (&self.layer_types, family) {
             (Some(types), _) if types.len() >= layers => types[layer] == "sliding_attention",
-            (_, Family::Gemma3) => (layer + 1) % pattern != 0,
+            (_, Family::Gemma3) => !(layer + 1).is_multiple_of(pattern),
             (_, Family::Qwen2 | Family::Qwen3) => {
                 self.use_sliding_window == Some(true) && layer >= self.max_window_layers.unwrap_or(layers)
             }
