@@ -10,9 +10,11 @@ use crate::cli::args::{BenchArgs, BenchCommand, TableFormat};
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output::{self, Reader};
 use crate::cli::table::Table;
+use crate::engine::cpu::{Threads, instruction_set, read_bandwidth};
+use crate::engine::model::load::ModelParts;
 use crate::engine::model::perplexity::{DEFAULT_CHUNK, perplexity};
 use crate::engine::model::{self, LoadOptions, LoadedModel, ModelError};
-use crate::engine::{CancelFlag, ModelSource};
+use crate::engine::{CancelFlag, ModelFiles, ModelSource};
 use crate::hub::{HubSource, human};
 use crate::oneshot::Progress;
 use crate::protocol::DeviceKind;
@@ -57,7 +59,14 @@ fn note(text: &str) {
     }
 }
 
-fn load(settings: &Settings, context_length: Option<usize>) -> Result<LoadedModel, Failure> {
+/// A model, ready to be measured.
+struct Subject {
+    loaded: LoadedModel,
+    /// Bytes of weights that one token of decode reads: all but an embedding table that only looks tokens up.
+    weights_read: u64,
+}
+
+fn load(settings: &Settings, context_length: Option<usize>) -> Result<Subject, Failure> {
     let mut source = HubSource::new(settings)?;
     let mut progress = Progress::new(false);
     let cancel = CancelFlag::default();
@@ -76,7 +85,14 @@ fn load(settings: &Settings, context_length: Option<usize>) -> Result<LoadedMode
     for warning in &loaded.info.warnings {
         let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", sanitize_line(warning));
     }
-    Ok(loaded)
+    let weights_read = loaded.info.memory.weights.saturating_sub(looked_up(&files, context_length));
+    Ok(Subject { loaded, weights_read })
+}
+
+/// Bytes of an embedding table that makes no logits.
+fn looked_up(files: &ModelFiles, context_length: Option<usize>) -> u64 {
+    let parts = ModelParts::open(files, context_length).ok().filter(|parts| !parts.config.tied);
+    parts.and_then(|parts| parts.plan.get("token_embd.weight").map(|tensor| tensor.bytes)).unwrap_or(0)
 }
 
 fn failure(error: ModelError) -> Failure {
@@ -89,7 +105,7 @@ fn failure(error: ModelError) -> Failure {
 }
 
 fn speed(settings: &Settings, args: &BenchArgs, format: TableFormat) -> Result<Reader, Failure> {
-    let mut loaded = load(settings, settings.context_length)?;
+    let Subject { mut loaded, weights_read } = load(settings, settings.context_length)?;
     let context_length = loaded.model.context_length();
     let tests = match &args.test[..] {
         [] => {
@@ -111,19 +127,27 @@ fn speed(settings: &Settings, args: &BenchArgs, format: TableFormat) -> Result<R
         figures.push(measure(loaded.model.as_mut(), test, args.repeat.unwrap_or(3)).map_err(failure)?);
     }
     let machine = machine(settings);
+    let memory = Memory {
+        weights: weights_read,
+        position: loaded.info.memory.kv_cache / context_length.max(1) as u64,
+        limit: if loaded.info.device.kind == DeviceKind::Cpu { read_limit(settings) } else { None },
+    };
+    let limit = memory.limit.map(|limit| format!(", memory read at {}/s", human(limit as u64)));
     let head = format!(
-        "{} ({}, {}), {} on {}, {machine}\n\n",
+        "{} ({}, {}), {} on {}, {machine}{}\n\n",
         sanitize_line(&loaded.info.name),
         sanitize_line(&loaded.info.quantization),
         human(loaded.info.memory.weights),
         sanitize_line(&loaded.info.architecture),
         sanitize_line(&loaded.info.device.name),
+        limit.unwrap_or_default(),
     );
-    let table = table(&figures, loaded.info.memory.weights);
+    let table = table(&figures, &memory);
     let json = json!({
         "machine": {
             "device": {"kind": loaded.info.device.kind, "name": loaded.info.device.name},
             "system": machine,
+            "read_bytes_per_second": memory.limit.map(|limit| limit.round() as u64),
         },
         "model": {
             "name": loaded.info.name,
@@ -133,55 +157,77 @@ fn speed(settings: &Settings, args: &BenchArgs, format: TableFormat) -> Result<R
             "weights_bytes": loaded.info.memory.weights,
             "context_length": context_length,
         },
-        "results": figures.iter().map(|figure| figure_json(figure, loaded.info.memory.weights)).collect::<Vec<_>>(),
+        "results": figures.iter().map(|figure| figure_json(figure, &memory)).collect::<Vec<_>>(),
     });
     let body = table.render(format, &json);
     output::write(&if format == TableFormat::Json { body } else { head + &body })
 }
 
-/// Bytes of weights that decode reads a second: each token reads all of them once. The KV cache comes on top.
-fn bandwidth(figure: &Figure, weights: u64) -> Option<f64> {
-    matches!(figure.test, Test::Decode { .. }).then(|| figure.tokens_per_second * weights as f64)
+/// What decoding reads, and how fast that can be.
+struct Memory {
+    /// Bytes of weights a token.
+    weights: u64,
+    /// Bytes of the KV cache a position.
+    position: u64,
+    /// Bytes a second that the threads read from main memory, measured; `None` on a card.
+    limit: Option<f64>,
 }
 
-fn figure_json(figure: &Figure, weights: u64) -> Value {
+impl Memory {
+    /// Bytes a second that a decode test read: for each token the weights and the KV cache as far as it was filled.
+    fn reached(&self, figure: &Figure) -> Option<f64> {
+        let Test::Decode { tokens, depth } = figure.test else { return None };
+        let filled = (depth + tokens / 2) as f64;
+        Some(figure.tokens_per_second * (self.weights as f64 + filled * self.position as f64))
+    }
+
+    /// The same as a share of the limit.
+    fn share(&self, figure: &Figure) -> Option<f64> {
+        Some(self.reached(figure)? / self.limit?)
+    }
+}
+
+/// Measured once, after the model's own figures, with as many threads as they had.
+fn read_limit(settings: &Settings) -> Option<f64> {
+    note("memory ...");
+    read_bandwidth(&Threads::new(settings.threads)).ok()
+}
+
+fn figure_json(figure: &Figure, memory: &Memory) -> Value {
     let rounded = |value: f64| (value * 100.0).round() / 100.0;
     json!({
         "test": figure.test.to_string(),
         "tokens_per_second": rounded(figure.tokens_per_second),
         "stddev": rounded(figure.stddev),
-        "weights_bytes_per_second": bandwidth(figure, weights).map(|rate| rate.round() as u64),
+        "read_bytes_per_second": memory.reached(figure).map(|rate| rate.round() as u64),
+        "share_of_read_bandwidth": memory.share(figure).map(|share| (share * 1000.0).round() / 1000.0),
     })
 }
 
-fn table(figures: &[Figure], weights: u64) -> Table {
-    let mut table = Table::new(&["test", "tokens/s", "stddev", "weights read"]);
+fn table(figures: &[Figure], memory: &Memory) -> Table {
+    let mut table = Table::new(&["test", "tokens/s", "stddev", "memory read", "share"]);
     for figure in figures {
         table.row([
             figure.test.to_string(),
             format!("{:.1}", figure.tokens_per_second),
             format!("{:.1}", figure.stddev),
-            bandwidth(figure, weights).map(|rate| format!("{}/s", human(rate as u64))).unwrap_or_default(),
+            memory.reached(figure).map(|rate| format!("{}/s", human(rate as u64))).unwrap_or_default(),
+            memory.share(figure).map(|share| format!("{:.0} %", share * 100.0)).unwrap_or_default(),
         ]);
     }
     table
 }
 
-/// `linux x86_64, 2 threads`.
+/// `linux x86_64, 2 threads, AVX2`.
 fn machine(settings: &Settings) -> String {
-    let threads = match settings.threads {
-        Some(threads) => format!("{threads} threads"),
-        None => {
-            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-            format!("{cpus} logical CPUs")
-        }
-    };
-    format!("{} {}, {threads}", std::env::consts::OS, std::env::consts::ARCH)
+    let threads = Threads::new(settings.threads).n();
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    format!("{os} {arch}, {threads} {}, {}", if threads == 1 { "thread" } else { "threads" }, instruction_set())
 }
 
 fn perplexity_of(settings: &Settings, file: &Path, chunk: usize, format: TableFormat) -> Result<Reader, Failure> {
     let text = read_text(file)?;
-    let mut loaded = load(settings, Some(chunk))?;
+    let Subject { mut loaded, .. } = load(settings, Some(chunk))?;
     let mut progress = |so_far: crate::engine::model::perplexity::Perplexity, chunks: usize| {
         if so_far.chunks.is_multiple_of(16) {
             note(&format!("{} of {chunks} chunks: {:.4}", so_far.chunks, so_far.perplexity));
