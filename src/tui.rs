@@ -329,6 +329,8 @@ impl App {
             self.chat_event(Event::Quit(Cause::Signal(rustix::process::Signal::HUP.as_raw())));
         }
         self.guard.restore();
+        // Where the terminal is gone, so is stderr, and ratatui's last words there would be a panic.
+        std::mem::forget(self.terminal);
         let (engine, keeper) = (self.engine.take(), self.keeper.take());
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -342,22 +344,23 @@ impl App {
             // Whoever cannot be told is not told.
             let _ = writeln!(io::stderr(), "chatnap: a background thread failed: {}", sanitize(&panic));
         }
-        result?;
-        match self.quit {
-            Some(Cause::Signal(number)) => Ok(u8::try_from(128 + number).unwrap_or(1)),
+        match (result, self.quit) {
+            // EIO is what a terminal that was hung up answers.
+            (Err(error), _) if error.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) => Err(error),
+            (_, Some(Cause::Signal(number))) => Ok(u8::try_from(128 + number).unwrap_or(1)),
             _ => {
-                self.say_how_to_continue();
+                say_how_to_continue(&self.chat.conversation);
                 Ok(0)
             }
         }
     }
 
-    fn say_how_to_continue(&self) {
-        let conversation = &self.chat.conversation;
-        if conversation.head().is_some() {
-            let id = sanitize(&conversation.id.0);
-            let _ = writeln!(io::stdout(), "chatnap --conversation {id} goes on with this conversation.");
-        }
+}
+
+fn say_how_to_continue(conversation: &Conversation) {
+    if conversation.head().is_some() {
+        let id = sanitize(&conversation.id.0);
+        let _ = writeln!(io::stdout(), "chatnap --conversation {id} goes on with this conversation.");
     }
 }
 

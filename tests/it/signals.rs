@@ -36,6 +36,16 @@ fn sighup_saves_restores_and_ends() {
 }
 
 #[test]
+fn a_terminal_that_vanishes_ends_it_and_loses_nothing() {
+    let home = Home::new(ENDLESS);
+    let mut tui = home.start(&[]);
+    tui.send("talk").wait_for("partial words");
+    assert_eq!(tui.vanish(), 129);
+    let kept = output(home.folder.path(), &["conversations", "show", "last"]);
+    assert!(kept.contains("partial words"), "{kept}");
+}
+
+#[test]
 fn control_z_gives_the_shell_back_and_fg_the_chat() {
     let home = Home::new("fallback = \"You said: {user}\"");
     let mut shell = home.shell();

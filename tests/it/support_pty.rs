@@ -15,12 +15,14 @@ struct Seen {
     parser: vt100::Parser,
     bytes: usize,
     over: bool,
+    /// Read no more.
+    vanished: bool,
 }
 
 /// A program in a terminal.
 pub struct Tui {
     seen: Arc<(Mutex<Seen>, Condvar)>,
-    child: Box<dyn Child + Send + Sync>,
+    child: Program,
     master: Box<dyn MasterPty + Send>,
     writer: Box<dyn Write + Send>,
     terminal_before: String,
@@ -92,10 +94,10 @@ impl Tui {
         let size = PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let terminal_before = format!("{:?}", pair.master.get_termios().unwrap());
-        let child = pair.slave.spawn_command(command).unwrap();
+        let child = Program(pair.slave.spawn_command(command).unwrap());
         drop(pair.slave);
         let parser = vt100::Parser::new(nonzero(rows), nonzero(columns), 0);
-        let seen = Arc::new((Mutex::new(Seen { parser, bytes: 0, over: false }), Condvar::new()));
+        let seen = Arc::new((Mutex::new(Seen { parser, bytes: 0, over: false, vanished: false }), Condvar::new()));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let writer = pair.master.take_writer().unwrap();
         let shared = seen.clone();
@@ -106,9 +108,9 @@ impl Tui {
                 let mut seen = shared.0.lock().unwrap();
                 seen.parser.process(&buffer[..read]);
                 seen.bytes += read;
-                seen.over = read == 0;
+                seen.over = read == 0 || seen.vanished;
                 shared.1.notify_all();
-                if read == 0 {
+                if seen.over {
                     return;
                 }
             }
@@ -181,7 +183,7 @@ impl Tui {
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = i32::try_from(self.child.process_id().unwrap()).unwrap();
+        let pid = i32::try_from(self.child.0.process_id().unwrap()).unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
@@ -193,7 +195,21 @@ impl Tui {
             let (seen, late) = changed.wait_timeout_while(seen, PATIENCE, |seen| !seen.over).unwrap();
             assert!(!late.timed_out(), "it does not end:\n{}", seen.parser.screen().contents());
         }
-        self.child.wait().unwrap().exit_code()
+        self.child.0.wait().unwrap().exit_code()
+    }
+
+    /// Closes the terminal's other side while something is written; the exit code.
+    pub fn vanish(self) -> u32 {
+        let Self { seen, child, master, writer, .. } = self;
+        // The reader ends at the next byte, and with it the last of three handles.
+        seen.0.lock().unwrap().vanished = true;
+        drop((master, writer));
+        let (sender, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut child = child;
+            sender.send(child.0.wait().unwrap().exit_code()).unwrap();
+        });
+        ended.recv_timeout(PATIENCE).expect("it goes on without a terminal")
     }
 
     /// The terminal is as the program found it.
@@ -206,10 +222,13 @@ impl Tui {
     }
 }
 
-impl Drop for Tui {
+/// Ends with the test, also with one that fails.
+struct Program(Box<dyn Child + Send + Sync>);
+
+impl Drop for Program {
     fn drop(&mut self) {
         // It has ended where the test went well.
-        let _ = self.child.kill();
+        let _ = self.0.kill();
     }
 }
 
