@@ -354,7 +354,6 @@ impl App {
             }
         }
     }
-
 }
 
 fn say_how_to_continue(conversation: &Conversation) {
