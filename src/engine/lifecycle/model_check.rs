@@ -167,12 +167,9 @@ impl World {
     /// matters, and time matters while the engine is idle.
     fn forget_what_does_not_matter(&mut self) {
         self.state.epoch = 1;
-        match &mut self.state.phase {
-            Phase::Idle { release_at: Some(release_at) } => {
-                let left = release_at.since(Timestamp::from_origin(TICK * self.now as u32));
-                *release_at = Timestamp::from_origin(left);
-            }
-            _ => {}
+        if let Phase::Idle { release_at: Some(release_at) } = &mut self.state.phase {
+            let left = release_at.since(Timestamp::from_origin(TICK * self.now as u32));
+            *release_at = Timestamp::from_origin(left);
         }
         self.now = 0;
     }

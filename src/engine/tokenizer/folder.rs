@@ -148,7 +148,8 @@ fn only_first_gets_space(source: &mut Value) -> bool {
         return true;
     }
     match component.get_mut("pretokenizers").and_then(Value::as_array_mut) {
-        Some(parts) => parts.iter_mut().fold(false, |any, part| change(part) || any),
+        // Every part is changed, also after the first that could be.
+        Some(parts) => parts.iter_mut().filter_map(|part| change(part).then_some(())).count() > 0,
         None => false,
     }
 }

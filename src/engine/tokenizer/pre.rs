@@ -227,6 +227,8 @@ pub fn find(name: Option<&str>, warnings: &mut Vec<String>) -> &'static PreToken
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
+
     use super::*;
     use crate::engine::tokenizer::split::Splitter;
 
