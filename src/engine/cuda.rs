@@ -14,14 +14,14 @@ use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, Mo
 pub(crate) mod bandwidth;
 pub mod check;
 mod decode;
-pub mod driver;
+pub(crate) mod driver;
 pub(crate) mod fit;
 pub(crate) mod gemm;
 pub mod inspect;
 pub(crate) mod kernels;
 pub(crate) mod layout;
 pub(crate) mod model;
-pub mod nvml;
+pub(crate) mod nvml;
 pub(crate) mod params;
 pub mod trial;
 pub(crate) mod upload;
@@ -119,6 +119,13 @@ pub fn load_parts(
     let context = parts.config.context_length;
     fit::check(options.name, plan.needs, context, free, total, options.gpu_memory_utilization)?;
     let kernels = kernels::Kernels::load(&mut gpu)?;
-    let (layout, arena) = weights::load(&gpu, kernels.repack, &parts.config, &parts.plan, options.cancel, progress)?;
-    CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk)
+    // cuBLASLt takes a sixth of a second to get going, about as long as the weights take.
+    let (gemm, loaded) = std::thread::scope(|scope| {
+        let gemm = scope.spawn(|| gemm::Gemm::new(&gpu, &kernels, plan.scratch));
+        let loaded = weights::load(&gpu, kernels.repack, &parts.config, &parts.plan, options.cancel, progress);
+        let lost = ModelError::Invalid("the matrix product could not be set up".into());
+        (gemm.join().unwrap_or(Err(lost)), loaded)
+    });
+    let (gemm, (layout, arena)) = (gemm?, loaded?);
+    CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, gemm)
 }

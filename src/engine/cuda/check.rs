@@ -47,15 +47,10 @@ impl Random {
 }
 
 /// Collects results and prints each as it comes.
+#[derive(Default)]
 pub struct Report {
     failed: usize,
     passed: usize,
-}
-
-impl Default for Report {
-    fn default() -> Self {
-        Self { failed: 0, passed: 0 }
-    }
 }
 
 impl Report {
@@ -254,8 +249,14 @@ impl Bench {
         let mat = Arena::new(arena.pointer()).matrix(Format::of(kind), rows, cols);
         let tensor = PlannedTensor { file: 0, offset: 0, bytes: raw.len() as u64, kind, rows, cols };
         let jobs = upload::jobs_for(&tensor, mat);
-        let loaded =
-            upload::upload(&self.gpu, self.kernels.repack, &[path.clone()], &jobs, &CancelFlag::default(), &mut |_| {});
+        let loaded = upload::upload(
+            &self.gpu,
+            self.kernels.repack,
+            std::slice::from_ref(&path),
+            &jobs,
+            &CancelFlag::default(),
+            &mut |_| {},
+        );
         std::fs::remove_file(&path).map_err(io)?;
         loaded.map(|()| (mat, arena))
     }
@@ -283,10 +284,10 @@ impl Bench {
                 );
             }
         }
-        let mut gemm = Gemm::new(&self.kernels, false)?;
+        let mut gemm = Gemm::new(&self.gpu, &self.kernels, false)?;
         for _ in 0..2 {
             let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
-            gemm.multiply(&self.gpu, &[mat], da.pointer(), m, c.pointer(), n, Into::Add)?;
+            gemm.multiply(&self.gpu, &[mat], (da.pointer(), m), (c.pointer(), n), Into::Add)?;
             let mut got = vec![0.0; m * n];
             c.read(&self.gpu, 0, &mut got)?;
             report.tell(

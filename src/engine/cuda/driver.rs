@@ -482,8 +482,8 @@ impl<T: Copy> DeviceBuffer<T> {
     pub fn write(&self, gpu: &Gpu, first: usize, data: &[T]) -> Result<(), ModelError> {
         self.fits(first, data.len())?;
         let bytes = size_of_val(data);
-        // SAFETY: the range was checked. `data` is pageable, so the driver has taken its copy when the call returns.
         check(
+            // SAFETY: the range was checked. `data` is pageable, so the driver has taken its copy when the call returns.
             unsafe { sys::cuMemcpyHtoDAsync_v2(self.at(first), data.as_ptr().cast(), bytes, gpu.stream) },
             "copying to the card",
         )
@@ -493,8 +493,8 @@ impl<T: Copy> DeviceBuffer<T> {
     pub fn read(&self, gpu: &Gpu, first: usize, out: &mut [T]) -> Result<(), ModelError> {
         self.fits(first, out.len())?;
         let bytes = size_of_val(out);
-        // SAFETY: the range was checked, `out` is writable for its length and outlives the wait below.
         check(
+            // SAFETY: the range was checked, `out` is writable for its length and outlives the wait below.
             unsafe { sys::cuMemcpyDtoHAsync_v2(out.as_mut_ptr().cast(), self.at(first), bytes, gpu.stream) },
             "copying from the card",
         )?;
@@ -525,7 +525,6 @@ impl<T> Drop for DeviceBuffer<T> {
 /// Host memory that the card can read and write: copies from it run at the bus's full speed.
 pub struct PinnedBuffer {
     pointer: *mut u8,
-    length: usize,
 }
 
 // SAFETY: plain memory with one owner.
@@ -539,17 +538,12 @@ impl PinnedBuffer {
         let mut pointer = ptr::null_mut::<c_void>();
         // SAFETY: a handle into a local; the context is current. 1: usable from every context.
         check(unsafe { sys::cuMemHostAlloc(&mut pointer, length.max(1), 1) }, "taking pinned memory")?;
-        Ok(Self { pointer: pointer.cast(), length })
+        Ok(Self { pointer: pointer.cast() })
     }
 
     /// Where it lies, for the host and (unified addressing) the card.
     pub fn pointer(&self) -> *mut u8 {
         self.pointer
-    }
-
-    /// Bytes.
-    pub fn length(&self) -> usize {
-        self.length
     }
 }
 

@@ -49,9 +49,18 @@ pub struct Gemm {
 
 impl Gemm {
     /// `quantised`: whether scratch is needed.
-    pub fn new(kernels: &Kernels, quantised: bool) -> Result<Self, ModelError> {
+    pub fn new(gpu: &Gpu, kernels: &Kernels, quantised: bool) -> Result<Self, ModelError> {
+        gpu.activate()?;
+        let mut library = Library::open();
+        if let Some(library) = &mut library {
+            // The first product loads the library's kernels; better now, while the weights are read.
+            let at = library.workspace.pointer();
+            let (w, c) = (at + (4 << 20), at + (8 << 20));
+            library.multiply(gpu, at, w, c, Problem { m: 64, n: 1024, k: 1024, ldc: 1024, into: Into::Half })?;
+            library.multiply(gpu, at, w, c, Problem { m: 64, n: 1024, k: 1024, ldc: 1024, into: Into::Add })?;
+        }
         Ok(Self {
-            library: Library::open(),
+            library,
             scratch: if quantised { Some(DeviceBuffer::new(SCRATCH)?) } else { None },
             kernel: kernels.gemm,
             dequantise: kernels.dequantise_rows,
@@ -79,10 +88,8 @@ impl Gemm {
         &mut self,
         gpu: &Gpu,
         mats: &[Mat],
-        a: u64,
-        m: usize,
-        c: u64,
-        ldc: usize,
+        (a, m): (u64, usize),
+        (c, ldc): (u64, usize),
         into: Into,
     ) -> Result<(), ModelError> {
         let element = if into == Into::Half { 2 } else { 4 };
@@ -103,7 +110,7 @@ impl Gemm {
                 self.product(gpu, a, first.main, at, Problem { m, n: rows, k, ldc, into })?;
                 column += rows;
             } else {
-                let (used, rows) = self.through_scratch(gpu, &mats[i..], a, m, at, ldc, into)?;
+                let (used, rows) = self.through_scratch(gpu, &mats[i..], (a, m), (at, ldc), into)?;
                 i += used;
                 column += rows;
             }
@@ -116,10 +123,8 @@ impl Gemm {
         &mut self,
         gpu: &Gpu,
         mats: &[Mat],
-        a: u64,
-        m: usize,
-        c: u64,
-        ldc: usize,
+        (a, m): (u64, usize),
+        (c, ldc): (u64, usize),
         into: Into,
     ) -> Result<(usize, usize), ModelError> {
         let Some(scratch) = self.scratch.as_ref().map(DeviceBuffer::pointer) else {

@@ -44,7 +44,7 @@ impl Tuning {
     /// What was best where it was measured; `CHATNAP_CUDA_TUNING=q,g,r,l,split,prefetch,overlap,graph` overrides it.
     fn for_card(compute_capability: (i32, i32)) -> Self {
         let hopper = compute_capability.0 >= 9;
-        let mut tuning = Self { blocks: [4; 4], split: 2, prefetch: 2048, overlap: hopper, graph: true };
+        let mut tuning = Self { blocks: [8; 4], split: 4, prefetch: 1024, overlap: hopper, graph: true };
         if let Ok(text) = std::env::var("CHATNAP_CUDA_TUNING") {
             let numbers: Vec<u32> = text.split(',').filter_map(|part| part.parse().ok()).collect();
             if let [q, g, r, l, split, prefetch, overlap, graph] = numbers[..] {
@@ -85,6 +85,8 @@ pub struct Plan {
     pub chunk: usize,
     /// Bytes.
     pub needs: Needs,
+    /// Whether matrices have to be turned into bf16 for a prefill.
+    pub scratch: bool,
 }
 
 /// What loading `config` takes on a card with so many multiprocessors.
@@ -105,7 +107,8 @@ pub fn plan(config: &ModelConfig, tensors: &TensorPlan, multiprocessors: i32) ->
     let workspace = (chunk * per_token + scratch + rope + step + rows + gemm::WORKSPACE) as u64 + upload::STAGING;
     let kv_cache = (config.layers * 2 * kv * config.context_length * 2) as u64;
     // Allocations come in pages of 2 MiB; cuBLASLt loads its kernels.
-    Ok(Plan { chunk, needs: Needs { weights: layout.bytes, kv_cache, workspace: workspace + (96 << 20) } })
+    let scratch = scratch > 0;
+    Ok(Plan { chunk, scratch, needs: Needs { weights: layout.bytes, kv_cache, workspace: workspace + (96 << 20) } })
 }
 
 /// Buffers that prefill and steps work in.
@@ -204,14 +207,13 @@ impl CudaModel {
         layout: Layout,
         arena: DeviceBuffer<u8>,
         chunk: usize,
+        gemm: Gemm,
     ) -> Result<Self, ModelError> {
         let kv = config.kv_heads * config.head_dim;
         let buffers = Buffers::new(&config, chunk)?;
         let cache = DeviceBuffer::new(config.layers * 2 * kv * config.context_length)?;
         let half = config.rope.frequencies.len();
         let rope = DeviceBuffer::<f32>::new(config.context_length * half * 2)?;
-        let quantised = layout.formats().any(|format| format != Format::Bf16);
-        let gemm = Gemm::new(&kernels, quantised)?;
         let tuning = Tuning::for_card(gpu.card.compute_capability);
         let mut model = Self {
             decoding: None,
@@ -485,18 +487,18 @@ impl CudaModel {
         let (gate_up, activated) = (self.buffers.gate_up.pointer(), self.buffers.activated.pointer());
 
         self.norm(x, layer.attention_norm, count)?;
-        self.gemm.multiply(&self.gpu, &[layer.q, layer.k, layer.v], normed, count, qkv, q + 2 * kv, Into::Half)?;
+        self.gemm.multiply(&self.gpu, &[layer.q, layer.k, layer.v], (normed, count), (qkv, q + 2 * kv), Into::Half)?;
         self.launch_rope(index, &layer, count, position, false)?;
         self.prefill_attention(index, count, position)?;
-        self.gemm.multiply(&self.gpu, &[layer.output], attended, count, x, hidden, Into::Add)?;
+        self.gemm.multiply(&self.gpu, &[layer.output], (attended, count), (x, hidden), Into::Add)?;
 
         self.norm(x, layer.ffn_norm, count)?;
-        self.gemm.multiply(&self.gpu, &[layer.gate, layer.up], normed, count, gate_up, 2 * ff, Into::Half)?;
+        self.gemm.multiply(&self.gpu, &[layer.gate, layer.up], (normed, count), (gate_up, 2 * ff), Into::Half)?;
         let args = SwigluArgs { input: gate_up, out: activated, width: ff as i32, tokens: count as i32 };
         let units = (ff / 8 * count).div_ceil(256) as u64;
         // SAFETY: both buffers have a row for every token of a chunk.
         unsafe { self.kernels.swiglu.launch(self.gpu.stream, Shape::linear(units, 256), &args)? };
-        self.gemm.multiply(&self.gpu, &[layer.down], activated, count, x, hidden, Into::Add)
+        self.gemm.multiply(&self.gpu, &[layer.down], (activated, count), (x, hidden), Into::Add)
     }
 
     fn norm(&self, x: u64, weight: u64, rows: usize) -> Result<(), ModelError> {
@@ -582,7 +584,7 @@ impl CudaModel {
             let rows = LOGIT_ROWS.min(first + count - start);
             self.norm(self.buffers.x.at(start * hidden), self.layout.output_norm, rows)?;
             let (normed, out) = (self.buffers.normed.pointer(), self.buffers.rows.pointer());
-            self.gemm.multiply(&self.gpu, &[self.layout.output], normed, rows, out, vocab, Into::Float)?;
+            self.gemm.multiply(&self.gpu, &[self.layout.output], (normed, rows), (out, vocab), Into::Float)?;
             let at = logits.len();
             logits.resize(at + rows * vocab, 0.0);
             self.buffers.rows.read(&self.gpu, 0, &mut logits[at..])?;

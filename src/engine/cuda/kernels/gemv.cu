@@ -123,7 +123,8 @@ template <int KINDS, bool HALF> __device__ __forceinline__ Staged stage(const Ge
     return {xs, (const uint4*)qs, meta};
 }
 
-// A unit is 16 bytes of a row. Each lane takes every 32nd of first..last.
+// A unit is 16 bytes of a row; each lane takes every 32nd. The next units are on their way while these are multiplied:
+// two blocks a multiprocessor with that beat four without it (bf16 +3 %, Q8_0 +4 %, Q4_K the same).
 template <int FORMAT, bool HALF>
 __device__ __forceinline__ void dot_plain(const Mat& A, size_t ra, const Mat& B, size_t rb, const Staged& s, int cols, int part, int parts, float& oa, float& ob) {
     constexpr int PER = FORMAT == F32 ? 4 : 8, SIZE = FORMAT == F32 ? 4 : 2, UNROLL = 4;
@@ -132,13 +133,19 @@ __device__ __forceinline__ void dot_plain(const Mat& A, size_t ra, const Mat& B,
     int units = cols / PER, lane = threadIdx.x & 31, each = (units + parts - 1) / parts;
     int last = min(units, (part + 1) * each);
     float sa = 0.f, sb = 0.f;
-    for (int u0 = part * each + lane; u0 < last; u0 += 32 * UNROLL) {
-        uint4 va[UNROLL], vb[UNROLL];
+    uint4 va[UNROLL], vb[UNROLL], na[UNROLL], nb[UNROLL];
+    auto fetch = [&](int u0) {
 #pragma unroll
         for (int i = 0; i < UNROLL; i++) {
             int u = min(u0 + 32 * i, last - 1);
-            va[i] = load16(pa + (size_t)u * 16), vb[i] = load16(pb + (size_t)u * 16);
+            na[i] = load16(pa + (size_t)u * 16), nb[i] = load16(pb + (size_t)u * 16);
         }
+    };
+    if (part * each + lane < last) fetch(part * each + lane);
+    for (int u0 = part * each + lane; u0 < last; u0 += 32 * UNROLL) {
+#pragma unroll
+        for (int i = 0; i < UNROLL; i++) va[i] = na[i], vb[i] = nb[i];
+        if (u0 + 32 * UNROLL < last) fetch(u0 + 32 * UNROLL);
 #pragma unroll
         for (int i = 0; i < UNROLL; i++) {
             int u = u0 + 32 * i;
@@ -180,13 +187,19 @@ __device__ __forceinline__ void dot_quantised(const Mat& A, size_t ra, const Mat
     int each = ((blocks + parts - 1) / parts + 7) & ~7, last = min(blocks, (part + 1) * each);
     size_t ba = ra * blocks, bb = rb * blocks;
     float sa = 0.f, sb = 0.f;
-    for (int u0 = part * each + lane; u0 < last; u0 += 32 * UNROLL) {
-        Block va[UNROLL], vb[UNROLL];
+    Block va[UNROLL], vb[UNROLL], na[UNROLL], nb[UNROLL];
+    auto fetch = [&](int u0) {
 #pragma unroll
         for (int i = 0; i < UNROLL; i++) {
             int u = min(u0 + 32 * i, last - 1);
-            va[i] = load_block<FORMAT>(A, ba + u), vb[i] = load_block<FORMAT>(B, bb + u);
+            na[i] = load_block<FORMAT>(A, ba + u), nb[i] = load_block<FORMAT>(B, bb + u);
         }
+    };
+    if (part * each + lane < last) fetch(part * each + lane);
+    for (int u0 = part * each + lane; u0 < last; u0 += 32 * UNROLL) {
+#pragma unroll
+        for (int i = 0; i < UNROLL; i++) va[i] = na[i], vb[i] = nb[i];
+        if (u0 + 32 * UNROLL < last) fetch(u0 + 32 * UNROLL);
 #pragma unroll
         for (int i = 0; i < UNROLL; i++) {
             int u = u0 + 32 * i;
@@ -357,12 +370,9 @@ template <int MODE, int KINDS> __device__ __forceinline__ void gemv(const GemvAr
     }
 }
 
-#ifndef RESIDENT
-#define RESIDENT 4
-#endif
 #define GEMV(NAME, MODE)                                                                                                                        \
-    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) NAME##_plain(const __grid_constant__ GemvArgs p) { gemv<MODE, PLAIN>(p); }         \
-    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) NAME##_quantised(const __grid_constant__ GemvArgs p) { gemv<MODE, QUANTISED>(p); } \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2) NAME##_plain(const __grid_constant__ GemvArgs p) { gemv<MODE, PLAIN>(p); }         \
+    extern "C" __global__ void __launch_bounds__(THREADS, 2) NAME##_quantised(const __grid_constant__ GemvArgs p) { gemv<MODE, QUANTISED>(p); } \
     extern "C" __global__ void __launch_bounds__(THREADS, 2) NAME##_mixed(const __grid_constant__ GemvArgs p) { gemv<MODE, PLAIN | QUANTISED>(p); }
 GEMV(gemv_qkv, QKV)
 GEMV(gemv_gate_up, GATE_UP)
