@@ -8,6 +8,7 @@ mod hub;
 mod imports;
 mod oneshot;
 mod panic;
+mod perplexity;
 mod pipe;
 mod release;
 mod resize;
