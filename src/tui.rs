@@ -182,7 +182,8 @@ impl App {
                 }
             }
             Input::Chat(event) => self.chat_event(event),
-            Input::Resized => {}
+            // A frame that was drawn for the old size may have met the new one: only a whole redraw is sure to mend it.
+            Input::Resized => self.redraw()?,
             Input::Suspend => self.suspend()?,
             Input::Continued => self.resume()?,
             Input::Signal(number) => self.chat_event(Event::Quit(Cause::Signal(number))),
