@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::support::starter_model;
+use crate::support::{cache_dir, starter_model};
 use crate::support_pty::{Home, Tui};
 
 const COLUMNS: u16 = 92;
@@ -17,16 +17,16 @@ const CELL: (f64, f64) = (8.4, 18.0);
 #[ignore = "writes assets/screenshot.svg; wants a release build and a quiet machine"]
 fn picture() {
     let home = Home::new("");
-    let model = starter_model();
-    let link = home.folder.path().join("smollm2-135m.gguf");
-    std::os::unix::fs::symlink(model, &link).unwrap();
-    let link = link.display().to_string();
-    let mut command = home.command(&["-m", &link, "--temperature", "0", "--idle-window", "2m"]);
+    starter_model();
+    let mut command = home.command(&["-m", "smollm2-135m", "--temperature", "0", "--idle-window", "2m"]);
+    command.env("CHATNAP_CACHE_DIR", cache_dir());
     command.env("COLORTERM", "truecolor");
     let mut tui = Tui::spawn(command, COLUMNS, ROWS);
     tui.wait_for("Ask anything");
     tui.send("Why is the sky blue? Answer in one sentence.").wait_for("releases in");
-    tui.send("Show me hello world in Rust.").wait_for("cached").wait_for("releases in");
+    tui.send("Show me hello world in Rust.")
+        .wait_until("the second answer's figures", |screen| screen.contents().matches("tok/s").count() == 2);
+    tui.wait_for("releases in");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/screenshot.svg");
     std::fs::write(path, svg(&tui.screen())).unwrap();
 }
