@@ -34,4 +34,4 @@ if [[ ! -e $dir/ready ]]; then
   ln -sfn stubs/libcuda.so "$dir/lib64/libcuda.so"
   touch "$dir/ready"
 fi
-echo "export CUDA_HOME=$dir CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-90} PATH=$dir/bin:\$PATH"
+echo "export CUDA_HOME=$dir PATH=$dir/bin:\$PATH"

@@ -24,7 +24,7 @@ fn picture() {
     let mut tui = Tui::spawn(command, COLUMNS, ROWS);
     tui.wait_for("Ask anything");
     tui.send("Why is the sky blue? Answer in one sentence.").wait_for("releases in");
-    tui.send("Show me hello world in Rust.")
+    tui.send("Write a Python function that adds two numbers.")
         .wait_until("the second answer's figures", |screen| screen.contents().matches("tok/s").count() == 2);
     tui.wait_for("releases in");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/screenshot.svg");

@@ -9,7 +9,7 @@ use crate::settings::Settings;
 pub(super) fn run(_settings: &Settings, _format: TableFormat) -> Result<Reader, Failure> {
     Err(Failure::usage(
         "This build has no CUDA support: it answers on the CPU. To use an NVIDIA card, build it with \
-         `cargo install chatnap --features cuda` (or `cargo build --release --features cuda` in its folder), \
+         `cargo build --release --features cuda` in its folder, \
          which needs the CUDA 13 toolkit.",
     ))
 }
