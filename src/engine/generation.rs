@@ -8,6 +8,7 @@ use super::lifecycle::Aftermath;
 use super::model::{LoadedModel, Model, ModelError};
 use super::prefix::Prefix;
 use super::sampler::Sampler;
+use super::tokenizer::Tokenizer;
 use super::{CancelFlag, prompt};
 use crate::clock::Timestamp;
 use crate::protocol::*;
@@ -72,7 +73,7 @@ fn run(
     let context_length = model.context_length();
     let fitted = fit(template, tokenizer, turn.request, context_length)
         .map_err(|error| Failure { error, aftermath: Aftermath::Sound })?;
-    let tokens = fitted.prompt.tokens;
+    let tokens = as_cached(prefix, tokenizer, fitted.prompt.tokens, context_length);
     if tokens.is_empty() {
         let error =
             EngineError::new(ErrorKind::Failed, "The chat template wrote nothing, so there is nothing to answer.");
@@ -114,6 +115,13 @@ fn run(
         inter_token,
     };
     Ok((reason, usage, timing))
+}
+
+/// The prompt's tokens as the cache spells them, where that fits the context too.
+fn as_cached(prefix: &Prefix, tokenizer: &Tokenizer, prompt: Vec<u32>, context_length: usize) -> Vec<u32> {
+    let text = |token| (!tokenizer.is_control(token)).then(|| tokenizer.token_bytes(token)).filter(|b| !b.is_empty());
+    let spelled = prefix.spelling(prompt.clone(), &text);
+    if spelled.len() < context_length { spelled } else { prompt }
 }
 
 /// Brings the KV cache to the whole prompt; false where it was cancelled.

@@ -25,6 +25,25 @@ impl Prefix {
         common.min(prompt.len().saturating_sub(1))
     }
 
+    /// `prompt` as the cache spells it: a sampled answer may be cut into other tokens than the encoder would choose for
+    /// the same text, and reading it back as it was written keeps it reusable. `text` gives a token's bytes, `None` for
+    /// one that is no text (control tokens), which both sides must share. The text stays the same, byte for byte.
+    pub fn spelling(&self, prompt: Vec<u32>, text: &dyn Fn(u32) -> Option<Vec<u8>>) -> Vec<u32> {
+        let mut spelled = Vec::with_capacity(prompt.len());
+        let (mut cached, mut wanted) = (0, 0);
+        while cached < self.tokens.len() && wanted < prompt.len() {
+            let span = match self.tokens[cached] == prompt[wanted] {
+                true => Some((1, 1)),
+                false => same_text(&self.tokens[cached..], &prompt[wanted..], text),
+            };
+            let Some((ours, theirs)) = span else { break };
+            spelled.extend_from_slice(&self.tokens[cached..cached + ours]);
+            (cached, wanted) = (cached + ours, wanted + theirs);
+        }
+        spelled.extend_from_slice(&prompt[wanted..]);
+        spelled
+    }
+
     /// The cache was cut to `positions`.
     pub fn cut(&mut self, positions: usize) {
         self.tokens.truncate(positions);
@@ -34,6 +53,29 @@ impl Prefix {
     pub fn extend(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
     }
+}
+
+/// The fewest tokens (at least one) at the beginning of `a` and of `b` that spell the same text.
+fn same_text(a: &[u32], b: &[u32], text: &dyn Fn(u32) -> Option<Vec<u8>>) -> Option<(usize, usize)> {
+    let (mut spelled, mut wanted) = (text(*a.first()?)?, text(*b.first()?)?);
+    let (mut ours, mut theirs) = (1, 1);
+    while spelled.len() != wanted.len() {
+        let common = spelled.len().min(wanted.len());
+        if spelled[..common] != wanted[..common] {
+            return None;
+        }
+        // Only what one side is ahead by has to be made up for.
+        spelled.drain(..common);
+        wanted.drain(..common);
+        if spelled.is_empty() {
+            spelled = text(*a.get(ours)?)?;
+            ours += 1;
+        } else {
+            wanted = text(*b.get(theirs)?)?;
+            theirs += 1;
+        }
+    }
+    (spelled == wanted).then_some((ours, theirs))
 }
 
 #[cfg(test)]
@@ -55,7 +97,41 @@ mod tests {
         assert_eq!(prefix(&[1]).reusable(&[]), 0);
     }
 
+    /// A vocabulary: 0 is a control token, 1 to 3 are `a`, `b`, `c`, and 12, 23, 123 spell what their digits do.
+    fn text(token: u32) -> Option<Vec<u8>> {
+        let digits = token.to_string();
+        (token != 0).then(|| digits.bytes().map(|digit| digit - b'1' + b'a').collect())
+    }
+
+    fn spell(tokens: &[u32]) -> Vec<u8> {
+        tokens.iter().flat_map(|&token| text(token).unwrap_or_else(|| b"<0>".to_vec())).collect()
+    }
+
+    #[test]
+    fn an_answer_is_read_back_as_it_was_written() {
+        // The model wrote a, bc where the encoder writes abc or ab, c.
+        assert_eq!(prefix(&[0, 1, 23]).spelling(vec![0, 123, 0, 2], &text), [0, 1, 23, 0, 2]);
+        assert_eq!(prefix(&[0, 1, 23, 0]).spelling(vec![0, 12, 3, 0, 2], &text), [0, 1, 23, 0, 2]);
+        // A cache that ends within a token of the prompt, or says something else, is not followed there.
+        assert_eq!(prefix(&[0, 1]).spelling(vec![0, 123, 0], &text), [0, 123, 0]);
+        assert_eq!(prefix(&[0, 1, 3]).spelling(vec![0, 12, 3], &text), [0, 12, 3]);
+        // What is no text is never exchanged for text.
+        assert_eq!(prefix(&[1, 0]).spelling(vec![12, 0], &text), [12, 0]);
+    }
+
     proptest! {
+        #[test]
+        fn a_spelling_says_what_the_prompt_says_and_is_no_less_reusable(
+            cached in proptest::collection::vec(proptest::sample::select(vec![0u32, 1, 2, 3, 12, 23, 123]), 0..8),
+            prompt in proptest::collection::vec(proptest::sample::select(vec![0u32, 1, 2, 3, 12, 23, 123]), 1..8),
+        ) {
+            let cache = prefix(&cached);
+            let spelled = cache.spelling(prompt.clone(), &text);
+            prop_assert_eq!(spell(&spelled), spell(&prompt));
+            prop_assert!(cache.reusable(&spelled) + 1 >= cache.reusable(&prompt));
+            prop_assert!(spelled.len() - cache.reusable(&spelled) <= prompt.len() - cache.reusable(&prompt));
+        }
+
         #[test]
         fn what_is_kept_is_common_and_no_longer_prefix_is(
             cached in proptest::collection::vec(0u32..3, 0..12),

@@ -72,6 +72,8 @@ pub fn gigabytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
+
     use super::*;
 
     const GB: u64 = 1_000_000_000;

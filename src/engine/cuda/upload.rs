@@ -203,6 +203,8 @@ fn read_exact(file: &File, path: &std::path::Path, out: &mut [u8], offset: u64) 
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
+
     use super::*;
 
     fn tensor(kind: GgmlType, rows: usize, cols: usize) -> PlannedTensor {
