@@ -1,3 +1,5 @@
+//! Chat templates against what Python's Jinja2 makes of them, and templates that mean harm.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};

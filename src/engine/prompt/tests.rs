@@ -1,3 +1,5 @@
+//! Prompts in which control tokens come from the template alone, and BOS stands once or never.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! The sampler against a naive one, and logits that no model should give.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Tokenizers against llama.cpp's golden encodings, and vocabularies that lie.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
