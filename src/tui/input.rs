@@ -92,9 +92,13 @@ pub fn listen_to_signals(sender: &UnboundedSender<Input>) -> io::Result<()> {
 
 /// Stops this process's group until the shell continues it. False where no shell is there that could.
 pub fn stop_process() -> bool {
-    use rustix::process::{Signal, getppid, getsid, kill_current_process_group};
+    use nix::unistd::{getppid, getsid};
     // A terminal window's first process has no shell above it: stopped, it would never run again.
+    // nix, not rustix: within a container the leader of a session may lie outside, and its id reads as 0,
+    // which rustix takes to be impossible.
     let own = getsid(None).ok();
-    let shells = getppid().and_then(|parent| getsid(Some(parent)).ok());
-    own.is_some() && own == shells && kill_current_process_group(Signal::STOP).is_ok()
+    let parents = getsid(Some(getppid())).ok();
+    own.is_some()
+        && own == parents
+        && rustix::process::kill_current_process_group(rustix::process::Signal::STOP).is_ok()
 }
