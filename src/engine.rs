@@ -68,6 +68,11 @@ pub trait ModelSource: Send {
         progress: &mut dyn FnMut(LoadProgress),
         cancel: &CancelFlag,
     ) -> Result<ModelFiles, EngineError>;
+
+    /// Smaller forms of the same model, the largest first, for the advice where it does not fit a card.
+    fn smaller(&self) -> Vec<model::Alternative> {
+        Vec::new()
+    }
 }
 
 /// What an engine is started with.

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::catalogue::{CatalogueModel, Source, Variant};
+use crate::engine::model::Alternative;
 use crate::engine::{CancelFlag, ModelFiles, ModelSource};
 use crate::protocol::*;
 use crate::settings::Settings;
@@ -182,6 +183,23 @@ impl ModelSource for HubSource {
             ModelName::Repo { repo, pick } => self.fetch_repo(&repo, &pick, &mut job),
         }
     }
+
+    fn smaller(&self) -> Vec<Alternative> {
+        match &self.name {
+            ModelName::Catalogue(model, variant) => smaller(model, variant),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The forms of `model` that take less than `variant`, the largest first.
+fn smaller(model: &CatalogueModel, variant: &Variant) -> Vec<Alternative> {
+    let bytes = |variant| model.size_of(variant).map(|(bytes, _)| bytes);
+    let most = bytes(variant).unwrap_or(u64::MAX);
+    let named = |variant| bytes(variant).map(|bytes| Alternative { name: model.name_of(variant), bytes });
+    let mut found: Vec<_> = model.variants.iter().filter_map(named).filter(|other| other.bytes < most).collect();
+    found.sort_by_key(|other| std::cmp::Reverse(other.bytes));
+    found
 }
 
 fn one_file(path: PathBuf) -> ModelFiles {
@@ -207,4 +225,20 @@ pub fn human(bytes: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue::catalogue;
+
+    #[test]
+    fn smaller_forms_of_a_model_come_from_the_catalogue_the_largest_first() {
+        let names = |name: &str| {
+            let found = catalogue().find(name).map(|(model, variant)| smaller(model, variant));
+            found.unwrap_or_default().into_iter().map(|other| other.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("llama-3.1-8b:bf16"), ["llama-3.1-8b:q8_0", "llama-3.1-8b"]);
+        assert_eq!(names("llama-3.1-8b"), Vec::<String>::new());
+    }
 }

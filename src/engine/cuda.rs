@@ -15,6 +15,7 @@ pub(crate) mod bandwidth;
 pub mod check;
 mod decode;
 pub(crate) mod driver;
+mod faults;
 pub(crate) mod fit;
 pub(crate) mod gemm;
 pub mod inspect;
@@ -46,16 +47,29 @@ pub enum Loaded {
     UseCpu(String),
 }
 
-/// Loads a model onto the card that `options` ask for. With `DevicePreference::Auto`, what keeps a card from running
-/// the model (no driver, no card, an unknown family, too little memory) sends it to the CPU instead.
+/// Loads a model onto the card that `options` ask for. With `DevicePreference::Auto`, what keeps a card from ever running
+/// the model (no driver, no card, an unknown family) sends it to the CPU instead. Too little memory is an error that says
+/// what would fit: how much slower the CPU may be is the user's choice.
 pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, ModelError> {
     let automatic = options.device == DevicePreference::Auto;
     match load_on_card(options, progress) {
         Ok(model) => Ok(Loaded::Model(Box::new(model))),
         Err(ModelError::Unsupported(why)) if automatic => Ok(Loaded::UseCpu(why)),
-        Err(ModelError::OutOfMemory(why)) if automatic => Ok(Loaded::UseCpu(why)),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a card would be asked first for `device`: there is one, as far as a look without a context can tell.
+pub fn expected(device: DevicePreference) -> bool {
+    device != DevicePreference::Cpu && choose(device).is_ok()
+}
+
+/// Bytes a second that the card of `device` reads of its memory, measured now. No model may be on the card: its context is
+/// this process's only one, and is given back at the end.
+pub fn read_bandwidth(device: DevicePreference) -> Result<f64, ModelError> {
+    let mut gpu = driver::Gpu::open(choose(device)?)?;
+    let kernels = kernels::Kernels::load(&mut gpu)?;
+    bandwidth::measure(&gpu, &kernels)
 }
 
 /// The card that is asked for; with `Auto` the first.
@@ -116,8 +130,8 @@ pub fn load_parts(
     let plan = model::plan(&parts.config, &parts.plan, card.multiprocessors)?;
     let mut gpu = driver::Gpu::open(card)?;
     let (free, total) = gpu.memory()?;
-    let context = parts.config.context_length;
-    fit::check(options.name, plan.needs, context, free, total, options.gpu_memory_utilization)?;
+    let room = fit::Room { free, total, utilization: options.gpu_memory_utilization };
+    fit::check(options.name, plan.needs, parts.config.context_length, room, options.smaller)?;
     let kernels = kernels::Kernels::load(&mut gpu)?;
     // cuBLASLt takes a sixth of a second to get going, about as long as the weights take.
     let (gemm, loaded) = std::thread::scope(|scope| {

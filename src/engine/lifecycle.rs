@@ -62,7 +62,7 @@ pub enum Aftermath {
     Sound,
     /// The model must be loaded anew: memory ran out, or it panicked.
     Broken,
-    /// The device is lost for this process.
+    /// The device must be started anew; lost for this process where that happens twice in a row.
     Lost,
 }
 
@@ -154,6 +154,8 @@ pub struct State {
     release_wanted: bool,
     /// Load again after the release that is running.
     load_wanted: bool,
+    /// The last answer lost the device.
+    doubtful: bool,
     /// The device is lost for this process, as long as the options stay.
     lost: bool,
     closing: bool,
@@ -188,6 +190,7 @@ impl State {
             epoch: 0,
             release_wanted: false,
             load_wanted: false,
+            doubtful: false,
             lost: false,
             closing: false,
         }
@@ -319,14 +322,16 @@ impl State {
         if running != id {
             return;
         }
+        // A fresh context mends most faults of a device; one that comes back at once is for good.
+        let again = std::mem::replace(&mut self.doubtful, aftermath == Aftermath::Lost);
         match aftermath {
             Aftermath::Sound => self.go_on_warm(self.window, now, effects),
-            Aftermath::Broken => self.start_release(effects),
-            Aftermath::Lost => {
+            Aftermath::Lost if again => {
                 self.lost = true;
                 self.fail_queue(Cause::DeviceLost, effects);
                 self.start_release(effects);
             }
+            Aftermath::Broken | Aftermath::Lost => self.start_release(effects),
         }
     }
 
@@ -399,7 +404,7 @@ impl State {
         while let Some(&Waiting::Switch(window)) = self.queue.front() {
             self.queue.pop_front();
             self.window = window;
-            self.lost = false;
+            (self.lost, self.doubtful) = (false, false);
             effects.push(Effect::ApplyOptions);
         }
         if self.closing {

@@ -75,6 +75,11 @@ pub trait Model: Send {
     /// Memory that the model takes on its device.
     fn memory(&self) -> MemoryUse;
 
+    /// Bytes that one step of decoding reads with `positions` in the KV cache, where the model counts them itself.
+    fn step_bytes(&self, _positions: usize) -> Option<u64> {
+        None
+    }
+
     /// The device's own decode loop, where it has one; else the engine samples on the host.
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {
         None
@@ -101,6 +106,15 @@ pub trait DeviceDecoder {
     fn end(&mut self) -> Result<usize, ModelError>;
 }
 
+/// A model that could be loaded instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alternative {
+    /// The name that `-m` takes.
+    pub name: String,
+    /// Bytes of its weights.
+    pub bytes: u64,
+}
+
 /// What `load` needs to know.
 pub struct LoadOptions<'a> {
     /// The name that the user knows the model by.
@@ -115,6 +129,8 @@ pub struct LoadOptions<'a> {
     pub gpu_memory_utilization: f32,
     /// CPU threads; `None`: one for each physical core.
     pub threads: Option<usize>,
+    /// Smaller forms of the same model, for the advice where it does not fit.
+    pub smaller: &'a [Alternative],
     /// Stops the load within 200 ms.
     pub cancel: &'a CancelFlag,
 }

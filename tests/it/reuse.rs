@@ -105,6 +105,7 @@ fn starter() -> LoadedModel {
         device: DevicePreference::Cpu,
         gpu_memory_utilization: 0.9,
         threads: None,
+        smaller: &[],
         cancel: &CancelFlag::default(),
     };
     load(&options, &mut |_| ()).unwrap()

@@ -17,7 +17,7 @@ use crate::engine::model::{self, LoadOptions, LoadedModel, ModelError};
 use crate::engine::{CancelFlag, ModelFiles, ModelSource};
 use crate::hub::{HubSource, human};
 use crate::oneshot::Progress;
-use crate::protocol::DeviceKind;
+use crate::protocol::{DeviceKind, DevicePreference};
 use crate::sanitize::sanitize_line;
 use crate::settings::{Origin, Resolved, Settings};
 
@@ -37,17 +37,17 @@ pub(super) fn run(resolved: &Resolved, args: BenchArgs) -> Result<Reader, Failur
         None => None,
     };
     let format = own.or(args.format).unwrap_or_default();
+    // A context that was set for chats says nothing about measuring; the flag does.
+    let flag = matches!(resolved.origin("context_length"), Origin::Flag(_));
+    let asked = settings.context_length.filter(|_| flag);
     let result = match &args.command {
         Some(_) if !args.test.is_empty() || args.repeat.is_some() => {
             Err(Failure::usage("--test and --repeat mean nothing to `chatnap bench perplexity`."))
         }
         Some(BenchCommand::Perplexity { file, .. }) => {
-            // A context that was set for chats says nothing about chunks; the flag does.
-            let asked = matches!(resolved.origin("context_length"), Origin::Flag(_));
-            let chunk = settings.context_length.filter(|_| asked).unwrap_or(DEFAULT_CHUNK);
-            perplexity_of(settings, file, chunk, format)
+            perplexity_of(settings, file, asked.unwrap_or(DEFAULT_CHUNK), format)
         }
-        None => speed(settings, &args, format),
+        None => speed(settings, &args, asked, format),
     };
     result.map_err(|failure| failure.with_json(format == TableFormat::Json))
 }
@@ -59,39 +59,67 @@ fn note(text: &str) {
     }
 }
 
+/// How many positions the KV cache shall hold.
+#[derive(Clone, Copy)]
+enum Context {
+    Exactly(usize),
+    /// So many, or the model's own number where that is smaller.
+    UpTo(usize),
+}
+
 /// A model, ready to be measured.
 struct Subject {
     loaded: LoadedModel,
-    /// Bytes of weights that one token of decode reads: all but an embedding table that only looks tokens up.
-    weights_read: u64,
+    /// Bytes of an embedding table that only looks tokens up, which no step reads as a whole.
+    looked_up: u64,
 }
 
-fn load(settings: &Settings, context_length: Option<usize>) -> Result<Subject, Failure> {
+impl Subject {
+    /// Bytes that one step of decode reads with `positions` in the KV cache.
+    fn step_bytes(&self, positions: usize) -> u64 {
+        let (model, memory) = (&self.loaded.model, &self.loaded.info.memory);
+        let position = memory.kv_cache / model.context_length().max(1) as u64;
+        let counted = model.step_bytes(positions);
+        counted.unwrap_or_else(|| memory.weights.saturating_sub(self.looked_up) + position * positions as u64)
+    }
+}
+
+fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
     let mut source = HubSource::new(settings)?;
     let mut progress = Progress::new(false);
     let cancel = CancelFlag::default();
     let files = source.locate(&mut |step| progress.show(&step), &cancel)?;
+    let context_length = match context {
+        Context::Exactly(length) => length,
+        Context::UpTo(length) => {
+            let parts = ModelParts::open(&files, None).ok();
+            parts.map_or(length, |parts| length.min(parts.config.trained_context_length))
+        }
+    };
     let options = LoadOptions {
         name: &source.name(),
         files: &files,
-        context_length,
+        context_length: Some(context_length),
         device: settings.device,
         gpu_memory_utilization: settings.gpu_memory_utilization,
         threads: settings.threads,
+        smaller: &source.smaller(),
         cancel: &cancel,
     };
     let loaded = model::load(&options, &mut |step| progress.show(&step)).map_err(failure)?;
     progress.clear();
-    for warning in &loaded.info.warnings {
-        let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", sanitize_line(warning));
-    }
-    let weights_read = loaded.info.memory.weights.saturating_sub(looked_up(&files, context_length));
-    Ok(Subject { loaded, weights_read })
+    loaded.info.warnings.iter().for_each(|warning| warn(warning));
+    Ok(Subject { loaded, looked_up: looked_up(&files, context_length) })
+}
+
+/// What must be seen, also where nobody watches.
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", sanitize_line(text));
 }
 
 /// Bytes of an embedding table that makes no logits.
-fn looked_up(files: &ModelFiles, context_length: Option<usize>) -> u64 {
-    let parts = ModelParts::open(files, context_length).ok().filter(|parts| !parts.config.tied);
+fn looked_up(files: &ModelFiles, context_length: usize) -> u64 {
+    let parts = ModelParts::open(files, Some(context_length)).ok().filter(|parts| !parts.config.tied);
     parts.and_then(|parts| parts.plan.get("token_embd.weight").map(|tensor| tensor.bytes)).unwrap_or(0)
 }
 
@@ -104,115 +132,151 @@ fn failure(error: ModelError) -> Failure {
     Failure::new(code, error.to_string())
 }
 
-fn speed(settings: &Settings, args: &BenchArgs, format: TableFormat) -> Result<Reader, Failure> {
-    let Subject { mut loaded, weights_read } = load(settings, settings.context_length)?;
-    let context_length = loaded.model.context_length();
-    let tests = match &args.test[..] {
-        [] => {
-            let names = if loaded.info.device.kind == DeviceKind::Cuda { ON_CUDA } else { ON_CPU };
-            let tests = names.iter().filter_map(|name| Test::parse(name).ok()?.within(context_length));
-            tests.collect::<Vec<_>>()
-        }
+/// Whether the model will be loaded onto a card, as far as that is known before.
+fn on_card(device: DevicePreference) -> bool {
+    #[cfg(feature = "cuda")]
+    return crate::engine::cuda::expected(device);
+    #[cfg(not(feature = "cuda"))]
+    return matches!(device, DevicePreference::Cuda(_));
+}
+
+/// The tests that are asked for, or the set for where the model will run.
+fn tests(settings: &Settings, chosen: &[Test]) -> Vec<Test> {
+    let names = if on_card(settings.device) { ON_CUDA } else { ON_CPU };
+    match chosen {
+        [] => names.iter().filter_map(|name| Test::parse(name).ok()).collect(),
         chosen => chosen.to_vec(),
-    };
-    if let Some(test) = tests.iter().find(|test| test.positions() > context_length) {
-        return Err(Failure::usage(format!(
-            "{test} takes {} positions and the context has {context_length}; give --context-length.",
-            test.positions()
-        )));
     }
-    let mut figures = Vec::new();
-    for test in tests {
+}
+
+/// What of `tests` fits the context: all, or an error where they were chosen; of the default set also a test that is less
+/// deep than its name, which is then said.
+fn fitting(tests: &[Test], chosen: bool, context_length: usize) -> Result<Vec<Test>, Failure> {
+    let mut fitting = Vec::new();
+    for &test in tests {
+        if test.positions() <= context_length {
+            fitting.push(test);
+            continue;
+        }
+        let too_long = format!("{test} takes {} positions and the context has {context_length}", test.positions());
+        if chosen {
+            let advice = "choose a smaller test, or give a larger --context-length where the model allows it";
+            return Err(Failure::usage(format!("{too_long}: {advice}.")));
+        }
+        match test.within(context_length) {
+            Some(shorter) => {
+                warn(&format!("{too_long}; {shorter} is measured instead"));
+                if !fitting.contains(&shorter) {
+                    fitting.push(shorter);
+                }
+            }
+            None => warn(&format!("{too_long}, so it is left out")),
+        }
+    }
+    Ok(fitting)
+}
+
+fn speed(settings: &Settings, args: &BenchArgs, asked: Option<usize>, format: TableFormat) -> Result<Reader, Failure> {
+    let tests = tests(settings, &args.test);
+    let most = tests.iter().map(|test| test.positions()).max().unwrap_or(0);
+    let mut subject = load(settings, asked.map_or(Context::UpTo(most), Context::Exactly))?;
+    let context_length = subject.loaded.model.context_length();
+    let mut rows = Vec::new();
+    for test in fitting(&tests, !args.test.is_empty(), context_length)? {
         note(&format!("{test} ..."));
-        figures.push(measure(loaded.model.as_mut(), test, args.repeat.unwrap_or(3)).map_err(failure)?);
+        let figure = measure(subject.loaded.model.as_mut(), test, args.repeat.unwrap_or(3)).map_err(failure)?;
+        let bytes = match test {
+            Test::Prefill { .. } => None,
+            // On average half of the tokens that the test writes are there.
+            Test::Decode { tokens, depth } => Some(subject.step_bytes(depth + tokens / 2)),
+        };
+        rows.push(Row { figure, bytes });
     }
+    let info = subject.loaded.info;
+    // The model goes first: a card is measured with nothing of this process on it.
+    drop(subject.loaded.model);
+    let limit = read_limit(settings, info.device.kind);
     let machine = machine(settings);
-    let memory = Memory {
-        weights: weights_read,
-        position: loaded.info.memory.kv_cache / context_length.max(1) as u64,
-        limit: if loaded.info.device.kind == DeviceKind::Cpu { read_limit(settings) } else { None },
-    };
-    let limit = memory.limit.map(|limit| format!(", memory read at {}/s", human(limit as u64)));
+    let read = limit.map(|limit| format!(", memory read at {}/s", human(limit as u64))).unwrap_or_default();
     let head = format!(
-        "{} ({}, {}), {} on {}, {machine}{}\n\n",
-        sanitize_line(&loaded.info.name),
-        sanitize_line(&loaded.info.quantization),
-        human(loaded.info.memory.weights),
-        sanitize_line(&loaded.info.architecture),
-        sanitize_line(&loaded.info.device.name),
-        limit.unwrap_or_default(),
+        "{} ({}, {}), {} on {}, {machine}{read}\n\n",
+        sanitize_line(&info.name),
+        sanitize_line(&info.quantization),
+        human(info.memory.weights),
+        sanitize_line(&info.architecture),
+        sanitize_line(&info.device.name),
     );
-    let table = table(&figures, &memory);
     let json = json!({
         "machine": {
-            "device": {"kind": loaded.info.device.kind, "name": loaded.info.device.name},
+            "device": {"kind": info.device.kind, "name": info.device.name},
             "system": machine,
-            "read_bytes_per_second": memory.limit.map(|limit| limit.round() as u64),
+            "read_bytes_per_second": limit.map(|limit| limit.round() as u64),
         },
         "model": {
-            "name": loaded.info.name,
-            "architecture": loaded.info.architecture,
-            "quantization": loaded.info.quantization,
-            "parameters": loaded.info.parameters,
-            "weights_bytes": loaded.info.memory.weights,
+            "name": info.name,
+            "architecture": info.architecture,
+            "quantization": info.quantization,
+            "parameters": info.parameters,
+            "weights_bytes": info.memory.weights,
             "context_length": context_length,
         },
-        "results": figures.iter().map(|figure| figure_json(figure, &memory)).collect::<Vec<_>>(),
+        "results": rows.iter().map(|row| row.json(limit)).collect::<Vec<_>>(),
     });
-    let body = table.render(format, &json);
+    let body = table(&rows, limit).render(format, &json);
     output::write(&if format == TableFormat::Json { body } else { head + &body })
 }
 
-/// What decoding reads, and how fast that can be.
-struct Memory {
-    /// Bytes of weights a token.
-    weights: u64,
-    /// Bytes of the KV cache a position.
-    position: u64,
-    /// Bytes a second that the threads read from main memory, measured; `None` on a card.
-    limit: Option<f64>,
-}
-
-impl Memory {
-    /// Bytes a second that a decode test read: for each token the weights and the KV cache as far as it was filled.
-    fn reached(&self, figure: &Figure) -> Option<f64> {
-        let Test::Decode { tokens, depth } = figure.test else { return None };
-        let filled = (depth + tokens / 2) as f64;
-        Some(figure.tokens_per_second * (self.weights as f64 + filled * self.position as f64))
-    }
-
-    /// The same as a share of the limit.
-    fn share(&self, figure: &Figure) -> Option<f64> {
-        Some(self.reached(figure)? / self.limit?)
-    }
-}
-
-/// Measured once, after the model's own figures, with as many threads as they had.
-fn read_limit(settings: &Settings) -> Option<f64> {
+/// Bytes a second that the device reads from its memory: the limit of decode. Measured once, after the model's own
+/// figures; on the CPU with as many threads as they had.
+fn read_limit(settings: &Settings, kind: DeviceKind) -> Option<f64> {
     note("memory ...");
-    read_bandwidth(&Threads::new(settings.threads)).ok()
+    match kind {
+        DeviceKind::Cpu => read_bandwidth(&Threads::new(settings.threads)).ok(),
+        #[cfg(feature = "cuda")]
+        DeviceKind::Cuda => crate::engine::cuda::read_bandwidth(settings.device).ok(),
+        #[cfg(not(feature = "cuda"))]
+        DeviceKind::Cuda => None,
+    }
 }
 
-fn figure_json(figure: &Figure, memory: &Memory) -> Value {
-    let rounded = |value: f64| (value * 100.0).round() / 100.0;
-    json!({
-        "test": figure.test.to_string(),
-        "tokens_per_second": rounded(figure.tokens_per_second),
-        "stddev": rounded(figure.stddev),
-        "read_bytes_per_second": memory.reached(figure).map(|rate| rate.round() as u64),
-        "share_of_read_bandwidth": memory.share(figure).map(|share| (share * 1000.0).round() / 1000.0),
-    })
+/// A figure, and for decode what one token reads.
+struct Row {
+    figure: Figure,
+    /// Bytes of weights and KV cache a token.
+    bytes: Option<u64>,
 }
 
-fn table(figures: &[Figure], memory: &Memory) -> Table {
-    let mut table = Table::new(&["test", "tokens/s", "stddev", "memory read", "share"]);
-    for figure in figures {
+impl Row {
+    /// Bytes a second that the test read.
+    fn reached(&self) -> Option<f64> {
+        Some(self.figure.tokens_per_second * self.bytes? as f64)
+    }
+
+    fn json(&self, limit: Option<f64>) -> Value {
+        let rounded = |value: f64| (value * 100.0).round() / 100.0;
+        let share = self.reached().zip(limit).map(|(reached, limit)| reached / limit);
+        json!({
+            "test": self.figure.test.to_string(),
+            "tokens_per_second": rounded(self.figure.tokens_per_second),
+            "stddev": rounded(self.figure.stddev),
+            "bytes_per_token": self.bytes,
+            "read_bytes_per_second": self.reached().map(|rate| rate.round() as u64),
+            "share_of_read_bandwidth": share.map(|share| (share * 1000.0).round() / 1000.0),
+        })
+    }
+}
+
+fn table(rows: &[Row], limit: Option<f64>) -> Table {
+    let mut table = Table::new(&["test", "tokens/s", "stddev", "a token reads", "memory read", "share of the limit"]);
+    for row in rows {
+        let share = row.reached().zip(limit).map(|(reached, limit)| reached / limit);
         table.row([
-            figure.test.to_string(),
-            format!("{:.1}", figure.tokens_per_second),
-            format!("{:.1}", figure.stddev),
-            memory.reached(figure).map(|rate| format!("{}/s", human(rate as u64))).unwrap_or_default(),
-            memory.share(figure).map(|share| format!("{:.0} %", share * 100.0)).unwrap_or_default(),
+            row.figure.test.to_string(),
+            format!("{:.1}", row.figure.tokens_per_second),
+            format!("{:.1}", row.figure.stddev),
+            row.bytes.map(human).unwrap_or_default(),
+            row.reached().map(|rate| format!("{}/s", human(rate as u64))).unwrap_or_default(),
+            share.map(|share| format!("{:.0} %", share * 100.0)).unwrap_or_default(),
         ]);
     }
     table
@@ -227,7 +291,7 @@ fn machine(settings: &Settings) -> String {
 
 fn perplexity_of(settings: &Settings, file: &Path, chunk: usize, format: TableFormat) -> Result<Reader, Failure> {
     let text = read_text(file)?;
-    let Subject { mut loaded, .. } = load(settings, Some(chunk))?;
+    let Subject { mut loaded, .. } = load(settings, Context::Exactly(chunk))?;
     let mut progress = |so_far: crate::engine::model::perplexity::Perplexity, chunks: usize| {
         if so_far.chunks.is_multiple_of(16) {
             note(&format!("{} of {chunks} chunks: {:.4}", so_far.chunks, so_far.perplexity));
@@ -261,4 +325,38 @@ fn read_text(file: &Path) -> Result<String, Failure> {
         return Err(Failure::usage(format!("{} is longer than {LARGEST_TEXT} bytes (64 MiB).", file.display())));
     }
     String::from_utf8(bytes).map_err(|_| Failure::usage(format!("{} is not UTF-8.", file.display())))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parse(names: &[&str]) -> Vec<Test> {
+        names.iter().map(|name| Test::parse(name).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_test_runs_at_the_depth_of_its_name_or_says_so() {
+        let all = parse(ON_CPU);
+        assert_eq!(fitting(&all, false, 8258).unwrap(), all, "8192 and 64 tokens, and a step ahead");
+        let names: Vec<_> = fitting(&all, false, 8192).unwrap().iter().map(Test::to_string).collect();
+        assert_eq!(names, ["pp64", "pp512", "pp2048", "tg64", "tg64@2048", "tg64@8126"]);
+        let names: Vec<_> = fitting(&all, false, 100).unwrap().iter().map(Test::to_string).collect();
+        assert_eq!(names, ["pp64", "tg64", "tg64@34"]);
+        assert!(fitting(&parse(&["tg64@8192"]), true, 8192).is_err());
+    }
+
+    #[test]
+    fn the_share_is_what_was_read_of_what_could_be() {
+        let test = Test::Decode { tokens: 64, depth: 16384 };
+        let figure = Figure { test, tokens_per_second: 160.0, stddev: 1.0 };
+        let row = Row { figure, bytes: Some(17_000_000_000) };
+        let json = row.json(Some(3.2e12));
+        assert_eq!(json["bytes_per_token"], 17_000_000_000_u64);
+        assert_eq!(json["read_bytes_per_second"], 2_720_000_000_000_u64);
+        assert_eq!(json["share_of_read_bandwidth"], 0.85);
+        let prefill = Row { figure: Figure { test: Test::Prefill { tokens: 512 }, ..figure }, bytes: None };
+        assert_eq!(prefill.json(Some(3.2e12))["share_of_read_bandwidth"], Value::Null);
+    }
 }

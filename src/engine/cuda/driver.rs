@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
+use super::faults;
 use crate::engine::model::ModelError;
 
 /// Turns a driver's answer into a result; `what` says what was tried.
@@ -27,16 +28,7 @@ pub fn check(result: CUresult, what: &str) -> Result<(), ModelError> {
     } else {
         "unknown error".to_owned()
     };
-    Err(classify(result as u32, &format!("{what}: {said} (CUDA error {})", result as u32)))
-}
-
-/// Which error a driver's number stands for. Sticky ones (a kernel that faulted, a card that fell off the bus) leave the
-/// context unusable.
-fn classify(code: u32, message: &str) -> ModelError {
-    match code {
-        2 => ModelError::OutOfMemory(message.to_owned()),
-        _ => ModelError::Device { message: message.to_owned(), sticky: matches!(code, 46 | 214 | 220 | 700..=719) },
-    }
+    Err(faults::classify(result as u32, &format!("{what}: {said} (CUDA error {})", result as u32)))
 }
 
 /// Whether a driver library can be loaded at all. Every other call of this module comes after a yes.
@@ -64,17 +56,20 @@ pub struct CardProperties {
     pub bus_id: String,
 }
 
-/// The cards that CUDA shows this process; an error where the driver does not answer.
+/// The cards that CUDA shows this process, which may be none; an error where the driver does not answer.
 pub fn cards() -> Result<Vec<CardProperties>, ModelError> {
     if !driver_present() {
         return Err(ModelError::Unsupported("there is no NVIDIA driver on this machine".into()));
     }
     let mut count = 0;
-    // SAFETY: plain queries into locals.
-    unsafe {
-        check(sys::cuInit(0), "starting CUDA")?;
-        check(sys::cuDeviceGetCount(&mut count), "counting cards")?;
+    // SAFETY: starts the driver, once for the process; nothing else.
+    let started = unsafe { sys::cuInit(0) };
+    if started as u32 == faults::NO_DEVICE {
+        return Ok(Vec::new());
     }
+    check(started, "starting CUDA").map_err(faults::unusable)?;
+    // SAFETY: a query into a local.
+    check(unsafe { sys::cuDeviceGetCount(&mut count) }, "counting cards").map_err(faults::unusable)?;
     (0..count).map(properties).collect()
 }
 
@@ -141,7 +136,8 @@ impl Gpu {
         // SAFETY: handles into locals; `card` comes from `cards`, which has started the driver.
         unsafe {
             check(sys::cuDeviceGet(&mut device, card.ordinal as i32), "finding the card")?;
-            check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the card")?;
+            check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the card")
+                .map_err(|error| faults::no_context(error, &card.name))?;
         }
         let mut gpu = Self { card, device, context, modules: Vec::new(), held: None, stream: ptr::null_mut() };
         gpu.activate()?;
@@ -551,18 +547,5 @@ impl Drop for PinnedBuffer {
     fn drop(&mut self) {
         // SAFETY: allocated by `new`, freed once.
         unsafe { sys::cuMemFreeHost(self.pointer.cast()) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_card_and_a_lost_card_are_told_apart() {
-        assert!(matches!(classify(2, "x"), ModelError::OutOfMemory(_)));
-        assert!(matches!(classify(700, "x"), ModelError::Device { sticky: true, .. }));
-        assert!(matches!(classify(719, "x"), ModelError::Device { sticky: true, .. }));
-        assert!(matches!(classify(1, "x"), ModelError::Device { sticky: false, .. }));
     }
 }

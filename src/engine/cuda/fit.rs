@@ -1,6 +1,9 @@
 //! Whether a model fits the card, before a byte is loaded. Pure arithmetic and the message about it.
 
-use crate::engine::model::ModelError;
+use crate::engine::model::{Alternative, ModelError};
+
+/// A context shorter than this is no advice; longer ones are rounded down to a multiple.
+const LEAST_CONTEXT: u64 = 256;
 
 /// What a load would take, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,39 +29,62 @@ pub fn budget(free: u64, total: u64, utilization: f32) -> u64 {
     free.saturating_sub(reserved)
 }
 
+/// A card's memory as a load finds it, and the share of it that may be used.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Bytes that nobody uses.
+    pub free: u64,
+    /// Bytes in all.
+    pub total: u64,
+    /// 0 to 1.
+    pub utilization: f32,
+}
+
 /// An error that names the numbers and what would fit, or nothing where it fits. `context` positions are what
 /// `needs.kv_cache` was computed for.
-pub fn check(
-    name: &str,
-    needs: Needs,
-    context: usize,
-    free: u64,
-    total: u64,
-    utilization: f32,
-) -> Result<(), ModelError> {
-    let budget = budget(free, total, utilization);
+pub fn check(name: &str, needs: Needs, context: usize, room: Room, smaller: &[Alternative]) -> Result<(), ModelError> {
+    let budget = budget(room.free, room.total, room.utilization);
     if needs.total() <= budget {
         return Ok(());
     }
-    let fixed = needs.weights.saturating_add(needs.workspace);
-    let positions = budget.saturating_sub(fixed) / (needs.kv_cache / context.max(1) as u64).max(1);
-    let advice = if positions >= 256 {
-        format!("--context-length {} would fit", positions / 256 * 256)
-    } else {
-        "take a smaller quantisation (chatnap gpu shows which models fit), --device cpu, or close what uses the card"
-            .to_owned()
-    };
     Err(ModelError::OutOfMemory(format!(
         "{name} needs {} of VRAM (weights {}, KV cache for {context} positions {}, workspace {}) and {} may be used \
-         ({} free, utilization {:.0} %): {advice}",
+         ({} free, utilization {:.0} %); what fits: {}",
         gigabytes(needs.total()),
         gigabytes(needs.weights),
         gigabytes(needs.kv_cache),
         gigabytes(needs.workspace),
         gigabytes(budget),
-        gigabytes(free),
-        utilization * 100.0,
+        gigabytes(room.free),
+        room.utilization * 100.0,
+        advice(needs, context, room, budget, smaller).join(", or "),
     )))
+}
+
+/// What would fit, the nearest to what was asked for first. The CPU always does, as far as this program knows.
+fn advice(needs: Needs, context: usize, room: Room, budget: u64, smaller: &[Alternative]) -> Vec<String> {
+    let mut found = Vec::new();
+    if needs.total() <= room.free {
+        // Rounded up to a hundredth, so that what is printed does fit.
+        let taken = room.total - room.free + needs.total();
+        let share = (taken as f64 / room.total.max(1) as f64 * 100.0).ceil() / 100.0;
+        found.extend((share <= 1.0).then(|| format!("--gpu-memory-utilization {share:.2}")));
+    }
+    let fixed = needs.weights.saturating_add(needs.workspace);
+    let positions = budget.saturating_sub(fixed) / (needs.kv_cache / context.max(1) as u64).max(1);
+    if positions >= LEAST_CONTEXT {
+        found.push(format!("--context-length {}", positions / LEAST_CONTEXT * LEAST_CONTEXT));
+    }
+    let around = needs.kv_cache.saturating_add(needs.workspace);
+    // The names come largest first; planes and their padding take a little more than the file.
+    let fits = |other: &&Alternative| (other.bytes + other.bytes / 50).saturating_add(around) <= budget;
+    if let Some(other) = smaller.iter().find(fits) {
+        found.push(format!("-m {} ({})", other.name, gigabytes(other.bytes)));
+    } else if found.is_empty() {
+        found.push("a smaller model (`chatnap gpu` shows which fit)".to_owned());
+    }
+    found.push("--device cpu".to_owned());
+    found
 }
 
 /// `17.2 GB`.
@@ -89,22 +115,47 @@ mod tests {
         assert_eq!(budget(10 * GB, 80 * GB, 1.0), 10 * GB);
     }
 
+    fn refusal(free: u64, total: u64, utilization: f32, smaller: &[Alternative]) -> String {
+        match check("m", llama(), 8192, Room { free, total, utilization }, smaller) {
+            Err(ModelError::OutOfMemory(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn other(name: &str, bytes: u64) -> Alternative {
+        Alternative { name: name.into(), bytes }
+    }
+
     #[test]
     fn what_fits_passes_and_what_does_not_names_its_numbers() {
-        assert_eq!(check("m", llama(), 8192, 80 * GB, 80 * GB, 0.9), Ok(()));
-        let Err(ModelError::OutOfMemory(text)) = check("m", llama(), 8192, 10 * GB, 24 * GB, 1.0) else {
-            panic!("10 GB cannot hold 17.5 GB")
-        };
-        for number in ["17.5 GB", "16.0 GB", "1.0 GB", "500 MB", "10.0 GB", "--device cpu"] {
-            assert!(text.contains(number), "{number} is missing in {text}");
+        let room = Room { free: 80 * GB, total: 80 * GB, utilization: 0.9 };
+        assert_eq!(check("m", llama(), 8192, room, &[]), Ok(()));
+        let text = refusal(10 * GB, 24 * GB, 1.0, &[]);
+        for part in ["17.5 GB", "16.0 GB", "1.0 GB", "500 MB", "10.0 GB", "`chatnap gpu`", ", or --device cpu"] {
+            assert!(text.contains(part), "{part} is missing in {text}");
         }
+        assert!(!text.contains("--context-length") && !text.contains("--gpu-memory-utilization"), "{text}");
     }
 
     #[test]
     fn a_shorter_context_is_offered_where_it_helps() {
-        let Err(ModelError::OutOfMemory(text)) = check("m", llama(), 8192, 17 * GB, 24 * GB, 1.0) else {
-            panic!("17 GB cannot hold 17.5 GB")
-        };
-        assert!(text.contains("--context-length 4096 would fit"), "{text}");
+        let text = refusal(17 * GB, 24 * GB, 1.0, &[]);
+        assert!(text.contains("what fits: --context-length 4096, or --device cpu"), "{text}");
+    }
+
+    #[test]
+    fn the_largest_smaller_form_that_fits_is_offered_by_its_name() {
+        let forms = [other("m:q8_0", 9 * GB), other("m:q4_k_m", 5 * GB), other("m:q2_k", 3 * GB)];
+        let text = refusal(10 * GB, 24 * GB, 1.0, &forms);
+        assert!(text.contains("what fits: -m m:q4_k_m (5.0 GB), or --device cpu"), "{text}");
+        assert!(refusal(GB, 24 * GB, 1.0, &forms).contains("`chatnap gpu`"));
+    }
+
+    #[test]
+    fn a_share_that_is_too_small_is_named_as_what_it_is() {
+        let text = refusal(79 * GB, 80 * GB, 0.05, &[]);
+        assert!(text.contains("utilization 5 %") && text.contains("--gpu-memory-utilization 0.24"), "{text}");
+        let room = Room { free: 79 * GB, total: 80 * GB, utilization: 0.24 };
+        assert_eq!(check("m", llama(), 8192, room, &[]), Ok(()), "the advice holds");
     }
 }

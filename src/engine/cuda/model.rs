@@ -708,6 +708,10 @@ impl Model for CudaModel {
         }
     }
 
+    fn step_bytes(&self, positions: usize) -> Option<u64> {
+        Some(self.bytes_a_token(positions))
+    }
+
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {
         Some(self)
     }

@@ -30,6 +30,7 @@ fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelErro
         device: DevicePreference::Cuda(0),
         gpu_memory_utilization: 0.95,
         threads: None,
+        smaller: &[],
         cancel: &cancel,
     };
     let model = load_parts(&parts, first_card()?, &options, &mut |_| {})?;

@@ -124,7 +124,7 @@ fn a_failed_load_fails_all_that_wait_once_and_the_next_request_tries_again() {
 }
 
 #[test]
-fn memory_that_ran_out_means_a_new_load_and_a_lost_device_means_no_more() {
+fn memory_that_ran_out_means_a_new_load_and_a_device_lost_twice_in_a_row_means_no_more() {
     let mut story = Story::warm();
     story.then(submit(1));
     story.then(submit(2));
@@ -132,12 +132,33 @@ fn memory_that_ran_out_means_a_new_load_and_a_lost_device_means_no_more() {
     assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
     assert_eq!(story.then(Event::Loaded), [Effect::Generate(RequestId(2))]);
     assert_eq!(story.answered(2, Aftermath::Lost), [Effect::Release]);
-    assert_eq!(story.then(submit(3)), [Effect::Fail(RequestId(3), Cause::DeviceLost)]);
+    assert_eq!(story.then(submit(3)), [], "a fresh context may mend it");
+    assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
+    story.then(Event::Loaded);
+    story.then(submit(4));
+    assert_eq!(story.answered(3, Aftermath::Lost), [Effect::Fail(RequestId(4), Cause::DeviceLost), Effect::Release]);
+    assert_eq!(story.then(submit(5)), [Effect::Fail(RequestId(5), Cause::DeviceLost)]);
     assert_eq!(story.then(Event::Released), []);
     assert_eq!(story.state.phase(), Phase::Failed { lost: true });
-    assert_eq!(story.then(submit(4)), [Effect::Fail(RequestId(4), Cause::DeviceLost)]);
+    assert_eq!(story.then(submit(6)), [Effect::Fail(RequestId(6), Cause::DeviceLost)]);
     story.then(Event::Switch(IdleWindow::Never));
-    assert_eq!(story.then(submit(5)), [Effect::StartLoad], "other options may name another device");
+    assert_eq!(story.then(submit(7)), [Effect::StartLoad], "other options may name another device");
+}
+
+#[test]
+fn an_answer_between_two_faults_restores_the_trust_in_a_device() {
+    let mut story = Story::warm();
+    for id in 0..6 {
+        story.then(submit(id));
+        if id % 2 == 1 {
+            assert!(matches!(story.answered(id, Aftermath::Sound)[..], [Effect::AnnounceIdle(_)]));
+            continue;
+        }
+        assert_eq!(story.answered(id, Aftermath::Lost), [Effect::Release]);
+        story.then(Event::Load);
+        assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
+        story.then(Event::Loaded);
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ impl Play {
             device: DevicePreference::Cpu,
             gpu_memory_utilization: 0.9,
             threads: None,
+            smaller: &[],
             cancel,
         };
         crate::engine::model::load(&options, progress)

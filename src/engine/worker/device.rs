@@ -122,6 +122,7 @@ fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter
     let mut progress = |progress| reporter.send(Report::Progress(progress));
     let name = options.source.name();
     let files = options.source.locate(&mut progress, cancel)?;
+    let smaller = options.source.smaller();
     let load_options = LoadOptions {
         name: &name,
         files: &files,
@@ -129,6 +130,7 @@ fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter
         device: options.device,
         gpu_memory_utilization: options.gpu_memory_utilization,
         threads: options.threads,
+        smaller: &smaller,
         cancel,
     };
     let loaded = model::load(&load_options, &mut progress).map_err(|error| load_failure(&name, error))?;

@@ -335,9 +335,19 @@ fn failures_fail_one_turn_and_the_engine_lives_on() {
 }
 
 #[test]
-fn a_lost_device_is_told_apart_and_other_options_help() {
-    let play = Play::warm("[[failure]]\nat = 'token'\nkind = 'fatal'\ntimes = 1");
+fn a_lost_device_is_told_apart_and_a_fresh_start_of_it_answers() {
+    let play = Play::warm("[[failure]]\nat = 'token'\nkind = 'fatal'\nwhen = 'a'\ntimes = 1");
     let (first, second) = (play.say("a"), play.say("b"));
+    assert_eq!(failed(&play.end_of(first)).kind, ErrorKind::Fatal);
+    let events = play.end_of(second);
+    assert!(events.iter().any(released), "the lost model was let go: {events:#?}");
+    assert_eq!(text(&events, Channel::Answer), "You said: b");
+}
+
+#[test]
+fn a_device_lost_twice_in_a_row_stays_lost_and_other_options_help() {
+    let play = Play::warm("[[failure]]\nat = 'token'\nkind = 'fatal'\nwhen = 'break'");
+    let (first, second) = (play.say("break"), play.say("break"));
     assert_eq!(failed(&play.end_of(first)).kind, ErrorKind::Fatal);
     assert_eq!(failed(&play.end_of(second)).kind, ErrorKind::Fatal);
     assert_eq!(failed(&play.end_of(play.say("c"))).kind, ErrorKind::Fatal);

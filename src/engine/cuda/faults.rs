@@ -1,0 +1,68 @@
+//! What a driver's error number means for the model and for this process. Pure; the calls are in `driver`.
+
+use crate::engine::model::ModelError;
+
+/// CUDA hides every card from this process, or there is none (`CUDA_ERROR_NO_DEVICE`).
+pub const NO_DEVICE: u32 = 100;
+
+/// The error behind number `code` (`CUresult` of `cuda.h`), told with `message`.
+///
+/// Sticky ones (a kernel that faulted, memory that the card could not correct) leave the context unusable: every later call
+/// answers the same. A context that is made anew mends what a kernel did, as the reset between two loads does.
+pub fn classify(code: u32, message: &str) -> ModelError {
+    match code {
+        2 => ModelError::OutOfMemory(message.to_owned()),
+        // 214, 220: uncorrectable memory and link errors. 700: illegal address, 702: timeout, 709: the context is gone,
+        // 710: assertion, 714 to 719: illegal instructions and addresses, and a launch that failed.
+        _ => ModelError::Device {
+            message: message.to_owned(),
+            sticky: matches!(code, 214 | 220 | 700 | 702 | 709 | 710 | 714..=719),
+        },
+    }
+}
+
+/// An error from before a context exists: the card cannot be used, by whoever asks, but nothing is broken.
+pub fn unusable(error: ModelError) -> ModelError {
+    match error {
+        ModelError::Device { message, .. } => ModelError::Unsupported(format!("the NVIDIA driver refuses: {message}")),
+        error => error,
+    }
+}
+
+/// An error from making the context, on the card called `name`.
+pub fn no_context(error: ModelError, name: &str) -> ModelError {
+    match error {
+        ModelError::OutOfMemory(_) => ModelError::OutOfMemory(format!(
+            "{name} is so full that not even CUDA's own half gigabyte is free; close what uses it, or take --device cpu"
+        )),
+        error => unusable(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sticky(code: u32) -> bool {
+        matches!(classify(code, "x"), ModelError::Device { sticky: true, .. })
+    }
+
+    #[test]
+    fn a_full_card_a_lost_context_and_a_refused_call_are_told_apart() {
+        assert_eq!(classify(2, "x"), ModelError::OutOfMemory("x".into()));
+        assert!([214, 700, 715, 716, 719].into_iter().all(sticky));
+        // An invalid value, a card in exclusive use, a launch with too many registers: the context lives.
+        assert!(![1, 46, 701, 712].into_iter().any(sticky));
+    }
+
+    #[test]
+    fn what_fails_before_a_context_is_no_fault() {
+        let refused = unusable(classify(803, "starting CUDA: system has unsupported driver"));
+        assert!(matches!(&refused, ModelError::Unsupported(text) if text.contains("unsupported driver")), "{refused}");
+        let full = no_context(classify(2, "making a context: out of memory"), "A card");
+        assert!(
+            matches!(&full, ModelError::OutOfMemory(text) if text.contains("A card") && text.contains("--device cpu"))
+        );
+        assert!(matches!(no_context(classify(46, "busy"), "A card"), ModelError::Unsupported(_)));
+    }
+}
