@@ -1,13 +1,24 @@
 //! Checks and times the CUDA engine on a machine with a card; `benches/gpu.sh` runs all of it.
 //!
-//! `gpu kernels`; `gpu compare TOLERANCE DEPTH FILE.gguf`; `gpu speed FILE.gguf [DEPTHS] [PROMPTS]`;
-//! `gpu cycles COUNT FILE.gguf`; `gpu bandwidth`.
+//! | command | what it does |
+//! | --- | --- |
+//! | `gpu bandwidth` | measures how fast the card reads its memory |
+//! | `gpu kernels` | each kernel against its twin on the CPU, on random input |
+//! | `gpu sampler` | thousands of draws against the host's sampler |
+//! | `gpu formats` | small random models of every storage format and family against the CPU |
+//! | `gpu depths [100,8000,30000]` | a small Llama 3.1 at these depths against the CPU |
+//! | `gpu compare TOLERANCE DEPTH FILE.gguf` | a file against the CPU |
+//! | `gpu fault` | a kernel that faults, and a load after it |
+//! | `gpu cold FILE.gguf` | load to first token, once |
+//! | `gpu speed FILE.gguf [DEPTHS] [PROMPTS]` | decode, prefill, load and release |
+//! | `gpu cycles COUNT FILE.gguf` | load, answer and release, again and again |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chatnap::engine::cuda::check::{Report, kernels};
-use chatnap::engine::cuda::trial;
+use chatnap::engine::cuda::check::{Report, kernels, sampler};
+use chatnap::engine::cuda::{compare, read_bandwidth, trial};
+use chatnap::protocol::DevicePreference;
 
 fn numbers(text: Option<&String>, default: &[usize]) -> Vec<usize> {
     text.map_or_else(
@@ -18,23 +29,31 @@ fn numbers(text: Option<&String>, default: &[usize]) -> Vec<usize> {
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64));
     let mut report = Report::default();
-    let result = match args.first().map(String::as_str) {
-        Some("kernels") => {
-            println!("seed {seed}");
-            trial::first_card().and_then(|card| kernels(card, seed, &mut report))
-        }
+    let command = args.first().map(String::as_str);
+    if matches!(command, Some("kernels" | "sampler" | "formats" | "depths" | "compare" | "fault")) {
+        println!("SEED={seed}");
+    }
+    let result = match command {
+        Some("kernels") => trial::first_card().and_then(|card| kernels(card, seed, &mut report)),
+        Some("sampler") => trial::first_card().and_then(|card| sampler(card, seed, &mut report)),
+        Some("formats") => compare::formats(seed, &mut report),
+        Some("depths") => compare::depths(&numbers(args.get(1), &[100, 8000, 30_000]), seed, &mut report),
         Some("compare") => {
             let (tolerance, depth) = (args[1].parse().expect("a tolerance"), args[2].parse().expect("a depth"));
-            trial::compare(&args[3], depth, seed, tolerance, &mut report)
+            compare::compare(&args[3], depth, seed, tolerance, &mut report)
         }
+        Some("fault") => compare::fault(seed, &mut report),
+        Some("cold") => trial::cold(&args[1], 1024).map(drop),
         Some("speed") => {
             trial::speed(&args[1], &numbers(args.get(2), &[0, 4096, 16384]), &numbers(args.get(3), &[50, 512, 2048]))
         }
         Some("cycles") => trial::cycles(&args[2], args[1].parse().expect("a count")),
-        Some("bandwidth") => trial::read_bandwidth().map(|rate| println!("read bandwidth {:.3} TB/s", rate / 1e12)),
-        _ => panic!("see the comment at the top of benches/gpu.rs"),
+        Some("bandwidth") => read_bandwidth(DevicePreference::Cuda(0))
+            .map(|rate| println!("figure\tread bandwidth TB/s\t{:.3}", rate / 1e12)),
+        _ => panic!("see the table at the top of benches/gpu.rs"),
     };
     let (failed, passed) = report.counts();
     if failed + passed > 0 {

@@ -13,6 +13,7 @@ use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, Mo
 
 pub(crate) mod bandwidth;
 pub mod check;
+pub mod compare;
 mod decode;
 pub(crate) mod driver;
 mod faults;

@@ -4,5 +4,7 @@ pub mod gguf;
 pub mod plan;
 pub mod reader;
 pub mod safetensors;
-#[cfg(test)]
+/// For tests, and for the checks that a machine with a card runs.
+#[cfg(any(test, feature = "cuda"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the checks of a card use a part of it"))]
 pub(crate) mod testing;

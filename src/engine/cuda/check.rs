@@ -19,6 +19,10 @@ use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
 use crate::engine::model::ModelError;
 use crate::engine::weights::plan::PlannedTensor;
 
+mod sampler;
+
+pub use sampler::sampler;
+
 /// SplitMix64, so that a failing check can be repeated by its seed.
 pub struct Random(pub u64);
 
@@ -117,7 +121,7 @@ pub fn kernels(card: CardProperties, seed: u64, report: &mut Report) -> Result<(
         bench.prefill_attention(dim, 130, 77, 0, &mut random, report)?;
         bench.prefill_attention(dim, 200, 300, 100, &mut random, report)?;
     }
-    Ok(())
+    sampler::check(&bench.gpu, &bench.kernels, 20, &mut random, report)
 }
 
 /// Raw blocks with scales that make weights of a usual size.

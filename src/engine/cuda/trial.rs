@@ -1,14 +1,14 @@
-//! Whole models on the card: compared with the CPU's forward pass, and timed. For `benches/gpu.sh`.
+//! Whole models on the card, timed: loading, prefill, decode, release. For `benches/gpu.sh`; figures come as lines
+//! `figure<TAB>NAME<TAB>VALUE`, from which the script makes its table.
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::check::{Random, Report, relative_error};
-use super::driver::{CardProperties, Gpu, cards};
-use super::kernels::Kernels;
+use super::check::Random;
+use super::driver::{CardProperties, cards};
 use super::nvml::Management;
-use super::{CudaModel, bandwidth, load_parts};
-use crate::engine::model::load::{ModelParts, cpu_model};
+use super::{CudaModel, load_parts};
+use crate::engine::model::load::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model, ModelError};
 use crate::engine::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, SamplingParams};
@@ -19,7 +19,7 @@ pub fn sampling(greedy: bool) -> SamplingParams {
 }
 
 /// Opens and loads a GGUF file on the first card, with `context` positions.
-fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
+pub(super) fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
     let files = ModelFiles::Gguf(vec![PathBuf::from(path)]);
     let parts = ModelParts::open(&files, Some(context))?;
     let cancel = CancelFlag::default();
@@ -42,57 +42,12 @@ pub fn first_card() -> Result<CardProperties, ModelError> {
     cards()?.into_iter().next().ok_or_else(|| ModelError::Unsupported("CUDA shows no card".into()))
 }
 
-fn random_tokens(random: &mut Random, count: usize, vocab: usize) -> Vec<u32> {
+pub(super) fn random_tokens(random: &mut Random, count: usize, vocab: usize) -> Vec<u32> {
     (0..count).map(|_| random.below(vocab) as u32).collect()
 }
 
-/// Compares with the CPU: a prompt's logits, one-token steps after it, and the decode loop with the step's own argmax.
-/// `depth`: where the compared positions stand.
-pub fn compare(path: &str, depth: usize, seed: u64, tolerance: f64, report: &mut Report) -> Result<(), ModelError> {
-    let (parts, mut card) = load(path, (depth + 128).next_multiple_of(64))?;
-    let mut cpu = cpu_model(&parts, None)?;
-    let tokens = random_tokens(&mut Random(seed), depth + 8, card.vocab_size());
-    let name = format!("{} at depth {depth}", parts.quantization());
-    let (mut got, mut wanted) = (Vec::new(), Vec::new());
-    let rows = depth.min(8);
-    card.forward_rows(&tokens[..depth], 0, rows, &mut got)?;
-    cpu.forward_rows(&tokens[..depth], 0, rows, &mut wanted)?;
-    report.tell(&format!("prefill {name}"), error(&got, &wanted), tolerance);
-    for step in 0..4 {
-        let at = depth + step;
-        card.forward(&tokens[at..=at], at, &mut got)?;
-        cpu.forward(&tokens[at..=at], at, &mut wanted)?;
-        report.tell(&format!("step {step} {name}"), error(&got, &wanted), tolerance);
-    }
-    // The decode loop must draw what the steps' logits say.
-    let mut logits = Vec::new();
-    let prompt = &tokens[..depth];
-    let mut expected = Vec::new();
-    card.forward(prompt, 0, &mut logits)?;
-    for at in depth..depth + 16 {
-        let best = best(&logits);
-        expected.push(best);
-        card.forward(&[best], at, &mut logits)?;
-    }
-    let looped = generate(&mut card, prompt, 16, &sampling(true), 7)?;
-    let wrong = looped.iter().zip(&expected).filter(|(a, b)| a != b).count();
-    report.tell(&format!("decode loop {name}"), wrong as f64, 0.0);
-    let (first, second) =
-        (generate(&mut card, prompt, 16, &sampling(false), 7)?, generate(&mut card, prompt, 16, &sampling(false), 7)?);
-    report.tell(&format!("same seed, same tokens {name}"), f64::from(u8::from(first != second)), 0.0);
-    Ok(())
-}
-
-fn error(got: &[f32], wanted: &[f32]) -> f64 {
-    relative_error(got, &wanted.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
-}
-
-fn best(logits: &[f32]) -> u32 {
-    let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
-    (0..logits.len()).fold(0, better) as u32
-}
-
-fn generate(
+/// Writes `count` tokens after `prompt` by the card's own loop.
+pub(super) fn generate(
     model: &mut CudaModel,
     prompt: &[u32],
     count: usize,
@@ -110,67 +65,78 @@ fn used(card: &CardProperties) -> u64 {
     Management::open().and_then(|m| m.card(&card.bus_id).used).unwrap_or(0)
 }
 
-/// Times loading, prefill, decode at several depths and releasing; prints one line each.
+/// One figure, for people and for the script.
+fn tell(name: &str, value: f64, digits: usize) {
+    println!("figure\t{name}\t{value:.digits$}");
+}
+
+/// Loads a file onto an empty card and answers a prompt of 50 tokens with its first token; tells the seconds of both.
+pub fn cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
+    let started = Instant::now();
+    let (parts, mut model) = load(path, context)?;
+    let loaded = started.elapsed().as_secs_f64();
+    let tokens = random_tokens(&mut Random(1), 50, model.vocab_size());
+    model.begin(&tokens, 0, &[], &sampling(true), 1)?;
+    model.next_token()?;
+    let first = started.elapsed().as_secs_f64();
+    model.end()?;
+    let kind = parts.quantization();
+    tell(&format!("{kind} load s"), loaded, 3);
+    tell(&format!("{kind} cold to first token s"), first, 3);
+    Ok((parts, model))
+}
+
+/// Times loading, prefill, decode at several depths and releasing.
 pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), ModelError> {
     let card = first_card()?;
     let before = used(&card);
     let most = depths.iter().chain(prompts).max().copied().unwrap_or(0);
-    let started = Instant::now();
-    let (parts, mut model) = load(path, (most + 512).next_multiple_of(256))?;
-    let loaded = started.elapsed();
-    let tokens = random_tokens(&mut Random(1), most.max(64), model.vocab_size());
-    model.begin(&tokens[..50], 0, &[], &sampling(true), 1)?;
-    model.next_token()?;
-    let first = started.elapsed();
-    model.end()?;
+    let (parts, mut model) = cold(path, (most + 512).next_multiple_of(256))?;
     let kind = parts.quantization();
-    let backend = model.gemm_backend();
-    println!(
-        "{kind}: load {:.3} s, to first token {:.3} s, products by {backend}",
-        loaded.as_secs_f64(),
-        first.as_secs_f64()
-    );
+    println!("{kind}: products by {}", model.gemm_backend());
+    let tokens = random_tokens(&mut Random(1), most.max(64), model.vocab_size());
     for &count in prompts {
         let mut times = Vec::new();
-        for _ in 0..4 {
+        for _ in 0..5 {
             let start = Instant::now();
             model.begin(&tokens[..count], 0, &[], &sampling(true), 1)?;
             model.next_token()?;
-            times.push(start.elapsed().as_secs_f64());
+            times.push(start.elapsed().as_secs_f64() * 1e3);
             model.end()?;
         }
         times.sort_by(f64::total_cmp);
-        println!(
-            "{kind}: prompt of {count} to first token {:.2} ms (best of 4; worst {:.2})",
-            times[0] * 1e3,
-            times[3] * 1e3
-        );
+        println!("{kind}: prompt of {count}: {times:.2?} ms to first token");
+        tell(&format!("{kind} prompt {count} to first token ms"), times[times.len() / 2], 2);
     }
     for greedy in [true, false] {
         for &depth in depths {
             let rate = decode_rate(&mut model, &tokens[..depth.max(8)], &sampling(greedy))?;
-            let bytes = model.bytes_a_token(depth.max(8) + 64);
-            println!(
-                "{kind}: decode {rate:.1} tok/s at depth {depth}, {} ({:.2} TB/s)",
-                if greedy { "greedy" } else { "sampled" },
-                rate * bytes as f64 / 1e12
-            );
+            let how = if greedy { "decode" } else { "sampled" };
+            tell(&format!("{kind} {how} @{depth} tok/s"), rate, 1);
+            if greedy {
+                let bytes = model.bytes_a_token(depth.max(8) + 64) as f64;
+                tell(&format!("{kind} {how} @{depth} GB a token"), bytes / 1e9, 3);
+                tell(&format!("{kind} {how} @{depth} TB/s"), rate * bytes / 1e12, 3);
+            }
         }
     }
-    let held = used(&card);
+    release(&kind, model, &card, before);
+    Ok(())
+}
+
+/// Drops the model and tells how long that took and what NVML says of the card and of this process.
+fn release(kind: &str, model: CudaModel, card: &CardProperties, before: u64) {
+    let held = used(card);
     let start = Instant::now();
     drop(model);
     let took = start.elapsed().as_secs_f64();
     let after = Management::open().map(|m| m.card(&card.bus_id)).unwrap_or_default();
-    let mib = |bytes: u64| bytes >> 20;
-    println!(
-        "{kind}: released in {took:.3} s; card's used memory {} MiB before, {} loaded, {} after; listed {:?}",
-        mib(before),
-        mib(held),
-        mib(after.used.unwrap_or(0)),
-        after.listed
-    );
-    Ok(())
+    let mib = |bytes: u64| (bytes >> 20) as f64;
+    tell(&format!("{kind} release s"), took, 3);
+    tell(&format!("{kind} card before MiB"), mib(before), 0);
+    tell(&format!("{kind} card loaded MiB"), mib(held), 0);
+    tell(&format!("{kind} card after MiB"), mib(after.used.unwrap_or(0)), 0);
+    println!("{kind}: among NVML's processes after the release: {:?}", after.listed);
 }
 
 /// Tokens a second over 128 tokens after `prompt`.
@@ -188,7 +154,7 @@ fn decode_rate(model: &mut CudaModel, prompt: &[u32], sampling: &SamplingParams)
     Ok(rate)
 }
 
-/// Loads, answers and releases again and again; prints the card's used memory after each release.
+/// Loads, answers and releases again and again. An error where memory stays behind or an answer differs.
 pub fn cycles(path: &str, count: usize) -> Result<(), ModelError> {
     let card = first_card()?;
     let mut seen = Vec::new();
@@ -200,19 +166,15 @@ pub fn cycles(path: &str, count: usize) -> Result<(), ModelError> {
         seen.push(used(&card) >> 20);
         tokens.push(answer);
     }
-    let same = tokens.iter().all(|answer| *answer == tokens[0]);
-    println!(
-        "{count} cycles: MiB in use after the first {:?}, last {:?}, most {:?}; same answers: {same}",
-        seen.first(),
-        seen.last(),
-        seen.iter().max()
-    );
+    let (first, most) = (seen.first().copied().unwrap_or(0), seen.iter().max().copied().unwrap_or(0));
+    tell("cycles", count as f64, 0);
+    tell("cycles: card after the first MiB", first as f64, 0);
+    tell("cycles: card after any, most MiB", most as f64, 0);
+    if most > first + 16 {
+        return Err(ModelError::Invalid(format!("memory stays behind: {seen:?} MiB after each release")));
+    }
+    if tokens.iter().any(|answer| *answer != tokens[0]) {
+        return Err(ModelError::Invalid(format!("the same prompt was answered differently: {tokens:?}")));
+    }
     Ok(())
-}
-
-/// The card's read bandwidth in bytes a second.
-pub fn read_bandwidth() -> Result<f64, ModelError> {
-    let mut gpu = Gpu::open(first_card()?)?;
-    let kernels = Kernels::load(&mut gpu)?;
-    bandwidth::measure(&gpu, &kernels)
 }

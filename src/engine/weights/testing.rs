@@ -1,4 +1,4 @@
-//! For tests: small random models described once (`Spec`) and written as GGUF or as a safetensors folder.
+//! For tests and for the checks of a card: small random models described once (`Spec`) and written as GGUF or as a safetensors folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;

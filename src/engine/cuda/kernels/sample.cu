@@ -20,7 +20,7 @@ struct SampleArgs {
 };
 
 __device__ __forceinline__ float distance(float top, float l) {
-    if (l != l) return INFINITY;
+    if (l != l) l = -INFINITY;  // impossible, as an infinitely small one is
     return l == top ? 0.f : top - l;
 }
 

@@ -1,0 +1,227 @@
+//! Whole models on the card against the CPU's forward pass: files, and small random models of every storage format, of
+//! every family and at every depth, made on the spot. For `benches/gpu.sh`.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::check::{Random, Report, relative_error};
+use super::driver::{DeviceBuffer, Gpu, Shape};
+use super::kernels::Kernels;
+use super::params::EmbedArgs;
+use super::trial::{first_card, generate, load, random_tokens, sampling};
+use crate::engine::cpu::GgmlType;
+use crate::engine::model::load::cpu_model;
+use crate::engine::model::{Model, ModelError};
+use crate::engine::weights::testing::{Scaling, Spec};
+
+/// Logits may differ by this much of their norm: both sides round activations (the card to bf16 in a prefill, both to
+/// int8 before a quantised product) and the KV cache, in different places.
+const TOLERANCE: f64 = 0.05;
+/// The same without quantised weights.
+const PLAIN: f64 = 0.02;
+
+/// Compares with the CPU: a prompt's logits, one-token steps after it, and the decode loop with the step's own argmax.
+/// `depth`: where the compared positions stand.
+pub fn compare(path: &str, depth: usize, seed: u64, tolerance: f64, report: &mut Report) -> Result<(), ModelError> {
+    let context = (depth + 32).next_multiple_of(64);
+    let (parts, mut card) = load(path, context)?;
+    let mut cpu = cpu_model(&parts, None)?;
+    let tokens = random_tokens(&mut Random(seed), depth + 8, card.vocab_size());
+    let name = format!("{} {} at depth {depth}", parts.config.architecture, parts.quantization());
+    let (mut got, mut wanted) = (Vec::new(), Vec::new());
+    let rows = depth.min(8);
+    card.forward_rows(&tokens[..depth], 0, rows, &mut got)?;
+    cpu.forward_rows(&tokens[..depth], 0, rows, &mut wanted)?;
+    report.tell(&format!("prefill {name}"), error(&got, &wanted), tolerance);
+    let mut worst = 0.0_f64;
+    for at in depth..depth + 4 {
+        card.forward(&tokens[at..=at], at, &mut got)?;
+        cpu.forward(&tokens[at..=at], at, &mut wanted)?;
+        worst = worst.max(error(&got, &wanted));
+    }
+    report.tell(&format!("worst of 4 steps {name}"), worst, tolerance);
+    // The decode loop must draw what the steps' logits say.
+    let prompt = &tokens[..depth];
+    let (mut logits, mut expected) = (Vec::new(), Vec::new());
+    card.forward(prompt, 0, &mut logits)?;
+    for at in depth..depth + 16 {
+        let best = best(&logits);
+        expected.push(best);
+        card.forward(&[best], at, &mut logits)?;
+    }
+    let looped = generate(&mut card, prompt, 16, &sampling(true), 7)?;
+    let wrong = looped.iter().zip(&expected).filter(|(a, b)| a != b).count();
+    report.tell(&format!("decode loop {name}, wrong tokens"), wrong as f64, 0.0);
+    let mut again = || generate(&mut card, prompt, 16, &sampling(false), 7);
+    let differ = again()? != again()?;
+    report.tell(&format!("same seed, same tokens {name}"), f64::from(u8::from(differ)), 0.0);
+    Ok(())
+}
+
+fn error(got: &[f32], wanted: &[f32]) -> f64 {
+    relative_error(got, &wanted.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
+}
+
+fn best(logits: &[f32]) -> u32 {
+    let better = |best: usize, i: usize| if logits[i] > logits[best] { i } else { best };
+    (0..logits.len()).fold(0, better) as u32
+}
+
+/// A model as wide as a real one is deep: three layers of random weights.
+fn small(architecture: &'static str, kind: GgmlType) -> Spec {
+    Spec { hidden: 512, ff: 1536, layers: 3, heads: 8, kv: 2, dim: 64, vocab: 2000, kind, ..Spec::new(architecture) }
+}
+
+fn tolerance(kind: GgmlType) -> f64 {
+    if kind.is_quantised() { TOLERANCE } else { PLAIN }
+}
+
+/// Every storage format, and every family that the card runs; with the depth to compare at.
+fn small_models() -> Vec<(Spec, usize)> {
+    let scaled = Scaling::Yarn { factor: 4.0, original: 128 };
+    let families = [
+        Spec { tied: true, ..small("llama", GgmlType::Q6K) },
+        // One key head for all, and as many as query heads.
+        Spec { kv: 1, dim: 128, heads: 4, ..small("llama", GgmlType::BF16) },
+        Spec { kv: 8, dim: 32, ..small("llama", GgmlType::Q8_0) },
+        Spec { scaling: scaled, window: Some(50), ..small("llama", GgmlType::Q5_1) },
+        Spec { heads: 14, hidden: 768, ..small("qwen2", GgmlType::Q4K) },
+        Spec { dim: 128, ..small("qwen3", GgmlType::Q4_0) },
+        small("phi3", GgmlType::F16),
+    ];
+    let formats = GgmlType::ALL.map(|kind| (small("llama", kind), 100));
+    formats.into_iter().chain(families.map(|spec| (spec, 150))).collect()
+}
+
+/// Compares all of them.
+pub fn formats(seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    for (spec, depth) in small_models() {
+        with_file(&spec, |path| compare(path, depth, seed, tolerance(spec.kind), report))?;
+    }
+    Ok(())
+}
+
+/// Llama 3.1's positions at depths that its scaling of the frequencies matters for.
+pub fn depths(depths: &[usize], seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    for kind in [GgmlType::BF16, GgmlType::Q4K] {
+        let spec = Spec {
+            layers: 2,
+            theta: 5e5,
+            context: 131_072,
+            scaling: Scaling::Llama3 { factor: 8.0, original: 8192 },
+            ..small("llama", kind)
+        };
+        for &depth in depths {
+            with_file(&spec, |path| compare(path, depth, seed, tolerance(kind), report))?;
+        }
+    }
+    Ok(())
+}
+
+/// A kernel reads where nothing is: the fault must be told apart as one that loses the context, and a model loaded afterwards
+/// by the same process must answer as one before.
+pub fn fault(seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    with_file(&small("llama", GgmlType::Q4K), |path| {
+        let prompt = random_tokens(&mut Random(seed), 50, 2000);
+        let answer = |path: &str| {
+            let (_, mut model) = load(path, 256)?;
+            generate(&mut model, &prompt, 16, &sampling(true), 1)
+        };
+        let before = answer(path)?;
+        let fault = read_nowhere().err();
+        println!("     {}", fault.as_ref().map_or("no fault".to_owned(), ToString::to_string));
+        let sticky = matches!(fault, Some(ModelError::Device { sticky: true, .. }));
+        report.tell("a fault of a kernel is told as one", f64::from(u8::from(!sticky)), 0.0);
+        let after = answer(path);
+        if let Err(error) = &after {
+            println!("     {error}");
+        }
+        let same = after.is_ok_and(|after| after == before);
+        report.tell("a model loaded after a fault answers as before", f64::from(u8::from(!same)), 0.0);
+        Ok(())
+    })
+}
+
+/// Embeds from a matrix at an address that is nobody's.
+fn read_nowhere() -> Result<(), ModelError> {
+    let mut gpu = Gpu::open(first_card()?)?;
+    let kernels = Kernels::load(&mut gpu)?;
+    let tokens = DeviceBuffer::from_slice(&gpu, &[0_i32])?;
+    let out = DeviceBuffer::<f32>::new(64)?;
+    let mut args = EmbedArgs { tokens: tokens.pointer(), out: out.pointer(), ..EmbedArgs::default() };
+    (args.m.main, args.m.rows, args.m.cols) = (256, 1, 64);
+    // SAFETY: deliberately not: the address is unmapped on purpose, and this context is thrown away with its fault.
+    unsafe { kernels.embed.launch(gpu.stream, Shape::linear(1, 64), &args)? };
+    gpu.synchronize()
+}
+
+/// Writes the model to a file for as long as `work` takes.
+fn with_file(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -> Result<(), ModelError> {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("chatnap-{}-{number}.gguf", std::process::id()));
+    let bytes = spec.gguf().bytes(&spec.tensors());
+    std::fs::write(&path, bytes).map_err(|error| ModelError::Io(format!("{}: {error}", path.display())))?;
+    let remove = Removed(path);
+    let Some(path) = remove.0.to_str() else {
+        return Err(ModelError::Io(format!("{} is not UTF-8", remove.0.display())));
+    };
+    work(path)
+}
+
+/// A file that goes with its owner.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let path: &Path = &self.0;
+        // What is left in the folder for temporary files harms nobody.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::engine::ModelFiles;
+    use crate::engine::cuda::model::{plan, unsupported};
+    use crate::engine::model::load::ModelParts;
+
+    fn opened(spec: &Spec, context: usize) -> ModelParts {
+        let mut parts = None;
+        let open = |path: &str| {
+            parts = Some(ModelParts::open(&ModelFiles::Gguf(vec![path.into()]), Some(context))?);
+            Ok(())
+        };
+        with_file(spec, open).unwrap();
+        parts.unwrap()
+    }
+
+    #[test]
+    fn the_card_claims_to_run_every_model_that_is_compared_and_knows_what_it_takes() {
+        for (spec, depth) in small_models() {
+            let parts = opened(&spec, depth + 32);
+            assert_eq!(unsupported(&parts.config, &parts.plan), None, "{spec:?}");
+            let needs = plan(&parts.config, &parts.plan, 132).unwrap().needs;
+            let kv = spec.layers * 2 * spec.kv * spec.dim * (depth + 32) * 2;
+            assert_eq!(needs.kv_cache, kv as u64, "{spec:?}");
+            let file: u64 = parts.plan.tensors.values().map(|tensor| tensor.bytes).sum();
+            // Q2_K lies on the card as bf16 (16 bits for 2.6), Q3_K as Q6_K (6.6 for 3.4); planes are padded.
+            let most = if spec.kind == GgmlType::Q2K { 6.2 } else { 2.0 };
+            let share = needs.weights as f64 / file as f64;
+            assert!((0.99..most).contains(&share), "{:?}: {share}", spec.kind);
+        }
+    }
+
+    #[test]
+    fn what_the_card_cannot_run_says_so_by_its_name() {
+        let reason = |spec: Spec| {
+            let parts = opened(&spec, 64);
+            unsupported(&parts.config, &parts.plan).unwrap_or_default()
+        };
+        assert!(reason(Spec::new("gemma3")).contains("gemma3"));
+        let odd = reason(Spec { dim: 96, ..small("phi3", GgmlType::Q4K) });
+        assert!(odd.contains("phi3") && odd.contains("96"), "{odd}");
+    }
+}
