@@ -1,35 +1,215 @@
 #!/usr/bin/env bash
 # Checks and times the CUDA engine on a machine with an NVIDIA card. Builds nothing and fetches nothing:
 #
-#   benches/gpu.sh GPU_PROGRAM MODEL.gguf...
+#   benches/gpu.sh [OPTION...] PROGRAMS
 #
-# GPU_PROGRAM is the example `gpu` (cargo build --release --features cuda --example gpu); it needs no toolkit where it runs.
-# For speed the models' shape counts and not what they say, so synthesised weights do. With cuBLASLt on LD_LIBRARY_PATH
-# the prefill uses it, else the program's own matrix product.
+# PROGRAMS is a folder with `gpu` (cargo build --release --features cuda --example gpu) and `chatnap` (--bin chatnap); they need
+# no toolkit where they run. With cuBLASLt on LD_LIBRARY_PATH the prefill uses it, else the program's own matrix product.
+#
+#   --models DIR        bf16.gguf, q4_k_m.gguf, q8_0.gguf: for speed their shape counts and not what they say, so random
+#                       weights do; the targets in the table are those of the Llama 3.1 8B shape on an H100
+#   --generator "CMD"   makes a missing one of them, in the background: CMD --type TYPE FILE
+#   --small FILE        a real model that the CPU runs quickly: perplexity, comparison, cycles
+#   --text FILE         what the perplexity is of (default: LICENSE-APACHE)
+#   --only A,B          these steps alone: see STEPS
+#   --out DIR           log and figures (default: a new folder under /tmp)
 set -uo pipefail
-program=$1
-shift
-failed=0
-step() {
-  echo "## $*"
-  "$@" || failed=1
-}
-nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv || true
-step "$program" bandwidth
-"$program" kernels | grep -v '^ok' || true
-if [ "${PIPESTATUS[0]}" -ne 0 ]; then failed=1; fi
-if command -v compute-sanitizer >/dev/null; then
-  echo "## compute-sanitizer"
-  compute-sanitizer --error-exitcode 9 "$program" kernels | tail -3
-  if [ "${PIPESTATUS[0]}" -ne 0 ]; then failed=1; fi
-fi
-for model in "$@"; do
-  # A file that the CPU can run in reasonable time is compared with it.
-  if [ "$(stat -c %s "$model")" -lt 300000000 ]; then
-    step "$program" compare 0.05 100 "$model"
-    step "$program" compare 0.05 2000 "$model"
-    step "$program" cycles 50 "$model"
-  fi
-  step "$program" speed "$model"
+cd "$(dirname "$0")/.."
+STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,bench,cold,depths,tui,cards,cycles,sanitizer
+models='' generator='' small='' text=LICENSE-APACHE only=$STEPS out=''
+while [[ ${1-} == --* ]]; do
+  declare "${1#--}=$2"
+  shift 2
 done
+programs=$(cd "${1:?usage: benches/gpu.sh [OPTION...] PROGRAMS}" && pwd)
+gpu=$programs/gpu chatnap=$programs/chatnap
+out=${out:-$(mktemp -d /tmp/chatnap-gpu.XXXXXX)}
+mkdir -p "$out"
+log=$out/log.txt figures=$out/figures.tsv results=$out/steps.txt
+: >>"$log"; : >>"$figures"; : >>"$results"
+# The programs must not meet the settings and conversations of whoever runs this.
+export HOME=$out/home XDG_CONFIG_HOME=$out/home/config XDG_DATA_HOME=$out/home/data XDG_STATE_HOME=$out/home/state
+mkdir -p "$HOME"
+failed=0
+
+# step NAME SECONDS COMMAND...: runs it for so long at most, keeps what it says, collects its figures.
+step() {
+  local name=$1 limit=$2 began=$SECONDS code said=$out/said.$1.txt
+  shift 2
+  echo "## $name"
+  timeout -k 5 "$limit" "$@" >"$said" 2>&1
+  code=$?
+  { echo "## $name: $*"; cat "$said"; } >>"$log"
+  grep -a '^figure' "$said" | cut -f2- >>"$figures"
+  grep -aE '^FAIL|passed, .* failed|ERROR SUMMARY' "$said" | tail -25
+  [ $code -eq 0 ] || { failed=1; tail -n 12 "$said"; }
+  printf '%s\t%s\t%s s\n' "$name" "$([ $code -eq 0 ] && echo passed || echo "FAILED ($code)")" $((SECONDS - began)) | tee -a "$results"
+}
+wanted() { [[ ,$only, == *,$1,* ]]; }
+median() { sort -g | awk '{a[NR]=$1} END {if (NR) print (NR % 2) ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2}'; }
+figure() { printf 'figure\t%s\t%s\n' "$1" "$2"; }
+
+kinds=(bf16 q4_k_m q8_0)
+declare -A maker=()
+if [ -n "$models" ]; then
+  mkdir -p "$models"
+  for kind in "${kinds[@]}"; do
+    [ -e "$models/$kind.gguf" ] || [ -z "$generator" ] && continue
+    ($generator --type "$kind" "$models/$kind.part" >"$out/made.$kind.txt" 2>&1 && mv "$models/$kind.part" "$models/$kind.gguf") &
+    maker[$kind]=$!
+  done
+fi
+# The file of a kind, once it is made; nothing where there is none.
+model() {
+  [ -z "${maker[$1]-}" ] || while kill -0 "${maker[$1]}" 2>/dev/null; do sleep 0.2; done
+  [ -n "$models" ] && [ -e "$models/$1.gguf" ] && echo "$models/$1.gguf"
+}
+
+# What the program must do where the card is not to be had. Each line: what, exit code, words of the message, command.
+expect() {
+  local what=$1 code=$2 words=$3 said
+  shift 3
+  said=$(timeout 60 "$@" 2>&1 </dev/null)
+  local got=$?
+  if [ $got -eq "$code" ] && grep -qE "$words" <<<"$said"; then echo "ok   $what: $(head -c 700 <<<"$said")"; return 0; fi
+  echo "FAIL $what: exit code $got where $code was expected, with /$words/: $said"
+  return 1
+}
+errors() {
+  local bad=0 file=${small:-$(model q4_k_m)} large share=0.05
+  large=$(model q8_0) || { large=$file; share=0.01; }
+  expect 'a share that is too small' 4 'weights .*KV cache .*workspace .*may be used.*what fits' \
+    "$chatnap" -m "$large" -p hi --max-tokens 4 --gpu-memory-utilization $share || bad=1
+  expect 'a card that is not there' 1 'no card 7' "$chatnap" -m "$file" -p hi --max-tokens 4 --device cuda:7 || bad=1
+  expect 'hidden cards, any device' 0 'running on the CPU: CUDA shows no card' \
+    env CUDA_VISIBLE_DEVICES= "$chatnap" -m "$file" -p hi --max-tokens 4 || bad=1
+  expect 'hidden cards, this device' 1 'CUDA shows no card' \
+    env CUDA_VISIBLE_DEVICES= "$chatnap" -m "$file" -p hi --max-tokens 4 --device cuda || bad=1
+  expect 'chatnap gpu without cards' 1 'No card' env CUDA_VISIBLE_DEVICES= "$chatnap" gpu || bad=1
+  return $bad
+}
+perplexity() {
+  local device value
+  declare -A of=()
+  for device in cpu cuda; do
+    value=$("$chatnap" bench perplexity "$text" -m "$small" --device $device --format json) || return 1
+    of[$device]=$(sed -n 's/.*"perplexity": *\([0-9.]*\).*/\1/p' <<<"$value" | head -1)
+    figure "perplexity, $device" "${of[$device]}"
+  done
+  awk -v a="${of[cuda]}" -v b="${of[cpu]}" 'BEGIN { d = (a / b - 1) * 100; printf "figure\tperplexity, card against CPU %%\t%.3f\n", d; exit !(d < 1 && d > -1) }'
+}
+# Three fresh processes each, the driver's cache of kernels on and off.
+cold() {
+  local kind file off
+  for kind in "${kinds[@]}"; do
+    file=$(model "$kind") || continue
+    for off in 0 1; do
+      for _ in 1 2 3; do CUDA_CACHE_DISABLE=$off "$gpu" cold "$file"; done >"$out/cold.txt" || { cat "$out/cold.txt"; return 1; }
+      sed -n 's/^figure\t.*cold to first token s\t//p' "$out/cold.txt" | tr '\n' ' '
+      echo
+      figure "$kind cold, median of 3$([ $off -eq 1 ] && echo ', CUDA_CACHE_DISABLE=1') s" \
+        "$(sed -n 's/^figure\t.*cold to first token s\t//p' "$out/cold.txt" | median)"
+    done
+    # The whole program, from its start to its end with one token.
+    "$chatnap" -m "$file" -p hi --max-tokens 1 --format json --offline >"$out/one.json" || return 1
+    figure "$kind one-shot load ms" "$(sed -n 's/.*"load_ms": *\([0-9.]*\).*/\1/p' "$out/one.json" | head -1)"
+    figure "$kind one-shot TTFT ms" "$(sed -n 's/.*"ttft_ms": *\([0-9.]*\).*/\1/p' "$out/one.json" | head -1)"
+  done
+}
+small_model() {
+  "$gpu" compare 0.05 100 "$small" && "$gpu" compare 0.05 2000 "$small"
+}
+tui_turns() {
+  local file
+  file=$(model bf16) || file=$small
+  python3 benches/gpu_tui.py "$chatnap" "$file"
+}
+speeds() {
+  local kind file
+  for kind in "${kinds[@]}"; do
+    file=$(model "$kind") && { "$gpu" speed "$file" || return 1; }
+  done
+}
+benches() {
+  local kind file
+  for kind in bf16 q4_k_m; do
+    file=$(model "$kind") && { "$chatnap" bench -m "$file" --device cuda --format markdown || return 1; }
+  done
+}
+export -f errors expect perplexity cold small_model tui_turns speeds benches model median figure
+export gpu chatnap small text out models
+# Steps that are functions run in a shell of their own, so that `timeout` can end them.
+run() { local name=$1 limit=$2; shift 2; step "$name" "$limit" bash -c "$(declare -p kinds maker); $*"; }
+
+wanted info && step info 20 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
+wanted bandwidth && step bandwidth 30 "$gpu" bandwidth
+wanted kernels && step kernels 60 "$gpu" kernels
+wanted sampler && step sampler 60 "$gpu" sampler
+wanted formats && step formats 90 "$gpu" formats
+wanted fault && step fault 30 "$gpu" fault
+wanted small && [ -n "$small" ] && run small 60 small_model
+wanted perplexity && [ -n "$small" ] && run perplexity 60 perplexity
+# From here on nothing else may keep the machine busy.
+for kind in "${!maker[@]}"; do wait "${maker[$kind]}" || { echo "FAIL making $kind"; tail -3 "$out/made.$kind.txt"; failed=1; }; done
+maker=()
+wanted speed && [ -n "$models" ] && run speed 120 speeds
+wanted cold && [ -n "$models" ] && run cold 100 cold
+wanted bench && [ -n "$models" ] && run bench 100 benches
+wanted errors && run errors 60 errors
+wanted tui && run tui 60 tui_turns
+wanted cards && step cards 30 "$chatnap" gpu
+wanted depths && step depths 90 "$gpu" depths
+wanted cycles && [ -n "$small" ] && step cycles 90 "$gpu" cycles 50 "$small"
+if wanted sanitizer && command -v compute-sanitizer >/dev/null; then
+  SEED=7 step sanitizer 100 compute-sanitizer --error-exitcode 9 "$gpu" kernels
+fi
+
+# ---- the table ----
+value() { awk -F'\t' -v name="$1" '$1 == name { v = $2 } END { print v }' "$figures"; }
+row() {
+  local found
+  found=$(value "$2")
+  [ -n "$found" ] || return 0
+  # "least": at least as much as the target, "most": at most.
+  local verdict=''
+  [ -z "$6" ] || verdict=$(awk -v v="$found" -v t="$6" -v way="$7" 'BEGIN { print (way == "least" ? v >= t : v <= t) ? "reached" : sprintf("**%.0f %% short**", (way == "least" ? 1 - v / t : v / t - 1) * 100) }')
+  echo "| $1 | $4 | $5 | ${6:+$6 }${6:+$3} | $found $3 | $verdict |"
+}
+table() {
+  echo "| | limit | llama.cpp | to reach | chatnap | |"
+  echo "| --- | --- | --- | --- | --- | --- |"
+  row 'read bandwidth' 'read bandwidth TB/s' 'TB/s' '' '' '' ''
+  row 'decode bf16, short' 'BF16 decode @0 tok/s' tok/s 206 165 185 least
+  row 'decode bf16, depth 4096' 'BF16 decode @4096 tok/s' tok/s '' 158 '' ''
+  row 'decode bf16, depth 16384' 'BF16 decode @16384 tok/s' tok/s 180 140 160 least
+  row 'decode Q4_K_M, short' 'Q4_K_M decode @0 tok/s' tok/s 669 267 340 least
+  row 'decode Q4_K_M, depth 4096' 'Q4_K_M decode @4096 tok/s' tok/s '' 242 '' ''
+  row 'decode Q4_K_M, depth 16384' 'Q4_K_M decode @16384 tok/s' tok/s 455 205 270 least
+  row 'decode Q8_0, short' 'Q8_0 decode @0 tok/s' tok/s 386 '' 320 least
+  row 'decode Q8_0, depth 4096' 'Q8_0 decode @4096 tok/s' tok/s '' '' '' ''
+  row 'decode Q8_0, depth 16384' 'Q8_0 decode @16384 tok/s' tok/s '' '' '' ''
+  row 'TTFT, warm, 50-token prompt, bf16' 'BF16 prompt 50 to first token ms' ms 4.9 11 9 most
+  row 'TTFT, warm, 50-token prompt, Q4_K_M' 'Q4_K_M prompt 50 to first token ms' ms '' '' '' ''
+  row 'prefill 512, bf16' 'BF16 prompt 512 to first token ms' ms '' 22 '' ''
+  row 'prefill 2048, bf16' 'BF16 prompt 2048 to first token ms' ms 41 79 80 most
+  row 'prefill 512, Q4_K_M' 'Q4_K_M prompt 512 to first token ms' ms '' 55 '' ''
+  row 'prefill 2048, Q4_K_M' 'Q4_K_M prompt 2048 to first token ms' ms '' '' '' ''
+  row 'cold to first token, bf16' 'bf16 cold, median of 3 s' s 0.30 3.2 1.0 most
+  row 'the same, CUDA_CACHE_DISABLE=1' 'bf16 cold, median of 3, CUDA_CACHE_DISABLE=1 s' s '' '' 1.3 most
+  row 'cold to first token, Q4_K_M' 'q4_k_m cold, median of 3 s' s 0.09 1.8 0.6 most
+  row 'the same, CUDA_CACHE_DISABLE=1' 'q4_k_m cold, median of 3, CUDA_CACHE_DISABLE=1 s' s '' '' 0.9 most
+  row 'cold to first token, Q8_0' 'q8_0 cold, median of 3 s' s '' '' '' ''
+  row 'release, bf16' 'BF16 release s' s '' '' '' ''
+  row "card's memory before the load" 'BF16 card before MiB' MiB '' '' '' ''
+  row "card's memory, loaded" 'BF16 card loaded MiB' MiB '' '' '' ''
+  row "card's memory after the release" 'BF16 card after MiB' MiB '' '' '' ''
+  row 'perplexity, card against CPU' 'perplexity, card against CPU %' '%' '' '' '' ''
+  row 'cycles: memory after the first' 'cycles: card after the first MiB' MiB '' '' '' ''
+  row 'cycles: memory after any, most' 'cycles: card after any, most MiB' MiB '' '' '' ''
+}
+table | tee "$out/table.md"
+echo; cat "$results"
+[ ! -e "$out/said.bench.txt" ] || cat "$out/said.bench.txt"
+grep '^tui' "$figures"
+echo "log, figures and table: $out; ${SECONDS} s in all"
 exit $failed
