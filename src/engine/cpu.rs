@@ -39,7 +39,7 @@ pub use kv::KvCache;
 pub use matmul::{matmul, matmul_many};
 pub use matrix::Matrix;
 pub use ops::{RopeLayout, add, gelu_mul, rms_norm, rms_norm_heads, rope, silu_mul};
-pub use threads::Threads;
+pub use threads::{Threads, default_threads};
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use super::tokenizer::Tokenizer;
 use super::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
 
+mod candle;
 pub mod config;
 pub mod load;
 pub mod perplexity;
@@ -151,6 +152,9 @@ pub struct LoadedModel {
 pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
     if let ModelFiles::Scripted(path) = options.files {
         return super::scripted::load(options, path, progress);
+    }
+    if let Some(parts) = candle::CandleParts::open(options.files, options.context_length)? {
+        return parts.load(options, progress);
     }
     #[cfg(feature = "cuda")]
     if options.device != DevicePreference::Cpu {

@@ -62,7 +62,7 @@ pub(super) struct Worker {
     loaded_at: Timestamp,
     info: Option<ModelInfo>,
     last_error: Option<EngineError>,
-    /// Resident memory before a release.
+    /// Resident memory before a release, or before the load that is given up.
     resident: Option<u64>,
     exit_by: Option<Timestamp>,
     exited: bool,
@@ -203,6 +203,7 @@ impl Worker {
             Phase::Loading { .. } => {
                 self.flush_progress();
                 memory::release_device(self.device_kind());
+                memory::trim_allocator();
                 let error = self.last_error.get_or_insert_with(|| lost_thread("loading")).clone();
                 self.tell(EngineEvent::LoadFailed { error });
                 self.step(Event::LoadFailed);
@@ -225,9 +226,12 @@ impl Worker {
 
     fn start_release(&mut self) {
         self.tell(EngineEvent::Releasing);
-        self.resident = memory::resident_bytes();
         match &mut self.device {
-            Some(device) => device.jobs = None,
+            Some(device) => {
+                self.resident = memory::resident_bytes();
+                device.jobs = None;
+            }
+            // A load that was given up has ended, and its memory was measured before that.
             None => self.released(),
         }
     }
@@ -242,9 +246,10 @@ impl Worker {
     }
 
     /// Bytes given back: on the CPU what the process shrank by, where the system says; else what the model took.
-    fn freed(&self) -> u64 {
+    fn freed(&mut self) -> u64 {
         let taken = self.info.as_ref().map_or(0, |info| info.memory.total());
-        let shrunk = self.resident.zip(memory::resident_bytes()).map(|(before, after)| before.saturating_sub(after));
+        let before = self.resident.take();
+        let shrunk = before.zip(memory::resident_bytes()).map(|(before, after)| before.saturating_sub(after));
         match self.device_kind() {
             DeviceKind::Cpu => shrunk.unwrap_or(taken),
             DeviceKind::Cuda => taken,
@@ -262,6 +267,7 @@ impl Worker {
             Effect::StartLoad => self.start_load(),
             Effect::AbortLoad => {
                 if let Some(device) = &self.device {
+                    self.resident = memory::resident_bytes();
                     device.cancel_load.cancel();
                 }
             }

@@ -168,7 +168,7 @@ impl Drop for Threads {
 }
 
 /// One for each physical core that this process may use: a second thread on a core only takes turns with the first.
-fn default_threads() -> usize {
+pub fn default_threads() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
     physical_cores().map_or(logical, |cores| cores.clamp(1, logical))
 }

@@ -45,8 +45,9 @@ impl Family {
         FAMILIES.iter().find(|(known, _)| *known == name).map(|(_, family)| *family).ok_or_else(|| {
             let known: Vec<_> = FAMILIES.iter().map(|(known, _)| *known).collect();
             ModelError::Unsupported(format!(
-                "the architecture {name:?} is not supported; chatnap knows {}",
-                known.join(", ")
+                "the architecture {name:?} is not supported; chatnap knows {}, and as safetensors folders {}",
+                known.join(", "),
+                super::candle::NAMES.join(", ")
             ))
         })
     }

@@ -124,12 +124,15 @@ pub fn read_text(parts: &ModelParts, folder: &Path) -> Result<(Tokenizer, ChatTe
             let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer).map_err(|e| wrong(&e))?;
             Ok((tokenizer, template))
         }
-        None => {
-            let tokenizer = Tokenizer::from_folder(folder).map_err(|e| wrong(&e))?;
-            let template = ChatTemplate::from_folder(folder, &tokenizer).map_err(|e| wrong(&e))?;
-            Ok((tokenizer, template))
-        }
+        None => text_of_folder(&parts.plan, folder),
     }
+}
+
+/// Tokenizer and chat template of a safetensors folder.
+pub(super) fn text_of_folder(plan: &TensorPlan, folder: &Path) -> Result<(Tokenizer, ChatTemplate), ModelError> {
+    let tokenizer = Tokenizer::from_folder(folder).map_err(|e| plan.invalid(e))?;
+    let template = ChatTemplate::from_folder(folder, &tokenizer).map_err(|e| plan.invalid(e))?;
+    Ok((tokenizer, template))
 }
 
 fn describe(

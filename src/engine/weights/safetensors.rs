@@ -20,10 +20,19 @@ const MAX_HEADER: u64 = 100_000_000;
 /// Reads a folder's headers into a plan. `norms_around_ffn`: the family has a norm after attention besides the one
 /// before the feed-forward part (Gemma), which changes what `post_attention_layernorm` means.
 pub fn read_folder(folder: &Path, norms_around_ffn: bool) -> Result<TensorPlan, ModelError> {
+    plan(folder, |foreign| gguf_name(foreign, norms_around_ffn))
+}
+
+/// Reads a folder's headers into a plan with the names that the files have.
+pub fn read_folder_as_named(folder: &Path) -> Result<TensorPlan, ModelError> {
+    plan(folder, |foreign| Some(foreign.to_owned()))
+}
+
+fn plan(folder: &Path, rename: impl Fn(&str) -> Option<String>) -> Result<TensorPlan, ModelError> {
     let mut plan = TensorPlan { files: shards(folder)?, tensors: BTreeMap::new() };
     for (index, path) in plan.files.iter().enumerate() {
         for (foreign, tensor) in read_file(path, index)? {
-            let Some(name) = gguf_name(&foreign, norms_around_ffn) else { continue };
+            let Some(name) = rename(&foreign) else { continue };
             if plan.tensors.insert(name, tensor).is_some() {
                 return Err(invalid(path, format!("the tensor {foreign:?} is there twice")));
             }

@@ -1,0 +1,265 @@
+//! Families that candle-transformers runs for us, on the CPU, from safetensors folders: dense chat models whose
+//! architecture our own forward pass does not have.
+//!
+//! What is different from our own: weights are widened to 32-bit floats (candle multiplies no bfloat16 on a CPU), and
+//! the KV cache only grows or is cleared, so a prompt that does not continue it is evaluated anew.
+//!
+//! Left out, after reading candle-transformers 0.11.1, because the answers would be wrong or never come: `phi` (its mask
+//! has no offset, so a prompt cannot be evaluated in parts), `lfm2` (its convolution forgets what came before a part),
+//! `qwen3_moe` and its GGUF twin (the experts' product exists for CUDA alone), `gemma4` (norms and attention scale are
+//! Gemma 3's), `granite` (ignores Granite's four multipliers: those checkpoints go through `granitemoehybrid`, whose
+//! dense layers are the same), `quantized_smollm3` (writes to standard output and opens files by itself).
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+
+use super::load::{cpu_name, text_of_folder};
+use super::{LoadOptions, LoadedModel, Model, ModelError};
+use crate::engine::weights::plan::TensorPlan;
+use crate::engine::weights::safetensors::read_folder_as_named;
+use crate::engine::{CancelFlag, ModelFiles};
+use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, MemoryUse, ModelInfo};
+
+mod config;
+mod networks;
+mod weights;
+
+use config::Config;
+pub(super) use config::NAMES;
+use networks::Network;
+use weights::Weights;
+
+/// A prefill step should take no longer than this, so that a cancel is heard within 100 ms.
+const STEP_TIME: Duration = Duration::from_millis(60);
+/// Most tokens in a step.
+const MAX_STEP: usize = 128;
+
+/// A folder of one of these families, its headers read and checked.
+pub(super) struct CandleParts<'a> {
+    folder: &'a Path,
+    config: Config,
+    plan: TensorPlan,
+}
+
+impl<'a> CandleParts<'a> {
+    /// `None` where the files are of no family of these.
+    pub(super) fn open(files: &'a ModelFiles, context_length: Option<usize>) -> Result<Option<Self>, ModelError> {
+        let ModelFiles::Safetensors(folder) = files else { return Ok(None) };
+        let Some(config) = Config::of_folder(folder, context_length)? else { return Ok(None) };
+        let plan = read_folder_as_named(folder)?;
+        Ok(Some(Self { folder, config, plan }))
+    }
+
+    /// Reads the weights and builds the model, with tokenizer and template.
+    pub(super) fn load(
+        self,
+        options: &LoadOptions<'_>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<LoadedModel, ModelError> {
+        let name = self.config.name;
+        if matches!(options.device, DevicePreference::Cuda(_)) {
+            return Err(ModelError::Unsupported(format!(
+                "{name} models run on the CPU only; use --device cpu, or a model of another family"
+            )));
+        }
+        let (tokenizer, template) = text_of_folder(&self.plan, self.folder)?;
+        let model = CandleModel::load(&self.config, &self.plan, options.threads, options.cancel, progress)?;
+        let stored = self.plan.main_type().map_or("unknown", |kind| kind.name());
+        let mut warnings: Vec<_> = tokenizer.warnings().iter().chain(template.warnings()).cloned().collect();
+        if cfg!(feature = "cuda") && options.device == DevicePreference::Auto {
+            warnings.push(format!("running on the CPU: {name} models have no code for cards"));
+        }
+        let info = ModelInfo {
+            name: options.name.to_owned(),
+            architecture: name.to_owned(),
+            quantization: stored.to_owned(),
+            parameters: self.plan.parameters(),
+            context_length: self.config.context_length,
+            trained_context_length: self.config.trained_context_length,
+            device: DeviceInfo { kind: DeviceKind::Cpu, name: cpu_name() },
+            memory: model.memory(),
+            warnings,
+        };
+        Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
+    }
+}
+
+/// A model of candle's behind our trait.
+struct CandleModel {
+    network: Box<dyn Network>,
+    /// Candle's loops run in here, so that their threads end with the model.
+    pool: rayon::ThreadPool,
+    vocab_size: usize,
+    context_length: usize,
+    memory: MemoryUse,
+    /// The tokens whose keys and values the cache holds.
+    evaluated: Vec<u32>,
+    /// Tokens that one step of a prefill takes, by the speed measured so far.
+    chunk: usize,
+}
+
+impl CandleModel {
+    fn load(
+        config: &Config,
+        plan: &TensorPlan,
+        threads: Option<usize>,
+        cancel: &CancelFlag,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, ModelError> {
+        let threads = threads.unwrap_or_else(crate::engine::cpu::default_threads);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("chatnap-candle-{i}"))
+            .build()
+            .map_err(|error| ModelError::OutOfMemory(format!("the system gives no threads: {error}")))?;
+        let weights = Weights::read(config, plan, threads, cancel, progress)?;
+        let bytes = weights.bytes();
+        let network =
+            pool.install(|| networks::build(config, weights)).map_err(|error| plan.invalid(first_line(&error)))?;
+        let memory = MemoryUse { weights: bytes, kv_cache: config.cache_bytes(), workspace: config.workspace_bytes() };
+        Ok(Self {
+            network,
+            pool,
+            vocab_size: config.vocab_size,
+            context_length: config.context_length,
+            memory,
+            evaluated: Vec::new(),
+            chunk: 16,
+        })
+    }
+
+    fn check(&self, tokens: &[u32], position: usize, last: usize) -> Result<(), ModelError> {
+        let end = position.checked_add(tokens.len());
+        let fits = end.is_some_and(|end| end <= self.context_length) && position <= self.evaluated.len();
+        if tokens.is_empty() || last > tokens.len() || !fits {
+            return Err(ModelError::Unsupported(format!(
+                "{} tokens at position {position} do not fit the context of {}",
+                tokens.len(),
+                self.context_length
+            )));
+        }
+        match tokens.iter().find(|token| **token as usize >= self.vocab_size) {
+            Some(token) => Err(ModelError::Unsupported(format!(
+                "token {token} is not in this model's vocabulary of {}",
+                self.vocab_size
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn clear(&mut self) -> Result<(), ModelError> {
+        self.evaluated.clear();
+        let Self { network, pool, .. } = self;
+        pool.install(|| network.clear()).map_err(|error| failed(&error))
+    }
+
+    /// Evaluates `tokens` behind what the cache holds; returns the logits of the last.
+    fn step(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let started = Instant::now();
+        let Self { network, pool, evaluated, .. } = self;
+        let position = evaluated.len();
+        let logits = pool
+            .install(|| {
+                let input = Tensor::new(tokens, &Device::Cpu)?.unsqueeze(0)?;
+                network.forward(&input, position)?.flatten_all()?.to_vec1::<f32>()
+            })
+            .map_err(|error| failed(&error))?;
+        self.evaluated.extend_from_slice(tokens);
+        self.learn(tokens.len(), started.elapsed());
+        if logits.len() != self.vocab_size {
+            let message = format!("{} logits came where {} were expected", logits.len(), self.vocab_size);
+            return Err(ModelError::Device { message, sticky: false });
+        }
+        Ok(logits)
+    }
+
+    /// All of `tokens` in steps of bounded size.
+    fn evaluate(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
+        let mut logits = Vec::new();
+        for step in tokens.chunks(MAX_STEP) {
+            logits = self.step(step)?;
+        }
+        Ok(logits)
+    }
+
+    /// Adapts the prefill step to the speed of this machine; faster is believed by and by.
+    fn learn(&mut self, tokens: usize, took: Duration) {
+        if tokens < 2 && self.chunk > 1 {
+            return;
+        }
+        let fitting = tokens as f64 * STEP_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
+        self.chunk = (fitting as usize).clamp(1, (2 * self.chunk).min(MAX_STEP));
+    }
+}
+
+impl Model for CandleModel {
+    fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    fn prefill_chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// All or nothing: the cache cannot be cut.
+    fn keep(&mut self, positions: usize) -> usize {
+        if positions < self.evaluated.len() && self.clear().is_err() {
+            // The next step fails as well and tells why.
+            return 0;
+        }
+        self.evaluated.len().min(positions)
+    }
+
+    fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
+        self.forward_rows(tokens, position, 1, logits)
+    }
+
+    fn forward_rows(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        last: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
+        self.check(tokens, position, last)?;
+        if position < self.evaluated.len() {
+            let kept = self.evaluated[..position].to_vec();
+            self.clear()?;
+            self.evaluate(&kept)?;
+        }
+        logits.clear();
+        // A step tells the logits of its last token alone.
+        let (before, rows) = tokens.split_at(tokens.len() - last.saturating_sub(1));
+        let row = self.evaluate(before)?;
+        if last > 0 {
+            logits.extend(row);
+        }
+        for token in rows {
+            logits.extend(self.step(&[*token])?);
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> MemoryUse {
+        self.memory
+    }
+}
+
+/// An error of candle's while it computed.
+fn failed(error: &candle_core::Error) -> ModelError {
+    ModelError::Device { message: first_line(error), sticky: false }
+}
+
+/// What an error says, without the backtrace that candle may append.
+fn first_line(error: &candle_core::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The tensors of a folder as candle's, read by our own reader: 32-bit floats, each held once.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+
+use super::config::Config;
+use crate::engine::CancelFlag;
+use crate::engine::model::ModelError;
+use crate::engine::weights::plan::TensorPlan;
+use crate::engine::weights::reader::{floats, read_tensors};
+use crate::protocol::LoadProgress;
+
+/// Tensors by the names that candle's code asks for.
+pub(super) struct Weights(HashMap<String, Tensor>);
+
+impl Weights {
+    pub(super) fn read(
+        config: &Config,
+        plan: &TensorPlan,
+        readers: usize,
+        cancel: &CancelFlag,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Self, ModelError> {
+        let unused = |name: &str| config.tied && name == "lm_head.weight" || name.ends_with("rotary_emb.inv_freq");
+        let names: Vec<_> = plan.tensors.keys().filter(|name| !unused(name)).cloned().collect();
+        let tensors = read_tensors(plan, &names, readers, cancel, progress, |name, tensor, bytes| {
+            let values = floats(&plan.files[tensor.file], tensor, &bytes)?;
+            Tensor::from_vec(values, (tensor.rows, tensor.cols), &Device::Cpu)
+                .map_err(|error| plan.invalid(format!("tensor {name:?}: {error}")))
+        })?;
+        let mut weights = Self(tensors);
+        weights.rename(config).map_err(|error| plan.invalid(super::first_line(&error)))?;
+        Ok(weights)
+    }
+
+    /// Bytes in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.values().map(|tensor| (tensor.elem_count() * size_of::<f32>()) as u64).sum()
+    }
+
+    /// For candle's code. Its clones share the tensors.
+    pub(super) fn builder(self) -> VarBuilder<'static> {
+        VarBuilder::from_backend(Box::new(self), DType::F32, Device::Cpu)
+    }
+
+    /// Brings what a family's files call otherwise to the names that candle's code has.
+    fn rename(&mut self, config: &Config) -> CandleResult<()> {
+        match config.name {
+            "granite" => (0..config.layers).try_for_each(|layer| self.join_gate_and_up(layer)),
+            "stablelm" if config.tied => {
+                let embedding = self.find("model.embed_tokens.weight")?;
+                self.0.insert("lm_head.weight".into(), embedding);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Granite's dense layers are those of Granite-MoE-hybrid, which has gate and up as one matrix.
+    fn join_gate_and_up(&mut self, layer: usize) -> CandleResult<()> {
+        let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
+        let mut take = |part: &str| {
+            let tensor = self.find(&name(part))?;
+            self.0.remove(&name(part));
+            CandleResult::Ok(tensor)
+        };
+        let (gate, up, down) = (take("mlp.gate_proj")?, take("mlp.up_proj")?, take("mlp.down_proj")?);
+        self.0.insert(name("shared_mlp.input_linear"), Tensor::cat(&[gate, up], 0)?);
+        self.0.insert(name("shared_mlp.output_linear"), down);
+        Ok(())
+    }
+
+    fn find(&self, name: &str) -> CandleResult<Tensor> {
+        let missing = || candle_core::Error::Msg(format!("the model needs a tensor {name:?} and the files have none"));
+        self.0.get(name).cloned().ok_or_else(missing)
+    }
+}
+
+impl SimpleBackend for Weights {
+    /// The tensor with the shape that the code wants; vectors and matrices differ in how they are written alone.
+    fn get(&self, shape: Shape, name: &str, _: Init, _: DType, _: &Device) -> CandleResult<Tensor> {
+        let tensor = self.find(name)?;
+        let same = shape.elem_count() == tensor.elem_count() && shape.dims().last() == tensor.dims().last();
+        if !same {
+            candle_core::bail!("tensor {name:?} is {:?}, but the model needs {:?}", tensor.dims(), shape.dims());
+        }
+        tensor.reshape(shape)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> CandleResult<Tensor> {
+        self.find(name)
+    }
+
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+}
