@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::half::f16_at;
 use super::unpack::*;
 
 /// Numbers of a row that kernels handle at a time: their scales lie on the stack.
@@ -38,13 +39,16 @@ pub(super) trait X86: Quant {
     ///
     /// # Safety
     /// AVX2 and F16C; room in `groups` (at most `CHUNK` numbers).
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn row_groups(bytes: &[u8], groups: &mut Groups) {
-        let n = Self::N / Self::GROUP;
-        for (b, block) in bytes.chunks_exact(Self::BYTES).enumerate() {
-            Self::groups(block, &mut groups.scale[b * n..(b + 1) * n], &mut groups.min[b * n..(b + 1) * n]);
-        }
+    unsafe fn row_groups(bytes: &[u8], groups: &mut Groups);
+}
+
+/// `row_groups` one block after the other, which is fast enough where scales are whole bytes or few.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn plain_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
+    let n = Q::N / Q::GROUP;
+    for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
+        Q::groups(block, &mut groups.scale[b * n..(b + 1) * n], &mut groups.min[b * n..(b + 1) * n]);
     }
 }
 
@@ -146,9 +150,72 @@ simple!(Q5_0, false, Some(-16.0), |block| _mm256_or_si256(nibbles(block.add(6)),
 simple!(Q5_1, false, None, |block| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))));
 simple!(Q8_0, true, Some(-128.0), |block| _mm256_xor_si256(load(block.add(2)), _mm256_set1_epi8(i8::MIN)));
 
+/// Sixteen bytes as floats, times `d`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn times_bytes(bytes: __m128i, d: __m256) -> [__m256; 2] {
+    let eight = |bytes| _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), d);
+    [eight(bytes), eight(_mm_unpackhi_epi64(bytes, bytes))]
+}
+
+/// Stores sixteen numbers for block `b`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_groups(to: &mut [f32], b: usize, groups: [__m256; 2]) {
+    let to = &mut to[16 * b..16 * b + 16];
+    // SAFETY: sixteen numbers.
+    unsafe {
+        _mm256_storeu_ps(to.as_mut_ptr(), groups[0]);
+        _mm256_storeu_ps(to.as_mut_ptr().add(8), groups[1]);
+    }
+}
+
+/// `row_groups` of Q2_K: 4 bits of scale and 4 of minimum for each group.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn q2k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
+    for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
+        // SAFETY: a block begins with its 16 bytes of scales and ends with two half-precision numbers.
+        let (packed, both) = unsafe { (_mm_loadu_si128(block.as_ptr().cast()), two_halves(block.as_ptr().add(80))) };
+        let nibble = _mm_set1_epi8(15);
+        let scales = _mm_and_si128(packed, nibble);
+        let mins = _mm_and_si128(_mm_srli_epi16::<4>(packed), nibble);
+        let dmin = _mm_sub_ps(_mm_setzero_ps(), _mm_movehdup_ps(both));
+        store_groups(&mut groups.scale, b, times_bytes(scales, _mm256_broadcastss_ps(both)));
+        store_groups(&mut groups.min, b, times_bytes(mins, _mm256_broadcastss_ps(dmin)));
+    }
+}
+
+/// `row_groups` of Q3_K: the low 4 bits of its sixteen scales in 8 bytes, the high 2 in the 4 that follow.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn q3k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
+    for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
+        // SAFETY: a block's scales are bytes 96 to 107; a half-precision number ends it.
+        let (low, high) = unsafe {
+            let scales = block.as_ptr().add(96);
+            (_mm_loadl_epi64(scales.cast()), _mm_set1_epi32(scales.add(8).cast::<i32>().read_unaligned()))
+        };
+        let low = _mm_and_si128(_mm_unpacklo_epi64(low, _mm_srli_epi16::<4>(low)), _mm_set1_epi8(15));
+        let high = _mm_and_si128(_mm_srlv_epi32(high, _mm_setr_epi32(0, 2, 4, 6)), _mm_set1_epi8(3));
+        let scales = _mm_sub_epi8(_mm_or_si128(low, _mm_slli_epi16::<4>(high)), _mm_set1_epi8(32));
+        let d = _mm256_set1_ps(f16_at(block, 108));
+        let scales = times_bytes(scales, d);
+        let four = _mm256_set1_ps(-4.0);
+        store_groups(&mut groups.scale, b, scales);
+        store_groups(&mut groups.min, b, [_mm256_mul_ps(scales[0], four), _mm256_mul_ps(scales[1], four)]);
+    }
+}
+
 macro_rules! large {
-    ($name:ident, |$block:ident, $part:ident| $body:expr) => {
+    ($name:ident, $groups:ident, |$block:ident, $part:ident| $body:expr) => {
         impl X86 for $name {
+            #[inline]
+            #[target_feature(enable = "avx2,fma,f16c")]
+            unsafe fn row_groups(bytes: &[u8], groups: &mut Groups) {
+                $groups::<Self>(bytes, groups)
+            }
+
             #[inline]
             #[target_feature(enable = "avx2")]
             unsafe fn part($block: *const u8, $part: usize) -> __m256i {
@@ -159,17 +226,17 @@ macro_rules! large {
     };
 }
 
-large!(Q2K, |block, part| shift(load(block.add(16 + 32 * (part / 4))), 2 * (part % 4), 3));
-large!(Q3K, |block, part| {
+large!(Q2K, q2k_groups, |block, part| shift(load(block.add(16 + 32 * (part / 4))), 2 * (part % 4), 3));
+large!(Q3K, q3k_groups, |block, part| {
     let low = shift(load(block.add(32 + 32 * (part / 4))), 2 * (part % 4), 3);
     _mm256_or_si256(low, shift_up(load(block), part, 1, 2))
 });
-large!(Q4K, |block, part| shift(load(block.add(16 + 32 * (part / 2))), 4 * (part % 2), 15));
-large!(Q5K, |block, part| {
+large!(Q4K, plain_groups, |block, part| shift(load(block.add(16 + 32 * (part / 2))), 4 * (part % 2), 15));
+large!(Q5K, plain_groups, |block, part| {
     let low = shift(load(block.add(48 + 32 * (part / 2))), 4 * (part % 2), 15);
     _mm256_or_si256(low, shift_up(load(block.add(16)), part, 1, 4))
 });
-large!(Q6K, |block, part| {
+large!(Q6K, plain_groups, |block, part| {
     let low = shift(load(block.add(64 * (part / 4) + 32 * (part % 2))), 4 * (part % 4 / 2), 15);
     _mm256_or_si256(low, shift_up(load(block.add(128 + 32 * (part / 4))), 2 * (part % 4), 3, 4))
 });

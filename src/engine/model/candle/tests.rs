@@ -366,6 +366,7 @@ fn a_card_is_refused_with_the_reason() {
         device: DevicePreference::Cuda(0),
         gpu_memory_utilization: 0.9,
         threads: None,
+        smaller: &[],
         cancel: &CancelFlag::default(),
     };
     let error = super::super::load(&options, &mut |_| {}).err().unwrap();
