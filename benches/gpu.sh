@@ -117,6 +117,10 @@ cold() {
   done
 }
 small_model() {
+  local device
+  for device in cpu cuda; do
+    echo "on $device: $("$chatnap" -m "$small" -p 'What is the capital of France?' --max-tokens 24 --temperature 0 --device $device)" || return 1
+  done
   "$gpu" compare 0.05 100 "$small" && "$gpu" compare 0.05 2000 "$small"
 }
 tui_turns() {

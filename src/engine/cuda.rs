@@ -24,6 +24,7 @@ pub(crate) mod kernels;
 pub(crate) mod layout;
 pub(crate) mod model;
 pub(crate) mod nvml;
+mod pace;
 pub(crate) mod params;
 pub mod trial;
 pub(crate) mod upload;
@@ -142,5 +143,6 @@ pub fn load_parts(
         (gemm.join().unwrap_or(Err(lost)), loaded)
     });
     let (gemm, (layout, arena)) = (gemm?, loaded?);
-    CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, gemm)
+    let pace = pace::Pace::new(plan.chunk, parts.plan.parameters(), gpu.card.multiprocessors);
+    CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, pace, gemm)
 }

@@ -141,7 +141,6 @@ fn prefill(
     prefix.cut(cached);
     usage.cached_tokens = cached;
     let (id, total) = (turn.request.id, tokens.len());
-    let chunk = model.prefill_chunk().max(1);
     let mut done = cached;
     loop {
         output.tell(EngineEvent::Prefill { id, done, total, cached, trimmed_turns, at: Timestamp::now() });
@@ -151,7 +150,8 @@ fn prefill(
         if done == total {
             return Ok(true);
         }
-        let next = (done + chunk).min(total);
+        // Asked anew each time: deeper in the context the same tokens take longer.
+        let next = (done + model.prefill_chunk().max(1)).min(total);
         if next == total {
             decoder.begin(model, tokens, done)?;
         } else {

@@ -1,6 +1,7 @@
 //! Integration tests: a module per story.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bench;
 mod chat;
 mod cli;
 mod config;

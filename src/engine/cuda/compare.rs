@@ -1,7 +1,7 @@
 //! Whole models on the card against the CPU's forward pass: files, and small random models of every storage format, of
 //! every family and at every depth, made on the spot. For `benches/gpu.sh`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::check::{Random, Report, relative_error};
@@ -98,6 +98,9 @@ pub fn formats(seed: u64, report: &mut Report) -> Result<(), ModelError> {
     for (spec, depth) in small_models() {
         with_file(&spec, |path| compare(path, depth, seed, tolerance(spec.kind), report))?;
     }
+    for spec in [small("llama", GgmlType::BF16), Spec { dim: 128, ..small("qwen3", GgmlType::F16) }] {
+        with_folder(&spec, |path| compare(path, 100, seed, PLAIN, report))?;
+    }
     Ok(())
 }
 
@@ -155,28 +158,42 @@ fn read_nowhere() -> Result<(), ModelError> {
     gpu.synchronize()
 }
 
-/// Writes the model to a file for as long as `work` takes.
+/// Writes the model to a GGUF file for as long as `work` takes.
 fn with_file(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -> Result<(), ModelError> {
-    static FILES: AtomicUsize = AtomicUsize::new(0);
-    let number = FILES.fetch_add(1, Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("chatnap-{}-{number}.gguf", std::process::id()));
     let bytes = spec.gguf().bytes(&spec.tensors());
-    std::fs::write(&path, bytes).map_err(|error| ModelError::Io(format!("{}: {error}", path.display())))?;
-    let remove = Removed(path);
-    let Some(path) = remove.0.to_str() else {
-        return Err(ModelError::Io(format!("{} is not UTF-8", remove.0.display())));
-    };
-    work(path)
+    let place = Place::new("gguf");
+    std::fs::write(&place.0, bytes).map_err(|error| ModelError::Io(format!("{}: {error}", place.0.display())))?;
+    work(place.text()?)
 }
 
-/// A file that goes with its owner.
-struct Removed(PathBuf);
+/// The same as a folder of safetensors, in two shards.
+fn with_folder(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -> Result<(), ModelError> {
+    let place = Place::new("safetensors");
+    std::fs::create_dir(&place.0).map_err(|error| ModelError::Io(format!("{}: {error}", place.0.display())))?;
+    spec.write_folder(&place.0, &spec.tensors(), 2);
+    work(place.text()?)
+}
 
-impl Drop for Removed {
+/// A place in the folder for temporary files that goes with its owner.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(kind: &str) -> Self {
+        static PLACES: AtomicUsize = AtomicUsize::new(0);
+        let number = PLACES.fetch_add(1, Ordering::Relaxed);
+        Self(std::env::temp_dir().join(format!("chatnap-{}-{number}.{kind}", std::process::id())))
+    }
+
+    fn text(&self) -> Result<&str, ModelError> {
+        self.0.to_str().ok_or_else(|| ModelError::Io(format!("{} is not UTF-8", self.0.display())))
+    }
+}
+
+impl Drop for Place {
     fn drop(&mut self) {
-        let path: &Path = &self.0;
-        // What is left in the folder for temporary files harms nobody.
-        let _ = std::fs::remove_file(path);
+        // What is left there harms nobody.
+        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -200,6 +217,10 @@ mod tests {
 
     #[test]
     fn the_card_claims_to_run_every_model_that_is_compared_and_knows_what_it_takes() {
+        with_folder(&small("llama", GgmlType::BF16), |path| {
+            ModelParts::open(&ModelFiles::Safetensors(path.into()), Some(64)).map(drop)
+        })
+        .unwrap();
         for (spec, depth) in small_models() {
             let parts = opened(&spec, depth + 32);
             assert_eq!(unsupported(&parts.config, &parts.plan), None, "{spec:?}");

@@ -1,12 +1,15 @@
 //! The Llama family on a card: prefill in chunks, one-token steps, and what they share. Decoding with the sampler on
 //! the card is in `decode.rs`.
 
+use std::time::Instant;
+
 use super::decode::Decoding;
 use super::driver::{DeviceBuffer, Gpu, Graph, PinnedBuffer, Shape};
 use super::fit::Needs;
 use super::gemm::{self, Gemm, Into};
 use super::kernels::{GROUPS, HEAD_DIMS, Kernels, Use};
 use super::layout::Format;
+use super::pace::Pace;
 use super::params::*;
 use super::upload;
 use super::weights::{Layer, Layout};
@@ -195,11 +198,13 @@ pub struct CudaModel {
     rope: DeviceBuffer<f32>,
     arena: DeviceBuffer<u8>,
     chunk: usize,
+    pace: Pace,
     pub(super) gpu: Gpu,
 }
 
 impl CudaModel {
     /// Takes everything besides the weights; the weights are on the card already.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one model, each made by its own module")]
     pub fn new(
         gpu: Gpu,
         kernels: Kernels,
@@ -207,6 +212,7 @@ impl CudaModel {
         layout: Layout,
         arena: DeviceBuffer<u8>,
         chunk: usize,
+        pace: Pace,
         gemm: Gemm,
     ) -> Result<Self, ModelError> {
         let kv = config.kv_heads * config.head_dim;
@@ -228,6 +234,7 @@ impl CudaModel {
             rope,
             arena,
             chunk,
+            pace,
             gpu,
         };
         model.buffers.counters.fill(&model.gpu, 0)?;
@@ -657,7 +664,7 @@ impl Model for CudaModel {
     }
 
     fn prefill_chunk(&self) -> usize {
-        self.chunk
+        self.pace.chunk()
     }
 
     fn keep(&mut self, positions: usize) -> usize {
@@ -667,6 +674,7 @@ impl Model for CudaModel {
     fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
         self.check(tokens, position)?;
         self.gpu.activate()?;
+        let started = Instant::now();
         let (rest, position) = self.prefill_most(tokens, position)?;
         if let &[token] = rest {
             let state = State { pos: position as i32, token: token as i32, ..State::default() };
@@ -677,7 +685,9 @@ impl Model for CudaModel {
             self.launch_head(self.buffers.x.at((rest.len() - 1) * self.config.hidden))?;
         }
         logits.resize(self.config.vocab_size, 0.0);
-        self.buffers.logits.read(&self.gpu, 0, logits)
+        self.buffers.logits.read(&self.gpu, 0, logits)?;
+        self.pace.learn(tokens.len(), started.elapsed());
+        Ok(())
     }
 
     fn forward_rows(

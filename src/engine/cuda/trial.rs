@@ -18,9 +18,10 @@ pub fn sampling(greedy: bool) -> SamplingParams {
     if greedy { SamplingParams { temperature: 0.0, ..SamplingParams::default() } } else { SamplingParams::default() }
 }
 
-/// Opens and loads a GGUF file on the first card, with `context` positions.
+/// Opens and loads a GGUF file, or a folder of safetensors, on the first card, with `context` positions.
 pub(super) fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
-    let files = ModelFiles::Gguf(vec![PathBuf::from(path)]);
+    let place = PathBuf::from(path);
+    let files = if place.is_dir() { ModelFiles::Safetensors(place) } else { ModelFiles::Gguf(vec![place]) };
     let parts = ModelParts::open(&files, Some(context))?;
     let cancel = CancelFlag::default();
     let options = LoadOptions {
@@ -120,6 +121,8 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
             }
         }
     }
+    let planned = super::model::plan(&parts.config, &parts.plan, card.multiprocessors)?.needs.total();
+    tell(&format!("{kind} planned MiB, besides CUDA's own"), (planned >> 20) as f64, 0);
     release(&kind, model, &card, before);
     Ok(())
 }

@@ -1,0 +1,80 @@
+//! How many tokens of a prompt go to the card at once: as many as it can take while a cancel is still heard in time. Pure.
+
+use std::time::Duration;
+
+/// What one chunk may take; a cancel is heard between two of them, and shall be within 100 ms.
+const CHUNK_TIME: Duration = Duration::from_millis(80);
+/// Chunks are whole tiles of the attention kernel.
+const TILE: usize = 64;
+/// Multiplications and additions a second of one multiprocessor, about what matrix products reach on recent cards; a first
+/// guess, corrected by the first chunk.
+const PER_MULTIPROCESSOR: f64 = 5e12;
+
+/// The size of the next chunk.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pace {
+    most: usize,
+    chunk: usize,
+}
+
+impl Pace {
+    /// For a model of so many weights on a card with so many multiprocessors; `most`: what its buffers hold.
+    pub fn new(most: usize, weights: u64, multiprocessors: i32) -> Self {
+        let speed = PER_MULTIPROCESSOR * f64::from(multiprocessors.max(1));
+        let tokens = CHUNK_TIME.as_secs_f64() * speed / (2.0 * weights.max(1) as f64);
+        let mut pace = Self { most, chunk: most };
+        pace.chunk = pace.tiles(tokens);
+        pace
+    }
+
+    /// Tokens of the next chunk.
+    pub fn chunk(self) -> usize {
+        self.chunk
+    }
+
+    /// A chunk of `tokens` took so long. Deeper in the context the next one takes longer, so slower is believed at once and
+    /// faster by and by; few tokens say nothing.
+    pub fn learn(&mut self, tokens: usize, took: Duration) {
+        if tokens < 2 * TILE {
+            return;
+        }
+        let fitting = self.tiles(tokens as f64 * CHUNK_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6));
+        self.chunk = if fitting < self.chunk { fitting } else { fitting.min(self.chunk + 2 * TILE) };
+    }
+
+    fn tiles(self, tokens: f64) -> usize {
+        // A float that is too large becomes the largest integer.
+        (tokens as usize / TILE * TILE).min(self.most).max(TILE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_guess_follows_from_model_and_card() {
+        assert_eq!(Pace::new(2048, 8_000_000_000, 132).chunk(), 2048);
+        let large = Pace::new(2048, 70_000_000_000, 132).chunk();
+        assert!((256..512).contains(&large) && large.is_multiple_of(64), "{large}");
+        assert_eq!(Pace::new(512, u64::MAX, 20).chunk(), 64);
+        assert_eq!(Pace::new(64, 0, 0).chunk(), 64);
+    }
+
+    #[test]
+    fn a_slow_chunk_makes_the_next_one_short_enough_and_fast_ones_bring_it_back() {
+        let mut pace = Pace::new(2048, 8_000_000_000, 132);
+        pace.learn(2048, Duration::from_millis(50));
+        assert_eq!(pace.chunk(), 2048, "within the time");
+        pace.learn(2048, Duration::from_millis(400));
+        assert_eq!(pace.chunk(), 384, "409 tokens in 80 ms, whole tiles");
+        pace.learn(384, Duration::from_millis(40));
+        assert_eq!(pace.chunk(), 512);
+        pace.learn(100, Duration::from_secs(1));
+        assert_eq!(pace.chunk(), 512, "too few to tell");
+        (0..20).for_each(|_| pace.learn(512, Duration::from_millis(10)));
+        assert_eq!(pace.chunk(), 2048);
+        pace.learn(2048, Duration::ZERO);
+        assert_eq!(pace.chunk(), 2048);
+    }
+}
