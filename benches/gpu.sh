@@ -3,8 +3,9 @@
 #
 #   benches/gpu.sh [OPTION...] PROGRAMS
 #
-# PROGRAMS is a folder with `gpu` (cargo build --release --features cuda --example gpu) and `chatnap` (--bin chatnap); they need
-# no toolkit where they run. With cuBLASLt on LD_LIBRARY_PATH the prefill uses it, else the program's own matrix product.
+# PROGRAMS is a folder with `chatnap` and, there or in its `examples`, `gpu`: what `cargo build --release --features cuda
+# --bin chatnap --example gpu` leaves in target/release. They need no toolkit where they run. With cuBLASLt on
+# LD_LIBRARY_PATH the prefill uses it, else the program's own matrix product.
 #
 #   --models DIR        bf16.gguf, q4_k_m.gguf, q8_0.gguf: for speed their shape counts and not what they say, so random
 #                       weights do; the targets in the table are those of the Llama 3.1 8B shape on an H100
@@ -14,15 +15,16 @@
 #   --only A,B          these steps alone: see STEPS
 #   --out DIR           log and figures (default: a new folder under /tmp)
 set -uo pipefail
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "$0")/.." && pwd)
 STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,bench,cold,depths,tui,cards,cycles,sanitizer
-models='' generator='' small='' text=LICENSE-APACHE only=$STEPS out=''
+models='' generator='' small='' text=$root/LICENSE-APACHE only=$STEPS out=''
 while [[ ${1-} == --* ]]; do
   declare "${1#--}=$2"
   shift 2
 done
 programs=$(cd "${1:?usage: benches/gpu.sh [OPTION...] PROGRAMS}" && pwd)
 gpu=$programs/gpu chatnap=$programs/chatnap
+[ -x "$gpu" ] || gpu=$programs/examples/gpu
 out=${out:-$(mktemp -d /tmp/chatnap-gpu.XXXXXX)}
 mkdir -p "$out"
 log=$out/log.txt figures=$out/figures.tsv results=$out/steps.txt
@@ -126,7 +128,7 @@ small_model() {
 tui_turns() {
   local file
   file=$(model bf16) || file=$small
-  python3 benches/gpu_tui.py "$chatnap" "$file"
+  python3 "$root/benches/gpu_tui.py" "$chatnap" "$file"
 }
 speeds() {
   local kind file
@@ -141,7 +143,7 @@ benches() {
   done
 }
 export -f errors expect perplexity cold small_model tui_turns speeds benches model median figure
-export gpu chatnap small text out models
+export gpu chatnap small text out models root
 # Steps that are functions run in a shell of their own, so that `timeout` can end them.
 run() { local name=$1 limit=$2; shift 2; step "$name" "$limit" bash -c "$(declare -p kinds maker); $*"; }
 

@@ -35,6 +35,9 @@ pub use model::CudaModel;
 /// The compute capabilities that this build has machine code for.
 pub const TARGETS: &str = env!("CHATNAP_CUDA_TARGETS");
 
+/// What is said where a driver answers and shows nothing.
+const NO_CARD: &str = "CUDA shows no card (CUDA_VISIBLE_DEVICES may hide it)";
+
 /// Bytes that the last model's release gave back on its card, by NVML's word; each release can be asked for once. Dropping
 /// the model has done the work: no context of this process is left.
 pub fn release() -> Option<u64> {
@@ -85,7 +88,7 @@ fn choose(device: DevicePreference) -> Result<driver::CardProperties, ModelError
         return Ok(cards.swap_remove(wanted));
     }
     Err(ModelError::Unsupported(match cards.len() {
-        0 => "CUDA shows no card (CUDA_VISIBLE_DEVICES may hide it)".into(),
+        0 => NO_CARD.into(),
         1 => format!("there is no card {wanted}; the only one is 0"),
         count => format!("there is no card {wanted}; CUDA shows 0 to {}", count - 1),
     }))

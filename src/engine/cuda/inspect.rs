@@ -3,7 +3,7 @@
 use super::driver::{CardProperties, Gpu, cards, driver_version};
 use super::kernels::Kernels;
 use super::nvml::Management;
-use super::{TARGETS, bandwidth};
+use super::{NO_CARD, TARGETS, bandwidth};
 use crate::engine::model::ModelError;
 
 /// One card.
@@ -34,8 +34,12 @@ pub struct Inspection {
 
 /// Looks at every card; on each it makes a context for a moment, to measure.
 pub fn inspect() -> Result<Inspection, ModelError> {
+    let cards = cards()?;
+    if cards.is_empty() {
+        return Err(ModelError::Unsupported(NO_CARD.into()));
+    }
     let management = Management::open();
-    let reports = cards()?.into_iter().map(|card| report(card, management.as_ref())).collect();
+    let reports = cards.into_iter().map(|card| report(card, management.as_ref())).collect();
     Ok(Inspection {
         driver: management.as_ref().and_then(Management::driver_version),
         cuda: driver_version(),
