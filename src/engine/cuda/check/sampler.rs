@@ -322,10 +322,11 @@ impl Ranking {
         self.distance.partition_point(|z| *z <= limit)
     }
 
-    /// Where a bound may lie that should be after the `count`-th: after each that is not farther than `blur` beyond it.
+    /// Where a bound may lie that should be after the `count`-th: after each that is not farther than `blur` beyond it, or
+    /// by half as much before it, where adding up the bins was rounded down.
     fn ends(&self, count: usize, blur: f64) -> BTreeSet<usize> {
         let at = self.distance[count - 1];
-        let (first, last) = (self.within(at), self.within(at + blur));
+        let (first, last) = (self.within(at - blur / 2.0).max(1), self.within(at + blur));
         (first..=last).filter(|end| *end == last || self.distance[*end] > self.distance[*end - 1]).collect()
     }
 }
