@@ -148,6 +148,14 @@ pub struct LoadedModel {
     pub info: ModelInfo,
 }
 
+/// Positions that a model was made for, by its headers; `None` where they cannot be read, which a load will tell.
+pub fn trained_context_length(files: &ModelFiles) -> Option<usize> {
+    match candle::CandleParts::open(files, None) {
+        Ok(Some(parts)) => Some(parts.trained_context_length()),
+        _ => load::ModelParts::open(files, None).ok().map(|parts| parts.config.trained_context_length),
+    }
+}
+
 /// Loads a model: header, checks, weights, KV cache. Calls `progress` at most every few megabytes.
 pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
     if let ModelFiles::Scripted(path) = options.files {

@@ -91,10 +91,7 @@ fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
     let files = source.locate(&mut |step| progress.show(&step), &cancel)?;
     let context_length = match context {
         Context::Exactly(length) => length,
-        Context::UpTo(length) => {
-            let parts = ModelParts::open(&files, None).ok();
-            parts.map_or(length, |parts| length.min(parts.config.trained_context_length))
-        }
+        Context::UpTo(length) => model::trained_context_length(&files).map_or(length, |trained| length.min(trained)),
     };
     let options = LoadOptions {
         name: &source.name(),

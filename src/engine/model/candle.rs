@@ -52,6 +52,11 @@ impl<'a> CandleParts<'a> {
         Ok(Some(Self { folder, config, plan }))
     }
 
+    /// Positions that the model was made for.
+    pub(super) fn trained_context_length(&self) -> usize {
+        self.config.trained_context_length
+    }
+
     /// Reads the weights and builds the model, with tokenizer and template.
     pub(super) fn load(
         self,
