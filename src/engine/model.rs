@@ -60,6 +60,14 @@ pub trait Model: Send {
     /// that cannot cut its cache keeps all or nothing.
     fn keep(&mut self, positions: usize) -> usize;
 
+    /// How many of the first `positions` of the KV cache serve a sequence of `total` positions; what comes then belongs
+    /// to it. Fewer than `positions` only for models that see short and long sequences differently (LongRoPE): these
+    /// must be told before each sequence, and again where one grows.
+    fn serve(&mut self, positions: usize, total: usize) -> usize {
+        let _ = total;
+        positions
+    }
+
     /// Evaluates `tokens` at `position..position + tokens.len()`, writes their keys and values, and leaves the logits
     /// of the last one in `logits` (resized to `vocab_size`). `position` is at most what was evaluated or kept before.
     fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError>;

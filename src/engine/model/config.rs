@@ -62,6 +62,15 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// How heads turn in sequences that stay within what the model was first made for (LongRoPE).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShortRope {
+    /// As many dimensions as the rope of longer sequences.
+    pub rope: Rope,
+    /// Positions of the longest such sequence.
+    pub positions: usize,
+}
+
 /// One model's shape and constants.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
@@ -95,6 +104,8 @@ pub struct ModelConfig {
     pub activation: Activation,
     /// Positions, on layers without a window.
     pub rope: Rope,
+    /// The same for sequences that end early, where the model has other positions for them.
+    pub short_rope: Option<ShortRope>,
     /// Positions on layers with a window, where they differ.
     pub local_rope: Option<Rope>,
     /// For each layer: how many keys back a query sees, itself included; `None`: all.
@@ -103,6 +114,8 @@ pub struct ModelConfig {
     pub attention_scale: f32,
     /// Multiplies embeddings.
     pub embedding_scale: f32,
+    /// Logits x are bent to c · tanh(x / c).
+    pub logit_softcap: Option<f32>,
     /// Whether the output matrix is the embedding.
     pub tied: bool,
 }
@@ -180,8 +193,10 @@ impl ModelConfig {
         if !(self.norm_epsilon >= 0.0 && self.norm_epsilon < 1.0) {
             return says("the epsilon of the norms is not between 0 and 1");
         }
-        let turns = self.rope.frequencies.iter().chain(self.local_rope.iter().flat_map(|r| &r.frequencies));
-        if !turns.clone().all(|f| f.is_finite() && *f > 0.0 && *f <= 1e6) || !self.rope.attention_factor.is_finite() {
+        let others = self.local_rope.iter().chain(self.short_rope.iter().map(|short| &short.rope));
+        let sound = |f: &f64| f.is_finite() && *f > 0.0 && *f <= 1e6;
+        let mut ropes = std::iter::once(&self.rope).chain(others);
+        if !ropes.all(|rope| rope.frequencies.iter().all(sound) && rope.attention_factor.is_finite()) {
             return says("the rope frequencies are not finite positive numbers");
         }
         Ok(())

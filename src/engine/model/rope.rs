@@ -50,6 +50,8 @@ pub enum RopeScaling {
         beta_fast: f64,
         /// Rotations below which it is divided.
         beta_slow: f64,
+        /// Whether the first and last frequency of the transition are rounded outwards to whole ones.
+        rounded: bool,
         /// Multiplies sine and cosine; `None`: 0.1 ln(factor) + 1.
         attention_factor: Option<f64>,
     },
@@ -72,11 +74,12 @@ impl Rope {
             RopeScaling::Llama3 { factor, low, high, original_context } => {
                 (plain.map(|f| llama3(f, *factor, *low, *high, *original_context)).collect(), 1.0)
             }
-            RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow, attention_factor } => {
+            RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow, rounded, attention_factor } => {
                 let edge =
                     |rotations: f64| dims as f64 * (original_context / (rotations * 2.0 * PI)).ln() / (2.0 * base.ln());
-                let start = edge(*beta_fast).floor().max(0.0);
-                let end = edge(*beta_slow).ceil().min(dims as f64 - 1.0);
+                let (first, last) = (edge(*beta_fast), edge(*beta_slow));
+                let (first, last) = if *rounded { (first.floor(), last.ceil()) } else { (first, last) };
+                let (start, end) = (first.max(0.0), last.min(dims as f64 - 1.0));
                 let kept = |i: usize| 1.0 - ((i as f64 - start) / (end - start).max(0.001)).clamp(0.0, 1.0);
                 let scaled = plain.enumerate().map(|(i, f)| f / factor * (1.0 - kept(i)) + f * kept(i)).collect();
                 (scaled, attention_factor.unwrap_or(if *factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 }))

@@ -28,6 +28,11 @@ pub(super) struct Transformer {
     scratch: Scratch,
     /// Tokens that one step of a prefill takes, by the speed measured so far.
     chunk: usize,
+    /// Whether the sequence in the cache is one of those that `config.short_rope` turns.
+    short: bool,
+    /// The residual stream after each layer, where a test asks for it.
+    #[cfg(test)]
+    layers_seen: Option<Vec<Vec<f32>>>,
 }
 
 /// Buffers that live as long as the model and grow to the largest step.
@@ -60,16 +65,37 @@ impl Transformer {
         let cache = KvCache::new(config.layers, config.kv_heads, config.context_length, config.head_dim)?;
         let weights = Weights::read(config, plan, pool.n(), cancel, progress)?;
         let config = config.clone();
-        Ok(Self { config, weights, cache, pool, scratch: Scratch::default(), chunk: 64 })
+        Ok(Self {
+            config,
+            weights,
+            cache,
+            pool,
+            scratch: Scratch::default(),
+            chunk: 64,
+            short: false,
+            #[cfg(test)]
+            layers_seen: None,
+        })
     }
 
     /// Evaluates one step and leaves the hidden states of its last `last` tokens, normed, in `scratch.normed`.
     fn step(&mut self, tokens: &[u32], position: usize, last: usize) {
-        let Self { config, weights, cache, pool, scratch, .. } = self;
+        let Self {
+            config,
+            weights,
+            cache,
+            pool,
+            scratch,
+            short,
+            #[cfg(test)]
+            layers_seen,
+            ..
+        } = self;
         let rows = tokens.len();
         embed(config, weights, tokens, &mut scratch.x);
         let [global, local] = [0, 1];
-        config.rope.tables(position, rows, &mut scratch.cos[global], &mut scratch.sin[global]);
+        let rope = config.short_rope.as_ref().filter(|_| *short).map_or(&config.rope, |short| &short.rope);
+        rope.tables(position, rows, &mut scratch.cos[global], &mut scratch.sin[global]);
         if let Some(rope) = &config.local_rope {
             rope.tables(position, rows, &mut scratch.cos[local], &mut scratch.sin[local]);
         }
@@ -79,6 +105,10 @@ impl Transformer {
             scratch.attend(config, layer, cache, pool, index, position, rows, wanted);
             if wanted > 0 {
                 scratch.feed_forward(config, layer, pool, wanted);
+            }
+            #[cfg(test)]
+            if let Some(seen) = layers_seen {
+                seen.push(scratch.x.clone());
             }
         }
         resize(&mut scratch.normed, last * config.hidden);
@@ -223,6 +253,16 @@ impl Model for Transformer {
         positions.min(self.config.context_length)
     }
 
+    fn serve(&mut self, positions: usize, total: usize) -> usize {
+        let short = self.config.short_rope.as_ref().is_some_and(|short| total <= short.positions);
+        if short == self.short {
+            return positions;
+        }
+        // Everything in the cache was turned, and seen by the layers above, the other way.
+        self.short = short;
+        0
+    }
+
     fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
         self.forward_rows(tokens, position, 1, logits)
     }
@@ -271,6 +311,12 @@ impl Transformer {
                 self.config.context_length
             )));
         }
+        let most = self.config.short_rope.as_ref().filter(|_| self.short).map_or(usize::MAX, |short| short.positions);
+        if position + tokens.len() > most {
+            return Err(ModelError::Unsupported(format!(
+                "a sequence of up to {most} positions has grown beyond them without being evaluated anew"
+            )));
+        }
         match tokens.iter().find(|token| **token as usize >= self.config.vocab_size) {
             Some(token) => Err(ModelError::Unsupported(format!(
                 "token {token} is not in this model's vocabulary of {}",
@@ -289,6 +335,9 @@ impl Transformer {
         logits.resize(start + rows * self.config.vocab_size, 0.0);
         self.scratch.input.set(&self.pool, &self.scratch.normed, rows, self.config.hidden);
         cpu::matmul(&self.pool, self.weights.output(), &mut self.scratch.input, &mut logits[start..]);
+        if let Some(cap) = self.config.logit_softcap {
+            logits[start..].iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+        }
     }
 
     /// Adapts the prefill step to the speed of this machine; a step of few tokens says nothing about it.

@@ -1,6 +1,6 @@
 //! GGUF metadata → `ModelConfig`. Keys: `docs/gguf.md` of ggml; what they mean for each family: `llama-model.cpp`.
 
-use super::{Activation, Family, ModelConfig, context_length};
+use super::{Activation, Family, ModelConfig, ShortRope, context_length};
 use crate::engine::model::ModelError;
 use crate::engine::model::rope::{Rope, RopeLayout, RopeScaling};
 use crate::engine::weights::gguf::{Header, Value};
@@ -40,7 +40,7 @@ pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -
     let context_length = context_length(asked, trained_context_length)?;
     let gemma = family == Family::Gemma3;
     let dims = keys.uint("rope.dimension_count")?.unwrap_or(head_dim);
-    let (rope, local_rope) = keys.ropes(family, dims, context_length)?;
+    let (rope, short_rope, local_rope) = keys.ropes(family, dims, context_length)?;
     Ok(ModelConfig {
         family,
         architecture: architecture.to_owned(),
@@ -57,10 +57,12 @@ pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -
         norm_offset: 0.0,
         activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
         rope,
+        short_rope,
         local_rope,
         windows: keys.windows(family, layers.min(1024))?,
         attention_scale: keys.attention_scale(gemma, layers, hidden, heads, head_dim),
         embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
+        logit_softcap: keys.float("final_logit_softcapping").filter(|cap| gemma && *cap > 0.0).map(|cap| cap as f32),
         tied: plan.get("output.weight").is_none(),
     })
 }
@@ -106,17 +108,29 @@ impl Keys<'_> {
         width.sqrt().recip()
     }
 
-    fn ropes(&self, family: Family, dims: usize, context: usize) -> Result<(Rope, Option<Rope>), ModelError> {
+    /// The rope of layers without a window, that of short sequences, and that of layers with a window.
+    fn ropes(
+        &self,
+        family: Family,
+        dims: usize,
+        context: usize,
+    ) -> Result<(Rope, Option<ShortRope>, Option<Rope>), ModelError> {
         let layout = if family == Family::Llama { RopeLayout::Norm } else { RopeLayout::Neox };
         let gemma = family == Family::Gemma3;
         let base = self.base("rope.freq_base", if gemma { 1e6 } else { 1e4 })?;
-        let rope = Rope::new(layout, dims.min(1 << 16), base, &self.scaling(dims, context)?);
+        let turning = |scaling: &RopeScaling| Rope::new(layout, dims.min(1 << 16), base, scaling);
+        let (scaling, short) = match self.plan.get("rope_factors_long.weight") {
+            Some(_) => self.long_rope(dims, context)?,
+            None => (self.scaling(dims)?, None),
+        };
+        let rope = turning(&scaling);
+        let short = short.map(|(scaling, positions)| ShortRope { rope: turning(&scaling), positions });
         // Layers with a window are neither stretched nor on the global base.
         let local = gemma
             .then(|| self.base("rope.freq_base_swa", 1e4))
             .transpose()?
             .map(|base| Rope::new(layout, dims.min(1 << 16), base, &RopeScaling::None));
-        Ok((rope, local))
+        Ok((rope, short, local))
     }
 
     fn base(&self, key: &str, default: f64) -> Result<f64, ModelError> {
@@ -127,21 +141,35 @@ impl Keys<'_> {
         Err(self.plan.invalid(format!("{} is {base}, not a number above 1", self.key(key))))
     }
 
-    fn scaling(&self, dims: usize, context: usize) -> Result<RopeScaling, ModelError> {
+    /// One divisor for each frequency, from the tensor `name`.
+    fn divisors(&self, name: &str, dims: usize) -> Result<RopeScaling, ModelError> {
+        let tensor = self.plan.require(name, 1, dims / 2)?;
+        let divisors = read_floats(self.plan, tensor)?.into_iter().map(f64::from).collect();
+        Ok(RopeScaling::Divisors { divisors, attention_factor: self.float("rope.scaling.attn_factor").unwrap_or(1.0) })
+    }
+
+    /// LongRoPE: the scaling of a context of that many positions and, where the context goes beyond the original one,
+    /// that of sequences which do not, with the positions that they may take.
+    fn long_rope(
+        &self,
+        dims: usize,
+        context: usize,
+    ) -> Result<(RopeScaling, Option<(RopeScaling, usize)>), ModelError> {
+        let short = self.divisors("rope_factors_short.weight", dims)?;
+        match self.uint("rope.scaling.original_context_length")? {
+            Some(original) if context > original => {
+                Ok((self.divisors("rope_factors_long.weight", dims)?, Some((short, original))))
+            }
+            _ => Ok((short, None)),
+        }
+    }
+
+    fn scaling(&self, dims: usize) -> Result<RopeScaling, ModelError> {
+        if self.plan.get("rope_freqs.weight").is_some() {
+            return self.divisors("rope_freqs.weight", dims);
+        }
         let original = self.uint("rope.scaling.original_context_length")?;
         let attention_factor = self.float("rope.scaling.attn_factor");
-        // LongRoPE: two sets of divisors, the long one where the context goes beyond the original.
-        let longer = original.is_some_and(|original| context > original);
-        let divisors = if self.plan.get("rope_factors_long.weight").is_some() {
-            Some(if longer { "rope_factors_long.weight" } else { "rope_factors_short.weight" })
-        } else {
-            self.plan.get("rope_freqs.weight").map(|_| "rope_freqs.weight")
-        };
-        if let Some(name) = divisors {
-            let tensor = self.plan.require(name, 1, dims / 2)?;
-            let divisors: Vec<f64> = read_floats(self.plan, tensor)?.into_iter().map(f64::from).collect();
-            return Ok(RopeScaling::Divisors { divisors, attention_factor: attention_factor.unwrap_or(1.0) });
-        }
         let factor = self.float("rope.scaling.factor").or_else(|| self.float("rope.scale_linear"));
         let kind_key = self.key("rope.scaling.type");
         let kind = self.header.metadata.string(&kind_key);
@@ -153,6 +181,7 @@ impl Keys<'_> {
                 original_context: original.unwrap_or(self.need("context_length")?) as f64,
                 beta_fast: self.float("rope.scaling.yarn_beta_fast").unwrap_or(32.0),
                 beta_slow: self.float("rope.scaling.yarn_beta_slow").unwrap_or(1.0),
+                rounded: true,
                 // llama.cpp multiplies YaRN's own factor by this key.
                 attention_factor: attention_factor.map(|given| given * (0.1 * factor.ln() + 1.0)),
             }),

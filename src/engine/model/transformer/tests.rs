@@ -7,7 +7,9 @@ use crate::engine::cpu::GgmlType;
 use crate::engine::model::load::ModelParts;
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor, Tensors};
 
+mod deep;
 mod files;
+mod peers;
 mod reference;
 
 use reference::Reference;
@@ -40,13 +42,20 @@ fn sequence(spec: &Spec, length: usize) -> Vec<u32> {
     (0..length).map(|i| ((i * i * 31 + i * 7 + 3) % spec.vocab) as u32).collect()
 }
 
-/// Compares the logits of every position, in one step and token by token.
+/// Compares the residual stream after every layer and the logits of every position, in one step and token by token.
 fn check(label: &str, spec: &Spec, tensors: &Tensors, model: &mut Transformer, tolerance: f64) {
     let tokens = sequence(spec, 24);
     let mut reference = Reference::new(spec, tensors);
-    let expected: Vec<_> = tokens.iter().enumerate().map(|(i, t)| reference.logits(*t, i)).collect();
+    let (mut expected, mut layers) = (Vec::new(), Vec::new());
+    for (position, token) in tokens.iter().enumerate() {
+        expected.push(reference.logits(*token, position));
+        layers.push(std::mem::take(&mut reference.layers));
+    }
     let mut logits = Vec::new();
+    model.layers_seen = Some(Vec::new());
     model.forward_rows(&tokens, 0, tokens.len(), &mut logits).unwrap();
+    // What one layer adds is smaller than the stream, and so is what its rounding is measured against.
+    check_layers(label, spec, &model.layers_seen.take().unwrap(), &layers, 2.0 * tolerance);
     for (i, (ours, theirs)) in logits.chunks(spec.vocab).zip(&expected).enumerate() {
         let apart = difference(ours, theirs);
         assert!(apart < tolerance, "{label}: in one step, position {i}: {apart}");
@@ -59,18 +68,53 @@ fn check(label: &str, spec: &Spec, tensors: &Tensors, model: &mut Transformer, t
     }
 }
 
+/// Compares what each layer adds to the residual stream, the first layer first, so that a mistake is found where it is
+/// made. `ours` is layer by layer, rows of all positions; `theirs` position by position, the embedding first.
+fn check_layers(label: &str, spec: &Spec, ours: &[Vec<f32>], theirs: &[Vec<Vec<f64>>], tolerance: f64) {
+    assert_eq!(ours.len(), spec.layers);
+    for (layer, stream) in ours.iter().enumerate() {
+        for (position, row) in stream.chunks(spec.hidden).enumerate() {
+            let (before, after) = (&theirs[position][layer], &theirs[position][layer + 1]);
+            let added: f64 = before.iter().zip(after).map(|(b, a)| (a - b).powi(2)).sum();
+            let apart: f64 = row.iter().zip(after).map(|(r, a)| (f64::from(*r) - a).powi(2)).sum();
+            let apart = (apart / added).sqrt();
+            assert!(apart < tolerance, "{label}: layer {layer}, position {position}: {apart}");
+        }
+    }
+}
+
 /// Weights in full precision: what is left is the KV cache's half precision.
 const EXACT: f64 = 3e-3;
 /// Activations as bytes: their rounding grows from layer to layer; a structural mistake shows as about 1.
 const QUANTISED: f64 = 6e-2;
 
 #[test]
-fn every_family_agrees_with_f64() {
+fn every_family_and_type_agrees_with_f64() {
     for family in ["llama", "qwen2", "qwen3", "gemma3", "phi3"] {
-        let spec = Spec::new(family);
-        let tensors = spec.tensors();
-        check(family, &spec, &tensors, &mut from_gguf(&spec, &tensors), EXACT);
+        for kind in GgmlType::ALL {
+            let spec = Spec { kind, ..Spec::new(family) };
+            let tensors = spec.tensors();
+            let label = format!("{family} in {}", kind.name());
+            let tolerance = if kind.is_quantised() { QUANTISED } else { EXACT };
+            check(&label, &spec, &tensors, &mut from_gguf(&spec, &tensors), tolerance);
+        }
     }
+}
+
+/// The comparison sees a layer that is wrong, and says which.
+#[test]
+fn a_wrong_layer_is_named() {
+    let spec = Spec { layers: 4, ..Spec::new("llama") };
+    let tensors = spec.tensors();
+    let mut damaged = tensors.clone();
+    let other = damaged["blk.1.ffn_up.weight"].clone();
+    damaged.insert("blk.2.ffn_up.weight".into(), other);
+    let mut model = from_gguf(&spec, &damaged);
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        check("damaged", &spec, &tensors, &mut model, QUANTISED);
+    }));
+    let message = *found.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.starts_with("damaged: layer 2, position 0"), "{message}");
 }
 
 #[test]
@@ -106,16 +150,6 @@ fn blocks_stand_for_the_numbers_that_ggml_says() {
         }
     }
     assert_eq!(golden.len(), GgmlType::ALL.len() - 1, "every type but F32");
-}
-
-#[test]
-fn every_type_agrees_with_f64() {
-    for kind in GgmlType::ALL {
-        let spec = Spec { kind, ..Spec::new("llama") };
-        let tensors = spec.tensors();
-        let tolerance = if kind.is_quantised() { QUANTISED } else { EXACT };
-        check(kind.name(), &spec, &tensors, &mut from_gguf(&spec, &tensors), tolerance);
-    }
 }
 
 #[test]

@@ -13,12 +13,14 @@ pub(super) struct Reference<'a> {
     tensors: BTreeMap<String, (usize, Vec<f64>)>,
     /// (layer, position) → keys and values of all heads.
     cache: BTreeMap<(usize, usize), (Vec<f64>, Vec<f64>)>,
+    /// The residual stream of the last call: the embedding, then what it was after each layer.
+    pub layers: Vec<Vec<f64>>,
 }
 
 impl<'a> Reference<'a> {
     pub fn new(spec: &'a Spec, tensors: &Tensors) -> Self {
         let tensors = tensors.iter().map(|(name, t)| (name.clone(), (t.cols, t.values()))).collect();
-        Self { spec, tensors, cache: BTreeMap::new() }
+        Self { spec, tensors, cache: BTreeMap::new(), layers: Vec::new() }
     }
 
     fn vector(&self, name: &str) -> &[f64] {
@@ -155,6 +157,7 @@ impl<'a> Reference<'a> {
         let row = token as usize * hidden;
         let scale = if gemma { (hidden as f64).sqrt() } else { 1.0 };
         let mut x: Vec<f64> = self.vector("token_embd.weight")[row..row + hidden].iter().map(|v| v * scale).collect();
+        self.layers = vec![x.clone()];
         for layer in 0..self.spec.layers {
             let name = |part: &str| format!("blk.{layer}.{part}.weight");
             let mut attended = self.attention(layer, position, &self.norm(&name("attn_norm"), &x));
@@ -167,6 +170,7 @@ impl<'a> Reference<'a> {
                 fed = self.norm(&name("post_ffw_norm"), &fed);
             }
             x.iter_mut().zip(&fed).for_each(|(x, f)| *x += f);
+            self.layers.push(x.clone());
         }
         let last = self.norm("output_norm.weight", &x);
         self.product(if self.spec.tied { "token_embd" } else { "output" }, &last)
