@@ -136,7 +136,7 @@ fn prefill(
     output: &mut Output<'_>,
     usage: &mut Usage,
 ) -> Result<bool, ModelError> {
-    let wanted = prefix.reusable(tokens);
+    let wanted = model.serve(prefix.reusable(tokens), tokens.len());
     let cached = model.keep(wanted).min(wanted);
     prefix.cut(cached);
     usage.cached_tokens = cached;
@@ -211,6 +211,11 @@ impl<'a> Decoder<'a> {
             if cancel.is_cancelled() {
                 break Ok(FinishReason::Cancelled);
             }
+            match self.grow(model, prefix, cancel, &written) {
+                Ok(true) => {}
+                Ok(false) => break Ok(FinishReason::Cancelled),
+                Err(error) => break Err(error),
+            }
             let token = match self.next(model, prefix, prompt.len(), &written) {
                 Ok(token) => token,
                 Err(error) => break Err(error),
@@ -223,6 +228,29 @@ impl<'a> Decoder<'a> {
         };
         self.end(model, prefix, prompt.len(), &written)?;
         ended
+    }
+
+    /// Makes room for the last token written: a model that sees a longer sequence differently evaluates it anew. False
+    /// where that was cancelled.
+    fn grow(
+        &mut self,
+        model: &mut dyn Model,
+        prefix: &mut Prefix,
+        cancel: &CancelFlag,
+        written: &[u32],
+    ) -> Result<bool, ModelError> {
+        let held = prefix.len();
+        if self.on_device || written.is_empty() || model.serve(held, held + 1) == held {
+            return Ok(true);
+        }
+        for part in prefix.take().chunks(model.prefill_chunk().max(1)) {
+            if cancel.is_cancelled() {
+                return Ok(false);
+            }
+            model.forward(part, prefix.len(), &mut self.logits)?;
+            prefix.extend(part);
+        }
+        Ok(true)
     }
 
     /// The token after `prompt` tokens and `written`, of which the last is not evaluated yet.
@@ -316,3 +344,6 @@ pub fn cancelled(id: RequestId, submitted: Timestamp, at: Timestamp) -> EngineEv
         at,
     }
 }
+
+#[cfg(test)]
+mod tests;

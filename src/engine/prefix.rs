@@ -44,6 +44,11 @@ impl Prefix {
         spelled
     }
 
+    /// The tokens, for whoever evaluates them anew; the cache holds nothing from then on.
+    pub fn take(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.tokens)
+    }
+
     /// The cache was cut to `positions`.
     pub fn cut(&mut self, positions: usize) {
         self.tokens.truncate(positions);

@@ -1,0 +1,65 @@
+//! Growing a sequence beyond what a model was first made for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+
+use super::*;
+use crate::engine::ModelFiles;
+use crate::engine::model::load::{ModelParts, cpu_model};
+
+/// A model with LongRoPE, made for 40 positions at first.
+fn long_rope() -> Box<dyn Model> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/phi3-long");
+    let parts = ModelParts::open(&ModelFiles::Safetensors(folder), None).unwrap();
+    cpu_model(&parts, Some(1)).unwrap()
+}
+
+fn request() -> GenerationRequest {
+    GenerationRequest {
+        id: RequestId(1),
+        messages: Vec::new(),
+        sampling: SamplingParams::default(),
+        max_tokens: None,
+        on_overflow: OverflowPolicy::Error,
+    }
+}
+
+#[test]
+fn a_sequence_that_grows_too_long_is_evaluated_anew() {
+    let (mut model, mut other) = (long_rope(), long_rope());
+    let tokens: Vec<u32> = (0..41).map(|i| 3 + i * 7 % 100).collect();
+    let request = request();
+    let mut decoder = Decoder::new(&request);
+    let mut prefix = Prefix::default();
+    model.serve(0, 39);
+    model.forward(&tokens[..39], 0, &mut decoder.logits).unwrap();
+    prefix.extend(&tokens[..39]);
+    // The 40th still fits; the 41st does not.
+    assert!(decoder.grow(&mut *model, &mut prefix, &CancelFlag::default(), &tokens[39..40]).unwrap());
+    model.forward(&tokens[39..40], 39, &mut decoder.logits).unwrap();
+    prefix.extend(&tokens[39..40]);
+    assert!(decoder.grow(&mut *model, &mut prefix, &CancelFlag::default(), &tokens[39..41]).unwrap());
+    assert_eq!(prefix.len(), 40);
+    model.forward(&tokens[40..], 40, &mut decoder.logits).unwrap();
+    let mut expected = Vec::new();
+    other.serve(0, 41);
+    other.forward(&tokens[..40], 0, &mut expected).unwrap();
+    other.forward(&tokens[40..], 40, &mut expected).unwrap();
+    assert_eq!(decoder.logits, expected);
+}
+
+#[test]
+fn evaluating_anew_can_be_stopped() {
+    let mut model = long_rope();
+    let request = request();
+    let mut decoder = Decoder::new(&request);
+    let mut prefix = Prefix::default();
+    model.serve(0, 40);
+    model.forward(&[5; 40], 0, &mut decoder.logits).unwrap();
+    prefix.extend(&[5; 40]);
+    let cancel = CancelFlag::default();
+    cancel.cancel();
+    assert!(!decoder.grow(&mut *model, &mut prefix, &cancel, &[5]).unwrap());
+    // Nothing of the cache is taken for valid.
+    assert!(prefix.is_empty());
+}
