@@ -13,10 +13,12 @@ use crate::protocol::*;
 mod answering;
 pub mod command;
 mod commands;
+mod drafting;
 mod engine_view;
 mod feed;
 
 pub use answering::{Activity, Answering, Stage};
+pub use drafting::Count;
 pub use engine_view::{EngineState, EngineView, Loading, Transfer};
 pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
 
@@ -33,6 +35,11 @@ pub enum Event {
     Tick(Timestamp),
     /// The user writes something that is not a command.
     Typed,
+    /// What is written is another text now.
+    DraftChanged {
+        /// Whether it could be sent as a prompt.
+        prompt: bool,
+    },
     /// The user sends this.
     Submit(String),
     /// Esc: stop what runs, close what is open.
@@ -86,6 +93,8 @@ pub enum Effect {
     Generate(GenerationRequest),
     /// Stop answering.
     Cancel(RequestId),
+    /// Count what the draft would take of the context; `EngineEvent::Counted` follows where the model is loaded.
+    Count(RequestId),
     /// Load the model, for a prompt is being written.
     Load,
     /// Give the memory back now, or stop a load that nobody waits for.
@@ -168,6 +177,7 @@ pub struct Chat {
     /// What is begun with.
     pub options: ChatOptions,
     hint: Option<(Hint, Timestamp)>,
+    drafting: drafting::Drafting,
     /// Where the next prompt branches off, if it does not follow the head.
     branch: Option<Option<TurnId>>,
     save_warned: bool,
@@ -189,6 +199,7 @@ impl Chat {
             thought: BTreeMap::new(),
             options,
             hint: None,
+            drafting: drafting::Drafting::default(),
             branch: None,
             save_warned: false,
             now,
@@ -212,7 +223,8 @@ impl Chat {
     pub fn next_wake(&self) -> Option<Timestamp> {
         let hint = self.hint.as_ref().map(|(_, until)| *until);
         let turning = (self.activity.is_busy() || self.engine.is_moving()).then(|| self.now + ANIMATION);
-        [hint, turning, self.engine.next_change(self.now), self.activity.save_due()].into_iter().flatten().min()
+        let (second, save) = (self.engine.next_change(self.now), self.activity.save_due());
+        [hint, turning, second, save, self.count_due()].into_iter().flatten().min()
     }
 
     fn show_hint(&mut self, hint: Hint) {
@@ -231,6 +243,7 @@ impl Chat {
         self.thought.clear();
         self.branch = None;
         self.conversation = conversation;
+        self.recount();
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
@@ -238,7 +251,9 @@ impl Chat {
         if self.hint.as_ref().is_some_and(|(_, until)| self.now >= *until) {
             self.hint = None;
         }
-        self.save_partial()
+        let mut effects = self.save_partial();
+        effects.extend(self.count_draft());
+        effects
     }
 
     fn typed(&mut self) -> Vec<Effect> {
@@ -298,6 +313,10 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
     match event {
         Event::Tick(now) => chat.tick(now),
         Event::Typed => chat.typed(),
+        Event::DraftChanged { prompt } => {
+            chat.draft_changed(prompt);
+            Vec::new()
+        }
         Event::Submit(text) => chat.submit(text),
         Event::Stop => chat.escape(),
         Event::Interrupt { draft_empty } => chat.interrupt(draft_empty),

@@ -142,18 +142,20 @@ impl Conversation {
     /// What the engine reads to answer turn `last`: the system message, the turns before it that have an answer, and
     /// its question. A turn that was never answered is left out: two questions in a row fit no chat template.
     pub fn messages_for(&self, last: TurnId) -> Vec<ChatMessage> {
+        let Some(turn) = self.turn(last) else { return Vec::new() };
+        self.messages_after(turn.parent, turn.prompt.clone())
+    }
+
+    /// The same for a question that is not asked yet, to follow `parent`.
+    pub fn messages_after(&self, parent: Option<TurnId>, prompt: String) -> Vec<ChatMessage> {
         let system = self.system.iter().filter(|text| !text.is_empty());
         let mut messages: Vec<_> = system.map(|text| ChatMessage::new(Role::System, text.clone())).collect();
-        for id in self.path_to(Some(last)) {
-            let Some(turn) = self.turn(id) else { continue };
-            if id != last && turn.answer.text.is_empty() {
-                continue;
-            }
+        let turns = self.path_to(parent).into_iter().filter_map(|id| self.turn(id));
+        for turn in turns.filter(|turn| !turn.answer.text.is_empty()) {
             messages.push(ChatMessage::new(Role::User, turn.prompt.clone()));
-            if id != last {
-                messages.push(turn.answer.as_message());
-            }
+            messages.push(turn.answer.as_message());
         }
+        messages.push(ChatMessage::new(Role::User, prompt));
         messages
     }
 }

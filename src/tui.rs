@@ -19,16 +19,21 @@ use crate::protocol::*;
 use crate::sanitize::sanitize;
 use crate::settings::Settings;
 
+mod completion;
 mod composer;
+mod editor;
 mod input;
 mod keymap;
+mod keys;
 mod persist;
 mod screen;
 mod terminal;
 mod theme;
 mod view;
 
+use editor::Editor;
 use input::Input;
+use keys::Keys;
 use persist::Keeper;
 use screen::{Outcome, Screen};
 use theme::{ColorDepth, Theme};
@@ -39,6 +44,9 @@ const FRAME: Duration = Duration::from_millis(16);
 
 /// At most so many inputs between two frames.
 const BATCH: usize = 4096;
+
+/// A draft of more bytes is not counted while it is written.
+const LONGEST_COUNTED: usize = 256 * 1024;
 
 /// The engine and the store get this long to end before they are left behind.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -76,6 +84,11 @@ struct App {
     keeper: Option<Keeper>,
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
+    keys: Option<Keys>,
+    /// The editor that has the terminal at the moment.
+    editor: Option<Editor>,
+    /// Which text of the composer the chat knows.
+    draft: u64,
     dirty: bool,
     drawn: Option<Instant>,
     quit: Option<Cause>,
@@ -115,6 +128,9 @@ impl App {
             keeper: None,
             sender,
             inputs,
+            keys: None,
+            editor: None,
+            draft: 0,
             dirty: true,
             drawn: None,
             quit: None,
@@ -124,13 +140,13 @@ impl App {
     }
 
     async fn run(&mut self, resume: Option<Resume>) -> io::Result<()> {
-        input::read_terminal(self.sender.clone())?;
+        self.keys = Some(Keys::start(self.sender.clone())?);
         input::watch_terminal(self.sender.clone())?;
         self.keeper = Some(Keeper::start(&self.settings, resume, &self.sender));
         self.start_engine();
         while self.quit.is_none() {
             self.wait().await?;
-            if self.dirty && self.drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME) {
+            if self.may_draw() && self.drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME) {
                 self.draw()?;
             }
         }
@@ -158,13 +174,30 @@ impl App {
                 Err(_) => break,
             }
         }
+        self.note_draft();
         Ok(())
+    }
+
+    /// Whether there is something to draw and a terminal to draw on.
+    fn may_draw(&self) -> bool {
+        self.dirty && self.editor.is_none()
+    }
+
+    /// Tells the chat that the composer holds another text.
+    fn note_draft(&mut self) {
+        let revision = self.screen.composer.revision();
+        if std::mem::replace(&mut self.draft, revision) != revision {
+            let draft = self.screen.composer.draft();
+            let prompt = !draft.trim().is_empty() && !draft.starts_with('/');
+            let prompt = prompt && self.screen.composer.text().len() <= LONGEST_COUNTED;
+            self.chat_event(Event::DraftChanged { prompt });
+        }
     }
 
     /// Until the next frame may be drawn or something changes by itself; `None`: nothing does.
     fn time_to_wait(&self) -> Option<Duration> {
         let frame =
-            self.dirty.then(|| self.drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed())));
+            self.may_draw().then(|| self.drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed())));
         let wake = self.chat.next_wake().map(|wake| wake.since(Timestamp::now()));
         [frame, wake].into_iter().flatten().min()
     }
@@ -173,15 +206,33 @@ impl App {
         self.dirty = true;
         match input {
             Input::Terminal(event) => {
+                let lets_go = keys::lets_go(&event);
                 for outcome in self.screen.terminal_event(event, &self.chat) {
                     match outcome {
                         Outcome::Chat(event) => self.chat_event(event),
                         Outcome::Suspend => self.suspend()?,
                         Outcome::Redraw => self.redraw()?,
+                        Outcome::Editor => self.open_editor()?,
                     }
                 }
+                if let Some(keys) = self.keys.as_ref().filter(|_| lets_go && self.editor.is_none()) {
+                    keys.go_on();
+                }
             }
+            Input::Wheel { up, lines } => self.screen.wheel(up, lines, &self.chat),
             Input::Chat(event) => self.chat_event(event),
+            Input::Edited(result) => {
+                self.close_editor(result)?;
+                if let Some(keys) = &self.keys {
+                    keys.go_on();
+                }
+            }
+            // The editor has the terminal: it redraws itself, and its Ctrl-C is not meant for the chat.
+            Input::Resized | Input::Continued if self.editor.is_some() => {}
+            Input::Signal(number) if self.editor.is_some() && number == rustix::process::Signal::INT.as_raw() => {}
+            Input::Suspend if self.editor.is_some() => {
+                input::stop_process();
+            }
             // A frame that was drawn for the old size may have met the new one: only a whole redraw is sure to mend it.
             Input::Resized => self.redraw()?,
             Input::Suspend => self.suspend()?,
@@ -205,6 +256,10 @@ impl App {
         match effect {
             Effect::Generate(request) => self.generate(request),
             Effect::Cancel(id) => self.with_engine(|engine| engine.cancel(id)),
+            Effect::Count(id) => {
+                let messages = self.chat.messages_with(self.screen.composer.text());
+                self.with_engine(|engine| engine.count(id, messages));
+            }
             Effect::Load => self.with_engine(Engine::load),
             Effect::Release => self.with_engine(Engine::release),
             Effect::SwitchModel(name) => self.switch_model(name),
@@ -285,6 +340,36 @@ impl App {
             Err(error) => format!("not copied: {error}"),
         };
         self.chat_event(Event::Hinted(told));
+    }
+
+    /// Gives the terminal to the user's editor, with what is written so far. The engine goes on meanwhile.
+    fn open_editor(&mut self) -> io::Result<()> {
+        let prepared = match Editor::prepare(&self.screen.composer.text()) {
+            Ok(prepared) => prepared,
+            Err(why) => {
+                self.chat_event(Event::Hinted(why));
+                return Ok(());
+            }
+        };
+        self.guard.restore();
+        match prepared.open(self.sender.clone()) {
+            Ok(editor) => self.editor = Some(editor),
+            Err(why) => self.close_editor(Err(why))?,
+        }
+        Ok(())
+    }
+
+    fn close_editor(&mut self, result: Result<String, String>) -> io::Result<()> {
+        self.editor = None;
+        self.resume()?;
+        match result {
+            Ok(text) => {
+                let outcomes = self.screen.write(&text);
+                outcomes.into_iter().for_each(|event| self.chat_event(event));
+            }
+            Err(why) => self.chat_event(Event::Hinted(format!("{why}; what you wrote is as it was"))),
+        }
+        Ok(())
     }
 
     fn suspend(&mut self) -> io::Result<()> {

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::conversation::{Ending, TurnId};
 use crate::protocol::*;
 
-use super::{Chat, Effect, EngineState, Entry, Hint, NoteKind, TurnRecord, command};
+use super::{Chat, Count, Effect, EngineState, Entry, Hint, NoteKind, TurnRecord, command};
 
 /// An answer that grows is written this often, so that the disk is never a quarter of a second behind the screen.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
@@ -196,7 +196,9 @@ impl Chat {
                     return self.end_answer(Ending::Failed { message: error.message });
                 }
             }
-            EngineEvent::Counted { .. } => {}
+            EngineEvent::Counted { id, prompt_tokens, context_length } => {
+                self.counted(id, Count { prompt_tokens, context_length });
+            }
             EngineEvent::Idle { release_at, .. } => self.engine.state = EngineState::Idle { release_at },
             EngineEvent::Releasing => self.engine.state = EngineState::Releasing,
             EngineEvent::Released { freed, .. } => self.engine.released(freed),
@@ -302,6 +304,7 @@ impl Chat {
         if let Some(turn) = self.conversation.turn_mut(answering.turn) {
             turn.answer.ending = ending;
         }
+        self.recount();
         let mut effects = self.record(answering.turn);
         effects.extend(if goes_on { self.next_in_queue() } else { self.return_queue() });
         // Nobody waits any more for a load that goes on; the next keystroke begins another.

@@ -87,6 +87,7 @@ impl Chat {
         };
         self.note(NoteKind::Info, format!("System message from the next prompt on: {text}"));
         self.conversation.system = Some(text);
+        self.recount();
     }
 
     fn note_model(&mut self) {

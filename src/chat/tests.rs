@@ -430,3 +430,41 @@ fn another_model_waits_for_the_answer_to_end() {
     story.event(Event::Switched { model: "other".into() });
     assert_eq!(story.chat.engine.model, "other");
 }
+
+#[test]
+fn a_draft_is_counted_after_a_pause_and_an_old_count_is_not_taken() {
+    let mut story = Story::begin();
+    let counts = |effects: Vec<Effect>| {
+        effects.into_iter().filter_map(|effect| if let Effect::Count(id) = effect { Some(id) } else { None }).next()
+    };
+    story.event(Event::DraftChanged { prompt: true });
+    assert_eq!(counts(story.after(1000)), None, "there is no model to count with");
+    story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at: Timestamp::default() });
+    let first = counts(story.after(1)).unwrap();
+    story.event(Event::DraftChanged { prompt: true });
+    let counted = |id, prompt_tokens| EngineEvent::Counted { id, prompt_tokens, context_length: 2048 };
+    story.engine(counted(first, 7));
+    assert_eq!(story.chat.draft_count(), None, "the draft is another by now");
+    assert_eq!(counts(story.after(100)), None, "still writing");
+    let second = counts(story.after(100)).unwrap();
+    story.engine(counted(second, 8));
+    assert_eq!(story.chat.draft_count(), Some(Count { prompt_tokens: 8, context_length: 2048 }));
+    assert_eq!(counts(story.after(10_000)), None, "once is enough");
+    story.event(Event::DraftChanged { prompt: false });
+    assert_eq!(story.chat.draft_count(), None);
+}
+
+#[test]
+fn a_draft_written_during_an_answer_is_counted_behind_it() {
+    let mut story = Story::begin();
+    let request = story.ask("one?");
+    story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at: Timestamp::default() });
+    story.stream(request.id, &["1"]);
+    story.event(Event::DraftChanged { prompt: true });
+    assert!(!story.after(1000).iter().any(|effect| matches!(effect, Effect::Count(_))));
+    story.finish(request.id, FinishReason::Stop);
+    assert!(story.after(1).iter().any(|effect| matches!(effect, Effect::Count(_))));
+    let messages = story.chat.messages_with("two?".into());
+    let contents: Vec<_> = messages.iter().map(|message| message.content.as_str()).collect();
+    assert_eq!(contents, ["one?", "1", "two?"]);
+}

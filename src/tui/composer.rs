@@ -22,6 +22,8 @@ pub struct Composer {
     area: TextArea<'static>,
     width: u16,
     rows: u16,
+    /// Counts the changes of the text.
+    revision: u64,
     /// Placeholder and content of each folded paste.
     pastes: Vec<(String, String)>,
     pasted: usize,
@@ -36,6 +38,7 @@ impl Default for Composer {
             area: text_area(Vec::new()),
             width: 1,
             rows: 1,
+            revision: 0,
             pastes: Vec::new(),
             pasted: 0,
             history: Vec::new(),
@@ -73,6 +76,16 @@ impl Composer {
         self.area.lines().join("\n")
     }
 
+    /// What would be sent: what is written with its pastes unfolded.
+    pub fn text(&self) -> String {
+        self.unfold(&self.draft())
+    }
+
+    /// Another number for another text.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
     /// Whether one line is all that is written.
     pub fn is_single_line(&self) -> bool {
         self.area.lines().len() == 1
@@ -86,8 +99,7 @@ impl Composer {
 
     /// Takes what was written, with its pastes unfolded, and begins anew.
     pub fn take(&mut self) -> String {
-        let draft = self.draft();
-        let text = self.unfold(&draft);
+        let text = self.text();
         self.clear();
         text
     }
@@ -113,7 +125,7 @@ impl Composer {
     /// Replaces what is written.
     pub fn set(&mut self, text: &str) {
         self.area = text_area(text.split('\n').map(str::to_owned).collect());
-        self.measure();
+        self.changed();
     }
 
     /// Puts text before what is written.
@@ -124,7 +136,7 @@ impl Composer {
         if !draft.trim().is_empty() {
             self.area.insert_str(format!("\n\n{draft}"));
         }
-        self.measure();
+        self.changed();
     }
 
     /// Inserts pasted text, whole and unsent; folds it where it is long.
@@ -144,7 +156,7 @@ impl Composer {
             self.area.insert_str(&name);
             self.pastes.push((name, text));
         }
-        self.measure();
+        self.changed();
     }
 
     fn unfold(&self, draft: &str) -> String {
@@ -171,7 +183,7 @@ impl Composer {
     fn edited(&mut self, changed: bool) -> bool {
         if changed {
             self.browsing = None;
-            self.measure();
+            self.changed();
         }
         changed
     }
@@ -214,6 +226,11 @@ impl Composer {
         if top > 0 && self.rows <= height {
             self.area.scroll((i16::try_from(top).map_or(i16::MIN, |top| -top), 0));
         }
+    }
+
+    fn changed(&mut self) {
+        self.revision += 1;
+        self.measure();
     }
 
     /// Counts the lines after wrapping, by asking a copy of the text area where its end is.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ratatui::crossterm::event::{self, Event as TerminalEvent};
+use ratatui::crossterm::event::Event as TerminalEvent;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +17,15 @@ pub enum Input {
     Terminal(TerminalEvent),
     /// Something that the chat takes as it is.
     Chat(chat::Event),
+    /// The wheel was turned so many lines, up or down.
+    Wheel {
+        /// Towards the beginning.
+        up: bool,
+        /// How far.
+        lines: usize,
+    },
+    /// The editor ended, with this text or for that reason.
+    Edited(Result<String, String>),
     /// Another size.
     Resized,
     /// Somebody else asks for a suspension.
@@ -27,21 +36,6 @@ pub enum Input {
     Signal(i32),
     /// There is no terminal any more.
     TerminalGone,
-}
-
-/// Reads keys on a thread of its own, so that a long paste holds nothing up.
-pub fn read_terminal(sender: UnboundedSender<Input>) -> io::Result<()> {
-    let read = move || {
-        loop {
-            let input = event::read().map_or(Input::TerminalGone, Input::Terminal);
-            let over = matches!(input, Input::TerminalGone);
-            if sender.send(input).is_err() || over {
-                return;
-            }
-        }
-    };
-    std::thread::Builder::new().name("keys".into()).spawn(read)?;
-    Ok(())
 }
 
 /// Watches for a terminal that goes away without a signal: crossterm's reader would wait for its keys for ever.

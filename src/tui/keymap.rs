@@ -33,6 +33,8 @@ pub enum Action {
     Suspend,
     /// Draw everything anew.
     Redraw,
+    /// Go on writing in an editor.
+    Editor,
     /// An editing command that the text area knows by another key.
     Edit(Edit),
     /// The text area's own key.
@@ -127,6 +129,7 @@ fn with_control(letter: char, key: KeyEvent, context: &Context) -> Option<Action
     Some(match letter.to_ascii_lowercase() {
         'c' => Action::Interrupt,
         'd' if context.empty => Action::Quit,
+        'g' => Action::Editor,
         'j' => Action::NewLine,
         'l' => Action::Redraw,
         't' => Action::Reasoning,
@@ -158,6 +161,7 @@ mod tests {
         assert_eq!(press(KeyCode::Enter, KeyModifiers::NONE, context), Some(Action::Submit));
         assert_eq!(press(KeyCode::Enter, KeyModifiers::ALT, context), Some(Action::NewLine));
         assert_eq!(press(KeyCode::Enter, KeyModifiers::SHIFT, context), Some(Action::NewLine));
+        assert_eq!(press(KeyCode::Char('g'), KeyModifiers::CONTROL, context), Some(Action::Editor));
         assert_eq!(press(KeyCode::Char('j'), KeyModifiers::CONTROL, context), Some(Action::NewLine));
     }
 

@@ -5,13 +5,13 @@ use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent};
 use ratatui::layout::Rect;
 use ratatui_textarea::TextArea;
 
+use super::completion::{self, Choice};
 use super::composer::Composer;
 use super::keymap::{self, Action, Context, Edit};
 use super::theme::Theme;
 use super::view::glyphs::Glyphs;
 use super::view::transcript::{Scroll, Transcript};
 use super::view::{Areas, Look};
-use crate::chat::command::{self, Spec};
 use crate::chat::{Cause, Chat, EngineState, Event};
 
 /// What the interface remembers.
@@ -39,6 +39,8 @@ pub enum Outcome {
     Suspend,
     /// Draw everything anew.
     Redraw,
+    /// Let the user go on writing in an editor.
+    Editor,
 }
 
 impl Screen {
@@ -85,12 +87,12 @@ impl Screen {
     }
 
     /// The commands that what is written may become.
-    pub fn completions(&self) -> Vec<&'static Spec> {
+    pub fn completions(&self) -> Vec<Choice> {
         if !self.composer.is_single_line() || self.composer.is_browsing() {
             return Vec::new();
         }
         let draft = self.composer.draft();
-        if self.dismissed.as_ref() == Some(&draft) { Vec::new() } else { command::completions(&draft) }
+        if self.dismissed.as_ref() == Some(&draft) { Vec::new() } else { completion::choices(&draft) }
     }
 
     /// Which of them is chosen.
@@ -109,6 +111,25 @@ impl Screen {
             TerminalEvent::Resize(..) | TerminalEvent::FocusGained | TerminalEvent::FocusLost => Vec::new(),
             TerminalEvent::Mouse(_) => Vec::new(),
         }
+    }
+
+    /// The wheel was turned.
+    pub fn wheel(&mut self, up: bool, lines: usize, chat: &Chat) {
+        if !chat.help {
+            self.scroll(if up { Scroll::Up(lines) } else { Scroll::Down(lines) }, chat);
+        }
+    }
+
+    /// Puts `text` in the place of what is written; what the chat is to know of it.
+    pub fn write(&mut self, text: &str) -> Option<Event> {
+        self.composer.clear();
+        self.composer.paste(text);
+        self.is_prompt().then_some(Event::Typed)
+    }
+
+    fn is_prompt(&self) -> bool {
+        let draft = self.composer.draft();
+        !draft.is_empty() && !draft.starts_with('/')
     }
 
     fn key(&mut self, key: KeyEvent, chat: &Chat) -> Vec<Outcome> {
@@ -138,6 +159,7 @@ impl Screen {
             Action::Reasoning => chat_event(Event::ToggleReasoning),
             Action::Suspend => vec![Outcome::Suspend],
             Action::Redraw => vec![Outcome::Redraw],
+            Action::Editor => vec![Outcome::Editor],
             Action::Scroll(scroll) => {
                 self.scroll(scroll, chat);
                 Vec::new()
@@ -179,8 +201,7 @@ impl Screen {
         if self.dismissed.as_ref() != Some(&draft) {
             self.dismissed = None;
         }
-        let prompt = !draft.is_empty() && !draft.starts_with('/');
-        if prompt { vec![Outcome::Chat(Event::Typed)] } else { Vec::new() }
+        if self.is_prompt() { vec![Outcome::Chat(Event::Typed)] } else { Vec::new() }
     }
 
     fn scroll(&mut self, scroll: Scroll, chat: &Chat) {
@@ -197,12 +218,8 @@ impl Screen {
     }
 
     fn submit(&mut self) -> Vec<Outcome> {
-        if let Some(spec) = self.completions().get(self.chosen_completion()).copied() {
-            self.complete();
-            // What wants more words waits for them; what may do without is complete as it was typed.
-            if !spec.argument.is_empty() && self.composer.draft() != spec.name {
-                return Vec::new();
-            }
+        if self.complete_to_send() {
+            return Vec::new();
         }
         let text = self.composer.take();
         if text.trim().is_empty() {
@@ -214,11 +231,27 @@ impl Screen {
         vec![Outcome::Chat(Event::Submit(text))]
     }
 
+    /// Takes the chosen completion as far as Enter may. True where it waits for more words, or to be seen first.
+    fn complete_to_send(&mut self) -> bool {
+        let draft = self.composer.draft();
+        let choices = self.completions();
+        // A command may do without its argument, and a name that is whole needs no completion.
+        let alone = draft.ends_with(' ') && !draft.trim_end().contains(' ');
+        let whole = alone || choices.iter().any(|choice| choice.text.trim_end() == draft.trim_end());
+        match choices.get(self.chosen_completion()) {
+            Some(choice) if !whole => {
+                self.composer.set(&choice.text);
+                choice.unfinished || draft.contains(' ')
+            }
+            _ => false,
+        }
+    }
+
     fn complete(&mut self) {
-        let Some(spec) = self.completions().get(self.chosen_completion()).copied() else { return };
-        if self.composer.draft() != spec.name {
-            let space = if spec.argument.is_empty() { "" } else { " " };
-            self.composer.set(&format!("{}{space}", spec.name));
+        if let Some(choice) = self.completions().get(self.chosen_completion())
+            && self.composer.draft() != choice.text
+        {
+            self.composer.set(&choice.text);
         }
     }
 }

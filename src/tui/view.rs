@@ -106,7 +106,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &Screen) {
     transcript::draw(frame, areas.transcript, chat, screen, &look);
     gauge::draw_queue(frame, areas.queue, chat, &look);
     gauge::draw(frame, areas.gauge, chat, &look);
-    composer::draw(frame, &areas, screen, &look);
+    composer::draw(frame, &areas, chat, screen, &look);
     status::draw(frame, areas.status, chat, &look);
     popup::draw(frame, &areas, screen, &look);
     if chat.help {

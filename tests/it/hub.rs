@@ -314,6 +314,30 @@ fn located(child: Child) -> PathBuf {
 }
 
 #[test]
+fn the_program_pulls_lists_finds_and_removes_a_model() {
+    let story = Story::new();
+    let name = format!("{REPO}:{FILE}");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chatnap"));
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", story.root.path());
+        command.env("HF_HOME", story.root.path()).env("HF_ENDPOINT", story.hub.endpoint());
+        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(run(&["models", "path", &name]).0, Some(3));
+    let (code, pulled, complaint) = run(&["models", "pull", &name]);
+    assert_eq!((code, complaint.as_str()), (Some(0), ""));
+    assert_eq!(std::fs::read(pulled.trim_end()).unwrap(), story.bytes);
+    assert_eq!(run(&["models", "path", &name]).1, pulled);
+    assert!(run(&["models", "list"]).1.contains(REPO));
+    let (code, removed, _) = run(&["models", "remove", &name]);
+    assert_eq!(code, Some(0));
+    assert!(removed.contains("1.0 MB freed"), "{removed}");
+    assert!(!Path::new(pulled.trim_end()).exists());
+    assert_eq!(run(&["models", "remove", &name]).0, Some(3));
+}
+
+#[test]
 fn eight_processes_share_one_download() {
     let story = Story::new();
     story.hub.behave(Manners { pause: Duration::from_millis(60), ..Manners::default() });

@@ -5,6 +5,7 @@ mod bench;
 mod chat;
 mod cli;
 mod config;
+mod editor;
 mod hub;
 mod imports;
 mod oneshot;

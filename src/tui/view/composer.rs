@@ -5,7 +5,9 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::Span;
 use ratatui::widgets::{Block, BorderType};
 
-use super::{Areas, Look};
+use super::{Areas, Look, units, wrap};
+use crate::chat::Chat;
+use crate::protocol::OverflowPolicy;
 use crate::tui::screen::Screen;
 
 /// Cells that the mark before the text takes.
@@ -22,7 +24,7 @@ pub(super) fn text_area(area: Rect, framed: bool) -> Rect {
     }
 }
 
-pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, screen: &Screen, look: &Look<'_>) {
+pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &Screen, look: &Look<'_>) {
     let area = areas.composer;
     if area.is_empty() {
         return;
@@ -32,6 +34,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, screen: &Screen, look: 
         let block = Block::bordered().border_type(corners).border_style(look.theme.border_active);
         let block = if look.glyphs.boxes { block } else { block.border_set(super::help::ASCII_BORDER) };
         frame.render_widget(block, area);
+        draw_count(frame, area, chat, look);
     }
     let text = areas.composer_text();
     if text.x >= area.x + MARK && !text.is_empty() {
@@ -46,6 +49,23 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, screen: &Screen, look: 
         frame.render_widget(Span::styled(words, look.theme.placeholder), text);
     } else {
         frame.render_widget(screen.composer.widget(), text);
+    }
+}
+
+/// What the draft would take of the context, in the frame's lower edge.
+fn draw_count(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
+    let Some(count) = chat.draft_count() else { return };
+    let so_many = format!(" {} of {} tokens ", units::count(count.prompt_tokens), units::count(count.context_length));
+    let (text, style) = match (count.is_too_long(), chat.overflow_policy()) {
+        (false, _) => (so_many, look.theme.dim),
+        (true, OverflowPolicy::Error) => (format!("{so_many}{} too long ", look.glyphs.dot), look.theme.warning),
+        (true, OverflowPolicy::Trim) => {
+            (format!("{so_many}{} the oldest turns are left out ", look.glyphs.dot), look.theme.warning)
+        }
+    };
+    let width = wrap::width(&text) as u16;
+    if let Some(x) = area.right().checked_sub(width + 2).filter(|x| *x > area.x) {
+        frame.render_widget(Span::styled(text, style), Rect { x, y: area.bottom() - 1, width, height: 1 });
     }
 }
 

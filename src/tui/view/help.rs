@@ -16,10 +16,11 @@ pub const KEYS: &[(&str, &str)] = &[
     ("Esc, Ctrl-C", "stop the answer, keep its text"),
     ("Ctrl-C", "clear the line; twice: quit"),
     ("Ctrl-D", "on an empty line: quit"),
-    ("PgUp, PgDn", "scroll; Shift+Up, Shift+Down line by line"),
+    ("PgUp, PgDn", "scroll, as the wheel does; Shift+Up/Down by a line"),
     ("Ctrl-Home, Ctrl-End", "to the beginning, to the end and follow"),
     ("Up, Down", "earlier prompts; Tab completes a command"),
     ("Ctrl-A/E/K/U/W/Y", "edit as in a shell; Ctrl-_ takes back"),
+    ("Ctrl-G", "go on writing in $VISUAL or $EDITOR"),
     ("Ctrl-T", "show or fold what the model thought"),
     ("Ctrl-L, Ctrl-Z", "draw anew; back to the shell (fg returns)"),
 ];

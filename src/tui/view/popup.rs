@@ -22,11 +22,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, screen: &Screen, look: 
     let chosen = screen.chosen_completion();
     let first = (chosen + 1).saturating_sub(usize::from(height));
     let width = usize::from(area.width);
-    for (row, (index, spec)) in entries.iter().enumerate().skip(first).take(usize::from(height)).enumerate() {
+    let column = entries.iter().map(|choice| choice.label.len() + 2).max().unwrap_or(0).max(18);
+    for (row, (index, choice)) in entries.iter().enumerate().skip(first).take(usize::from(height)).enumerate() {
         // The mark also tells where no colour does.
         let mark = if index == chosen { look.glyphs.prompt } else { " " };
-        let name = format!(" {mark} {:<18}", format!("{} {}", spec.name, spec.argument));
-        let about = wrap::clip(spec.about, width.saturating_sub(wrap::width(&name)), look.glyphs.ellipsis);
+        let name = format!(" {mark} {:<column$}", choice.label);
+        let about = wrap::clip(&choice.about, width.saturating_sub(wrap::width(&name)), look.glyphs.ellipsis);
         let style = if index == chosen { look.theme.selection } else { look.theme.text };
         let dim = if index == chosen { look.theme.selection } else { look.theme.dim };
         let line = Line::from(vec![Span::styled(name, style), Span::styled(about, dim)]).style(style);

@@ -426,3 +426,33 @@ fn a_long_history_is_drawn_from_its_end() {
     assert!(app.screen().contains("question 0"));
     assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
 }
+
+#[test]
+fn the_frame_says_what_the_draft_takes() {
+    at_all_sizes!("count", |app| {
+        app.loaded().type_text("Why is the sky blue?");
+        app.event(Event::DraftChanged { prompt: true }).after(200);
+        let Some(&Effect::Count(id)) = app.effects.last() else { panic!("{:?}", app.effects) };
+        app.engine(EngineEvent::Counted { id, prompt_tokens: 36, context_length: 8192 });
+    });
+    let mut app = App::new(80, 24);
+    app.loaded().type_text("x").event(Event::DraftChanged { prompt: true }).after(200);
+    let Some(&Effect::Count(id)) = app.effects.last() else { panic!("{:?}", app.effects) };
+    app.engine(EngineEvent::Counted { id, prompt_tokens: 9000, context_length: 8192 });
+    assert!(app.screen().contains("9,000 of 8,192 tokens · too long"), "{}", app.screen());
+}
+
+#[test]
+fn the_models_are_offered_by_name() {
+    at_all_sizes!("models", |app| {
+        app.type_text("/model llama-3.1");
+    });
+    let mut app = App::new(80, 24);
+    app.type_text("/model qwen3-4").key(KeyCode::Enter);
+    assert_eq!(app.screen.composer.draft(), "/model qwen3-4b");
+    app.key(KeyCode::Enter);
+    assert!(app.effects.contains(&Effect::SwitchModel("qwen3-4b".into())), "{:?}", app.effects);
+    // Alone it asks which one is in use.
+    app.type_text("/model ").key(KeyCode::Enter);
+    assert!(app.screen().contains("not loaded yet"), "{}", app.screen());
+}

@@ -1,0 +1,70 @@
+//! The user's own editor: `$VISUAL` or `$EDITOR` writes on where the composer was.
+
+use std::io::Write;
+
+use tempfile::NamedTempFile;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::input::Input;
+
+/// A file with the draft, and who is to open it.
+pub struct Prepared {
+    program: String,
+    file: NamedTempFile,
+}
+
+/// An editor that has the terminal. Its file goes away with it.
+pub struct Editor {
+    _file: NamedTempFile,
+}
+
+impl Editor {
+    /// Writes the draft to a file that only the user can read.
+    pub fn prepare(draft: &str) -> Result<Prepared, String> {
+        let named = ["VISUAL", "EDITOR"].into_iter().filter_map(|name| std::env::var(name).ok());
+        let program = named.into_iter().find(|program| !program.trim().is_empty());
+        let program = program.ok_or("set VISUAL or EDITOR to write in your editor")?;
+        let write = || {
+            let mut file = tempfile::Builder::new().prefix("chatnap-").suffix(".md").tempfile()?;
+            file.write_all(draft.as_bytes())?;
+            Ok(file)
+        };
+        let file =
+            write().map_err(|error: std::io::Error| format!("the draft cannot be written to a file: {error}"))?;
+        Ok(Prepared { program, file })
+    }
+}
+
+impl Prepared {
+    /// Starts the editor; `Input::Edited` follows when it ends.
+    pub fn open(self, sender: UnboundedSender<Input>) -> Result<Editor, String> {
+        let Self { program, file } = self;
+        let path = file.path().to_owned();
+        // A shell takes it apart, as git does: `code --wait` is a program and its argument.
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{program} \"$@\""), &program]).arg(&path).kill_on_drop(true);
+        let child = command.spawn().map_err(|error| format!("the editor cannot be started: {error}"))?;
+        tokio::spawn(async move {
+            let ended = wait(child).await;
+            let text = ended.and_then(|()| std::fs::read_to_string(&path).map_err(|error| error.to_string()));
+            // The receiver is gone only where the interface has ended.
+            let _ = sender.send(Input::Edited(text.map(without_last_newline)));
+        });
+        Ok(Editor { _file: file })
+    }
+}
+
+async fn wait(mut child: Child) -> Result<(), String> {
+    let status = child.wait().await.map_err(|error| format!("the editor is lost: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("the editor failed ({status})")) }
+}
+
+/// Editors end the last line, which nobody means to send.
+fn without_last_newline(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        text.truncate(text.trim_end_matches('\r').len());
+    }
+    text
+}

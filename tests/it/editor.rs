@@ -1,0 +1,89 @@
+//! Writing in the user's own editor, and the wheel: what shares the terminal with the keys.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support_pty::{Home, Tui};
+
+const MODEL: &str = "fallback = \"You said: {user}\"\ntoken_ms = 1";
+
+/// The interface with an editor that is this shell script; the file is its `$1`.
+fn with_editor(home: &Home, script: &str) -> Tui {
+    let editor = home.folder.path().join("editor.sh");
+    std::fs::write(&editor, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut command = home.command(&["--idle-window", "never"]);
+    command.env("EDITOR", format!("{} --wait", editor.display()));
+    let mut tui = Tui::spawn(command, 80, 24);
+    tui.wait_for("Ask anything");
+    tui
+}
+
+#[test]
+fn the_editor_gets_the_draft_and_gives_it_back_changed() {
+    let home = Home::new(MODEL);
+    // It reads the keyboard itself, in the terminal's usual mode: nothing else may.
+    let script = r#"echo "mode $(stat -c %a "$2"), was: $(cat "$2")"; read line; printf '%s\nand %s\n' "$(cat "$2")" "$line" > "$2""#;
+    let mut tui = with_editor(&home, script);
+    tui.type_text("a question").wait_for("a question");
+    tui.type_text("\x07").wait_for("mode 600, was: a question");
+    assert!(!tui.screen().alternate_screen());
+    tui.type_text("more\r").wait_until("the chat", vt100::Screen::alternate_screen).wait_for("and more");
+    tui.type_text("\r").wait_for("You said: a question");
+    tui.type_text("\x04").wait_for_exit();
+    tui.assert_restored();
+}
+
+#[test]
+fn an_editor_that_fails_changes_nothing() {
+    let home = Home::new(MODEL);
+    let mut tui = with_editor(&home, "echo gone > \"$2\"; exit 3");
+    tui.type_text("a question").wait_for("a question");
+    tui.type_text("\x07").wait_for("what you wrote is as it was").wait_for("a question");
+    tui.type_text("!\r").wait_for("You said: a question!");
+}
+
+#[test]
+fn without_an_editor_it_says_what_to_set() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.type_text("\x07").wait_for("set VISUAL or EDITOR");
+}
+
+#[test]
+fn an_answer_goes_on_while_the_editor_is_open() {
+    let home = Home::new("token_ms = 20\nfallback = \"one two three four five six seven eight nine ten END\"");
+    let mut tui = with_editor(&home, "echo open; read line; echo $line > \"$2\"");
+    tui.send("count").wait_for("one");
+    tui.type_text("\x07").wait_until("the editor", |screen| !screen.alternate_screen()).wait_for("open");
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    tui.type_text("next\r").wait_until("the chat", vt100::Screen::alternate_screen);
+    tui.wait_for("END").wait_for("next");
+}
+
+#[test]
+fn the_wheel_scrolls_and_a_single_arrow_does_not() {
+    let home = Home::new(
+        "[[answer]]\nwhen = \"long\"\ntext = \"0\\n\\n1\\n\\n2\\n\\n3\\n\\n4\\n\\n5\\n\\n6\\n\\n7\\n\\n8\\n\\n9\\n\\n10\\n\\n11\\n\\n12\\n\\n13\\n\\nEND\"",
+    );
+    let mut tui = home.start(&[]);
+    tui.send("long").wait_for("END").wait_for("TTFT");
+    tui.type_text("\x1b[A\x1b[A\x1b[A").wait_for("more below");
+    tui.type_text("\x1b[B\x1b[B\x1b[B").wait_until_gone("more below");
+    // Up alone brings the prompt before back.
+    tui.type_text("\x1b[A").wait_until("the prompt in the composer", |screen| {
+        screen.contents().lines().rev().take(4).any(|line| line.contains("long"))
+    });
+}
+
+#[test]
+fn the_draft_is_counted_while_it_is_written() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "never"]);
+    tui.type_text("hello there").wait_for(" tokens ");
+    let screen = tui.text();
+    let line = screen.lines().find(|line| line.contains(" tokens ")).unwrap();
+    let counted: usize =
+        line.split_whitespace().rev().skip_while(|word| *word != "of").nth(1).unwrap().parse().unwrap();
+    // What was counted is what the engine then reads.
+    tui.type_text("\r").wait_for(&format!("{counted} prompt / 0 cached")).wait_until_gone(&format!("{counted} of"));
+}
