@@ -435,7 +435,7 @@ fn another_model_waits_for_the_answer_to_end() {
 fn a_draft_is_counted_after_a_pause_and_an_old_count_is_not_taken() {
     let mut story = Story::begin();
     let counts = |effects: Vec<Effect>| {
-        effects.into_iter().filter_map(|effect| if let Effect::Count(id) = effect { Some(id) } else { None }).next()
+        effects.into_iter().find_map(|effect| if let Effect::Count(id) = effect { Some(id) } else { None })
     };
     story.event(Event::DraftChanged { prompt: true });
     assert_eq!(counts(story.after(1000)), None, "there is no model to count with");

@@ -114,6 +114,10 @@ impl App {
         self.event(Event::Engine(event))
     }
 
+    fn asked_to_count(&self) -> Option<RequestId> {
+        self.effects.iter().rev().find_map(|effect| if let Effect::Count(id) = effect { Some(*id) } else { None })
+    }
+
     fn at(&self) -> Timestamp {
         Timestamp::from_origin(self.at)
     }
@@ -432,12 +436,12 @@ fn the_frame_says_what_the_draft_takes() {
     at_all_sizes!("count", |app| {
         app.loaded().type_text("Why is the sky blue?");
         app.event(Event::DraftChanged { prompt: true }).after(200);
-        let Some(&Effect::Count(id)) = app.effects.last() else { panic!("{:?}", app.effects) };
+        let id = app.asked_to_count().unwrap();
         app.engine(EngineEvent::Counted { id, prompt_tokens: 36, context_length: 8192 });
     });
     let mut app = App::new(80, 24);
     app.loaded().type_text("x").event(Event::DraftChanged { prompt: true }).after(200);
-    let Some(&Effect::Count(id)) = app.effects.last() else { panic!("{:?}", app.effects) };
+    let id = app.asked_to_count().unwrap();
     app.engine(EngineEvent::Counted { id, prompt_tokens: 9000, context_length: 8192 });
     assert!(app.screen().contains("9,000 of 8,192 tokens · too long"), "{}", app.screen());
 }
