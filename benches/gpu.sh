@@ -154,7 +154,7 @@ wanted sampler && step sampler 60 "$gpu" sampler
 wanted formats && step formats 90 "$gpu" formats
 wanted fault && step fault 30 "$gpu" fault
 wanted small && [ -n "$small" ] && run small 60 small_model
-wanted perplexity && [ -n "$small" ] && run perplexity 60 perplexity
+wanted perplexity && [ -n "$small" ] && run perplexity 90 perplexity
 # From here on nothing else may keep the machine busy.
 for kind in "${!maker[@]}"; do wait "${maker[$kind]}" || { echo "FAIL making $kind"; tail -3 "$out/made.$kind.txt"; failed=1; }; done
 maker=()

@@ -130,11 +130,15 @@ fn failure(error: ModelError) -> Failure {
 }
 
 /// Whether the model will be loaded onto a card, as far as that is known before.
+#[cfg(feature = "cuda")]
 fn on_card(device: DevicePreference) -> bool {
-    #[cfg(feature = "cuda")]
-    return crate::engine::cuda::expected(device);
-    #[cfg(not(feature = "cuda"))]
-    return matches!(device, DevicePreference::Cuda(_));
+    crate::engine::cuda::expected(device)
+}
+
+/// This build knows no cards; asking for one is an error of the load.
+#[cfg(not(feature = "cuda"))]
+fn on_card(_: DevicePreference) -> bool {
+    false
 }
 
 /// The tests that are asked for, or the set for where the model will run.
