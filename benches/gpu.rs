@@ -11,6 +11,7 @@
 //! | `gpu fault` | a kernel that faults, and a load after it |
 //! | `gpu cold FILE.gguf` | load to first token, once |
 //! | `gpu speed FILE.gguf [DEPTHS] [PROMPTS]` | decode, prefill, load and release |
+//! | `gpu cancel FILE.gguf` | stops a load at several moments |
 //! | `gpu cycles COUNT FILE.gguf` | load, answer and release, again and again |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -50,6 +51,7 @@ fn main() {
         Some("speed") => {
             trial::speed(&args[1], &numbers(args.get(2), &[0, 4096, 16384]), &numbers(args.get(3), &[50, 512, 2048]))
         }
+        Some("cancel") => trial::cancel(&args[1]),
         Some("cycles") => trial::cycles(&args[2], args[1].parse().expect("a count")),
         Some("bandwidth") => read_bandwidth(DevicePreference::Cuda(0))
             .map(|rate| println!("figure\tread bandwidth TB/s\t{:.3}", rate / 1e12)),

@@ -16,7 +16,7 @@
 #   --out DIR           log and figures (default: a new folder under /tmp)
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,bench,cold,depths,tui,cards,cycles,sanitizer
+STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,bench,cold,cancel,depths,tui,cards,cycles,sanitizer
 models='' generator='' small='' text=$root/LICENSE-APACHE only=$STEPS out=''
 while [[ ${1-} == --* ]]; do
   declare "${1#--}=$2"
@@ -142,7 +142,12 @@ benches() {
     file=$(model "$kind") && { "$chatnap" bench -m "$file" --device cuda --format markdown || return 1; }
   done
 }
-export -f errors expect perplexity cold small_model tui_turns speeds benches model median figure
+cancelled() {
+  local file
+  file=$(model bf16) || file=$small
+  "$gpu" cancel "$file"
+}
+export -f cancelled errors expect perplexity cold small_model tui_turns speeds benches model median figure
 export gpu chatnap small text out models root
 # Steps that are functions run in a shell of their own, so that `timeout` can end them.
 run() { local name=$1 limit=$2; shift 2; step "$name" "$limit" bash -c "$(declare -p kinds maker); $*"; }
@@ -160,6 +165,7 @@ for kind in "${!maker[@]}"; do wait "${maker[$kind]}" || { echo "FAIL making $ki
 maker=()
 wanted speed && [ -n "$models" ] && run speed 120 speeds
 wanted cold && [ -n "$models" ] && run cold 100 cold
+wanted cancel && run cancel 40 cancelled
 wanted bench && [ -n "$models" ] && run bench 100 benches
 wanted errors && run errors 60 errors
 wanted tui && run tui 60 tui_turns
@@ -209,6 +215,7 @@ table() {
   row "card's memory before the load" 'BF16 card before MiB' MiB '' '' '' ''
   row "card's memory, loaded" 'BF16 card loaded MiB' MiB '' '' '' ''
   row "card's memory after the release" 'BF16 card after MiB' MiB '' '' '' ''
+  row 'cancel of a load, until all is given back' 'cancel of a load, worst ms' ms '' '' '' ''
   row 'perplexity, card against CPU' 'perplexity, card against CPU %' '%' '' '' '' ''
   row 'cycles: memory after the first' 'cycles: card after the first MiB' MiB '' '' '' ''
   row 'cycles: memory after any, most' 'cycles: card after any, most MiB' MiB '' '' '' ''

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Plays chatnap's interface under a pseudo-terminal and watches the memory: load, answer, countdown, release, reload.
+"""Plays chatnap's interface under a pseudo-terminal and watches the memory: load, answer, countdown, release, reload, and a
+prompt in time, which finds the conversation in the KV cache.
 
     gpu_tui.py CHATNAP MODEL [ARGUMENT...]
 
@@ -108,6 +109,7 @@ class Program:
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         self.screen = Screen()
         self.screens = []
+        self.over = False
 
     def look(self, seconds):
         """Takes in what is written within so many seconds; False where the program has ended."""
@@ -129,11 +131,20 @@ class Program:
         begin = time.monotonic()
         while time.monotonic() - begin < PATIENCE:
             if right(self.screen.text()):
-                return time.monotonic() - begin
+                took = time.monotonic() - begin
+                self.settle()
+                return took
             if not self.look(0.05):
                 break
         print(f"FAIL never saw {what}:\n{self.screen.text()}")
         return None
+
+    def settle(self):
+        """Takes in the rest of a frame."""
+        begin = time.monotonic()
+        while time.monotonic() - begin < 0.2 and select.select([self.terminal], [], [], 0.03)[0]:
+            if not self.look(0):
+                return
 
     def type(self, text):
         os.write(self.terminal, text.encode())
@@ -178,23 +189,38 @@ class Play:
     def picture(self, name):
         print(f"-- {name}\n{self.program.screen.text()}")
 
-    def turn(self, number, prompt):
+    def ask(self, number, prompt):
+        """Types a prompt, sends it and waits for its figures."""
         program, since = self.program, len(self.program.screens)
-        before = self.memory()
         figures = last_figures(program.screen.text())
         program.type(prompt)
-        self.check(f"turn {number}: the prompt stands in the composer", program.wait("the prompt", lambda s: prompt in s) is not None)
+        typed = program.wait("the prompt", lambda s: prompt in s)
+        self.check(f"turn {number}: the prompt stands in the composer", typed is not None)
         program.type("\r")
-        sent = time.monotonic()
         answered = program.wait("the answer's figures", lambda s: last_figures(s) not in (None, figures))
         self.check(f"turn {number}: answered", answered is not None)
-        self.figure(f"turn {number} sent to answered s", f"{time.monotonic() - sent:.2f}")
-        self.check(f"turn {number}: the countdown runs", program.wait("the countdown", lambda s: "releases in" in s) is not None)
+        self.figure(f"turn {number} sent to answered s", f"{answered or 0:.2f}")
         screens = program.screens[since:]
+        self.check(f"turn {number}: the answer streamed", len(screens) > 10)
+        self.figure(f"turn {number}", (last_figures(program.screen.text()) or "no figures").strip())
+        return screens
+
+    def cold_turn(self, number, prompt):
+        screens = self.ask(number, prompt)
         self.check(f"turn {number}: the load was shown", any("loading" in screen for screen in screens))
         percents = sorted({int(n) for screen in screens for n in re.findall(r"loading (\d+) %", screen)})
         self.figure(f"turn {number} percents of the load seen", ",".join(map(str, percents)) or "none")
-        self.check(f"turn {number}: the answer streamed", len(screens) > 10)
+
+    def warm_turn(self, number, prompt):
+        screens = self.ask(number, prompt)
+        self.check(f"turn {number}: nothing was loaded", not any("loading" in screen for screen in screens))
+        cached = re.search(r"(\d+) cached", last_figures(self.program.screen.text()) or "")
+        self.check(f"turn {number}: the conversation before it was cached", cached is not None and int(cached.group(1)) > 0)
+
+    def release(self, number, before):
+        program = self.program
+        counts = program.wait("the countdown", lambda s: "releases in" in s)
+        self.check(f"turn {number}: the countdown runs", counts is not None)
         loaded = self.memory()
         self.picture(f"turn {number}, answered")
         released = program.wait("the release", lambda s: "cold, released" in s)
@@ -210,7 +236,7 @@ class Play:
             self.figure(f"turn {number} processes on the card after", card_processes())
             self.check(f"turn {number}: the card is back within 16 MiB", after <= before + 16)
         else:
-            self.check(f"turn {number}: most of the memory is back", loaded - after > (loaded - before) * 0.8 or number > 1)
+            self.check(f"turn {number}: most of the memory is back", loaded - after > (loaded - before) * 0.8)
 
 
 def main():
@@ -226,19 +252,24 @@ def main():
         first = program.wait("the first frame", lambda s: "Ask anything" in s)
         play.check("the first frame comes", first is not None)
         play.figure("start to first frame s", f"{first or 0:.3f}")
-        play.turn(1, "Why is the sky blue?")
-        play.turn(2, "And at night?")
+        before = play.memory()
+        play.cold_turn(1, "Why is the sky blue?")
+        play.release(1, before)
+        between = play.memory()
+        play.cold_turn(2, "And at night?")
+        play.warm_turn(3, "Thank you.")
+        play.release(3, between)
         program.type("\x04")
-        begin = time.monotonic()
-        while program.look(0.05) and time.monotonic() - begin < 5:
-            pass
-        ended, status = os.waitpid(program.pid, os.WNOHANG)
+        begin, ended, status = time.monotonic(), 0, 0
+        while ended == 0 and time.monotonic() - begin < 5:
+            if not program.look(0.05):
+                time.sleep(0.02)
+            ended, status = os.waitpid(program.pid, os.WNOHANG)
         play.check("Ctrl-D ends it with 0", ended == program.pid and os.waitstatus_to_exitcode(status) == 0)
+        program.over = ended == program.pid
     finally:
-        try:
+        if not program.over:
             os.kill(program.pid, 9)
-        except ProcessLookupError:
-            pass
         shutil.rmtree(home, ignore_errors=True)
     sys.exit(1 if play.failed else 0)
 

@@ -31,6 +31,9 @@ pub struct CatalogueModel {
     pub context: usize,
     /// Parameters in all, where the makers say so exactly.
     pub parameters: Option<u64>,
+    /// Whether no card runs it (yet).
+    #[serde(default)]
+    pub cpu_only: bool,
     /// The first one is the default.
     #[serde(rename = "variant")]
     pub variants: Vec<Variant>,

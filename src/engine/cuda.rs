@@ -137,6 +137,9 @@ pub fn load_parts(
     let (free, total) = gpu.memory()?;
     let room = fit::Room { free, total, utilization: options.gpu_memory_utilization };
     fit::check(options.name, plan.needs, parts.config.context_length, room, options.smaller)?;
+    if options.cancel.is_cancelled() {
+        return Err(ModelError::Cancelled);
+    }
     let kernels = kernels::Kernels::load(&mut gpu)?;
     // cuBLASLt takes a sixth of a second to get going, about as long as the weights take.
     let (gemm, loaded) = std::thread::scope(|scope| {

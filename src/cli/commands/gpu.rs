@@ -62,23 +62,29 @@ pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Fa
         for variant in &model.variants {
             let Some((size, _)) = model.size_of(variant) else { continue };
             // An estimate: the exact one needs the file's header and is made before each load.
-            let fits = size + size / 10 + (2 << 30) <= room;
+            let fits = !model.cpu_only && size + size / 10 + (2 << 30) <= room;
             let name = model.name_of(variant);
-            models.row([name.clone(), human(size), if fits { "yes" } else { "no" }.to_owned()]);
+            let verdict = match fits {
+                _ if model.cpu_only => "runs on the CPU alone",
+                true => "yes",
+                false => "no",
+            };
+            models.row([name.clone(), human(size), verdict.to_owned()]);
             fitting.push(serde_json::json!({ "model": name, "bytes": size, "fits": fits }));
         }
     }
     let driver = seen.driver.clone().unwrap_or_else(|| "unknown".into());
     let cuda = seen.cuda.map_or_else(|| "unknown".into(), |(major, minor)| format!("{major}.{minor}"));
     let json = serde_json::json!({
-        "driver": seen.driver, "cuda": cuda, "build_targets": seen.targets, "cards": objects, "models": fitting,
+        "driver": seen.driver, "cuda": cuda, "build_targets": seen.targets, "families": seen.families, "cards": objects, "models": fitting,
     });
     if matches!(format, TableFormat::Json) {
         return output::write_foreign(&cards.render(format, &json));
     }
     let head = format!(
-        "driver {driver} (CUDA {cuda}); this build has machine code for compute capability {}\n\n",
-        seen.targets
+        "driver {driver} (CUDA {cuda}); this build has machine code for compute capability {}\n\
+         it runs {} on cards, in every format that it reads; other models answer on the CPU\n\n",
+        seen.targets, seen.families
     );
     let (cards, models) = (cards.render(format, &json), models.render(format, &json));
     output::write_foreign(&format!("{head}{cards}\n{models}"))

@@ -6,6 +6,9 @@ use super::nvml::Management;
 use super::{NO_CARD, TARGETS, bandwidth};
 use crate::engine::model::ModelError;
 
+/// Families whose forward pass the kernels are made for, as far as their heads have a usual width.
+const FAMILIES: &str = "Llama, Mistral, SmolLM2, Qwen 2, Qwen 3 and Phi 3 (heads 32, 64 or 128 wide)";
+
 /// One card.
 #[derive(Clone, Debug)]
 pub struct CardReport {
@@ -28,6 +31,8 @@ pub struct Inspection {
     pub cuda: Option<(i32, i32)>,
     /// Compute capabilities that this build has machine code for.
     pub targets: &'static str,
+    /// Families that it runs on a card.
+    pub families: &'static str,
     /// The cards that CUDA shows.
     pub cards: Vec<CardReport>,
 }
@@ -44,6 +49,7 @@ pub fn inspect() -> Result<Inspection, ModelError> {
         driver: management.as_ref().and_then(Management::driver_version),
         cuda: driver_version(),
         targets: TARGETS,
+        families: FAMILIES,
         cards: reports,
     })
 }

@@ -2,7 +2,7 @@
 //! `figure<TAB>NAME<TAB>VALUE`, from which the script makes its table.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::check::Random;
 use super::driver::{CardProperties, cards};
@@ -11,7 +11,7 @@ use super::{CudaModel, load_parts};
 use crate::engine::model::load::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model, ModelError};
 use crate::engine::{CancelFlag, ModelFiles};
-use crate::protocol::{DevicePreference, SamplingParams};
+use crate::protocol::{DevicePreference, LoadProgress, SamplingParams};
 
 /// Greedy, or llama.cpp's defaults.
 pub fn sampling(greedy: bool) -> SamplingParams {
@@ -20,10 +20,19 @@ pub fn sampling(greedy: bool) -> SamplingParams {
 
 /// Opens and loads a GGUF file, or a folder of safetensors, on the first card, with `context` positions.
 pub(super) fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
+    load_until(path, context, &CancelFlag::default(), &mut |_| {})
+}
+
+/// The same, with what can stop it and who hears of it.
+fn load_until(
+    path: &str,
+    context: usize,
+    cancel: &CancelFlag,
+    progress: &mut dyn FnMut(LoadProgress),
+) -> Result<(ModelParts, CudaModel), ModelError> {
     let place = PathBuf::from(path);
     let files = if place.is_dir() { ModelFiles::Safetensors(place) } else { ModelFiles::Gguf(vec![place]) };
     let parts = ModelParts::open(&files, Some(context))?;
-    let cancel = CancelFlag::default();
     let options = LoadOptions {
         name: path,
         files: &files,
@@ -32,9 +41,9 @@ pub(super) fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel)
         gpu_memory_utilization: 0.95,
         threads: None,
         smaller: &[],
-        cancel: &cancel,
+        cancel,
     };
-    let model = load_parts(&parts, first_card()?, &options, &mut |_| {})?;
+    let model = load_parts(&parts, first_card()?, &options, progress)?;
     Ok((parts, model))
 }
 
@@ -155,6 +164,39 @@ fn decode_rate(model: &mut CudaModel, prompt: &[u32], sampling: &SamplingParams)
     let rate = 128.0 / start.elapsed().as_secs_f64();
     model.end()?;
     Ok(rate)
+}
+
+/// Stops a load when so many shares of the weights are on the card; tells how long it then took to give everything back,
+/// and what the card still holds. An error where a load was not stopped or memory stays behind.
+pub fn cancel(path: &str) -> Result<(), ModelError> {
+    let card = first_card()?;
+    let before = used(&card);
+    let mut worst = Duration::ZERO;
+    for share in [0.0, 0.1, 0.5, 0.9] {
+        let flag = CancelFlag::default();
+        let (mut raised, mut reports) = (None, 0);
+        let mut watch = |progress: LoadProgress| {
+            reports += 1;
+            if raised.is_none() && progress.done as f64 >= share * progress.total.unwrap_or(0) as f64 {
+                flag.cancel();
+                raised = Some(Instant::now());
+            }
+        };
+        let stopped = matches!(load_until(path, 1024, &flag, &mut watch), Err(ModelError::Cancelled));
+        let took = raised.map_or(Duration::MAX, |at| at.elapsed());
+        println!("     stopped at {share}: {stopped}, {took:?} later, {reports} reports before");
+        if !stopped {
+            return Err(ModelError::Invalid(format!("a load that was cancelled at {share} of it went on")));
+        }
+        worst = worst.max(took);
+    }
+    tell("cancel of a load, worst ms", worst.as_secs_f64() * 1e3, 0);
+    let after = used(&card);
+    tell("cancel: card before and after, difference MiB", (after.saturating_sub(before) >> 20) as f64, 0);
+    match after <= before + (16 << 20) {
+        true => Ok(()),
+        false => Err(ModelError::Invalid(format!("{} bytes stay behind", after - before))),
+    }
 }
 
 /// Loads, answers and releases again and again. An error where memory stays behind or an answer differs.
