@@ -23,6 +23,12 @@ pub(super) fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel)
     load_until(path, context, &CancelFlag::default(), &mut |_| {})
 }
 
+/// A GGUF file, or a folder of safetensors.
+pub(super) fn model_files(path: &str) -> ModelFiles {
+    let place = PathBuf::from(path);
+    if place.is_dir() { ModelFiles::Safetensors(place) } else { ModelFiles::Gguf(vec![place]) }
+}
+
 /// The same, with what can stop it and who hears of it.
 fn load_until(
     path: &str,
@@ -30,8 +36,7 @@ fn load_until(
     cancel: &CancelFlag,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<(ModelParts, CudaModel), ModelError> {
-    let place = PathBuf::from(path);
-    let files = if place.is_dir() { ModelFiles::Safetensors(place) } else { ModelFiles::Gguf(vec![place]) };
+    let files = model_files(path);
     let parts = ModelParts::open(&files, Some(context))?;
     let options = LoadOptions {
         name: path,
