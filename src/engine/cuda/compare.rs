@@ -15,45 +15,78 @@ use crate::engine::model::load::{ModelParts, cpu_model};
 use crate::engine::model::{Model, ModelError};
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor};
 
-/// Logits may differ by this much of their norm where activations go through int8 (a step's do, before each quantised
-/// product), or weights and activations through bf16 (in a prompt).
+/// Logits may differ by this much of their norm: weights and activations of a prompt go through bf16, the KV cache too.
 const TOLERANCE: f64 = 0.03;
-/// The same without quantised weights.
-const PLAIN: f64 = 0.015;
+/// Before a quantised product activations go through int8, on the card as on the CPU. What that costs depends on the model
+/// (random weights make much of it), so the CPU's own error is the measure: the card's may be this many times as large.
+const OF_THE_CPU: f64 = 1.5;
 
 /// Compares a file on the card with the CPU: a prompt's logits, one-token steps after it, and the decode loop with the step's
 /// own argmax. `depth`: where the compared positions stand.
 pub fn compare(path: &str, depth: usize, seed: u64, tolerance: f64, report: &mut Report) -> Result<(), ModelError> {
-    against(path, path, depth, seed, tolerance, report)
+    let (parts, mut card) = load(path, context(depth))?;
+    let tokens = random_tokens(&mut Random(seed), depth + STEPS, card.vocab_size());
+    let got = Logits::of(&mut card, &tokens)?;
+    let wanted = Logits::of(on_cpu(path, depth)?.as_mut(), &tokens)?;
+    let name = format!("{} {} at depth {depth}", parts.config.architecture, parts.quantization());
+    report.tell(&format!("prefill {name}"), error(&got.prompt, &wanted.prompt), tolerance);
+    report.tell(&format!("steps {name}"), error(&got.steps, &wanted.steps), tolerance);
+    loops(&mut card, &tokens[..depth], &name, report)
 }
 
-/// The same with another file for the CPU.
-fn against(
-    path: &str,
-    on_cpu: &str,
-    depth: usize,
-    seed: u64,
-    tolerance: f64,
-    report: &mut Report,
-) -> Result<(), ModelError> {
-    let context = (depth + 32).next_multiple_of(64);
-    let (parts, mut card) = load(path, context)?;
-    let mut cpu = cpu_model(&ModelParts::open(&model_files(on_cpu), Some(context))?, None)?;
-    let tokens = random_tokens(&mut Random(seed), depth + 8, card.vocab_size());
-    let name = format!("{} {} at depth {depth}", parts.config.architecture, parts.quantization());
-    let (mut got, mut wanted) = (Vec::new(), Vec::new());
-    let rows = depth.min(8);
-    card.forward_rows(&tokens[..depth], 0, rows, &mut got)?;
-    cpu.forward_rows(&tokens[..depth], 0, rows, &mut wanted)?;
-    report.tell(&format!("prefill {name}"), error(&got, &wanted), tolerance);
-    let mut worst = 0.0_f64;
-    for at in depth..depth + 4 {
-        card.forward(&tokens[at..=at], at, &mut got)?;
-        cpu.forward(&tokens[at..=at], at, &mut wanted)?;
-        worst = worst.max(error(&got, &wanted));
+/// Compares a small model on the card with the CPU's forward pass over the same weights, spelled out as 32-bit floats: so what
+/// is seen is the card's own error.
+fn against_exact(spec: &Spec, depth: usize, seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    with_files(spec, |path, exact| {
+        let (_, mut card) = load(path, context(depth))?;
+        let tokens = random_tokens(&mut Random(seed), depth + STEPS, spec.vocab);
+        let got = Logits::of(&mut card, &tokens)?;
+        let exact = Logits::of(on_cpu(exact, depth)?.as_mut(), &tokens)?;
+        // Without quantised weights the CPU's own error is next to nothing.
+        let quantised = spec.kind.is_quantised();
+        let cpu = if quantised { Logits::of(on_cpu(path, depth)?.as_mut(), &tokens)? } else { exact.clone() };
+        let name = format!("{} {} at depth {depth}", spec.architecture, spec.kind.name());
+        let mut tell = |what: &str, got: &[f32], exact: &[f32], cpu: &[f32]| {
+            let own = error(cpu, exact);
+            let name = format!("{what} {name} (the CPU's own: {own:.1e})");
+            report.tell(&name, error(got, exact), TOLERANCE + OF_THE_CPU * own);
+        };
+        tell("prefill", &got.prompt, &exact.prompt, &cpu.prompt);
+        tell("steps", &got.steps, &exact.steps, &cpu.steps);
+        loops(&mut card, &tokens[..depth], &name, report)
+    })
+}
+
+/// One-token steps that are compared.
+const STEPS: usize = 4;
+
+/// Positions that a comparison at `depth` takes, with its loops.
+fn context(depth: usize) -> usize {
+    (depth + 32).next_multiple_of(64)
+}
+
+fn on_cpu(path: &str, depth: usize) -> Result<Box<dyn Model>, ModelError> {
+    cpu_model(&ModelParts::open(&model_files(path), Some(context(depth)))?, None)
+}
+
+/// Rows of logits: of a prompt's last tokens, and of the steps after it.
+#[derive(Clone)]
+struct Logits {
+    prompt: Vec<f32>,
+    steps: Vec<f32>,
+}
+
+impl Logits {
+    fn of(model: &mut dyn Model, tokens: &[u32]) -> Result<Self, ModelError> {
+        let depth = tokens.len() - STEPS;
+        let (mut prompt, mut steps, mut row) = (Vec::new(), Vec::new(), Vec::new());
+        model.forward_rows(&tokens[..depth], 0, depth.min(8), &mut prompt)?;
+        for at in depth..tokens.len() {
+            model.forward(&tokens[at..=at], at, &mut row)?;
+            steps.extend(&row);
+        }
+        Ok(Self { prompt, steps })
     }
-    report.tell(&format!("worst of 4 steps {name}"), worst, tolerance);
-    loops(&mut card, &tokens[..depth], &name, report)
 }
 
 /// The decode loop must draw what the steps' logits say, and the same for the same seed.
@@ -88,10 +121,6 @@ fn small(architecture: &'static str, kind: GgmlType) -> Spec {
     Spec { hidden: 512, ff: 1536, layers: 3, heads: 8, kv: 2, dim: 64, vocab: 2000, kind, ..Spec::new(architecture) }
 }
 
-fn tolerance(kind: GgmlType) -> f64 {
-    if kind.is_quantised() { TOLERANCE } else { PLAIN }
-}
-
 /// Every storage format, and every family that the card runs; with the depth to compare at.
 fn small_models() -> Vec<(Spec, usize)> {
     let scaled = Scaling::Yarn { factor: 4.0, original: 128 };
@@ -109,14 +138,13 @@ fn small_models() -> Vec<(Spec, usize)> {
     formats.into_iter().chain(families.map(|spec| (spec, 150))).collect()
 }
 
-/// Compares all of them with the CPU's forward pass over the same weights, spelled out as 32-bit floats: so what is seen is
-/// the card's own error.
+/// Compares all of them.
 pub fn formats(seed: u64, report: &mut Report) -> Result<(), ModelError> {
     for (spec, depth) in small_models() {
-        with_files(&spec, |path, exact| against(path, exact, depth, seed, tolerance(spec.kind), report))?;
+        against_exact(&spec, depth, seed, report)?;
     }
     for spec in [small("llama", GgmlType::BF16), Spec { dim: 128, ..small("qwen3", GgmlType::F16) }] {
-        with_folder(&spec, |path| compare(path, 100, seed, PLAIN, report))?;
+        with_folder(&spec, |path| compare(path, 100, seed, TOLERANCE, report))?;
     }
     Ok(())
 }
@@ -124,17 +152,19 @@ pub fn formats(seed: u64, report: &mut Report) -> Result<(), ModelError> {
 /// Llama 3.1's positions at depths that its scaling of the frequencies matters for.
 pub fn depths(depths: &[usize], seed: u64, report: &mut Report) -> Result<(), ModelError> {
     for kind in [GgmlType::BF16, GgmlType::Q4K] {
-        let spec = long(kind);
         for &depth in depths {
-            with_files(&spec, |path, exact| against(path, exact, depth, seed, tolerance(kind), report))?;
+            against_exact(&long(kind), depth, seed, report)?;
         }
     }
     Ok(())
 }
 
-/// A small model with Llama 3.1's context and positions.
+/// A smaller model with Llama 3.1's context and positions: the CPU's attention at 30,000 takes its time.
 fn long(kind: GgmlType) -> Spec {
     Spec {
+        hidden: 256,
+        ff: 1024,
+        heads: 4,
         layers: 2,
         theta: 5e5,
         context: 131_072,
@@ -276,21 +306,17 @@ mod tests {
     #[test]
     fn the_small_models_are_sound_and_their_exact_twins_are_twins() {
         for (spec, depth) in small_models().into_iter().chain([(long(GgmlType::Q4K), 100)]) {
-            let tokens = random_tokens(&mut Random(3), depth, spec.vocab);
-            let logits = |path: &str| {
-                let parts = ModelParts::open(&model_files(path), Some(depth + 32))?;
-                let mut logits = Vec::new();
-                cpu_model(&parts, None)?.forward_rows(&tokens, 0, 8, &mut logits)?;
-                Ok::<_, ModelError>(logits)
-            };
+            let tokens = random_tokens(&mut Random(3), depth + STEPS, spec.vocab);
             let compare = |path: &str, exact: &str| {
-                let (stored, exact) = (logits(path)?, logits(exact)?);
-                let apart = error(&stored, &exact);
-                let most = if spec.kind.is_quantised() { 0.06 } else { 3e-3 };
-                println!("{} {}: {apart:.4}", spec.architecture, spec.kind.name());
-                assert!(apart < most, "{} {}: {apart}", spec.architecture, spec.kind.name());
-                let square = exact.iter().map(|logit| logit * logit).sum::<f32>() / exact.len() as f32;
-                assert!(square > 0.01, "{square}");
+                let stored = Logits::of(on_cpu(path, depth)?.as_mut(), &tokens)?;
+                let exact = Logits::of(on_cpu(exact, depth)?.as_mut(), &tokens)?;
+                let most = if spec.kind.is_quantised() { 0.12 } else { 3e-3 };
+                for (stored, exact) in [(&stored.prompt, &exact.prompt), (&stored.steps, &exact.steps)] {
+                    let apart = error(stored, exact);
+                    assert!(apart < most, "{} {}: {apart}", spec.architecture, spec.kind.name());
+                    let square = exact.iter().map(|logit| logit * logit).sum::<f32>() / exact.len() as f32;
+                    assert!(square > 0.01, "{square}");
+                }
                 Ok(())
             };
             with_files(&spec, compare).unwrap();
