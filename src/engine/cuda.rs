@@ -12,6 +12,7 @@ use super::model::{LoadOptions, LoadedModel, Model, ModelError};
 use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, ModelInfo};
 
 pub(crate) mod bandwidth;
+mod buffer;
 pub mod check;
 pub mod compare;
 mod decode;
@@ -26,7 +27,10 @@ pub(crate) mod model;
 pub(crate) mod nvml;
 mod pace;
 pub(crate) mod params;
+mod prompt;
+mod step;
 pub mod trial;
+pub(crate) mod tuning;
 pub(crate) mod upload;
 pub(crate) mod weights;
 

@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 use super::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
 use super::gemm::{Gemm, Into};
-use super::kernels::{GROUPS, HEAD_DIMS, Kernels, Use};
+use super::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
 use super::layout::{Arena, Format};
 use super::params::*;
 use super::upload;
@@ -19,6 +19,7 @@ use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
 use crate::engine::model::ModelError;
 use crate::engine::weights::plan::PlannedTensor;
 
+mod attention;
 mod sampler;
 
 pub use sampler::sampler;
@@ -200,34 +201,91 @@ impl Bench {
         let wanted: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
         report.tell(&format!("dequantise {name}"), relative_error(&wide(&got), &wanted), 3e-3);
 
-        let x = random.normals(cols);
-        let device_x = DeviceBuffer::from_slice(&self.gpu, &x)?;
-        let before = random.normals(rows);
-        let y = DeviceBuffer::from_slice(&self.gpu, &before)?;
+        self.products_of(&name, mat, &weights, kind == GgmlType::Q2K, random, report)
+    }
+
+    /// A matrix times a vector in the three uses that need no attention: added to the residual, as gate and up at once,
+    /// normalised for the logits.
+    fn products_of(
+        &self,
+        name: &str,
+        mat: Mat,
+        weights: &[f32],
+        rounded: bool,
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), ModelError> {
+        let (rows, cols) = (mat.rows as usize, mat.cols as usize);
+        let (x, before) = (random.normals(cols), random.normals(rows));
+        let norm: Vec<f32> = random.normals(cols).iter().map(|v| 1.0 + 0.1 * v).collect();
+        let (device_x, device_norm) =
+            (DeviceBuffer::from_slice(&self.gpu, &x)?, DeviceBuffer::from_slice(&self.gpu, &norm)?);
+        let device_half = DeviceBuffer::from_slice(&self.gpu, &halves(&x))?;
         let plain = mat.format().is_plain();
-        let args = GemvArgs {
-            a: mat,
-            x: device_x.pointer(),
-            cols: cols as i32,
-            stage: if plain { 1 } else { 2 },
-            out: y.pointer(),
-            prefetch: 2048,
-            split: 1 << random.below(4),
-            ..GemvArgs::default()
-        };
-        let shape = Shape { grid: (3, 1, 1), threads: 256, shared: cols as u32 * 4, overlap: false };
-        // SAFETY: all sizes are those of the matrix.
-        unsafe { self.kernels.gemv(Use::Residual, args.stage).launch(self.gpu.stream, shape, &args)? };
-        let mut got = vec![0.0; rows];
-        y.read(&self.gpu, 0, &mut got)?;
-        // What only feeds the residual is staged as bf16 for plain weights.
-        let half = |v: &f32| f64::from(bf16::from_f32(*v).to_f32());
-        let x: Vec<f64> = if plain { x.iter().map(half).collect() } else { through_int8(&x) };
+        let eps = 1e-5;
+        let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / cols as f64;
+        let normed: Vec<f32> =
+            x.iter().zip(&norm).map(|(x, n)| (f64::from(*x) / (mean + eps).sqrt()) as f32 * n).collect();
         // Q2_K lies on the card as bf16.
-        let rounded = |w: f32| if kind == GgmlType::Q2K { bf16::from_f32(w).to_f32() } else { w };
-        let dot = |row: &[f32]| row.iter().zip(&x).map(|(w, x)| f64::from(rounded(*w)) * x).sum::<f64>();
-        let wanted: Vec<f64> = weights.chunks(cols).zip(&before).map(|(row, b)| dot(row) + f64::from(*b)).collect();
-        report.tell(&format!("product {name}"), relative_error(&got, &wanted), 2e-5);
+        let weight = |w: f32| f64::from(if rounded { bf16::from_f32(w).to_f32() } else { w });
+        let product = |x: &[f64]| -> Vec<f64> {
+            weights.chunks(cols).map(|row| row.iter().zip(x).map(|(w, x)| weight(*w) * x).sum()).collect()
+        };
+        let halved: Vec<f32> = wide(&halves(&x));
+        for (what, from_half) in
+            [(Use::Residual, false), (Use::Residual, true), (Use::Logits, false), (Use::GateUp, false)]
+        {
+            let y = DeviceBuffer::from_slice(&self.gpu, &before)?;
+            let hidden = DeviceBuffer::<u16>::from_slice(&self.gpu, &vec![0x7fff; rows])?;
+            let state = DeviceBuffer::from_slice(&self.gpu, &[State::default()])?;
+            let Gemv { kernel, unit, stage } = self.kernels.gemv_within(what, &[mat.format()], random.below(4));
+            let depth = [2, 3, 4, 5, 6, 8][random.below(if unit > 4000 { 3 } else { 6 })];
+            let args = GemvArgs {
+                a: mat,
+                b: mat,
+                x: if from_half { 0 } else { device_x.pointer() },
+                xh: device_half.pointer(),
+                norm: if what == Use::Residual { 0 } else { device_norm.pointer() },
+                eps: eps as f32,
+                cols: cols as i32,
+                stage,
+                out: y.pointer(),
+                out_half: hidden.pointer(),
+                state: state.pointer(),
+                slot: unit as i32,
+                depth,
+                ring: depth * unit as i32,
+                ..GemvArgs::default()
+            };
+            let shared = 8 * args.ring as u32 + cols as u32 * 4;
+            let shape = Shape { grid: (1 + random.below(4) as u32, 1, 1), threads: 256, shared, overlap: false };
+            // SAFETY: all sizes are those of the matrix.
+            unsafe { kernel.launch(self.gpu.stream, shape, &args)? };
+            let mut got = vec![0.0; rows];
+            let (input, tolerance) = match what {
+                // What only feeds the residual is staged as bf16 for plain weights.
+                Use::Residual if plain || from_half => (&halved, 2e-5),
+                Use::Residual => (&x, 2e-5),
+                // The last place of a normalised number may move an int8 by one: 1 / 40 of a deviation in one of `cols`.
+                _ => (&normed, if plain { 2e-5 } else { 3e-3 }),
+            };
+            let input = if plain { input.iter().map(|v| f64::from(*v)).collect() } else { through_int8(input) };
+            let wanted = product(&input);
+            let (wanted, tolerance): (Vec<f64>, f64) = match what {
+                Use::Residual => (wanted.iter().zip(&before).map(|(y, b)| y + f64::from(*b)).collect(), tolerance),
+                Use::GateUp => (wanted.iter().map(|y| y / (1.0 + (-y).exp()) * y).collect(), 3e-3 + 2.0 * tolerance),
+                _ => (wanted, tolerance),
+            };
+            if what == Use::GateUp {
+                let mut bits = vec![0; rows];
+                hidden.read(&self.gpu, 0, &mut bits)?;
+                got = wide(&bits);
+            } else {
+                y.read(&self.gpu, 0, &mut got)?;
+            }
+            let label = if from_half { "residual from bf16".to_owned() } else { format!("{what:?}") };
+            report.tell(&format!("{label} {name}, ring of {depth}"), relative_error(&got, &wanted), tolerance);
+        }
         Ok(())
     }
 
@@ -306,147 +364,4 @@ impl Bench {
         }
         Ok(())
     }
-
-    fn decode_attention(
-        &self,
-        dim: usize,
-        group: usize,
-        len: usize,
-        window: usize,
-        random: &mut Random,
-        report: &mut Report,
-    ) -> Result<(), ModelError> {
-        let (kv_heads, context) = (2, len + 5);
-        let heads = kv_heads * group;
-        let q = random.normals(heads * dim);
-        let (k, v) =
-            (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
-        let which = GROUPS.iter().position(|g| *g >= group).unwrap_or(GROUPS.len() - 1);
-        let (lanes, groups) = (GROUPS[which], group.div_ceil(GROUPS[which]));
-        let splits = 16;
-        let (dq, dk, dv) = (
-            DeviceBuffer::from_slice(&self.gpu, &q)?,
-            DeviceBuffer::from_slice(&self.gpu, &k)?,
-            DeviceBuffer::from_slice(&self.gpu, &v)?,
-        );
-        let out = DeviceBuffer::from_slice(&self.gpu, &vec![f32::NAN; heads * dim])?;
-        let (part_o, part_ml) =
-            (DeviceBuffer::<f32>::new(heads * dim * splits)?, DeviceBuffer::<f32>::new(heads * splits * 2)?);
-        let counters = DeviceBuffer::from_slice(&self.gpu, &vec![0i32; heads])?;
-        let state = DeviceBuffer::from_slice(&self.gpu, &[State { pos: len as i32 - 1, ..State::default() }])?;
-        let scale = 1.0 / (dim as f32).sqrt();
-        let args = AttentionArgs {
-            q: dq.pointer(),
-            k: dk.pointer(),
-            v: dv.pointer(),
-            out: out.pointer(),
-            part_o: part_o.pointer(),
-            part_ml: part_ml.pointer(),
-            counters: counters.pointer(),
-            state: state.pointer(),
-            scale,
-            context: context as i32,
-            heads_per_kv: group as i32,
-            window: window as i32,
-            splits: splits as i32,
-        };
-        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
-        let shared = ((8 * lanes * (dim * 4 + 8)).max(lanes * 64 * 8)) as u32;
-        let shape =
-            Shape { grid: (kv_heads as u32, splits as u32, groups as u32), threads: 256, shared, overlap: false };
-        // SAFETY: all sizes are those of the buffers.
-        unsafe { self.kernels.attention_decode[width][which].launch(self.gpu.stream, shape, &args)? };
-        let mut got = vec![0.0; heads * dim];
-        out.read(&self.gpu, 0, &mut got)?;
-        let first = if window > 0 { len.saturating_sub(window) } else { 0 };
-        let (k, v) = (wide(&k), wide(&v));
-        let mut wanted = Vec::new();
-        for head in 0..heads {
-            let at = head / group * context * dim;
-            wanted.extend(attend(&q[head * dim..][..dim], &k[at..], &v[at..], first..len, scale));
-        }
-        let error = relative_error(&got, &wanted);
-        report.tell(
-            &format!("attention, one token, {len} keys, head {dim}, group {group}, window {window}"),
-            error,
-            1e-4,
-        );
-        Ok(())
-    }
-
-    fn prefill_attention(
-        &self,
-        dim: usize,
-        tokens: usize,
-        position: usize,
-        window: usize,
-        random: &mut Random,
-        report: &mut Report,
-    ) -> Result<(), ModelError> {
-        let (kv_heads, group, context) = (2, 3, position + tokens + 9);
-        let heads = kv_heads * group;
-        let q = halves(&random.normals(tokens * heads * dim));
-        let (k, v) =
-            (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
-        let (dq, dk, dv) = (
-            DeviceBuffer::from_slice(&self.gpu, &q)?,
-            DeviceBuffer::from_slice(&self.gpu, &k)?,
-            DeviceBuffer::from_slice(&self.gpu, &v)?,
-        );
-        let out = DeviceBuffer::from_slice(&self.gpu, &vec![0x7fffu16; tokens * heads * dim])?;
-        let scale = 1.0 / (dim as f32).sqrt();
-        let args = PrefillAttentionArgs {
-            q: dq.pointer(),
-            k: dk.pointer(),
-            v: dv.pointer(),
-            out: out.pointer(),
-            scale,
-            tokens: tokens as i32,
-            position: position as i32,
-            heads: heads as i32,
-            heads_per_kv: group as i32,
-            context: context as i32,
-            window: window as i32,
-            q_stride: (heads * dim) as i32,
-        };
-        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
-        let shared = (5 * 64 * (dim + 8) * 2) as u32;
-        let shape = Shape { grid: (tokens.div_ceil(64) as u32, heads as u32, 1), threads: 128, shared, overlap: false };
-        // SAFETY: all sizes are those of the buffers.
-        unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
-        let mut got = vec![0; tokens * heads * dim];
-        out.read(&self.gpu, 0, &mut got)?;
-        let (q, k, v) = (wide(&q), wide(&k), wide(&v));
-        let mut wanted = Vec::new();
-        for token in 0..tokens {
-            let end = position + token + 1;
-            let first = if window > 0 { end.saturating_sub(window) } else { 0 };
-            for head in 0..heads {
-                let at = head / group * context * dim;
-                wanted.extend(attend(&q[(token * heads + head) * dim..][..dim], &k[at..], &v[at..], first..end, scale));
-            }
-        }
-        let error = relative_error(&wide(&got), &wanted);
-        report.tell(&format!("attention, {tokens} tokens at {position}, head {dim}, window {window}"), error, 1e-2);
-        Ok(())
-    }
-}
-
-/// One query over `keys`, in f64.
-fn attend(q: &[f32], k: &[f32], v: &[f32], keys: std::ops::Range<usize>, scale: f32) -> Vec<f64> {
-    let dim = q.len();
-    let score = |key: usize| {
-        q.iter().zip(&k[key * dim..]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * f64::from(scale)
-    };
-    let scores: Vec<f64> = keys.clone().map(score).collect();
-    let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
-    let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
-    let sum: f64 = weights.iter().sum();
-    let mut out = vec![0.0; dim];
-    for (key, weight) in keys.zip(&weights) {
-        for (o, x) in out.iter_mut().zip(&v[key * dim..]) {
-            *o += weight / sum * f64::from(*x);
-        }
-    }
-    out
 }

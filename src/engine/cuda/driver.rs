@@ -4,13 +4,12 @@
 //! that nothing of this process stays on the card. Knows nothing of models.
 
 use std::ffi::{CStr, CString, c_void};
-use std::marker::PhantomData;
-
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
+pub use super::buffer::{DeviceBuffer, PinnedBuffer};
 use super::faults;
 use crate::engine::model::ModelError;
 
@@ -177,7 +176,7 @@ impl Gpu {
         Ok(module)
     }
 
-    /// A kernel by name, with as much dynamic shared memory as the card allows beside `fixed` bytes.
+    /// A kernel by name; `dynamic`: with as much dynamic shared memory as the card allows beside its fixed one.
     pub fn function(&self, module: sys::CUmodule, name: &str, dynamic: bool) -> Result<Kernel, ModelError> {
         let mut function = ptr::null_mut();
         let c_name = CString::new(name).map_err(|e| ModelError::Invalid(e.to_string()))?;
@@ -192,6 +191,11 @@ impl Gpu {
             let limit = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is loaded.
             check(unsafe { sys::cuFuncSetAttribute(function, limit, most) }, name)?;
+            // All of the multiprocessor's memory that can be shared memory, so that the next kernel's blocks find room
+            // beside this one's.
+            let carveout = CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
+            // SAFETY: the function is loaded.
+            check(unsafe { sys::cuFuncSetAttribute(function, carveout, 100) }, name)?;
         }
         Ok(Kernel { function, shared_limit: most as u32 })
     }
@@ -431,121 +435,5 @@ impl Drop for Stream {
     }
 }
 
-/// Memory on the card, in elements of `T`.
-pub struct DeviceBuffer<T> {
-    pointer: sys::CUdeviceptr,
-    length: usize,
-    element: PhantomData<T>,
-}
-
-impl<T: Copy> DeviceBuffer<T> {
-    /// Room for `length` elements, not initialised.
-    pub fn new(length: usize) -> Result<Self, ModelError> {
-        let bytes = length
-            .max(1)
-            .checked_mul(size_of::<T>())
-            .ok_or_else(|| ModelError::OutOfMemory("a buffer is too large".into()))?;
-        let mut pointer = 0;
-        // SAFETY: a handle into a local; the context is current.
-        check(unsafe { sys::cuMemAlloc_v2(&mut pointer, bytes) }, "taking memory on the card")?;
-        Ok(Self { pointer, length, element: PhantomData })
-    }
-
-    /// A copy of `data`.
-    pub fn from_slice(gpu: &Gpu, data: &[T]) -> Result<Self, ModelError> {
-        let buffer = Self::new(data.len())?;
-        buffer.write(gpu, 0, data)?;
-        Ok(buffer)
-    }
-
-    /// Where it lies on the card.
-    pub fn pointer(&self) -> u64 {
-        self.pointer
-    }
-
-    /// Where element `index` lies.
-    pub fn at(&self, index: usize) -> u64 {
-        debug_assert!(index <= self.length);
-        self.pointer + (index * size_of::<T>()) as u64
-    }
-
-    /// Bytes.
-    pub fn bytes(&self) -> u64 {
-        (self.length * size_of::<T>()) as u64
-    }
-
-    /// Copies `data` to `first..`, in the order of `gpu`'s stream.
-    pub fn write(&self, gpu: &Gpu, first: usize, data: &[T]) -> Result<(), ModelError> {
-        self.fits(first, data.len())?;
-        let bytes = size_of_val(data);
-        check(
-            // SAFETY: the range was checked. `data` is pageable, so the driver has taken its copy when the call returns.
-            unsafe { sys::cuMemcpyHtoDAsync_v2(self.at(first), data.as_ptr().cast(), bytes, gpu.stream) },
-            "copying to the card",
-        )
-    }
-
-    /// Copies `first..first + out.len()` into `out`, after everything on `gpu`'s stream.
-    pub fn read(&self, gpu: &Gpu, first: usize, out: &mut [T]) -> Result<(), ModelError> {
-        self.fits(first, out.len())?;
-        let bytes = size_of_val(out);
-        check(
-            // SAFETY: the range was checked, `out` is writable for its length and outlives the wait below.
-            unsafe { sys::cuMemcpyDtoHAsync_v2(out.as_mut_ptr().cast(), self.at(first), bytes, gpu.stream) },
-            "copying from the card",
-        )?;
-        gpu.synchronize()
-    }
-
-    /// Sets every byte.
-    pub fn fill(&self, gpu: &Gpu, byte: u8) -> Result<(), ModelError> {
-        // SAFETY: the buffer is ours for its whole length.
-        check(unsafe { sys::cuMemsetD8Async(self.pointer, byte, self.bytes() as usize, gpu.stream) }, "clearing memory")
-    }
-
-    fn fits(&self, first: usize, length: usize) -> Result<(), ModelError> {
-        if first.checked_add(length).is_some_and(|end| end <= self.length) {
-            return Ok(());
-        }
-        Err(ModelError::Invalid("a copy goes beyond its buffer on the card".into()))
-    }
-}
-
-impl<T> Drop for DeviceBuffer<T> {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `new`, freed once; the driver waits for kernels that still use it.
-        unsafe { sys::cuMemFree_v2(self.pointer) };
-    }
-}
-
-/// Host memory that the card can read and write: copies from it run at the bus's full speed.
-pub struct PinnedBuffer {
-    pointer: *mut u8,
-}
-
-// SAFETY: plain memory with one owner.
-unsafe impl Send for PinnedBuffer {}
-// SAFETY: shared use goes through raw pointers whose users keep their ranges apart.
-unsafe impl Sync for PinnedBuffer {}
-
-impl PinnedBuffer {
-    /// Room for `length` bytes, zeroed.
-    pub fn new(length: usize) -> Result<Self, ModelError> {
-        let mut pointer = ptr::null_mut::<c_void>();
-        // SAFETY: a handle into a local; the context is current. 1: usable from every context.
-        check(unsafe { sys::cuMemHostAlloc(&mut pointer, length.max(1), 1) }, "taking pinned memory")?;
-        Ok(Self { pointer: pointer.cast() })
-    }
-
-    /// Where it lies, for the host and (unified addressing) the card.
-    pub fn pointer(&self) -> *mut u8 {
-        self.pointer
-    }
-}
-
-impl Drop for PinnedBuffer {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `new`, freed once.
-        unsafe { sys::cuMemFreeHost(self.pointer.cast()) };
     }
 }

@@ -1,6 +1,7 @@
 //! The kernels by name, from machine code that is part of this program.
 
 use super::driver::{Gpu, Kernel};
+use super::layout::Format;
 use crate::engine::model::ModelError;
 
 /// Fat binaries begin with words that the driver reads in place.
@@ -24,8 +25,8 @@ fn other_image(name: &str) -> Option<&'static [u8]> {
 
 /// Widths of a head that the attention kernels are made for.
 pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
-/// Query heads of one key head that one block handles.
-pub const GROUPS: [usize; 4] = [1, 2, 4, 8];
+/// Query heads of one key head that one block of one-token attention handles.
+pub const HEADS: usize = 8;
 
 /// What a matrix-vector product is for; indexes `Kernels::gemv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,12 +37,60 @@ pub enum Use {
     Logits = 3,
 }
 
+/// Formats that a matrix-vector kernel is compiled for.
+struct Set {
+    suffix: &'static str,
+    formats: &'static [Format],
+}
+
+/// The sets that there are kernels for (`gemv.cu`), smaller ones first. An empty one stands for all plain formats, for
+/// all quantised ones, for all.
+const SETS: [Set; 8] = [
+    Set { suffix: "bf16", formats: &[Format::Bf16] },
+    Set { suffix: "q8_0", formats: &[Format::Q8_0] },
+    Set { suffix: "q4_k", formats: &[Format::Q4K] },
+    Set { suffix: "q6_k", formats: &[Format::Q6K] },
+    Set { suffix: "k", formats: &[Format::Q4K, Format::Q6K] },
+    Set { suffix: "plain", formats: &[Format::F32, Format::F16, Format::Bf16] },
+    Set {
+        suffix: "quantised",
+        formats: &[
+            Format::Q4_0,
+            Format::Q4_1,
+            Format::Q5_0,
+            Format::Q5_1,
+            Format::Q8_0,
+            Format::Q4K,
+            Format::Q5K,
+            Format::Q6K,
+        ],
+    },
+    Set { suffix: "mixed", formats: &Format::ALL },
+];
+
+impl Set {
+    /// 16-byte words of each row that a lane has of a unit.
+    fn steps(&self) -> u64 {
+        if self.formats.contains(&Format::Q8_0) { 1 } else { 2 }
+    }
+}
+
+/// A matrix-vector kernel for certain formats.
+#[derive(Clone, Copy)]
+pub struct Gemv {
+    pub kernel: Kernel,
+    /// Bytes of a unit in its ring.
+    pub unit: u32,
+    /// What has to be staged: 1: f32, 2: int8, 3: both.
+    pub stage: i32,
+}
+
 /// Every kernel of the engine.
 pub struct Kernels {
-    /// By use ([`Use`]), then by what formats they know: plain, quantised, both.
-    pub gemv: [[Kernel; 3]; 4],
-    /// By head width, then by group.
-    pub attention_decode: [[Kernel; 4]; 3],
+    /// By use ([`Use`]), then by set of formats ([`SETS`]).
+    gemv: [[Kernel; SETS.len()]; 4],
+    /// By head width.
+    pub attention_decode: [Kernel; 3],
     pub attention_prefill: [Kernel; 3],
     pub norm_rows: Kernel,
     pub rope_kv: Kernel,
@@ -56,9 +105,26 @@ pub struct Kernels {
 }
 
 impl Kernels {
-    /// The matrix-vector kernel for a use and for what has to be staged (1: f32, 2: int8, 3: both).
-    pub fn gemv(&self, what: Use, stage: i32) -> Kernel {
-        self.gemv[what as usize][(stage.clamp(1, 3) - 1) as usize]
+    /// The matrix-vector kernel for a use and for matrices of `formats`: that of the smallest set with all of them.
+    pub fn gemv(&self, what: Use, formats: &[Format]) -> Gemv {
+        self.gemv_within(what, formats, 0)
+    }
+
+    /// The same, leaving out the `skipped` smallest of the sets that would do.
+    pub fn gemv_within(&self, what: Use, formats: &[Format], skipped: usize) -> Gemv {
+        let fits = |set: &Set| formats.iter().all(|format| set.formats.contains(format));
+        let fitting: Vec<usize> = (0..SETS.len()).filter(|i| fits(&SETS[*i])).collect();
+        let index = fitting.get(skipped).or(fitting.last()).copied().unwrap_or(SETS.len() - 1);
+        let unit = formats.iter().map(|format| format.unit_bytes(SETS[index].steps())).max().unwrap_or(0) as u32;
+        let plain = formats.iter().any(|format| format.is_plain());
+        let quantised = formats.iter().any(|format| !format.is_plain());
+        let stage = i32::from(plain) | i32::from(quantised) << 1;
+        Gemv { kernel: self.gemv[what as usize][index], unit, stage }
+    }
+
+    /// Dynamic shared memory that a matrix-vector block may have.
+    pub fn gemv_limit(&self) -> u32 {
+        self.gemv.iter().flatten().map(|kernel| kernel.shared_limit).min().unwrap_or(0)
     }
 
     /// Loads them onto the card.
@@ -68,28 +134,26 @@ impl Kernels {
         let prefill = gpu.load_module(image!("prefill"))?;
         let sample = gpu.load_module(image!("sample"))?;
         let repack = gpu.load_module(image!("repack"))?;
-        let decode = |d: usize, g: usize| gpu.function(attention, &format!("attention_decode_{d}_{g}"), true);
-        let of_width = |d: usize| -> Result<[Kernel; 4], ModelError> {
-            Ok([decode(d, GROUPS[0])?, decode(d, GROUPS[1])?, decode(d, GROUPS[2])?, decode(d, GROUPS[3])?])
-        };
-        let one = |name: &str, kinds: &str| gpu.function(gemv, &format!("{name}_{kinds}"), true);
-        let of_use = |name: &str| -> Result<[Kernel; 3], ModelError> {
-            Ok([one(name, "plain")?, one(name, "quantised")?, one(name, "mixed")?])
+        let decode = |d: usize| gpu.function(attention, &format!("attention_decode_{d}"), true);
+        let of_use = |name: &str| -> Result<[Kernel; SETS.len()], ModelError> {
+            let kernels = SETS.iter().map(|set| gpu.function(gemv, &format!("{name}_{}", set.suffix), true));
+            let kernels: Vec<Kernel> = kernels.collect::<Result<_, _>>()?;
+            kernels.try_into().map_err(|_| ModelError::Invalid("a matrix-vector kernel is missing".into()))
         };
         let tiles = |d: usize| gpu.function(attention, &format!("attention_prefill_{d}"), true);
         Ok(Self {
             gemv: [of_use("gemv_qkv")?, of_use("gemv_gate_up")?, of_use("gemv_residual")?, of_use("gemv_logits")?],
-            attention_decode: [of_width(HEAD_DIMS[0])?, of_width(HEAD_DIMS[1])?, of_width(HEAD_DIMS[2])?],
+            attention_decode: [decode(HEAD_DIMS[0])?, decode(HEAD_DIMS[1])?, decode(HEAD_DIMS[2])?],
             attention_prefill: [tiles(HEAD_DIMS[0])?, tiles(HEAD_DIMS[1])?, tiles(HEAD_DIMS[2])?],
             norm_rows: gpu.function(prefill, "norm_rows", false)?,
-            rope_kv: gpu.function(prefill, "rope_kv", false)?,
+            rope_kv: gpu.function(prefill, "rope_kv", true)?,
             swiglu: gpu.function(prefill, "swiglu", false)?,
             rope_table: gpu.function(prefill, "rope_table", false)?,
             gemm: gpu.function(prefill, "gemm_bf16", true)?,
-            sample: gpu.function(sample, "sample", false)?,
+            sample: gpu.function(sample, "sample", true)?,
             repack: gpu.function(repack, "repack", false)?,
             dequantise_rows: gpu.function(repack, "dequantise_rows", false)?,
-            embed: gpu.function(repack, "embed", false)?,
+            embed: gpu.function(repack, "embed", true)?,
             read_bandwidth: gpu.function(repack, "read_bandwidth", false)?,
         })
     }

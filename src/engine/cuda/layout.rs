@@ -24,7 +24,8 @@ pub enum Format {
 }
 
 impl Format {
-    const ALL: [Format; 11] = [
+    /// Every format, by number.
+    pub const ALL: [Format; 11] = [
         Format::F32,
         Format::F16,
         Format::Bf16,
@@ -81,6 +82,16 @@ impl Format {
             Format::Q5K => [each(16), each(4), (16, 256), none],
             Format::Q6K => [each(16), each(8), each(2), (2, 256)],
         }
+    }
+
+    /// Bytes of one unit (32 times `steps` words of 16 bytes of two rows, and what belongs to them) in the ring of a
+    /// matrix-vector kernel: `stream.cuh`.
+    pub fn unit_bytes(self, steps: u64) -> u64 {
+        let [_, high, scale, extra] = self.plane_bytes().map(|(bytes, of)| bytes * 256 / of);
+        // Other planes take whole words of 16 bytes, however they lie.
+        let room = |bytes8: u64| if bytes8 == 0 { 0 } else { (bytes8 * 4 * steps + 30) & !15 };
+        let (words, high) = if self == Format::Q8_0 { (2, 0) } else { (1, high) };
+        words * 1024 * steps + 2 * (room(high) + room(scale) + room(extra))
     }
 
     /// Bytes of each plane of a matrix, without padding.
@@ -142,6 +153,14 @@ mod tests {
                 _ => assert_eq!(format.bytes(4096, 512), file, "{}", kind.name()),
             }
         }
+    }
+
+    #[test]
+    fn units_are_as_large_as_the_kernels_take_them() {
+        let sizes = Format::ALL.map(|format| format.unit_bytes(1));
+        assert_eq!(sizes, [1024, 1024, 1024, 1184, 1312, 1472, 1600, 2208, 1184, 1472, 1792]);
+        let sizes = [Format::Bf16, Format::Q4K, Format::Q6K].map(|format| format.unit_bytes(2));
+        assert_eq!(sizes, [2048, 2336, 3456]);
     }
 
     #[test]

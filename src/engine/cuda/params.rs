@@ -51,7 +51,6 @@ pub struct GemvArgs {
     pub c: Mat,
     pub x: u64,
     pub xh: u64,
-    pub xq: u64,
     pub norm: u64,
     pub eps: f32,
     pub cols: i32,
@@ -59,7 +58,6 @@ pub struct GemvArgs {
     pub head_dim: i32,
     pub out: u64,
     pub out_half: u64,
-    pub out_q: u64,
     pub bias_a: u64,
     pub bias_b: u64,
     pub bias_c: u64,
@@ -71,9 +69,9 @@ pub struct GemvArgs {
     pub context: i32,
     pub rope_half: i32,
     pub neox: i32,
-    pub prefetch: i32,
-    pub split: i32,
-    pub pad: i32,
+    pub slot: i32,
+    pub depth: i32,
+    pub ring: i32,
 }
 
 #[repr(C)]
@@ -92,6 +90,8 @@ pub struct AttentionArgs {
     pub heads_per_kv: i32,
     pub window: i32,
     pub splits: i32,
+    pub keys: i32,
+    pub stages: i32,
 }
 
 #[repr(C)]

@@ -3,7 +3,6 @@
 #include "common.cuh"
 
 #define LOG2E 1.4426950408889634f
-#define MIN_KEYS 64  // a split has at least this many keys
 
 struct AttentionArgs {
     const float* q;    // [head][head_dim]
@@ -15,109 +14,178 @@ struct AttentionArgs {
     const State* state;
     float scale;
     int context, heads_per_kv, window, splits;
+    int keys;          // a split has at least this many keys
+    int stages;        // tiles under way or in use, of each warp: 1 or 2
 };
 
-template <int D, int G> __device__ __forceinline__ void attention_decode(const AttentionArgs& p) {
-    constexpr int LANES = D / 8;        // lanes of one key
-    constexpr int KEYS = 32 / LANES;    // keys of one load of a warp
-    constexpr int LOADS = 4, WARPS = 8;
-    extern __shared__ __align__(16) char smem[];
-    float* sm_o = (float*)smem;                 // [warp][G][D]
-    float2* sm_ml = (float2*)(sm_o + WARPS * G * D);
-    __shared__ int last;
+// ---- one token ----
 
+#define HEADS 8   // query heads of one key head that a block handles
+#define TILE 16   // keys that a warp takes at a time
+#define DECODE_WARPS 8
+
+// Where chunk c (8 numbers) of row r lies, so that ldmatrix meets no bank twice.
+template <int D> __device__ __forceinline__ int swizzle(int r, int c) { return r * D * 2 + ((D >= 64 ? c ^ (r & 7) : c ^ (r >> 1 & 3)) << 4); }
+
+// The sums of one query's softmax over some keys.
+struct Sums {
+    float top, sum;
+};
+
+// Tensor cores take bf16; what is f32 goes as two bf16, the second what the first leaves over. Eight heads leave half the
+// rows of a fragment free, and there the second ones stand: row r is head r, row r + 8 its rest.
+template <int D> __device__ __forceinline__ void stage_queries(const AttentionArgs& p, int head0, int heads, char* sq) {
+    for (int i = threadIdx.x; i < HEADS * D / 4; i += blockDim.x) {
+        int r = i / (D / 4), quad = i - r * (D / 4);
+        float4 q = make_float4(0.f, 0.f, 0.f, 0.f);
+        if (r < heads) q = __ldcg((const float4*)(p.q + (size_t)(head0 + r) * D) + quad);
+        float scale = p.scale * LOG2E;
+        q.x *= scale, q.y *= scale, q.z *= scale, q.w *= scale;
+        uint2 high = make_uint2(pack_bf16(q.x, q.y), pack_bf16(q.z, q.w));
+        uint2 rest = make_uint2(pack_bf16(q.x - bf16_low(high.x), q.y - bf16_high(high.x)), pack_bf16(q.z - bf16_low(high.y), q.w - bf16_high(high.y)));
+        *(uint2*)(sq + swizzle<D>(r, quad >> 1) + (quad & 1) * 8) = high;
+        *(uint2*)(sq + swizzle<D>(r + 8, quad >> 1) + (quad & 1) * 8) = rest;
+    }
+}
+
+// Adds what other warps or splits have summed: a head's numbers of all of them, weighed.
+template <typename Weights, typename Values>
+__device__ __forceinline__ Sums weighed(int count, Weights weights, Values values, float& acc) {
+    Sums all = {-INFINITY, 0.f};
+    acc = 0.f;
+    for (int i = 0; i < count; i++) all.top = fmaxf(all.top, weights(i).x);
+#pragma unroll 8
+    for (int i = 0; i < count; i++) {
+        float2 ml = weights(i);
+        float c = ml.x == -INFINITY ? 0.f : exp2f(ml.x - all.top);
+        all.sum += c * ml.y, acc += c * values(i);
+    }
+    return all;
+}
+
+template <int D> __device__ __forceinline__ void attention_decode(const AttentionArgs& p) {
+    constexpr int CHUNKS = D / 8, SIDE = TILE * D * 2, STAGE = 2 * SIDE;
+    extern __shared__ __align__(128) char smem[];
+    __shared__ float2 warp_ml[DECODE_WARPS][HEADS];
+    __shared__ int last;
     int kvh = blockIdx.x, split = blockIdx.y, group = blockIdx.z;
-    int heads = min(G, p.heads_per_kv - group * G);
-    int head0 = kvh * p.heads_per_kv + group * G;
-    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, key_slot = lane / LANES, part = lane % LANES;
-    pdl_launch();
-    pdl_wait();
-    int len = p.state->pos + 1, first = p.window > 0 ? max(0, len - p.window) : 0, n = len - first;
-    int active = min(p.splits, max(1, (n + MIN_KEYS - 1) / MIN_KEYS));
+    int heads = min(HEADS, p.heads_per_kv - group * HEADS), head0 = kvh * p.heads_per_kv + group * HEADS;
+    int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    // The position was set, and all keys but the newest written, before the kernel before this one let this one start:
+    // kernels that write either start the next one only when they have waited themselves.
+    int len = *(const volatile int*)&p.state->pos + 1, lower = p.window > 0 ? max(0, len - p.window) : 0, n = len - lower;
+    int active = min(p.splits, max(1, (n + p.keys - 1) / p.keys));
+    // The first split is always there and waits for the kernel before, so the others need not.
     if (split >= active) return;
     int per = (n + active - 1) / active;
-    int start = first + split * per, end = min(start + per, len);
+    int start = lower + split * per, end = min(start + per, len);
+    int stages = p.stages, size = stages * STAGE;
+    char* mine = smem + warp * size;
+    char* sq = smem + DECODE_WARPS * size;
+    uint32_t ring = shared_address(mine);
+    const bf16* kbase = p.k + (size_t)kvh * p.context * D;
+    const bf16* vbase = p.v + (size_t)kvh * p.context * D;
+    auto tile = [&](int i) { return start + (i * DECODE_WARPS + warp) * TILE; };
+    auto copy = [&](int i) {
+        int k0 = tile(i);
+        if (k0 < end) {
+            uint32_t dst = ring + (stages == 2 ? i & 1 : 0) * STAGE;
+#pragma unroll
+            for (int j = 0; j < TILE * CHUNKS / 32; j++) {
+                int id = j * 32 + lane, r = id / CHUNKS, c = id % CHUNKS;
+                bool there = k0 + r < end;
+                size_t at = (size_t)(there ? k0 + r : k0) * D + c * 8;
+                copy16(dst + swizzle<D>(r, c), kbase + at, there);
+                copy16(dst + SIDE + swizzle<D>(r, c), vbase + at, there);
+            }
+        }
+        commit();
+    };
+    int sent = 0;
+    for (; sent < stages && tile(sent) + TILE < len; sent++) copy(sent);
+    // Once all keys are on their way, the next kernel's weights may follow them.
+    bool told = tile(stages) >= end;
+    if (told) pdl_launch();
+    pdl_wait();
+    for (; sent < stages; sent++) copy(sent);
+    stage_queries<D>(p, head0, heads, sq);
+    __syncthreads();
 
-    float q[G][8], o[G][8], m[G], l[G];
+    uint32_t queries = shared_address(sq);
+    float o[D / 8][4], top = -INFINITY, sum = 0.f;
 #pragma unroll
-    for (int g = 0; g < G; g++) {
-        m[g] = -INFINITY, l[g] = 0.f;
-        const float* src = p.q + (size_t)(head0 + min(g, heads - 1)) * D + part * 8;
+    for (int i = 0; i < D / 8; i++) o[i][0] = o[i][1] = o[i][2] = o[i][3] = 0.f;
+    for (int i = 0; tile(i) < end; i++) {
+        if (stages == 2) wait_group<1>();
+        else wait_group<0>();
+        __syncwarp();
+        uint32_t sk = ring + (stages == 2 ? i & 1 : 0) * STAGE, sv = sk + SIDE;
+        float s[2][4];
 #pragma unroll
-        for (int i = 0; i < 8; i++) q[g][i] = src[i] * (p.scale * LOG2E), o[g][i] = 0.f;
-    }
-    const bf16* kbase = p.k + (size_t)kvh * p.context * D + part * 8;
-    const bf16* vbase = p.v + (size_t)kvh * p.context * D + part * 8;
-    for (int k0 = start + warp * KEYS * LOADS; k0 < end; k0 += WARPS * KEYS * LOADS) {
-        uint4 kv[LOADS], vv[LOADS];
+        for (int h = 0; h < 2; h++) s[h][0] = s[h][1] = s[h][2] = s[h][3] = 0.f;
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) kv[i] = *(const uint4*)(kbase + (size_t)min(k0 + i * KEYS + key_slot, end - 1) * D);
+        for (int k = 0; k < D / 16; k++) {
+            uint32_t a[4], b[4];
+            ldmatrix(a, queries + swizzle<D>(lane & 15, k * 2 + (lane >> 4)));
+            ldmatrix(b, sk + swizzle<D>((lane & 7) + ((lane >> 4) << 3), k * 2 + (lane >> 3 & 1)));
+            mma(s[0], a, b[0], b[1]);
+            mma(s[1], a, b[2], b[3]);
+        }
+        // Head lane / 4, keys (lane & 3) * 2 + e of each half of the tile.
+        float w[2][2], most = top;
 #pragma unroll
-        for (int i = 0; i < LOADS; i++) vv[i] = *(const uint4*)(vbase + (size_t)min(k0 + i * KEYS + key_slot, end - 1) * D);
+        for (int h = 0; h < 2; h++)
 #pragma unroll
-        for (int g = 0; g < G; g++) {
-            float s[LOADS], top = m[g];
-#pragma unroll
-            for (int i = 0; i < LOADS; i++) {
-                float d = q[g][0] * bf16_low(kv[i].x) + q[g][1] * bf16_high(kv[i].x) + q[g][2] * bf16_low(kv[i].y) + q[g][3] * bf16_high(kv[i].y);
-                d += q[g][4] * bf16_low(kv[i].z) + q[g][5] * bf16_high(kv[i].z) + q[g][6] * bf16_low(kv[i].w) + q[g][7] * bf16_high(kv[i].w);
-#pragma unroll
-                for (int x = LANES / 2; x; x >>= 1) d += __shfl_xor_sync(~0u, d, x);
-                s[i] = k0 + i * KEYS + key_slot < end ? d : -INFINITY;
-                top = fmaxf(top, s[i]);
+            for (int e = 0; e < 2; e++) {
+                w[h][e] = tile(i) + h * 8 + (lane & 3) * 2 + e < end ? s[h][e] + s[h][e + 2] : -INFINITY;
+                most = fmaxf(most, w[h][e]);
             }
-            // A slot that has seen no key yet keeps a maximum of minus infinity; exp2 of (-inf) - (-inf) must not happen.
-            float safe = top == -INFINITY ? 0.f : top, c = exp2f(m[g] - safe);
-            m[g] = top, l[g] *= c;
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
+        most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
+        // A tile has at least one key, so `most` is a number.
+        float c = exp2f(top - most);
+        top = most, sum *= c;
+        uint32_t a[4];
 #pragma unroll
-            for (int i = 0; i < 8; i++) o[g][i] *= c;
-#pragma unroll
-            for (int i = 0; i < LOADS; i++) {
-                float w = exp2f(s[i] - safe);
-                l[g] += w;
-                o[g][0] += w * bf16_low(vv[i].x), o[g][1] += w * bf16_high(vv[i].x), o[g][2] += w * bf16_low(vv[i].y), o[g][3] += w * bf16_high(vv[i].y);
-                o[g][4] += w * bf16_low(vv[i].z), o[g][5] += w * bf16_high(vv[i].z), o[g][6] += w * bf16_low(vv[i].w), o[g][7] += w * bf16_high(vv[i].w);
-            }
+        for (int h = 0; h < 2; h++) {
+            w[h][0] = exp2f(w[h][0] - most), w[h][1] = exp2f(w[h][1] - most);
+            sum += w[h][0] + w[h][1];
+            a[2 * h] = pack_bf16(w[h][0], w[h][1]);
+            a[2 * h + 1] = pack_bf16(w[h][0] - bf16_low(a[2 * h]), w[h][1] - bf16_high(a[2 * h]));
         }
+#pragma unroll
+        for (int j = 0; j < D / 16; j++) {
+#pragma unroll
+            for (int e = 0; e < 4; e++) o[2 * j][e] *= c, o[2 * j + 1][e] *= c;
+            uint32_t b[4];
+            ldmatrix_trans(b, sv + swizzle<D>(lane & 15, j * 2 + (lane >> 4)));
+            mma(o[2 * j], a, b[0], b[1]);
+            mma(o[2 * j + 1], a, b[2], b[3]);
+        }
+        __syncwarp();
+        copy(i + stages);
+        if (!told && tile(i + stages + 1) >= end) told = true, pdl_launch();
     }
-    // Key slots of the warp into one.
+    if (!told) pdl_launch();
+    sum += __shfl_xor_sync(~0u, sum, 1);
+    sum += __shfl_xor_sync(~0u, sum, 2);
+    wait_group<0>();
+    __syncwarp();
+    // Each warp's sums into its own ring: [head][D].
+    float* sm_o = (float*)mine;
 #pragma unroll
-    for (int g = 0; g < G; g++) {
-        float top = m[g];
-#pragma unroll
-        for (int x = LANES; x < 32; x <<= 1) top = fmaxf(top, __shfl_xor_sync(~0u, top, x));
-        float c = top == -INFINITY ? 0.f : exp2f(m[g] - top);
-        l[g] *= c;
-#pragma unroll
-        for (int i = 0; i < 8; i++) o[g][i] *= c;
-#pragma unroll
-        for (int x = LANES; x < 32; x <<= 1) {
-            l[g] += __shfl_xor_sync(~0u, l[g], x);
-#pragma unroll
-            for (int i = 0; i < 8; i++) o[g][i] += __shfl_xor_sync(~0u, o[g][i], x);
-        }
-        if (key_slot == 0) {
-            float4* dst = (float4*)(sm_o + (warp * G + g) * D + part * 8);
-            dst[0] = make_float4(o[g][0], o[g][1], o[g][2], o[g][3]);
-            dst[1] = make_float4(o[g][4], o[g][5], o[g][6], o[g][7]);
-            if (part == 0) sm_ml[warp * G + g] = make_float2(top, l[g]);
-        }
-    }
+    for (int i = 0; i < D / 8; i++) *(float2*)(sm_o + (lane >> 2) * D + i * 8 + (lane & 3) * 2) = make_float2(o[i][0] + o[i][2], o[i][1] + o[i][3]);
+    if ((lane & 3) == 0) warp_ml[warp][lane >> 2] = make_float2(top, sum);
     __syncthreads();
     for (int i = threadIdx.x; i < heads * D; i += blockDim.x) {
         int g = i / D, d = i - g * D;
-        float top = -INFINITY, sum = 0.f, acc = 0.f;
-        for (int w = 0; w < WARPS; w++) top = fmaxf(top, sm_ml[w * G + g].x);
-        for (int w = 0; w < WARPS; w++) {
-            float2 ml = sm_ml[w * G + g];
-            float c = ml.x == -INFINITY ? 0.f : exp2f(ml.x - top);
-            sum += c * ml.y, acc += c * sm_o[(w * G + g) * D + d];
-        }
+        float acc;
+        Sums all = weighed(DECODE_WARPS, [&](int w) { return warp_ml[w][g]; }, [&](int w) { return ((const float*)(smem + w * size))[g * D + d]; }, acc);
         size_t head = head0 + g;
-        if (active == 1) p.out[head * D + d] = acc / sum;
+        if (active == 1) p.out[head * D + d] = acc / all.sum;
         else {
             p.part_o[(head * p.splits + split) * D + d] = acc;
-            if (d == 0) p.part_ml[head * p.splits + split] = make_float2(top, sum);
+            if (d == 0) p.part_ml[head * p.splits + split] = make_float2(all.top, all.sum);
         }
     }
     if (active == 1) return;
@@ -132,31 +200,24 @@ template <int D, int G> __device__ __forceinline__ void attention_decode(const A
     __syncthreads();
     if (!last) return;
     __threadfence();
+    float2* ml = (float2*)smem;
     for (int i = threadIdx.x; i < heads * active; i += blockDim.x) {
         int g = i / active, s = i - g * active;
-        ((float2*)smem)[g * p.splits + s] = __ldcg(p.part_ml + (size_t)(head0 + g) * p.splits + s);
+        ml[g * p.splits + s] = __ldcg(p.part_ml + (size_t)(head0 + g) * p.splits + s);
     }
     __syncthreads();
     for (int i = threadIdx.x; i < heads * D; i += blockDim.x) {
         int g = i / D, d = i - g * D;
-        const float2* ml = (const float2*)smem + g * p.splits;
-        float top = -INFINITY, sum = 0.f, acc = 0.f;
-        for (int s = 0; s < active; s++) top = fmaxf(top, ml[s].x);
         const float* src = p.part_o + (size_t)(head0 + g) * p.splits * D + d;
-#pragma unroll 8
-        for (int s = 0; s < active; s++) {
-            float c = ml[s].x == -INFINITY ? 0.f : exp2f(ml[s].x - top);
-            sum += c * ml[s].y, acc += c * __ldcg(src + (size_t)s * D);
-        }
-        p.out[(size_t)(head0 + g) * D + d] = acc / sum;
+        float acc;
+        Sums all = weighed(active, [&](int s) { return ml[g * p.splits + s]; }, [&](int s) { return __ldcg(src + (size_t)s * D); }, acc);
+        p.out[(size_t)(head0 + g) * D + d] = acc / all.sum;
     }
 }
 
-#define DECODE(D, G) \
-    extern "C" __global__ void __launch_bounds__(256) attention_decode_##D##_##G(const __grid_constant__ AttentionArgs p) { attention_decode<D, G>(p); }
-DECODE(32, 1) DECODE(32, 2) DECODE(32, 4) DECODE(32, 8)
-DECODE(64, 1) DECODE(64, 2) DECODE(64, 4) DECODE(64, 8)
-DECODE(128, 1) DECODE(128, 2) DECODE(128, 4) DECODE(128, 8)
+extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32) attention_decode_32(const __grid_constant__ AttentionArgs p) { attention_decode<32>(p); }
+extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32) attention_decode_64(const __grid_constant__ AttentionArgs p) { attention_decode<64>(p); }
+extern "C" __global__ void __launch_bounds__(DECODE_WARPS * 32) attention_decode_128(const __grid_constant__ AttentionArgs p) { attention_decode<128>(p); }
 
 // ---- prefill ----
 
@@ -168,48 +229,31 @@ struct PrefillAttentionArgs {
     int tokens, position, heads, heads_per_kv, context, window, q_stride;
 };
 
-__device__ __forceinline__ void copy16(uint32_t dst, const void* src, bool valid) {
-    int n = valid ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(n));
-}
-__device__ __forceinline__ void commit() { asm volatile("cp.async.commit_group;"); }
-template <int N> __device__ __forceinline__ void wait_group() { asm volatile("cp.async.wait_group %0;" ::"n"(N)); }
-__device__ __forceinline__ void ldmatrix(uint32_t r[4], uint32_t addr) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(addr));
-}
-__device__ __forceinline__ void ldmatrix_trans(uint32_t r[4], uint32_t addr) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(addr));
-}
-__device__ __forceinline__ void mma(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 // 64 queries of one head a block, 16 a warp; tiles of 64 keys, two in flight.
 template <int D> __device__ __forceinline__ void attention_prefill(const PrefillAttentionArgs& p) {
-    constexpr int TILE = 64, STRIDE = D + 8, CHUNKS = D / 8;
-    extern __shared__ __align__(16) char smem[];
+    constexpr int ROWS = 64, STRIDE = D + 8, CHUNKS = D / 8;
+    extern __shared__ __align__(128) char smem[];
     uint32_t base = (uint32_t)__cvta_generic_to_shared(smem);
-    uint32_t sq = base, sk = sq + TILE * STRIDE * 2, sv = sk + 2 * TILE * STRIDE * 2;
+    uint32_t sq = base, sk = sq + ROWS * STRIDE * 2, sv = sk + 2 * ROWS * STRIDE * 2;
     int head = blockIdx.y, kvh = head / p.heads_per_kv;
     int tile = gridDim.x - 1 - blockIdx.x;  // the longest first
-    int q0 = tile * TILE, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
+    int q0 = tile * ROWS, warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
     const bf16* kbase = p.k + (size_t)kvh * p.context * D;
     const bf16* vbase = p.v + (size_t)kvh * p.context * D;
-    int len = min(p.position + q0 + TILE, p.position + p.tokens);
-    int first = p.window > 0 ? max(0, p.position + q0 + 1 - p.window) / TILE : 0, tiles = (len + TILE - 1) / TILE;
+    int len = min(p.position + q0 + ROWS, p.position + p.tokens);
+    int first = p.window > 0 ? max(0, p.position + q0 + 1 - p.window) / ROWS : 0, tiles = (len + ROWS - 1) / ROWS;
 
-    for (int i = threadIdx.x; i < TILE * CHUNKS; i += 128) {
+    for (int i = threadIdx.x; i < ROWS * CHUNKS; i += 128) {
         int r = i / CHUNKS, c = i - r * CHUNKS;
         bool ok = q0 + r < p.tokens;
         copy16(sq + (r * STRIDE + c * 8) * 2, p.q + (size_t)(ok ? q0 + r : 0) * p.q_stride + head * D + c * 8, ok);
     }
     auto load = [&](int t, int stage) {
-        for (int i = threadIdx.x; i < TILE * CHUNKS; i += 128) {
-            int r = i / CHUNKS, c = i - r * CHUNKS, key = t * TILE + r;
+        for (int i = threadIdx.x; i < ROWS * CHUNKS; i += 128) {
+            int r = i / CHUNKS, c = i - r * CHUNKS, key = t * ROWS + r;
             bool ok = key < len;
             size_t at = (size_t)(ok ? key : 0) * D + c * 8;
-            uint32_t off = ((stage * TILE + r) * STRIDE + c * 8) * 2;
+            uint32_t off = ((stage * ROWS + r) * STRIDE + c * 8) * 2;
             copy16(sk + off, kbase + at, ok);
             copy16(sv + off, vbase + at, ok);
         }
@@ -245,12 +289,12 @@ template <int D> __device__ __forceinline__ void attention_prefill(const Prefill
             for (int n = 0; n < 4; n++) {
                 uint32_t b[4];
                 int r = n * 16 + (lane & 7) + ((lane >> 4) << 3), c = k * 16 + ((lane >> 3) & 1) * 8;
-                ldmatrix(b, sk + ((stage * TILE + r) * STRIDE + c) * 2);
+                ldmatrix(b, sk + ((stage * ROWS + r) * STRIDE + c) * 2);
                 mma(s[2 * n], qf[k], b[0], b[1]);
                 mma(s[2 * n + 1], qf[k], b[2], b[3]);
             }
         }
-        bool edge = t * TILE + TILE > p.position + q0 + warp * 16 || p.window > 0;
+        bool edge = t * ROWS + ROWS > p.position + q0 + warp * 16 || p.window > 0;
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             int pos = row0 + h * 8;
@@ -260,7 +304,7 @@ template <int D> __device__ __forceinline__ void attention_prefill(const Prefill
 #pragma unroll
                 for (int e = 0; e < 2; e++) {
                     float& x = s[n][h * 2 + e];
-                    int key = t * TILE + n * 8 + (lane & 3) * 2 + e;
+                    int key = t * ROWS + n * 8 + (lane & 3) * 2 + e;
                     x = edge && (key > pos || (p.window > 0 && key <= pos - p.window)) ? -INFINITY : x * scale;
                     top = fmaxf(top, x);
                 }
@@ -286,7 +330,7 @@ template <int D> __device__ __forceinline__ void attention_prefill(const Prefill
             for (int n = 0; n < D / 16; n++) {
                 uint32_t b[4];
                 int r = k * 16 + (lane & 15), c = n * 16 + (lane >> 4) * 8;
-                ldmatrix_trans(b, sv + ((stage * TILE + r) * STRIDE + c) * 2);
+                ldmatrix_trans(b, sv + ((stage * ROWS + r) * STRIDE + c) * 2);
                 mma(o[2 * n], a, b[0], b[1]);
                 mma(o[2 * n + 1], a, b[2], b[3]);
             }

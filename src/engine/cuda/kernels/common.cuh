@@ -1,5 +1,5 @@
-// What every kernel shares: the weight formats as they lie on the card, dot products over them, programmatic
-// dependent launch, warp and block reductions.
+// What every kernel shares: the weight formats as they lie on the card, dot products over them, warp and block
+// reductions.
 //
 // Weights are repacked once, at load (repack.cu), into planes of aligned words, so that each lane reads 16 bytes at a
 // time. A quantised row is a sequence of blocks of 32 weights; the planes of block b (counted over the whole matrix):
@@ -17,7 +17,7 @@
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <stdint.h>
+#include "ptx.cuh"
 
 typedef __nv_bfloat16 bf16;
 typedef unsigned long long u64;
@@ -43,26 +43,6 @@ struct State {
     float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
     int top_k, repeat_last_n;
 };
-
-// Programmatic dependent launch: the next kernel of the stream may start while this one still runs. Everything that a
-// kernel does before `pdl_wait` may touch constants (weights) only.
-__device__ __forceinline__ void pdl_launch() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
-__device__ __forceinline__ void pdl_wait() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
-
-__device__ __forceinline__ uint4 load16(const void* p) {
-    uint4 v;
-    asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-    return v;
-}
-__device__ __forceinline__ void prefetch_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 
 __device__ __forceinline__ float warp_sum(float v) {
 #pragma unroll

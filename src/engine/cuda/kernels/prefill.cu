@@ -128,18 +128,6 @@ struct GemmArgs {
     int mode;  // 0: bf16 store, 1: f32 add, 2: f32 store
 };
 
-__device__ __forceinline__ void copy16(uint32_t dst, const void* src, bool valid) {
-    int n = valid ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(n));
-}
-__device__ __forceinline__ void ldmatrix(uint32_t r[4], uint32_t addr) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(addr));
-}
-__device__ __forceinline__ void mma(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 __device__ __forceinline__ void store_pair(const GemmArgs& p, int row, int col, float x, float y) {
     if (row >= p.m || col >= p.n) return;
     size_t at = (size_t)row * p.ldc + col;
@@ -174,7 +162,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16(const __grid_cons
                 copy16(dst + (weights ? BM * BK * 2 : 0) + r * 128 + ((c ^ (r & 7)) << 4), src, ok);
             }
         }
-        asm volatile("cp.async.commit_group;");
+        commit();
     };
     load(0), load(1);
     float acc[4][8][4];
@@ -183,7 +171,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) gemm_bf16(const __grid_cons
 #pragma unroll
         for (int j = 0; j < 8; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.f;
     for (int step = 0; step < steps; step++) {
-        asm volatile("cp.async.wait_group 1;");
+        wait_group<1>();
         __syncthreads();
         load(step + 2);
         uint32_t sa = base + (step % STAGES) * STAGE, sb = sa + BM * BK * 2;

@@ -1,0 +1,153 @@
+//! Attention kernels against a plain softmax in f64.
+
+use super::super::driver::{DeviceBuffer, Shape};
+use super::super::kernels::{HEAD_DIMS, HEADS};
+use super::super::params::*;
+use super::{Bench, Random, Report, halves, relative_error, wide};
+use crate::engine::model::ModelError;
+
+impl Bench {
+    pub(super) fn decode_attention(
+        &self,
+        dim: usize,
+        group: usize,
+        len: usize,
+        window: usize,
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), ModelError> {
+        let (kv_heads, context) = (2, len + 5);
+        let heads = kv_heads * group;
+        let q = random.normals(heads * dim);
+        let (k, v) =
+            (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
+        let groups = group.div_ceil(HEADS);
+        let splits = 16;
+        let (dq, dk, dv) = (
+            DeviceBuffer::from_slice(&self.gpu, &q)?,
+            DeviceBuffer::from_slice(&self.gpu, &k)?,
+            DeviceBuffer::from_slice(&self.gpu, &v)?,
+        );
+        let out = DeviceBuffer::from_slice(&self.gpu, &vec![f32::NAN; heads * dim])?;
+        let (part_o, part_ml) =
+            (DeviceBuffer::<f32>::new(heads * dim * splits)?, DeviceBuffer::<f32>::new(heads * splits * 2)?);
+        let counters = DeviceBuffer::from_slice(&self.gpu, &vec![0i32; heads])?;
+        let state = DeviceBuffer::from_slice(&self.gpu, &[State { pos: len as i32 - 1, ..State::default() }])?;
+        let scale = 1.0 / (dim as f32).sqrt();
+        let args = AttentionArgs {
+            q: dq.pointer(),
+            k: dk.pointer(),
+            v: dv.pointer(),
+            out: out.pointer(),
+            part_o: part_o.pointer(),
+            part_ml: part_ml.pointer(),
+            counters: counters.pointer(),
+            state: state.pointer(),
+            scale,
+            context: context as i32,
+            heads_per_kv: group as i32,
+            window: window as i32,
+            splits: splits as i32,
+            keys: 64 << random.below(4),
+            stages: 1 + random.below(2) as i32,
+        };
+        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
+        let shared = ((8 * 2 * args.stages as usize * 16 + 16) * dim * 2) as u32;
+        let shape =
+            Shape { grid: (kv_heads as u32, splits as u32, groups as u32), threads: 256, shared, overlap: false };
+        // SAFETY: all sizes are those of the buffers.
+        unsafe { self.kernels.attention_decode[width].launch(self.gpu.stream, shape, &args)? };
+        let mut got = vec![0.0; heads * dim];
+        out.read(&self.gpu, 0, &mut got)?;
+        let first = if window > 0 { len.saturating_sub(window) } else { 0 };
+        let (k, v) = (wide(&k), wide(&v));
+        let mut wanted = Vec::new();
+        for head in 0..heads {
+            let at = head / group * context * dim;
+            wanted.extend(attend(&q[head * dim..][..dim], &k[at..], &v[at..], first..len, scale));
+        }
+        let error = relative_error(&got, &wanted);
+        report.tell(
+            &format!("attention, one token, {len} keys, head {dim}, group {group}, window {window}"),
+            error,
+            1e-4,
+        );
+        Ok(())
+    }
+
+    pub(super) fn prefill_attention(
+        &self,
+        dim: usize,
+        tokens: usize,
+        position: usize,
+        window: usize,
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), ModelError> {
+        let (kv_heads, group, context) = (2, 3, position + tokens + 9);
+        let heads = kv_heads * group;
+        let q = halves(&random.normals(tokens * heads * dim));
+        let (k, v) =
+            (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
+        let (dq, dk, dv) = (
+            DeviceBuffer::from_slice(&self.gpu, &q)?,
+            DeviceBuffer::from_slice(&self.gpu, &k)?,
+            DeviceBuffer::from_slice(&self.gpu, &v)?,
+        );
+        let out = DeviceBuffer::from_slice(&self.gpu, &vec![0x7fffu16; tokens * heads * dim])?;
+        let scale = 1.0 / (dim as f32).sqrt();
+        let args = PrefillAttentionArgs {
+            q: dq.pointer(),
+            k: dk.pointer(),
+            v: dv.pointer(),
+            out: out.pointer(),
+            scale,
+            tokens: tokens as i32,
+            position: position as i32,
+            heads: heads as i32,
+            heads_per_kv: group as i32,
+            context: context as i32,
+            window: window as i32,
+            q_stride: (heads * dim) as i32,
+        };
+        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
+        let shared = (5 * 64 * (dim + 8) * 2) as u32;
+        let shape = Shape { grid: (tokens.div_ceil(64) as u32, heads as u32, 1), threads: 128, shared, overlap: false };
+        // SAFETY: all sizes are those of the buffers.
+        unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
+        let mut got = vec![0; tokens * heads * dim];
+        out.read(&self.gpu, 0, &mut got)?;
+        let (q, k, v) = (wide(&q), wide(&k), wide(&v));
+        let mut wanted = Vec::new();
+        for token in 0..tokens {
+            let end = position + token + 1;
+            let first = if window > 0 { end.saturating_sub(window) } else { 0 };
+            for head in 0..heads {
+                let at = head / group * context * dim;
+                wanted.extend(attend(&q[(token * heads + head) * dim..][..dim], &k[at..], &v[at..], first..end, scale));
+            }
+        }
+        let error = relative_error(&wide(&got), &wanted);
+        report.tell(&format!("attention, {tokens} tokens at {position}, head {dim}, window {window}"), error, 1e-2);
+        Ok(())
+    }
+}
+
+/// One query over `keys`, in f64.
+fn attend(q: &[f32], k: &[f32], v: &[f32], keys: std::ops::Range<usize>, scale: f32) -> Vec<f64> {
+    let dim = q.len();
+    let score = |key: usize| {
+        q.iter().zip(&k[key * dim..]).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() * f64::from(scale)
+    };
+    let scores: Vec<f64> = keys.clone().map(score).collect();
+    let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+    let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let mut out = vec![0.0; dim];
+    for (key, weight) in keys.zip(&weights) {
+        for (o, x) in out.iter_mut().zip(&v[key * dim..]) {
+            *o += weight / sum * f64::from(*x);
+        }
+    }
+    out
+}

@@ -1,0 +1,164 @@
+//! A prompt on the card: its tokens through all layers in chunks, and rows of logits.
+
+use super::driver::Shape;
+use super::gemm::Into;
+use super::model::{CudaModel, LOGIT_ROWS};
+use super::params::*;
+use super::weights::Layer;
+use crate::engine::model::ModelError;
+
+impl CudaModel {
+    /// Runs `tokens` (at most a chunk) through all layers; the residual stream of each is then in `buffers.x`.
+    pub(super) fn prefill(&mut self, tokens: &[u32], position: usize) -> Result<(), ModelError> {
+        let count = tokens.len();
+        let signed: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
+        self.buffers.tokens.write(&self.gpu, 0, &signed)?;
+        let args = EmbedArgs {
+            m: self.layout.embedding,
+            tokens: self.buffers.tokens.pointer(),
+            out: self.buffers.x.pointer(),
+            state: self.buffers.state.pointer(),
+        };
+        let grid = ((self.config.hidden / 32).div_ceil(64) as u32, count as u32, 1);
+        // SAFETY: `x` has a row for every token of a chunk.
+        unsafe { self.kernels.embed.launch(self.gpu.stream, Shape { grid, threads: 64, ..Shape::default() }, &args)? };
+        for index in 0..self.layout.layers.len() {
+            self.prefill_layer(index, count, position)?;
+        }
+        Ok(())
+    }
+
+    fn prefill_layer(&mut self, index: usize, count: usize, position: usize) -> Result<(), ModelError> {
+        let layer = self.layout.layers[index];
+        let (hidden, ff) = (self.config.hidden, self.config.feed_forward);
+        let (q, kv) = (self.config.heads * self.config.head_dim, self.config.kv_heads * self.config.head_dim);
+        let (x, normed) = (self.buffers.x.pointer(), self.buffers.normed.pointer());
+        let (qkv, attended) = (self.buffers.qkv.pointer(), self.buffers.attended.pointer());
+        let (gate_up, activated) = (self.buffers.gate_up.pointer(), self.buffers.activated.pointer());
+
+        self.norm(x, layer.attention_norm, count)?;
+        self.gemm.multiply(&self.gpu, &[layer.q, layer.k, layer.v], (normed, count), (qkv, q + 2 * kv), Into::Half)?;
+        self.launch_rope(index, &layer, count, position, false)?;
+        self.prefill_attention(index, count, position)?;
+        self.gemm.multiply(&self.gpu, &[layer.output], (attended, count), (x, hidden), Into::Add)?;
+
+        self.norm(x, layer.ffn_norm, count)?;
+        self.gemm.multiply(&self.gpu, &[layer.gate, layer.up], (normed, count), (gate_up, 2 * ff), Into::Half)?;
+        let args = SwigluArgs { input: gate_up, out: activated, width: ff as i32, tokens: count as i32 };
+        let units = (ff / 8 * count).div_ceil(256) as u64;
+        // SAFETY: both buffers have a row for every token of a chunk.
+        unsafe { self.kernels.swiglu.launch(self.gpu.stream, Shape::linear(units, 256), &args)? };
+        self.gemm.multiply(&self.gpu, &[layer.down], (activated, count), (x, hidden), Into::Add)
+    }
+
+    fn norm(&self, x: u64, weight: u64, rows: usize) -> Result<(), ModelError> {
+        let args = NormArgs {
+            x,
+            weight,
+            out: self.buffers.normed.pointer(),
+            eps: self.config.norm_epsilon,
+            cols: self.config.hidden as i32,
+        };
+        // SAFETY: `normed` has a row for every token of a chunk.
+        unsafe { self.kernels.norm_rows.launch(self.gpu.stream, Shape::linear(rows as u64, 256), &args) }
+    }
+
+    /// Bias, head norms, rope and KV write: for a prompt's rows, or (`step`) for the one token's f32 Q and K.
+    pub(super) fn launch_rope(
+        &self,
+        index: usize,
+        layer: &Layer,
+        count: usize,
+        position: usize,
+        step: bool,
+    ) -> Result<(), ModelError> {
+        let (b, c) = (&self.buffers, &self.config);
+        let args = RopeArgs {
+            qkv: b.qkv.pointer(),
+            q: b.step_q.pointer(),
+            k: b.step_k.pointer(),
+            bias_q: layer.q_bias,
+            bias_k: layer.k_bias,
+            bias_v: layer.v_bias,
+            norm_q: layer.q_norm,
+            norm_k: layer.k_norm,
+            k_cache: self.keys(index),
+            v_cache: self.values(index),
+            rope: self.rope.pointer(),
+            state: if step { b.state.pointer() } else { 0 },
+            eps: c.norm_epsilon,
+            tokens: count as i32,
+            position: position as i32,
+            heads: c.heads as i32,
+            kv_heads: c.kv_heads as i32,
+            head_dim: c.head_dim as i32,
+            rope_half: c.rope.frequencies.len() as i32,
+            neox: self.neox(),
+            context: c.context_length as i32,
+        };
+        let items = count * (c.heads + if step { 1 } else { 2 } * c.kv_heads);
+        let mut shape = Shape::linear(items.div_ceil(8) as u64, 256);
+        shape.overlap = step && self.tuning.overlap;
+        // SAFETY: the cache has room for every position.
+        unsafe { self.kernels.rope_kv.launch(self.gpu.stream, shape, &args) }
+    }
+
+    fn prefill_attention(&self, index: usize, count: usize, position: usize) -> Result<(), ModelError> {
+        let (b, c) = (&self.buffers, &self.config);
+        let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
+        let args = PrefillAttentionArgs {
+            q: b.qkv.pointer(),
+            k: self.keys(index),
+            v: self.values(index),
+            out: b.attended.pointer(),
+            scale: c.attention_scale,
+            tokens: count as i32,
+            position: position as i32,
+            heads: c.heads as i32,
+            heads_per_kv: c.group() as i32,
+            context: c.context_length as i32,
+            window: self.window(index),
+            q_stride: (q + 2 * kv) as i32,
+        };
+        let shared = (5 * 64 * (c.head_dim + 8) * 2) as u32;
+        let shape =
+            Shape { grid: (count.div_ceil(64) as u32, c.heads as u32, 1), threads: 128, shared, overlap: false };
+        // SAFETY: the cache holds every position before and of this chunk.
+        unsafe { self.kernels.attention_prefill[self.width()].launch(self.gpu.stream, shape, &args) }
+    }
+
+    /// Logits of rows `first..first + count` of the last prefill, appended to `logits`.
+    pub(super) fn append_logits(
+        &mut self,
+        first: usize,
+        count: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), ModelError> {
+        let (vocab, hidden) = (self.config.vocab_size, self.config.hidden);
+        for start in (first..first + count).step_by(LOGIT_ROWS) {
+            let rows = LOGIT_ROWS.min(first + count - start);
+            self.norm(self.buffers.x.at(start * hidden), self.layout.output_norm, rows)?;
+            let (normed, out) = (self.buffers.normed.pointer(), self.buffers.rows.pointer());
+            self.gemm.multiply(&self.gpu, &[self.layout.output], (normed, rows), (out, vocab), Into::Float)?;
+            let at = logits.len();
+            logits.resize(at + rows * vocab, 0.0);
+            self.buffers.rows.read(&self.gpu, 0, &mut logits[at..])?;
+        }
+        Ok(())
+    }
+
+    /// All but the last chunk of a prompt; returns what is left and where it stands.
+    pub(super) fn prefill_most<'t>(
+        &mut self,
+        tokens: &'t [u32],
+        position: usize,
+    ) -> Result<(&'t [u32], usize), ModelError> {
+        let (mut rest, mut position) = (tokens, position);
+        while rest.len() > self.chunk {
+            let (now, later) = rest.split_at(self.chunk);
+            self.prefill(now, position)?;
+            (rest, position) = (later, position + now.len());
+        }
+        Ok((rest, position))
+    }
+}

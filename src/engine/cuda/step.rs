@@ -1,0 +1,190 @@
+//! One token through the model: five launches a layer, each of which reads its weights while the one before still ends.
+
+use super::driver::Shape;
+use super::kernels::{Gemv, HEADS, Use};
+use super::layout::Format;
+use super::model::{CudaModel, HISTORY, MOST_SPLITS, OUT_RING};
+use super::params::*;
+use super::tuning::Ring;
+use super::weights::Layer;
+use crate::engine::model::ModelError;
+
+/// Threads of a matrix-vector block, and its warps.
+const THREADS: u32 = 256;
+const WARPS: u32 = THREADS / 32;
+/// Keys that a warp of one-token attention takes at a time.
+const TILE: usize = 16;
+
+/// Bytes of activations in a matrix-vector kernel's shared memory.
+fn staged_bytes(what: Use, stage: i32, cols: u32) -> u32 {
+    let float = if what == Use::Residual { 2 } else { 4 };
+    let plain = if stage & 1 != 0 { cols * float } else { 0 };
+    plain + if stage & 2 != 0 { cols * 5 / 4 } else { 0 }
+}
+
+impl CudaModel {
+    /// Launches one token's step: embedding, layers, head; and the sampler where `sample`.
+    pub(super) fn launch_step(&self, sample: bool) -> Result<(), ModelError> {
+        let b = &self.buffers;
+        let args = EmbedArgs { m: self.layout.embedding, tokens: 0, out: b.step_x.pointer(), state: b.state.pointer() };
+        let mut shape = Shape::linear((self.config.hidden / 32).div_ceil(64) as u64, 64);
+        shape.overlap = self.tuning.overlap;
+        // SAFETY: all buffers belong to this model; sizes follow its configuration.
+        unsafe { self.kernels.embed.launch(self.gpu.stream, shape, &args)? };
+        for (index, layer) in self.layout.layers.iter().enumerate() {
+            self.step_layer(index, layer)?;
+        }
+        self.launch_head(b.step_x.pointer())?;
+        if sample { self.launch_sample() } else { Ok(()) }
+    }
+
+    fn step_layer(&self, index: usize, layer: &Layer) -> Result<(), ModelError> {
+        let b = &self.buffers;
+        let c = &self.config;
+        let head_norms = layer.q_norm != 0;
+        let mut qkv = self.gemv(&[layer.q, layer.k, layer.v], c.hidden);
+        qkv.x = b.step_x.pointer();
+        qkv.norm = layer.attention_norm;
+        qkv.head_dim = c.head_dim as i32;
+        qkv.out = b.step_q.pointer();
+        (qkv.bias_a, qkv.bias_b, qkv.bias_c) = (layer.q_bias, layer.k_bias, layer.v_bias);
+        (qkv.k_cache, qkv.v_cache) = (self.keys(index), self.values(index));
+        qkv.k_raw = if head_norms { b.step_k.pointer() } else { 0 };
+        self.launch_gemv(Use::Qkv, qkv, (layer.q.rows + layer.k.rows + layer.v.rows) / 2)?;
+        if head_norms {
+            self.launch_rope(index, layer, 1, 0, true)?;
+        }
+        self.step_attention(index)?;
+
+        let mut out = self.gemv(&[layer.output], c.heads * c.head_dim);
+        (out.x, out.out) = (b.step_attended.pointer(), b.step_x.pointer());
+        self.launch_gemv(Use::Residual, out, (layer.output.rows + 1) / 2)?;
+
+        let mut up = self.gemv(&[layer.gate, layer.up], c.hidden);
+        (up.x, up.norm, up.out_half) = (b.step_x.pointer(), layer.ffn_norm, b.step_hidden.pointer());
+        self.launch_gemv(Use::GateUp, up, layer.gate.rows)?;
+
+        let mut down = self.gemv(&[layer.down], c.feed_forward);
+        (down.xh, down.out) = (b.step_hidden.pointer(), b.step_x.pointer());
+        self.launch_gemv(Use::Residual, down, (layer.down.rows + 1) / 2)
+    }
+
+    /// Arguments that all uses share.
+    fn gemv(&self, mats: &[Mat], cols: usize) -> GemvArgs {
+        let at = |i: usize| mats.get(i).copied().unwrap_or_default();
+        GemvArgs {
+            a: at(0),
+            b: at(1),
+            c: at(2),
+            eps: self.config.norm_epsilon,
+            cols: cols as i32,
+            rope: self.rope.pointer(),
+            state: self.buffers.state.pointer(),
+            context: self.config.context_length as i32,
+            rope_half: self.config.rope.frequencies.len() as i32,
+            neox: self.neox(),
+            ..GemvArgs::default()
+        }
+    }
+
+    fn launch_gemv(&self, what: Use, mut args: GemvArgs, tasks: i32) -> Result<(), ModelError> {
+        let mats = [args.a, args.b, args.c];
+        let formats: Vec<Format> = mats.iter().filter(|m| m.rows > 0).map(Mat::format).collect();
+        let Gemv { kernel, unit, stage } = self.kernels.gemv(what, &formats);
+        let staged = staged_bytes(what, stage, args.cols as u32);
+        let Ring { blocks, depth } = self.tuning.ring(unit, staged, kernel.shared_limit);
+        (args.stage, args.slot, args.depth, args.ring) = (stage, unit as i32, depth as i32, (depth * unit) as i32);
+        let shared = WARPS * depth * unit + staged;
+        let resident = self.gpu.occupancy(kernel, THREADS, shared).min(blocks);
+        let blocks = (tasks as u32).min(self.gpu.card.multiprocessors as u32 * resident);
+        let shape = Shape { grid: (blocks, 1, 1), threads: THREADS, shared, overlap: self.tuning.overlap };
+        // SAFETY: matrices, vectors and buffers have the sizes that the configuration was checked for.
+        unsafe { kernel.launch(self.gpu.stream, shape, &args) }
+    }
+
+    /// The widest activations and the shortest ring must fit a multiprocessor's shared memory.
+    pub(super) fn check_shared(&self) -> Result<(), ModelError> {
+        let c = &self.config;
+        let limit = self.kernels.gemv_limit();
+        let needs = |what: Use, cols: usize| {
+            let of = |format: Format| {
+                let Gemv { unit, stage, .. } = self.kernels.gemv(what, &[format]);
+                staged_bytes(what, stage, cols as u32) + WARPS * 2 * unit
+            };
+            self.layout.formats().map(of).max().unwrap_or(0)
+        };
+        let inner = c.feed_forward.max(c.heads * c.head_dim);
+        let worst = needs(Use::Residual, inner).max(needs(Use::Qkv, c.hidden));
+        let attention = self.attention_shared(1);
+        if worst.max(attention) <= limit {
+            return Ok(());
+        }
+        Err(ModelError::Unsupported(format!(
+            "{} has {limit} bytes of shared memory a block and this model needs {}; use --device cpu",
+            self.gpu.card.name,
+            worst.max(attention)
+        )))
+    }
+
+    /// Bytes of shared memory that one-token attention takes with so many tiles a warp.
+    fn attention_shared(&self, stages: u32) -> u32 {
+        let row = self.config.head_dim * 2;
+        WARPS * stages * (2 * TILE * row) as u32 + (2 * HEADS * row) as u32
+    }
+
+    fn step_attention(&self, index: usize) -> Result<(), ModelError> {
+        let (b, c) = (&self.buffers, &self.config);
+        let groups = c.group().div_ceil(HEADS) as u32;
+        let kernel = self.kernels.attention_decode[self.width()];
+        let stages = if self.attention_shared(2) <= kernel.shared_limit { self.tuning.stages } else { 1 };
+        let shared = self.attention_shared(stages);
+        let resident = self.gpu.occupancy(kernel, THREADS, shared);
+        let columns = c.kv_heads as u32 * groups;
+        let splits = (self.gpu.card.multiprocessors as u32 * resident / columns).clamp(1, MOST_SPLITS as u32);
+        let args = AttentionArgs {
+            q: b.step_q.pointer(),
+            k: self.keys(index),
+            v: self.values(index),
+            out: b.step_attended.pointer(),
+            part_o: b.part_o.pointer(),
+            part_ml: b.part_ml.pointer(),
+            counters: b.counters.pointer(),
+            state: b.state.pointer(),
+            scale: c.attention_scale,
+            context: c.context_length as i32,
+            heads_per_kv: c.group() as i32,
+            window: self.window(index),
+            splits: splits as i32,
+            keys: self.tuning.keys as i32,
+            stages: stages as i32,
+        };
+        let shape =
+            Shape { grid: (c.kv_heads as u32, splits, groups), threads: THREADS, shared, overlap: self.tuning.overlap };
+        // SAFETY: cache and partial results have room for every position and split.
+        unsafe { kernel.launch(self.gpu.stream, shape, &args) }
+    }
+
+    /// Logits and the best of them from one row of the residual stream.
+    pub(super) fn launch_head(&self, x: u64) -> Result<(), ModelError> {
+        let mut head = self.gemv(&[self.layout.output], self.config.hidden);
+        (head.x, head.norm, head.out) = (x, self.layout.output_norm, self.buffers.logits.pointer());
+        self.launch_gemv(Use::Logits, head, (self.layout.output.rows + 1) / 2)
+    }
+
+    pub(super) fn launch_sample(&self) -> Result<(), ModelError> {
+        let b = &self.buffers;
+        let args = SampleArgs {
+            logits: b.logits.pointer(),
+            vocab: self.config.vocab_size as i32,
+            history_capacity: HISTORY as i32,
+            state: b.state.pointer(),
+            history: b.history.pointer(),
+            out: b.out.pointer() as u64,
+            out_capacity: OUT_RING as i32,
+            pad: 0,
+        };
+        let shape = Shape { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: self.tuning.overlap };
+        // SAFETY: the rings have the capacities named.
+        unsafe { self.kernels.sample.launch(self.gpu.stream, shape, &args) }
+    }
+}
