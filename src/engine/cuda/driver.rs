@@ -434,6 +434,3 @@ impl Drop for Stream {
         }
     }
 }
-
-    }
-}
