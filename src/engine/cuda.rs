@@ -98,19 +98,46 @@ fn choose(device: DevicePreference) -> Result<driver::CardProperties, ModelError
     }))
 }
 
-fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
-    let card = choose(options.device)?;
-    let parts = ModelParts::open(options.files, options.context_length)?;
-    if let Some(why) = model::unsupported(&parts.config, &parts.plan) {
-        return Err(ModelError::Unsupported(why));
+/// A card with a context of ours on it, and the kernels.
+pub(crate) struct Opened {
+    kernels: kernels::Kernels,
+    gpu: driver::Gpu,
+}
+
+impl Opened {
+    fn new(card: driver::CardProperties) -> Result<Self, ModelError> {
+        let mut gpu = driver::Gpu::open(card)?;
+        let kernels = kernels::Kernels::load(&mut gpu)?;
+        Ok(Self { kernels, gpu })
     }
+}
+
+/// Reads the headers while the card gets its context (a quarter of a second) and cuBLASLt is found and mapped.
+pub(crate) fn open(options: &LoadOptions<'_>) -> Result<(ModelParts, Opened), ModelError> {
+    let card = choose(options.device)?;
+    std::thread::scope(|scope| {
+        scope.spawn(gemm::preload);
+        let opened = scope.spawn(|| Opened::new(card));
+        let parts = ModelParts::open(options.files, options.context_length);
+        let lost = ModelError::Invalid("the card could not be opened".into());
+        let opened = opened.join().unwrap_or(Err(lost));
+        let parts = parts?;
+        match model::unsupported(&parts.config, &parts.plan) {
+            Some(why) => Err(ModelError::Unsupported(why)),
+            None => Ok((parts, opened?)),
+        }
+    })
+}
+
+fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
+    let (parts, opened) = open(options)?;
     let folder = match options.files {
         ModelFiles::Safetensors(folder) => folder.as_path(),
         _ => Path::new(""),
     };
     let (text, loaded) = std::thread::scope(|scope| {
         let text = scope.spawn(|| read_text(&parts, folder));
-        let loaded = load_parts(&parts, card, options, progress);
+        let loaded = load_parts(&parts, opened, options, progress);
         let text = text.join().unwrap_or_else(|_| Err(ModelError::Invalid("the tokenizer could not be made".into())));
         (text, loaded)
     });
@@ -129,22 +156,22 @@ fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress
     Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
 }
 
-/// Weights, caches and kernels of a model whose headers were read. On an error nothing stays on the card.
-pub fn load_parts(
+/// Weights and caches of a model whose headers were read. On an error nothing stays on the card.
+pub(crate) fn load_parts(
     parts: &ModelParts,
-    card: driver::CardProperties,
+    opened: Opened,
     options: &LoadOptions<'_>,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<CudaModel, ModelError> {
-    let plan = model::plan(&parts.config, &parts.plan, card.multiprocessors)?;
-    let mut gpu = driver::Gpu::open(card)?;
+    let Opened { kernels, gpu } = opened;
+    gpu.activate()?;
+    let plan = model::plan(&parts.config, &parts.plan, gpu.card.multiprocessors)?;
     let (free, total) = gpu.memory()?;
     let room = fit::Room { free, total, utilization: options.gpu_memory_utilization };
     fit::check(options.name, plan.needs, parts.config.context_length, room, options.smaller)?;
     if options.cancel.is_cancelled() {
         return Err(ModelError::Cancelled);
     }
-    let kernels = kernels::Kernels::load(&mut gpu)?;
     // cuBLASLt takes a sixth of a second to get going, about as long as the weights take.
     let (gemm, loaded) = std::thread::scope(|scope| {
         let gemm = scope.spawn(|| gemm::Gemm::new(&gpu, &kernels, plan.scratch));

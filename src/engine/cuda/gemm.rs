@@ -47,6 +47,16 @@ pub struct Gemm {
     dequantise: Kernel,
 }
 
+/// Finds cuBLASLt and maps it, where it is: it is large, and this takes longer than most other steps of a load.
+pub fn preload() {
+    // SAFETY: the first call tries to open the library; the second asks for its version, where there is one.
+    unsafe {
+        if lt::is_culib_present() {
+            lt::cublasLtGetVersion();
+        }
+    }
+}
+
 impl Gemm {
     /// `quantised`: whether scratch is needed.
     pub fn new(gpu: &Gpu, kernels: &Kernels, quantised: bool) -> Result<Self, ModelError> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::check::Random;
 use super::driver::{CardProperties, cards};
 use super::nvml::Management;
-use super::{CudaModel, load_parts};
+use super::{CudaModel, load_parts, open};
 use crate::engine::model::load::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model, ModelError};
 use crate::engine::{CancelFlag, ModelFiles};
@@ -37,7 +37,6 @@ fn load_until(
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<(ModelParts, CudaModel), ModelError> {
     let files = model_files(path);
-    let parts = ModelParts::open(&files, Some(context))?;
     let options = LoadOptions {
         name: path,
         files: &files,
@@ -48,7 +47,8 @@ fn load_until(
         smaller: &[],
         cancel,
     };
-    let model = load_parts(&parts, first_card()?, &options, progress)?;
+    let (parts, opened) = open(&options)?;
+    let model = load_parts(&parts, opened, &options, progress)?;
     Ok((parts, model))
 }
 
