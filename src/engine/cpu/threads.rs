@@ -16,8 +16,10 @@ use super::Isa;
 const OPEN: u64 = 1 << 16;
 const INSIDE: u64 = OPEN - 1;
 const LOOP: u64 = 1 << 17;
+/// How often a waiting thread looks before it offers its core to others at each look (some microseconds).
+const SPINS: u32 = 256;
 /// How often a worker looks for the next loop before it parks (about 50 to 100 µs).
-const SPINS: u32 = 4000;
+const LOOKS: u32 = SPINS + 128;
 
 type Part<'a> = &'a (dyn Fn(usize) + Sync);
 
@@ -173,22 +175,32 @@ pub fn default_threads() -> usize {
     physical_cores().map_or(logical, |cores| cores.clamp(1, logical))
 }
 
-/// Physical cores, where the system tells (Linux).
+/// Physical cores that this thread may run on, where the system tells.
+#[cfg(target_os = "linux")]
 fn physical_cores() -> Option<usize> {
-    let siblings = std::fs::read_dir("/sys/devices/system/cpu").ok()?.filter_map(|entry| {
-        let folder = entry.ok()?.path();
-        std::fs::read_to_string(folder.join("topology/thread_siblings_list")).ok()
+    use rustix::thread::{CpuSet, sched_getaffinity};
+    let allowed = sched_getaffinity(None).ok()?;
+    let siblings = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).filter_map(|cpu| {
+        let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+        std::fs::read_to_string(path).ok()
     });
     let cores = siblings.collect::<std::collections::BTreeSet<String>>().len();
     (cores > 0).then_some(cores)
 }
 
+#[cfg(not(target_os = "linux"))]
+fn physical_cores() -> Option<usize> {
+    None
+}
+
+/// A moment of waiting: a few microseconds of spinning, then the core goes to whoever else wants it, who may be the
+/// thread that is waited for. On a machine with nothing else to do a yield returns at once.
 fn pause(spins: &mut u32) {
-    *spins = spins.wrapping_add(1);
-    if (*spins).is_multiple_of(1024) {
-        std::thread::yield_now();
-    } else {
+    *spins = spins.saturating_add(1);
+    if *spins < SPINS {
         std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
     }
 }
 
@@ -234,7 +246,7 @@ fn wait(shared: &Shared, seen: u64) -> Option<u64> {
             return None;
         }
         pause(&mut spins);
-        if spins >= SPINS {
+        if spins >= LOOKS {
             park(shared, seen);
             spins = 0;
         }
@@ -257,7 +269,23 @@ fn park(shared: &Shared, seen: u64) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_that_is_kept_to_one_processor_gets_one_thread() {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        let kept = std::thread::spawn(|| {
+            let allowed = sched_getaffinity(None).unwrap();
+            let mut one = CpuSet::new();
+            one.set((0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).unwrap());
+            sched_setaffinity(None, &one).unwrap();
+            default_threads()
+        });
+        assert_eq!(kept.join().unwrap(), 1);
+        assert!((1..=std::thread::available_parallelism().unwrap().get()).contains(&default_threads()));
+    }
 
     #[test]
     fn every_part_runs_once_over_many_loops() {

@@ -289,7 +289,9 @@ fn chat_folder(family: &Family) -> tempfile::TempDir {
                   "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "vocab": ids, "merges": []},
     });
     std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-    let config = json!({"eos_token": "</s>", "bos_token": "<s>", "add_bos_token": false});
+    let template = "{% for m in messages %}{{ m.role[0] + ':' + m.content + '\n' }}{% endfor %}\
+                    {% if add_generation_prompt %}a:{% endif %}";
+    let config = json!({"eos_token": "</s>", "bos_token": "<s>", "add_bos_token": false, "chat_template": template});
     std::fs::write(folder.path().join("tokenizer_config.json"), config.to_string()).unwrap();
     folder
 }
