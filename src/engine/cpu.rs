@@ -22,6 +22,8 @@ mod isa;
 mod kv;
 mod matmul;
 mod matrix;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod ops;
 mod plain;
 mod threads;

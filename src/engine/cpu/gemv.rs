@@ -4,15 +4,40 @@
 
 use std::arch::x86_64::*;
 
-use super::GgmlType;
 use super::activations::{BLOCK, QRows};
 use super::unpack::with_quant;
 use super::x86::{CHUNK, Groups, X86, two_halves};
+use super::{GgmlType, Isa};
 
 /// Most rows of activations at a time.
 pub(super) const ROWS: usize = 4;
 
-/// Products of 32 unsigned and 32 signed bytes, summed by fours.
+/// `out[m * stride + r] = rows[r] · x[m]` for a quantised type and 1 to `ROWS` rows `x`.
+///
+/// # Safety
+/// The processor must have what `isa` (not `Plain`) names; `rows` must hold `count` rows of as many numbers as the
+/// `batch` rows in `x` have, and `out` must have room for them at each `m * stride`, used by nobody else.
+#[expect(clippy::too_many_arguments, reason = "a matrix, its input and its output, each of a few parts")]
+pub(super) unsafe fn multiply(
+    isa: Isa,
+    kind: GgmlType,
+    rows: &[u8],
+    count: usize,
+    x: QRows<'_>,
+    batch: usize,
+    out: *mut f32,
+    stride: usize,
+) {
+    // SAFETY: the caller's condition.
+    unsafe {
+        match isa {
+            Isa::Avx512 => vnni::multiply(kind, rows, count, x, batch, out, stride),
+            _ => avx2::multiply(kind, rows, count, x, batch, out, stride),
+        }
+    }
+}
+
+/// Products of 32 unsigned and 32 signed bytes, summed by fours. AVX2 multiplies pairs into 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot_avx2<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
@@ -78,16 +103,15 @@ unsafe fn factors<Q: X86, const M: usize>(
 
 macro_rules! kernels {
     ($name:ident, $features:literal, $dot:ident) => {
-        pub(super) mod $name {
+        mod $name {
             use super::*;
 
-            /// `out[m * stride + r] = rows[r] · x[m]` for a quantised type and 1 to `ROWS` rows `x`.
+            /// As the dispatching `multiply`.
             ///
             /// # Safety
-            /// The processor must have the features; `rows` must hold `count` rows of as many numbers as the
-            /// `batch` rows in `x` have, and `out` must have room for them at each `m * stride`, used by nobody else.
+            /// As there; the processor must have the features.
             #[target_feature(enable = $features)]
-            pub(in super::super) unsafe fn multiply(
+            pub(super) unsafe fn multiply(
                 kind: GgmlType,
                 rows: &[u8],
                 count: usize,

@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
-/// A family of kernels. Later ones need all that the ones before need.
+/// A family of kernels. Later ones of a processor's kind need all that the ones before need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// Rust without any assumption.
     Plain,
+    /// The byte dot products of Armv8.2.
+    Dotprod,
     /// AVX2, FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, VL, DQ and VNNI.
@@ -30,18 +32,20 @@ impl Isa {
 
     /// Whether kernels of this family run here.
     pub fn is_available(self) -> bool {
-        self <= Self::of_this_machine()
+        let best = Self::of_this_machine();
+        if self == Isa::Dotprod { best == Isa::Dotprod } else { self <= best }
     }
 
     /// Those that run here, plain first.
     pub fn available() -> impl Iterator<Item = Isa> {
-        [Isa::Plain, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available())
+        [Isa::Plain, Isa::Dotprod, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available())
     }
 
     /// As people write it.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Plain => "plain",
+            Isa::Dotprod => "NEON dot products",
             Isa::Avx2 => "AVX2",
             Isa::Avx512 => "AVX-512 VNNI",
         }
@@ -64,7 +68,12 @@ impl Isa {
         }
     }
 
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    fn of_this_machine() -> Self {
+        if std::arch::is_aarch64_feature_detected!("dotprod") { Isa::Dotprod } else { Isa::Plain }
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     fn of_this_machine() -> Self {
         Isa::Plain
     }
@@ -87,7 +96,7 @@ macro_rules! for_each_isa {
                     $crate::engine::cpu::Isa::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     $crate::engine::cpu::Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::engine::cpu::Isa::Plain => {}
+                    _ => {}
                 }
             }
             let _ = $isa;

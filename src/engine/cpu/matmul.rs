@@ -2,8 +2,12 @@
 
 use super::activations::Activations;
 #[cfg(target_arch = "x86_64")]
-use super::{Isa, avx512, float512, gemv};
-use super::{Matrix, Threads, plain};
+use super::gemv;
+#[cfg(target_arch = "aarch64")]
+use super::neon as gemv;
+use super::{Isa, Matrix, Threads, plain};
+#[cfg(target_arch = "x86_64")]
+use super::{avx512, float512};
 
 /// `out[i * w.rows() + r] = w[r] · x[i]` for each activation row `i`.
 ///
@@ -70,8 +74,8 @@ unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end
         }
         return;
     }
-    #[cfg(target_arch = "x86_64")]
-    if pool.isa() >= Isa::Avx2 && w.kind().is_quantised() {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if pool.isa() != Isa::Plain && w.kind().is_quantised() {
         let (bytes, count, cols, stride) = (w.row_range(start, end), end - start, w.cols(), w.rows());
         for i in (0..x.rows()).step_by(gemv::ROWS) {
             let batch = gemv::ROWS.min(x.rows() - i);
@@ -79,10 +83,7 @@ unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end
             // SAFETY: the pool's instruction set was detected; rows and activations fit (checked at entry).
             unsafe {
                 let out = out.0.add(i * stride + start);
-                match pool.isa() {
-                    Isa::Avx512 => gemv::vnni::multiply(w.kind(), bytes, count, rows, batch, out, stride),
-                    _ => gemv::avx2::multiply(w.kind(), bytes, count, rows, batch, out, stride),
-                }
+                gemv::multiply(pool.isa(), w.kind(), bytes, count, rows, batch, out, stride);
             }
         }
         return;

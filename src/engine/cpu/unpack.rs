@@ -12,6 +12,8 @@ pub(super) trait Quant {
     const N: usize;
     const BYTES: usize;
     const GROUP: usize;
+    /// Whether bytes exceed 127, in which case the minimum is -128 scales.
+    const WIDE: bool = false;
     /// Writes `N / GROUP` scales and minima.
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]);
     /// Writes `N` bytes.
@@ -174,6 +176,7 @@ impl Quant for Q8_0 {
     const N: usize = 32;
     const BYTES: usize = 34;
     const GROUP: usize = 32;
+    const WIDE: bool = true;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);

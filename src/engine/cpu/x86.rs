@@ -22,8 +22,6 @@ impl Groups {
 
 /// A format whose 32-number parts can be brought into a register.
 pub(super) trait X86: Quant {
-    /// Whether bytes exceed 127 (AVX2 multiplies them pairwise into 16 bits).
-    const WIDE: bool = false;
     /// For formats of a scale and 32 numbers: what the minimum is in scales.
     const OFFSET: Option<f32> = None;
     /// Whether a block is a scale, perhaps a minimum, and 32 numbers.
@@ -121,9 +119,8 @@ unsafe fn simple_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups, offset: Opt
 }
 
 macro_rules! simple {
-    ($name:ident, $wide:expr, $offset:expr, |$block:ident| $part:expr) => {
+    ($name:ident, $offset:expr, |$block:ident| $part:expr) => {
         impl X86 for $name {
-            const WIDE: bool = $wide;
             const OFFSET: Option<f32> = $offset;
             const SIMPLE: bool = true;
 
@@ -144,11 +141,11 @@ macro_rules! simple {
     };
 }
 
-simple!(Q4_0, false, Some(-8.0), |block| nibbles(block.add(2)));
-simple!(Q4_1, false, None, |block| nibbles(block.add(4)));
-simple!(Q5_0, false, Some(-16.0), |block| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))));
-simple!(Q5_1, false, None, |block| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))));
-simple!(Q8_0, true, Some(-128.0), |block| _mm256_xor_si256(load(block.add(2)), _mm256_set1_epi8(i8::MIN)));
+simple!(Q4_0, Some(-8.0), |block| nibbles(block.add(2)));
+simple!(Q4_1, None, |block| nibbles(block.add(4)));
+simple!(Q5_0, Some(-16.0), |block| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))));
+simple!(Q5_1, None, |block| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))));
+simple!(Q8_0, Some(-128.0), |block| _mm256_xor_si256(load(block.add(2)), _mm256_set1_epi8(i8::MIN)));
 
 /// Sixteen bytes as floats, times `d`.
 #[inline]

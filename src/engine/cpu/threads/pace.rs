@@ -82,7 +82,9 @@ mod tests {
     #[test]
     fn there_is_always_the_caller_itself() {
         let mut pace = Pace::new(2);
-        (0..5).for_each(|_| drop(pace.loop_done(true)));
+        for _ in 0..5 {
+            pace.loop_done(true);
+        }
         assert_eq!(pace.active(), 0);
     }
 }
