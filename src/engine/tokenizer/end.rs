@@ -35,12 +35,51 @@ const FIM_NAMES: [&[&str]; 3] = [
     &["<|file_sep|>"],
 ];
 
+/// Names of the marks before, after and in the middle of a gap: frame, like the ends, though no ends.
+const GAP_NAMES: [&[&str]; 3] = [
+    &[
+        "<|fim_prefix|>",
+        "<fim-prefix>",
+        "<fim_prefix>",
+        "<｜fim▁begin｜>",
+        "<PRE>",
+        "▁<PRE>",
+        "<|code_prefix|>",
+        "<|prefix|>",
+    ],
+    &[
+        "<|fim_suffix|>",
+        "<fim-suffix>",
+        "<fim_suffix>",
+        "<｜fim▁hole｜>",
+        "<SUF>",
+        "▁<SUF>",
+        "<|code_suffix|>",
+        "<|suffix|>",
+    ],
+    &[
+        "<|fim_middle|>",
+        "<fim-middle>",
+        "<fim_middle>",
+        "<｜fim▁end｜>",
+        "<MID>",
+        "▁<MID>",
+        "<|code_middle|>",
+        "<|middle|>",
+    ],
+];
+
 /// Fills `special.end_of_generation` from `named` (ids that the file names itself) and the names above. What has one of
 /// the names is a control token from then on, whatever the file calls it: no text may become it.
 pub fn collect(vocabulary: &mut Vocabulary, named: &[u32], named_fim: [Option<u32>; 3]) {
     let mut ends: Vec<u32> = Vec::new();
     for (names, given) in FIM_NAMES.iter().zip(named_fim) {
         ends.extend(given.or_else(|| names.iter().find_map(|name| vocabulary.find(name))));
+    }
+    for id in
+        GAP_NAMES.iter().filter_map(|names| names.iter().find_map(|name| vocabulary.find(name))).collect::<Vec<_>>()
+    {
+        vocabulary.set_kind(id, Kind::Control);
     }
     ends.extend(END_NAMES.iter().filter_map(|name| vocabulary.find(name)));
     for &id in &ends {

@@ -10,6 +10,8 @@ pub enum Step {
     Pattern(&'static str),
     /// The same, and runs of white space leave their last character to the word that follows.
     Words(&'static str),
+    /// The same, and runs of white space are cut into 512, 256, … 2, 1 characters as far as they leave one to a word.
+    HalvedRuns(&'static str),
     /// Runs of digits in threes from the right.
     Digits {
         /// Only 0 to 9.
@@ -39,9 +41,9 @@ const STARCODER: &[Step] = &[Step::Pattern(r"\p{N}"), GPT2_WORDS];
 const DEFAULT: &[Step] =
     &[Step::Pattern(r"[\p{P}$+<=>^~|]+"), GPT2_WORDS, Step::Pattern(r"\p{N}+"), Step::Pattern("[0-9][0-9][0-9]")];
 const FALCON: &[Step] = &[Step::Pattern(r"[\p{P}$+<=>^~|`]+"), GPT2_WORDS, Step::Pattern("[0-9][0-9][0-9]")];
-const LLAMA3: &[Step] = &[Step::Words(
-    r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
-)];
+const LLAMA3_WORDS: &str = r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+";
+const LLAMA3: &[Step] = &[Step::Words(LLAMA3_WORDS)];
+const JAIS2: &[Step] = &[Step::HalvedRuns(LLAMA3_WORDS)];
 const QWEN2_WORDS: Step = Step::Words(
     r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
 );
@@ -65,12 +67,13 @@ const MINICPM5: &[Step] = &[
         r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
     ),
 ];
+// Without U+3000 among the punctuation: llama.cpp takes white space beyond ASCII out of such classes.
 const DEEPSEEK_LLM: &[Step] = &[
     Step::Pattern(r"[\r\n]"),
     Step::Pattern(
         r"\s?[A-Za-z\x{B5}\x{C0}-\x{D6}\x{D8}-\x{F6}\x{F8}-\x{1BA}\x{1BC}-\x{1BF}\x{1C4}-\x{293}\x{295}-\x{2AF}\x{370}-\x{373}\x{376}\x{377}\x{37B}-\x{37D}\x{37F}\x{386}\x{388}-\x{38A}\x{38C}\x{38E}-\x{3A1}\x{3A3}-\x{3F5}\x{3F7}-\x{481}\x{48A}-\x{52F}\x{531}-\x{556}\x{10A0}-\x{10C5}\x{13A0}-\x{13F5}\x{13F8}-\x{13FD}\x{1C90}-\x{1CBA}\x{1CBD}-\x{1CBF}\x{1D00}-\x{1D2B}\x{1D6B}-\x{1D77}\x{1D79}-\x{1D9A}\x{1E00}-\x{1F15}\x{1F18}-\x{1F1D}\x{1F20}-\x{1F45}\x{1F48}-\x{1F4D}\x{1F50}-\x{1F57}\x{1F59}\x{1F5B}\x{1F5D}\x{1F5F}-\x{1F7D}\x{1F80}-\x{1FB4}\x{1FB6}-\x{1FBC}\x{1FBE}\x{1FC2}-\x{1FC4}\x{1FC6}-\x{1FCC}\x{1FD0}-\x{1FD3}\x{1FD6}-\x{1FDB}\x{1FE0}-\x{1FEC}\x{1FF2}-\x{1FF4}\x{1FF6}-\x{1FFC}\x{2102}\x{2107}\x{210A}-\x{2113}\x{2115}\x{2119}-\x{211D}\x{2124}\x{2126}\x{2128}\x{212A}-\x{212D}\x{212F}-\x{2134}\x{2139}\x{213C}-\x{213F}\x{2145}-\x{2149}\x{214E}\x{2183}\x{2184}\x{2C00}-\x{2C7B}\x{2C7E}-\x{2CE4}\x{2CEB}-\x{2CEE}\x{2CF2}\x{2CF3}\x{A640}-\x{A66D}\x{A680}-\x{A69B}\x{A722}-\x{A76F}\x{A771}-\x{A787}\x{A78B}-\x{A78E}\x{AB70}-\x{ABBF}\x{FB00}-\x{FB06}\x{FB13}-\x{FB17}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}\x{10400}-\x{1044F}\x{104B0}-\x{104D3}\x{104D8}-\x{104FB}\x{10C80}-\x{10CB2}\x{10CC0}-\x{10CF2}\x{118A0}-\x{118DF}\x{1E900}-\x{1E943}]+",
     ),
-    Step::Pattern(r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3000}-\x{3002}]+"),
+    Step::Pattern(r"\s?[!-/:-~\x{FF01}-\x{FF0F}\x{FF1A}-\x{FF5E}\x{2018}-\x{201F}\x{3001}\x{3002}]+"),
     Step::Pattern(r"\s+$"),
     Step::Pattern(r"[\x{4E00}-\x{9FA5}\x{800}-\x{4E00}\x{AC00}-\x{D7FF}]+"),
     Step::Pattern(r"\p{N}+"),
@@ -89,6 +92,14 @@ const DEEPSEEK_V3: &[Step] = &[
     Step::Pattern(r"\p{N}{1,3}"),
     Step::Pattern(r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"),
     DEEPSEEK_V3_WORDS,
+];
+const SPARK2_5: &[Step] = &[
+    Step::Pattern(r"\p{N}{1,3}"),
+    Step::Pattern(r"[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+"),
+    Step::Words(
+        r#"[!"\#$%\&'()*+,\-./:;<=>?@\[\\\]^_`{|}\~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n]"#,
+    ),
+    Step::Pattern(r"\p{N}"),
 ];
 const AFMOE: &[Step] = &[
     Step::Digits { ascii: false, whole_words: false },
@@ -145,6 +156,9 @@ static KNOWN: &[(&[&str], PreTokenizer)] = &[
         PreTokenizer { steps: LLAMA3, ignore_merges: true, adds_bos: true, ..PLAIN },
     ),
     (&["dbrx", "smaug-bpe", "glm4", "chatglm-bpe"], PreTokenizer { steps: LLAMA3, ..PLAIN }),
+    (&["glm5"], PreTokenizer { steps: LLAMA3, ignore_merges: true, ..PLAIN }),
+    (&["jais-2"], PreTokenizer { steps: JAIS2, ..PLAIN }),
+    (&["spark2_5"], PreTokenizer { steps: SPARK2_5, ..PLAIN }),
     (&["tekken"], PreTokenizer { steps: TEKKEN, ignore_merges: true, adds_bos: true, ..PLAIN }),
     (
         &["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "megrez", "hunyuan", "grok-2", "solar-open"],

@@ -19,8 +19,8 @@ pub struct Splitter {
 }
 
 enum Compiled {
-    /// Pattern 1, where there is one, is the run of white space.
-    Pattern(Regex),
+    /// Pattern 1, where there is one, is the run of white space, of which the function tells the end of the first word.
+    Pattern(Regex, fn(&str, usize, usize) -> usize),
     Digits {
         ascii: bool,
         whole_words: bool,
@@ -37,8 +37,9 @@ impl Splitter {
             .iter()
             .map(|step| {
                 Ok(match *step {
-                    Step::Pattern(pattern) => Compiled::Pattern(regex(&[pattern])?),
-                    Step::Words(pattern) => Compiled::Pattern(regex(&[pattern, r"\s+"])?),
+                    Step::Pattern(pattern) => Compiled::Pattern(regex(&[pattern])?, trim_run),
+                    Step::Words(pattern) => Compiled::Pattern(regex(&[pattern, r"\s+"])?, trim_run),
+                    Step::HalvedRuns(pattern) => Compiled::Pattern(regex(&[pattern, r"\s+"])?, halve_run),
                     Step::Digits { ascii, whole_words } => Compiled::Digits { ascii, whole_words },
                 })
             })
@@ -59,7 +60,7 @@ impl Splitter {
                     }
                 };
                 match step {
-                    Compiled::Pattern(regex) => split_by(regex, part, &mut push),
+                    Compiled::Pattern(regex, run) => split_by(regex, *run, part, &mut push),
                     Compiled::Digits { ascii, whole_words } => split_digits(part, *ascii, *whole_words, &mut push),
                 }
             }
@@ -70,14 +71,13 @@ impl Splitter {
 }
 
 /// Matches and what lies between them.
-fn split_by(regex: &Regex, text: &str, push: &mut impl FnMut(usize, usize)) {
+fn split_by(regex: &Regex, run: fn(&str, usize, usize) -> usize, text: &str, push: &mut impl FnMut(usize, usize)) {
     let mut at = 0;
     while at < text.len() {
         let input = Input::new(text).range(at..).anchored(Anchored::No);
         let Some(found) = regex.find(input).filter(|found| !found.is_empty()) else { break };
         push(at, found.start());
-        let end =
-            if found.pattern().as_usize() == 1 { trim_run(text, found.start(), found.end()) } else { found.end() };
+        let end = if found.pattern().as_usize() == 1 { run(text, found.start(), found.end()) } else { found.end() };
         push(found.start(), end);
         at = end;
     }
@@ -91,6 +91,16 @@ fn trim_run(text: &str, start: usize, end: usize) -> usize {
     }
     let last = text[start..end].char_indices().next_back().map_or(0, |(offset, _)| offset);
     if last == 0 { end } else { start + last }
+}
+
+/// `\s{512}(?!\S)|\s{256}(?!\S)|…|\s{1,2}(?!\S)|\s{1}`: the largest power of two that leaves a character to a word that
+/// follows.
+fn halve_run(text: &str, start: usize, end: usize) -> usize {
+    let run = &text[start..end];
+    let length = run.chars().take(513).count();
+    let most = if end == text.len() || length > 512 { length } else { length - 1 };
+    let taken = 1 << most.clamp(1, 512).ilog2();
+    run.char_indices().nth(taken).map_or(end, |(offset, _)| start + offset)
 }
 
 /// Runs of digits in groups of three, counted from the right; with `whole_words` only where no letter follows.
@@ -117,4 +127,25 @@ fn split_digits(text: &str, ascii: bool, whole_words: bool, push: &mut impl FnMu
         rest_start = run;
     }
     push(rest_start, text.len());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn runs_are_halved_as_far_as_they_leave_one_to_a_word() {
+        let splitter = Splitter::new(&[Step::HalvedRuns(r"\s?\p{L}+")]).unwrap();
+        let lengths = |text: &str| splitter.split(text).iter().map(|&(a, b)| b - a).collect::<Vec<_>>();
+        let spaces = |count: usize| " ".repeat(count);
+        // By the published pattern, in an engine that looks ahead.
+        assert_eq!(lengths(&format!("{}x", spaces(1))), [2]);
+        assert_eq!(lengths(&format!("{}x", spaces(2))), [1, 2]);
+        assert_eq!(lengths(&format!("{}x", spaces(4))), [2, 1, 2]);
+        assert_eq!(lengths(&format!("{}x", spaces(5))), [4, 2]);
+        assert_eq!(lengths(&format!("x{}", spaces(7))), [1, 4, 2, 1]);
+        assert_eq!(lengths(&format!("{}x", spaces(1100))), [512, 512, 64, 8, 2, 1, 2]);
+    }
 }

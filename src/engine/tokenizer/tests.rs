@@ -13,6 +13,9 @@ use serde_json::Value as Json;
 use super::*;
 use crate::engine::weights::gguf::{self, Metadata, Value};
 
+mod added;
+mod tricky;
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vocab").join(name)
 }
