@@ -22,9 +22,7 @@ pub enum Value {
     Bool(bool),
     /// Text.
     String(String),
-    /// Values of one type.
-    Array(Vec<Value>),
-    /// The common large arrays, kept flat.
+    /// An array of texts.
     Strings(Vec<String>),
     /// An array of floats.
     Floats(Vec<f32>),
