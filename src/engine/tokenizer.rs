@@ -80,9 +80,8 @@ impl Tokenizer {
 
     /// From `tokenizer.json` and `tokenizer_config.json` in `folder`.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
-        let (tokenizer, vocabulary, warnings) = FolderTokenizer::open(folder)?;
-        let partition = Partition::new(&vocabulary)?;
-        Ok(Self { vocabulary, rules: Rules::Folder(Box::new(tokenizer)), partition, warnings })
+        let (tokenizer, vocabulary, partition) = FolderTokenizer::open(folder)?;
+        Ok(Self { vocabulary, rules: Rules::Folder(Box::new(tokenizer)), partition, warnings: Vec::new() })
     }
 
     /// Tokens of `text`, in which control tokens are text too; no BOS.
@@ -103,7 +102,11 @@ impl Tokenizer {
 
     /// The control and user-defined tokens that `text` spells out, each once.
     pub(crate) fn special_tokens_in(&self, text: &str) -> Vec<u32> {
-        self.partition.present(text)
+        let mut present = self.partition.present(text);
+        if let Rules::Folder(folder) = &self.rules {
+            present.extend(folder.late_tokens_in(text));
+        }
+        present
     }
 
     /// Whether `token` is a control token, which plain text never becomes.
@@ -122,14 +125,16 @@ impl Tokenizer {
                 }
                 Fragment::Text { start, end } => {
                     let raw = &text[start..end];
-                    let stripped = mark.filter(|&mark| raw.contains(mark)).map(|mark| raw.replace(mark, ""));
+                    // A folder's rules look for tokens once more, so the marks have to stay until then.
+                    let now = mark.filter(|_| !matches!(self.rules, Rules::Folder(_)));
+                    let stripped = now.filter(|&mark| raw.contains(mark)).map(|mark| raw.replace(mark, ""));
                     let raw = stripped.as_deref().unwrap_or(raw);
                     for (index, part) in parts(raw).enumerate() {
                         let first = index == 0 && start == 0;
                         match &self.rules {
                             Rules::Bpe(bpe) => bpe.encode(&self.vocabulary, part, &mut tokens),
                             Rules::Spm(spm) => spm.encode(&self.vocabulary, part, after_special, &mut tokens),
-                            Rules::Folder(folder) => folder.encode(part, first, &mut tokens),
+                            Rules::Folder(folder) => folder.encode(part, first, mark, &mut tokens),
                         }
                         after_special = false;
                     }

@@ -1,14 +1,22 @@
-//! `tokenizer.json` through the `tokenizers` crate, with the special tokens that `tokenizer_config.json` and
-//! `generation_config.json` name.
+//! `tokenizer.json` through the `tokenizers` crate, with the special tokens that `tokenizer_config.json`,
+//! `generation_config.json` and `config.json` name.
+//!
+//! Added tokens are found here and not by the crate, by the same rules, because text that a user wrote must not become a
+//! control token. One rule is stricter: control tokens are found as they are written, also where the file wants them
+//! looked for in the normalised text.
 
 use std::path::Path;
 
 use serde_json::Value;
-use tokenizers::tokenizer::Tokenizer as Json;
+use tokenizers::tokenizer::normalizer::Range;
+use tokenizers::tokenizer::{
+    Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer as Json,
+};
 
 use super::TokenizerError;
 use super::bytes;
 use super::end;
+use super::partition::{Fragment, Partition, Special};
 use super::spm::SPACE;
 use super::vocabulary::{Kind, Vocabulary};
 
@@ -26,6 +34,8 @@ pub struct FolderTokenizer {
     pub space_prefix: bool,
     /// Whether it does so after every special token.
     pub prefixes_each: bool,
+    /// Added tokens that are found in the normalised text.
+    late: Partition,
 }
 
 /// An entry of `added_tokens`.
@@ -33,12 +43,15 @@ struct Added {
     id: u32,
     content: String,
     special: bool,
+    strips_left: bool,
     strips_right: bool,
+    single_word: bool,
+    normalized: bool,
 }
 
 impl FolderTokenizer {
-    /// Reads the files of `folder`.
-    pub fn open(folder: &Path) -> Result<(Self, Vocabulary, Vec<String>), TokenizerError> {
+    /// Reads the files of `folder`; also gives what finds the special tokens before encoding.
+    pub fn open(folder: &Path) -> Result<(Self, Vocabulary, Partition), TokenizerError> {
         let path = folder.join("tokenizer.json");
         let mut source =
             read_json(&path)?.ok_or_else(|| TokenizerError(format!("{} has no tokenizer.json", folder.display())))?;
@@ -47,7 +60,10 @@ impl FolderTokenizer {
         }
         let added = added_tokens(&source)?;
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
-        let generation = read_json(&folder.join("generation_config.json"))?.unwrap_or(Value::Null);
+        let mut generation = read_json(&folder.join("generation_config.json"))?.unwrap_or(Value::Null);
+        if generation["eos_token_id"].is_null() {
+            generation = read_json(&folder.join("config.json"))?.unwrap_or(Value::Null);
+        }
         let adds = named_piece(&config, "bos_token").map(|bos| adds_bos(&source, &config, bos));
         // Texts are cut at special tokens before they get here. The crate must find none in them, add none, and
         // shorten nothing.
@@ -62,16 +78,61 @@ impl FolderTokenizer {
         let inner = if only_first_gets_space(&mut source) { Some(build(&path, &source)?) } else { None };
         let vocabulary = vocabulary(&json, &added, &config, &generation, adds)?;
         let prefixes_each = inner.is_none();
-        Ok((Self { json, inner, byte_level, space_prefix, prefixes_each }, vocabulary, Vec::new()))
+        let (late, early) = partitions(&json, &added, &vocabulary)?;
+        Ok((Self { json, inner, byte_level, space_prefix, prefixes_each, late }, vocabulary, early))
     }
 
-    /// Appends the tokens of `text`, which holds no special token; `first`: it begins the input.
-    pub fn encode(&self, text: &str, first: bool, tokens: &mut Vec<u32>) {
+    /// Appends the tokens of `text`, which holds no token of the partition that `open` gave; `first`: it begins the input.
+    /// The tokens are those of the text without `mark`, which keeps apart what must not become a token.
+    pub fn encode(&self, text: &str, first: bool, mark: Option<char>, tokens: &mut Vec<u32>) {
         let json = self.inner.as_ref().filter(|_| !first).unwrap_or(&self.json);
+        if !self.late.is_empty() {
+            return self.encode_normalised(json, text, mark, tokens).unwrap_or_default();
+        }
+        let stripped = mark.filter(|&mark| text.contains(mark)).map(|mark| text.replace(mark, ""));
         // It fails on a word that the model cannot say where there is no unknown token either: nothing to append.
-        if let Ok(encoding) = json.encode_fast(text, false) {
+        if let Ok(encoding) = json.encode_fast(stripped.as_deref().unwrap_or(text), false) {
             tokens.extend_from_slice(encoding.get_ids());
         }
+    }
+
+    /// The tokens of the normalised text that `text` spells out as it is.
+    pub fn late_tokens_in(&self, text: &str) -> Vec<u32> {
+        self.late.present(text)
+    }
+
+    /// What the crate does in `encode_fast`, with the tokens of `late` taken out behind the normalizer.
+    fn encode_normalised(
+        &self,
+        json: &Json,
+        text: &str,
+        mark: Option<char>,
+        tokens: &mut Vec<u32>,
+    ) -> tokenizers::Result<()> {
+        let mut whole = NormalizedString::from(text);
+        if let Some(normalizer) = json.get_normalizer() {
+            normalizer.normalize(&mut whole)?;
+        }
+        for fragment in self.late.with_control(whole.get()) {
+            let (start, end) = match fragment {
+                Fragment::Token(id) => {
+                    tokens.push(id);
+                    continue;
+                }
+                Fragment::Text { start, end } => (start, end),
+            };
+            let Some(mut slice) = whole.slice(Range::Normalized(start..end)) else { continue };
+            if let Some(mark) = mark {
+                slice.replace(mark, "")?;
+            }
+            let mut pieces = PreTokenizedString::from(slice);
+            if let Some(pre_tokenizer) = json.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut pieces)?;
+            }
+            pieces.tokenize(|piece| json.get_model().tokenize(piece.get()))?;
+            tokens.extend_from_slice(pieces.into_encoding(None, 0, OffsetType::None)?.get_ids());
+        }
+        Ok(())
     }
 
     /// The bytes of a normal token.
@@ -128,9 +189,54 @@ fn added_tokens(source: &Value) -> Result<Vec<Added>, TokenizerError> {
                 return Err(TokenizerError(format!("tokenizer.json: {entry} is no added token")));
             };
             let flag = |key: &str| entry[key].as_bool().unwrap_or(false);
-            Ok(Added { id, content: content.to_owned(), special: flag("special"), strips_right: flag("rstrip") })
+            Ok(Added {
+                id,
+                content: content.to_owned(),
+                special: flag("special"),
+                strips_left: flag("lstrip"),
+                strips_right: flag("rstrip"),
+                single_word: flag("single_word"),
+                normalized: flag("normalized"),
+            })
         })
         .collect()
+}
+
+/// The added tokens in two parts: those found in the normalised text, and those found before.
+fn partitions(json: &Json, added: &[Added], vocabulary: &Vocabulary) -> Result<(Partition, Partition), TokenizerError> {
+    let frames = |id: u32| !matches!(vocabulary.kind(id), Some(Kind::UserDefined));
+    let (mut late, mut early) = (Vec::new(), Vec::new());
+    for token in added {
+        let is_late = token.normalized && !frames(token.id);
+        let mut text = token.content.clone();
+        if let Some(normalizer) = json.get_normalizer().filter(|_| is_late) {
+            let mut normal = NormalizedString::from(token.content.as_str());
+            if normalizer.normalize(&mut normal).is_ok() {
+                normal.get().clone_into(&mut text);
+            }
+        }
+        let special = Special {
+            id: token.id,
+            text,
+            plain: !frames(token.id),
+            strips_left: token.strips_left,
+            strips_right: token.strips_right,
+            single_word: token.single_word,
+        };
+        if is_late { &mut late } else { &mut early }.push(special);
+    }
+    // What ends a turn is no text, also where the file does not list it.
+    let unlisted = |id: u32| added.iter().all(|token| token.id != id);
+    let controls = vocabulary.kinds().filter(|&(id, kind)| kind == Kind::Control && unlisted(id));
+    early.extend(controls.map(|(id, _)| Special {
+        id,
+        text: vocabulary.piece(id).to_owned(),
+        plain: false,
+        strips_left: false,
+        strips_right: false,
+        single_word: false,
+    }));
+    Ok((Partition::left_to_right(late)?, Partition::left_to_right(early)?))
 }
 
 /// Whether a Metaspace pre-tokenizer gives a space to the beginning of the input alone; then `source` is changed to
@@ -184,7 +290,6 @@ fn vocabulary(
         kinds[token.id as usize] = if token.special { Kind::Control } else { Kind::UserDefined };
     }
     let mut vocabulary = Vocabulary::new(by_id.into_iter(), kinds)?;
-    vocabulary.strips_right = added.iter().filter(|token| token.strips_right).map(|token| token.id).collect();
     let token = |key: &str| vocabulary.find(named_piece(config, key)?);
     let (bos, eos, pad, unk) = (token("bos_token"), token("eos_token"), token("pad_token"), token("unk_token"));
     let listed = |key: &str| -> Vec<u32> {
