@@ -71,8 +71,8 @@ template <int D> __device__ __forceinline__ void attention_decode(const Attentio
     int kvh = blockIdx.x, split = blockIdx.y, group = blockIdx.z;
     int heads = min(HEADS, p.heads_per_kv - group * HEADS), head0 = kvh * p.heads_per_kv + group * HEADS;
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    // The position was set, and all keys but the newest written, before the kernel before this one let this one start:
-    // kernels that write either start the next one only when they have waited themselves.
+    // A layer's Q, K and V product starts nothing before all that came before it has ended (gemv.cu). So when this kernel
+    // starts, the position is set, and every key but the newest is written.
     int len = *(const volatile int*)&p.state->pos + 1, lower = p.window > 0 ? max(0, len - p.window) : 0, n = len - lower;
     int active = min(p.splits, max(1, (n + p.keys - 1) / p.keys));
     // The first split is always there and waits for the kernel before, so the others need not.
