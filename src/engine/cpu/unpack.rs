@@ -7,11 +7,15 @@
 use super::GgmlType;
 use super::half::{bf16_to_f32, f16_at, f16_to_f32};
 
-/// A quantised format. `N` numbers in `BYTES` bytes, in groups of `GROUP`.
+/// A quantised format.
 pub(super) trait Quant {
-    const N: usize;
-    const BYTES: usize;
-    const GROUP: usize;
+    const KIND: GgmlType;
+    /// Numbers in a block.
+    const N: usize = Self::KIND.block_size();
+    /// Bytes of a block.
+    const BYTES: usize = Self::KIND.block_bytes();
+    /// Numbers that share a scale and a minimum.
+    const GROUP: usize = 32;
     /// Whether bytes exceed 127, in which case the minimum is -128 scales.
     const WIDE: bool = false;
     /// Writes `N / GROUP` scales and minima.
@@ -32,64 +36,28 @@ pub(super) const MAX_GROUPS: usize = 16;
 
 /// Runs `$body` with the type alias `$q` standing for the format of `$kind`; `$otherwise` for the float types.
 macro_rules! with_quant {
-    ($kind:expr, $q:ident => $body:expr, else $otherwise:expr) => {
+    (among $($format:ident)*: $kind:expr, $q:ident => $body:expr, else $otherwise:expr) => {
         match $kind {
-            $crate::engine::cpu::GgmlType::Q4_0 => {
-                type $q = $crate::engine::cpu::unpack::Q4_0;
+            $($crate::engine::cpu::GgmlType::$format => {
+                type $q = $crate::engine::cpu::unpack::$format;
                 $body
-            }
-            $crate::engine::cpu::GgmlType::Q4_1 => {
-                type $q = $crate::engine::cpu::unpack::Q4_1;
-                $body
-            }
-            $crate::engine::cpu::GgmlType::Q5_0 => {
-                type $q = $crate::engine::cpu::unpack::Q5_0;
-                $body
-            }
-            $crate::engine::cpu::GgmlType::Q5_1 => {
-                type $q = $crate::engine::cpu::unpack::Q5_1;
-                $body
-            }
-            $crate::engine::cpu::GgmlType::Q8_0 => {
-                type $q = $crate::engine::cpu::unpack::Q8_0;
-                $body
-            }
-            $crate::engine::cpu::GgmlType::Q2K => {
-                type $q = $crate::engine::cpu::unpack::Q2K;
-                $body
-            }
-            $crate::engine::cpu::GgmlType::Q3K => {
-                type $q = $crate::engine::cpu::unpack::Q3K;
-                $body
-            }
-            $crate::engine::cpu::GgmlType::Q4K => {
-                type $q = $crate::engine::cpu::unpack::Q4K;
-                $body
-            }
-            $crate::engine::cpu::GgmlType::Q5K => {
-                type $q = $crate::engine::cpu::unpack::Q5K;
-                $body
-            }
-            $crate::engine::cpu::GgmlType::Q6K => {
-                type $q = $crate::engine::cpu::unpack::Q6K;
-                $body
-            }
+            })*
             _ => $otherwise,
         }
+    };
+    ($kind:expr, $q:ident => $body:expr, else $otherwise:expr) => {
+        $crate::engine::cpu::unpack::with_quant!(
+            among Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K: $kind, $q => $body, else $otherwise
+        )
     };
 }
 pub(super) use with_quant;
 
-pub(super) struct Q4_0;
-pub(super) struct Q4_1;
-pub(super) struct Q5_0;
-pub(super) struct Q5_1;
-pub(super) struct Q8_0;
-pub(super) struct Q2K;
-pub(super) struct Q3K;
-pub(super) struct Q4K;
-pub(super) struct Q5K;
-pub(super) struct Q6K;
+macro_rules! formats {
+    ($($name:ident)*) => {$(pub(super) struct $name;)*};
+}
+
+formats!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K);
 
 /// Low nibbles first, then high ones.
 #[inline(always)]
@@ -111,9 +79,7 @@ fn fifth_bits(high: &[u8], q: &mut [u8]) {
 }
 
 impl Quant for Q4_0 {
-    const N: usize = 32;
-    const BYTES: usize = 18;
-    const GROUP: usize = 32;
+    const KIND: GgmlType = GgmlType::Q4_0;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
@@ -126,9 +92,7 @@ impl Quant for Q4_0 {
 }
 
 impl Quant for Q4_1 {
-    const N: usize = 32;
-    const BYTES: usize = 20;
-    const GROUP: usize = 32;
+    const KIND: GgmlType = GgmlType::Q4_1;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
@@ -141,9 +105,7 @@ impl Quant for Q4_1 {
 }
 
 impl Quant for Q5_0 {
-    const N: usize = 32;
-    const BYTES: usize = 22;
-    const GROUP: usize = 32;
+    const KIND: GgmlType = GgmlType::Q5_0;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
@@ -157,9 +119,7 @@ impl Quant for Q5_0 {
 }
 
 impl Quant for Q5_1 {
-    const N: usize = 32;
-    const BYTES: usize = 24;
-    const GROUP: usize = 32;
+    const KIND: GgmlType = GgmlType::Q5_1;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         scale[0] = f16_at(block, 0);
@@ -173,9 +133,7 @@ impl Quant for Q5_1 {
 }
 
 impl Quant for Q8_0 {
-    const N: usize = 32;
-    const BYTES: usize = 34;
-    const GROUP: usize = 32;
+    const KIND: GgmlType = GgmlType::Q8_0;
     const WIDE: bool = true;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
@@ -191,8 +149,7 @@ impl Quant for Q8_0 {
 }
 
 impl Quant for Q2K {
-    const N: usize = 256;
-    const BYTES: usize = 84;
+    const KIND: GgmlType = GgmlType::Q2K;
     const GROUP: usize = 16;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
@@ -228,8 +185,7 @@ pub(super) fn q3k_scales(packed: &[u8]) -> [i8; 16] {
 }
 
 impl Quant for Q3K {
-    const N: usize = 256;
-    const BYTES: usize = 110;
+    const KIND: GgmlType = GgmlType::Q3K;
     const GROUP: usize = 16;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
@@ -279,9 +235,7 @@ fn k4_groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
 }
 
 impl Quant for Q4K {
-    const N: usize = 256;
-    const BYTES: usize = 144;
-    const GROUP: usize = 32;
+    const KIND: GgmlType = GgmlType::Q4K;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         k4_groups(block, scale, min);
@@ -295,9 +249,7 @@ impl Quant for Q4K {
 }
 
 impl Quant for Q5K {
-    const N: usize = 256;
-    const BYTES: usize = 176;
-    const GROUP: usize = 32;
+    const KIND: GgmlType = GgmlType::Q5K;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
         k4_groups(block, scale, min);
@@ -317,8 +269,7 @@ impl Quant for Q5K {
 }
 
 impl Quant for Q6K {
-    const N: usize = 256;
-    const BYTES: usize = 210;
+    const KIND: GgmlType = GgmlType::Q6K;
     const GROUP: usize = 16;
     #[inline(always)]
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]) {
