@@ -29,9 +29,10 @@ pub enum Family {
 }
 
 /// Names by which files call the families: `general.architecture` and `model_type`.
-const FAMILIES: [(&str, Family); 7] = [
+const FAMILIES: [(&str, Family); 8] = [
     ("llama", Family::Llama),
     ("mistral", Family::Llama),
+    ("mistral3", Family::Llama),
     ("qwen2", Family::Qwen2),
     ("qwen3", Family::Qwen3),
     ("gemma3", Family::Gemma3),

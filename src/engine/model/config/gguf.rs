@@ -36,7 +36,15 @@ pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -
         return Err(ModelError::Unsupported("heads whose keys and values differ in width are not supported".into()));
     }
     let layers = keys.need("block_count")?;
-    let trained_context_length = keys.need("context_length")?;
+    for key in ["attention.temperature_scale", "rope.scaling.yarn_log_multiplier"] {
+        if keys.float(key).is_some_and(|value| value != 0.0) {
+            let key = keys.key(key);
+            return Err(ModelError::Unsupported(format!(
+                "{key} is not supported, and answers would be wrong without it"
+            )));
+        }
+    }
+    let trained_context_length = keys.trained_context()?;
     let context_length = context_length(asked, trained_context_length)?;
     let gemma = family == Family::Gemma3;
     let dims = keys.uint("rope.dimension_count")?.unwrap_or(head_dim);
@@ -99,6 +107,16 @@ impl Keys<'_> {
 
     fn float(&self, key: &str) -> Option<f64> {
         self.header.metadata.float(&self.key(key))
+    }
+
+    /// Positions that the model was made for: what the file says, or what YaRN stretches it to.
+    fn trained_context(&self) -> Result<usize, ModelError> {
+        let own = self.need("context_length")?;
+        let yarn = self.header.metadata.string(&self.key("rope.scaling.type")) == Some("yarn");
+        let factor = self.float("rope.scaling.factor").filter(|factor| yarn && (1.0..1e4).contains(factor));
+        let Some(factor) = factor else { return Ok(own) };
+        let original = self.uint("rope.scaling.original_context_length")?.unwrap_or(own);
+        Ok(own.max((original as f64 * factor) as usize))
     }
 
     /// `1/sqrt(head_dim)`, save for Gemma 3 27B, which divides by `sqrt(hidden / heads)`; llama.cpp tells it by its
