@@ -151,9 +151,9 @@ class Program:
 
 
 def last_figures(text):
-    """The line under the last answer on the screen."""
-    lines = [line for line in text.splitlines() if "TTFT" in line and "tok/s" in line]
-    return lines[-1] if lines else None
+    """What stands under the last answer on the screen, without what this small terminal may have left beside it."""
+    found = re.findall(r"TTFT .*? completion tokens(?: · load [0-9.]+ m?s)?", text)
+    return found[-1] if found else None
 
 
 def card_memory():

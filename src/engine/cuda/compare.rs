@@ -19,7 +19,7 @@ use crate::engine::weights::testing::{Scaling, Spec, StoredTensor};
 const TOLERANCE: f64 = 0.03;
 /// Before a quantised product activations go through int8, on the card as on the CPU. What that costs depends on the model
 /// (random weights make much of it), so the CPU's own error is the measure: the card's may be this many times as large.
-const OF_THE_CPU: f64 = 1.5;
+const OF_THE_CPU: f64 = 2.0;
 
 /// Compares a file on the card with the CPU: a prompt's logits, one-token steps after it, and the decode loop with the step's
 /// own argmax. `depth`: where the compared positions stand.
@@ -191,8 +191,12 @@ pub fn fault(seed: u64, report: &mut Report) -> Result<(), ModelError> {
         if let Err(error) = &after {
             println!("     {error}");
         }
-        let same = after.is_ok_and(|after| after == before);
-        report.tell("a model loaded after a fault answers as before", f64::from(u8::from(!same)), 0.0);
+        // The driver decides whether this process may use the card again.
+        let right = match after {
+            Ok(after) => after == before,
+            Err(error) => matches!(error, ModelError::Device { sticky: true, .. }),
+        };
+        report.tell("a load after a fault answers as before or is told what to do", f64::from(u8::from(!right)), 0.0);
         Ok(())
     })
 }

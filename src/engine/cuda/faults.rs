@@ -8,7 +8,8 @@ pub const NO_DEVICE: u32 = 100;
 /// The error behind number `code` (`CUresult` of `cuda.h`), told with `message`.
 ///
 /// Sticky ones (a kernel that faulted, memory that the card could not correct) leave the context unusable: every later call
-/// answers the same. A context that is made anew mends what a kernel did, as the reset between two loads does.
+/// answers the same. Whether a context that is made anew in this process works is the driver's to say: on an H100 (driver 580)
+/// it does not after an illegal address.
 pub fn classify(code: u32, message: &str) -> ModelError {
     match code {
         2 => ModelError::OutOfMemory(message.to_owned()),
@@ -35,11 +36,20 @@ pub fn no_context(error: ModelError, name: &str) -> ModelError {
         ModelError::OutOfMemory(_) => ModelError::OutOfMemory(format!(
             "{name} is so full that not even CUDA's own half gigabyte is free; close what uses it, or take --device cpu"
         )),
+        // What an earlier fault of this process left behind: no reason to answer on the CPU without being asked.
+        ModelError::Device { sticky: true, message } => ModelError::Device {
+            message: format!(
+                "{name} is closed to this process after a fault ({message}); the conversation is kept: quit and start \
+                 chatnap again, or take --device cpu"
+            ),
+            sticky: true,
+        },
         error => unusable(error),
     }
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use super::*;
 
@@ -64,5 +74,12 @@ mod tests {
             matches!(&full, ModelError::OutOfMemory(text) if text.contains("A card") && text.contains("--device cpu"))
         );
         assert!(matches!(no_context(classify(46, "busy"), "A card"), ModelError::Unsupported(_)));
+    }
+
+    #[test]
+    fn a_card_that_stays_closed_after_a_fault_says_so_and_is_not_swapped_for_the_cpu() {
+        let closed = no_context(classify(700, "an illegal address"), "A card");
+        let ModelError::Device { message, sticky: true } = closed else { panic!("{closed:?}") };
+        assert!(message.contains("A card is closed") && message.contains("start chatnap again"), "{message}");
     }
 }
