@@ -311,8 +311,8 @@ fn turn_failure(error: ModelError) -> Failure {
         ModelError::Device { message, sticky: true } => (
             ErrorKind::Fatal,
             format!(
-                "The device was lost: {message}. The text so far is kept; the next message loads the model anew, on \
-                 the device as after a start. If it is lost again, start chatnap again or choose another device."
+                "The device was lost: {message}. The text so far is kept; the next message tries a fresh start of the \
+                 device. Where its driver refuses that, start chatnap again or choose another device."
             ),
             Aftermath::Lost,
         ),
