@@ -1,31 +1,23 @@
 //! A small pool of threads for parallel loops of a few microseconds.
 //!
 //! Between two loops the workers spin for a moment, then park: an idle pool costs nothing. A loop is over when all of
-//! its parts are done; a worker that the system did not schedule in time is not waited for. One that was interrupted
-//! within a part is, and where that happens again and again, because other programs want the cores too, fewer workers
-//! take part until it is calm ([`Pace`]).
+//! its parts are done; a worker that the system did not schedule in time is not waited for.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use super::Isa;
-use pace::Pace;
-
-mod pace;
 
 /// Bit of `Shared::state` that says that parts may still be taken. The bits below count the workers inside, the bits
 /// above count the loops.
 const OPEN: u64 = 1 << 16;
 const INSIDE: u64 = OPEN - 1;
 const LOOP: u64 = 1 << 17;
-/// How often a thread looks for what it waits for before it sleeps (about 50 to 100 µs).
+/// How often a worker looks for the next loop before it parks (about 50 to 100 µs).
 const SPINS: u32 = 4000;
-/// What a worker may be late without having been interrupted by another program.
-const INTERRUPTION: Duration = Duration::from_millis(1);
 
 type Part<'a> = &'a (dyn Fn(usize) + Sync);
 
@@ -44,12 +36,6 @@ struct Shared {
     parked: AtomicUsize,
     door: Mutex<()>,
     bell: Condvar,
-    /// Workers that take part; those with higher numbers stand by.
-    active: AtomicUsize,
-    standby: Condvar,
-    /// Whether the caller sleeps until the last worker has left.
-    caller_sleeps: AtomicBool,
-    left: Condvar,
 }
 
 // SAFETY: `job` is written only by the thread that holds `Threads::running`, while no worker is inside and the loop is
@@ -61,7 +47,7 @@ unsafe impl Send for Shared {}
 /// The pool. The thread that calls [`Threads::run`] works too, so `n() - 1` threads are started. They end on drop.
 pub struct Threads {
     shared: Arc<Shared>,
-    running: Mutex<Pace>,
+    running: Mutex<()>,
     workers: Vec<JoinHandle<()>>,
     isa: Isa,
 }
@@ -85,19 +71,15 @@ impl Threads {
             parked: AtomicUsize::new(0),
             door: Mutex::new(()),
             bell: Condvar::new(),
-            active: AtomicUsize::new(wanted - 1),
-            standby: Condvar::new(),
-            caller_sleeps: AtomicBool::new(false),
-            left: Condvar::new(),
         });
         let start = |i: usize| {
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name(format!("chatnap-cpu-{i}")).spawn(move || work(&shared, i - 1)).ok()
+            std::thread::Builder::new().name(format!("chatnap-cpu-{i}")).spawn(move || work(&shared)).ok()
         };
         // Where the system refuses a thread, fewer do the work: the result is the same.
-        let workers: Vec<_> = (1..wanted).map_while(start).collect();
+        let workers = (1..wanted).map_while(start).collect();
         let isa = if isa.is_available() { isa } else { Isa::detect() };
-        Self { shared, running: Mutex::new(Pace::new(workers.len())), workers, isa }
+        Self { shared, running: Mutex::new(()), workers, isa }
     }
 
     /// How many threads work, the caller's included.
@@ -116,33 +98,18 @@ impl Threads {
         if parts <= 1 || self.workers.is_empty() {
             return (0..parts).for_each(body);
         }
-        let mut pace = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if pace.active() == 0 {
-            (0..parts).for_each(body);
-            return self.set_active(pace.loop_done(false));
-        }
-        let started = Instant::now();
+        let guard = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = catch_unwind(AssertUnwindSafe(|| {
             self.open(parts, body);
             take_parts(&self.shared.next, parts, body);
         }));
-        let disturbed = self.close(started);
-        self.set_active(pace.loop_done(disturbed));
+        self.close();
         let theirs = self.shared.panicked.swap(false, Ordering::Relaxed);
-        drop(pace);
+        drop(guard);
         match mine {
             Err(cause) => resume_unwind(cause),
             Ok(()) if theirs => resume_unwind(Box::new("a part of a parallel loop panicked")),
             Ok(()) => {}
-        }
-    }
-
-    /// Lets so many workers take part from the next loop on.
-    fn set_active(&self, active: usize) {
-        let before = self.shared.active.swap(active, Ordering::SeqCst);
-        if before < active {
-            let _door = self.shared.door.lock().unwrap_or_else(PoisonError::into_inner);
-            self.shared.standby.notify_all();
         }
     }
 
@@ -175,33 +142,14 @@ impl Threads {
         }
     }
 
-    /// Ends the loop that began at `started`. Tells whether a worker took so long that it must have been interrupted:
-    /// parts are alike, so a worker's last one takes no longer than what the caller did meanwhile.
-    fn close(&self, started: Instant) -> bool {
+    fn close(&self) {
         let state = &self.shared.state;
         let mut now = state.fetch_and(!OPEN, Ordering::AcqRel);
-        for _ in 0..SPINS {
-            if now & INSIDE == 0 {
-                return false;
-            }
-            std::hint::spin_loop();
+        let mut spins = 0u32;
+        while now & INSIDE != 0 {
+            pause(&mut spins);
             now = state.load(Ordering::Acquire);
         }
-        let own = started.elapsed();
-        self.sleep_until_all_left();
-        started.elapsed() > 3 * own + INTERRUPTION
-    }
-
-    /// The core that falls idle is where the system lets an interrupted worker go on.
-    fn sleep_until_all_left(&self) {
-        let shared = &*self.shared;
-        let mut door = shared.door.lock().unwrap_or_else(PoisonError::into_inner);
-        // Either the last worker sees this, or the look below sees that it has left.
-        shared.caller_sleeps.store(true, Ordering::SeqCst);
-        while shared.state.load(Ordering::SeqCst) & INSIDE != 0 {
-            door = shared.left.wait(door).unwrap_or_else(PoisonError::into_inner);
-        }
-        shared.caller_sleeps.store(false, Ordering::SeqCst);
     }
 }
 
@@ -211,7 +159,6 @@ impl Drop for Threads {
         {
             let _door = self.shared.door.lock().unwrap_or_else(PoisonError::into_inner);
             self.shared.bell.notify_all();
-            self.shared.standby.notify_all();
         }
         for worker in self.workers.drain(..) {
             // A worker's panics are caught and told at `run`.
@@ -244,6 +191,15 @@ fn physical_cores() -> Option<usize> {
     None
 }
 
+fn pause(spins: &mut u32) {
+    *spins = spins.wrapping_add(1);
+    if (*spins).is_multiple_of(1024) {
+        std::thread::yield_now();
+    } else {
+        std::hint::spin_loop();
+    }
+}
+
 fn take_parts(next: &AtomicUsize, parts: usize, body: Part<'_>) {
     loop {
         let part = next.fetch_add(1, Ordering::Relaxed);
@@ -254,10 +210,10 @@ fn take_parts(next: &AtomicUsize, parts: usize, body: Part<'_>) {
     }
 }
 
-/// The life of worker `index`.
-fn work(shared: &Shared, index: usize) {
+/// A worker's life.
+fn work(shared: &Shared) {
     let mut seen = 0;
-    while let Some(state) = wait(shared, index, seen) {
+    while let Some(state) = wait(shared, seen) {
         if shared.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             continue; // Somebody entered or the loop was closed: look again.
         }
@@ -270,60 +226,41 @@ fn work(shared: &Shared, index: usize) {
                 shared.panicked.store(true, Ordering::Relaxed);
             }
         }
-        leave(shared);
-    }
-}
-
-/// A worker is done with a loop; the last one wakes the caller, where it sleeps.
-fn leave(shared: &Shared) {
-    let before = shared.state.fetch_sub(1, Ordering::SeqCst);
-    if before & (OPEN | INSIDE) == 1 && shared.caller_sleeps.load(Ordering::SeqCst) {
-        let _door = shared.door.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.left.notify_one();
+        shared.state.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// Waits for an open loop other than number `seen`; `None` when the pool ends.
-fn wait(shared: &Shared, index: usize, seen: u64) -> Option<u64> {
-    let mut looks = 0;
+fn wait(shared: &Shared, seen: u64) -> Option<u64> {
+    let mut spins = 0;
     loop {
         let state = shared.state.load(Ordering::Acquire);
-        let active = index < shared.active.load(Ordering::Relaxed);
-        if active && state & OPEN != 0 && state / LOOP != seen {
+        if state & OPEN != 0 && state / LOOP != seen {
             return Some(state);
         }
         if shared.stop.load(Ordering::Relaxed) {
             return None;
         }
-        looks += 1;
-        if active && looks < SPINS {
-            std::hint::spin_loop();
-        } else {
-            park(shared, index, seen);
-            looks = 0;
+        pause(&mut spins);
+        if spins >= SPINS {
+            park(shared, seen);
+            spins = 0;
         }
     }
 }
 
-fn park(shared: &Shared, index: usize, seen: u64) {
+fn park(shared: &Shared, seen: u64) {
     let mut door = shared.door.lock().unwrap_or_else(PoisonError::into_inner);
-    while !shared.stop.load(Ordering::SeqCst) {
-        if index >= shared.active.load(Ordering::SeqCst) {
-            door = shared.standby.wait(door).unwrap_or_else(PoisonError::into_inner);
-            continue;
-        }
-        // Either the caller that opens a loop sees this, or the look below sees the loop.
-        shared.parked.fetch_add(1, Ordering::SeqCst);
+    shared.parked.fetch_add(1, Ordering::SeqCst);
+    loop {
         let state = shared.state.load(Ordering::SeqCst);
         let wanted = state & OPEN != 0 && state / LOOP != seen;
-        if !wanted {
-            door = shared.bell.wait(door).unwrap_or_else(PoisonError::into_inner);
+        if wanted || shared.stop.load(Ordering::SeqCst) {
+            break;
         }
-        shared.parked.fetch_sub(1, Ordering::SeqCst);
-        if wanted {
-            return;
-        }
+        door = shared.bell.wait(door).unwrap_or_else(PoisonError::into_inner);
     }
+    shared.parked.fetch_sub(1, Ordering::SeqCst);
 }
 
 #[cfg(test)]
@@ -369,23 +306,6 @@ mod tests {
                 sum.fetch_add(i, Ordering::Relaxed);
             });
             assert_eq!(sum.into_inner(), 4950);
-        }
-    }
-
-    #[test]
-    fn a_caller_that_waits_long_sleeps_and_is_woken() {
-        let pool = Threads::new(Some(3));
-        for round in 0..60 {
-            let done = AtomicUsize::new(0);
-            let caller = std::thread::current().id();
-            pool.run(3, &|_| {
-                // The caller is soon done; the workers take far longer than it spins, and end at different times.
-                if std::thread::current().id() != caller {
-                    std::thread::sleep(std::time::Duration::from_micros(1 + round * 37 % 900));
-                }
-                done.fetch_add(1, Ordering::Relaxed);
-            });
-            assert_eq!(done.into_inner(), 3);
         }
     }
 
