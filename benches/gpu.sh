@@ -133,13 +133,15 @@ tui_turns() {
 speeds() {
   local kind file
   for kind in "${kinds[@]}"; do
-    file=$(model "$kind") && { "$gpu" speed "$file" || return 1; }
+    file=$(model "$kind") || continue
+    "$gpu" speed "$file" || return 1
   done
 }
 benches() {
   local kind file
   for kind in bf16 q4_k_m; do
-    file=$(model "$kind") && { "$chatnap" bench -m "$file" --device cuda --format markdown || return 1; }
+    file=$(model "$kind") || continue
+    "$chatnap" bench -m "$file" --device cuda --format markdown || return 1
   done
 }
 cancelled() {

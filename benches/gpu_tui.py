@@ -201,7 +201,8 @@ class Play:
         self.check(f"turn {number}: answered", answered is not None)
         self.figure(f"turn {number} sent to answered s", f"{answered or 0:.2f}")
         screens = program.screens[since:]
-        self.check(f"turn {number}: the answer streamed", len(screens) > 10)
+        # A small model writes a short answer within a few frames.
+        self.check(f"turn {number}: the answer streamed", len(screens) > 3)
         self.figure(f"turn {number}", (last_figures(program.screen.text()) or "no figures").strip())
         return screens
 
