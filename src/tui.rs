@@ -342,36 +342,6 @@ impl App {
         self.chat_event(Event::Hinted(told));
     }
 
-    /// Gives the terminal to the user's editor, with what is written so far. The engine goes on meanwhile.
-    fn open_editor(&mut self) -> io::Result<()> {
-        let prepared = match Editor::prepare(&self.screen.composer.text()) {
-            Ok(prepared) => prepared,
-            Err(why) => {
-                self.chat_event(Event::Hinted(why));
-                return Ok(());
-            }
-        };
-        self.guard.restore();
-        match prepared.open(self.sender.clone()) {
-            Ok(editor) => self.editor = Some(editor),
-            Err(why) => self.close_editor(Err(why))?,
-        }
-        Ok(())
-    }
-
-    fn close_editor(&mut self, result: Result<String, String>) -> io::Result<()> {
-        self.editor = None;
-        self.resume()?;
-        match result {
-            Ok(text) => {
-                let outcomes = self.screen.write(&text);
-                outcomes.into_iter().for_each(|event| self.chat_event(event));
-            }
-            Err(why) => self.chat_event(Event::Hinted(format!("{why}; what you wrote is as it was"))),
-        }
-        Ok(())
-    }
-
     fn suspend(&mut self) -> io::Result<()> {
         self.guard.restore();
         let stopped = input::stop_process();

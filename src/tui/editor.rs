@@ -1,12 +1,14 @@
 //! The user's own editor: `$VISUAL` or `$EDITOR` writes on where the composer was.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::App;
 use super::input::Input;
+use crate::chat::Event;
 
 /// A file with the draft, and who is to open it.
 pub struct Prepared {
@@ -17,6 +19,38 @@ pub struct Prepared {
 /// An editor that has the terminal. Its file goes away with it.
 pub struct Editor {
     _file: NamedTempFile,
+}
+
+impl App {
+    /// Gives the terminal to the user's editor, with what is written so far. The engine goes on meanwhile.
+    pub(super) fn open_editor(&mut self) -> io::Result<()> {
+        let prepared = match Editor::prepare(&self.screen.composer.text()) {
+            Ok(prepared) => prepared,
+            Err(why) => {
+                self.chat_event(Event::Hinted(why));
+                return Ok(());
+            }
+        };
+        self.guard.restore();
+        match prepared.open(self.sender.clone()) {
+            Ok(editor) => self.editor = Some(editor),
+            Err(why) => self.close_editor(Err(why))?,
+        }
+        Ok(())
+    }
+
+    pub(super) fn close_editor(&mut self, result: Result<String, String>) -> io::Result<()> {
+        self.editor = None;
+        self.resume()?;
+        match result {
+            Ok(text) => {
+                let outcomes = self.screen.write(&text);
+                outcomes.into_iter().for_each(|event| self.chat_event(event));
+            }
+            Err(why) => self.chat_event(Event::Hinted(format!("{why}; what you wrote is as it was"))),
+        }
+        Ok(())
+    }
 }
 
 impl Editor {
@@ -30,8 +64,7 @@ impl Editor {
             file.write_all(draft.as_bytes())?;
             Ok(file)
         };
-        let file =
-            write().map_err(|error: std::io::Error| format!("the draft cannot be written to a file: {error}"))?;
+        let file = write().map_err(|error: io::Error| format!("the draft cannot be written to a file: {error}"))?;
         Ok(Prepared { program, file })
     }
 }
