@@ -21,6 +21,7 @@ mod split;
 mod spm;
 mod stream;
 mod vocabulary;
+mod words;
 
 pub use stream::TextStream;
 

@@ -11,13 +11,11 @@ use super::pre::PreTokenizer;
 use super::split::Splitter;
 use super::spm::SPACE;
 use super::vocabulary::Vocabulary;
+use super::words;
 use crate::engine::weights::gguf::Metadata;
 
 /// A byte, or a symbol that has been joined to its left neighbour, which is no token.
 const NONE: u32 = u32::MAX;
-
-/// Words up to this many bytes are remembered within one call.
-pub const CACHED_BYTES: usize = 64;
 
 /// The merges of a vocabulary and the splitter before them.
 pub struct Bpe {
@@ -62,20 +60,9 @@ impl Bpe {
     pub fn encode(&self, vocabulary: &Vocabulary, text: &str, tokens: &mut Vec<u32>) {
         let escaped = (!self.byte_level && text.contains(' ')).then(|| text.replace(' ', SPACE));
         let text = escaped.as_deref().unwrap_or(text);
-        let mut seen: HashMap<&str, (u32, u32), RandomState> = HashMap::default();
         let mut session = Session::default();
-        for (start, end) in self.splitter.split(text) {
-            let word = &text[start as usize..end as usize];
-            if let Some(&(from, to)) = seen.get(word) {
-                tokens.extend_from_within(from as usize..to as usize);
-                continue;
-            }
-            let from = tokens.len() as u32;
-            self.encode_word(vocabulary, word, &mut session, tokens);
-            if word.len() <= CACHED_BYTES {
-                seen.insert(word, (from, tokens.len() as u32));
-            }
-        }
+        let words = self.splitter.split(text).into_iter().map(|(start, end)| &text[start as usize..end as usize]);
+        words::each_once(words, tokens, |word, tokens| self.encode_word(vocabulary, word, &mut session, tokens));
     }
 
     fn encode_word(&self, vocabulary: &Vocabulary, word: &str, session: &mut Session, tokens: &mut Vec<u32>) {

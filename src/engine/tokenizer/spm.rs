@@ -1,12 +1,9 @@
 //! SentencePiece's BPE: of all neighbours that join to a token, the one with the highest score goes first.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
-
-use ahash::RandomState;
+use std::collections::BinaryHeap;
 
 use super::TokenizerError;
-use super::bpe::CACHED_BYTES;
 use super::bytes;
 use super::vocabulary::{Kind, Vocabulary};
 use crate::engine::weights::gguf::Metadata;
@@ -83,18 +80,9 @@ impl Spm {
             self.encode_word(vocabulary, &written, &mut session, tokens);
             return;
         }
-        let mut seen: HashMap<&str, (u32, u32), RandomState> = HashMap::default();
-        for word in words(&written) {
-            if let Some(&(from, to)) = seen.get(word) {
-                tokens.extend_from_within(from as usize..to as usize);
-                continue;
-            }
-            let from = tokens.len() as u32;
+        super::words::each_once(words(&written), tokens, |word, tokens| {
             self.encode_word(vocabulary, word, &mut session, tokens);
-            if word.len() <= CACHED_BYTES {
-                seen.insert(word, (from, tokens.len() as u32));
-            }
-        }
+        });
     }
 
     fn encode_word(&self, vocabulary: &Vocabulary, word: &str, session: &mut Session, tokens: &mut Vec<u32>) {
