@@ -243,6 +243,7 @@ impl Chat {
         self.thought.clear();
         self.branch = None;
         self.conversation = conversation;
+        self.engine.context_used = 0;
         self.recount();
     }
 

@@ -3,6 +3,7 @@
 //! The only user of ratatui and crossterm. Decides nothing about a chat (that is `chat::update`) and knows no tensor.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ratatui::backend::Backend;
@@ -14,7 +15,7 @@ use crate::cli::{Failure, Resume};
 use crate::clock::Timestamp;
 use crate::conversation::Conversation;
 use crate::engine::{Engine, EngineOptions};
-use crate::hub::HubSource;
+use crate::hub::{HubSource, ModelName};
 use crate::protocol::*;
 use crate::sanitize::sanitize;
 use crate::settings::Settings;
@@ -307,6 +308,11 @@ impl App {
     }
 
     fn switch_model(&mut self, model: String) {
+        if let Ok(ModelName::Unknown(word, why)) = ModelName::parse(&model)
+            && !Path::new(&word).exists()
+        {
+            return self.chat_event(Event::Noted(Note::error(format!("The model stays as it is: {why}"))));
+        }
         let settings = Settings { model: model.clone(), ..self.settings.clone() };
         match engine_options(&settings) {
             Ok(options) => {

@@ -256,11 +256,9 @@ pub enum ExportFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List, fetch and remove models
-    #[command(subcommand)]
-    Models(ModelsCommand),
+    Models(ModelsArgs),
     /// Look at, export and remove stored conversations
-    #[command(subcommand)]
-    Conversations(ConversationsCommand),
+    Conversations(ConversationsArgs),
     /// Measure prefill and decode speed, or a text's perplexity
     Bench(BenchArgs),
     /// Show the tokens of a text (no special tokens are added)
@@ -288,6 +286,22 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
+}
+
+/// `chatnap models …`; alone it lists them
+#[derive(Debug, clap::Args)]
+pub struct ModelsArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Option<ModelsCommand>,
+}
+
+/// `chatnap conversations …`; alone it lists them
+#[derive(Debug, clap::Args)]
+pub struct ConversationsArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Option<ConversationsCommand>,
 }
 
 /// `chatnap models …`

@@ -1,6 +1,6 @@
 //! The subcommands: each does one thing, writes stdout, and returns.
 
-use super::args::Command;
+use super::args::{Command, ConversationsCommand, ModelsCommand, TableFormat};
 use super::failure::Failure;
 use super::output;
 use crate::settings::Resolved;
@@ -21,8 +21,14 @@ pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
         Command::Man => output::write(&generate::man()?)?,
         Command::Tokenize(args) => tokenize::run(&resolved.settings, args)?,
         Command::Gpu { format } => gpu::run(&resolved.settings, format)?,
-        Command::Models(command) => models::run(&resolved.settings, command)?,
-        Command::Conversations(command) => conversations::run(&resolved.settings, command)?,
+        Command::Models(args) => {
+            let command = args.command.unwrap_or(ModelsCommand::List { format: TableFormat::default() });
+            models::run(&resolved.settings, command)?
+        }
+        Command::Conversations(args) => {
+            let command = args.command.unwrap_or(ConversationsCommand::List { format: TableFormat::default() });
+            conversations::run(&resolved.settings, command)?
+        }
         Command::Bench(args) => bench::run(resolved, args)?,
         Command::Report { .. } => return Err(not_built("report")),
     };

@@ -36,6 +36,16 @@ fn a_conversation_of_several_turns() {
 }
 
 #[test]
+fn a_model_that_nobody_knows_changes_nothing() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "never"]);
+    tui.type_text("/model nosuch\r").wait_for("The model stays as it is").wait_for("nosuch");
+    tui.send("hello").wait_for("You said: hello").wait_for("TTFT");
+    // A new conversation begins with an empty context.
+    tui.type_text("/new\r").wait_for("context 0 /");
+}
+
+#[test]
 fn the_first_frame_comes_before_the_model() {
     // The model does not even exist.
     let home = Home::new("this is no script");

@@ -52,7 +52,10 @@ fn models_are_listed_and_found() {
     let path = starter_model();
     let ran = home.run(&["models", "path", path.to_str().unwrap()]);
     assert_eq!(ran.stdout.trim_end(), path.to_str().unwrap());
-    assert!(home.run(&["models", "list"]).stdout.contains("smollm2-135m"));
+    let listed = home.run(&["models", "list"]).stdout;
+    assert!(listed.contains("smollm2-135m"));
+    assert_eq!(home.run(&["models"]).stdout, listed);
+    assert_eq!(home.run(&["conversations"]).code(), 0);
     assert!(home.run(&["models", "list", "--format", "markdown"]).stdout.starts_with("| model | "));
 }
 

@@ -31,12 +31,18 @@ pub fn wrap(spans: &[Span<'_>], limit: usize) -> Vec<Vec<Span<'static>>> {
                 "\n" | "\r\n" => wrapper.end_line(),
                 "\t" => TAB.graphemes(true).for_each(|space| wrapper.push(space, span.style)),
                 _ if text.contains(char::is_control) => {}
-                _ => wrapper.push(text, span.style),
+                _ => wrapper.push(whole(text), span.style),
             }
         }
     }
     wrapper.end_line();
     wrapper.lines
+}
+
+/// A grapheme without a joiner at its end, as an emoji has that is still being written: a terminal would join it to whatever
+/// stands in the next cell.
+fn whole(grapheme: &str) -> &str {
+    grapheme.trim_end_matches('\u{200d}')
 }
 
 struct Wrapper<'a> {
@@ -51,7 +57,7 @@ struct Wrapper<'a> {
 impl<'a> Wrapper<'a> {
     fn push(&mut self, text: &'a str, style: Style) {
         let width = text.width();
-        if width > self.limit {
+        if width > self.limit || text.is_empty() {
             return;
         }
         if width > 1 {
@@ -138,6 +144,15 @@ mod tests {
 
     fn lines(text: &str, limit: usize) -> Vec<String> {
         wrap(&[Span::raw(text)], limit).iter().map(|line| line.iter().map(|span| &*span.content).collect()).collect()
+    }
+
+    #[test]
+    fn a_joiner_that_joins_nothing_yet_is_not_drawn() {
+        let drawn =
+            |text: &str| wrap(&[Span::raw(text)], 20).concat().iter().map(|span| &*span.content).collect::<String>();
+        assert_eq!(drawn("ok \u{1f469}\u{200d}"), "ok \u{1f469}");
+        assert_eq!(drawn("\u{200d}"), "");
+        assert_eq!(drawn("\u{1f469}\u{200d}\u{1f680} go"), "\u{1f469}\u{200d}\u{1f680} go");
     }
 
     #[test]
