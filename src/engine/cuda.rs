@@ -29,6 +29,7 @@ mod pace;
 pub(crate) mod params;
 mod prompt;
 mod step;
+mod timeline;
 pub mod trial;
 pub(crate) mod tuning;
 pub(crate) mod upload;
@@ -107,18 +108,26 @@ pub(crate) struct Opened {
 impl Opened {
     fn new(card: driver::CardProperties) -> Result<Self, ModelError> {
         let mut gpu = driver::Gpu::open(card)?;
+        timeline::mark("context");
         let kernels = kernels::Kernels::load(&mut gpu)?;
+        timeline::mark("kernels");
         Ok(Self { kernels, gpu })
     }
 }
 
 /// Reads the headers while the card gets its context (a quarter of a second) and cuBLASLt is found and mapped.
 pub(crate) fn open(options: &LoadOptions<'_>) -> Result<(ModelParts, Opened), ModelError> {
+    timeline::restart();
     let card = choose(options.device)?;
+    timeline::mark("driver");
     std::thread::scope(|scope| {
-        scope.spawn(gemm::preload);
+        scope.spawn(|| {
+            gemm::preload();
+            timeline::mark("cuBLASLt mapped");
+        });
         let opened = scope.spawn(|| Opened::new(card));
         let parts = ModelParts::open(options.files, options.context_length);
+        timeline::mark("headers");
         let lost = ModelError::Invalid("the card could not be opened".into());
         let opened = opened.join().unwrap_or(Err(lost));
         let parts = parts?;
@@ -174,7 +183,11 @@ pub(crate) fn load_parts(
     }
     // cuBLASLt takes a sixth of a second to get going, about as long as the weights take.
     let (gemm, loaded) = std::thread::scope(|scope| {
-        let gemm = scope.spawn(|| gemm::Gemm::new(&gpu, &kernels, plan.scratch));
+        let gemm = scope.spawn(|| {
+            let gemm = gemm::Gemm::new(&gpu, &kernels, plan.scratch);
+            timeline::mark("cuBLASLt");
+            gemm
+        });
         let loaded = weights::load(&gpu, kernels.repack, &parts.config, &parts.plan, options.cancel, progress);
         let lost = ModelError::Invalid("the matrix product could not be set up".into());
         (gemm.join().unwrap_or(Err(lost)), loaded)

@@ -11,6 +11,7 @@ use super::driver::{DeviceBuffer, Gpu, Kernel, Shape};
 use super::kernels::Kernels;
 use super::layout::Format;
 use super::params::{DequantiseArgs, GemmArgs, Mat};
+use super::timeline;
 use crate::engine::model::ModelError;
 
 /// Elements of the bf16 scratch for quantised weights.
@@ -62,6 +63,7 @@ impl Gemm {
     pub fn new(gpu: &Gpu, kernels: &Kernels, quantised: bool) -> Result<Self, ModelError> {
         gpu.activate()?;
         let mut library = Library::open();
+        timeline::mark("cuBLASLt handle");
         if let Some(library) = &mut library {
             // The first product loads the library's kernels; better now, while the weights are read.
             let at = library.workspace.pointer();

@@ -11,6 +11,7 @@ use super::kernels::{HEAD_DIMS, Kernels};
 use super::layout::Format;
 use super::pace::Pace;
 use super::params::{RopeTableArgs, State};
+use super::timeline;
 use super::tuning::Tuning;
 use super::upload;
 use super::weights::Layout;
@@ -193,6 +194,7 @@ impl CudaModel {
         let cache = DeviceBuffer::new(config.layers * 2 * kv * config.context_length)?;
         let half = config.rope.frequencies.len();
         let rope = DeviceBuffer::<f32>::new(config.context_length * half * 2)?;
+        timeline::mark("buffers");
         let tuning = Tuning::for_card(gpu.card.compute_capability);
         let mut model = Self {
             decoding: None,
@@ -214,7 +216,9 @@ impl CudaModel {
         model.fill_rope()?;
         model.check_shared()?;
         model.gpu.synchronize()?;
+        timeline::mark("rope table");
         model.gpu.note_use();
+        timeline::mark("memory in use noted");
         Ok(model)
     }
 

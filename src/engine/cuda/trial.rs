@@ -2,11 +2,13 @@
 //! `figure<TAB>NAME<TAB>VALUE`, from which the script makes its table.
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::check::Random;
 use super::driver::{CardProperties, cards};
 use super::nvml::Management;
+use super::timeline;
 use super::{CudaModel, load_parts, open};
 use crate::engine::model::load::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model, ModelError};
@@ -92,9 +94,14 @@ pub fn cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), Model
     let loaded = started.elapsed().as_secs_f64();
     let tokens = random_tokens(&mut Random(1), 50, model.vocab_size());
     model.begin(&tokens, 0, &[], &sampling(true), 1)?;
+    timeline::mark("prompt launched");
     model.next_token()?;
     let first = started.elapsed().as_secs_f64();
+    timeline::mark("first token");
     model.end()?;
+    for (what, at) in timeline::since(started) {
+        println!("     {at:7.1} ms  {what}");
+    }
     let kind = parts.quantization();
     tell(&format!("{kind} load s"), loaded, 3);
     tell(&format!("{kind} cold to first token s"), first, 3);
@@ -171,28 +178,25 @@ fn decode_rate(model: &mut CudaModel, prompt: &[u32], sampling: &SamplingParams)
     Ok(rate)
 }
 
-/// Stops a load when so many shares of the weights are on the card; tells how long it then took to give everything back,
-/// and what the card still holds. An error where a load was not stopped or memory stays behind.
+/// When a load is cancelled.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// So long after its start.
+    After(Duration),
+    /// When this share of the weights is on the card.
+    Share(f64),
+}
+
+/// Stops a load at several moments; tells how long it then took until the load had ended, and what the card still holds.
+/// An error where a load was not stopped or memory stays behind.
 pub fn cancel(path: &str) -> Result<(), ModelError> {
     let card = first_card()?;
     let before = used(&card);
     let mut worst = Duration::ZERO;
-    for share in [0.0, 0.1, 0.5, 0.9] {
-        let flag = CancelFlag::default();
-        let (mut raised, mut reports) = (None, 0);
-        let mut watch = |progress: LoadProgress| {
-            reports += 1;
-            if raised.is_none() && progress.done as f64 >= share * progress.total.unwrap_or(0) as f64 {
-                flag.cancel();
-                raised = Some(Instant::now());
-            }
-        };
-        let stopped = matches!(load_until(path, 1024, &flag, &mut watch), Err(ModelError::Cancelled));
-        let took = raised.map_or(Duration::MAX, |at| at.elapsed());
-        println!("     stopped at {share}: {stopped}, {took:?} later, {reports} reports before");
-        if !stopped {
-            return Err(ModelError::Invalid(format!("a load that was cancelled at {share} of it went on")));
-        }
+    let times = [0, 50, 150, 250, 300, 350].map(|ms| Moment::After(Duration::from_millis(ms)));
+    for moment in times.into_iter().chain([0.0, 0.1, 0.5, 0.9].map(Moment::Share)) {
+        let took = cancelled_load(path, moment)?;
+        println!("     cancelled {moment:?}: {took:?} until the load had ended");
         worst = worst.max(took);
     }
     tell("cancel of a load, worst ms", worst.as_secs_f64() * 1e3, 0);
@@ -202,6 +206,55 @@ pub fn cancel(path: &str) -> Result<(), ModelError> {
         true => Ok(()),
         false => Err(ModelError::Invalid(format!("{} bytes stay behind", after - before))),
     }
+}
+
+fn cancelled_load(path: &str, moment: Moment) -> Result<Duration, ModelError> {
+    let flag = CancelFlag::default();
+    let raised = OnceLock::new();
+    let raise = || {
+        raised.get_or_init(|| {
+            flag.cancel();
+            Instant::now()
+        });
+    };
+    let mut watch = |progress: LoadProgress| {
+        if let Moment::Share(share) = moment
+            && progress.done as f64 >= share * progress.total.unwrap_or(0) as f64
+        {
+            raise();
+        }
+    };
+    let stopped = std::thread::scope(|scope| {
+        if let Moment::After(time) = moment {
+            scope.spawn(move || {
+                std::thread::sleep(time);
+                raise();
+            });
+        }
+        matches!(load_until(path, 1024, &flag, &mut watch), Err(ModelError::Cancelled))
+    });
+    match raised.get() {
+        Some(at) if stopped => Ok(at.elapsed()),
+        _ => Err(ModelError::Invalid(format!("a load that was cancelled {moment:?} went on"))),
+    }
+}
+
+/// Reads a prompt that fills `context` in the chunks that the model asks for; tells the longest time of one, within which
+/// nobody hears a cancel.
+pub fn chunks(path: &str, context: usize) -> Result<(), ModelError> {
+    let (parts, mut model) = load(path, context)?;
+    let tokens = random_tokens(&mut Random(1), context, model.vocab_size());
+    let (mut logits, mut done, mut worst) = (Vec::new(), 0, Duration::ZERO);
+    while done < context {
+        let count = model.prefill_chunk().min(context - done);
+        let start = Instant::now();
+        model.forward(&tokens[done..done + count], done, &mut logits)?;
+        let took = start.elapsed();
+        println!("     {count} tokens at {done}: {took:.1?}");
+        (done, worst) = (done + count, worst.max(took));
+    }
+    tell(&format!("{} prompt of {context}, slowest chunk ms", parts.quantization()), worst.as_secs_f64() * 1e3, 1);
+    Ok(())
 }
 
 /// Loads, answers and releases again and again. An error where memory stays behind or an answer differs.

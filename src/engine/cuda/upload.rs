@@ -12,6 +12,7 @@ use cudarc::driver::sys;
 use super::driver::{DeviceBuffer, Event, Gpu, Kernel, PinnedBuffer, Shape, Stream, check};
 use super::layout::Format;
 use super::params::{Mat, RepackArgs};
+use super::timeline;
 use crate::engine::CancelFlag;
 use crate::engine::cpu::GgmlType;
 use crate::engine::model::ModelError;
@@ -108,6 +109,7 @@ pub fn upload(
         stop: AtomicBool::new(false),
         cancel,
     };
+    timeline::mark("pinned ring");
     let (sender, receiver) = channel();
     std::thread::scope(|scope| {
         for reader in 0..readers {
@@ -121,7 +123,9 @@ pub fn upload(
             });
         }
         drop(sender);
-        gather(receiver, total, progress)
+        let gathered = gather(receiver, total, progress);
+        timeline::mark("weights read");
+        gathered
     })
 }
 

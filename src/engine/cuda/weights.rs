@@ -3,6 +3,7 @@
 use super::driver::{DeviceBuffer, Gpu, Kernel};
 use super::layout::{Arena, Format};
 use super::params::Mat;
+use super::timeline;
 use super::upload::{Job, jobs_for, upload};
 use crate::engine::CancelFlag;
 use crate::engine::model::ModelError;
@@ -128,6 +129,7 @@ pub fn load(
 ) -> Result<(Layout, DeviceBuffer<u8>), ModelError> {
     let measured = Layout::new(config, plan, 0)?;
     let arena = DeviceBuffer::<u8>::new(measured.bytes as usize)?;
+    timeline::mark("arena");
     let layout = Layout::new(config, plan, arena.pointer())?;
     let mut jobs: Vec<Job> = Vec::new();
     for (name, mat) in &layout.matrices {
@@ -140,7 +142,9 @@ pub fn load(
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         arena.write(gpu, (at - arena.pointer()) as usize, &bytes)?;
     }
+    timeline::mark("vectors");
     upload(gpu, repack, &plan.files, &jobs, cancel, progress)?;
     gpu.synchronize()?;
+    timeline::mark("weights");
     Ok((layout, arena))
 }
