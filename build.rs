@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const KERNELS: [&str; 5] = ["gemv", "attention", "prefill", "sample", "repack"];
+const KERNELS: [&str; 6] = ["gemv", "attention", "prefill", "skinny", "sample", "repack"];
 const DIRECTORY: &str = "src/engine/cuda/kernels";
 
 fn main() {

@@ -12,6 +12,7 @@
 //! | `gpu cold FILE.gguf` | load to first token, once |
 //! | `gpu speed FILE.gguf [DEPTHS] [PROMPTS]` | decode, prefill, load and release |
 //! | `gpu cancel FILE.gguf` | stops a load at several moments |
+//! | `gpu short FILE.gguf` | short prompts through both kinds of matrix products |
 //! | `gpu chunks FILE.gguf [CONTEXT]` | a long prompt; how long a cancel may go unheard in it |
 //! | `gpu cycles COUNT FILE.gguf` | load, answer and release, again and again |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -53,6 +54,7 @@ fn main() {
             trial::speed(&args[1], &numbers(args.get(2), &[0, 4096, 16384]), &numbers(args.get(3), &[50, 512, 2048]))
         }
         Some("cancel") => trial::cancel(&args[1]),
+        Some("short") => trial::short(&args[1]),
         Some("chunks") => trial::chunks(&args[1], numbers(args.get(2), &[32768])[0]),
         Some("cycles") => trial::cycles(&args[2], args[1].parse().expect("a count")),
         Some("bandwidth") => read_bandwidth(DevicePreference::Cuda(0))

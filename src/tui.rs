@@ -302,7 +302,10 @@ impl App {
             let _ = sender.send(Input::Chat(Event::Engine(event)));
         };
         match engine_options(&self.settings).and_then(|options| Engine::start(options, sink)) {
-            Ok(engine) => self.engine = Some(engine),
+            Ok(engine) => {
+                engine.wake();
+                self.engine = Some(engine);
+            }
             Err(error) => self.chat_event(Event::Noted(Note::error(error.message))),
         }
     }

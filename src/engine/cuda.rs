@@ -5,6 +5,8 @@
 //! nothing of this process is left on the card. Knows no conversations and no terminals.
 
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use super::ModelFiles;
 use super::model::load::{ModelParts, read_text};
@@ -28,6 +30,7 @@ pub(crate) mod nvml;
 mod pace;
 pub(crate) mod params;
 mod prompt;
+pub(crate) mod skinny;
 mod step;
 mod timeline;
 pub mod trial;
@@ -99,43 +102,69 @@ fn choose(device: DevicePreference) -> Result<driver::CardProperties, ModelError
     }))
 }
 
-/// A card with a context of ours on it, and the kernels.
+/// A card with a context of ours on it, the kernels, and memory for the weights to pass through.
 pub(crate) struct Opened {
     kernels: kernels::Kernels,
+    memory: upload::RingMemory,
     gpu: driver::Gpu,
 }
 
 impl Opened {
     fn new(card: driver::CardProperties) -> Result<Self, ModelError> {
-        let mut gpu = driver::Gpu::open(card)?;
-        timeline::mark("context");
-        let kernels = kernels::Kernels::load(&mut gpu)?;
-        timeline::mark("kernels");
-        Ok(Self { kernels, gpu })
+        let readers = tuning::Tuning::for_card(card.compute_capability).readers;
+        std::thread::scope(|scope| {
+            let memory = scope.spawn(move || upload::RingMemory::new(readers));
+            let mut gpu = driver::Gpu::open(card)?;
+            timeline::mark("context");
+            let kernels = kernels::Kernels::load(&mut gpu)?;
+            timeline::mark("kernels");
+            let memory = memory.join().map_err(|_| ModelError::Io("no memory to read weights into".into()))?;
+            Ok(Self { kernels, memory, gpu })
+        })
     }
 }
 
-/// Reads the headers while the card gets its context (a quarter of a second) and cuBLASLt is found and mapped.
+/// Often enough that a cancel is heard at once.
+const LOOK_AROUND: Duration = Duration::from_millis(2);
+
+/// Reads the headers while the card gets its context. That takes the driver a fifth of a second in one piece; a cancel does
+/// not wait for it, but the next load and the end of the program do ([`settle`]).
 pub(crate) fn open(options: &LoadOptions<'_>) -> Result<(ModelParts, Opened), ModelError> {
     timeline::restart();
     let card = choose(options.device)?;
     timeline::mark("driver");
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            gemm::preload();
-            timeline::mark("cuBLASLt mapped");
-        });
-        let opened = scope.spawn(|| Opened::new(card));
-        let parts = ModelParts::open(options.files, options.context_length);
-        timeline::mark("headers");
-        let lost = ModelError::Invalid("the card could not be opened".into());
-        let opened = opened.join().unwrap_or(Err(lost));
-        let parts = parts?;
-        match model::unsupported(&parts.config, &parts.plan) {
-            Some(why) => Err(ModelError::Unsupported(why)),
-            None => Ok((parts, opened?)),
+    if options.cancel.is_cancelled() {
+        return Err(ModelError::Cancelled);
+    }
+    let (sender, receiver) = mpsc::channel();
+    let opener = std::thread::Builder::new().name("card".into()).spawn(move || {
+        // Where nobody takes it any more, it is dropped here: the context is given back.
+        drop(sender.send(Opened::new(card)));
+    });
+    opener.map_err(|error| ModelError::Io(format!("no thread for the card: {error}")))?;
+    let parts = ModelParts::open(options.files, options.context_length);
+    timeline::mark("headers");
+    let opened = loop {
+        match receiver.recv_timeout(LOOK_AROUND) {
+            Ok(opened) => break opened,
+            Err(RecvTimeoutError::Timeout) if options.cancel.is_cancelled() => return Err(ModelError::Cancelled),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                break Err(ModelError::Invalid("the card could not be opened".into()));
+            }
         }
-    })
+    };
+    let parts = parts?;
+    match model::unsupported(&parts.config, &parts.plan) {
+        Some(why) => Err(ModelError::Unsupported(why)),
+        None => Ok((parts, opened?)),
+    }
+}
+
+/// Waits until no context of this process is left, so long at most: a load that was cancelled gives its own back behind the
+/// scenes, and a program should not end in the middle of that.
+pub fn settle(most: Duration) -> bool {
+    driver::settle(most)
 }
 
 fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
@@ -165,34 +194,48 @@ fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress
     Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
 }
 
-/// Weights and caches of a model whose headers were read. On an error nothing stays on the card.
+/// Weights and caches of a model whose headers were read. On an error nothing stays on the card; after a cancel it is given
+/// back behind the scenes.
 pub(crate) fn load_parts(
     parts: &ModelParts,
     opened: Opened,
     options: &LoadOptions<'_>,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<CudaModel, ModelError> {
-    let Opened { kernels, gpu } = opened;
+    let Opened { kernels, memory, gpu } = opened;
     gpu.activate()?;
     let plan = model::plan(&parts.config, &parts.plan, gpu.card.multiprocessors)?;
     let (free, total) = gpu.memory()?;
     let room = fit::Room { free, total, utilization: options.gpu_memory_utilization };
     fit::check(options.name, plan.needs, parts.config.context_length, room, options.smaller)?;
     if options.cancel.is_cancelled() {
-        return Err(ModelError::Cancelled);
+        return Err(give_back(gpu, ()));
     }
-    // cuBLASLt takes a sixth of a second to get going, about as long as the weights take.
-    let (gemm, loaded) = std::thread::scope(|scope| {
-        let gemm = scope.spawn(|| {
-            let gemm = gemm::Gemm::new(&gpu, &kernels, plan.scratch);
-            timeline::mark("cuBLASLt");
-            gemm
-        });
-        let loaded = weights::load(&gpu, kernels.repack, &parts.config, &parts.plan, options.cancel, progress);
-        let lost = ModelError::Invalid("the matrix product could not be set up".into());
-        (gemm.join().unwrap_or(Err(lost)), loaded)
-    });
-    let (gemm, (layout, arena)) = (gemm?, loaded?);
+    let ring = memory.pin()?;
+    timeline::mark("pinned ring");
+    let tuning = tuning::Tuning::for_card(gpu.card.compute_capability);
+    let gemm = gemm::Gemm::new(&gpu, &kernels, tuning, plan.scratch)?;
+    let repack = kernels.repack;
+    let loaded = weights::load(&gpu, repack, &ring, &parts.config, &parts.plan, options.cancel, progress);
+    let (layout, arena) = match loaded {
+        Err(ModelError::Cancelled) => return Err(give_back(gpu, (gemm, ring))),
+        loaded => loaded?,
+    };
     let pace = pace::Pace::new(plan.chunk, parts.plan.parameters(), gpu.card.multiprocessors);
-    CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, pace, gemm)
+    CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, pace, gemm, ring)
+}
+
+/// Drops a card and what else lies on it on a thread of their own: that takes a tenth of a second, and who cancelled a load
+/// shall not wait for it. Where no thread can be had it happens here.
+fn give_back<T: Send + 'static>(gpu: driver::Gpu, rest: T) -> ModelError {
+    let give = move || {
+        let activated = gpu.activate();
+        drop(rest);
+        // Without the context nothing can be given back but the context.
+        drop(activated);
+        drop(gpu);
+    };
+    // Where the thread cannot be made, the closure is dropped, and all it holds with it.
+    drop(std::thread::Builder::new().name("give back".into()).spawn(give));
+    ModelError::Cancelled
 }

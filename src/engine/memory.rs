@@ -1,6 +1,8 @@
 //! The process's own memory: how much of it is resident, and giving freed memory back to the system.
 
-use crate::protocol::DeviceKind;
+use std::time::Duration;
+
+use crate::protocol::{DeviceKind, DevicePreference};
 
 /// Gives back what a device keeps for this process beside the model: its context, pools and workspaces. Called when
 /// the model is dropped and its thread has ended, so that nothing that owns device memory outlives it. Returns the
@@ -13,6 +15,23 @@ pub fn release_device(kind: DeviceKind) -> Option<u64> {
         #[cfg(not(feature = "cuda"))]
         DeviceKind::Cuda => None,
     }
+}
+
+/// Starts the driver of what `device` may use. Takes no memory of a card.
+pub fn wake_device(device: DevicePreference) {
+    #[cfg(feature = "cuda")]
+    super::cuda::expected(device);
+    #[cfg(not(feature = "cuda"))]
+    let _ = device;
+}
+
+/// Waits until no card has anything of this process, so long at most: what a cancelled load took is given back behind the
+/// scenes.
+pub fn settle_device(most: Duration) {
+    #[cfg(feature = "cuda")]
+    super::cuda::settle(most);
+    #[cfg(not(feature = "cuda"))]
+    let _ = most;
 }
 
 /// Bytes of this process that are resident, where the system says so.

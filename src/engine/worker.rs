@@ -3,7 +3,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::lifecycle::{Aftermath, Cause, Effect, Event, Phase, State, step};
@@ -27,6 +28,7 @@ const LONGEST_GOODBYE: Duration = Duration::from_millis(1700);
 pub(super) enum Message {
     Generate(GenerationRequest, Timestamp),
     Cancel(RequestId),
+    Wake,
     Load,
     Release,
     Count(RequestId, Vec<ChatMessage>),
@@ -65,6 +67,8 @@ pub(super) struct Worker {
     /// Resident memory before a release, or before the load that is given up.
     resident: Option<u64>,
     exit_by: Option<Timestamp>,
+    /// Starts the driver.
+    waking: Option<JoinHandle<()>>,
     exited: bool,
 }
 
@@ -92,6 +96,7 @@ impl Worker {
             last_error: None,
             resident: None,
             exit_by: None,
+            waking: None,
             exited: false,
         }
     }
@@ -105,6 +110,23 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.leave_the_driver_in_peace();
+    }
+
+    fn wake(&mut self) {
+        let device = self.options.lock().unwrap_or_else(PoisonError::into_inner).device;
+        let thread = std::thread::Builder::new().name("driver".into());
+        // Without a thread the load does it.
+        self.waking = thread.spawn(move || memory::wake_device(device)).ok();
+    }
+
+    /// The program should not end while a thread is within the driver.
+    fn leave_the_driver_in_peace(&mut self) {
+        if let Some(waking) = self.waking.take() {
+            let _ = waking.join();
+        }
+        let left = self.exit_by.map_or(LONGEST_GOODBYE, |exit_by| exit_by.since(Timestamp::now()));
+        memory::settle_device(left);
     }
 
     fn wait(&self) -> Result<Message, RecvTimeoutError> {
@@ -132,6 +154,7 @@ impl Worker {
         match message {
             Message::Generate(request, submitted) => self.accept(request, submitted),
             Message::Cancel(id) => self.step(Event::Cancel(id)),
+            Message::Wake => self.wake(),
             Message::Load => self.step(Event::Load),
             Message::Release => self.step(Event::Release),
             Message::Count(id, messages) => self.give(Job::Count { id, messages }),

@@ -96,9 +96,26 @@ impl<T> Drop for DeviceBuffer<T> {
     }
 }
 
+/// Ordinary memory in large pages, made and touched before there is a context; pinning it then is quick.
+pub struct HostMemory(memmap2::MmapMut);
+
+impl HostMemory {
+    /// Room for `length` bytes, zeroed. `None` where the system refuses.
+    pub fn new(length: usize) -> Option<Self> {
+        let mut map = memmap2::MmapMut::map_anon(length.next_multiple_of(2 << 20)).ok()?;
+        #[cfg(target_os = "linux")]
+        // Advice only: with small pages it takes longer, no more.
+        let _ = map.advise(memmap2::Advice::HugePage);
+        map.iter_mut().step_by(4096).for_each(|byte| *byte = 0);
+        Some(Self(map))
+    }
+}
+
 /// Host memory that the card can read and write: copies from it run at the bus's full speed.
 pub struct PinnedBuffer {
     pointer: *mut u8,
+    /// What was pinned where it lay; else the driver's own allocation.
+    host: Option<HostMemory>,
 }
 
 // SAFETY: plain memory with one owner.
@@ -112,7 +129,15 @@ impl PinnedBuffer {
         let mut pointer = ptr::null_mut::<c_void>();
         // SAFETY: a handle into a local; the context is current. 1: usable from every context.
         check(unsafe { sys::cuMemHostAlloc(&mut pointer, length.max(1), 1) }, "taking pinned memory")?;
-        Ok(Self { pointer: pointer.cast() })
+        Ok(Self { pointer: pointer.cast(), host: None })
+    }
+
+    /// Pins memory that is there already.
+    pub fn pin(mut host: HostMemory) -> Result<Self, ModelError> {
+        let (pointer, bytes) = (host.0.as_mut_ptr(), host.0.len());
+        // SAFETY: the mapping is ours and stays until `drop` has unpinned it. 1: for every context.
+        check(unsafe { sys::cuMemHostRegister_v2(pointer.cast(), bytes, 1) }, "pinning memory")?;
+        Ok(Self { pointer, host: Some(host) })
     }
 
     /// Where it lies, for the host and (unified addressing) the card.
@@ -123,7 +148,12 @@ impl PinnedBuffer {
 
 impl Drop for PinnedBuffer {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new`, freed once.
-        unsafe { sys::cuMemFreeHost(self.pointer.cast()) };
+        // SAFETY: made by `new` or `pin`, given back once; a mapping goes after this, with its field.
+        unsafe {
+            match self.host {
+                Some(_) => sys::cuMemHostUnregister(self.pointer.cast()),
+                None => sys::cuMemFreeHost(self.pointer.cast()),
+            }
+        };
     }
 }

@@ -9,10 +9,12 @@ use std::io::Write;
 use half::{bf16, f16};
 
 use super::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
-use super::gemm::{Gemm, Into};
+use super::gemm::{Few, Gemm, Into};
 use super::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
 use super::layout::{Arena, Format};
 use super::params::*;
+use super::skinny;
+use super::tuning::Tuning;
 use super::upload;
 use crate::engine::CancelFlag;
 use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
@@ -201,7 +203,48 @@ impl Bench {
         let wanted: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();
         report.tell(&format!("dequantise {name}"), relative_error(&wide(&got), &wanted), 3e-3);
 
+        self.short_prompts(&name, mat, &weights, random, report)?;
         self.products_of(&name, mat, &weights, kind == GgmlType::Q2K, random, report)
+    }
+
+    /// The products of short prompts, in every tiling that there is room for.
+    fn short_prompts(
+        &self,
+        name: &str,
+        mat: Mat,
+        weights: &[f32],
+        random: &mut Random,
+        report: &mut Report,
+    ) -> Result<(), ModelError> {
+        if !skinny::takes(mat.format()) {
+            return Ok(());
+        }
+        let tuning = Tuning::for_card(self.gpu.card.compute_capability);
+        let skinny = Gemm::new(&self.gpu, &self.kernels, tuning, false)?.skinny();
+        let (rows, cols) = (mat.rows as usize, mat.cols as usize);
+        let rounded: Vec<f32> = wide(&halves(weights));
+        for groups in [1, 2, 4, 8] {
+            let tokens = [1, 7 + random.below(10), 50, 64, 70 + random.below(100)][random.below(5)];
+            let Some(tiling) = skinny.limits.tiling(groups, tokens) else { continue };
+            let (x, before) = (halves(&random.normals(tokens * cols)), random.normals(tokens * 2 * rows));
+            let device_x = DeviceBuffer::from_slice(&self.gpu, &x)?;
+            let out = DeviceBuffer::from_slice(&self.gpu, &before)?;
+            let (a, c) = ((device_x.pointer(), tokens), (out.pointer(), 2 * rows));
+            // Twice the same matrix, side by side.
+            skinny.launch(&self.gpu, &[mat, mat], a, c, Into::Add, tiling)?;
+            let mut got = vec![0.0; tokens * 2 * rows];
+            out.read(&self.gpu, 0, &mut got)?;
+            let mut wanted = Vec::with_capacity(got.len());
+            for (x, before) in wide(&x).chunks(cols).zip(before.chunks(2 * rows)) {
+                let product =
+                    |row: &[f32]| -> f64 { row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum() };
+                let once: Vec<f64> = rounded.chunks(cols).map(product).collect();
+                wanted.extend(once.iter().chain(&once).zip(before).map(|(y, b)| y + f64::from(*b)));
+            }
+            let name = format!("short prompt {name}, {tokens} tokens, {groups} groups");
+            report.tell(&name, relative_error(&got, &wanted), 3e-4);
+        }
+        Ok(())
     }
 
     /// A matrix times a vector in the three uses that need no attention: added to the residual, as gate and up at once,
@@ -314,6 +357,7 @@ impl Bench {
         let loaded = upload::upload(
             &self.gpu,
             self.kernels.repack,
+            &upload::RingMemory::new(4).pin()?,
             std::slice::from_ref(&path),
             &jobs,
             &CancelFlag::default(),
@@ -346,7 +390,9 @@ impl Bench {
                 );
             }
         }
-        let mut gemm = Gemm::new(&self.gpu, &self.kernels, false)?;
+        let tuning =
+            Tuning { few: Few { plain: 0, quantised: 0 }, ..Tuning::for_card(self.gpu.card.compute_capability) };
+        let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, false)?;
         for _ in 0..2 {
             let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
             gemm.multiply(&self.gpu, &[mat], (da.pointer(), m), (c.pointer(), n), Into::Add)?;

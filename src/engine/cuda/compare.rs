@@ -60,6 +60,10 @@ fn against_exact(spec: &Spec, depth: usize, seed: u64, report: &mut Report) -> R
         };
         tell("prefill", &got.prompt, &exact.prompt, &[&cpu.prompt, &rounded.prompt]);
         tell("steps", &got.steps, &exact.steps, &[&cpu.steps]);
+        // The prompt once more, as long ones go.
+        card.take_as_short(0);
+        let long = Logits::of(&mut card, &tokens)?;
+        tell("long prefill", &long.prompt, &exact.prompt, &[&cpu.prompt, &rounded.prompt]);
         loops(&mut card, &tokens[..depth], &name, report)
     })
 }

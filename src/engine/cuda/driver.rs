@@ -6,10 +6,13 @@
 use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
-pub use super::buffer::{DeviceBuffer, PinnedBuffer};
+pub use super::buffer::{DeviceBuffer, HostMemory, PinnedBuffer};
 use super::faults;
 use crate::engine::model::ModelError;
 
@@ -110,7 +113,84 @@ pub fn driver_version() -> Option<(i32, i32)> {
     known.then_some((version / 1000, version % 1000 / 10))
 }
 
-/// A card with our context on it and one stream. Dropping it gives everything back.
+/// Whether a context of this process exists, and who waits for its end.
+static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+/// The right to have the process's one context. A load that was cancelled gives its context back behind the scenes, and the
+/// next one waits for that.
+struct Turn;
+
+impl Turn {
+    fn take() -> Self {
+        let mut open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while *open {
+            open = OPEN.1.wait(open).unwrap_or_else(PoisonError::into_inner);
+        }
+        *open = true;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *OPEN.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        OPEN.1.notify_all();
+    }
+}
+
+/// Waits until no context of this process is left, so long at most; whether that came true.
+pub fn settle(most: Duration) -> bool {
+    let open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = OPEN.1.wait_timeout_while(open, most, |open| *open).unwrap_or_else(PoisonError::into_inner);
+    !*waited.0
+}
+
+/// The context of a [`Gpu`], for a thread that works beside its owner and ends before the `Gpu` goes.
+#[derive(Clone, Copy)]
+pub struct Context(sys::CUcontext);
+
+// SAFETY: the driver's contexts may be made current on any thread.
+unsafe impl Send for Context {}
+
+impl Context {
+    /// Makes the context current on this thread.
+    pub fn activate(self) -> Result<(), ModelError> {
+        // SAFETY: `Beside` ends the thread before the context goes.
+        check(unsafe { sys::cuCtxSetCurrent(self.0) }, "using the card")
+    }
+}
+
+/// Work on the card beside a model's own, on a thread that ends before this is gone. To be dropped before the [`Gpu`].
+pub struct Beside<T>(Option<JoinHandle<Option<T>>>);
+
+impl<T: Send + 'static> Beside<T> {
+    /// Starts it with `gpu`'s context current. Where no thread can be had, nothing comes of it.
+    pub fn start(gpu: &Gpu, work: impl FnOnce() -> Option<T> + Send + 'static) -> Self {
+        let context = Context(gpu.context);
+        let thread = std::thread::Builder::new().name("beside".into());
+        Self(thread.spawn(move || context.activate().ok().and_then(|()| work())).ok())
+    }
+}
+
+impl<T> Beside<T> {
+    /// Whether its result is there.
+    pub fn is_finished(&self) -> bool {
+        self.0.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits for the result, which comes once.
+    pub fn take(&mut self) -> Option<T> {
+        self.0.take().and_then(|thread| thread.join().ok().flatten())
+    }
+}
+
+impl<T> Drop for Beside<T> {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
+/// A card with our context on it and one stream. Dropping it gives everything back. There is one at a time.
 pub struct Gpu {
     /// What card it is.
     pub card: CardProperties,
@@ -118,9 +198,11 @@ pub struct Gpu {
     context: sys::CUcontext,
     modules: Vec<sys::CUmodule>,
     /// Bytes in use on the card when the model was ready.
-    held: Option<u64>,
+    held: Arc<OnceLock<u64>>,
     /// The stream that all work but loading runs on.
     pub stream: sys::CUstream,
+    /// Goes last.
+    _turn: Turn,
 }
 
 // SAFETY: the driver's handles may be used from any thread that has made the context current; `activate` does.
@@ -129,8 +211,9 @@ unsafe impl Send for Gpu {}
 unsafe impl Sync for Gpu {}
 
 impl Gpu {
-    /// Makes the card's primary context.
+    /// Makes the card's primary context, after the end of an earlier one.
     pub fn open(card: CardProperties) -> Result<Self, ModelError> {
+        let turn = Turn::take();
         let (mut device, mut context, mut stream) = (0, ptr::null_mut(), ptr::null_mut());
         // SAFETY: handles into locals; `card` comes from `cards`, which has started the driver.
         unsafe {
@@ -138,7 +221,8 @@ impl Gpu {
             check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the card")
                 .map_err(|error| faults::no_context(error, &card.name))?;
         }
-        let mut gpu = Self { card, device, context, modules: Vec::new(), held: None, stream: ptr::null_mut() };
+        let held = Arc::default();
+        let mut gpu = Self { card, device, context, modules: Vec::new(), held, stream: ptr::null_mut(), _turn: turn };
         gpu.activate()?;
         // SAFETY: the context is current.
         check(unsafe { sys::cuStreamCreate(&mut stream, 1) }, "making a stream")?;
@@ -146,9 +230,13 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Notes how much of the card is in use, to tell later how much a release gave back.
-    pub fn note_use(&mut self) {
-        self.held = self.used();
+    /// Notes how much of the card is in use, to tell later how much a release gave back. Asking takes longer than a short
+    /// answer, so it happens beside.
+    pub fn note_use(&self) {
+        let (held, bus_id) = (Arc::clone(&self.held), self.card.bus_id.clone());
+        let asking = std::thread::Builder::new().name("memory".into());
+        // Without a thread the release stays without a figure.
+        let _ = asking.spawn(move || used(&bus_id).map(|bytes| held.set(bytes)));
     }
 
     /// Makes the context current on this thread.
@@ -256,17 +344,15 @@ pub fn take_freed() -> Option<u64> {
     Some(FREED.swap(0, Ordering::Relaxed)).filter(|bytes| *bytes > 0)
 }
 
-impl Gpu {
-    /// Bytes of this card in use by everybody, where NVML tells.
-    fn used(&self) -> Option<u64> {
-        super::nvml::Management::open()?.card(&self.card.bus_id).used
-    }
+/// Bytes of the card at this address in use by everybody, where NVML tells.
+fn used(bus_id: &str) -> Option<u64> {
+    super::nvml::Management::open()?.card(bus_id).used
 }
 
 impl Drop for Gpu {
     /// Leaves nothing of this process on the card. Failures cannot be mended here: the reset is what counts.
     fn drop(&mut self) {
-        let (before, total) = (self.held, self.card.total);
+        let (before, total) = (self.held.get().copied(), self.card.total);
         // SAFETY: all memory, graphs and events of this context are gone by now (see the module's text).
         unsafe {
             sys::cuCtxSetCurrent(self.context);
@@ -281,7 +367,7 @@ impl Drop for Gpu {
             sys::cuDevicePrimaryCtxRelease_v2(self.device);
             sys::cuDevicePrimaryCtxReset_v2(self.device);
         }
-        let freed = before.zip(self.used()).map_or(0, |(before, after)| before.saturating_sub(after));
+        let freed = before.zip(used(&self.card.bus_id)).map_or(0, |(before, after)| before.saturating_sub(after));
         FREED.store(freed.min(total), Ordering::Relaxed);
     }
 }

@@ -1,17 +1,21 @@
 //! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. cuBLASLt where it can be
-//! loaded, else the kernel in `prefill.cu`. Quantised weights are turned into bf16 in slices first.
+//! loaded, else the kernel in `prefill.cu`; quantised weights are turned into bf16 in slices first. Short prompts go through
+//! neither: `skinny.rs`.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
 
 use cudarc::cublaslt::sys as lt;
+use cudarc::driver::sys::CUstream;
 
-use super::driver::{DeviceBuffer, Gpu, Kernel, Shape};
+use super::driver::{Beside, DeviceBuffer, Gpu, Kernel, Shape, Stream};
 use super::kernels::Kernels;
 use super::layout::Format;
 use super::params::{DequantiseArgs, GemmArgs, Mat};
+use super::skinny::{BLOCK_TOKENS, Limits, Skinny};
 use super::timeline;
+use super::tuning::Tuning;
 use crate::engine::model::ModelError;
 
 /// Elements of the bf16 scratch for quantised weights.
@@ -30,6 +34,17 @@ pub enum Into {
     Float,
 }
 
+impl Into {
+    /// The kernels' number for it.
+    pub fn mode(self) -> i32 {
+        match self {
+            Into::Half => 0,
+            Into::Add => 1,
+            Into::Float => 2,
+        }
+    }
+}
+
 /// One product's shape: `m` tokens, `n` rows of weights, `k` deep, `ldc` elements between rows of C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Problem {
@@ -42,57 +57,99 @@ struct Problem {
 
 /// Multiplies.
 pub struct Gemm {
+    coming: Option<Beside<Library>>,
     library: Option<Library>,
+    skinny: Skinny,
+    few: Few,
     scratch: Option<DeviceBuffer<u16>>,
     kernel: Kernel,
     dequantise: Kernel,
 }
 
-/// Finds cuBLASLt and maps it, where it is: it is large, and this takes longer than most other steps of a load.
-pub fn preload() {
-    // SAFETY: the first call tries to open the library; the second asks for its version, where there is one.
-    unsafe {
-        if lt::is_culib_present() {
-            lt::cublasLtGetVersion();
-        }
+/// Tokens up to which a product is the skinny kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Few {
+    /// With all weights in bf16.
+    pub plain: usize,
+    /// With others, which would have to go through the scratch memory.
+    pub quantised: usize,
+}
+
+/// What is read again and again while the library is on its way beats waiting for it, up to so many tokens.
+const RATHER_THAN_WAIT: usize = 4 * BLOCK_TOKENS;
+
+/// Opens cuBLASLt, where it is, and makes it load its kernels. It is large: this takes a fifth of a second, which nobody has
+/// to wait for, as short prompts go without it.
+fn open_library() -> Option<Library> {
+    let mut library = Library::open()?;
+    timeline::mark("cuBLASLt handle");
+    let stream = Stream::new().ok()?;
+    let at = library.workspace.pointer();
+    let (w, c) = (at + (4 << 20), at + (8 << 20));
+    for into in [Into::Half, Into::Add] {
+        library.multiply(stream.0, at, w, c, Problem { m: 256, n: 1024, k: 1024, ldc: 1024, into }).ok()?;
     }
+    drop(stream);
+    timeline::mark("cuBLASLt");
+    Some(library)
 }
 
 impl Gemm {
-    /// `quantised`: whether scratch is needed.
-    pub fn new(gpu: &Gpu, kernels: &Kernels, quantised: bool) -> Result<Self, ModelError> {
-        gpu.activate()?;
-        let mut library = Library::open();
-        timeline::mark("cuBLASLt handle");
-        if let Some(library) = &mut library {
-            // The first product loads the library's kernels; better now, while the weights are read.
-            let at = library.workspace.pointer();
-            let (w, c) = (at + (4 << 20), at + (8 << 20));
-            library.multiply(gpu, at, w, c, Problem { m: 64, n: 1024, k: 1024, ldc: 1024, into: Into::Half })?;
-            library.multiply(gpu, at, w, c, Problem { m: 64, n: 1024, k: 1024, ldc: 1024, into: Into::Add })?;
-        }
+    /// `quantised`: whether scratch is needed. The library comes beside.
+    pub fn new(gpu: &Gpu, kernels: &Kernels, tuning: Tuning, quantised: bool) -> Result<Self, ModelError> {
+        let limits =
+            Limits { multiprocessors: gpu.card.multiprocessors.max(1) as usize, shared: kernels.skinny.shared_limit };
         Ok(Self {
-            library,
+            coming: Some(Beside::start(gpu, open_library)),
+            library: None,
+            skinny: Skinny { kernel: kernels.skinny, limits, overlap: tuning.overlap },
+            few: tuning.few,
             scratch: if quantised { Some(DeviceBuffer::new(SCRATCH)?) } else { None },
             kernel: kernels.gemm,
             dequantise: kernels.dequantise_rows,
         })
     }
 
-    /// Who multiplies, for reports.
-    pub fn backend(&self) -> &'static str {
+    /// The library, once it has come.
+    fn settle(&mut self) {
+        if let Some(mut coming) = self.coming.take() {
+            self.library = coming.take();
+        }
+    }
+
+    /// Who multiplies the matrices of long prompts, for reports.
+    pub fn backend(&mut self) -> &'static str {
+        self.settle();
         if self.library.is_some() { "cuBLASLt" } else { "own kernel" }
     }
 
     /// Bytes of scratch and workspace.
     pub fn bytes(&self) -> u64 {
         self.scratch.as_ref().map_or(0, DeviceBuffer::bytes)
-            + self.library.as_ref().map_or(0, |library| library.workspace.bytes())
+            + if self.coming.is_some() || self.library.is_some() { WORKSPACE as u64 } else { 0 }
     }
 
     /// Uses the own kernel from now on.
     pub fn forget_library(&mut self) {
+        self.settle();
         self.library = None;
+    }
+
+    /// Changes what counts as a short prompt.
+    pub fn set_few(&mut self, few: Few) {
+        self.few = few;
+    }
+
+    /// The kernel for few tokens.
+    pub fn skinny(&self) -> Skinny {
+        self.skinny
+    }
+
+    fn is_short(&self, mats: &[Mat], tokens: usize) -> bool {
+        let plain = mats.iter().all(|mat| mat.format() == Format::Bf16);
+        let few = if plain { self.few.plain } else { self.few.quantised };
+        let waiting = few > 0 && self.coming.as_ref().is_some_and(|coming| !coming.is_finished());
+        tokens <= if waiting { few.max(RATHER_THAN_WAIT) } else { few }
     }
 
     /// `mats` one above the other (each `k` wide) times `m` rows at `a`; C's rows are `ldc` long.
@@ -104,6 +161,10 @@ impl Gemm {
         (c, ldc): (u64, usize),
         into: Into,
     ) -> Result<(), ModelError> {
+        if self.is_short(mats, m) && self.skinny.multiply(gpu, mats, (a, m), (c, ldc), into)? {
+            return Ok(());
+        }
+        self.settle();
         let element = if into == Into::Half { 2 } else { 4 };
         let (mut column, mut i) = (0, 0);
         while let Some(&first) = mats.get(i) {
@@ -173,17 +234,13 @@ impl Gemm {
 
     fn product(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<(), ModelError> {
         if let Some(library) = &mut self.library
-            && library.multiply(gpu, a, w, c, problem)?
+            && library.multiply(gpu.stream, a, w, c, problem)?
         {
             return Ok(());
         }
         let Problem { m, n, k, ldc, into } = problem;
-        let mode = match into {
-            Into::Half => 0,
-            Into::Add => 1,
-            Into::Float => 2,
-        };
-        let args = GemmArgs { a, w, c, m: m as i32, n: n as i32, k: k as i32, lda: k as i32, ldc: ldc as i32, mode };
+        let (m32, n32, k32) = (m as i32, n as i32, k as i32);
+        let args = GemmArgs { a, w, c, m: m32, n: n32, k: k32, lda: k32, ldc: ldc as i32, mode: into.mode() };
         let grid = (m.div_ceil(128) as u32, n.div_ceil(128) as u32, 1);
         // SAFETY: A holds m rows, W n rows, C m rows of ldc; the kernel guards its edges.
         unsafe {
@@ -223,7 +280,7 @@ impl Library {
     }
 
     /// False where cuBLASLt has nothing for this shape.
-    fn multiply(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<bool, ModelError> {
+    fn multiply(&mut self, stream: CUstream, a: u64, w: u64, c: u64, problem: Problem) -> Result<bool, ModelError> {
         if !self.plans.contains_key(&problem) {
             let plan = self.plan(problem);
             self.plans.insert(problem, plan);
@@ -248,7 +305,7 @@ impl Library {
                 &plan.algorithm,
                 self.workspace.pointer() as *mut c_void,
                 WORKSPACE,
-                gpu.stream.cast(),
+                stream.cast(),
             )
         };
         if status == lt::cublasStatus_t::CUBLAS_STATUS_SUCCESS {

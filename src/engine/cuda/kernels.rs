@@ -97,6 +97,7 @@ pub struct Kernels {
     pub swiglu: Kernel,
     pub rope_table: Kernel,
     pub gemm: Kernel,
+    pub skinny: Kernel,
     pub sample: Kernel,
     pub repack: Kernel,
     pub dequantise_rows: Kernel,
@@ -132,6 +133,7 @@ impl Kernels {
         let gemv = gpu.load_module(image!("gemv"))?;
         let attention = gpu.load_module(image!("attention"))?;
         let prefill = gpu.load_module(image!("prefill"))?;
+        let skinny = gpu.load_module(image!("skinny"))?;
         let sample = gpu.load_module(image!("sample"))?;
         let repack = gpu.load_module(image!("repack"))?;
         let decode = |d: usize| gpu.function(attention, &format!("attention_decode_{d}"), true);
@@ -150,6 +152,7 @@ impl Kernels {
             swiglu: gpu.function(prefill, "swiglu", false)?,
             rope_table: gpu.function(prefill, "rope_table", false)?,
             gemm: gpu.function(prefill, "gemm_bf16", true)?,
+            skinny: gpu.function(skinny, "skinny", true)?,
             sample: gpu.function(sample, "sample", true)?,
             repack: gpu.function(repack, "repack", false)?,
             dequantise_rows: gpu.function(repack, "dequantise_rows", false)?,

@@ -4,17 +4,17 @@
 use std::time::Instant;
 
 use super::decode::Decoding;
-use super::driver::{DeviceBuffer, Gpu, Graph, PinnedBuffer, Shape};
+use super::driver::{Beside, DeviceBuffer, Event, Gpu, Graph, PinnedBuffer, Shape};
 use super::fit::Needs;
-use super::gemm::{self, Gemm};
+use super::gemm::{self, Few, Gemm, Into};
 use super::kernels::{HEAD_DIMS, Kernels};
 use super::layout::Format;
 use super::pace::Pace;
-use super::params::{RopeTableArgs, State};
+use super::params::{Mat, RopeTableArgs, State};
 use super::timeline;
 use super::tuning::Tuning;
-use super::upload;
-use super::weights::Layout;
+use super::upload::{self, Ring};
+use super::weights::{Layer, Layout};
 use crate::engine::model::config::{Activation, ModelConfig};
 use crate::engine::model::rope::RopeLayout;
 use crate::engine::model::{DeviceDecoder, Model, ModelError};
@@ -55,6 +55,9 @@ pub fn unsupported(config: &ModelConfig, plan: &TensorPlan) -> Option<String> {
     }
     None
 }
+
+/// Matrices of a layer that are multiplied together.
+type MatricesOf = fn(&Layer) -> Vec<Mat>;
 
 /// Bytes of everything besides weights, for the fit and for the report.
 pub struct Plan {
@@ -168,6 +171,8 @@ pub struct CudaModel {
     pub(super) layout: Layout,
     pub(super) kernels: Kernels,
     pub(super) tuning: Tuning,
+    /// The load's ring of pinned memory, on its way back.
+    _ring: Beside<()>,
     cache: DeviceBuffer<u16>,
     pub(super) rope: DeviceBuffer<f32>,
     arena: DeviceBuffer<u8>,
@@ -188,7 +193,13 @@ impl CudaModel {
         chunk: usize,
         pace: Pace,
         gemm: Gemm,
+        ring: Ring,
     ) -> Result<Self, ModelError> {
+        // Unpinning takes as long as ten tokens.
+        let ring = Beside::start(&gpu, move || {
+            drop(ring);
+            Some(())
+        });
         let kv = config.kv_heads * config.head_dim;
         let buffers = Buffers::new(&config, chunk)?;
         let cache = DeviceBuffer::new(config.layers * 2 * kv * config.context_length)?;
@@ -196,7 +207,7 @@ impl CudaModel {
         let rope = DeviceBuffer::<f32>::new(config.context_length * half * 2)?;
         timeline::mark("buffers");
         let tuning = Tuning::for_card(gpu.card.compute_capability);
-        let mut model = Self {
+        let model = Self {
             decoding: None,
             graph: None,
             gemm,
@@ -205,6 +216,7 @@ impl CudaModel {
             layout,
             kernels,
             tuning,
+            _ring: ring,
             cache,
             rope,
             arena,
@@ -218,7 +230,6 @@ impl CudaModel {
         model.gpu.synchronize()?;
         timeline::mark("rope table");
         model.gpu.note_use();
-        timeline::mark("memory in use noted");
         Ok(model)
     }
 
@@ -297,13 +308,49 @@ impl CudaModel {
     }
 
     /// Who multiplies matrices in a prefill.
-    pub fn gemm_backend(&self) -> &'static str {
+    pub fn gemm_backend(&mut self) -> &'static str {
         self.gemm.backend()
     }
 
-    /// Uses the own matrix product from now on; for comparisons.
-    pub fn use_own_gemm(&mut self) {
-        self.gemm.forget_library();
+    /// Takes prompts of up to so many tokens as short ones; for comparisons.
+    pub fn take_as_short(&mut self, tokens: usize) {
+        self.gemm.set_few(Few { plain: tokens, quantised: tokens });
+    }
+
+    /// Prints how long each product of a layer takes for so many tokens, by tiling: over all layers, so that nothing is
+    /// found in the L2.
+    pub fn time_tilings(&mut self, tokens: usize) -> Result<(), ModelError> {
+        let skinny = self.gemm.skinny();
+        let (hidden, ff) = (self.config.hidden, self.config.feed_forward);
+        let b = &self.buffers;
+        let uses: [(&str, MatricesOf, u64, u64, usize); 4] = [
+            ("QKV", |l| vec![l.q, l.k, l.v], b.normed.pointer(), b.qkv.pointer(), 3 * hidden),
+            ("O", |l| vec![l.output], b.attended.pointer(), b.qkv.pointer(), hidden),
+            ("gate/up", |l| vec![l.gate, l.up], b.normed.pointer(), b.gate_up.pointer(), 2 * ff),
+            ("down", |l| vec![l.down], b.activated.pointer(), b.qkv.pointer(), hidden),
+        ];
+        for (name, mats, a, c, ldc) in uses {
+            let chosen = skinny.choose(&mats(&self.layout.layers[0]), tokens).map_or(0, |tiling| tiling.groups);
+            print!("     {tokens} tokens, {name}, {chosen} chosen:");
+            for tiling in [1, 2, 4, 8].into_iter().filter_map(|groups| skinny.limits.tiling(groups, tokens)) {
+                let (start, end) = (Event::new(true)?, Event::new(true)?);
+                for round in 0..2 {
+                    if round == 1 {
+                        start.record(self.gpu.stream)?;
+                    }
+                    for layer in &self.layout.layers {
+                        let mats = mats(layer);
+                        skinny.launch(&self.gpu, &mats, (a, tokens), (c, ldc), Into::Half, tiling)?;
+                    }
+                }
+                end.record(self.gpu.stream)?;
+                end.wait()?;
+                let each = end.since(&start)? * 1e3 / self.layout.layers.len() as f32;
+                print!(" {} groups {each:.1} µs", tiling.groups);
+            }
+            println!();
+        }
+        Ok(())
     }
 }
 

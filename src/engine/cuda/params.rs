@@ -182,6 +182,21 @@ pub struct GemmArgs {
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
+pub struct SkinnyArgs {
+    pub w: [Mat; 3],
+    pub x: u64,
+    pub out: u64,
+    pub tokens: i32,
+    pub cols: i32,
+    pub ldc: i32,
+    pub mode: i32,
+    pub tiles_a: i32,
+    pub tiles_b: i32,
+    pub groups: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct SampleArgs {
     pub logits: u64,
     pub vocab: i32,

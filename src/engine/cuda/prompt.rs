@@ -47,8 +47,13 @@ impl CudaModel {
         let args = SwigluArgs { input: gate_up, out: activated, width: ff as i32, tokens: count as i32 };
         let units = (ff / 8 * count).div_ceil(256) as u64;
         // SAFETY: both buffers have a row for every token of a chunk.
-        unsafe { self.kernels.swiglu.launch(self.gpu.stream, Shape::linear(units, 256), &args)? };
+        unsafe { self.kernels.swiglu.launch(self.gpu.stream, self.overlapping(Shape::linear(units, 256)), &args)? };
         self.gemm.multiply(&self.gpu, &[layer.down], (activated, count), (x, hidden), Into::Add)
+    }
+
+    /// A kernel that waits by itself for the one before it.
+    fn overlapping(&self, shape: Shape) -> Shape {
+        Shape { overlap: self.tuning.overlap, ..shape }
     }
 
     fn norm(&self, x: u64, weight: u64, rows: usize) -> Result<(), ModelError> {
@@ -60,7 +65,9 @@ impl CudaModel {
             cols: self.config.hidden as i32,
         };
         // SAFETY: `normed` has a row for every token of a chunk.
-        unsafe { self.kernels.norm_rows.launch(self.gpu.stream, Shape::linear(rows as u64, 256), &args) }
+        unsafe {
+            self.kernels.norm_rows.launch(self.gpu.stream, self.overlapping(Shape::linear(rows as u64, 256)), &args)
+        }
     }
 
     /// Bias, head norms, rope and KV write: for a prompt's rows, or (`step`) for the one token's f32 Q and K.
@@ -97,8 +104,7 @@ impl CudaModel {
             context: c.context_length as i32,
         };
         let items = count * (c.heads + if step { 1 } else { 2 } * c.kv_heads);
-        let mut shape = Shape::linear(items.div_ceil(8) as u64, 256);
-        shape.overlap = step && self.tuning.overlap;
+        let shape = self.overlapping(Shape::linear(items.div_ceil(8) as u64, 256));
         // SAFETY: the cache has room for every position.
         unsafe { self.kernels.rope_kv.launch(self.gpu.stream, shape, &args) }
     }
@@ -121,8 +127,8 @@ impl CudaModel {
             q_stride: (q + 2 * kv) as i32,
         };
         let shared = (5 * 64 * (c.head_dim + 8) * 2) as u32;
-        let shape =
-            Shape { grid: (count.div_ceil(64) as u32, c.heads as u32, 1), threads: 128, shared, overlap: false };
+        let grid = (count.div_ceil(64) as u32, c.heads as u32, 1);
+        let shape = self.overlapping(Shape { grid, threads: 128, shared, overlap: false });
         // SAFETY: the cache holds every position before and of this chunk.
         unsafe { self.kernels.attention_prefill[self.width()].launch(self.gpu.stream, shape, &args) }
     }

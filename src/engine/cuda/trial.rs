@@ -89,6 +89,10 @@ fn tell(name: &str, value: f64, digits: usize) {
 
 /// Loads a file onto an empty card and answers a prompt of 50 tokens with its first token; tells the seconds of both.
 pub fn cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
+    // What the interface does while it starts (`Engine::wake`).
+    let start = Instant::now();
+    first_card()?;
+    tell("driver's start s", start.elapsed().as_secs_f64(), 3);
     let started = Instant::now();
     let (parts, mut model) = load(path, context)?;
     let loaded = started.elapsed().as_secs_f64();
@@ -148,6 +152,36 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
     Ok(())
 }
 
+/// Short prompts, through the kernel that is made for them and through that of long ones: where the one becomes slower than
+/// the other. Then each matrix product of a layer in every tiling.
+pub fn short(path: &str) -> Result<(), ModelError> {
+    let (parts, mut model) = load(path, 2048)?;
+    let kind = parts.quantization();
+    println!("{kind}: long ones by {}", model.gemm_backend());
+    let tokens = random_tokens(&mut Random(1), 512, model.vocab_size());
+    for count in [8, 16, 32, 50, 64, 96, 128, 192, 256, 384] {
+        let mut best = [0.0; 2];
+        for (few, best) in [usize::MAX, 0].into_iter().zip(&mut best) {
+            model.take_as_short(few);
+            let mut times = Vec::new();
+            for _ in 0..5 {
+                let start = Instant::now();
+                model.begin(&tokens[..count], 0, &[], &sampling(true), 1)?;
+                model.next_token()?;
+                times.push(start.elapsed().as_secs_f64() * 1e3);
+                model.end()?;
+            }
+            times.sort_by(f64::total_cmp);
+            *best = times[times.len() / 2];
+        }
+        println!("     {count} tokens to first token: as short {:.2} ms, as long {:.2} ms", best[0], best[1]);
+    }
+    for count in [16, 50] {
+        model.time_tilings(count)?;
+    }
+    Ok(())
+}
+
 /// Drops the model and tells how long that took and what NVML says of the card and of this process.
 fn release(kind: &str, model: CudaModel, card: &CardProperties, before: u64) {
     let held = used(card);
@@ -200,6 +234,9 @@ pub fn cancel(path: &str) -> Result<(), ModelError> {
         worst = worst.max(took);
     }
     tell("cancel of a load, worst ms", worst.as_secs_f64() * 1e3, 0);
+    let start = Instant::now();
+    super::settle(Duration::from_secs(2));
+    tell("cancel of a load, what it took is back after ms", start.elapsed().as_secs_f64() * 1e3, 0);
     let after = used(&card);
     tell("cancel: card before and after, difference MiB", (after.saturating_sub(before) >> 20) as f64, 0);
     match after <= before + (16 << 20) {

@@ -1,6 +1,9 @@
-//! Numbers that can be tuned per card: how the one-token kernels are launched.
+//! Numbers that can be tuned per card: how kernels are launched and weights are read.
 
-/// How one-token kernels are launched.
+use super::gemm::Few;
+use super::upload::MOST_READERS;
+
+/// How kernels are launched and weights are read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tuning {
     /// Blocks a multiprocessor of the matrix-vector kernels.
@@ -15,6 +18,10 @@ pub struct Tuning {
     pub overlap: bool,
     /// Record the step as a graph.
     pub graph: bool,
+    /// What counts as a short prompt.
+    pub few: Few,
+    /// Threads that read weights.
+    pub readers: usize,
 }
 
 /// What a matrix-vector kernel's shared memory is made to hold.
@@ -34,11 +41,22 @@ const RESERVED: u32 = 2048;
 const WARPS: u32 = 8;
 
 impl Tuning {
+    const DEFAULT: Self = Self {
+        blocks: 2,
+        ring: 11264,
+        keys: 128,
+        stages: 2,
+        overlap: true,
+        graph: true,
+        few: Few { plain: 64, quantised: 192 },
+        readers: 8,
+    };
+
     /// What was best where it was measured (an H100: two blocks beat one by 7 %, and three; rings of 8 to 11 KB beat
     /// shorter ones by 5 %); `CHATNAP_CUDA_TUNING` overrides some of it: `name=number`, with commas.
     pub fn for_card(compute_capability: (i32, i32)) -> Self {
         let hopper = compute_capability.0 >= 9;
-        let mut tuning = Self { blocks: 2, ring: 11264, keys: 128, stages: 2, overlap: hopper, graph: true };
+        let mut tuning = Self { overlap: hopper, ..Self::DEFAULT };
         if let Ok(text) = std::env::var("CHATNAP_CUDA_TUNING") {
             tuning.apply(&text);
         }
@@ -57,6 +75,9 @@ impl Tuning {
                 "stages" => self.stages = value.clamp(1, 2),
                 "overlap" => self.overlap = value != 0,
                 "graph" => self.graph = value != 0,
+                "few_plain" => self.few.plain = value as usize,
+                "few_quantised" => self.few.quantised = value as usize,
+                "readers" => self.readers = (value as usize).clamp(1, MOST_READERS),
                 _ => {}
             }
         }
@@ -80,7 +101,7 @@ mod tests {
     use super::*;
 
     fn tuning(blocks: u32, ring: u32) -> Tuning {
-        Tuning { blocks, ring, keys: 128, stages: 2, overlap: true, graph: true }
+        Tuning { blocks, ring, ..Tuning::DEFAULT }
     }
 
     #[test]
@@ -98,7 +119,9 @@ mod tests {
     #[test]
     fn names_in_the_environment_change_what_they_name() {
         let mut tuning = tuning(2, 9000);
-        tuning.apply("blocks=0,graph=0,nonsense=7,ring=x,stages=9");
-        assert_eq!(tuning, Tuning { blocks: 1, ring: 9000, keys: 128, stages: 2, overlap: true, graph: false });
+        tuning.apply("blocks=0,graph=0,nonsense=7,ring=x,stages=9,few_plain=16,readers=99");
+        let few = Few { plain: 16, ..Tuning::DEFAULT.few };
+        let wanted = Tuning { blocks: 1, ring: 9000, graph: false, few, readers: 16, ..Tuning::DEFAULT };
+        assert_eq!(tuning, wanted);
     }
 }

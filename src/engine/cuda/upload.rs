@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use cudarc::driver::sys;
 
-use super::driver::{DeviceBuffer, Event, Gpu, Kernel, PinnedBuffer, Shape, Stream, check};
+use super::driver::{DeviceBuffer, Event, Gpu, HostMemory, Kernel, PinnedBuffer, Shape, Stream, check};
 use super::layout::Format;
 use super::params::{Mat, RepackArgs};
 use super::timeline;
@@ -20,14 +20,42 @@ use crate::engine::weights::plan::{PlannedTensor, open_regular};
 use crate::protocol::{LoadPhase, LoadProgress};
 
 /// Bytes of one read and copy: a cancel waits for at most one of them.
-pub const CHUNK: usize = 4 << 20;
-/// Threads that read; the page cache gives one of them 5 to 10 GB/s.
-const READERS: usize = 8;
+pub const CHUNK: usize = 2 << 20;
+/// Threads that read, at most; the page cache gives one of them 5 to 10 GB/s.
+pub const MOST_READERS: usize = 16;
 /// Chunks that a reader has in flight.
 const DEPTH: usize = 2;
 
-/// Bytes that loading takes on the card besides the weights.
-pub const STAGING: u64 = (CHUNK * READERS * DEPTH) as u64;
+/// Bytes that loading takes on the card besides the weights, at most.
+pub const STAGING: u64 = (CHUNK * MOST_READERS * DEPTH) as u64;
+
+/// The pinned memory that all chunks pass through.
+pub struct Ring {
+    pinned: PinnedBuffer,
+    readers: usize,
+}
+
+/// Memory for the ring of so many readers, made while there is no context yet.
+pub struct RingMemory {
+    host: Option<HostMemory>,
+    readers: usize,
+}
+
+impl RingMemory {
+    /// Touched, so that pinning it is quick.
+    pub fn new(readers: usize) -> Self {
+        Self { host: HostMemory::new(CHUNK * readers * DEPTH), readers }
+    }
+
+    /// The ring; a context is current.
+    pub fn pin(self) -> Result<Ring, ModelError> {
+        let pinned = match self.host.map(PinnedBuffer::pin) {
+            Some(Ok(pinned)) => pinned,
+            _ => PinnedBuffer::new(CHUNK * self.readers * DEPTH)?,
+        };
+        Ok(Ring { pinned, readers: self.readers })
+    }
+}
 
 /// One chunk of one tensor.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +106,7 @@ struct Shared<'a> {
     paths: &'a [PathBuf],
     files: Vec<File>,
     jobs: &'a [Job],
-    pinned: PinnedBuffer,
+    pinned: &'a PinnedBuffer,
     staging: Option<DeviceBuffer<u8>>,
     next: AtomicUsize,
     stop: AtomicBool,
@@ -89,13 +117,14 @@ struct Shared<'a> {
 pub fn upload(
     gpu: &Gpu,
     repack: Kernel,
+    ring: &Ring,
     paths: &[PathBuf],
     jobs: &[Job],
     cancel: &CancelFlag,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<(), ModelError> {
     let total: u64 = jobs.iter().map(|job| job.bytes as u64).sum();
-    let readers = READERS.min(jobs.len()).max(1);
+    let readers = ring.readers.min(jobs.len()).max(1);
     let staged = jobs.iter().any(|job| matches!(job.to, Destination::Repack { .. }));
     let shared = Shared {
         gpu,
@@ -103,13 +132,13 @@ pub fn upload(
         paths,
         files: paths.iter().map(|path| open_regular(path).map(|(file, _)| file)).collect::<Result<_, _>>()?,
         jobs,
-        pinned: PinnedBuffer::new(CHUNK * readers * DEPTH)?,
+        pinned: &ring.pinned,
         staging: if staged { Some(DeviceBuffer::new(CHUNK * readers * DEPTH)?) } else { None },
         next: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
         cancel,
     };
-    timeline::mark("pinned ring");
+    timeline::mark("staging");
     let (sender, receiver) = channel();
     std::thread::scope(|scope| {
         for reader in 0..readers {

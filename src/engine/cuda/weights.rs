@@ -4,7 +4,7 @@ use super::driver::{DeviceBuffer, Gpu, Kernel};
 use super::layout::{Arena, Format};
 use super::params::Mat;
 use super::timeline;
-use super::upload::{Job, jobs_for, upload};
+use super::upload::{Job, Ring, jobs_for, upload};
 use crate::engine::CancelFlag;
 use crate::engine::model::ModelError;
 use crate::engine::model::config::ModelConfig;
@@ -122,6 +122,7 @@ impl Layout {
 pub fn load(
     gpu: &Gpu,
     repack: Kernel,
+    ring: &Ring,
     config: &ModelConfig,
     plan: &TensorPlan,
     cancel: &CancelFlag,
@@ -143,7 +144,7 @@ pub fn load(
         arena.write(gpu, (at - arena.pointer()) as usize, &bytes)?;
     }
     timeline::mark("vectors");
-    upload(gpu, repack, &plan.files, &jobs, cancel, progress)?;
+    upload(gpu, repack, ring, &plan.files, &jobs, cancel, progress)?;
     gpu.synchronize()?;
     timeline::mark("weights");
     Ok((layout, arena))

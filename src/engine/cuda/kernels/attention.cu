@@ -233,6 +233,8 @@ struct PrefillAttentionArgs {
 template <int D> __device__ __forceinline__ void attention_prefill(const PrefillAttentionArgs& p) {
     constexpr int ROWS = 64, STRIDE = D + 8, CHUNKS = D / 8;
     extern __shared__ __align__(128) char smem[];
+    pdl_launch();
+    pdl_wait();
     uint32_t base = (uint32_t)__cvta_generic_to_shared(smem);
     uint32_t sq = base, sk = sq + ROWS * STRIDE * 2, sv = sk + 2 * ROWS * STRIDE * 2;
     int head = blockIdx.y, kvh = head / p.heads_per_kv;

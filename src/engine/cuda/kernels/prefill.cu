@@ -11,6 +11,8 @@ struct NormArgs {
 };
 extern "C" __global__ void norm_rows(NormArgs a) {
     __shared__ float scratch[32];
+    pdl_launch();
+    pdl_wait();
     const float4* x = (const float4*)(a.x + (size_t)blockIdx.x * a.cols);
     float ss = 0.f;
     for (int i = threadIdx.x; i < a.cols / 4; i += blockDim.x) {
@@ -88,6 +90,8 @@ struct SwigluArgs {
     int width, tokens;
 };
 extern "C" __global__ void swiglu(SwigluArgs a) {
+    pdl_launch();
+    pdl_wait();
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     int units = a.width / 8;
     if (i >= (size_t)units * a.tokens) return;

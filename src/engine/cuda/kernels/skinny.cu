@@ -1,0 +1,213 @@
+// Matrix products of a short prompt: C[token][row] = sum over k of W[row][k] * X[token][k] for at most 64 tokens a block,
+// with weights as they lie on the card (quantised ones become bf16 in registers) and f32 sums on tensor cores. Weights
+// are read once for 64 tokens, and no scratch memory is written.
+//
+// A block has 8 warps: `groups` of 32 rows each, and what is left of the warps shares the depth. A slab is 128 deep: lane
+// (g, t) of a warp holds, of its rows g, g + 8, g + 16 and g + 24, the slab's t-th run of 32 weights, which are 8 steps of
+// the tensor core, four weights each. Which 16 places of the depth such a step takes is free as long as X has the same
+// ones, so X lies in shared memory in that order: of a slab four planes, the plane `e` with the weights 8e to 8e + 7 of the
+// four runs, [token][run][8]. What shares the depth is added in a fixed order at the end.
+#include "common.cuh"
+
+constexpr int WARPS = 8, THREADS = 32 * WARPS, MOST = 64, STAGES = 3;
+// Floats between two tokens' sums in shared memory: the lanes of a warp then meet no bank twice.
+constexpr int SUM_STRIDE = 36;
+
+struct SkinnyArgs {
+    Mat w[3];           // one below the other
+    const bf16* x;      // [tokens][cols]
+    void* out;          // [tokens][ldc]
+    int tokens, cols, ldc;
+    int mode;           // 0: bf16 store, 1: f32 add, 2: f32 store
+    int tiles_a, tiles_b;  // row tiles of the first matrix, of the first two
+    int groups;         // 1, 2, 4 or 8
+};
+
+// Bytes of a plane of a slab; the last 32 keep its neighbours' copies off the same banks.
+__device__ __forceinline__ int plane_bytes(int tokens) { return tokens * 64 + 32; }
+
+// 32 weights of a row as they were read.
+template <int FORMAT> struct Run {
+    Block v;
+    __device__ __forceinline__ void load(const Mat& m, size_t b, bool there) {
+        if (there) v = load_block<FORMAT>(m, b);
+        else v = Block{};
+    }
+};
+template <> struct Run<BF16> {
+    uint4 w[4];
+    __device__ __forceinline__ void load(const Mat& m, size_t b, bool there) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) w[i] = there ? load16(m.main + b * 64 + i * 16) : make_uint4(0, 0, 0, 0);
+    }
+};
+template <> struct Run<F16> : Run<BF16> {};
+
+// A run that can be taken as bf16, eight at a time.
+template <int FORMAT> struct Weights {
+    uint32_t w[8];
+    float d0, d1, m0, m1;  // scale of the first and second half, what is added to 128 + q (Q8_0: to 2^15 + 128 + q)
+
+    __device__ __forceinline__ Weights(const Run<FORMAT>& run, int sub) {
+        const Block& v = run.v;
+        unpack<FORMAT>(v, w);
+        const float offset = FORMAT == Q8_0 ? 32896.f : 128.f + (FORMAT == Q4_0 ? 8 : FORMAT == Q5_0 ? 16 : FORMAT == Q6_K ? 32 : 0);
+        float add = 0.f;
+        if (FORMAT == Q6_K) {
+            float d = __half2float(__ushort_as_half((unsigned short)v.extra));
+            d0 = d * (float)(signed char)(v.scale & 0xff), d1 = d * (float)(signed char)(v.scale >> 8);
+        } else if (FORMAT == Q4_1 || FORMAT == Q5_1) {
+            float2 dm = half2_of(v.scale);
+            d0 = d1 = dm.x, add = dm.y;
+        } else if (FORMAT == Q4_K || FORMAT == Q5_K) {
+            float2 dm = half2_of(v.r.x);
+            uint32_t f = k_field(v.r, sub);
+            d0 = d1 = dm.x * (float)(f & 63), add = -dm.y * (float)((f >> 6) & 63);
+        } else {
+            d0 = d1 = __half2float(__ushort_as_half((unsigned short)v.scale));
+        }
+        m0 = add - offset * d0, m1 = add - offset * d1;
+        if (FORMAT == Q8_0) {
+#pragma unroll
+            for (int i = 0; i < 8; i++) w[i] ^= 0x80808080u;
+        }
+    }
+    // Weights 4f + 2h and 4f + 2h + 1. The bytes become the upper bits of a float's mantissa: 128 + q is exact.
+    __device__ __forceinline__ uint32_t pair(int f, int h) const {
+        const uint32_t magic = FORMAT == Q8_0 ? 0x47000000u : 0x43000000u;
+        uint32_t a = FORMAT == Q8_0 ? __byte_perm(w[f], magic, 0x7604 + (2 * h) * 16) : __byte_perm(w[f], magic, 0x7044 + (2 * h) * 256);
+        uint32_t b = FORMAT == Q8_0 ? __byte_perm(w[f], magic, 0x7604 + (2 * h + 1) * 16) : __byte_perm(w[f], magic, 0x7044 + (2 * h + 1) * 256);
+        float d = f < 4 ? d0 : d1, m = f < 4 ? m0 : m1;
+        return pack_bf16(fmaf(__uint_as_float(a), d, m), fmaf(__uint_as_float(b), d, m));
+    }
+};
+template <> struct Weights<BF16> {
+    const Run<BF16>& run;
+    __device__ __forceinline__ Weights(const Run<BF16>& run, int) : run(run) {}
+    __device__ __forceinline__ uint32_t pair(int f, int h) const {
+        const uint4& w = run.w[f >> 1];
+        return f & 1 ? (h ? w.w : w.z) : (h ? w.y : w.x);
+    }
+};
+template <> struct Weights<F16> {
+    Weights<BF16> bits;
+    __device__ __forceinline__ Weights(const Run<F16>& run, int sub) : bits(run, sub) {}
+    __device__ __forceinline__ uint32_t pair(int f, int h) const {
+        float2 v = half2_of(bits.pair(f, h));
+        return pack_bf16(v.x, v.y);
+    }
+};
+
+// Slabs `step * depths` to `step * depths + depths - 1` of the tokens from `x` on, `tokens` (at most `room`) of them.
+__device__ __forceinline__ void copy_x(const SkinnyArgs& p, const bf16* x, int tokens, int room, int step, int depths, uint32_t dst) {
+    int plane = plane_bytes(room), pieces = 16 * depths;
+    for (int id = threadIdx.x; id < pieces * room; id += THREADS) {
+        int token = id / pieces, piece = id - token * pieces, slab = piece >> 4, run = piece >> 2 & 3, e = piece & 3;
+        int k = (step * depths + slab) * 128 + run * 32 + e * 8;
+        bool there = token < tokens && k < p.cols;
+        copy16(dst + (slab * 4 + e) * plane + token * 64 + run * 16, x + (there ? (size_t)token * p.cols + k : 0), there);
+    }
+}
+
+template <int FORMAT>
+__device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int first_row, int warp_group, int depth, int depths, const char* smem) {
+    int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, warp = threadIdx.x >> 5;
+    int first_token = blockIdx.y * MOST, tokens = min(MOST, p.tokens - first_token), tiles = (tokens + 7) / 8, room = tiles * 8;
+    const bf16* x = p.x + (size_t)first_token * p.cols;
+    int plane = plane_bytes(room), stage = 4 * plane * depths, runs = p.cols / 32, steps = (runs + 4 * depths - 1) / (4 * depths);
+    uint32_t base = shared_address(smem);
+    size_t from[4];
+#pragma unroll
+    for (int r = 0; r < 4; r++) from[r] = (size_t)min(first_row + warp_group * 32 + r * 8 + g, m.rows - 1) * runs;
+    Run<FORMAT> now[4], next[4];
+    int at = depth * 4 + t;
+#pragma unroll
+    for (int r = 0; r < 4; r++) next[r].load(m, from[r] + at, at < runs);
+    pdl_wait();
+    pdl_launch();
+#pragma unroll
+    for (int s = 0; s < STAGES - 1; s++) {
+        if (s < steps) copy_x(p, x, tokens, room, s, depths, base + s * stage);
+        commit();
+    }
+    float acc[2][8][4];
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int j = 0; j < 8; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.f;
+    for (int step = 0, slot = 0; step < steps; step++, slot = slot + 1 == STAGES ? 0 : slot + 1) {
+        wait_group<STAGES - 2>();
+        __syncthreads();
+        int ahead = step + STAGES - 1, to = slot == 0 ? STAGES - 1 : slot - 1;
+        if (ahead < steps) copy_x(p, x, tokens, room, ahead, depths, base + to * stage);
+        commit();
+        int sub = at & 7;
+#pragma unroll
+        for (int r = 0; r < 4; r++) now[r] = next[r];
+        at += 4 * depths;
+        if (step + 1 < steps) {
+#pragma unroll
+            for (int r = 0; r < 4; r++) next[r].load(m, from[r] + at, at < runs);
+        }
+        const char* slab = smem + slot * stage + depth * 4 * plane + g * 64 + t * 16;
+        const Weights<FORMAT> w[4] = {{now[0], sub}, {now[1], sub}, {now[2], sub}, {now[3], sub}};
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            uint32_t a[2][2][4];
+#pragma unroll
+            for (int r = 0; r < 4; r++)
+#pragma unroll
+                for (int i = 0; i < 2; i++) a[r >> 1][i][r & 1] = w[r].pair(2 * e + i, 0), a[r >> 1][i][(r & 1) + 2] = w[r].pair(2 * e + i, 1);
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                if (j >= tiles) break;
+                uint4 b = *(const uint4*)(slab + e * plane + j * 512);
+                mma(acc[0][j], a[0][0], b.x, b.y);
+                mma(acc[1][j], a[1][0], b.x, b.y);
+                mma(acc[0][j], a[0][1], b.z, b.w);
+                mma(acc[1][j], a[1][1], b.z, b.w);
+            }
+        }
+    }
+    // The ring is done with: the sums take its place.
+    wait_group<0>();
+    __syncthreads();
+    float* sums = (float*)smem + warp * MOST * SUM_STRIDE;
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            if (j >= tiles) break;
+#pragma unroll
+            for (int v = 0; v < 4; v++) sums[(j * 8 + 2 * t + (v & 1)) * SUM_STRIDE + i * 16 + g + (v >> 1) * 8] = acc[i][j][v];
+        }
+}
+
+__device__ __forceinline__ void store(const SkinnyArgs& p, size_t at, float v) {
+    if (p.mode == 0) ((bf16*)p.out)[at] = __float2bfloat16(v);
+    else if (p.mode == 1) ((float*)p.out)[at] += v;
+    else ((float*)p.out)[at] = v;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny(const __grid_constant__ SkinnyArgs p) {
+    extern __shared__ __align__(128) char smem[];
+    int warp = threadIdx.x >> 5, group = warp % p.groups, depths = WARPS / p.groups, depth = warp / p.groups;
+    int tile = blockIdx.x, which = tile < p.tiles_a ? 0 : tile < p.tiles_b ? 1 : 2;
+    const Mat& m = which == 0 ? p.w[0] : which == 1 ? p.w[1] : p.w[2];
+    int rows = 32 * p.groups, first = (tile - (which == 0 ? 0 : which == 1 ? p.tiles_a : p.tiles_b)) * rows;
+#define CASE(F) \
+    case F: multiply<F>(p, m, first, group, depth, depths, smem); break;
+    switch (m.format) { CASE(F16) CASE(BF16) CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) }
+#undef CASE
+    __syncthreads();
+    int first_token = blockIdx.y * MOST, tokens = min(MOST, p.tokens - first_token);
+    int column = first + (which > 0 ? p.w[0].rows : 0) + (which > 1 ? p.w[1].rows : 0);
+    for (int id = threadIdx.x; id < rows * tokens; id += THREADS) {
+        int token = id / rows, row = id - token * rows;
+        if (first + row >= m.rows) continue;
+        const float* sums = (const float*)smem + ((row >> 5) * MOST + token) * SUM_STRIDE + (row & 31);
+        float v = 0.f;
+        for (int d = 0; d < depths; d++) v += sums[d * p.groups * MOST * SUM_STRIDE];
+        store(p, (size_t)(first_token + token) * p.ldc + column + row, v);
+    }
+}

@@ -1,0 +1,180 @@
+//! Matrix products of short prompts by the kernel of `skinny.cu`: how many rows a block takes. Pure but for the launch.
+
+use super::driver::{Gpu, Kernel, Shape};
+use super::gemm::Into;
+use super::layout::Format;
+use super::params::{Mat, SkinnyArgs};
+use crate::engine::model::ModelError;
+
+/// Tokens of a block, at most: it reads its weights once for them.
+pub const BLOCK_TOKENS: usize = 64;
+/// Matrices of one launch.
+const MATRICES: usize = 3;
+const WARPS: usize = 8;
+const STAGES: usize = 3;
+/// Bytes of the sums of eight warps.
+const SUMS: usize = WARPS * BLOCK_TOKENS * 36 * 4;
+
+/// Bytes that a multiprocessor takes from the L2 in a cycle, alone and when all do, as far as this choice goes; and the
+/// cycles that a step takes at least, which is the memory's latency.
+const ALONE: f64 = 64.0;
+const TOGETHER: f64 = 25.0;
+const LATENCY: f64 = 1000.0;
+
+/// Whether the kernel takes this format; the others go through bf16.
+pub fn takes(format: Format) -> bool {
+    format != Format::F32
+}
+
+/// The launch's shape for products of so many tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tiling {
+    /// Runs of 32 rows of a block; the rest of its eight warps shares the depth.
+    pub groups: usize,
+    /// Bytes of shared memory.
+    pub shared: u32,
+}
+
+/// A card as far as the choice depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Multiprocessors.
+    pub multiprocessors: usize,
+    /// Bytes of shared memory of a block.
+    pub shared: u32,
+}
+
+impl Limits {
+    /// The tiling with so many groups, where there is room for it.
+    pub fn tiling(self, groups: usize, tokens: usize) -> Option<Tiling> {
+        let room = tokens.min(BLOCK_TOKENS).next_multiple_of(8);
+        let shared = (STAGES * (WARPS / groups) * 4 * (room * 64 + 32)).max(SUMS) as u32;
+        (shared <= self.shared).then_some(Tiling { groups, shared })
+    }
+}
+
+/// What should be fastest for matrices of so many `rows` each, one below the other, `cols` wide, of `row_bytes` a row.
+pub fn tiling(rows: &[usize], cols: usize, row_bytes: u64, tokens: usize, limits: Limits) -> Option<Tiling> {
+    let room = tokens.min(BLOCK_TOKENS).next_multiple_of(8);
+    let candidates = [1, 2, 4, 8].into_iter().filter_map(|groups| {
+        let depths = WARPS / groups;
+        let tiling = limits.tiling(groups, tokens)?;
+        let taller = 32 * groups;
+        let blocks = rows.iter().map(|n| n.div_ceil(taller)).sum::<usize>() * tokens.div_ceil(BLOCK_TOKENS);
+        let bytes = (room * cols * 2) as f64 + taller as f64 * row_bytes as f64;
+        let waves = blocks.div_ceil(limits.multiprocessors.max(1)) as f64;
+        let steps = cols.div_ceil(128 * depths) as f64;
+        let each = (bytes / ALONE).max(steps * LATENCY);
+        let all = blocks as f64 * bytes / (TOGETHER * limits.multiprocessors.max(1) as f64);
+        Some((tiling, (waves * each).max(all)))
+    });
+    candidates.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tiling, _)| tiling)
+}
+
+/// The kernel and what it may use.
+#[derive(Clone, Copy)]
+pub struct Skinny {
+    pub kernel: Kernel,
+    pub limits: Limits,
+    pub overlap: bool,
+}
+
+impl Skinny {
+    /// `mats` (equally wide) one above the other times `m` rows at `a`; C's rows are `ldc` long. False where the kernel
+    /// cannot do it.
+    pub fn multiply(
+        &self,
+        gpu: &Gpu,
+        mats: &[Mat],
+        (a, m): (u64, usize),
+        (c, ldc): (u64, usize),
+        into: Into,
+    ) -> Result<bool, ModelError> {
+        match self.choose(mats, m) {
+            Some(tiling) => self.launch(gpu, mats, (a, m), (c, ldc), into, tiling).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// The tiling for a product, where the kernel can do it.
+    pub fn choose(&self, mats: &[Mat], tokens: usize) -> Option<Tiling> {
+        if mats.len() > MATRICES || !mats.iter().all(|mat| takes(mat.format())) {
+            return None;
+        }
+        let cols = mats.first()?.cols as usize;
+        let rows: Vec<usize> = mats.iter().map(|mat| mat.rows as usize).collect();
+        let bytes = mats.iter().map(|mat| mat.format().bytes(1, cols)).max()?;
+        tiling(&rows, cols, bytes, tokens, self.limits)
+    }
+
+    /// The same in a tiling of the caller's.
+    pub fn launch(
+        &self,
+        gpu: &Gpu,
+        mats: &[Mat],
+        (a, m): (u64, usize),
+        (c, ldc): (u64, usize),
+        into: Into,
+        tiling: Tiling,
+    ) -> Result<(), ModelError> {
+        let tiles = |i: usize| mats.get(i).map_or(0, |mat: &Mat| (mat.rows as usize).div_ceil(32 * tiling.groups));
+        let mut w = [Mat::default(); MATRICES];
+        w[..mats.len()].copy_from_slice(mats);
+        let args = SkinnyArgs {
+            w,
+            x: a,
+            out: c,
+            tokens: m as i32,
+            cols: mats[0].cols,
+            ldc: ldc as i32,
+            mode: into.mode(),
+            tiles_a: tiles(0) as i32,
+            tiles_b: (tiles(0) + tiles(1)) as i32,
+            groups: tiling.groups as i32,
+        };
+        let grid = ((tiles(0) + tiles(1) + tiles(2)) as u32, m.div_ceil(BLOCK_TOKENS) as u32, 1);
+        let shape = Shape { grid, threads: 32 * WARPS as u32, shared: tiling.shared, overlap: self.overlap };
+        // SAFETY: A holds m rows, C m rows of ldc with room for all matrices; the kernel guards its edges.
+        unsafe { self.kernel.launch(gpu.stream, shape, &args) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOPPER: Limits = Limits { multiprocessors: 132, shared: 227 << 10 };
+
+    fn groups(rows: &[usize], cols: usize, tokens: usize, limits: Limits) -> usize {
+        tiling(rows, cols, cols as u64 * 9 / 16, tokens, limits).map_or(0, |tiling| tiling.groups)
+    }
+
+    #[test]
+    fn tall_matrices_get_tall_blocks_and_short_ones_many() {
+        let wide = groups(&[14336, 14336], 4096, 50, HOPPER);
+        let square = groups(&[4096], 4096, 50, HOPPER);
+        assert!(wide >= 4 && square <= 2, "{wide} {square}");
+    }
+
+    #[test]
+    fn what_is_chosen_has_room_in_shared_memory() {
+        for limit in [99 << 10, 163 << 10, 227 << 10] {
+            for tokens in [1, 9, 50, 64, 200] {
+                for (rows, cols) in [(4096, 14336), (192, 576), (128_256, 4096)] {
+                    let limits = Limits { multiprocessors: 84, shared: limit };
+                    let found = tiling(&[rows], cols, cols as u64 * 2, tokens, limits);
+                    assert!(
+                        found.is_some_and(|t| t.shared <= limit && 8 % t.groups == 0),
+                        "{limit} {tokens} {found:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!(tiling(&[4096], 4096, 8192, 64, Limits { multiprocessors: 20, shared: 48 << 10 }), None);
+    }
+
+    #[test]
+    fn every_format_but_floats_is_taken() {
+        assert!(Format::ALL.iter().all(|format| takes(*format) == (*format != Format::F32)));
+    }
+}
