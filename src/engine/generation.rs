@@ -69,9 +69,9 @@ fn run(
     emit: &mut dyn FnMut(EngineEvent),
 ) -> Result<(FinishReason, Usage, Timing), Failure> {
     let Warm { loaded, prefix } = warm;
-    let LoadedModel { model, tokenizer, template, .. } = loaded;
+    let LoadedModel { model, tokenizer, template, info } = loaded;
     let context_length = model.context_length();
-    let fitted = fit(template, tokenizer, turn.request, context_length)
+    let fitted = fit(template, tokenizer, turn.request, context_length, info.trained_context_length)
         .map_err(|error| Failure { error, aftermath: Aftermath::Sound })?;
     let tokens = as_cached(prefix, tokenizer, fitted.prompt.tokens, context_length);
     if tokens.is_empty() {

@@ -14,7 +14,8 @@ pub struct Fitted {
     pub trimmed_turns: usize,
 }
 
-/// Renders the request's messages for a context of `context_length` tokens. Where they do not fit, `Trim` leaves out
+/// Renders the request's messages for a context of `context_length` tokens, of the `trained` ones that the model was
+/// made for. Where they do not fit, `Trim` leaves out
 /// the oldest turns (a user message and the answers after it), never the system message nor the last turn; it then
 /// makes room for an answer of a quarter of the context or `max_tokens`, whichever is less, so that the next few turns
 /// can reuse the cache.
@@ -23,6 +24,7 @@ pub fn fit(
     tokenizer: &Tokenizer,
     request: &GenerationRequest,
     context_length: usize,
+    trained: usize,
 ) -> Result<Fitted, EngineError> {
     let render = |messages: &[ChatMessage]| {
         prompt::render(template, tokenizer, messages).map_err(|error| {
@@ -34,7 +36,7 @@ pub fn fit(
     if whole.tokens.len() < context_length {
         return Ok(Fitted { prompt: whole, trimmed_turns: 0 });
     }
-    let overflow = |needed: usize| overflow_error(needed, context_length, request.on_overflow);
+    let overflow = |needed: usize| overflow_error(needed, context_length, trained, request.on_overflow);
     if request.on_overflow == OverflowPolicy::Error {
         return Err(overflow(whole.tokens.len()));
     }
@@ -60,19 +62,26 @@ pub fn fit(
     Ok(Fitted { prompt: best, trimmed_turns: high })
 }
 
-fn overflow_error(needed: usize, context_length: usize, policy: OverflowPolicy) -> EngineError {
-    let advice = match policy {
+fn overflow_error(needed: usize, context_length: usize, trained: usize, policy: OverflowPolicy) -> EngineError {
+    let shorten = match policy {
         OverflowPolicy::Error => {
-            "Shorten it, start a new conversation, let the oldest turns be left out (--on-overflow trim) or ask for \
-             more (--context-length)."
+            "Shorten it, start a new conversation or let the oldest turns be left out (--on-overflow trim)."
         }
-        OverflowPolicy::Trim => {
-            "Even without the earlier turns it is too long: shorten the last message or ask for more (--context-length)."
-        }
+        OverflowPolicy::Trim => "Even without the earlier turns it is too long: shorten the last message.",
+    };
+    // An advice that the model would refuse is worse than none.
+    let more = if trained <= context_length {
+        format!("The context cannot be larger: this model was made for {trained} tokens.")
+    } else if needed >= trained {
+        format!("A larger context would not help: this model was made for {trained} tokens.")
+    } else {
+        format!(
+            "Or ask for a larger context: --context-length, up to the {trained} tokens that this model was made for."
+        )
     };
     let message = format!(
         "The prompt takes {needed} tokens and the context holds {context_length}, of which at least 1 is for the \
-         answer. {advice}"
+         answer. {shorten} {more}"
     );
     EngineError::new(ErrorKind::ContextOverflow, message)
 }
@@ -87,4 +96,19 @@ fn turn_starts(messages: &[ChatMessage]) -> Vec<usize> {
 fn without_turns(messages: &[ChatMessage], starts: &[usize], turns: usize) -> Vec<ChatMessage> {
     let (Some(&first), Some(&kept)) = (starts.first(), starts.get(turns)) else { return messages.to_vec() };
     messages[..first].iter().chain(&messages[kept..]).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_context_is_advised_that_the_model_would_refuse() {
+        let advice = |needed, context, trained| overflow_error(needed, context, trained, OverflowPolicy::Error).message;
+        let larger = advice(600, 512, 8192);
+        assert!(larger.contains("--context-length, up to the 8192 tokens"), "{larger}");
+        for said in [advice(9000, 512, 8192), advice(9000, 8192, 8192), advice(600, 512, 512)] {
+            assert!(!said.contains("--context-length") && said.contains("this model was made for"), "{said}");
+        }
+    }
 }
