@@ -69,6 +69,11 @@ pub trait ModelSource: Send {
         cancel: &CancelFlag,
     ) -> Result<ModelFiles, EngineError>;
 
+    /// What the user types to fetch files anew that turned out to be damaged; `None` where nobody fetched them.
+    fn fetch_again(&self) -> Option<String> {
+        None
+    }
+
     /// Smaller forms of the same model, the largest first, for the advice where it does not fit a card.
     fn smaller(&self) -> Vec<model::Alternative> {
         Vec::new()

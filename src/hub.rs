@@ -184,6 +184,16 @@ impl ModelSource for HubSource {
         }
     }
 
+    fn fetch_again(&self) -> Option<String> {
+        let fetched = match &self.name {
+            ModelName::Catalogue(..) => true,
+            ModelName::Repo { repo, pick } => local::repo_folder(repo, pick).is_none(),
+            ModelName::Path(_) | ModelName::Scripted(_) | ModelName::Unknown(..) => false,
+        };
+        let name = self.name();
+        fetched.then(|| format!("`chatnap models remove {name}`, then `chatnap models pull {name}`"))
+    }
+
     fn smaller(&self) -> Vec<Alternative> {
         match &self.name {
             ModelName::Catalogue(model, variant) => smaller(model, variant),

@@ -24,6 +24,9 @@ pub enum ModelError {
     /// A file is damaged, truncated, or not what it says it is.
     #[error("{0}")]
     Invalid(String),
+    /// A file ends before what it says that it holds.
+    #[error("{0}")]
+    Truncated(String),
     /// The file is sound but this program cannot run it (architecture, quantisation, option).
     #[error("{0}")]
     Unsupported(String),

@@ -192,5 +192,10 @@ pub(crate) fn invalid(path: &Path, what: impl std::fmt::Display) -> ModelError {
     ModelError::Invalid(format!("{}: {what}", path.display()))
 }
 
+/// An error about a file that ends too early: what was seen, and that only another copy helps.
+pub(crate) fn truncated(path: &Path, what: impl std::fmt::Display) -> ModelError {
+    ModelError::Truncated(format!("{}: the file is truncated or damaged: {what}; fetch it again", path.display()))
+}
+
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 
-use super::gguf::invalid;
+use super::gguf::{invalid, truncated};
 use super::plan::{PlannedTensor, TensorPlan, open_regular};
 use crate::engine::cpu::GgmlType;
 use crate::engine::model::ModelError;
@@ -125,7 +125,7 @@ fn read_file(path: &Path, index: usize) -> Result<Vec<(String, PlannedTensor)>, 
     file.read_exact(&mut length).map_err(io)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER || length > size.saturating_sub(8) {
-        return Err(invalid(path, format!("the header claims {length} bytes, but the file has {size}")));
+        return Err(truncated(path, format!("it has {size} bytes, and its header alone claims {length}")));
     }
     let mut text = vec![0; length as usize];
     file.read_exact(&mut text).map_err(io)?;
@@ -136,10 +136,8 @@ fn read_file(path: &Path, index: usize) -> Result<Vec<(String, PlannedTensor)>, 
     for (name, entry) in entries {
         let (begin, end) = entry.data_offsets;
         if begin > end || end > size - data {
-            return Err(invalid(
-                path,
-                format!("tensor {name:?} claims bytes {begin} to {end} of {}; the file may be truncated", size - data),
-            ));
+            let what = format!("tensor {name:?} claims bytes {begin} to {end} of its data, which has {}", size - data);
+            return Err(truncated(path, what));
         }
         spans.push((begin, end));
         if let Some(tensor) = planned(path, &name, &entry, index, data)? {

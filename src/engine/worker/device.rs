@@ -133,21 +133,29 @@ fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter
         smaller: &smaller,
         cancel,
     };
-    let loaded = model::load(&load_options, &mut progress).map_err(|error| load_failure(&name, error))?;
+    let fetch_again = options.source.fetch_again();
+    let failure = |error| load_failure(&name, error, fetch_again.as_deref());
+    let loaded = model::load(&load_options, &mut progress).map_err(failure)?;
     if cancel.is_cancelled() {
-        return Err(load_failure(&name, ModelError::Cancelled));
+        return Err(failure(ModelError::Cancelled));
     }
     Ok(loaded)
 }
 
-fn load_failure(name: &str, error: ModelError) -> EngineError {
+fn load_failure(name: &str, error: ModelError, fetch_again: Option<&str>) -> EngineError {
     let kind = match &error {
         ModelError::Cancelled => return EngineError::new(ErrorKind::Cancelled, "Loading was stopped."),
         ModelError::OutOfMemory(_) => ErrorKind::OutOfMemory,
         ModelError::Device { sticky: true, .. } => ErrorKind::Fatal,
         _ => ErrorKind::Failed,
     };
-    EngineError::new(kind, format!("{name} could not be loaded: {error}"))
+    let text = match (&error, fetch_again) {
+        (ModelError::Truncated(text), Some(how)) => format!("{text}: {how}"),
+        _ => error.to_string(),
+    };
+    // A file of the user's own is its name: once is enough.
+    let who = if text.starts_with(name) { "The model" } else { name };
+    EngineError::new(kind, format!("{who} could not be loaded: {text}"))
 }
 
 fn load_panic(message: &str) -> EngineError {
@@ -161,4 +169,23 @@ fn load_panic(message: &str) -> EngineError {
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_named_once_and_a_damaged_download_comes_with_the_cure() {
+        let damaged = |path: &str| ModelError::Truncated(format!("{path}: the file is truncated; fetch it again"));
+        let own = load_failure("/m/x.gguf", damaged("/m/x.gguf"), None);
+        assert_eq!(own.message, "The model could not be loaded: /m/x.gguf: the file is truncated; fetch it again");
+        let cached = load_failure("a/b:x.gguf", damaged("/cache/x.gguf"), Some("`chatnap models pull a/b:x.gguf`"));
+        assert_eq!(
+            cached.message,
+            "a/b:x.gguf could not be loaded: /cache/x.gguf: the file is truncated; fetch it again: `chatnap models pull a/b:x.gguf`"
+        );
+        let other = load_failure("x", ModelError::Unsupported("no such architecture".into()), Some("never"));
+        assert_eq!(other.message, "x could not be loaded: no such architecture");
+    }
 }

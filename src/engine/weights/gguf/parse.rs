@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use super::{Header, Metadata, TensorInfo, Value, invalid};
+use super::{Header, Metadata, TensorInfo, Value, invalid, truncated};
 use crate::engine::model::ModelError;
 use crate::engine::weights::plan::{byte_size, open_regular};
 
@@ -62,7 +62,10 @@ fn place(
     }
     let data = header_end.next_multiple_of(alignment);
     let mut spans = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors.iter_mut() {
+    // In the order of the data, so that a file with several faults names the same one at each run.
+    let mut in_order: Vec<_> = tensors.iter_mut().collect();
+    in_order.sort_by(|(a, one), (b, other)| (one.offset, *a).cmp(&(other.offset, *b)));
+    for (name, tensor) in in_order {
         if tensor.offset % alignment != 0 {
             return Err(invalid(path, format!("tensor {name:?} is not aligned to {alignment} bytes")));
         }
@@ -74,14 +77,10 @@ fn place(
                 spans.push((start, end, name.as_str()));
             }
             _ => {
-                return Err(invalid(
-                    path,
-                    format!(
-                        "tensor {name:?} needs {} bytes at {} of the data, but the file has only {size} bytes; \
-                         it may be truncated",
-                        tensor.size, tensor.offset
-                    ),
-                ));
+                let (bytes, offset) = (tensor.size, tensor.offset);
+                let what =
+                    format!("it has {size} bytes, and tensor {name:?} takes {bytes} from byte {offset} of the data on");
+                return Err(truncated(path, what));
             }
         }
     }
@@ -118,10 +117,7 @@ impl Cursor<'_> {
     }
 
     fn cut(&self) -> ModelError {
-        invalid(
-            self.path,
-            format!("the header does not end within the file ({} bytes); it is truncated or damaged", self.size),
-        )
+        truncated(self.path, format!("its header does not end within its {} bytes", self.size))
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ModelError> {
@@ -167,8 +163,12 @@ impl Cursor<'_> {
     /// A count of things that take at least `least` bytes each.
     fn count(&mut self, what: &str, least: u64, most: u64) -> Result<u64, ModelError> {
         let count = self.u64()?;
-        if count > most || count.checked_mul(least).is_none_or(|bytes| bytes > self.remaining()) {
-            return Err(invalid(self.path, format!("the header counts {count} {what}, more than the file can hold")));
+        if count > most {
+            return Err(invalid(self.path, format!("the header counts {count} {what}; at most {most} can be")));
+        }
+        if count.checked_mul(least).is_none_or(|bytes| bytes > self.remaining()) {
+            let counted = format!("the header counts {count} {what}, more than its {} bytes can hold", self.size);
+            return Err(truncated(self.path, counted));
         }
         Ok(count)
     }

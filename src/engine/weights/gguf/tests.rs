@@ -82,6 +82,26 @@ fn every_truncation_is_an_error() {
 }
 
 #[test]
+fn a_file_that_is_cut_names_one_tensor_the_first_and_what_to_do() {
+    let (writer, tensors) = sample();
+    let bytes = writer.bytes(&tensors);
+    let header = read(&bytes).unwrap();
+    let first = header.tensors.iter().min_by_key(|(_, tensor)| tensor.offset).unwrap();
+    // All three are out of reach; a table in no order would name now this one, now that.
+    for _ in 0..20 {
+        let said = complaint(&bytes[..first.1.offset as usize]);
+        assert!(said.contains(&format!("{:?}", first.0)), "{said}");
+        assert_eq!(said.matches("x.gguf").count(), 1, "{said}");
+        assert!(said.ends_with("fetch it again"), "{said}");
+    }
+    let in_the_header = read(&bytes[..60]).unwrap_err();
+    assert!(
+        matches!(&in_the_header, ModelError::Truncated(text) if text.ends_with("fetch it again")),
+        "{in_the_header}"
+    );
+}
+
+#[test]
 fn wrong_magic_version_and_counts_are_errors() {
     let (writer, tensors) = sample();
     let bytes = writer.bytes(&tensors);
