@@ -95,7 +95,8 @@ fn fill_in(config: &mut Map<String, Value>, family: Family, model_type: &str) {
 pub(super) fn config(folder: &Path, asked: Option<usize>) -> Result<(ModelConfig, TensorPlan), ModelError> {
     let path = folder.join("config.json");
     let (mut json, tied_outside) = language_part(read_json(&path)?);
-    let model_type = json.get("model_type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let model_type = json.get("model_type").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let model_type = model_type.ok_or_else(|| no_description(&path, "it has no \"model_type\""))?.to_owned();
     let family = Family::named(&model_type)?;
     if json.get("quantization_config").is_some_and(|given| !given.is_null()) {
         return Err(ModelError::Unsupported(format!(
@@ -104,7 +105,7 @@ pub(super) fn config(folder: &Path, asked: Option<usize>) -> Result<(ModelConfig
         )));
     }
     fill_in(&mut json, family, &model_type);
-    let raw: Raw = serde_json::from_value(Value::Object(json)).map_err(|error| invalid(&path, error))?;
+    let raw: Raw = serde_json::from_value(Value::Object(json)).map_err(|error| no_description(&path, error))?;
     if raw.use_bidirectional_attention == Some(true) {
         return Err(ModelError::Unsupported(format!(
             "{}: a model whose tokens see those after them writes no text; chatnap does not run it",
@@ -113,6 +114,17 @@ pub(super) fn config(folder: &Path, asked: Option<usize>) -> Result<(ModelConfig
     }
     let plan = read_folder(folder, family == Family::Gemma3)?;
     Ok((raw.config(&path, family, &plan, tied_outside, asked)?, plan))
+}
+
+/// A `config.json` that lacks what every model's has, or has it in another shape.
+fn no_description(path: &Path, what: impl std::fmt::Display) -> ModelError {
+    invalid(
+        path,
+        format!(
+            "this file describes the model to every program that loads it, but {what}; replace it by the config.json of the \
+             repository that the model comes from"
+        ),
+    )
 }
 
 /// The keys of the language model, and whether the whole ties its embeddings: models that also see keep the language

@@ -206,3 +206,20 @@ fn a_lying_safetensors_header_is_an_error() {
     .unwrap();
     assert!(open(&ModelFiles::Safetensors(folder.path().to_path_buf())).is_err());
 }
+
+#[test]
+fn a_config_that_describes_nothing_says_what_it_is_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = Spec { kind: GgmlType::BF16, ..Spec::new("llama") };
+    spec.write_folder(folder.path(), &spec.tensors(), 1);
+    for (config, lacks) in [
+        ("{}", "it has no \"model_type\""),
+        (r#"{"model_type": ""}"#, "it has no \"model_type\""),
+        (r#"{"model_type": "llama"}"#, "missing field `hidden_size`"),
+    ] {
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        let said = failure(open(&ModelFiles::Safetensors(folder.path().to_path_buf()))).to_string();
+        assert!(said.contains("config.json: this file describes the model"), "{said}");
+        assert!(said.contains(lacks) && said.contains("replace it by the config.json of the repository"), "{said}");
+    }
+}
