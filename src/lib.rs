@@ -29,3 +29,4 @@ pub mod settings;
 pub mod stats;
 pub mod store;
 pub mod tui;
+pub mod wording;

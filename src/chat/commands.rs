@@ -3,6 +3,7 @@
 use crate::conversation::{Ending, TurnId};
 use crate::protocol::ModelInfo;
 use crate::stats::ConversationStats;
+use crate::wording::plural;
 
 use super::command::Command;
 use super::{Cause, Chat, Effect, Hint, NoteKind};
@@ -130,13 +131,14 @@ fn describe_stats(stats: &ConversationStats) -> String {
         time.map_or("unknown".into(), |time| format!("{:.1} ms", time.as_secs_f64() * 1000.0))
     };
     let rate = stats.tokens_per_second.map_or("unknown".into(), |rate| format!("{rate:.1}"));
+    let counted = |count: usize, noun: &str| format!("{count} {}", plural(count, noun));
     format!(
-        "{} answers: {} prompt tokens, {} of them cached; {} completion tokens\ntokens per second {rate}\n\
+        "{}: {}, {} of them cached; {}\ntokens per second {rate}\n\
          TTFT p50 {}, p95 {}\ninter-token latency p50 {}, p95 {}",
-        stats.answers,
-        stats.usage.prompt_tokens,
+        counted(stats.answers, "answer"),
+        counted(stats.usage.prompt_tokens, "prompt token"),
         stats.usage.cached_tokens,
-        stats.usage.completion_tokens,
+        counted(stats.usage.completion_tokens, "completion token"),
         ms(stats.ttft_p50),
         ms(stats.ttft_p95),
         ms(stats.inter_token_p50),

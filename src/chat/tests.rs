@@ -468,3 +468,14 @@ fn a_draft_written_during_an_answer_is_counted_behind_it() {
     let contents: Vec<_> = messages.iter().map(|message| message.content.as_str()).collect();
     assert_eq!(contents, ["one?", "1", "two?"]);
 }
+
+#[test]
+fn one_answer_is_no_answers() {
+    let mut story = Story::begin();
+    for (prompt, counted) in [("one", "1 answer: 30 prompt tokens, "), ("two", "2 answers: 60 prompt tokens, ")] {
+        let id = story.ask(prompt).id;
+        story.finish(id, FinishReason::Stop);
+        story.submit("/stats");
+        assert!(story.notes().last().unwrap().starts_with(counted), "{:?}", story.notes());
+    }
+}

@@ -104,7 +104,7 @@ fn split_parts(path: &Path) -> Result<Vec<PathBuf>, EngineError> {
     match missing.first() {
         None => Ok(parts),
         Some(first) => Err(not_found(format!(
-            "{} has {count} parts and {} of them are missing, {} first; put them side by side.",
+            "{} has {count} parts and {} of them {} missing, {} first; put them side by side.",
             path.display(),
             missing.len(),
             first.display()
@@ -127,3 +127,4 @@ pub(super) fn split_name(name: &str) -> Option<(&str, u32)> {
 pub(super) fn part_name(stem: &str, index: u32, count: u32) -> String {
     format!("{stem}-{index:05}-of-{count:05}.gguf")
 }
+            if missing.len() == 1 { "is" } else { "are" },

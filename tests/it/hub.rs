@@ -545,7 +545,7 @@ fn files_of_the_users_own() {
     assert_eq!(story.locate(&at("a.gguf")).unwrap(), ModelFiles::Gguf(vec![root.join("a.gguf")]));
     let both = vec![root.join("b-00001-of-00002.gguf"), root.join("b-00002-of-00002.gguf")];
     assert_eq!(story.locate(&at("b-00002-of-00002.gguf")).unwrap(), ModelFiles::Gguf(both));
-    assert!(refused(story.locate(&at("c-00001-of-00002.gguf"))).contains("1 of them are missing"));
+    assert!(refused(story.locate(&at("c-00001-of-00002.gguf"))).contains("1 of them is missing"));
     assert!(refused(story.locate(&at("notes.txt"))).contains("is no model"));
     assert!(refused(story.locate(&at("folder.gguf"))).contains("is a folder"));
     assert!(refused(story.locate(&at("nosuch.gguf"))).contains("There is no file"));

@@ -8,6 +8,7 @@ use crate::conversation::{Answer, Ending};
 use crate::protocol::{FinishReason, Timing, Usage};
 use crate::sanitize::sanitize;
 use crate::stats::{AnswerStats, rate};
+use crate::wording::plural;
 
 /// What is shown under an answer that has ended.
 pub(super) fn ended(answer: &Answer, look: &Look<'_>) -> Vec<Vec<Span<'static>>> {
@@ -96,5 +97,5 @@ fn tokens(answering: &Answering, dot: &str) -> String {
     let Some((first, last, count)) = answering.tokens else { return "answering".to_owned() };
     let speed = rate(count.saturating_sub(1), last.since(first));
     let speed = speed.map(|speed| format!(" {dot} {}", units::token_rate(speed))).unwrap_or_default();
-    format!("{} tokens{speed}", units::count(count))
+    format!("{} {}{speed}", units::count(count), plural(count, "token"))
 }

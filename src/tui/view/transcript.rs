@@ -12,6 +12,7 @@ use super::turn::Rendered;
 use super::{Look, units, welcome, wrap};
 use crate::chat::{Chat, Entry, EntryKey};
 use crate::tui::screen::Screen;
+use crate::wording::plural;
 
 /// How to move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,8 +208,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, screen: &Scre
 
 fn draw_more(frame: &mut Frame<'_>, area: Rect, below: usize, look: &Look<'_>) {
     let down = look.glyphs.down;
-    let lines = if below == 1 { "line" } else { "lines" };
-    let text = format!(" {down} more below ({} {lines}) ", units::count(below));
+    let text = format!(" {down} more below ({} {}) ", units::count(below), plural(below, "line"));
     let text = wrap::clip(&text, usize::from(area.width), look.glyphs.ellipsis);
     let width = wrap::width(&text) as u16;
     let spot = Rect { x: area.right() - width, y: area.bottom() - 1, width, height: 1 };

@@ -8,6 +8,7 @@ use super::{Look, footer, units, wrap};
 use crate::chat::{Chat, Note, NoteKind};
 use crate::conversation::{Ending, Turn, TurnId};
 use crate::sanitize::{Sanitizer, sanitize};
+use crate::wording::plural;
 
 /// Answers stand this far from the left.
 const INDENT: usize = 2;
@@ -153,8 +154,9 @@ fn user(prompt: &str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let style = look.theme.user;
     let shown = match prompt.char_indices().nth(LONGEST_PROMPT) {
         Some((end, _)) => {
-            let rest = units::count(prompt[end..].chars().count());
-            format!("{}\n{} and {rest} more characters", &prompt[..end], look.glyphs.ellipsis)
+            let rest = prompt[end..].chars().count();
+            let more = format!("{} more {}", units::count(rest), plural(rest, "character"));
+            format!("{}\n{} and {more}", &prompt[..end], look.glyphs.ellipsis)
         }
         None => prompt.to_owned(),
     };

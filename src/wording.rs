@@ -1,0 +1,54 @@
+//! Small helps for sentences: nouns that agree with their count, and the known word that a mistyped one comes nearest
+//! to. Pure.
+
+/// `noun` as it stands after `count`: `answer` after 1, `answers` after any other number. For regular nouns.
+pub fn plural(count: usize, noun: &str) -> String {
+    if count == 1 { noun.to_owned() } else { format!("{noun}s") }
+}
+
+/// The known word that differs from `word` in the fewest letters, where those are few beside the rest.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Beyond this nobody mistyped a name, and the distance costs the product of the lengths.
+    if word.is_empty() || word.len() > 64 {
+        return None;
+    }
+    let few = |known: &str| (known.len() / 3).max(2).min(known.len() / 2);
+    let near = known.map(|known| (distance(word, known), known)).filter(|(distance, known)| *distance <= few(known));
+    near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
+}
+
+/// Levenshtein's distance in bytes.
+pub fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_is_singular() {
+        let said: Vec<_> = [0, 1, 2].iter().map(|count| format!("{count} {}", plural(*count, "answer"))).collect();
+        assert_eq!(said, ["0 answers", "1 answer", "2 answers"]);
+    }
+
+    #[test]
+    fn the_nearest_word_is_found_and_a_far_one_is_not_forced() {
+        let known = ["MODEL", "THEME", "THREADS"];
+        assert_eq!(nearest("MODLE", known.into_iter()), Some("MODEL"));
+        assert_eq!(nearest("THREAD", known.into_iter()), Some("THREADS"));
+        assert_eq!(nearest("X", known.into_iter()), None);
+        assert_eq!(nearest("", known.into_iter()), None);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}
