@@ -3,7 +3,7 @@
 //! Decides what is asked for; answers nothing itself. Knows no engine thread and draws nothing.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 
 use clap::error::ErrorKind as ClapError;
 use clap::parser::ValueSource;
@@ -19,7 +19,10 @@ mod table;
 pub use args::{Args, Command, OneShotFormat, TableFormat};
 pub use failure::{Code, Failure};
 
-use crate::settings::{Folders, Resolved, Sources, resolve};
+use crate::conversation::ConversationId;
+use crate::sanitize::sanitize_line;
+use crate::settings::{Folders, Origin, Resolved, Sources, environment_warnings, resolve};
+use crate::store::{Store, StoreError};
 
 /// Which stored conversation to go on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +104,19 @@ pub fn from_process() -> Result<Invocation, Failure> {
 }
 
 /// What `argv` asks for. Standard input is read only where it is part of the prompt.
+/// What is odd about the process's environment and changes nothing.
+pub fn warnings() -> Vec<String> {
+    let names: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    environment_warnings(names.iter().map(String::as_str))
+}
+
+/// Says warnings on stderr; one that is gone is no reason to stop.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", sanitize_line(warning));
+    }
+}
+
 pub fn interpret(
     argv: Vec<OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,

@@ -10,9 +10,19 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<u8, Failure> {
-    match cli::from_process()? {
-        Invocation::Interactive { resolved, resume } => tui::run(resolved.settings, resume),
-        Invocation::OneShot(resolved, one_shot) => oneshot::run(&resolved.settings, &one_shot),
-        Invocation::Command(resolved, command) => commands::run(&resolved, command).map(|()| 0),
+    let invocation = cli::from_process()?;
+    let warnings = cli::warnings();
+    match invocation {
+        Invocation::Interactive { resolved, resume } => tui::run(resolved.settings, resume, warnings),
+        Invocation::OneShot(resolved, one_shot) => {
+            if !one_shot.quiet {
+                cli::warn(&warnings);
+            }
+            oneshot::run(&resolved.settings, &one_shot)
+        }
+        Invocation::Command(resolved, command) => {
+            cli::warn(&warnings);
+            commands::run(&resolved, command).map(|()| 0)
+        }
     }
 }

@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use crate::protocol::*;
 
 mod duration;
+mod environment;
 mod file;
 mod keys;
 
 pub use duration::{format_idle_window, parse_idle_window};
+pub use environment::warnings as environment_warnings;
 pub use keys::{KEYS, Key, check};
 
 /// The commented config file that `chatnap config default` writes; it says what the defaults are and changes none.

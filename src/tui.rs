@@ -52,8 +52,8 @@ const LONGEST_COUNTED: usize = 256 * 1024;
 /// The engine and the store get this long to end before they are left behind.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Runs the interface until the user leaves; returns the exit code.
-pub fn run(settings: Settings, resume: Option<Resume>) -> Result<u8, Failure> {
+/// Runs the interface until the user leaves; returns the exit code. The transcript begins with `warnings`.
+pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) -> Result<u8, Failure> {
     if std::env::var("TERM").is_ok_and(|term| term == "dumb") {
         return Err(Failure::usage(
             "This terminal (TERM=dumb) cannot show the interface. Use chatnap -p TEXT, or set TERM to what it really is.",
@@ -64,7 +64,7 @@ pub fn run(settings: Settings, resume: Option<Resume>) -> Result<u8, Failure> {
         .build()
         .map_err(|error| Failure::failed(format!("The interface could not start: {error}.")))?;
     let ended = runtime.block_on(async {
-        let mut app = App::start(settings)?;
+        let mut app = App::start(settings, warnings)?;
         let result = app.run(resume).await;
         app.end(result)
     });
@@ -97,7 +97,7 @@ struct App {
 
 impl App {
     /// Takes the terminal and shows the first frame; touches neither model nor database.
-    fn start(settings: Settings) -> io::Result<Self> {
+    fn start(settings: Settings, warnings: Vec<String>) -> io::Result<Self> {
         let (sender, inputs) = unbounded_channel();
         input::listen_to_signals(&sender)?;
         let environment = |name: &str| std::env::var(name).ok();
@@ -115,6 +115,9 @@ impl App {
             update(&mut chat, Event::Noted(Note::error(error.0)));
             Theme::fallback(depth)
         });
+        for warning in warnings {
+            update(&mut chat, Event::Noted(Note::warning(warning)));
+        }
         let screen = Screen::new(theme, Glyphs::of_environment(environment));
         let guard = terminal::Guard::enter()?;
         let terminal = terminal::screen()?;

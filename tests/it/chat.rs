@@ -46,6 +46,15 @@ fn a_model_that_nobody_knows_changes_nothing() {
 }
 
 #[test]
+fn a_variable_that_is_no_setting_is_a_notice() {
+    let home = Home::new(MODEL);
+    let mut command = home.command(&[]);
+    command.env("CHATNAP_IDLE_WINDW", "1s");
+    let mut tui = Tui::spawn(command, 80, 24);
+    tui.wait_for("did you mean CHATNAP_IDLE_WINDOW?").wait_for("Ask anything");
+}
+
+#[test]
 fn the_first_frame_comes_before_the_model() {
     // The model does not even exist.
     let home = Home::new("this is no script");

@@ -47,3 +47,20 @@ fn a_wrong_line_is_named() {
     assert!(ran.stderr.starts_with(&format!("chatnap: {}:1: ", other.display())), "{ran:?}");
     assert_eq!(home.run(&["--config", "/nowhere.toml", "-p", "hi"]).code(), 2);
 }
+
+#[test]
+fn a_variable_that_is_no_setting_is_told_once() {
+    let home = Home::new();
+    let model = home.model("fallback = \"x\"");
+    let with = |args: &[&str]| {
+        let mut command = home.chatnap(args);
+        let ran = command.env("CHATNAP_MODLE", "x").env("CHATNAP_THEME", "nope").env("CHATNAP_CPU", "plain").spawn();
+        crate::run::finish(ran.unwrap())
+    };
+    let ran = with(&["-m", &model, "-p", "hi"]);
+    assert_eq!((ran.code(), ran.stdout.as_str(), ran.stderr.lines().count()), (0, "x\n", 1), "{ran:?}");
+    assert!(ran.stderr.starts_with("chatnap: warning: the environment has CHATNAP_MODLE"), "{ran:?}");
+    assert!(ran.stderr.contains("did you mean CHATNAP_MODEL?"), "{ran:?}");
+    assert_eq!(with(&["-m", &model, "-p", "hi", "-q"]).stderr, "");
+    assert_eq!(with(&["config", "path"]).stderr, ran.stderr);
+}

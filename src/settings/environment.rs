@@ -1,0 +1,86 @@
+//! Variables of the environment that bear chatnap's name and mean nothing to it: a typing error must not be silent.
+
+use super::KEYS;
+use crate::wording::nearest;
+
+/// What the program reads beside one variable for each setting.
+const OTHERS: &[&str] =
+    &["CHATNAP_CONFIG", "CHATNAP_CPU", "CHATNAP_CUDA_KERNELS", "CHATNAP_CUDA_TUNING", "CHATNAP_TEST_PANIC"];
+
+/// A warning for each of `names` that begins with `CHATNAP_` and is none of ours, in alphabetical order.
+pub fn warnings<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut known: Vec<String> = KEYS.iter().map(super::Key::environment).collect();
+    known.extend(OTHERS.iter().map(|name| (*name).to_owned()));
+    let mut unknown: Vec<_> = names
+        .into_iter()
+        .filter(|name| name.starts_with("CHATNAP_") && !known.iter().any(|known| known == name))
+        .collect();
+    unknown.sort_unstable();
+    unknown.into_iter().map(|name| warning(name, &known)).collect()
+}
+
+fn warning(name: &str, known: &[String]) -> String {
+    let bare = |name: &'_ str| name.trim_start_matches("CHATNAP_").to_owned();
+    let settings: Vec<_> = known.iter().map(|known| bare(known)).collect();
+    let advice = match nearest(&bare(name), settings.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean CHATNAP_{near}?"),
+        None => "`chatnap config show` lists the settings, each of which has a variable".to_owned(),
+    };
+    format!("the environment has {name}, which is no setting of chatnap and changes nothing; {advice}")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_typing_error_is_told_with_the_nearest_name() {
+        let told = warnings([
+            "PATH",
+            "CHATNAP_TOPP",
+            "CHATNAP_IDLE_WINDW",
+            "CHATNAP_MODEL",
+            "chatnap_x",
+            "CHATNAPPER",
+            "CHATNAP_CPU",
+        ]);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].contains("CHATNAP_IDLE_WINDW") && told[0].ends_with("did you mean CHATNAP_IDLE_WINDOW?"),
+            "{told:?}"
+        );
+        assert!(told[1].ends_with("did you mean CHATNAP_TOP_P?"), "{told:?}");
+        let far = warnings(["CHATNAP_SOMETHING_ALTOGETHER_DIFFERENT"]);
+        assert!(far[0].contains("chatnap config show"), "{far:?}");
+    }
+
+    /// Every name that the program's code reads, developers' ones too, wherever it stands.
+    fn read_by_the_program(folder: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path.file_name().is_none_or(|name| name != "tests") {
+                    read_by_the_program(&path, found);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for call in ["std::env::var(\"", "std::env::var_os(\"", "environment)(\""] {
+                    let names = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
+                    found.extend(names.filter(|name| name.starts_with("CHATNAP_")).map(str::to_owned));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_that_the_program_reads_is_warned_of() {
+        let mut names = Vec::new();
+        read_by_the_program(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
+        assert!(names.len() >= OTHERS.len(), "{names:?}");
+        assert_eq!(warnings(names.iter().map(String::as_str)), [""; 0]);
+        assert_eq!(warnings(OTHERS.iter().copied()), [""; 0]);
+    }
+}
