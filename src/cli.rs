@@ -27,18 +27,18 @@ use crate::store::{Store, StoreError};
 /// Which stored conversation to go on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// The one that was changed last.
+    /// The one that was changed last and has an answer to go on from.
     Last,
     /// The one whose id begins with this.
     Id(String),
 }
 
 impl Resume {
-    /// What [`crate::store::Store::find`] looks for.
-    pub fn prefix(&self) -> &str {
+    /// The conversation that is meant.
+    pub fn find(&self, store: &Store) -> Result<ConversationId, StoreError> {
         match self {
-            Self::Last => "last",
-            Self::Id(prefix) => prefix,
+            Self::Last => store.last_answered(),
+            Self::Id(prefix) => store.find(prefix),
         }
     }
 }

@@ -195,6 +195,22 @@ impl Store {
         Ok(id.map(ConversationId))
     }
 
+    /// The conversation to go on with: of those in which anything was ever answered, the one that was changed last; a
+    /// question that failed leaves nothing to go on from. Where nothing was answered at all, simply the last.
+    pub fn last_answered(&self) -> Result<ConversationId> {
+        let id = self
+            .db
+            .query_row(
+                "SELECT id FROM conversations c
+                 ORDER BY EXISTS (SELECT 1 FROM turns WHERE conversation = c.id AND answer <> '') DESC,
+                   changed DESC, rowid DESC LIMIT 1",
+                [],
+                |row| row.get(0),
+            )
+            .optional()?;
+        id.map(ConversationId).ok_or_else(|| StoreError::missing("conversation yet"))
+    }
+
     /// The one conversation whose id begins with `prefix`, or the last one for `last`.
     pub fn find(&self, prefix: &str) -> Result<ConversationId> {
         if prefix == "last" {

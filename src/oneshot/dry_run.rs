@@ -45,6 +45,6 @@ fn history(settings: &Settings, one_shot: &OneShot) -> Result<Conversation, Fail
     };
     let mut store = Store::open_to_read(&settings.data_dir)?
         .ok_or_else(|| Failure::usage("There is no conversation yet to go on with."))?;
-    let id = store.find(resume.prefix())?;
+    let id = resume.find(&store)?;
     Ok(store.load(&id)?)
 }

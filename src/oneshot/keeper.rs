@@ -134,10 +134,10 @@ impl Keeper {
 /// Loads the conversation to go on with.
 fn resume_from(store: Option<&StoreHandle>, resume: &Resume) -> Result<Conversation, Failure> {
     let (sender, found) = channel();
-    let prefix = resume.prefix().to_owned();
+    let resume = resume.clone();
     if let Some(store) = store {
         store.run(move |store| {
-            let load = |store: &mut Store| store.find(&prefix).and_then(|id| store.load(&id));
+            let load = |store: &mut Store| resume.find(store).and_then(|id| store.load(&id));
             let _ = sender.send(store.map_err(|error| error.clone()).and_then(load));
         });
     }

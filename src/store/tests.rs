@@ -215,3 +215,28 @@ impl ClonedNotice for std::result::Result<Option<String>, &StoreError> {
         self.clone().unwrap()
     }
 }
+
+#[test]
+fn what_goes_on_is_the_last_conversation_that_has_an_answer() {
+    let home = Home::new();
+    let mut store = home.open();
+    assert!(store.last_answered().unwrap_err().to_string().contains("no such conversation yet"));
+    let mut asked = |text: &str, answer: &str| {
+        let mut talk = Conversation::new(new_conversation_id(), None);
+        let id = talk.ask(None, text, "tiny");
+        save(&mut store, &talk, id);
+        talk.turn_mut(id).unwrap().answer = Answer {
+            text: answer.into(),
+            ending: if answer.is_empty() { Ending::Failed { message: "no model".into() } } else { finished() },
+            ..Answer::default()
+        };
+        save(&mut store, &talk, id);
+        talk.id
+    };
+    let failed = asked("one?", "");
+    assert_eq!(home.open().last_answered().unwrap(), failed, "better than nothing");
+    let answered = asked("two?", "2");
+    let last = asked("three?", "");
+    assert_eq!(home.open().last_answered().unwrap(), answered);
+    assert_eq!(home.open().last().unwrap(), Some(last));
+}

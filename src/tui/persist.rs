@@ -77,7 +77,7 @@ impl Keeper {
 }
 
 fn load(store: &mut Store, resume: &Resume) -> Result<Conversation, String> {
-    let id = store.find(resume.prefix()).map_err(|error| error.to_string())?;
+    let id = resume.find(store).map_err(|error| error.to_string())?;
     store.load(&id).map_err(|error| error.to_string())
 }
 

@@ -242,6 +242,17 @@ fn the_next_prompt_continues_the_conversation() {
 }
 
 #[test]
+fn a_question_that_failed_is_not_what_goes_on() {
+    let home = Home::new();
+    let model = home.model("fallback = \"turn {turn}, first {first}\"");
+    home.run(&["-m", &model, "-p", "one"]);
+    assert_eq!(home.run(&["-m", "nosuch", "-p", "lost"]).code(), 3);
+    assert_eq!(home.run(&["-m", &model, "-c", "-p", "two"]).stdout, "turn 2, first one\n");
+    // Nothing is lost: the question is there to be looked at.
+    assert!(home.run(&["conversations", "list"]).stdout.contains("lost"));
+}
+
+#[test]
 fn a_dry_run_shows_what_the_model_would_read() {
     let home = Home::new();
     let model = home.model(HELLO);
