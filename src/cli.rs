@@ -133,6 +133,11 @@ pub fn interpret(
             };
             let resolved = resolve(&sources).map_err(|error| Failure::usage(error.0))?;
             choose(args, resolved, streams)
+            // A flag that cannot be is an error like any other, also where nothing is drawn. A theme of the config file
+            // that is gone keeps nobody from the chat: the interface says so and takes another.
+            if let Origin::Flag(flag) = resolved.origin("theme") {
+                crate::tui::check_theme(&resolved.settings).map_err(|why| Failure::usage(format!("{flag}: {why}.")))?;
+            }
         })
         .map_err(|failure| failure.with_json(json))
 }

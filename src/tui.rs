@@ -52,6 +52,12 @@ const LONGEST_COUNTED: usize = 256 * 1024;
 /// The engine and the store get this long to end before they are left behind.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
+/// Why the theme of these settings cannot be used, if it cannot.
+pub fn check_theme(settings: &Settings) -> Result<(), String> {
+    let loaded = Theme::load(&settings.theme, &settings.config_dir.join("themes"), ColorDepth::None);
+    loaded.map(drop).map_err(|error| error.0)
+}
+
 /// Runs the interface until the user leaves; returns the exit code. The transcript begins with `warnings`.
 pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) -> Result<u8, Failure> {
     if std::env::var("TERM").is_ok_and(|term| term == "dumb") {
