@@ -12,6 +12,7 @@ use clap::{CommandFactory, FromArgMatches};
 pub mod args;
 pub mod commands;
 mod failure;
+mod hint;
 mod input;
 pub mod output;
 mod table;
@@ -103,7 +104,6 @@ pub fn from_process() -> Result<Invocation, Failure> {
     interpret(std::env::args_os().collect(), &|name| std::env::var_os(name), &mut streams)
 }
 
-/// What `argv` asks for. Standard input is read only where it is part of the prompt.
 /// What is odd about the process's environment and changes nothing.
 pub fn warnings() -> Vec<String> {
     let names: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
@@ -117,6 +117,7 @@ pub fn warn(warnings: &[String]) {
     }
 }
 
+/// What `argv` asks for. Standard input is read only where it is part of the prompt.
 pub fn interpret(
     argv: Vec<OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
@@ -132,12 +133,12 @@ pub fn interpret(
                 flags: args.overrides(),
             };
             let resolved = resolve(&sources).map_err(|error| Failure::usage(error.0))?;
-            choose(args, resolved, streams)
             // A flag that cannot be is an error like any other, also where nothing is drawn. A theme of the config file
             // that is gone keeps nobody from the chat: the interface says so and takes another.
             if let Origin::Flag(flag) = resolved.origin("theme") {
                 crate::tui::check_theme(&resolved.settings).map_err(|why| Failure::usage(format!("{flag}: {why}.")))?;
             }
+            choose(args, resolved, streams)
         })
         .map_err(|failure| failure.with_json(json))
 }
@@ -152,15 +153,22 @@ fn asks_for_json(argv: &[OsString]) -> bool {
 
 /// Parses argv; help and version are failures with code 0 that carry their text for stdout.
 fn parse(argv: Vec<OsString>) -> Result<Args, Failure> {
+    let words: Vec<_> = argv.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let usage = |error: clap::Error| match error.kind() {
+        ClapError::InvalidSubcommand => hint::of_subcommand(&error, &words),
         ClapError::DisplayHelp | ClapError::DisplayVersion => Failure::help(error.render().to_string()),
-        _ => Failure::usage(error.render().to_string().trim_start_matches("error: ").trim_end()),
+        _ => rendered(&error),
     };
     let matches = Args::command().try_get_matches_from(argv).map_err(usage)?;
     if let Some((name, _)) = matches.subcommand() {
         refuse_stray_flags(&matches, name)?;
     }
     Args::from_arg_matches(&matches).map_err(usage)
+}
+
+/// clap's own words.
+fn rendered(error: &clap::Error) -> Failure {
+    Failure::usage(error.render().to_string().trim_start_matches("error: ").trim_end())
 }
 
 /// A flag of the chat in front of a subcommand would be dropped without a word; it is an error instead.
@@ -182,7 +190,10 @@ fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<I
     if let Some(command) = args.command {
         return Ok(Invocation::Command(resolved, command));
     }
-    let resume = args.chat.resume();
+    if args.chat.prompt.as_deref().is_some_and(|prompt| prompt.trim() == "-") {
+        return Err(hint::lone_dash());
+    }
+    let (resume, has_prompt) = (args.chat.resume(), args.chat.prompt.is_some());
     let one_shot_flag = args.one_shot.first_given();
     if args.chat.prompt.is_none() && streams.stdin_is_terminal && streams.stdout_is_terminal {
         return match one_shot_flag {
@@ -191,12 +202,8 @@ fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<I
         };
     }
     let piped = if streams.stdin_is_terminal { None } else { input::read(streams.stdin)? };
-    let prompt = input::join(args.chat.prompt, piped).ok_or_else(|| {
-        Failure::usage(
-            "There is no terminal and nothing to answer: give -p TEXT or text on standard input, \
-             or start chatnap in a terminal.",
-        )
-    })?;
+    let nothing = || if has_prompt { hint::empty_prompt() } else { hint::nothing_to_answer() };
+    let prompt = input::join(args.chat.prompt, piped).ok_or_else(nothing)?;
     let flags = args.one_shot;
     let one_shot = OneShot {
         prompt,

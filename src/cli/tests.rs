@@ -73,6 +73,27 @@ fn nothing_to_answer_is_said_at_once() {
 }
 
 #[test]
+fn a_line_that_means_nothing_gets_a_hint() {
+    for (argv, said) in [
+        (&["hello"][..], "chatnap -p \"hello\" to ask it"),
+        (&["-m", "x", "tell", "me", "a story", "--stats"], "chatnap -p \"tell me a story\" to ask it"),
+        (&["what is $HOME?"], "chatnap -p 'what is $HOME?' to ask it"),
+        (&["modles"], "Did you mean chatnap models, or chatnap -p \"modles\""),
+        (&["-p", ""], "-p was given an empty text"),
+        (&["-p", "-"], "Standard input is read without it"),
+        (&["-p", "hi", "--theme", "nope"], "--theme: there is no theme \"nope\"; there are dark, light, high-contrast"),
+        (&["--theme", "nope"], "dark, light, high-contrast"),
+    ] {
+        let told = TERMINAL.refusal(argv);
+        assert!(told.contains(said), "{argv:?}: {told}");
+    }
+    assert!(piped(b"text").refusal(&["-p", "-"]).contains("cat FILE | chatnap"));
+    assert!(!TERMINAL.refusal(&["models", "nosuch"]).contains("-p"), "that is no prompt");
+    assert!(TERMINAL.of(&["-p", "hi", "--theme", "light"]).is_ok());
+    assert_eq!(piped(b"text").prompt(&["-p", ""]), "text");
+}
+
+#[test]
 fn input_that_is_no_text_or_never_ends_is_refused() {
     assert!(piped(b"abc\xff").refusal(&[]).contains("byte 3"));
     let mut endless = std::io::repeat(b'a');

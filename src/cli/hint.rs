@@ -1,0 +1,77 @@
+//! What somebody probably wanted who wrote a command line that means nothing.
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Error};
+
+use super::args::Args;
+use super::failure::Failure;
+use super::rendered;
+
+/// Neither a terminal nor a prompt.
+pub(super) fn nothing_to_answer() -> Failure {
+    Failure::usage(
+        "There is no terminal and nothing to answer: give -p TEXT or text on standard input, or start chatnap in a \
+         terminal.",
+    )
+}
+
+/// `-p ""`, perhaps from a variable of a script that is not set.
+pub(super) fn empty_prompt() -> Failure {
+    Failure::usage(
+        "-p was given an empty text, so there is nothing to answer: write the prompt after it (chatnap -p \"Why is the \
+         sky blue?\") or give text on standard input. chatnap alone opens the chat.",
+    )
+}
+
+/// `-p -`, which elsewhere means standard input.
+pub(super) fn lone_dash() -> Failure {
+    Failure::usage(
+        "-p - would ask the model a lone dash. Standard input is read without it: `cat FILE | chatnap` asks what the \
+         file says, and `cat FILE | chatnap -p TEXT` puts TEXT before it.",
+    )
+}
+
+/// A word where a subcommand belongs: a prompt without `-p`, or a mistyped subcommand. `argv` is the whole line.
+pub(super) fn of_subcommand(error: &Error, argv: &[String]) -> Failure {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return rendered(error) };
+    let Some(at) = argv.iter().skip(1).position(|arg| arg == word).map(|at| at + 1) else { return rendered(error) };
+    let command = Args::command();
+    // `chatnap models nosuch` is no prompt.
+    let below_another = argv[1..at].iter().any(|arg| command.find_subcommand(arg).is_some());
+    if below_another || word.trim().is_empty() {
+        return rendered(error);
+    }
+    let prompt: Vec<_> = argv[at..].iter().take_while(|arg| !arg.starts_with('-')).map(String::as_str).collect();
+    let similar = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::String(name)) => vec![name.clone()],
+        Some(ContextValue::Strings(names)) => names.clone(),
+        _ => Vec::new(),
+    };
+    let similar: String = similar.iter().map(|name| format!("chatnap {name}, or ")).collect();
+    Failure::usage(format!(
+        "There is no subcommand {word:?}. Did you mean {similar}chatnap -p {} to ask it? `chatnap --help` lists the \
+         subcommands.",
+        quoted(&prompt.join(" "))
+    ))
+}
+
+/// `text` as one word of a shell.
+fn quoted(text: &str) -> String {
+    if text.contains(['"', '$', '`', '\\', '!']) {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    } else {
+        format!("\"{text}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        assert_eq!(quoted("hello"), "\"hello\"");
+        assert_eq!(quoted("it's"), "\"it's\"");
+        assert_eq!(quoted("it's $5"), "'it'\\''s $5'");
+    }
+}
