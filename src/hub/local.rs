@@ -1,6 +1,7 @@
 //! Files and folders of the user's own: checked for what they are before anything reads them.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::name::Pick;
@@ -29,7 +30,7 @@ pub(super) fn path(path: &Path) -> Result<ModelFiles, EngineError> {
             path.display()
         )));
     }
-    if !has_extension(path, "gguf") {
+    if !is_gguf(path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let hint = if name.ends_with(".safetensors") || name == "config.json" {
             "name the folder that it lies in instead"
@@ -52,9 +53,32 @@ pub(super) fn word(word: &str, why: &str) -> Result<ModelFiles, EngineError> {
     if is_safetensors_folder(Path::new(word)) {
         return Ok(ModelFiles::Safetensors(PathBuf::from(word)));
     }
-    Err(not_found(format!(
-        "Model not found: {why}. `chatnap models list` shows the catalogue; owner/repo, a .gguf file or a folder works too."
-    )))
+    Err(not_found(format!("Model not found: {why}. {}", advice(word))))
+}
+
+/// What to write instead of a word that is no model's name.
+fn advice(word: &str) -> String {
+    let here = Path::new(".").join(word);
+    match here.metadata() {
+        Ok(meta) if meta.is_dir() => format!("To mean the folder of that name in the current one, write ./{word}."),
+        Ok(meta) if meta.is_file() && is_gguf(&here) => {
+            format!("To mean the file of that name in the current folder, write ./{word}.")
+        }
+        Ok(_) => format!("The current folder has a {word}, but it is no GGUF file. {ELSEWHERE}"),
+        Err(_) => ELSEWHERE.to_owned(),
+    }
+}
+
+/// Where names of models are found.
+const ELSEWHERE: &str = "`chatnap models list` shows the catalogue; owner/repo, a .gguf file or a folder works too.";
+
+/// Whether a regular file is GGUF by its name or, where that says nothing (a blob of a cache, say), by its first bytes.
+fn is_gguf(path: &Path) -> bool {
+    let magic = || {
+        let mut first = [0; 4];
+        File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && &first == b"GGUF"
+    };
+    has_extension(path, "gguf") || magic()
 }
 
 fn folder(path: &Path) -> Result<ModelFiles, EngineError> {
@@ -107,6 +131,7 @@ fn split_parts(path: &Path) -> Result<Vec<PathBuf>, EngineError> {
             "{} has {count} parts and {} of them {} missing, {} first; put them side by side.",
             path.display(),
             missing.len(),
+            if missing.len() == 1 { "is" } else { "are" },
             first.display()
         ))),
     }
@@ -127,4 +152,3 @@ pub(super) fn split_name(name: &str) -> Option<(&str, u32)> {
 pub(super) fn part_name(stem: &str, index: u32, count: u32) -> String {
     format!("{stem}-{index:05}-of-{count:05}.gguf")
 }
-            if missing.len() == 1 { "is" } else { "are" },

@@ -60,6 +60,30 @@ fn models_are_listed_and_found() {
 }
 
 #[test]
+fn a_word_that_lies_here_is_told_how_to_be_written() {
+    let home = Home::new();
+    home.file("here/config.json", "{}");
+    home.file("notes", "no model");
+    home.file("blob", "GGUF");
+    let said = |word: &str| {
+        let mut command = home.chatnap(&["-m", word, "-p", "hi", "--offline"]);
+        let ran = crate::run::finish(command.current_dir(home.path()).spawn().unwrap());
+        assert_eq!((ran.code(), ran.stderr.lines().count()), (3, 1), "{ran:?}");
+        ran.stderr
+    };
+    assert!(said("here").contains("write ./here."), "{}", said("here"));
+    assert!(said("blob").contains("write ./blob."), "{}", said("blob"));
+    assert!(said("notes").contains("it is no GGUF file. `chatnap models list`"), "{}", said("notes"));
+    assert!(!said("nosuch").contains("./"), "{}", said("nosuch"));
+    // And so written, they are taken for what they are.
+    assert!(said("./here").contains("./here is no model folder"), "{}", said("./here"));
+    let mut command = home.chatnap(&["-m", "./blob", "-p", "hi"]);
+    let ran = crate::run::finish(command.current_dir(home.path()).spawn().unwrap());
+    assert!(ran.code() == 1 && ran.stderr.contains("./blob: the file is truncated"), "{ran:?}");
+    assert_eq!(ran.stderr.matches("./blob").count(), 1, "{ran:?}");
+}
+
+#[test]
 fn tokens_of_an_argument_and_of_stdin() {
     let home = Home::new();
     let model = starter_model();
