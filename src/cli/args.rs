@@ -323,6 +323,9 @@ pub enum ModelsCommand {
         /// The model, as -m takes it; default the one that is set
         name: Option<String>,
     },
+    /// Print every name that is known, one a line, for the completion of shells
+    #[command(hide = true)]
+    Names,
     /// Remove a model's files from this machine
     Remove {
         /// The model, as -m takes it

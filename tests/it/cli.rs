@@ -84,6 +84,34 @@ fn a_word_that_lies_here_is_told_how_to_be_written() {
 }
 
 #[test]
+fn bash_completes_names_of_models() {
+    let home = Home::new();
+    let script = home.file("completions.bash", home.run(&["completions", "bash"]).stdout);
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_chatnap"));
+    let complete = |line: &str, word: &str| {
+        let mut bash = std::process::Command::new("bash");
+        home.prepare(&mut bash);
+        let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let ask = "source \"$1\"; COMP_LINE=$2; COMP_POINT=${#2}; COMP_WORDS=($2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); \
+                   $(complete -p chatnap | sed 's/.*-F \\([^ ]*\\).*/\\1/') chatnap \"$3\" x; printf '%s\\n' \"${COMPREPLY[@]}\"";
+        bash.env("PATH", path).args(["--norc", "-c", ask, "bash", script.to_str().unwrap(), line, word]);
+        let ran = crate::run::finish(bash.spawn().unwrap());
+        assert_eq!(ran.stderr, "", "{ran:?}");
+        ran.stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(complete("chatnap -m smol", "smol"), ["smollm2-135m"]);
+    assert_eq!(complete("chatnap -p hi --model=smol", "smol"), ["smollm2-135m"]);
+    assert_eq!(complete("chatnap models pull gemma", "gemma"), ["gemma-3-4b", "gemma-3-4b:q8_0"]);
+    // bash has cut the word at the colon, and replaces what follows it.
+    assert_eq!(complete("chatnap -m llama-3.1-8b:q", "q"), ["q8_0"]);
+    assert!(complete("chatnap --idle", "--idle").contains(&"--idle-window".to_owned()));
+    let repo = "hf/hub/models--owner--mine/snapshots/abc/mine-Q4_K_M.gguf";
+    home.file(repo, "GGUF");
+    home.file("hf/hub/models--owner--mine/refs/main", "abc");
+    assert_eq!(complete("chatnap -m own", "own"), ["owner/mine"]);
+}
+
+#[test]
 fn tokens_of_an_argument_and_of_stdin() {
     let home = Home::new();
     let model = starter_model();

@@ -8,8 +8,12 @@ use crate::cli::failure::Failure;
 pub(super) fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "chatnap", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let script = String::from_utf8_lossy(&script).into_owned();
+    if shell == clap_complete::Shell::Bash { script + MODELS_IN_BASH } else { script }
 }
+
+/// clap knows the flags, and not the names that they take.
+const MODELS_IN_BASH: &str = include_str!("../../../assets/completions.bash");
 
 /// One page with the flags, then each subcommand's.
 pub(super) fn man() -> Result<String, Failure> {

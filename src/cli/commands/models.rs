@@ -19,6 +19,7 @@ pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader,
         ModelsCommand::List { format } => list(settings, format),
         ModelsCommand::Pull { name } => pull(settings, name),
         ModelsCommand::Path { name } => path(settings, name),
+        ModelsCommand::Names => names(settings),
         ModelsCommand::Remove { name } => {
             let freed = Stored::new(settings).remove(&ModelName::parse(&name)?)?;
             output::write_foreign(&format!("removed {name}: {} freed\n", human(freed)))
@@ -69,7 +70,14 @@ fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
         table.row([name.clone(), human(model.size), String::new(), String::new(), "yes".into(), String::new()]);
         objects.push(json!({"model": name, "size": model.size, "path": model.path}));
     }
-    output::write(&table.render(format, &Value::Array(objects)))
+    output::write(&table.render_within(output::columns(), format, &Value::Array(objects)))
+}
+
+/// The catalogue's names, then those of what else the shared cache holds.
+fn names(settings: &Settings) -> Result<Reader, Failure> {
+    let forms = catalogue().models.iter().flat_map(|model| model.variants.iter().map(|form| model.name_of(form)));
+    let stored = Stored::new(settings).repos().into_iter().map(|(name, _)| name);
+    output::write_foreign(&forms.chain(stored).map(|name| format!("{name}\n")).collect::<String>())
 }
 
 fn source(settings: &Settings, name: Option<String>) -> Result<HubSource, Failure> {
