@@ -28,3 +28,10 @@ pub fn write(text: &str) -> Result<Reader, Failure> {
 pub fn write_foreign(text: &str) -> Result<Reader, Failure> {
     if std::io::stdout().is_terminal() { write(&sanitize(text)) } else { write(text) }
 }
+
+/// How wide stdout's terminal is, in cells; `None` where it is none.
+pub fn columns() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(stdout).ok()).flatten()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}

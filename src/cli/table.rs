@@ -1,6 +1,6 @@
 //! Rows for people (aligned), for documents (Markdown) and for programs (JSON).
 
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::args::TableFormat;
 use crate::sanitize::sanitize_line;
@@ -10,12 +10,14 @@ use crate::sanitize::sanitize_line;
 pub struct Table {
     head: Vec<&'static str>,
     rows: Vec<Vec<String>>,
+    /// Columns that may be shortened to so many cells, and then left out: the first of them first.
+    yielding: Vec<(usize, usize)>,
 }
 
 impl Table {
     /// An empty table with these columns.
     pub fn new(head: &[&'static str]) -> Self {
-        Self { head: head.to_vec(), rows: Vec::new() }
+        Self { head: head.to_vec(), ..Self::default() }
     }
 
     /// Adds a row; missing cells are empty.
@@ -23,6 +25,42 @@ impl Table {
         let mut row: Vec<_> = cells.into_iter().map(|cell| sanitize_line(&cell)).collect();
         row.resize(self.head.len(), String::new());
         self.rows.push(row);
+    }
+
+    /// These columns may be shortened to so many cells, and then left out, where a terminal is narrow: the first of them
+    /// first.
+    pub fn yielding(mut self, columns: &[(&'static str, usize)]) -> Self {
+        let place = |name| self.head.iter().position(|head| *head == name);
+        self.yielding = columns.iter().filter_map(|(name, least)| Some((place(*name)?, *least))).collect();
+        self
+    }
+
+    /// As `render`, with an aligned table no wider than a terminal of so many cells, as far as columns yield.
+    pub fn render_within(&self, columns: Option<usize>, format: TableFormat, json: &serde_json::Value) -> String {
+        match columns {
+            Some(columns) if format == TableFormat::Table => self.within(columns).aligned(),
+            _ => self.render(format, json),
+        }
+    }
+
+    fn within(&self, columns: usize) -> Self {
+        let mut widths: Vec<_> = (0..self.head.len()).map(|column| Some(self.width(column))).collect();
+        for (column, least) in &self.yielding {
+            let total = widths.iter().flatten().map(|width| width + GAP.len()).sum::<usize>().saturating_sub(GAP.len());
+            let Some(width) = widths[*column].filter(|_| total > columns) else { continue };
+            let left = width.saturating_sub(total - columns);
+            widths[*column] = (left >= self.head[*column].width().max(*least)).then_some(left);
+        }
+        let kept = |cells: Vec<String>| -> Vec<String> {
+            cells.iter().zip(&widths).filter_map(|(cell, width)| width.map(|width| clip(cell, width))).collect()
+        };
+        let head = self.head.iter().zip(&widths).filter_map(|(head, width)| width.map(|_| *head)).collect();
+        Self { head, rows: self.rows.iter().map(|row| kept(row.clone())).collect(), yielding: Vec::new() }
+    }
+
+    fn width(&self, column: usize) -> usize {
+        let cells = self.rows.iter().map(|row| row[column].width());
+        cells.chain([self.head[column].width()]).max().unwrap_or(0)
     }
 
     /// The text of the table, or of `json` where that is wanted.
@@ -35,15 +73,11 @@ impl Table {
     }
 
     fn aligned(&self) -> String {
-        let width = |column: usize| {
-            let cells = self.rows.iter().map(|row| row[column].width());
-            cells.chain([self.head[column].width()]).max().unwrap_or(0)
-        };
-        let widths: Vec<_> = (0..self.head.len()).map(width).collect();
+        let widths: Vec<_> = (0..self.head.len()).map(|column| self.width(column)).collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
             let text: Vec<_> =
                 cells.zip(&widths).map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.width()))).collect();
-            format!("{}\n", text.join("  ").trim_end())
+            format!("{}\n", text.join(GAP).trim_end())
         };
         let mut out = line(&mut self.head.iter().copied());
         out.extend(self.rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
@@ -59,9 +93,46 @@ impl Table {
     }
 }
 
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// As much of `cell` as `width` cells hold, with a mark where something is missing.
+fn clip(cell: &str, width: usize) -> String {
+    if cell.width() <= width {
+        return cell.to_owned();
+    }
+    let mut clipped = String::new();
+    for c in cell.chars() {
+        if clipped.width() + c.width().unwrap_or(0) >= width {
+            break;
+        }
+        clipped.push(c);
+    }
+    format!("{}…", clipped.trim_end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_narrow_terminal_gets_what_matters_and_a_pipe_gets_all() {
+        let mut table = Table::new(&["name", "licence", "about"]).yielding(&[("about", 8), ("licence", 4)]);
+        table.row(["llama".into(), "Apache-2.0".into(), "quick answers on a laptop".into()]);
+        table.row(["日本".into(), "MIT".into(), "x".into()]);
+        let within = |columns| table.render_within(columns, TableFormat::Table, &serde_json::Value::Null);
+        assert_eq!(within(None), table.aligned());
+        assert_eq!(within(Some(44)), table.aligned());
+        assert_eq!(
+            within(Some(30)),
+            "name   licence     about\nllama  Apache-2.0  quick answ…\n日本   MIT         x\n"
+        );
+        assert_eq!(within(Some(17)), "name   licence\nllama  Apache-2.0\n日本   MIT\n");
+        assert_eq!(within(Some(14)), "name   licence\nllama  Apache…\n日本   MIT\n");
+        assert_eq!(within(Some(13)), "name\nllama\n日本\n");
+        let markdown = table.render_within(Some(9), TableFormat::Markdown, &serde_json::Value::Null);
+        assert!(markdown.contains("laptop"), "{markdown}");
+    }
 
     #[test]
     fn columns_line_up_by_screen_width_and_cells_cannot_break_out() {

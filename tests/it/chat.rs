@@ -55,6 +55,19 @@ fn a_variable_that_is_no_setting_is_a_notice() {
 }
 
 #[test]
+fn lists_fit_a_terminal_of_80_columns() {
+    let home = Home::new(MODEL);
+    let mut tui = Tui::spawn(home.command(&["models", "list"]), 80, 40);
+    tui.wait_for_exit();
+    let text = tui.text();
+    assert!(text.lines().count() < 40 && text.contains("gemma-3-4b:q8_0"), "{text}");
+    let starter = text.lines().find(|line| line.starts_with("smollm2-135m")).unwrap();
+    assert!(starter.contains("98.4 MB") && starter.contains("no"), "{text}");
+    let lines = output(home.folder.path(), &["models", "list"]);
+    assert!(lines.lines().any(|line| line.len() > 120), "a pipe gets all of it: {lines}");
+}
+
+#[test]
 fn the_first_frame_comes_before_the_model() {
     // The model does not even exist.
     let home = Home::new("this is no script");

@@ -40,7 +40,7 @@ fn reading(settings: &Settings) -> Result<Option<Store>, Failure> {
 }
 
 fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
-    let mut table = Table::new(&["id", "changed", "turns", "model", "title"]);
+    let mut table = Table::new(&["id", "changed", "turns", "model", "title"]).yielding(YIELDING);
     for summary in found {
         let (id, title) = (summary.id.0.clone(), summary.title.clone());
         table.row([id, utc(summary.changed_ms), summary.turns.to_string(), summary.model.clone(), title]);
@@ -58,8 +58,11 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
             })
         })
         .collect();
-    output::write(&table.render(format, &Value::Array(objects)))
+    output::write(&table.render_within(output::columns(), format, &Value::Array(objects)))
 }
+
+/// What a narrow terminal shows less of: a conversation is found by its title.
+const YIELDING: &[(&str, usize)] = &[("model", 12), ("title", 20), ("changed", 20)];
 
 fn export(settings: &Settings, id: &str, format: ExportFormat) -> Result<Reader, Failure> {
     let mut store = reading(settings)?

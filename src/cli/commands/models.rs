@@ -27,10 +27,13 @@ pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader,
     }
 }
 
+/// What a narrow terminal shows less of: the name, the size and whether it is here are what one looks for.
+const YIELDING: &[(&str, usize)] = &[("description", 24), ("licence", 10), ("context", 7)];
+
 /// Every variant of the catalogue, then what else the shared cache holds.
 fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
     let stored = Stored::new(settings);
-    let mut table = Table::new(&["model", "size", "context", "licence", "here", "description"]);
+    let mut table = Table::new(&["model", "size", "context", "licence", "here", "description"]).yielding(YIELDING);
     let mut objects = Vec::new();
     for model in &catalogue().models {
         for variant in &model.variants {
