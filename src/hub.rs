@@ -74,6 +74,17 @@ impl HubSource {
         }
     }
 
+    /// Refuses, without waiting for anything, what cannot be loaded for sure: a word that nobody knows, a file of the
+    /// user's that is not there or is no model.
+    pub fn check(&self) -> Result<(), EngineError> {
+        match &self.name {
+            ModelName::Scripted(path) => local::scripted(path).map(drop),
+            ModelName::Path(path) => local::path(path).map(drop),
+            ModelName::Unknown(word, why) => local::word(word, why).map(drop),
+            ModelName::Catalogue(..) | ModelName::Repo { .. } => Ok(()),
+        }
+    }
+
     fn cached_variant(&self, variant: &Variant, job: &mut Job<'_>) -> Result<Option<ModelFiles>, EngineError> {
         for source in &variant.sources {
             let found = match source {

@@ -3,19 +3,18 @@
 //! The only user of ratatui and crossterm. Decides nothing about a chat (that is `chat::update`) and knows no tensor.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ratatui::backend::Backend;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::chat::{self, Cause, Chat, ChatOptions, Effect, Event, Note, update};
+use crate::chat::{self, Cause, Chat, ChatOptions, Effect, EngineState, Event, Note, update};
 use crate::cli::{Failure, Resume};
 use crate::clock::Timestamp;
 use crate::conversation::Conversation;
 use crate::engine::{Engine, EngineOptions};
-use crate::hub::{HubSource, ModelName};
+use crate::hub::HubSource;
 use crate::protocol::*;
 use crate::sanitize::sanitize;
 use crate::settings::Settings;
@@ -102,7 +101,7 @@ struct App {
 }
 
 impl App {
-    /// Takes the terminal and shows the first frame; touches neither model nor database.
+    /// Takes the terminal and shows the first frame; opens neither model nor database.
     fn start(settings: Settings, warnings: Vec<String>) -> io::Result<Self> {
         let (sender, inputs) = unbounded_channel();
         input::listen_to_signals(&sender)?;
@@ -123,6 +122,10 @@ impl App {
         });
         for warning in warnings {
             update(&mut chat, Event::Noted(Note::warning(warning)));
+        }
+        // What cannot be loaded for sure is said at once, and nothing else is promised.
+        if let Err(error) = model_source(&settings) {
+            update(&mut chat, Event::Engine(EngineEvent::LoadFailed { error }));
         }
         let screen = Screen::new(theme, Glyphs::of_environment(environment));
         let guard = terminal::Guard::enter()?;
@@ -153,7 +156,9 @@ impl App {
         self.keys = Some(Keys::start(self.sender.clone())?);
         input::watch_terminal(self.sender.clone())?;
         self.keeper = Some(Keeper::start(&self.settings, resume, &self.sender));
-        self.start_engine();
+        if self.chat.engine.state != EngineState::Failed {
+            self.start_engine();
+        }
         while self.quit.is_none() {
             self.wait().await?;
             if self.may_draw() && self.drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME) {
@@ -270,6 +275,9 @@ impl App {
                 let messages = self.chat.messages_with(self.screen.composer.text());
                 self.with_engine(|engine| engine.count(id, messages));
             }
+            Effect::Load if self.engine.is_none() => {
+                self.chat_event(Event::Hinted("there is no engine; /model NAME tries again".into()));
+            }
             Effect::Load => self.with_engine(Engine::load),
             Effect::Release => self.with_engine(Engine::release),
             Effect::SwitchModel(name) => self.switch_model(name),
@@ -315,16 +323,11 @@ impl App {
                 engine.wake();
                 self.engine = Some(engine);
             }
-            Err(error) => self.chat_event(Event::Noted(Note::error(error.message))),
+            Err(error) => self.chat_event(Event::Engine(EngineEvent::LoadFailed { error })),
         }
     }
 
     fn switch_model(&mut self, model: String) {
-        if let Ok(ModelName::Unknown(word, why)) = ModelName::parse(&model)
-            && !Path::new(&word).exists()
-        {
-            return self.chat_event(Event::Noted(Note::error(format!("The model stays as it is: {why}"))));
-        }
         let settings = Settings { model: model.clone(), ..self.settings.clone() };
         match engine_options(&settings) {
             Ok(options) => {
@@ -336,7 +339,7 @@ impl App {
                 self.chat_event(Event::Switched { model });
             }
             Err(error) => {
-                let kept = format!("{} The model in use stays.", error.message);
+                let kept = format!("The model stays as it is. {}", error.message);
                 self.chat_event(Event::Noted(Note::error(kept)));
             }
         }
@@ -437,9 +440,15 @@ fn say_how_to_continue(conversation: &Conversation) {
     }
 }
 
+/// Where the model comes from, unless it is known already that nothing comes from there.
+fn model_source(settings: &Settings) -> Result<HubSource, EngineError> {
+    let source = HubSource::new(settings)?;
+    source.check().map(|()| source)
+}
+
 fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
     Ok(EngineOptions {
-        source: Box::new(HubSource::new(settings)?),
+        source: Box::new(model_source(settings)?),
         idle_window: settings.idle_window,
         context_length: settings.context_length,
         device: settings.device,

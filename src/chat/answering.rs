@@ -193,6 +193,8 @@ impl Chat {
             }
             EngineEvent::Failed { id, error, .. } => {
                 if self.activity.request(id).is_some() {
+                    // What a keystroke's load said before stands under the question now.
+                    self.feed.forget_error(&error.message);
                     return self.end_answer(Ending::Failed { message: error.message });
                 }
             }

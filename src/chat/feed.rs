@@ -71,6 +71,13 @@ impl Feed {
         self.entries.clear();
     }
 
+    /// Takes an error out that is told in another place now.
+    pub fn forget_error(&mut self, text: &str) {
+        let told =
+            |entry: &Entry| matches!(entry, Entry::Note(note) if note.kind == NoteKind::Error && note.text == text);
+        self.entries.retain(|(_, entry)| !told(entry));
+    }
+
     /// Takes the turns out that are not in `path`, after the head went to another branch.
     pub fn keep_turns(&mut self, path: &[TurnId]) {
         self.entries.retain(|(_, entry)| !matches!(entry, Entry::Turn(id) if !path.contains(id)));

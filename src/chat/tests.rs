@@ -246,6 +246,23 @@ fn a_load_that_failed_is_told_and_not_tried_again_by_typing() {
 }
 
 #[test]
+fn a_load_that_fails_again_for_a_request_is_told_once() {
+    let mut story = Story::begin();
+    story.event(Event::Typed);
+    let at = story.now();
+    let failed = || EngineEvent::LoadFailed { error: EngineError::new(ErrorKind::ModelNotFound, "no such model") };
+    story.engine(EngineEvent::Loading { at });
+    story.engine(failed());
+    assert_eq!(story.notes(), ["no such model"]);
+    let id = story.ask("hi").id;
+    story.engine(EngineEvent::Loading { at });
+    story.engine(failed());
+    story.fail(id, "no such model");
+    assert!(story.notes().is_empty(), "{:?}", story.notes());
+    assert_eq!(story.answer(0).ending, Ending::Failed { message: "no such model".into() });
+}
+
+#[test]
 fn a_request_that_waited_for_a_failed_load_is_told_in_its_own_place() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;

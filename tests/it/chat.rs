@@ -46,6 +46,32 @@ fn a_model_that_nobody_knows_changes_nothing() {
 }
 
 #[test]
+fn an_unknown_model_is_told_once_from_the_first_frame_on() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["-m", "nosuch"]);
+    let told = "there is no model nosuch";
+    tui.wait_for(told).wait_for("could not load");
+    tui.send("hello").wait_for("There is no engine");
+    let text = tui.text();
+    assert_eq!(text.matches(told).count(), 1, "{text}");
+    assert!(!text.contains("runs in this process"), "{text}");
+    // Another model answers.
+    let script = format!("/model scripted:{}\r", home.script().display());
+    tui.type_text(&script).wait_for("The next prompt is answered by");
+    tui.send("again").wait_for("You said: again");
+}
+
+#[test]
+fn a_load_that_fails_is_told_once() {
+    let home = Home::new("this is no script");
+    let mut tui = home.start(&[]);
+    tui.type_text("h").wait_for("could not load");
+    tui.type_text("i\r").wait_for("/regenerate asks again");
+    let text = tui.text();
+    assert_eq!(text.matches("model.toml could not").count() + text.matches("The model could not").count(), 1, "{text}");
+}
+
+#[test]
 fn a_variable_that_is_no_setting_is_a_notice() {
     let home = Home::new(MODEL);
     let mut command = home.command(&[]);

@@ -460,3 +460,16 @@ fn the_models_are_offered_by_name() {
     app.type_text("/model ").key(KeyCode::Enter);
     assert!(app.screen().contains("not loaded yet"), "{}", app.screen());
 }
+
+#[test]
+fn a_model_that_cannot_be_is_told_once_and_not_promised() {
+    let mut app = App::new(80, 24);
+    app.engine(EngineEvent::LoadFailed { error: EngineError::new(ErrorKind::ModelNotFound, "there is no such model") });
+    app.type_text("hello");
+    let screen = app.screen();
+    assert_eq!(screen.matches("there is no such model").count(), 1, "{screen}");
+    assert!(!screen.contains("runs in this process") && screen.contains("could not load"), "{screen}");
+    app.event(Event::Opened(Conversation::new(ConversationId("new".into()), None)));
+    let screen = app.screen();
+    assert!(screen.contains("could not be loaded") && !screen.contains("runs in this process"), "{screen}");
+}

@@ -3,16 +3,22 @@
 use ratatui::text::{Line, Span};
 
 use super::{Look, wrap};
-use crate::chat::Chat;
+use crate::chat::{Chat, EngineState};
 
 pub(super) fn lines(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let theme = look.theme;
     let model = super::model_name(chat);
+    let (claim, how) = if chat.engine.state == EngineState::Failed {
+        (format!("{model} could not be loaded."), "/model NAME takes another one, or tries this one again.")
+    } else {
+        let how = "It loads at your first keystroke and gives its memory back when nobody talks to it.";
+        (format!("{model} runs in this process."), how)
+    };
     let rows = [
         ("chatnap".to_owned(), theme.accent),
         (String::new(), theme.text),
-        (format!("{model} runs in this process."), theme.text),
-        ("It loads at your first keystroke and gives its memory back when nobody talks to it.".to_owned(), theme.dim),
+        (claim, theme.text),
+        (how.to_owned(), theme.dim),
         (String::new(), theme.text),
         ("Enter sends, ? shows the keys, / the commands.".to_owned(), theme.dim),
     ];
