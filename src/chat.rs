@@ -112,6 +112,8 @@ pub enum Effect {
     ClearDraft,
     /// Give this text back to the composer, before what it holds.
     PutBack(String),
+    /// These prompts were not sent, the oldest first: offer each of them again.
+    ReturnPrompts(Vec<String>),
     /// Put this on the clipboard.
     Copy(String),
     /// Draw with another theme; an error note follows where there is none of that name.

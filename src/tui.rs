@@ -291,6 +291,7 @@ impl App {
             }
             Effect::ClearDraft => self.screen.composer.clear(),
             Effect::PutBack(text) => self.screen.composer.put_back(&text),
+            Effect::ReturnPrompts(prompts) => self.screen.composer.return_prompts(prompts),
             Effect::Copy(text) => self.copy(&text),
             Effect::SetTheme(name) => self.set_theme(name),
             Effect::Quit(cause) => self.quit = Some(cause),

@@ -326,6 +326,11 @@ impl Chat {
             return Vec::new();
         }
         let waiting: Vec<_> = self.queue.drain(..).collect();
-        vec![Effect::PutBack(waiting.join("\n\n"))]
+        let text = match waiting.len() {
+            1 => "The prompt that waited was not sent; Up brings it back.".to_owned(),
+            count => format!("The {count} prompts that waited were not sent; Up brings them back, one at a time."),
+        };
+        self.note(NoteKind::Info, text);
+        vec![Effect::ReturnPrompts(waiting)]
     }
 }

@@ -308,8 +308,9 @@ fn a_stop_or_a_failure_gives_waiting_prompts_back() {
     story.submit("two");
     story.submit("three");
     let effects = story.fail(first, "out of memory");
-    assert_eq!(effects.last(), Some(&Effect::PutBack("two\n\nthree".into())));
+    assert_eq!(effects.last(), Some(&Effect::ReturnPrompts(vec!["two".into(), "three".into()])));
     assert!(story.chat.queue.is_empty());
+    assert_eq!(story.notes(), ["The 2 prompts that waited were not sent; Up brings them back, one at a time."]);
 }
 
 #[test]

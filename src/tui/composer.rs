@@ -14,8 +14,38 @@ use crate::sanitize::sanitize;
 const LONGEST_PASTE_LINES: usize = 20;
 const LONGEST_PASTE_CHARS: usize = 2000;
 
-/// Prompts that the history keeps.
+/// Prompts that the history keeps, and the bytes of all of them together; the last one is kept whatever it takes.
 const HISTORY: usize = 500;
+const HISTORY_BYTES: usize = 64 << 20;
+
+/// A text with the names of its folded pastes, and what they stand for.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Written {
+    draft: String,
+    pastes: Vec<(String, String)>,
+}
+
+impl Written {
+    /// `draft` with those of `pastes` that it names.
+    fn new(draft: String, pastes: &[(String, String)]) -> Self {
+        let pastes = pastes.iter().filter(|(name, _)| draft.contains(name)).cloned().collect();
+        Self { draft, pastes }
+    }
+
+    /// What would be sent.
+    fn text(&self) -> String {
+        let mut text = self.draft.clone();
+        for (name, content) in &self.pastes {
+            // Only the first: a placeholder that was copied by hand is text.
+            text = text.replacen(name, content, 1);
+        }
+        text
+    }
+
+    fn bytes(&self) -> usize {
+        self.draft.len() + self.pastes.iter().map(|(name, content)| name.len() + content.len()).sum::<usize>()
+    }
+}
 
 /// What is being written, and what was written before.
 pub struct Composer {
@@ -27,7 +57,7 @@ pub struct Composer {
     /// Placeholder and content of each folded paste.
     pastes: Vec<(String, String)>,
     pasted: usize,
-    history: Vec<String>,
+    history: Vec<Written>,
     /// Which prompt of the history is shown, and what was being written before it was.
     browsing: Option<(usize, String)>,
 }
@@ -78,7 +108,7 @@ impl Composer {
 
     /// What would be sent: what is written with its pastes unfolded.
     pub fn text(&self) -> String {
-        self.unfold(&self.draft())
+        Written::new(self.draft(), &self.pastes).text()
     }
 
     /// Another number for another text.
@@ -97,21 +127,47 @@ impl Composer {
         (row == 0, row + 1 >= usize::from(self.rows))
     }
 
-    /// Takes what was written, with its pastes unfolded, and begins anew.
-    pub fn take(&mut self) -> String {
-        let text = self.text();
+    /// Takes what was written, with its pastes unfolded, keeps it to be found with Up, and begins anew.
+    pub fn send(&mut self) -> String {
+        let written = Written::new(self.draft(), &self.pastes);
         self.clear();
+        let text = written.text();
+        self.remember(written);
         text
     }
 
-    /// Keeps a prompt that was sent, to be found with Up.
-    pub fn remember(&mut self, prompt: &str) {
-        // A folded paste does not come back folded; what is too long to edit is not offered.
-        let fits = prompt.chars().count() <= LONGEST_PASTE_CHARS && prompt.lines().count() <= LONGEST_PASTE_LINES;
-        if fits && !prompt.trim().is_empty() && self.history.last().is_none_or(|last| last != prompt) {
-            self.history.push(prompt.to_owned());
-            let excess = self.history.len().saturating_sub(HISTORY);
-            self.history.drain(..excess);
+    fn remember(&mut self, written: Written) {
+        if written.draft.trim().is_empty() || self.history.last() == Some(&written) {
+            return;
+        }
+        self.history.push(written);
+        let mut left = HISTORY_BYTES;
+        let fits = |written: &&Written| {
+            let fits = written.bytes() <= left;
+            left = left.saturating_sub(written.bytes());
+            fits
+        };
+        let kept = self.history.iter().rev().take(HISTORY).take_while(fits).count().max(1);
+        self.history.drain(..self.history.len() - kept);
+    }
+
+    /// Offers prompts that were sent and not asked, the oldest first: the last of them is what Up finds first. It is
+    /// shown at once where nothing else is being written.
+    pub fn return_prompts(&mut self, prompts: Vec<String>) {
+        for prompt in prompts {
+            let known = self.history.iter().rposition(|written| written.text() == prompt);
+            let written = known.map(|at| self.history.remove(at)).unwrap_or_else(|| match self.fold(&prompt) {
+                Some(paste) => Written { draft: paste.0.clone(), pastes: vec![paste] },
+                None => Written { draft: prompt, pastes: Vec::new() },
+            });
+            self.history.push(written);
+        }
+        if let Some((_, draft)) = self.browsing.take() {
+            let shown = self.draft();
+            let at = self.history.iter().rposition(|written| written.draft == shown);
+            self.browsing = Some((at.unwrap_or(self.history.len()), draft));
+        } else if self.is_empty() {
+            self.browse(true);
         }
     }
 
@@ -141,31 +197,30 @@ impl Composer {
 
     /// Inserts pasted text, whole and unsent; folds it where it is long.
     pub fn paste(&mut self, text: &str) {
-        self.browsing = None;
+        self.leave_history();
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        let lines = text.lines().count();
-        if lines <= LONGEST_PASTE_LINES && text.chars().nth(LONGEST_PASTE_CHARS).is_none() {
-            self.area.insert_str(sanitize(&text));
-        } else {
-            self.pasted += 1;
-            let size = match lines {
-                1 => format!("{} characters", units::count(text.chars().count())),
-                _ => format!("{} lines", units::count(lines)),
-            };
-            let name = format!("[pasted #{}: {size}]", self.pasted);
-            self.area.insert_str(&name);
-            self.pastes.push((name, text));
+        match self.fold(&text) {
+            Some(paste) => {
+                self.area.insert_str(&paste.0);
+                self.pastes.push(paste);
+            }
+            None => drop(self.area.insert_str(sanitize(&text))),
         }
         self.changed();
     }
 
-    fn unfold(&self, draft: &str) -> String {
-        let mut text = draft.to_owned();
-        for (name, content) in &self.pastes {
-            // Only the first: a placeholder that was copied by hand is text.
-            text = text.replacen(name, content, 1);
+    /// The name under which a long text is folded, and the text.
+    fn fold(&mut self, text: &str) -> Option<(String, String)> {
+        let lines = text.lines().count();
+        if lines <= LONGEST_PASTE_LINES && text.chars().nth(LONGEST_PASTE_CHARS).is_none() {
+            return None;
         }
-        text
+        self.pasted += 1;
+        let size = match lines {
+            1 => format!("{} characters", units::count(text.chars().count())),
+            _ => format!("{} lines", units::count(lines)),
+        };
+        Some((format!("[pasted #{}: {size}]", self.pasted), text.to_owned()))
     }
 
     /// Edits by a key that means nothing else. True where the text changed.
@@ -182,10 +237,17 @@ impl Composer {
 
     fn edited(&mut self, changed: bool) -> bool {
         if changed {
-            self.browsing = None;
+            self.leave_history();
             self.changed();
         }
         changed
+    }
+
+    /// What is shown is the draft from now on; the one before it is kept where Up finds it.
+    fn leave_history(&mut self) {
+        if let Some((_, draft)) = self.browsing.take() {
+            self.remember(Written::new(draft, &self.pastes));
+        }
     }
 
     /// Shows the prompt before (or after) the one that is shown.
@@ -196,8 +258,10 @@ impl Composer {
         };
         let wanted = if back { at.saturating_sub(1) } else { at + 1 };
         match self.history.get(wanted).cloned() {
-            Some(prompt) => {
-                self.set(&sanitize(&prompt));
+            Some(written) => {
+                let new = written.pastes.into_iter().filter(|paste| !self.pastes.contains(paste)).collect::<Vec<_>>();
+                self.pastes.extend(new);
+                self.set(&sanitize(&written.draft));
                 self.browsing = Some((wanted, draft));
             }
             None if back => {}
@@ -261,6 +325,82 @@ impl Composer {
 mod tests {
     use super::*;
 
+    fn send(composer: &mut Composer, text: &str) -> String {
+        composer.set(text);
+        composer.send()
+    }
+
+    #[test]
+    fn a_folded_paste_is_offered_again_with_its_whole_text() {
+        let mut composer = Composer::default();
+        let paste = "line\n".repeat(100);
+        composer.set("look: ");
+        composer.paste(&paste);
+        composer.send();
+        composer.set("and ");
+        composer.paste(&"more\n".repeat(50));
+        composer.browse(true);
+        assert_eq!(composer.draft(), "look: [pasted #1: 100 lines]");
+        assert_eq!(composer.text(), format!("look: {paste}"));
+        // The draft that was left for it comes back whole too.
+        composer.browse(false);
+        assert_eq!(composer.text(), format!("and {}", "more\n".repeat(50)));
+        composer.browse(true);
+        assert_eq!(composer.send(), format!("look: {paste}"));
+        composer.browse(true);
+        assert_eq!(composer.text(), format!("look: {paste}"));
+    }
+
+    #[test]
+    fn prompts_that_come_back_are_offered_one_at_a_time() {
+        let mut composer = Composer::default();
+        let long = "a line\n".repeat(100);
+        composer.paste(&long);
+        let prompts = vec!["one".to_owned(), composer.send(), send(&mut composer, "three")];
+        assert_eq!(prompts[1], long);
+        composer.return_prompts(prompts.clone());
+        let mut offered = vec![composer.text()];
+        for _ in 0..2 {
+            composer.browse(true);
+            offered.insert(0, composer.text());
+        }
+        assert_eq!(offered, prompts);
+        // What is being written stays where it is.
+        composer.clear();
+        composer.set("draft");
+        composer.return_prompts(prompts[..1].to_vec());
+        assert_eq!(composer.draft(), "draft");
+        composer.browse(true);
+        assert_eq!(composer.draft(), "one");
+    }
+
+    #[test]
+    fn a_draft_that_was_left_for_the_history_is_never_lost() {
+        let mut composer = Composer::default();
+        send(&mut composer, "sent");
+        composer.set("draft");
+        composer.browse(true);
+        composer.edit_with(|area| area.insert_str("!"));
+        assert_eq!(composer.draft(), "sent!");
+        composer.browse(true);
+        assert_eq!(composer.draft(), "draft");
+    }
+
+    #[test]
+    fn the_history_has_its_limits() {
+        let mut composer = Composer::default();
+        let large = "x".repeat(HISTORY_BYTES / 2);
+        for n in 0..3 {
+            composer.paste(&format!("{n}{large}"));
+            composer.send();
+        }
+        assert_eq!(composer.history.len(), 1, "two of them are too much");
+        for n in 0..HISTORY + 10 {
+            send(&mut composer, &n.to_string());
+        }
+        assert_eq!(composer.history.len(), HISTORY);
+    }
+
     #[test]
     fn a_long_paste_is_folded_and_sent_whole() {
         let mut composer = Composer::default();
@@ -268,7 +408,7 @@ mod tests {
         let paste = "line\r\n".repeat(12_345);
         composer.paste(&paste);
         assert_eq!(composer.draft(), "look: [pasted #1: 12,345 lines]");
-        assert_eq!(composer.take(), format!("look: {}", "line\n".repeat(12_345)));
+        assert_eq!(composer.send(), format!("look: {}", "line\n".repeat(12_345)));
         assert!(composer.is_empty());
     }
 
@@ -282,9 +422,9 @@ mod tests {
     #[test]
     fn the_history_goes_back_and_forth_and_keeps_the_draft() {
         let mut composer = Composer::default();
-        composer.remember("first");
-        composer.remember("second");
-        composer.remember("second");
+        for prompt in ["first", "second", "second", " "] {
+            send(&mut composer, prompt);
+        }
         composer.set("draft");
         composer.browse(true);
         assert_eq!(composer.draft(), "second");

@@ -221,11 +221,10 @@ impl Screen {
         if self.complete_to_send() {
             return Vec::new();
         }
-        let text = self.composer.take();
+        let text = self.composer.send();
         if text.trim().is_empty() {
             return Vec::new();
         }
-        self.composer.remember(&text);
         // Who sends something wants to see the answer.
         self.transcript.follow();
         vec![Outcome::Chat(Event::Submit(text))]

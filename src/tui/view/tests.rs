@@ -68,6 +68,7 @@ impl App {
                 }
                 Effect::Generate(request) => self.request = Some(request.id),
                 Effect::PutBack(text) => self.screen.composer.put_back(text),
+                Effect::ReturnPrompts(prompts) => self.screen.composer.return_prompts(prompts.clone()),
                 Effect::ClearDraft => self.screen.composer.clear(),
                 _ => {}
             }
@@ -459,6 +460,22 @@ fn the_models_are_offered_by_name() {
     // Alone it asks which one is in use.
     app.type_text("/model ").key(KeyCode::Enter);
     assert!(app.screen().contains("not loaded yet"), "{}", app.screen());
+}
+
+#[test]
+fn prompts_that_waited_come_back_one_by_one() {
+    let mut app = App::new(80, 24);
+    app.send("First question").loaded().stream("An answer that goes on");
+    app.send("Second question").send("Third question").type_text("a draft");
+    app.key(KeyCode::Esc).finish(FinishReason::Cancelled);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+    assert!(app.screen().contains("The 2 prompts that waited were not sent; Up brings them back"), "{}", app.screen());
+    app.key(KeyCode::Up);
+    assert_eq!(app.screen.composer.draft(), "Third question");
+    app.key(KeyCode::Up);
+    assert_eq!(app.screen.composer.draft(), "Second question");
+    app.key(KeyCode::Down).key(KeyCode::Down);
+    assert_eq!(app.screen.composer.draft(), "a draft");
 }
 
 #[test]
