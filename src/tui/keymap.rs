@@ -27,8 +27,8 @@ pub enum Action {
     History(bool),
     /// The entry before (true) or after in the list of commands.
     Choose(bool),
-    /// Take the chosen entry.
-    Complete,
+    /// Take the chosen entry; where it is taken already, the one before (true) or after.
+    Complete(bool),
     /// Stop the process, back to the shell.
     Suspend,
     /// Draw everything anew.
@@ -90,7 +90,8 @@ pub fn action(key: KeyEvent, context: &Context) -> Option<Action> {
         KeyCode::Esc => Action::Stop,
         KeyCode::F(1) => Action::Help,
         KeyCode::Char('?') if context.empty && !control && !alt => Action::Help,
-        KeyCode::Tab if context.choosing => Action::Complete,
+        KeyCode::Tab if context.choosing => Action::Complete(shift),
+        KeyCode::BackTab if context.choosing => Action::Complete(true),
         KeyCode::Tab | KeyCode::BackTab => return None,
         KeyCode::PageUp => Action::Scroll(Scroll::PageUp),
         KeyCode::PageDown => Action::Scroll(Scroll::PageDown),

@@ -25,8 +25,18 @@ pub struct Screen {
     glyphs: &'static Glyphs,
     areas: Areas,
     chosen: usize,
+    /// What Tab goes through.
+    cycle: Option<Cycle>,
     /// The list of commands was closed for this text.
     dismissed: Option<String>,
+}
+
+/// The list from which an entry was taken, kept so that the next Tab takes the next one. It holds for as long as that
+/// entry is all that is written.
+#[derive(Debug)]
+struct Cycle {
+    choices: Vec<Choice>,
+    taken: usize,
 }
 
 /// What a terminal event leads to.
@@ -53,6 +63,7 @@ impl Screen {
             glyphs,
             areas: Areas::default(),
             chosen: 0,
+            cycle: None,
             dismissed: None,
         }
     }
@@ -92,7 +103,17 @@ impl Screen {
             return Vec::new();
         }
         let draft = self.composer.draft();
-        if self.dismissed.as_ref() == Some(&draft) { Vec::new() } else { completion::choices(&draft) }
+        if self.dismissed.as_ref() == Some(&draft) {
+            return Vec::new();
+        }
+        match self.cycle(&draft) {
+            Some(cycle) => cycle.choices.clone(),
+            None => completion::choices(&draft),
+        }
+    }
+
+    fn cycle(&self, draft: &str) -> Option<&Cycle> {
+        self.cycle.as_ref().filter(|cycle| cycle.choices.get(cycle.taken).is_some_and(|taken| taken.text == draft))
     }
 
     /// Which of them is chosen.
@@ -174,8 +195,8 @@ impl Screen {
                 self.chosen = if up { chosen.saturating_sub(1) } else { (chosen + 1).min(last) };
                 Vec::new()
             }
-            Action::Complete => {
-                self.complete();
+            Action::Complete(back) => {
+                self.complete(back);
                 Vec::new()
             }
             Action::NewLine => self.edit(|area| {
@@ -197,6 +218,7 @@ impl Screen {
     /// Something was written. A command needs no model, so that it wakes none.
     fn typed(&mut self) -> Vec<Outcome> {
         self.chosen = 0;
+        self.cycle = None;
         let draft = self.composer.draft();
         if self.dismissed.as_ref() != Some(&draft) {
             self.dismissed = None;
@@ -246,12 +268,21 @@ impl Screen {
         }
     }
 
-    fn complete(&mut self) {
-        if let Some(choice) = self.completions().get(self.chosen_completion())
-            && self.composer.draft() != choice.text
-        {
-            self.composer.set(&choice.text);
-        }
+    /// Takes the chosen completion; the next one, or the one before, where it is written already.
+    fn complete(&mut self, back: bool) {
+        let (choices, chosen, draft) = (self.completions(), self.chosen_completion(), self.composer.draft());
+        let count = choices.len();
+        let taken = choices.get(chosen).is_some_and(|choice| choice.text == draft);
+        let wanted = match (taken, back) {
+            (_, true) => (chosen + count).saturating_sub(1) % count.max(1),
+            (true, false) => (chosen + 1) % count.max(1),
+            (false, false) => chosen,
+        };
+        let Some(choice) = choices.get(wanted).filter(|choice| choice.text != draft) else { return };
+        self.composer.set(&choice.text);
+        self.chosen = wanted;
+        // The only one leads on, from a command to the names that it takes.
+        self.cycle = (count > 1).then_some(Cycle { choices, taken: wanted });
     }
 }
 

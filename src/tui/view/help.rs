@@ -18,7 +18,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("Ctrl-D", "on an empty line: quit"),
     ("PgUp, PgDn", "scroll, as the wheel does; Shift+Up/Down by a line"),
     ("Ctrl-Home, Ctrl-End", "to the beginning, to the end and follow"),
-    ("Up, Down", "earlier prompts; Tab completes a command"),
+    ("Up, Down", "earlier prompts; Tab, Shift-Tab complete commands"),
     ("Ctrl-A/E/K/U/W/Y", "edit as in a shell; Ctrl-_ takes back"),
     ("Ctrl-G", "go on writing in $VISUAL or $EDITOR"),
     ("Ctrl-T", "show or fold what the model thought"),

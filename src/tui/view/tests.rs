@@ -463,6 +463,31 @@ fn the_models_are_offered_by_name() {
 }
 
 #[test]
+fn tab_goes_through_the_completions_and_shift_tab_back() {
+    let mut app = App::new(80, 24);
+    app.type_text("/re");
+    let mut seen = Vec::new();
+    for key in [KeyCode::Tab, KeyCode::Tab, KeyCode::Tab, KeyCode::Tab, KeyCode::BackTab, KeyCode::BackTab] {
+        app.key(key);
+        seen.push(app.screen.composer.draft());
+    }
+    assert_eq!(seen, ["/regenerate", "/release", "/reasoning", "/regenerate", "/reasoning", "/release"]);
+    assert!(app.screen().contains("/regenerate"), "the list stays open:\n{}", app.screen());
+    // The arrows choose, and Tab takes what they chose.
+    app.key(KeyCode::Down).key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/reasoning");
+    // Writing on ends it.
+    app.key(KeyCode::Backspace).key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/reasoning");
+    app.press(KeyCode::Char('u'), KeyModifiers::CONTROL).type_text("/mod").key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/model ", "the only one");
+    app.key(KeyCode::Tab).key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/model llama-3.2-1b", "its names come next");
+    app.key(KeyCode::Enter);
+    assert!(app.effects.contains(&Effect::SwitchModel("llama-3.2-1b".into())), "{:?}", app.effects);
+}
+
+#[test]
 fn prompts_that_waited_come_back_one_by_one() {
     let mut app = App::new(80, 24);
     app.send("First question").loaded().stream("An answer that goes on");
