@@ -214,13 +214,13 @@ pub(crate) fn load_parts(
     let ring = memory.pin()?;
     timeline::mark("pinned ring");
     let tuning = tuning::Tuning::for_card(gpu.card.compute_capability);
-    let gemm = gemm::Gemm::new(&gpu, &kernels, tuning, plan.scratch)?;
     let repack = kernels.repack;
     let loaded = weights::load(&gpu, repack, &ring, &parts.config, &parts.plan, options.cancel, progress);
     let (layout, arena) = match loaded {
-        Err(ModelError::Cancelled) => return Err(give_back(gpu, (gemm, ring))),
+        Err(ModelError::Cancelled) => return Err(give_back(gpu, ring)),
         loaded => loaded?,
     };
+    let gemm = gemm::Gemm::new(&gpu, &kernels, tuning, plan.scratch)?;
     let pace = pace::Pace::new(plan.chunk, parts.plan.parameters(), gpu.card.multiprocessors);
     CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, pace, gemm, ring)
 }

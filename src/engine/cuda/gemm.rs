@@ -5,6 +5,8 @@
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use cudarc::cublaslt::sys as lt;
 use cudarc::driver::sys::CUstream;
@@ -13,7 +15,7 @@ use super::driver::{Beside, DeviceBuffer, Gpu, Kernel, Shape, Stream};
 use super::kernels::Kernels;
 use super::layout::Format;
 use super::params::{DequantiseArgs, GemmArgs, Mat};
-use super::skinny::{BLOCK_TOKENS, Limits, Skinny};
+use super::skinny::{Limits, Skinny};
 use super::timeline;
 use super::tuning::Tuning;
 use crate::engine::model::ModelError;
@@ -57,6 +59,8 @@ struct Problem {
 
 /// Multiplies.
 pub struct Gemm {
+    /// What tells `coming` when to begin; gone before it is waited for.
+    word: Option<Sender<Word>>,
     coming: Option<Beside<Library>>,
     library: Option<Library>,
     skinny: Skinny,
@@ -75,12 +79,30 @@ pub struct Few {
     pub quantised: usize,
 }
 
-/// What is read again and again while the library is on its way beats waiting for it, up to so many tokens.
-const RATHER_THAN_WAIT: usize = 4 * BLOCK_TOKENS;
+/// When the library may be opened. That keeps the driver busy, so that an answer which began meanwhile would stutter.
+#[derive(PartialEq, Eq)]
+enum Word {
+    /// A prompt is being read, an answer written.
+    Busy,
+    /// Nobody waits for the card.
+    Idle,
+    /// A long prompt needs it.
+    Now,
+}
 
-/// Opens cuBLASLt, where it is, and makes it load its kernels. It is large: this takes a fifth of a second, which nobody has
-/// to wait for, as short prompts go without it.
-fn open_library() -> Option<Library> {
+/// A model that is loaded ahead of its first prompt has this long until the library is opened.
+const AHEAD: Duration = Duration::from_millis(100);
+
+/// Opens cuBLASLt, where it is, and makes it load its kernels, once nobody waits for the card. It is large: this takes a fifth
+/// of a second, which nobody has to wait for. Until then short prompts and our own kernel do without it.
+fn open_library(words: &Receiver<Word>) -> Option<Library> {
+    let mut word = words.recv_timeout(AHEAD);
+    while let Ok(Word::Busy) = word {
+        word = words.recv().map_err(RecvTimeoutError::from);
+    }
+    if word == Err(RecvTimeoutError::Disconnected) {
+        return None;
+    }
     let mut library = Library::open()?;
     timeline::mark("cuBLASLt handle");
     let stream = Stream::new().ok()?;
@@ -94,15 +116,26 @@ fn open_library() -> Option<Library> {
     Some(library)
 }
 
+impl Drop for Gemm {
+    fn drop(&mut self) {
+        // Or `coming` would be waited for until it has opened the library.
+        self.word = None;
+    }
+}
+
 impl Gemm {
     /// `quantised`: whether scratch is needed. The library comes beside.
     pub fn new(gpu: &Gpu, kernels: &Kernels, tuning: Tuning, quantised: bool) -> Result<Self, ModelError> {
-        let limits =
-            Limits { multiprocessors: gpu.card.multiprocessors.max(1) as usize, shared: kernels.skinny.shared_limit };
+        let limits = Limits {
+            multiprocessors: gpu.card.multiprocessors.max(1) as usize,
+            shared: kernels.skinny[0].shared_limit,
+        };
+        let (word, words) = channel();
         Ok(Self {
-            coming: Some(Beside::start(gpu, open_library)),
+            word: Some(word),
+            coming: Some(Beside::start(gpu, move || open_library(&words))),
             library: None,
-            skinny: Skinny { kernel: kernels.skinny, limits, overlap: tuning.overlap },
+            skinny: Skinny { kernels: kernels.skinny, limits, overlap: tuning.overlap },
             few: tuning.few,
             scratch: if quantised { Some(DeviceBuffer::new(SCRATCH)?) } else { None },
             kernel: kernels.gemm,
@@ -110,10 +143,35 @@ impl Gemm {
         })
     }
 
-    /// The library, once it has come.
+    fn tell(&self, word: Word) {
+        // Who listened has begun, or ended.
+        let _ = self.word.as_ref().map(|to| to.send(word));
+    }
+
+    /// A prompt is being read, or an answer written.
+    pub fn busy(&self) {
+        self.tell(Word::Busy);
+    }
+
+    /// Nobody waits for the card.
+    pub fn idle(&self) {
+        self.tell(Word::Idle);
+    }
+
+    /// Waits for the library.
     fn settle(&mut self) {
+        self.tell(Word::Now);
         if let Some(mut coming) = self.coming.take() {
             self.library = coming.take();
+        }
+    }
+
+    /// Takes the library where it has come, and asks for it where it has not.
+    fn look_for_library(&mut self) {
+        match &self.coming {
+            Some(coming) if coming.is_finished() => self.settle(),
+            Some(_) => self.tell(Word::Now),
+            None => {}
         }
     }
 
@@ -147,9 +205,7 @@ impl Gemm {
 
     fn is_short(&self, mats: &[Mat], tokens: usize) -> bool {
         let plain = mats.iter().all(|mat| mat.format() == Format::Bf16);
-        let few = if plain { self.few.plain } else { self.few.quantised };
-        let waiting = few > 0 && self.coming.as_ref().is_some_and(|coming| !coming.is_finished());
-        tokens <= if waiting { few.max(RATHER_THAN_WAIT) } else { few }
+        tokens <= if plain { self.few.plain } else { self.few.quantised }
     }
 
     /// `mats` one above the other (each `k` wide) times `m` rows at `a`; C's rows are `ldc` long.
@@ -164,7 +220,7 @@ impl Gemm {
         if self.is_short(mats, m) && self.skinny.multiply(gpu, mats, (a, m), (c, ldc), into)? {
             return Ok(());
         }
-        self.settle();
+        self.look_for_library();
         let element = if into == Into::Half { 2 } else { 4 };
         let (mut column, mut i) = (0, 0);
         while let Some(&first) = mats.get(i) {

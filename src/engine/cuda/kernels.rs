@@ -2,6 +2,7 @@
 
 use super::driver::{Gpu, Kernel};
 use super::layout::Format;
+use super::skinny::ROOMS;
 use crate::engine::model::ModelError;
 
 /// Fat binaries begin with words that the driver reads in place.
@@ -97,7 +98,8 @@ pub struct Kernels {
     pub swiglu: Kernel,
     pub rope_table: Kernel,
     pub gemm: Kernel,
-    pub skinny: Kernel,
+    /// By the most tokens of a block: `skinny::ROOMS`.
+    pub skinny: [Kernel; ROOMS.len()],
     pub sample: Kernel,
     pub repack: Kernel,
     pub dequantise_rows: Kernel,
@@ -142,6 +144,7 @@ impl Kernels {
             let kernels: Vec<Kernel> = kernels.collect::<Result<_, _>>()?;
             kernels.try_into().map_err(|_| ModelError::Invalid("a matrix-vector kernel is missing".into()))
         };
+        let few = |tokens: usize| gpu.function(skinny, &format!("skinny_{tokens}"), true);
         let tiles = |d: usize| gpu.function(attention, &format!("attention_prefill_{d}"), true);
         Ok(Self {
             gemv: [of_use("gemv_qkv")?, of_use("gemv_gate_up")?, of_use("gemv_residual")?, of_use("gemv_logits")?],
@@ -152,7 +155,7 @@ impl Kernels {
             swiglu: gpu.function(prefill, "swiglu", false)?,
             rope_table: gpu.function(prefill, "rope_table", false)?,
             gemm: gpu.function(prefill, "gemm_bf16", true)?,
-            skinny: gpu.function(skinny, "skinny", true)?,
+            skinny: [few(ROOMS[0])?, few(ROOMS[1])?, few(ROOMS[2])?],
             sample: gpu.function(sample, "sample", true)?,
             repack: gpu.function(repack, "repack", false)?,
             dequantise_rows: gpu.function(repack, "dequantise_rows", false)?,

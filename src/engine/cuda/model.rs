@@ -312,6 +312,11 @@ impl CudaModel {
         self.gemm.backend()
     }
 
+    /// Uses the own matrix product for long prompts; for comparisons.
+    pub fn use_own_gemm(&mut self) {
+        self.gemm.forget_library();
+    }
+
     /// Takes prompts of up to so many tokens as short ones; for comparisons.
     pub fn take_as_short(&mut self, tokens: usize) {
         self.gemm.set_few(Few { plain: tokens, quantised: tokens });

@@ -8,6 +8,8 @@ use crate::engine::model::ModelError;
 
 /// Tokens of a block, at most: it reads its weights once for them.
 pub const BLOCK_TOKENS: usize = 64;
+/// The numbers of tokens that there are kernels for; a block takes that many or fewer.
+pub const ROOMS: [usize; 3] = [16, 32, BLOCK_TOKENS];
 /// Matrices of one launch.
 const MATRICES: usize = 3;
 const WARPS: usize = 8;
@@ -16,10 +18,11 @@ const STAGES: usize = 3;
 const SUMS: usize = WARPS * BLOCK_TOKENS * 36 * 4;
 
 /// Bytes that a multiprocessor takes from the L2 in a cycle, alone and when all do, as far as this choice goes; and the
-/// cycles that a step takes at least, which is the memory's latency.
+/// cycles that a step takes at least: the memory's latency, and the tensor cores for each token.
 const ALONE: f64 = 64.0;
 const TOGETHER: f64 = 25.0;
-const LATENCY: f64 = 1000.0;
+const LATENCY: f64 = 600.0;
+const TOKEN: f64 = 25.0;
 
 /// Whether the kernel takes this format; the others go through bf16.
 pub fn takes(format: Format) -> bool {
@@ -44,10 +47,15 @@ pub struct Limits {
     pub shared: u32,
 }
 
+/// Tokens that a block of the kernel for so many has room for.
+fn room(tokens: usize) -> usize {
+    ROOMS.into_iter().find(|room| tokens <= *room).unwrap_or(BLOCK_TOKENS)
+}
+
 impl Limits {
     /// The tiling with so many groups, where there is room for it.
     pub fn tiling(self, groups: usize, tokens: usize) -> Option<Tiling> {
-        let room = tokens.min(BLOCK_TOKENS).next_multiple_of(8);
+        let room = room(tokens);
         let shared = (STAGES * (WARPS / groups) * 4 * (room * 64 + 32)).max(SUMS) as u32;
         (shared <= self.shared).then_some(Tiling { groups, shared })
     }
@@ -55,7 +63,7 @@ impl Limits {
 
 /// What should be fastest for matrices of so many `rows` each, one below the other, `cols` wide, of `row_bytes` a row.
 pub fn tiling(rows: &[usize], cols: usize, row_bytes: u64, tokens: usize, limits: Limits) -> Option<Tiling> {
-    let room = tokens.min(BLOCK_TOKENS).next_multiple_of(8);
+    let room = room(tokens);
     let candidates = [1, 2, 4, 8].into_iter().filter_map(|groups| {
         let depths = WARPS / groups;
         let tiling = limits.tiling(groups, tokens)?;
@@ -64,7 +72,7 @@ pub fn tiling(rows: &[usize], cols: usize, row_bytes: u64, tokens: usize, limits
         let bytes = (room * cols * 2) as f64 + taller as f64 * row_bytes as f64;
         let waves = blocks.div_ceil(limits.multiprocessors.max(1)) as f64;
         let steps = cols.div_ceil(128 * depths) as f64;
-        let each = (bytes / ALONE).max(steps * LATENCY);
+        let each = (bytes / ALONE).max(steps * (LATENCY + TOKEN * room as f64));
         let all = blocks as f64 * bytes / (TOGETHER * limits.multiprocessors.max(1) as f64);
         Some((tiling, (waves * each).max(all)))
     });
@@ -74,7 +82,8 @@ pub fn tiling(rows: &[usize], cols: usize, row_bytes: u64, tokens: usize, limits
 /// The kernel and what it may use.
 #[derive(Clone, Copy)]
 pub struct Skinny {
-    pub kernel: Kernel,
+    /// By [`ROOMS`].
+    pub kernels: [Kernel; ROOMS.len()],
     pub limits: Limits,
     pub overlap: bool,
 }
@@ -134,8 +143,9 @@ impl Skinny {
         };
         let grid = ((tiles(0) + tiles(1) + tiles(2)) as u32, m.div_ceil(BLOCK_TOKENS) as u32, 1);
         let shape = Shape { grid, threads: 32 * WARPS as u32, shared: tiling.shared, overlap: self.overlap };
+        let kernel = self.kernels[ROOMS.iter().position(|room| m <= *room).unwrap_or(ROOMS.len() - 1)];
         // SAFETY: A holds m rows, C m rows of ldc with room for all matrices; the kernel guards its edges.
-        unsafe { self.kernel.launch(gpu.stream, shape, &args) }
+        unsafe { kernel.launch(gpu.stream, shape, &args) }
     }
 }
 

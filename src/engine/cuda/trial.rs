@@ -102,6 +102,13 @@ pub fn cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), Model
     model.next_token()?;
     let first = started.elapsed().as_secs_f64();
     timeline::mark("first token");
+    let mut longest = Duration::ZERO;
+    for _ in 0..128 {
+        let start = Instant::now();
+        model.next_token()?;
+        longest = longest.max(start.elapsed());
+    }
+    println!("     longest pause in the 128 tokens after it: {longest:.1?}");
     model.end()?;
     for (what, at) in timeline::since(started) {
         println!("     {at:7.1} ms  {what}");
@@ -122,17 +129,8 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
     println!("{kind}: products by {}", model.gemm_backend());
     let tokens = random_tokens(&mut Random(1), most.max(64), model.vocab_size());
     for &count in prompts {
-        let mut times = Vec::new();
-        for _ in 0..5 {
-            let start = Instant::now();
-            model.begin(&tokens[..count], 0, &[], &sampling(true), 1)?;
-            model.next_token()?;
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-            model.end()?;
-        }
-        times.sort_by(f64::total_cmp);
-        println!("{kind}: prompt of {count}: {times:.2?} ms to first token");
-        tell(&format!("{kind} prompt {count} to first token ms"), times[times.len() / 2], 2);
+        let time = first_token_ms(&mut model, &tokens[..count])?;
+        tell(&format!("{kind} prompt {count} to first token ms"), time, 2);
     }
     for greedy in [true, false] {
         for &depth in depths {
@@ -152,29 +150,38 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
     Ok(())
 }
 
+/// Milliseconds from a prompt to its first token, warm: the median of five.
+fn first_token_ms(model: &mut CudaModel, prompt: &[u32]) -> Result<f64, ModelError> {
+    let mut times = [0.0; 5];
+    for time in &mut times {
+        let start = Instant::now();
+        model.begin(prompt, 0, &[], &sampling(true), 1)?;
+        model.next_token()?;
+        *time = start.elapsed().as_secs_f64() * 1e3;
+        model.end()?;
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
 /// Short prompts, through the kernel that is made for them and through that of long ones: where the one becomes slower than
 /// the other. Then each matrix product of a layer in every tiling.
 pub fn short(path: &str) -> Result<(), ModelError> {
-    let (parts, mut model) = load(path, 2048)?;
-    let kind = parts.quantization();
-    println!("{kind}: long ones by {}", model.gemm_backend());
-    let tokens = random_tokens(&mut Random(1), 512, model.vocab_size());
-    for count in [8, 16, 32, 50, 64, 96, 128, 192, 256, 384] {
-        let mut best = [0.0; 2];
-        for (few, best) in [usize::MAX, 0].into_iter().zip(&mut best) {
-            model.take_as_short(few);
-            let mut times = Vec::new();
-            for _ in 0..5 {
-                let start = Instant::now();
-                model.begin(&tokens[..count], 0, &[], &sampling(true), 1)?;
-                model.next_token()?;
-                times.push(start.elapsed().as_secs_f64() * 1e3);
-                model.end()?;
-            }
-            times.sort_by(f64::total_cmp);
-            *best = times[times.len() / 2];
-        }
-        println!("     {count} tokens to first token: as short {:.2} ms, as long {:.2} ms", best[0], best[1]);
+    let (parts, mut model) = load(path, 4096)?;
+    println!("{}: long ones by {}", parts.quantization(), model.gemm_backend());
+    let tokens = random_tokens(&mut Random(1), 2048, model.vocab_size());
+    for count in [8, 16, 32, 50, 64, 96, 128, 192, 256] {
+        model.take_as_short(usize::MAX);
+        let short = first_token_ms(&mut model, &tokens[..count])?;
+        model.take_as_short(0);
+        let long = first_token_ms(&mut model, &tokens[..count])?;
+        println!("     {count} tokens to first token: as short {short:.2} ms, as long {long:.2} ms");
+    }
+    let by_library = [512, 2048].map(|count| first_token_ms(&mut model, &tokens[..count]));
+    model.use_own_gemm();
+    for (count, by_library) in [512, 2048].into_iter().zip(by_library) {
+        let own = first_token_ms(&mut model, &tokens[..count])?;
+        println!("     {count} tokens to first token: cuBLASLt {:.2} ms, own kernel {own:.2} ms", by_library?);
     }
     for count in [16, 50] {
         model.time_tilings(count)?;

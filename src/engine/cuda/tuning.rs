@@ -49,14 +49,17 @@ impl Tuning {
         overlap: true,
         graph: true,
         few: Few { plain: 64, quantised: 192 },
-        readers: 8,
+        readers: MOST_READERS,
     };
 
     /// What was best where it was measured (an H100: two blocks beat one by 7 %, and three; rings of 8 to 11 KB beat
     /// shorter ones by 5 %); `CHATNAP_CUDA_TUNING` overrides some of it: `name=number`, with commas.
     pub fn for_card(compute_capability: (i32, i32)) -> Self {
         let hopper = compute_capability.0 >= 9;
-        let mut tuning = Self { overlap: hopper, ..Self::DEFAULT };
+        // One core in four is left to whoever draws and listens meanwhile.
+        let cores = std::thread::available_parallelism().map_or(4, usize::from);
+        let readers = (cores * 3 / 4).clamp(2, MOST_READERS);
+        let mut tuning = Self { overlap: hopper, readers, ..Self::DEFAULT };
         if let Ok(text) = std::env::var("CHATNAP_CUDA_TUNING") {
             tuning.apply(&text);
         }
@@ -119,9 +122,9 @@ mod tests {
     #[test]
     fn names_in_the_environment_change_what_they_name() {
         let mut tuning = tuning(2, 9000);
-        tuning.apply("blocks=0,graph=0,nonsense=7,ring=x,stages=9,few_plain=16,readers=99");
+        tuning.apply("blocks=0,graph=0,nonsense=7,ring=x,stages=9,few_plain=16,readers=7");
         let few = Few { plain: 16, ..Tuning::DEFAULT.few };
-        let wanted = Tuning { blocks: 1, ring: 9000, graph: false, few, readers: 16, ..Tuning::DEFAULT };
+        let wanted = Tuning { blocks: 1, ring: 9000, graph: false, few, readers: 7, ..Tuning::DEFAULT };
         assert_eq!(tuning, wanted);
     }
 }

@@ -20,9 +20,9 @@ use crate::engine::weights::plan::{PlannedTensor, open_regular};
 use crate::protocol::{LoadPhase, LoadProgress};
 
 /// Bytes of one read and copy: a cancel waits for at most one of them.
-pub const CHUNK: usize = 2 << 20;
+pub const CHUNK: usize = 4 << 20;
 /// Threads that read, at most; the page cache gives one of them 5 to 10 GB/s.
-pub const MOST_READERS: usize = 16;
+pub const MOST_READERS: usize = 12;
 /// Chunks that a reader has in flight.
 const DEPTH: usize = 2;
 

@@ -24,7 +24,7 @@ struct SkinnyArgs {
 };
 
 // Bytes of a plane of a slab; the last 32 keep its neighbours' copies off the same banks.
-__device__ __forceinline__ int plane_bytes(int tokens) { return tokens * 64 + 32; }
+__host__ __device__ constexpr int plane_bytes(int tokens) { return tokens * 64 + 32; }
 
 // 32 weights of a row as they were read.
 template <int FORMAT> struct Run {
@@ -98,23 +98,36 @@ template <> struct Weights<F16> {
     }
 };
 
-// Slabs `step * depths` to `step * depths + depths - 1` of the tokens from `x` on, `tokens` (at most `room`) of them.
-__device__ __forceinline__ void copy_x(const SkinnyArgs& p, const bf16* x, int tokens, int room, int step, int depths, uint32_t dst) {
-    int plane = plane_bytes(room), pieces = 16 * depths;
-    for (int id = threadIdx.x; id < pieces * room; id += THREADS) {
-        int token = id / pieces, piece = id - token * pieces, slab = piece >> 4, run = piece >> 2 & 3, e = piece & 3;
-        int k = (step * depths + slab) * 128 + run * 32 + e * 8;
-        bool there = token < tokens && k < p.cols;
-        copy16(dst + (slab * 4 + e) * plane + token * 64 + run * 16, x + (there ? (size_t)token * p.cols + k : 0), there);
-    }
-}
+// What a thread copies of X: always the same 16 bytes of the depth, of every so many tokens.
+struct Copier {
+    const bf16* from;
+    uint32_t to;
+    int first, stride, left, k, depth;
 
-template <int FORMAT>
+    __device__ __forceinline__ Copier(const SkinnyArgs& p, int depths, int plane) {
+        int pieces = 16 * depths, piece = threadIdx.x & (pieces - 1), slab = piece >> 4, run = piece >> 2 & 3, e = piece & 3;
+        int first_token = blockIdx.y * MOST;
+        first = threadIdx.x / pieces, stride = THREADS / pieces, left = p.tokens - first_token;
+        k = slab * 128 + run * 32 + e * 8, depth = 128 * depths;
+        from = p.x + (size_t)(first_token + first) * p.cols + k;
+        to = (slab * 4 + e) * plane + first * 64 + run * 16;
+    }
+    // The next stage of `room` tokens.
+    __device__ __forceinline__ void copy(const SkinnyArgs& p, int room, uint32_t stage) {
+        const bf16* src = from;
+        for (int token = first; token < room; token += stride, src += (size_t)stride * p.cols) {
+            bool there = token < left && k < p.cols;
+            copy16(stage + to + (token - first) * 64, there ? src : p.x, there);
+        }
+        k += depth, from += depth;
+    }
+};
+
+template <int FORMAT, int TILES>
 __device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int first_row, int warp_group, int depth, int depths, const char* smem) {
+    constexpr int ROOM = TILES * 8, PLANE = plane_bytes(ROOM);
     int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, warp = threadIdx.x >> 5;
-    int first_token = blockIdx.y * MOST, tokens = min(MOST, p.tokens - first_token), tiles = (tokens + 7) / 8, room = tiles * 8;
-    const bf16* x = p.x + (size_t)first_token * p.cols;
-    int plane = plane_bytes(room), stage = 4 * plane * depths, runs = p.cols / 32, steps = (runs + 4 * depths - 1) / (4 * depths);
+    int stage = 4 * PLANE * depths, runs = p.cols / 32, steps = (runs + 4 * depths - 1) / (4 * depths);
     uint32_t base = shared_address(smem);
     size_t from[4];
 #pragma unroll
@@ -123,24 +136,22 @@ __device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int 
     int at = depth * 4 + t;
 #pragma unroll
     for (int r = 0; r < 4; r++) next[r].load(m, from[r] + at, at < runs);
+    Copier copier(p, depths, PLANE);
     pdl_wait();
     pdl_launch();
 #pragma unroll
     for (int s = 0; s < STAGES - 1; s++) {
-        if (s < steps) copy_x(p, x, tokens, room, s, depths, base + s * stage);
+        if (s < steps) copier.copy(p, ROOM, base + s * stage);
         commit();
     }
-    float acc[2][8][4];
+    float acc[2][TILES][4];
 #pragma unroll
     for (int i = 0; i < 2; i++)
 #pragma unroll
-        for (int j = 0; j < 8; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.f;
+        for (int j = 0; j < TILES; j++) acc[i][j][0] = acc[i][j][1] = acc[i][j][2] = acc[i][j][3] = 0.f;
     for (int step = 0, slot = 0; step < steps; step++, slot = slot + 1 == STAGES ? 0 : slot + 1) {
         wait_group<STAGES - 2>();
         __syncthreads();
-        int ahead = step + STAGES - 1, to = slot == 0 ? STAGES - 1 : slot - 1;
-        if (ahead < steps) copy_x(p, x, tokens, room, ahead, depths, base + to * stage);
-        commit();
         int sub = at & 7;
 #pragma unroll
         for (int r = 0; r < 4; r++) now[r] = next[r];
@@ -149,24 +160,30 @@ __device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int 
 #pragma unroll
             for (int r = 0; r < 4; r++) next[r].load(m, from[r] + at, at < runs);
         }
-        const char* slab = smem + slot * stage + depth * 4 * plane + g * 64 + t * 16;
+        int to = slot == 0 ? STAGES - 1 : slot - 1;
+        if (step + STAGES - 1 < steps) copier.copy(p, ROOM, base + to * stage);
+        commit();
+        const char* slab = smem + slot * stage + depth * 4 * PLANE + g * 64 + t * 16;
         const Weights<FORMAT> w[4] = {{now[0], sub}, {now[1], sub}, {now[2], sub}, {now[3], sub}};
 #pragma unroll
         for (int e = 0; e < 4; e++) {
+            uint4 b[TILES];
+#pragma unroll
+            for (int j = 0; j < TILES; j++) b[j] = *(const uint4*)(slab + e * PLANE + j * 512);
             uint32_t a[2][2][4];
 #pragma unroll
             for (int r = 0; r < 4; r++)
 #pragma unroll
                 for (int i = 0; i < 2; i++) a[r >> 1][i][r & 1] = w[r].pair(2 * e + i, 0), a[r >> 1][i][(r & 1) + 2] = w[r].pair(2 * e + i, 1);
+            // No two neighbours add to the same sums: each takes as long as several others.
 #pragma unroll
-            for (int j = 0; j < 8; j++) {
-                if (j >= tiles) break;
-                uint4 b = *(const uint4*)(slab + e * plane + j * 512);
-                mma(acc[0][j], a[0][0], b.x, b.y);
-                mma(acc[1][j], a[1][0], b.x, b.y);
-                mma(acc[0][j], a[0][1], b.z, b.w);
-                mma(acc[1][j], a[1][1], b.z, b.w);
-            }
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int j = 0; j < TILES; j++) mma(acc[i][j], a[i][0], b[j].x, b[j].y);
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int j = 0; j < TILES; j++) mma(acc[i][j], a[i][1], b[j].z, b[j].w);
         }
     }
     // The ring is done with: the sums take its place.
@@ -176,11 +193,9 @@ __device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int 
 #pragma unroll
     for (int i = 0; i < 2; i++)
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            if (j >= tiles) break;
+        for (int j = 0; j < TILES; j++)
 #pragma unroll
             for (int v = 0; v < 4; v++) sums[(j * 8 + 2 * t + (v & 1)) * SUM_STRIDE + i * 16 + g + (v >> 1) * 8] = acc[i][j][v];
-        }
 }
 
 __device__ __forceinline__ void store(const SkinnyArgs& p, size_t at, float v) {
@@ -189,18 +204,18 @@ __device__ __forceinline__ void store(const SkinnyArgs& p, size_t at, float v) {
     else ((float*)p.out)[at] = v;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny(const __grid_constant__ SkinnyArgs p) {
+template <int TILES> __device__ __forceinline__ void skinny(const SkinnyArgs& p) {
     extern __shared__ __align__(128) char smem[];
     int warp = threadIdx.x >> 5, group = warp % p.groups, depths = WARPS / p.groups, depth = warp / p.groups;
     int tile = blockIdx.x, which = tile < p.tiles_a ? 0 : tile < p.tiles_b ? 1 : 2;
     const Mat& m = which == 0 ? p.w[0] : which == 1 ? p.w[1] : p.w[2];
     int rows = 32 * p.groups, first = (tile - (which == 0 ? 0 : which == 1 ? p.tiles_a : p.tiles_b)) * rows;
 #define CASE(F) \
-    case F: multiply<F>(p, m, first, group, depth, depths, smem); break;
+    case F: multiply<F, TILES>(p, m, first, group, depth, depths, smem); break;
     switch (m.format) { CASE(F16) CASE(BF16) CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) }
 #undef CASE
     __syncthreads();
-    int first_token = blockIdx.y * MOST, tokens = min(MOST, p.tokens - first_token);
+    int first_token = blockIdx.y * MOST, tokens = min(TILES * 8, p.tokens - first_token);
     int column = first + (which > 0 ? p.w[0].rows : 0) + (which > 1 ? p.w[1].rows : 0);
     for (int id = threadIdx.x; id < rows * tokens; id += THREADS) {
         int token = id / rows, row = id - token * rows;
@@ -211,3 +226,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny(const __grid_con
         store(p, (size_t)(first_token + token) * p.ldc + column + row, v);
     }
 }
+
+// For at most so many tokens a block.
+extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_16(const __grid_constant__ SkinnyArgs p) { skinny<2>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_32(const __grid_constant__ SkinnyArgs p) { skinny<4>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_64(const __grid_constant__ SkinnyArgs p) { skinny<8>(p); }
