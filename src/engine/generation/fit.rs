@@ -36,12 +36,15 @@ pub fn fit(
     if whole.tokens.len() < context_length {
         return Ok(Fitted { prompt: whole, trimmed_turns: 0 });
     }
-    let overflow = |needed: usize| overflow_error(needed, context_length, trained, request.on_overflow);
+    let starts = turn_starts(&request.messages);
+    let removable = starts.len().saturating_sub(1);
+    let overflow = |needed: usize| {
+        let policy = (removable > 0).then_some(request.on_overflow);
+        overflow_error(needed, context_length, trained, policy)
+    };
     if request.on_overflow == OverflowPolicy::Error {
         return Err(overflow(whole.tokens.len()));
     }
-    let starts = turn_starts(&request.messages);
-    let removable = starts.len().saturating_sub(1);
     let without = |turns: usize| render(&without_turns(&request.messages, &starts, turns));
     let shortest = without(removable)?;
     if shortest.tokens.len() >= context_length {
@@ -62,12 +65,14 @@ pub fn fit(
     Ok(Fitted { prompt: best, trimmed_turns: high })
 }
 
-fn overflow_error(needed: usize, context_length: usize, trained: usize, policy: OverflowPolicy) -> EngineError {
+/// `policy`: what is to become of earlier turns, where there are any.
+fn overflow_error(needed: usize, context_length: usize, trained: usize, policy: Option<OverflowPolicy>) -> EngineError {
     let shorten = match policy {
-        OverflowPolicy::Error => {
+        None => "Shorten it.",
+        Some(OverflowPolicy::Error) => {
             "Shorten it, start a new conversation or let the oldest turns be left out (--on-overflow trim)."
         }
-        OverflowPolicy::Trim => "Even without the earlier turns it is too long: shorten the last message.",
+        Some(OverflowPolicy::Trim) => "Even without the earlier turns it is too long: shorten the last message.",
     };
     // An advice that the model would refuse is worse than none.
     let more = if trained <= context_length {
@@ -104,11 +109,18 @@ mod tests {
 
     #[test]
     fn no_context_is_advised_that_the_model_would_refuse() {
-        let advice = |needed, context, trained| overflow_error(needed, context, trained, OverflowPolicy::Error).message;
+        let advice = |needed, context, trained| overflow_error(needed, context, trained, None).message;
+        let talk = overflow_error(600, 512, 8192, Some(OverflowPolicy::Error)).message;
+        assert!(talk.contains("--on-overflow trim") && talk.contains("start a new conversation"), "{talk}");
         let larger = advice(600, 512, 8192);
         assert!(larger.contains("--context-length, up to the 8192 tokens"), "{larger}");
         for said in [advice(9000, 512, 8192), advice(9000, 8192, 8192), advice(600, 512, 512)] {
-            assert!(!said.contains("--context-length") && said.contains("this model was made for"), "{said}");
+            assert!(
+                !said.contains("--context-length")
+                    && !said.contains("--on-overflow")
+                    && said.contains("this model was made for"),
+                "{said}"
+            );
         }
     }
 }
