@@ -237,6 +237,11 @@ fn not_found(message: impl Into<String>) -> EngineError {
     EngineError::new(ErrorKind::ModelNotFound, message)
 }
 
+/// `text` with the point that ends a sentence, unless it asks.
+fn sentence(text: &str) -> String {
+    if text.ends_with('?') { text.to_owned() } else { format!("{text}.") }
+}
+
 /// `4.9 GB`, in powers of ten as makers of disks and the hub count.
 pub fn human(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];

@@ -53,7 +53,7 @@ pub(super) fn word(word: &str, why: &str) -> Result<ModelFiles, EngineError> {
     if is_safetensors_folder(Path::new(word)) {
         return Ok(ModelFiles::Safetensors(PathBuf::from(word)));
     }
-    Err(not_found(format!("Model not found: {why}. {}", advice(word))))
+    Err(not_found(format!("Model not found: {} {}", super::sentence(why), advice(word))))
 }
 
 /// What to write instead of a word that is no model's name.

@@ -82,7 +82,7 @@ impl Stored {
                     path.display()
                 )));
             }
-            ModelName::Unknown(_, why) => return Err(not_found(format!("Model not found: {why}."))),
+            ModelName::Unknown(_, why) => return Err(not_found(format!("Model not found: {}", super::sentence(why)))),
             ModelName::Repo { repo, pick } => self.remove_repo(repo, pick)?,
             ModelName::Catalogue(_, variant) => {
                 let mut freed = 0;

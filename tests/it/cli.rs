@@ -75,6 +75,7 @@ fn a_word_that_lies_here_is_told_how_to_be_written() {
     assert!(said("blob").contains("write ./blob."), "{}", said("blob"));
     assert!(said("notes").contains("it is no GGUF file. `chatnap models list`"), "{}", said("notes"));
     assert!(!said("nosuch").contains("./"), "{}", said("nosuch"));
+    assert!(said("smollm2").contains("did you mean smollm2-135m? `chatnap models list`"), "{}", said("smollm2"));
     // And so written, they are taken for what they are.
     assert!(said("./here").contains("./here is no model folder"), "{}", said("./here"));
     let mut command = home.chatnap(&["-m", "./blob", "-p", "hi"]);
