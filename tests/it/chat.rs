@@ -110,10 +110,10 @@ fn an_idle_screen_is_never_drawn() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);
     // The end of the first frame may still be on its way.
-    tui.is_silent_for(Duration::from_millis(500));
+    tui.settle();
     assert!(tui.is_silent_for(Duration::from_millis(1500)), "it draws before anything happened");
     tui.send("hello").wait_for("You said: hello").wait_for("warm, kept").wait_for("TTFT");
-    tui.is_silent_for(Duration::from_millis(500));
+    tui.settle();
     assert!(tui.is_silent_for(Duration::from_millis(1500)), "it draws although nothing happens");
 }
 

@@ -169,6 +169,14 @@ impl Tui {
         seen.bytes == before
     }
 
+    /// Waits until half a second passes in which nothing is written: a frame may come in several pieces.
+    pub fn settle(&mut self) {
+        let begin = Instant::now();
+        while !self.is_silent_for(Duration::from_millis(500)) {
+            assert!(begin.elapsed() < PATIENCE, "it never stops drawing:\n{}", self.text());
+        }
+    }
+
     pub fn screen(&self) -> vt100::Screen {
         self.seen.0.lock().unwrap().parser.screen().clone()
     }
