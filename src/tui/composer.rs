@@ -34,12 +34,7 @@ impl Written {
 
     /// What would be sent.
     fn text(&self) -> String {
-        let mut text = self.draft.clone();
-        for (name, content) in &self.pastes {
-            // Only the first: a placeholder that was copied by hand is text.
-            text = text.replacen(name, content, 1);
-        }
-        text
+        unfold(&self.draft, &self.pastes)
     }
 
     fn bytes(&self) -> usize {
@@ -60,6 +55,16 @@ pub struct Composer {
     history: Vec<Written>,
     /// Which prompt of the history is shown, and what was being written before it was.
     browsing: Option<(usize, String)>,
+}
+
+/// `draft` with what the names of its pastes stand for.
+fn unfold(draft: &str, pastes: &[(String, String)]) -> String {
+    let mut text = draft.to_owned();
+    for (name, content) in pastes.iter().filter(|(name, _)| draft.contains(name)) {
+        // Only the first: a placeholder that was copied by hand is text.
+        text = text.replacen(name, content, 1);
+    }
+    text
 }
 
 impl Default for Composer {
@@ -108,7 +113,7 @@ impl Composer {
 
     /// What would be sent: what is written with its pastes unfolded.
     pub fn text(&self) -> String {
-        Written::new(self.draft(), &self.pastes).text()
+        unfold(&self.draft(), &self.pastes)
     }
 
     /// Another number for another text.
