@@ -14,7 +14,7 @@ use crate::cli::{Failure, Resume};
 use crate::clock::Timestamp;
 use crate::conversation::Conversation;
 use crate::engine::{Engine, EngineOptions};
-use crate::hub::HubSource;
+use crate::hub::{HubSource, ModelName};
 use crate::protocol::*;
 use crate::sanitize::sanitize;
 use crate::settings::Settings;
@@ -101,7 +101,7 @@ struct App {
 }
 
 impl App {
-    /// Takes the terminal and shows the first frame; opens neither model nor database.
+    /// Takes the terminal and shows the first frame; touches neither model nor database.
     fn start(settings: Settings, warnings: Vec<String>) -> io::Result<Self> {
         let (sender, inputs) = unbounded_channel();
         input::listen_to_signals(&sender)?;
@@ -123,8 +123,14 @@ impl App {
         for warning in warnings {
             update(&mut chat, Event::Noted(Note::warning(warning)));
         }
-        // What cannot be loaded for sure is said at once, and nothing else is promised.
-        if let Err(error) = model_source(&settings) {
+        // A name that nobody knows is told at once, and nothing promised; a file of the user's, which may lie on a slow
+        // disk, is looked for after the first frame.
+        let unknown = match ModelName::parse(&settings.model) {
+            Ok(ModelName::Unknown(..)) => model_source(&settings).err(),
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        if let Some(error) = unknown {
             update(&mut chat, Event::Engine(EngineEvent::LoadFailed { error }));
         }
         let screen = Screen::new(theme, Glyphs::of_environment(environment));
