@@ -330,7 +330,11 @@ impl App {
                 engine.wake();
                 self.engine = Some(engine);
             }
-            Err(error) => self.chat_event(Event::Engine(EngineEvent::LoadFailed { error })),
+            Err(error) => {
+                self.chat_event(Event::Engine(EngineEvent::LoadFailed { error }));
+                // Nothing else may ever happen that would draw it.
+                self.dirty = true;
+            }
         }
     }
 

@@ -62,6 +62,13 @@ fn an_unknown_model_is_told_once_from_the_first_frame_on() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_told_without_a_keystroke() {
+    let home = Home::new(MODEL);
+    let mut tui = Tui::spawn(home.command(&["-m", "./nofile.gguf"]), 80, 24);
+    tui.wait_for("There is no file or folder ./nofile.gguf").wait_until_gone("runs in this process");
+}
+
+#[test]
 fn a_load_that_fails_is_told_once() {
     let home = Home::new("this is no script");
     let mut tui = home.start(&[]);
