@@ -16,7 +16,7 @@
 #   --out DIR           log and figures (default: a new folder under /tmp)
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,bench,cold,cancel,depths,tui,cards,cycles,sanitizer
+STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,short,bench,cold,cancel,chunks,depths,tui,cards,cycles,sanitizer
 models='' generator='' small='' text=$root/LICENSE-APACHE only=$STEPS out=''
 while [[ ${1-} == --* ]]; do
   declare "${1#--}=$2"
@@ -144,12 +144,26 @@ benches() {
     "$chatnap" bench -m "$file" --device cuda --format markdown || return 1
   done
 }
+shorts() {
+  local kind file
+  for kind in "${kinds[@]}"; do
+    file=$(model "$kind") || continue
+    "$gpu" short "$file" || return 1
+  done
+}
+chunks() {
+  local kind file
+  for kind in bf16 q4_k_m; do
+    file=$(model "$kind") || continue
+    "$gpu" chunks "$file" || return 1
+  done
+}
 cancelled() {
   local file
   file=$(model bf16) || file=$small
   "$gpu" cancel "$file"
 }
-export -f cancelled errors expect perplexity cold small_model tui_turns speeds benches model median figure
+export -f shorts chunks cancelled errors expect perplexity cold small_model tui_turns speeds benches model median figure
 export gpu chatnap small text out models root
 # Steps that are functions run in a shell of their own, so that `timeout` can end them.
 run() { local name=$1 limit=$2; shift 2; step "$name" "$limit" bash -c "$(declare -p kinds maker); $*"; }
@@ -168,6 +182,8 @@ maker=()
 wanted speed && [ -n "$models" ] && run speed 120 speeds
 wanted cold && [ -n "$models" ] && run cold 100 cold
 wanted cancel && run cancel 40 cancelled
+wanted chunks && [ -n "$models" ] && run chunks 60 chunks
+wanted short && [ -n "$models" ] && run short 90 shorts
 wanted bench && [ -n "$models" ] && run bench 100 benches
 wanted errors && run errors 60 errors
 wanted tui && run tui 60 tui_turns
@@ -217,7 +233,10 @@ table() {
   row "card's memory before the load" 'BF16 card before MiB' MiB '' '' '' ''
   row "card's memory, loaded" 'BF16 card loaded MiB' MiB '' '' '' ''
   row "card's memory after the release" 'BF16 card after MiB' MiB '' '' '' ''
-  row 'cancel of a load, until all is given back' 'cancel of a load, worst ms' ms '' '' '' ''
+  row "driver's start, before the cold times" "driver's start s" s '' '' '' ''
+  row 'cancel of a load, until it is heard' 'cancel of a load, worst ms' ms '' '' 200 most
+  row 'slowest chunk of 32768 tokens, bf16' 'BF16 prompt of 32768, slowest chunk ms' ms '' '' 100 most
+  row 'slowest chunk of 32768 tokens, Q4_K_M' 'Q4_K_M prompt of 32768, slowest chunk ms' ms '' '' 100 most
   row 'perplexity, card against CPU' 'perplexity, card against CPU %' '%' '' '' '' ''
   row 'cycles: memory after the first' 'cycles: card after the first MiB' MiB '' '' '' ''
   row 'cycles: memory after any, most' 'cycles: card after any, most MiB' MiB '' '' '' ''

@@ -79,6 +79,16 @@ pub struct Few {
     pub quantised: usize,
 }
 
+impl Few {
+    /// The larger of both.
+    fn or(self, other: Few) -> Self {
+        Self { plain: self.plain.max(other.plain), quantised: self.quantised.max(other.quantised) }
+    }
+}
+
+/// What is short as long as the library is not there.
+const UNSETTLED: Few = Few { plain: 64, quantised: 128 };
+
 /// When the library may be opened. That keeps the driver busy, so that an answer which began meanwhile would stutter.
 #[derive(PartialEq, Eq)]
 enum Word {
@@ -86,7 +96,7 @@ enum Word {
     Busy,
     /// Nobody waits for the card.
     Idle,
-    /// A long prompt needs it.
+    /// Somebody waits for it.
     Now,
 }
 
@@ -94,7 +104,8 @@ enum Word {
 const AHEAD: Duration = Duration::from_millis(100);
 
 /// Opens cuBLASLt, where it is, and makes it load its kernels, once nobody waits for the card. It is large: this takes a fifth
-/// of a second, which nobody has to wait for. Until then short prompts and our own kernel do without it.
+/// of a second, in which the driver serves others badly. Until then our own kernels do without it, at half its speed: for
+/// prompts of less than ten thousand tokens that is sooner done than waiting.
 fn open_library(words: &Receiver<Word>) -> Option<Library> {
     let mut word = words.recv_timeout(AHEAD);
     while let Ok(Word::Busy) = word {
@@ -166,13 +177,9 @@ impl Gemm {
         }
     }
 
-    /// Takes the library where it has come, and asks for it where it has not.
-    fn look_for_library(&mut self) {
-        match &self.coming {
-            Some(coming) if coming.is_finished() => self.settle(),
-            Some(_) => self.tell(Word::Now),
-            None => {}
-        }
+    /// Whether long prompts go as fast as they ever will.
+    pub fn is_settled(&self) -> bool {
+        self.coming.as_ref().is_none_or(Beside::is_finished)
     }
 
     /// Who multiplies the matrices of long prompts, for reports.
@@ -193,8 +200,9 @@ impl Gemm {
         self.library = None;
     }
 
-    /// Changes what counts as a short prompt.
+    /// Changes what counts as a short prompt, from the time on when the library is there.
     pub fn set_few(&mut self, few: Few) {
+        self.settle();
         self.few = few;
     }
 
@@ -205,7 +213,8 @@ impl Gemm {
 
     fn is_short(&self, mats: &[Mat], tokens: usize) -> bool {
         let plain = mats.iter().all(|mat| mat.format() == Format::Bf16);
-        tokens <= if plain { self.few.plain } else { self.few.quantised }
+        let few = if self.is_settled() { self.few } else { self.few.or(UNSETTLED) };
+        tokens <= if plain { few.plain } else { few.quantised }
     }
 
     /// `mats` one above the other (each `k` wide) times `m` rows at `a`; C's rows are `ldc` long.
@@ -220,7 +229,9 @@ impl Gemm {
         if self.is_short(mats, m) && self.skinny.multiply(gpu, mats, (a, m), (c, ldc), into)? {
             return Ok(());
         }
-        self.look_for_library();
+        if self.is_settled() {
+            self.settle();
+        }
         let element = if into == Into::Half { 2 } else { 4 };
         let (mut column, mut i) = (0, 0);
         while let Some(&first) = mats.get(i) {

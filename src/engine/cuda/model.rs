@@ -369,7 +369,7 @@ impl Model for CudaModel {
     }
 
     fn prefill_chunk(&self) -> usize {
-        self.pace.chunk()
+        self.pace.chunk(self.gemm.is_settled())
     }
 
     fn keep(&mut self, positions: usize) -> usize {

@@ -27,9 +27,9 @@ impl Pace {
         pace
     }
 
-    /// Tokens of the next chunk.
-    pub fn chunk(self) -> usize {
-        self.chunk
+    /// Tokens of the next chunk; half as many where the matrix products are not at full speed yet.
+    pub fn chunk(self, full_speed: bool) -> usize {
+        if full_speed { self.chunk } else { (self.chunk / 2 / TILE * TILE).max(TILE) }
     }
 
     /// A chunk of `tokens` took so long. Deeper in the context the next one takes longer, so slower is believed at once and
@@ -59,29 +59,30 @@ mod tests {
 
     #[test]
     fn the_first_guess_follows_from_model_and_card() {
-        assert_eq!(Pace::new(2048, 8_000_000_000, 132).chunk(), 2048);
-        let large = Pace::new(2048, 70_000_000_000, 132).chunk();
+        assert_eq!(Pace::new(2048, 8_000_000_000, 132).chunk(true), 2048);
+        let large = Pace::new(2048, 70_000_000_000, 132).chunk(true);
         assert!((256..512).contains(&large) && large.is_multiple_of(64), "{large}");
-        assert_eq!(Pace::new(512, u64::MAX, 20).chunk(), 64);
-        assert_eq!(Pace::new(64, 0, 0).chunk(), 64);
+        assert_eq!(Pace::new(512, u64::MAX, 20).chunk(true), 64);
+        assert_eq!(Pace::new(64, 0, 0).chunk(true), 64);
     }
 
     #[test]
     fn a_slow_chunk_makes_the_next_one_short_enough_and_fast_ones_bring_it_back() {
         let mut pace = Pace::new(2048, 8_000_000_000, 132);
         pace.learn(2048, Duration::from_millis(50));
-        assert_eq!(pace.chunk(), 2048, "within the time");
+        assert_eq!(pace.chunk(true), 2048, "within the time");
         pace.learn(2048, Duration::from_millis(400));
-        assert_eq!(pace.chunk(), 320, "358 tokens in 70 ms, whole tiles");
+        assert_eq!(pace.chunk(true), 320, "358 tokens in 70 ms, whole tiles");
         pace.learn(320, Duration::from_millis(40));
-        assert_eq!(pace.chunk(), 448);
+        assert_eq!(pace.chunk(true), 448);
         pace.learn(448, Duration::from_millis(50));
-        assert_eq!(pace.chunk(), 448, "the next step might take two waves");
+        assert_eq!(pace.chunk(true), 448, "the next step might take two waves");
         pace.learn(100, Duration::from_secs(1));
-        assert_eq!(pace.chunk(), 448, "too few to tell");
-        (0..20).for_each(|_| pace.learn(pace.chunk(), Duration::from_millis(10)));
-        assert_eq!(pace.chunk(), 2048);
+        assert_eq!(pace.chunk(true), 448, "too few to tell");
+        (0..20).for_each(|_| pace.learn(pace.chunk(true), Duration::from_millis(10)));
+        assert_eq!(pace.chunk(true), 2048);
+        assert_eq!(pace.chunk(false), 1024, "until the library is there");
         pace.learn(2048, Duration::ZERO);
-        assert_eq!(pace.chunk(), 2048);
+        assert_eq!(pace.chunk(true), 2048);
     }
 }

@@ -17,12 +17,13 @@ const STAGES: usize = 3;
 /// Bytes of the sums of eight warps.
 const SUMS: usize = WARPS * BLOCK_TOKENS * 36 * 4;
 
-/// Bytes that a multiprocessor takes from the L2 in a cycle, alone and when all do, as far as this choice goes; and the
-/// cycles that a step takes at least: the memory's latency, and the tensor cores for each token.
-const ALONE: f64 = 64.0;
-const TOGETHER: f64 = 25.0;
-const LATENCY: f64 = 600.0;
-const TOKEN: f64 = 25.0;
+/// What a step of a block takes, in microseconds as they were measured on an H100, of which only the proportions count here:
+/// `steps` of it, and `START` of them all.
+fn step_time(depths: usize, room: usize, weight_bytes: f64) -> f64 {
+    let (depths, room) = (depths as f64, room as f64);
+    1.0 + 0.2 * depths + room * (0.014 + 0.0073 * depths) + weight_bytes / 40e3
+}
+const START: f64 = 4.0;
 
 /// Whether the kernel takes this format; the others go through bf16.
 pub fn takes(format: Format) -> bool {
@@ -63,18 +64,15 @@ impl Limits {
 
 /// What should be fastest for matrices of so many `rows` each, one below the other, `cols` wide, of `row_bytes` a row.
 pub fn tiling(rows: &[usize], cols: usize, row_bytes: u64, tokens: usize, limits: Limits) -> Option<Tiling> {
-    let room = room(tokens);
     let candidates = [1, 2, 4, 8].into_iter().filter_map(|groups| {
         let depths = WARPS / groups;
         let tiling = limits.tiling(groups, tokens)?;
         let taller = 32 * groups;
         let blocks = rows.iter().map(|n| n.div_ceil(taller)).sum::<usize>() * tokens.div_ceil(BLOCK_TOKENS);
-        let bytes = (room * cols * 2) as f64 + taller as f64 * row_bytes as f64;
         let waves = blocks.div_ceil(limits.multiprocessors.max(1)) as f64;
         let steps = cols.div_ceil(128 * depths) as f64;
-        let each = (bytes / ALONE).max(steps * (LATENCY + TOKEN * room as f64));
-        let all = blocks as f64 * bytes / (TOGETHER * limits.multiprocessors.max(1) as f64);
-        Some((tiling, (waves * each).max(all)))
+        let bytes = taller as f64 * row_bytes as f64 / steps;
+        Some((tiling, waves * (START + steps * step_time(depths, room(tokens), bytes))))
     });
     candidates.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tiling, _)| tiling)
 }

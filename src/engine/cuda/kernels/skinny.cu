@@ -115,6 +115,7 @@ struct Copier {
     // The next stage of `room` tokens.
     __device__ __forceinline__ void copy(const SkinnyArgs& p, int room, uint32_t stage) {
         const bf16* src = from;
+#pragma unroll 4
         for (int token = first; token < room; token += stride, src += (size_t)stride * p.cols) {
             bool there = token < left && k < p.cols;
             copy16(stage + to + (token - first) * 64, there ? src : p.x, there);
@@ -155,14 +156,15 @@ __device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int 
         int sub = at & 7;
 #pragma unroll
         for (int r = 0; r < 4; r++) now[r] = next[r];
+        // Before the loads: the loop within waits for what was asked for before it.
+        int to = slot == 0 ? STAGES - 1 : slot - 1;
+        if (step + STAGES - 1 < steps) copier.copy(p, ROOM, base + to * stage);
+        commit();
         at += 4 * depths;
         if (step + 1 < steps) {
 #pragma unroll
             for (int r = 0; r < 4; r++) next[r].load(m, from[r] + at, at < runs);
         }
-        int to = slot == 0 ? STAGES - 1 : slot - 1;
-        if (step + STAGES - 1 < steps) copier.copy(p, ROOM, base + to * stage);
-        commit();
         const char* slab = smem + slot * stage + depth * 4 * PLANE + g * 64 + t * 16;
         const Weights<FORMAT> w[4] = {{now[0], sub}, {now[1], sub}, {now[2], sub}, {now[3], sub}};
 #pragma unroll
@@ -209,7 +211,7 @@ template <int TILES> __device__ __forceinline__ void skinny(const SkinnyArgs& p)
     int warp = threadIdx.x >> 5, group = warp % p.groups, depths = WARPS / p.groups, depth = warp / p.groups;
     int tile = blockIdx.x, which = tile < p.tiles_a ? 0 : tile < p.tiles_b ? 1 : 2;
     const Mat& m = which == 0 ? p.w[0] : which == 1 ? p.w[1] : p.w[2];
-    int rows = 32 * p.groups, first = (tile - (which == 0 ? 0 : which == 1 ? p.tiles_a : p.tiles_b)) * rows;
+    int shift = 4 + __ffs(p.groups), rows = 1 << shift, first = (tile - (which == 0 ? 0 : which == 1 ? p.tiles_a : p.tiles_b)) * rows;
 #define CASE(F) \
     case F: multiply<F, TILES>(p, m, first, group, depth, depths, smem); break;
     switch (m.format) { CASE(F16) CASE(BF16) CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) }
@@ -218,7 +220,7 @@ template <int TILES> __device__ __forceinline__ void skinny(const SkinnyArgs& p)
     int first_token = blockIdx.y * MOST, tokens = min(TILES * 8, p.tokens - first_token);
     int column = first + (which > 0 ? p.w[0].rows : 0) + (which > 1 ? p.w[1].rows : 0);
     for (int id = threadIdx.x; id < rows * tokens; id += THREADS) {
-        int token = id / rows, row = id - token * rows;
+        int token = id >> shift, row = id & (rows - 1);
         if (first + row >= m.rows) continue;
         const float* sums = (const float*)smem + ((row >> 5) * MOST + token) * SUM_STRIDE + (row & 31);
         float v = 0.f;
