@@ -220,7 +220,7 @@ pub(crate) fn load_parts(
         Err(ModelError::Cancelled) => return Err(give_back(gpu, ring)),
         loaded => loaded?,
     };
-    let gemm = gemm::Gemm::new(&gpu, &kernels, tuning, plan.scratch)?;
+    let gemm = gemm::Gemm::new(&gpu, &kernels, tuning, plan.scratch, plan.chunk)?;
     let pace = pace::Pace::new(plan.chunk, parts.plan.parameters(), gpu.card.multiprocessors);
     CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, pace, gemm, ring)
 }

@@ -124,6 +124,9 @@ fn as_cached(prefix: &Prefix, tokenizer: &Tokenizer, prompt: Vec<u32>, context_l
     if spelled.len() < context_length { spelled } else { prompt }
 }
 
+/// How often a model is asked whether it is ready for a prompt.
+const LOOK_AROUND: Duration = Duration::from_millis(2);
+
 /// Brings the KV cache to the whole prompt; false where it was cancelled.
 #[allow(clippy::too_many_arguments, reason = "each is a different part of one turn, and used once")]
 fn prefill(
@@ -142,6 +145,9 @@ fn prefill(
     usage.cached_tokens = cached;
     let (id, total) = (turn.request.id, tokens.len());
     let mut done = cached;
+    while !model.ready_for(total - done) && !turn.cancel.is_cancelled() {
+        std::thread::sleep(LOOK_AROUND);
+    }
     loop {
         output.tell(EngineEvent::Prefill { id, done, total, cached, trimmed_turns, at: Timestamp::now() });
         if turn.cancel.is_cancelled() {

@@ -92,6 +92,16 @@ pub trait Model: Send {
         None
     }
 
+    /// Whether a prompt of so many tokens shall begin now; else what makes it faster is on its way, and whoever asks asks again
+    /// in a moment.
+    fn ready_for(&mut self, _tokens: usize) -> bool {
+        true
+    }
+
+    /// Waits for what comes up beside a model that answers already, so that from now on it is as fast as it will be. For
+    /// measurements.
+    fn settle(&mut self) {}
+
     /// The device's own decode loop, where it has one; else the engine samples on the host.
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {
         None

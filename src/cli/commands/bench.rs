@@ -103,7 +103,8 @@ fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
         smaller: &source.smaller(),
         cancel: &cancel,
     };
-    let loaded = model::load(&options, &mut |step| progress.show(&step)).map_err(failure)?;
+    let mut loaded = model::load(&options, &mut |step| progress.show(&step)).map_err(failure)?;
+    loaded.model.settle();
     progress.clear();
     loaded.info.warnings.iter().for_each(|warning| warn(warning));
     Ok(Subject { loaded, looked_up: looked_up(&files, context_length) })

@@ -220,10 +220,10 @@ impl Bench {
             return Ok(());
         }
         let tuning = Tuning::for_card(self.gpu.card.compute_capability);
-        let skinny = Gemm::new(&self.gpu, &self.kernels, tuning, false)?.skinny();
+        let skinny = Gemm::new(&self.gpu, &self.kernels, tuning, false, 0)?.skinny();
         let (rows, cols) = (mat.rows as usize, mat.cols as usize);
         let rounded: Vec<f32> = wide(&halves(weights));
-        for groups in [1, 2, 4, 8] {
+        for groups in skinny::GROUPS {
             let tokens = [1, 7 + random.below(10), 50, 64, 70 + random.below(100)][random.below(5)];
             let Some(tiling) = skinny.limits.tiling(groups, tokens) else { continue };
             let (x, before) = (halves(&random.normals(tokens * cols)), random.normals(tokens * 2 * rows));
@@ -392,7 +392,7 @@ impl Bench {
         }
         let tuning =
             Tuning { few: Few { plain: 0, quantised: 0 }, ..Tuning::for_card(self.gpu.card.compute_capability) };
-        let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, false)?;
+        let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, false, 0)?;
         for _ in 0..2 {
             let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
             gemm.multiply(&self.gpu, &[mat], (da.pointer(), m), (c.pointer(), n), Into::Add)?;

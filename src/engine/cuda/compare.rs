@@ -27,6 +27,8 @@ const OF_THE_CPU: f64 = 3.0;
 /// own argmax. `depth`: where the compared positions stand.
 pub fn compare(path: &str, depth: usize, seed: u64, tolerance: f64, report: &mut Report) -> Result<(), ModelError> {
     let (parts, mut card) = load(path, context(depth))?;
+    // Both answers to one seed shall come by the same kernels.
+    card.settle();
     let tokens = random_tokens(&mut Random(seed), depth + STEPS, card.vocab_size());
     let got = Logits::of(&mut card, &tokens)?;
     let wanted = Logits::of(on_cpu(path, depth)?.as_mut(), &tokens)?;

@@ -65,6 +65,7 @@ pub struct Gemm {
     library: Option<Library>,
     skinny: Skinny,
     few: Few,
+    room: usize,
     scratch: Option<DeviceBuffer<u16>>,
     kernel: Kernel,
     dequantise: Kernel,
@@ -86,6 +87,9 @@ impl Few {
     }
 }
 
+/// Tokens that products by the library are a multiple of.
+const TILE: usize = 64;
+
 /// What is short as long as the library is not there.
 const UNSETTLED: Few = Few { plain: 64, quantised: 128 };
 
@@ -96,7 +100,7 @@ enum Word {
     Busy,
     /// Nobody waits for the card.
     Idle,
-    /// Somebody waits for it.
+    /// A long prompt waits for it, or a measurement.
     Now,
 }
 
@@ -104,8 +108,9 @@ enum Word {
 const AHEAD: Duration = Duration::from_millis(100);
 
 /// Opens cuBLASLt, where it is, and makes it load its kernels, once nobody waits for the card. It is large: this takes a fifth
-/// of a second, in which the driver serves others badly. Until then our own kernels do without it, at half its speed: for
-/// prompts of less than ten thousand tokens that is sooner done than waiting.
+/// of a second, in which the driver serves others badly. Until then our own kernels do without it, at half its speed. It is
+/// never opened in the middle of a prompt or of its answer, so that the same prompt to a freshly loaded model is always read
+/// the same way.
 fn open_library(words: &Receiver<Word>) -> Option<Library> {
     let mut word = words.recv_timeout(AHEAD);
     while let Ok(Word::Busy) = word {
@@ -135,8 +140,9 @@ impl Drop for Gemm {
 }
 
 impl Gemm {
-    /// `quantised`: whether scratch is needed. The library comes beside.
-    pub fn new(gpu: &Gpu, kernels: &Kernels, tuning: Tuning, quantised: bool) -> Result<Self, ModelError> {
+    /// `quantised`: whether scratch is needed; `room`: how many rows there are in all buffers, A's and C's. The library comes
+    /// beside.
+    pub fn new(gpu: &Gpu, kernels: &Kernels, tuning: Tuning, quantised: bool, room: usize) -> Result<Self, ModelError> {
         let limits = Limits {
             multiprocessors: gpu.card.multiprocessors.max(1) as usize,
             shared: kernels.skinny[0].shared_limit,
@@ -148,6 +154,7 @@ impl Gemm {
             library: None,
             skinny: Skinny { kernels: kernels.skinny, limits, overlap: tuning.overlap },
             few: tuning.few,
+            room,
             scratch: if quantised { Some(DeviceBuffer::new(SCRATCH)?) } else { None },
             kernel: kernels.gemm,
             dequantise: kernels.dequantise_rows,
@@ -170,11 +177,17 @@ impl Gemm {
     }
 
     /// Waits for the library.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.tell(Word::Now);
         if let Some(mut coming) = self.coming.take() {
             self.library = coming.take();
         }
+    }
+
+    /// Asks for the library at once; true when it is there.
+    pub fn hurry(&self) -> bool {
+        self.tell(Word::Now);
+        self.is_settled()
     }
 
     /// Whether long prompts go as fast as they ever will.
@@ -300,8 +313,14 @@ impl Gemm {
     }
 
     fn product(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<(), ModelError> {
+        // With whole tiles of tokens there are few shapes, and each that comes for the first time takes the library some
+        // milliseconds. What the rows beyond hold is nobody's.
+        let padded = match problem.into {
+            Into::Half | Into::Add => problem.m.next_multiple_of(TILE).min(self.room.max(problem.m)),
+            Into::Float => problem.m,
+        };
         if let Some(library) = &mut self.library
-            && library.multiply(gpu.stream, a, w, c, problem)?
+            && library.multiply(gpu.stream, a, w, c, Problem { m: padded, ..problem })?
         {
             return Ok(());
         }

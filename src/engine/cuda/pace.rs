@@ -47,9 +47,11 @@ impl Pace {
         };
     }
 
+    /// So many tokens or a little fewer: of each size there is, the matrix products have to be prepared once.
     fn tiles(self, tokens: f64) -> usize {
         // A float that is too large becomes the largest integer.
-        (tokens as usize / TILE * TILE).min(self.most).max(TILE)
+        let whole = (tokens as usize / TILE * TILE).min(self.most).max(TILE);
+        if whole <= 4 * TILE { whole } else { whole / (2 * TILE) * (2 * TILE) }
     }
 }
 
@@ -72,13 +74,13 @@ mod tests {
         pace.learn(2048, Duration::from_millis(50));
         assert_eq!(pace.chunk(true), 2048, "within the time");
         pace.learn(2048, Duration::from_millis(400));
-        assert_eq!(pace.chunk(true), 320, "358 tokens in 70 ms, whole tiles");
-        pace.learn(320, Duration::from_millis(40));
-        assert_eq!(pace.chunk(true), 448);
-        pace.learn(448, Duration::from_millis(50));
-        assert_eq!(pace.chunk(true), 448, "the next step might take two waves");
+        assert_eq!(pace.chunk(true), 256, "358 tokens in 70 ms, and few sizes");
+        pace.learn(256, Duration::from_millis(40));
+        assert_eq!(pace.chunk(true), 384);
+        pace.learn(384, Duration::from_millis(50));
+        assert_eq!(pace.chunk(true), 384, "the next step might take two waves");
         pace.learn(100, Duration::from_secs(1));
-        assert_eq!(pace.chunk(true), 448, "too few to tell");
+        assert_eq!(pace.chunk(true), 384, "too few to tell");
         (0..20).for_each(|_| pace.learn(pace.chunk(true), Duration::from_millis(10)));
         assert_eq!(pace.chunk(true), 2048);
         assert_eq!(pace.chunk(false), 1024, "until the library is there");

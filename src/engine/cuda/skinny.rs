@@ -13,8 +13,12 @@ pub const ROOMS: [usize; 3] = [16, 32, BLOCK_TOKENS];
 /// Matrices of one launch.
 const MATRICES: usize = 3;
 const WARPS: usize = 8;
+/// Rows of a warp. (Half of them and twice as many warps took as long: 50 tokens longer, 16 shorter.)
+const ROWS: usize = 32;
+/// How a block's warps can be divided: so many runs of rows.
+pub const GROUPS: [usize; 4] = [1, 2, 4, 8];
 const STAGES: usize = 3;
-/// Bytes of the sums of eight warps.
+/// Bytes of the sums of all warps.
 const SUMS: usize = WARPS * BLOCK_TOKENS * 36 * 4;
 
 /// What a step of a block takes, in microseconds as they were measured on an H100, of which only the proportions count here:
@@ -64,10 +68,10 @@ impl Limits {
 
 /// What should be fastest for matrices of so many `rows` each, one below the other, `cols` wide, of `row_bytes` a row.
 pub fn tiling(rows: &[usize], cols: usize, row_bytes: u64, tokens: usize, limits: Limits) -> Option<Tiling> {
-    let candidates = [1, 2, 4, 8].into_iter().filter_map(|groups| {
+    let candidates = GROUPS.into_iter().filter_map(|groups| {
         let depths = WARPS / groups;
         let tiling = limits.tiling(groups, tokens)?;
-        let taller = 32 * groups;
+        let taller = ROWS * groups;
         let blocks = rows.iter().map(|n| n.div_ceil(taller)).sum::<usize>() * tokens.div_ceil(BLOCK_TOKENS);
         let waves = blocks.div_ceil(limits.multiprocessors.max(1)) as f64;
         let steps = cols.div_ceil(128 * depths) as f64;
@@ -124,7 +128,7 @@ impl Skinny {
         into: Into,
         tiling: Tiling,
     ) -> Result<(), ModelError> {
-        let tiles = |i: usize| mats.get(i).map_or(0, |mat: &Mat| (mat.rows as usize).div_ceil(32 * tiling.groups));
+        let tiles = |i: usize| mats.get(i).map_or(0, |mat: &Mat| (mat.rows as usize).div_ceil(ROWS * tiling.groups));
         let mut w = [Mat::default(); MATRICES];
         w[..mats.len()].copy_from_slice(mats);
         let args = SkinnyArgs {
@@ -172,7 +176,7 @@ mod tests {
                     let limits = Limits { multiprocessors: 84, shared: limit };
                     let found = tiling(&[rows], cols, cols as u64 * 2, tokens, limits);
                     assert!(
-                        found.is_some_and(|t| t.shared <= limit && 8 % t.groups == 0),
+                        found.is_some_and(|t| t.shared <= limit && WARPS.is_multiple_of(t.groups)),
                         "{limit} {tokens} {found:?}"
                     );
                 }

@@ -126,6 +126,7 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
     let most = depths.iter().chain(prompts).max().copied().unwrap_or(0);
     let (parts, mut model) = cold(path, (most + 512).next_multiple_of(256))?;
     let kind = parts.quantization();
+    // Waits for it: from here on the times are those of a warm model.
     println!("{kind}: products by {}", model.gemm_backend());
     let tokens = random_tokens(&mut Random(1), most.max(64), model.vocab_size());
     for &count in prompts {
@@ -283,19 +284,26 @@ fn cancelled_load(path: &str, moment: Moment) -> Result<Duration, ModelError> {
     }
 }
 
-/// Reads a prompt that fills `context` in the chunks that the model asks for; tells the longest time of one, within which
-/// nobody hears a cancel.
+/// Reads a prompt that fills `context` in the chunks that the model asks for, freshly loaded and once everything has come up;
+/// tells the longest time of one, within which nobody hears a cancel.
 pub fn chunks(path: &str, context: usize) -> Result<(), ModelError> {
     let (parts, mut model) = load(path, context)?;
     let tokens = random_tokens(&mut Random(1), context, model.vocab_size());
-    let (mut logits, mut done, mut worst) = (Vec::new(), 0, Duration::ZERO);
-    while done < context {
-        let count = model.prefill_chunk().min(context - done);
-        let start = Instant::now();
-        model.forward(&tokens[done..done + count], done, &mut logits)?;
-        let took = start.elapsed();
-        println!("     {count} tokens at {done}: {took:.1?}");
-        (done, worst) = (done + count, worst.max(took));
+    let (mut logits, mut worst) = (Vec::new(), Duration::ZERO);
+    for fresh in [true, false] {
+        let (start, mut done) = (Instant::now(), 0);
+        while !model.ready_for(context) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        while done < context {
+            let count = model.prefill_chunk().min(context - done);
+            let start = Instant::now();
+            model.forward(&tokens[done..done + count], done, &mut logits)?;
+            let took = start.elapsed();
+            println!("     {count} tokens at {done}: {took:.1?}");
+            (done, worst) = (done + count, worst.max(took));
+        }
+        println!("     all {context}{}: {:.2?}", if fresh { ", freshly loaded" } else { "" }, start.elapsed());
     }
     tell(&format!("{} prompt of {context}, slowest chunk ms", parts.quantization()), worst.as_secs_f64() * 1e3, 1);
     Ok(())
