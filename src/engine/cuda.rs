@@ -220,7 +220,9 @@ pub(crate) fn load_parts(
         Err(ModelError::Cancelled) => return Err(give_back(gpu, ring)),
         loaded => loaded?,
     };
-    let gemm = gemm::Gemm::new(&gpu, &kernels, tuning, plan.scratch, plan.chunk)?;
+    let scratch = if plan.scratch { Some(driver::DeviceBuffer::new(gemm::SCRATCH)?) } else { None };
+    let usual = layout.usual_products(scratch.as_ref().map(driver::DeviceBuffer::pointer));
+    let gemm = gemm::Gemm::new(&gpu, &kernels, tuning, scratch, plan.chunk, usual)?;
     let pace = pace::Pace::new(plan.chunk, parts.plan.parameters(), gpu.card.multiprocessors);
     CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, pace, gemm, ring)
 }

@@ -220,7 +220,7 @@ impl Bench {
             return Ok(());
         }
         let tuning = Tuning::for_card(self.gpu.card.compute_capability);
-        let skinny = Gemm::new(&self.gpu, &self.kernels, tuning, false, 0)?.skinny();
+        let skinny = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?.skinny();
         let (rows, cols) = (mat.rows as usize, mat.cols as usize);
         let rounded: Vec<f32> = wide(&halves(weights));
         for groups in skinny::GROUPS {
@@ -392,7 +392,7 @@ impl Bench {
         }
         let tuning =
             Tuning { few: Few { plain: 0, quantised: 0 }, ..Tuning::for_card(self.gpu.card.compute_capability) };
-        let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, false, 0)?;
+        let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?;
         for _ in 0..2 {
             let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
             gemm.multiply(&self.gpu, &[mat], (da.pointer(), m), (c.pointer(), n), Into::Add)?;

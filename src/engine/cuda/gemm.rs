@@ -111,7 +111,7 @@ const AHEAD: Duration = Duration::from_millis(100);
 /// of a second, in which the driver serves others badly. Until then our own kernels do without it, at half its speed. It is
 /// never opened in the middle of a prompt or of its answer, so that the same prompt to a freshly loaded model is always read
 /// the same way.
-fn open_library(words: &Receiver<Word>) -> Option<Library> {
+fn open_library(words: &Receiver<Word>, usual: &[Usual]) -> Option<Library> {
     let mut word = words.recv_timeout(AHEAD);
     while let Ok(Word::Busy) = word {
         word = words.recv().map_err(RecvTimeoutError::from);
@@ -121,15 +121,44 @@ fn open_library(words: &Receiver<Word>) -> Option<Library> {
     }
     let mut library = Library::open()?;
     timeline::mark("cuBLASLt handle");
+    // A prompt that waits will do this by itself.
+    let sizes: &[usize] = if word == Ok(Word::Now) { &[] } else { &[TILE, 2 * TILE, 3 * TILE, 4 * TILE] };
     let stream = Stream::new().ok()?;
-    let at = library.workspace.pointer();
-    let (w, c) = (at + (4 << 20), at + (8 << 20));
-    for into in [Into::Half, Into::Add] {
-        library.multiply(stream.0, at, w, c, Problem { m: 256, n: 1024, k: 1024, ldc: 1024, into }).ok()?;
+    for (m, usual) in sizes.iter().flat_map(|m| usual.iter().map(move |usual| (*m, usual))) {
+        usual.prepare(&mut library, &stream, m)?;
     }
     drop(stream);
     timeline::mark("cuBLASLt");
     Some(library)
+}
+
+/// A product that every prompt of the model has.
+#[derive(Clone, Copy, Debug)]
+pub struct Usual {
+    /// Where there are as many bf16 as its weights, whatever they say.
+    pub weights: u64,
+    /// Rows of the weights.
+    pub n: usize,
+    /// Columns of the weights.
+    pub k: usize,
+    /// Where the product goes.
+    pub into: Into,
+}
+
+impl Usual {
+    /// The product of `m` tokens once, of anything into nowhere: the library chooses its kernel and loads it, which takes some
+    /// milliseconds that the first prompt of this length would feel. `None` where that fails.
+    fn prepare(self, library: &mut Library, stream: &Stream, m: usize) -> Option<()> {
+        let Self { weights, n, k, into } = self;
+        // A, then C, both of them within the workspace: a product may use that too, as what comes of it is nobody's.
+        let a = library.workspace.pointer();
+        let c = a + (m * k * 2).next_multiple_of(256) as u64;
+        let end = c + (m * n * if into == Into::Half { 2 } else { 4 }) as u64;
+        if end <= a + WORKSPACE as u64 {
+            library.multiply(stream.0, a, weights, c, Problem { m, n, k, ldc: n, into }).ok()?;
+        }
+        Some(())
+    }
 }
 
 impl Drop for Gemm {
@@ -140,9 +169,16 @@ impl Drop for Gemm {
 }
 
 impl Gemm {
-    /// `quantised`: whether scratch is needed; `room`: how many rows there are in all buffers, A's and C's. The library comes
-    /// beside.
-    pub fn new(gpu: &Gpu, kernels: &Kernels, tuning: Tuning, quantised: bool, room: usize) -> Result<Self, ModelError> {
+    /// `scratch`: what is needed for quantised weights ([`SCRATCH`] elements); `room`: how many rows there are in all buffers,
+    /// A's and C's. The library comes beside, and prepares for the `usual` products.
+    pub fn new(
+        gpu: &Gpu,
+        kernels: &Kernels,
+        tuning: Tuning,
+        scratch: Option<DeviceBuffer<u16>>,
+        room: usize,
+        usual: Vec<Usual>,
+    ) -> Result<Self, ModelError> {
         let limits = Limits {
             multiprocessors: gpu.card.multiprocessors.max(1) as usize,
             shared: kernels.skinny[0].shared_limit,
@@ -150,12 +186,12 @@ impl Gemm {
         let (word, words) = channel();
         Ok(Self {
             word: Some(word),
-            coming: Some(Beside::start(gpu, move || open_library(&words))),
+            coming: Some(Beside::start(gpu, move || open_library(&words, &usual))),
             library: None,
             skinny: Skinny { kernels: kernels.skinny, limits, overlap: tuning.overlap },
             few: tuning.few,
             room,
-            scratch: if quantised { Some(DeviceBuffer::new(SCRATCH)?) } else { None },
+            scratch,
             kernel: kernels.gemm,
             dequantise: kernels.dequantise_rows,
         })

@@ -1,6 +1,7 @@
 //! A model's tensors on the card: one arena, laid out from the plan before anything is read.
 
 use super::driver::{DeviceBuffer, Gpu, Kernel};
+use super::gemm::{Into, SCRATCH, Usual};
 use super::layout::{Arena, Format};
 use super::params::Mat;
 use super::timeline;
@@ -110,6 +111,24 @@ impl Layout {
             .map(|l| [l.q, l.k, l.v, l.output, l.gate, l.up, l.down].iter().map(size).sum::<u64>())
             .sum();
         layers + size(&self.output)
+    }
+
+    /// The products of a layer of a prompt, with the first layer's weights; those that go through `scratch` with that.
+    pub fn usual_products(&self, scratch: Option<u64>) -> Vec<Usual> {
+        let Some(layer) = self.layers.first() else { return Vec::new() };
+        let uses: [(&[Mat], Into); 4] = [
+            (&[layer.q, layer.k, layer.v], Into::Half),
+            (&[layer.output], Into::Add),
+            (&[layer.gate, layer.up], Into::Half),
+            (&[layer.down], Into::Add),
+        ];
+        let usual = |(mats, into): (&[Mat], Into)| {
+            let (n, k) = (mats.iter().map(|mat| mat.rows as usize).sum::<usize>(), mats[0].cols as usize);
+            let plain = mats.iter().all(|mat| mat.format() == Format::Bf16);
+            let weights = if plain { Some(mats[0].main) } else { scratch.filter(|_| n * k <= SCRATCH) };
+            weights.map(|weights| Usual { weights, n, k, into })
+        };
+        uses.into_iter().filter_map(usual).collect()
     }
 
     /// Every format that a matrix has.
