@@ -127,6 +127,13 @@ fn as_cached(prefix: &Prefix, tokenizer: &Tokenizer, prompt: Vec<u32>, context_l
 /// How often a model is asked whether it is ready for a prompt.
 const LOOK_AROUND: Duration = Duration::from_millis(2);
 
+/// Waits for a model that is not ready for a prompt of so many tokens, or for the cancel of it.
+fn wait_until_ready(model: &mut dyn Model, tokens: usize, cancel: &CancelFlag) {
+    while !cancel.is_cancelled() && !model.ready_for(tokens) {
+        std::thread::sleep(LOOK_AROUND);
+    }
+}
+
 /// Brings the KV cache to the whole prompt; false where it was cancelled.
 #[allow(clippy::too_many_arguments, reason = "each is a different part of one turn, and used once")]
 fn prefill(
@@ -145,9 +152,7 @@ fn prefill(
     usage.cached_tokens = cached;
     let (id, total) = (turn.request.id, tokens.len());
     let mut done = cached;
-    while !model.ready_for(total - done) && !turn.cancel.is_cancelled() {
-        std::thread::sleep(LOOK_AROUND);
-    }
+    wait_until_ready(model, total - done, turn.cancel);
     loop {
         output.tell(EngineEvent::Prefill { id, done, total, cached, trimmed_turns, at: Timestamp::now() });
         if turn.cancel.is_cancelled() {

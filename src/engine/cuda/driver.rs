@@ -520,3 +520,32 @@ impl Drop for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// One test, because the turn is the process's.
+    #[test]
+    fn there_is_one_context_at_a_time_and_its_end_can_be_waited_for() {
+        assert!(settle(Duration::ZERO), "there is none at first");
+        let first = Turn::take();
+        assert!(!settle(Duration::from_millis(5)));
+        let (sender, receiver) = channel();
+        let second = std::thread::spawn(move || {
+            let turn = Turn::take();
+            sender.send(()).unwrap();
+            turn
+        });
+        assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err(), "the second waits");
+        drop(first);
+        receiver.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(!settle(Duration::from_millis(5)), "now there is the second");
+        drop(second.join().unwrap());
+        assert!(settle(Duration::from_secs(10)));
+    }
+}

@@ -42,7 +42,7 @@ impl Pace {
         let fitting = self.tiles(tokens as f64 * CHUNK_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6));
         self.chunk = match fitting {
             fewer if fewer < self.chunk => fewer,
-            more if 2 * more >= 3 * self.chunk => more.min(self.chunk + 2 * TILE),
+            more if took * 3 <= CHUNK_TIME * 2 => more.min(self.chunk + 2 * TILE),
             _ => self.chunk,
         };
     }

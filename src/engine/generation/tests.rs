@@ -1,4 +1,4 @@
-//! Growing a sequence beyond what a model was first made for.
+//! Growing a sequence beyond what a model was first made for, and waiting for a model that is not ready.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
@@ -62,4 +62,63 @@ fn evaluating_anew_can_be_stopped() {
     assert!(!decoder.grow(&mut *model, &mut prefix, &cancel, &[5]).unwrap());
     // Nothing of the cache is taken for valid.
     assert!(prefix.is_empty());
+}
+
+/// Ready for long prompts when it was asked so many times, or never.
+struct Late {
+    asked: usize,
+    ready_at: Option<usize>,
+    cancel: CancelFlag,
+}
+
+impl Model for Late {
+    fn vocab_size(&self) -> usize {
+        1
+    }
+
+    fn context_length(&self) -> usize {
+        1
+    }
+
+    fn prefill_chunk(&self) -> usize {
+        1
+    }
+
+    fn keep(&mut self, positions: usize) -> usize {
+        positions
+    }
+
+    fn forward(&mut self, _: &[u32], _: usize, _: &mut Vec<f32>) -> Result<(), ModelError> {
+        panic!("nothing is evaluated before the model is ready");
+    }
+
+    fn forward_rows(&mut self, _: &[u32], _: usize, _: usize, _: &mut Vec<f32>) -> Result<(), ModelError> {
+        panic!("nothing is evaluated before the model is ready");
+    }
+
+    fn memory(&self) -> MemoryUse {
+        MemoryUse::default()
+    }
+
+    fn ready_for(&mut self, tokens: usize) -> bool {
+        self.asked += 1;
+        if self.asked == 5 && self.ready_at.is_none() {
+            self.cancel.cancel();
+        }
+        tokens < 100 || self.ready_at == Some(self.asked)
+    }
+}
+
+fn asked(tokens: usize, ready_at: Option<usize>) -> usize {
+    let cancel = CancelFlag::default();
+    let mut model = Late { asked: 0, ready_at, cancel: cancel.clone() };
+    wait_until_ready(&mut model, tokens, &cancel);
+    model.asked
+}
+
+#[test]
+fn a_prompt_waits_until_the_model_is_ready_for_it_or_it_is_cancelled() {
+    assert_eq!(asked(99, Some(3)), 1, "a short one begins at once");
+    assert_eq!(asked(100, Some(3)), 3);
+    assert_eq!(asked(100, None), 5, "the cancel is heard");
 }
