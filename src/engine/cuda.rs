@@ -14,6 +14,7 @@ use super::model::{LoadOptions, LoadedModel, Model, ModelError};
 use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, ModelInfo};
 
 pub(crate) mod bandwidth;
+mod beside;
 mod buffer;
 pub mod check;
 pub mod compare;
@@ -25,6 +26,7 @@ pub(crate) mod gemm;
 pub mod inspect;
 pub(crate) mod kernels;
 pub(crate) mod layout;
+pub(crate) mod library;
 pub(crate) mod model;
 pub(crate) mod nvml;
 mod pace;
@@ -35,6 +37,7 @@ mod step;
 mod timeline;
 pub mod trial;
 pub(crate) mod tuning;
+mod turn;
 pub(crate) mod upload;
 pub(crate) mod weights;
 
@@ -164,7 +167,7 @@ pub(crate) fn open(options: &LoadOptions<'_>) -> Result<(ModelParts, Opened), Mo
 /// Waits until no context of this process is left, so long at most: a load that was cancelled gives its own back behind the
 /// scenes, and a program should not end in the middle of that.
 pub fn settle(most: Duration) -> bool {
-    driver::settle(most)
+    turn::settle(most)
 }
 
 fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {

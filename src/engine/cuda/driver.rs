@@ -6,14 +6,14 @@
 use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
+pub use super::beside::Beside;
 pub use super::buffer::{DeviceBuffer, HostMemory, PinnedBuffer};
 use super::faults;
+use super::turn::Turn;
 use crate::engine::model::ModelError;
 
 /// Turns a driver's answer into a result; `what` says what was tried.
@@ -113,83 +113,6 @@ pub fn driver_version() -> Option<(i32, i32)> {
     known.then_some((version / 1000, version % 1000 / 10))
 }
 
-/// Whether a context of this process exists, and who waits for its end.
-static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
-
-/// The right to have the process's one context. A load that was cancelled gives its context back behind the scenes, and the
-/// next one waits for that.
-struct Turn;
-
-impl Turn {
-    fn take() -> Self {
-        let mut open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while *open {
-            open = OPEN.1.wait(open).unwrap_or_else(PoisonError::into_inner);
-        }
-        *open = true;
-        Self
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        *OPEN.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        OPEN.1.notify_all();
-    }
-}
-
-/// Waits until no context of this process is left, so long at most; whether that came true.
-pub fn settle(most: Duration) -> bool {
-    let open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = OPEN.1.wait_timeout_while(open, most, |open| *open).unwrap_or_else(PoisonError::into_inner);
-    !*waited.0
-}
-
-/// The context of a [`Gpu`], for a thread that works beside its owner and ends before the `Gpu` goes.
-#[derive(Clone, Copy)]
-pub struct Context(sys::CUcontext);
-
-// SAFETY: the driver's contexts may be made current on any thread.
-unsafe impl Send for Context {}
-
-impl Context {
-    /// Makes the context current on this thread.
-    pub fn activate(self) -> Result<(), ModelError> {
-        // SAFETY: `Beside` ends the thread before the context goes.
-        check(unsafe { sys::cuCtxSetCurrent(self.0) }, "using the card")
-    }
-}
-
-/// Work on the card beside a model's own, on a thread that ends before this is gone. To be dropped before the [`Gpu`].
-pub struct Beside<T>(Option<JoinHandle<Option<T>>>);
-
-impl<T: Send + 'static> Beside<T> {
-    /// Starts it with `gpu`'s context current. Where no thread can be had, nothing comes of it.
-    pub fn start(gpu: &Gpu, work: impl FnOnce() -> Option<T> + Send + 'static) -> Self {
-        let context = Context(gpu.context);
-        let thread = std::thread::Builder::new().name("beside".into());
-        Self(thread.spawn(move || context.activate().ok().and_then(|()| work())).ok())
-    }
-}
-
-impl<T> Beside<T> {
-    /// Whether its result is there.
-    pub fn is_finished(&self) -> bool {
-        self.0.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Waits for the result, which comes once.
-    pub fn take(&mut self) -> Option<T> {
-        self.0.take().and_then(|thread| thread.join().ok().flatten())
-    }
-}
-
-impl<T> Drop for Beside<T> {
-    fn drop(&mut self) {
-        self.take();
-    }
-}
-
 /// A card with our context on it and one stream. Dropping it gives everything back. There is one at a time.
 pub struct Gpu {
     /// What card it is.
@@ -237,6 +160,11 @@ impl Gpu {
         let asking = std::thread::Builder::new().name("memory".into());
         // Without a thread the release stays without a figure.
         let _ = asking.spawn(move || used(&bus_id).map(|bytes| held.set(bytes)));
+    }
+
+    /// The context, for [`Beside`] alone.
+    pub fn context(&self) -> sys::CUcontext {
+        self.context
     }
 
     /// Makes the context current on this thread.
@@ -518,34 +446,5 @@ impl Drop for Stream {
             sys::cuStreamSynchronize(self.0);
             sys::cuStreamDestroy_v2(self.0);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
-    /// One test, because the turn is the process's.
-    #[test]
-    fn there_is_one_context_at_a_time_and_its_end_can_be_waited_for() {
-        assert!(settle(Duration::ZERO), "there is none at first");
-        let first = Turn::take();
-        assert!(!settle(Duration::from_millis(5)));
-        let (sender, receiver) = channel();
-        let second = std::thread::spawn(move || {
-            let turn = Turn::take();
-            sender.send(()).unwrap();
-            turn
-        });
-        assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err(), "the second waits");
-        drop(first);
-        receiver.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert!(!settle(Duration::from_millis(5)), "now there is the second");
-        drop(second.join().unwrap());
-        assert!(settle(Duration::from_secs(10)));
     }
 }

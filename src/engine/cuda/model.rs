@@ -9,6 +9,7 @@ use super::fit::Needs;
 use super::gemm::{self, Few, Gemm, Into};
 use super::kernels::{HEAD_DIMS, Kernels};
 use super::layout::Format;
+use super::library;
 use super::pace::Pace;
 use super::params::{Mat, RopeTableArgs, State};
 use super::skinny::GROUPS;
@@ -89,7 +90,7 @@ pub fn plan(config: &ModelConfig, tensors: &TensorPlan, multiprocessors: i32) ->
     let rope = config.context_length * config.rope.frequencies.len() * 8;
     let step = (config.vocab_size + config.heads * config.head_dim * (MOST_SPLITS + 8)) * 4;
     let rows = LOGIT_ROWS * config.vocab_size * 4;
-    let workspace = (chunk * per_token + scratch + rope + step + rows + gemm::WORKSPACE) as u64 + upload::STAGING;
+    let workspace = (chunk * per_token + scratch + rope + step + rows + library::WORKSPACE) as u64 + upload::STAGING;
     let kv_cache = (config.layers * 2 * kv * config.context_length * 2) as u64;
     // Allocations come in pages of 2 MiB; cuBLASLt loads its kernels.
     let scratch = scratch > 0;
@@ -384,7 +385,7 @@ impl Model for CudaModel {
     fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
         self.check(tokens, position)?;
         self.gpu.activate()?;
-        self.gemm.busy();
+        self.gemm.library().busy();
         let started = Instant::now();
         let (rest, position) = self.prefill_most(tokens, position)?;
         if let &[token] = rest {
@@ -436,11 +437,11 @@ impl Model for CudaModel {
     }
 
     fn ready_for(&mut self, tokens: usize) -> bool {
-        tokens <= FRESH_PROMPT || self.gemm.hurry()
+        tokens <= FRESH_PROMPT || self.gemm.library().hurry()
     }
 
     fn settle(&mut self) {
-        self.gemm.settle();
+        self.gemm.library().settle();
     }
 
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {

@@ -1,8 +1,9 @@
 //! A model's tensors on the card: one arena, laid out from the plan before anything is read.
 
 use super::driver::{DeviceBuffer, Gpu, Kernel};
-use super::gemm::{Into, SCRATCH, Usual};
+use super::gemm::{Into, SCRATCH};
 use super::layout::{Arena, Format};
+use super::library::Usual;
 use super::params::Mat;
 use super::timeline;
 use super::upload::{Job, Ring, jobs_for, upload};
