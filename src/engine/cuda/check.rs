@@ -196,7 +196,7 @@ impl Bench {
         let args = DequantiseArgs { m: mat, out: out.pointer(), first: 0, count: (rows * cols / 32) as u64 };
         // SAFETY: `out` has room for the matrix.
         unsafe {
-            self.kernels.dequantise_rows.launch(self.gpu.stream, Shape::linear(args.count.div_ceil(128), 128), &args)?
+            self.kernels.dequantise_rows.launch(self.gpu.stream, Shape::linear(args.count.div_ceil(64), 256), &args)?
         };
         let mut got = vec![0; rows * cols];
         out.read(&self.gpu, 0, &mut got)?;

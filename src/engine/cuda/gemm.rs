@@ -199,8 +199,11 @@ impl Gemm {
         }
         let element = if into == Into::Half { 2 } else { 4 };
         let all = mats[0].rows as usize;
-        for first in (0..all).step_by(fits.max(1)) {
-            let rows = fits.min(all - first);
+        // Slices of about the same size, so that none leaves most multiprocessors without work.
+        let slices = all.div_ceil(fits.max(32));
+        let step = all.div_ceil(slices).next_multiple_of(32);
+        for first in (0..all).step_by(step) {
+            let rows = step.min(all - first);
             self.dequantise(gpu, &mats[0], first, rows, scratch)?;
             self.product(gpu, a, scratch, c + (first * element) as u64, Problem { m, n: rows, k, ldc, into })?;
         }
@@ -211,7 +214,7 @@ impl Gemm {
         let per_row = mat.cols as u64 / 32;
         let args = DequantiseArgs { m: *mat, out, first: first as u64 * per_row, count: rows as u64 * per_row };
         // SAFETY: the rows lie within the matrix and `out` has room for them.
-        unsafe { self.dequantise.launch(gpu.stream, Shape::linear(args.count.div_ceil(128), 128), &args) }
+        unsafe { self.dequantise.launch(gpu.stream, Shape::linear(args.count.div_ceil(64), 256), &args) }
     }
 
     fn product(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<(), ModelError> {

@@ -57,9 +57,16 @@ fn open(words: &Receiver<Word>, usual: &[Usual]) -> Option<Library> {
     }
     let mut library = Library::open()?;
     timeline::mark("cuBLASLt handle");
-    // A prompt that waits will do this by itself.
-    let sizes: &[usize] = if word == Ok(Word::Now) { &[] } else { &[TILE, 2 * TILE, 3 * TILE, 4 * TILE] };
     let stream = Stream::new().ok()?;
+    // The first product of each kind takes the longest by far, as the library then loads its kernels; nobody would hear a
+    // cancel during a prompt's.
+    let at = library.workspace.pointer();
+    let (w, c) = (at + (4 << 20), at + (8 << 20));
+    for into in [Into::Half, Into::Add] {
+        library.multiply(stream.0, at, w, c, Problem { m: 256, n: 1024, k: 1024, ldc: 1024, into }).ok()?;
+    }
+    // What is left is for the usual prompts; one that waits does it for itself.
+    let sizes: &[usize] = if word == Ok(Word::Now) { &[] } else { &[TILE, 2 * TILE, 3 * TILE, 4 * TILE] };
     for (m, usual) in sizes.iter().flat_map(|m| usual.iter().map(move |usual| (*m, usual))) {
         usual.prepare(&mut library, &stream, m)?;
     }

@@ -165,6 +165,9 @@ fn first_token_ms(model: &mut CudaModel, prompt: &[u32]) -> Result<f64, ModelErr
     Ok(times[times.len() / 2])
 }
 
+/// Lengths of long prompts.
+const LONG: [usize; 4] = [128, 256, 512, 2048];
+
 /// Short prompts, through the kernel that is made for them and through that of long ones: where the one becomes slower than
 /// the other. Then each matrix product of a layer in every tiling.
 pub fn short(path: &str) -> Result<(), ModelError> {
@@ -178,9 +181,9 @@ pub fn short(path: &str) -> Result<(), ModelError> {
         let long = first_token_ms(&mut model, &tokens[..count])?;
         println!("     {count} tokens to first token: as short {short:.2} ms, as long {long:.2} ms");
     }
-    let by_library = [512, 2048].map(|count| first_token_ms(&mut model, &tokens[..count]));
+    let by_library = LONG.map(|count| first_token_ms(&mut model, &tokens[..count]));
     model.use_own_gemm();
-    for (count, by_library) in [512, 2048].into_iter().zip(by_library) {
+    for (count, by_library) in LONG.into_iter().zip(by_library) {
         let own = first_token_ms(&mut model, &tokens[..count])?;
         println!("     {count} tokens to first token: cuBLASLt {:.2} ms, own kernel {own:.2} ms", by_library?);
     }

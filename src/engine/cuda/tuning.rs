@@ -48,12 +48,12 @@ impl Tuning {
         stages: 2,
         overlap: true,
         graph: true,
-        few: Few { plain: 0, quantised: 96 },
+        few: Few { plain: 0, quantised: 64 },
         readers: MOST_READERS,
     };
 
     /// What was best where it was measured (an H100: two blocks beat one by 7 %, and three; rings of 8 to 11 KB beat
-    /// shorter ones by 5 %; 50 tokens of quantised weights take 0.66 times as long as short prompts, 128 as long as through
+    /// shorter ones by 5 %; 32 tokens of quantised weights take 0.65 times as long as short prompts, 64 as long as through
     /// bf16, and bf16 is always cuBLASLt's); `CHATNAP_CUDA_TUNING` overrides some of it: `name=number`, with commas.
     pub fn for_card(compute_capability: (i32, i32)) -> Self {
         let hopper = compute_capability.0 >= 9;

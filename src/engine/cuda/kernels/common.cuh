@@ -163,31 +163,67 @@ __device__ __forceinline__ float dot_block(const Block& v, int sub, uint4 a0, ui
     return scale * (dm.x * (float)((int)(f & 63) * sum) - dm.y * (float)((int)((f >> 6) & 63) * s));
 }
 
+// Scales of the first and the second half of a block, and what is added: a weight is scale * (q - offset) + add.
+struct Scales {
+    float d0, d1, add;
+};
+template <int FORMAT> __device__ __forceinline__ Scales scales_of(const Block& v, int sub) {
+    if (FORMAT == Q6_K) {
+        float d = __half2float(__ushort_as_half((unsigned short)v.extra));
+        return {d * (float)(signed char)(v.scale & 0xff), d * (float)(signed char)(v.scale >> 8), 0.f};
+    }
+    if (FORMAT == Q4_1 || FORMAT == Q5_1) {
+        float2 dm = half2_of(v.scale);
+        return {dm.x, dm.x, dm.y};
+    }
+    if (FORMAT == Q4_K || FORMAT == Q5_K) {
+        float2 dm = half2_of(v.r.x);
+        uint32_t f = k_field(v.r, sub);
+        float d = dm.x * (float)(f & 63);
+        return {d, d, -dm.y * (float)((f >> 6) & 63)};
+    }
+    float d = __half2float(__ushort_as_half((unsigned short)v.scale));
+    return {d, d, 0.f};
+}
+__host__ __device__ constexpr int offset_of(int format) { return format == Q4_0 ? 8 : format == Q5_0 ? 16 : format == Q6_K ? 32 : 0; }
+
+// Four weights of a word as floats.
+template <int FORMAT> __device__ __forceinline__ void floats_of(uint32_t word, float d, float add, float out[4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        int byte = (word >> (8 * i)) & 0xff;
+        int q = FORMAT == Q8_0 ? (int)(signed char)byte : byte - offset_of(FORMAT);
+        out[i] = d * (float)q + add;
+    }
+}
+
 // The 32 weights of block b as floats.
 template <int FORMAT> __device__ __forceinline__ void dequantise_block(const Mat& m, size_t b, float out[32]) {
     Block v = load_block<FORMAT>(m, b);
     uint32_t w[8];
     unpack<FORMAT>(v, w);
-    float d0, d1, m0 = 0.f;  // scale of the first and second half; what is added
-    if (FORMAT == Q6_K) {
-        float d = __half2float(__ushort_as_half((unsigned short)v.extra));
-        d0 = d * (float)(signed char)(v.scale & 0xff), d1 = d * (float)(signed char)(v.scale >> 8);
-    } else if (FORMAT == Q4_1 || FORMAT == Q5_1) {
-        float2 dm = half2_of(v.scale);
-        d0 = d1 = dm.x, m0 = dm.y;
-    } else if (FORMAT == Q4_K || FORMAT == Q5_K) {
-        float2 dm = half2_of(v.r.x);
-        uint32_t f = k_field(v.r, (int)(b & 7));
-        d0 = d1 = dm.x * (float)(f & 63), m0 = -dm.y * (float)((f >> 6) & 63);
-    } else {
-        d0 = d1 = __half2float(__ushort_as_half((unsigned short)v.scale));
-    }
-    const int offset = FORMAT == Q4_0 ? 8 : FORMAT == Q5_0 ? 16 : FORMAT == Q6_K ? 32 : 0;
+    Scales s = scales_of<FORMAT>(v, (int)(b & 7));
 #pragma unroll
-    for (int i = 0; i < 32; i++) {
-        int byte = (w[i >> 2] >> (8 * (i & 3))) & 0xff;
-        int q = FORMAT == Q8_0 ? (int)(signed char)byte : byte - offset;
-        out[i] = (i < 16 ? d0 : d1) * (float)q + m0;
+    for (int f = 0; f < 8; f++) floats_of<FORMAT>(w[f], f < 4 ? s.d0 : s.d1, s.add, out + 4 * f);
+}
+
+// Eight weights of block b, from 8 * part on.
+template <int FORMAT> __device__ __forceinline__ void dequantise_part(const Mat& m, size_t b, int part, float out[8]) {
+    Block v = load_block<FORMAT>(m, b);
+    Scales s = scales_of<FORMAT>(v, (int)(b & 7));
+    bool second = part & 2;
+    uint4 q = FORMAT == Q8_0 && second ? v.r : v.q;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int f = 2 * part + i;
+        uint32_t w = part & 1 ? (i ? q.w : q.z) : (i ? q.y : q.x);
+        if (FORMAT != Q8_0) w = (second ? w >> 4 : w) & 0x0f0f0f0fu;
+        if (FORMAT == Q5_0 || FORMAT == Q5_1 || FORMAT == Q5_K) w |= (f <= 4 ? v.high.x << (4 - f) : v.high.x >> (f - 4)) & 0x10101010u;
+        if (FORMAT == Q6_K) {
+            uint32_t high = second ? v.high.y : v.high.x;
+            w |= ((f & 3) == 3 ? high >> 2 : high << (4 - 2 * (f & 3))) & 0x30303030u;
+        }
+        floats_of<FORMAT>(w, second ? s.d1 : s.d0, s.add, out + 4 * i);
     }
 }
 

@@ -161,16 +161,31 @@ struct DequantiseArgs {
     bf16* out;
     u64 first, count;  // blocks of 32
 };
+// Four threads a block, so that neighbours write neighbouring words.
 extern "C" __global__ void dequantise_rows(DequantiseArgs a) {
     u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= a.count) return;
-    float v[32];
-    dequantise(a.m, a.first + i, v);
-    uint4* out = (uint4*)(a.out + i * 32);
+    if (i >= a.count * 4) return;
+    size_t b = a.first + (i >> 2);
+    int part = i & 3;
+    float v[8];
+#define CASE(F) \
+    case F: dequantise_part<F>(a.m, b, part, v); break;
+    switch (a.m.format) {
+        CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K)
+    case BF16:
 #pragma unroll
-    for (int k = 0; k < 4; k++)
-        out[k] = make_uint4(pack_bf16(v[8 * k], v[8 * k + 1]), pack_bf16(v[8 * k + 2], v[8 * k + 3]),
-                            pack_bf16(v[8 * k + 4], v[8 * k + 5]), pack_bf16(v[8 * k + 6], v[8 * k + 7]));
+        for (int k = 0; k < 8; k++) v[k] = __bfloat162float(((const bf16*)a.m.main)[b * 32 + part * 8 + k]);
+        break;
+    case F16:
+#pragma unroll
+        for (int k = 0; k < 8; k++) v[k] = __half2float(((const __half*)a.m.main)[b * 32 + part * 8 + k]);
+        break;
+    default:
+#pragma unroll
+        for (int k = 0; k < 8; k++) v[k] = ((const float*)a.m.main)[b * 32 + part * 8 + k];
+    }
+#undef CASE
+    ((uint4*)a.out)[i] = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
 
 // Token embeddings of a prompt, or (tokens == null) of the decode loop's token.

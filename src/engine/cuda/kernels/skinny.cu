@@ -51,22 +51,9 @@ template <int FORMAT> struct Weights {
     __device__ __forceinline__ Weights(const Run<FORMAT>& run, int sub) {
         const Block& v = run.v;
         unpack<FORMAT>(v, w);
-        const float offset = FORMAT == Q8_0 ? 32896.f : 128.f + (FORMAT == Q4_0 ? 8 : FORMAT == Q5_0 ? 16 : FORMAT == Q6_K ? 32 : 0);
-        float add = 0.f;
-        if (FORMAT == Q6_K) {
-            float d = __half2float(__ushort_as_half((unsigned short)v.extra));
-            d0 = d * (float)(signed char)(v.scale & 0xff), d1 = d * (float)(signed char)(v.scale >> 8);
-        } else if (FORMAT == Q4_1 || FORMAT == Q5_1) {
-            float2 dm = half2_of(v.scale);
-            d0 = d1 = dm.x, add = dm.y;
-        } else if (FORMAT == Q4_K || FORMAT == Q5_K) {
-            float2 dm = half2_of(v.r.x);
-            uint32_t f = k_field(v.r, sub);
-            d0 = d1 = dm.x * (float)(f & 63), add = -dm.y * (float)((f >> 6) & 63);
-        } else {
-            d0 = d1 = __half2float(__ushort_as_half((unsigned short)v.scale));
-        }
-        m0 = add - offset * d0, m1 = add - offset * d1;
+        const float offset = FORMAT == Q8_0 ? 32896.f : 128.f + offset_of(FORMAT);
+        Scales s = scales_of<FORMAT>(v, sub);
+        d0 = s.d0, d1 = s.d1, m0 = s.add - offset * d0, m1 = s.add - offset * d1;
         if (FORMAT == Q8_0) {
 #pragma unroll
             for (int i = 0; i < 8; i++) w[i] ^= 0x80808080u;
