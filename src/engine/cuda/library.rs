@@ -30,7 +30,7 @@ pub struct Problem {
 }
 
 /// When the library may be opened. That keeps the driver busy, so that an answer which began meanwhile would stutter.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
     /// A prompt is being read, an answer written.
     Busy,
@@ -43,18 +43,24 @@ enum Word {
 /// A model that is loaded ahead of its first prompt has this long until the library is opened.
 const AHEAD: Duration = Duration::from_millis(100);
 
+/// Waits for the moment to open the library; whether somebody waits for it then. `None` where it is no longer wanted.
+fn moment(words: &Receiver<Word>, ahead: Duration) -> Option<bool> {
+    let mut word = words.recv_timeout(ahead);
+    while let Ok(Word::Busy) = word {
+        word = words.recv().map_err(RecvTimeoutError::from);
+    }
+    match word {
+        Err(RecvTimeoutError::Disconnected) => None,
+        word => Some(word == Ok(Word::Now)),
+    }
+}
+
 /// Opens cuBLASLt, where it is, and makes it load its kernels, once nobody waits for the card. It is large: this takes a fifth
 /// of a second, in which the driver serves others badly. Until then our own kernels do without it, at half its speed. It is
 /// never opened in the middle of a prompt or of its answer, so that the same prompt to a freshly loaded model is always read
 /// the same way.
 fn open(words: &Receiver<Word>, usual: &[Usual]) -> Option<Library> {
-    let mut word = words.recv_timeout(AHEAD);
-    while let Ok(Word::Busy) = word {
-        word = words.recv().map_err(RecvTimeoutError::from);
-    }
-    if word == Err(RecvTimeoutError::Disconnected) {
-        return None;
-    }
+    let hurried = moment(words, AHEAD)?;
     let mut library = Library::open()?;
     timeline::mark("cuBLASLt handle");
     let stream = Stream::new().ok()?;
@@ -66,7 +72,7 @@ fn open(words: &Receiver<Word>, usual: &[Usual]) -> Option<Library> {
         library.multiply(stream.0, at, w, c, Problem { m: 256, n: 1024, k: 1024, ldc: 1024, into }).ok()?;
     }
     // What is left is for the usual prompts; one that waits does it for itself.
-    let sizes: &[usize] = if word == Ok(Word::Now) { &[] } else { &[TILE, 2 * TILE, 3 * TILE, 4 * TILE] };
+    let sizes: &[usize] = if hurried { &[] } else { &[TILE, 2 * TILE, 3 * TILE, 4 * TILE] };
     for (m, usual) in sizes.iter().flat_map(|m| usual.iter().map(move |usual| (*m, usual))) {
         usual.prepare(&mut library, &stream, m)?;
     }
@@ -313,5 +319,37 @@ impl Drop for Library {
             }
             lt::cublasLtDestroy(self.handle);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// What comes of words that were all said before anybody listened, the speaker still there or not.
+    fn after(said: &[Word], there: bool, ahead: Duration) -> Option<bool> {
+        let (word, words) = channel();
+        said.iter().for_each(|said| word.send(*said).unwrap());
+        let word = there.then_some(word);
+        let found = moment(&words, ahead);
+        drop(word);
+        found
+    }
+
+    #[test]
+    fn the_library_is_opened_when_nobody_waits_for_the_card_or_somebody_for_it() {
+        let long = Duration::from_secs(600);
+        assert_eq!(after(&[], true, Duration::ZERO), Some(false), "loaded ahead of its first prompt");
+        assert_eq!(after(&[Word::Busy, Word::Busy, Word::Idle], true, long), Some(false), "after an answer");
+        assert_eq!(after(&[Word::Now], true, long), Some(true));
+        assert_eq!(
+            after(&[Word::Busy, Word::Now], true, Duration::ZERO),
+            Some(true),
+            "after a prompt that was stopped"
+        );
+        assert_eq!(after(&[], false, long), None, "the model is gone");
+        assert_eq!(after(&[Word::Busy], false, long), None);
     }
 }
