@@ -40,18 +40,21 @@ enum Word {
     Now,
 }
 
-/// A model that is loaded ahead of its first prompt has this long until the library is opened.
+/// The library is opened when nobody has waited for the card for so long.
 const AHEAD: Duration = Duration::from_millis(100);
 
 /// Waits for the moment to open the library; whether somebody waits for it then. `None` where it is no longer wanted.
 fn moment(words: &Receiver<Word>, ahead: Duration) -> Option<bool> {
-    let mut word = words.recv_timeout(ahead);
-    while let Ok(Word::Busy) = word {
-        word = words.recv().map_err(RecvTimeoutError::from);
-    }
-    match word {
-        Err(RecvTimeoutError::Disconnected) => None,
-        word => Some(word == Ok(Word::Now)),
+    let mut word = Ok(Word::Idle);
+    loop {
+        word = match word {
+            Ok(Word::Busy) => words.recv().map_err(RecvTimeoutError::from),
+            // Nobody shall wait for it at the end of a one-shot answer, after which the model goes.
+            Ok(Word::Idle) => words.recv_timeout(ahead),
+            Ok(Word::Now) => return Some(true),
+            Err(RecvTimeoutError::Timeout) => return Some(false),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
     }
 }
 
@@ -342,7 +345,9 @@ mod tests {
     fn the_library_is_opened_when_nobody_waits_for_the_card_or_somebody_for_it() {
         let long = Duration::from_secs(600);
         assert_eq!(after(&[], true, Duration::ZERO), Some(false), "loaded ahead of its first prompt");
-        assert_eq!(after(&[Word::Busy, Word::Busy, Word::Idle], true, long), Some(false), "after an answer");
+        assert_eq!(after(&[Word::Busy, Word::Busy, Word::Idle], true, Duration::ZERO), Some(false), "after an answer");
+        assert_eq!(after(&[Word::Busy, Word::Idle], false, long), None, "after the only answer of a one-shot");
+        assert_eq!(after(&[Word::Busy, Word::Idle, Word::Busy, Word::Now], true, long), Some(true));
         assert_eq!(after(&[Word::Now], true, long), Some(true));
         assert_eq!(
             after(&[Word::Busy, Word::Now], true, Duration::ZERO),
