@@ -182,7 +182,8 @@ fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress
         let text = text.join().unwrap_or_else(|_| Err(ModelError::Invalid("the tokenizer could not be made".into())));
         (text, loaded)
     });
-    let (model, (tokenizer, template)) = (loaded?, text?);
+    let (mut model, (tokenizer, template)) = (loaded?, text?);
+    model.ready();
     let info = ModelInfo {
         name: options.name.to_owned(),
         architecture: parts.config.architecture.clone(),

@@ -45,7 +45,8 @@ const AHEAD: Duration = Duration::from_millis(100);
 
 /// Waits for the moment to open the library; whether somebody waits for it then. `None` where it is no longer wanted.
 fn moment(words: &Receiver<Word>, ahead: Duration) -> Option<bool> {
-    let mut word = Ok(Word::Idle);
+    // A load ends with its slowest part, which may be the tokenizer.
+    let mut word = Ok(Word::Busy);
     loop {
         word = match word {
             Ok(Word::Busy) => words.recv().map_err(RecvTimeoutError::from),
@@ -139,7 +140,7 @@ impl Slot {
         self.look();
     }
 
-    /// Nobody waits for the card.
+    /// The load has ended, or an answer: nobody waits for the card.
     pub fn idle(&self) {
         self.tell(Word::Idle);
     }
@@ -344,7 +345,8 @@ mod tests {
     #[test]
     fn the_library_is_opened_when_nobody_waits_for_the_card_or_somebody_for_it() {
         let long = Duration::from_secs(600);
-        assert_eq!(after(&[], true, Duration::ZERO), Some(false), "loaded ahead of its first prompt");
+        assert_eq!(after(&[Word::Idle], true, Duration::ZERO), Some(false), "loaded ahead of its first prompt");
+        assert_eq!(after(&[Word::Idle, Word::Busy], false, long), None, "loaded for a prompt that waits already");
         assert_eq!(after(&[Word::Busy, Word::Busy, Word::Idle], true, Duration::ZERO), Some(false), "after an answer");
         assert_eq!(after(&[Word::Busy, Word::Idle], false, long), None, "after the only answer of a one-shot");
         assert_eq!(after(&[Word::Busy, Word::Idle, Word::Busy, Word::Now], true, long), Some(true));

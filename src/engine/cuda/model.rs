@@ -313,6 +313,11 @@ impl CudaModel {
         self.layout.bytes_a_token() + (self.config.layers * 2 * kv * positions * 2) as u64
     }
 
+    /// All parts of the load are there, also those that are not the card's.
+    pub fn ready(&mut self) {
+        self.gemm.library().idle();
+    }
+
     /// Who multiplies matrices in a prefill.
     pub fn gemm_backend(&mut self) -> &'static str {
         self.gemm.backend()
