@@ -228,7 +228,9 @@ impl LastBlock {
         if blocks > 1 && self.start > 0 {
             return plain(self.start, false);
         }
-        if let (Some(first), Some(&end)) = (self.list, self.items.last().filter(|end| **end > 0)) {
+        // A first item begins the list, also where blank lines stand before it: there is nothing to cut off.
+        if let (Some(first), [_, .., end]) = (self.list, self.items.as_slice()) {
+            let end = *end;
             let count = self.items.len() as u64 - 1;
             return Some(Cut { end, fence: None, list: Some(Items { first, count }), inside: false });
         }

@@ -81,6 +81,40 @@ fn streaming_shows_the_same_in_the_end_whatever_the_pieces() {
     }
 }
 
+/// Whatever stands after whatever, the blank lines between them are the same.
+#[test]
+fn streaming_two_blocks_shows_the_same_as_both_at_once() {
+    let blocks = [
+        "Words.",
+        "# Title",
+        "- [ ] open\n- [x] done",
+        "- one",
+        "3. three\n4. four",
+        "- outer\n  ```\n  code\n  ```",
+        "```rust\nlet x = 1;\n```",
+        "    indented code",
+        "> quoted",
+        "| a | b |\n|---|---|\n| 1 | 2 |",
+        "---",
+    ];
+    for (first, second) in blocks.iter().flat_map(|first| blocks.iter().map(move |second| (first, second))) {
+        if first.starts_with("- ") && second.starts_with("- ") {
+            // One list, and whether it is a loose one is not known before its second part begins.
+            continue;
+        }
+        let text = format!("{first}\n\n{second}\n\nEnd.\n");
+        let streamed = with_look(|look| {
+            let mut markdown = Markdown::default();
+            for character in text.chars() {
+                markdown.push(character.encode_utf8(&mut [0; 4]));
+                markdown.layout(40, look);
+            }
+            plain(&markdown)
+        });
+        assert_eq!(streamed, render(&text, 40), "{text}");
+    }
+}
+
 #[test]
 fn another_width_renders_anew() {
     with_look(|look| {
