@@ -110,7 +110,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &Screen) {
     status::draw(frame, areas.status, chat, &look);
     popup::draw(frame, &areas, screen, &look);
     if chat.help {
-        help::draw(frame, area, &look);
+        help::draw(frame, help::area(area, areas.composer), &look);
     } else if let Some(cursor) = composer::cursor(&areas, screen) {
         frame.set_cursor_position(cursor);
     }

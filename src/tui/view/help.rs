@@ -37,6 +37,13 @@ pub(super) const ASCII_BORDER: border::Set<'static> = border::Set {
     horizontal_bottom: "-",
 };
 
+/// Above the composer where there is room for all of it, so that no frame cuts through the other; else everywhere.
+pub(super) fn area(screen: Rect, composer: Rect) -> Rect {
+    let above = Rect { height: composer.y.saturating_sub(screen.y), ..screen };
+    let shortest = KEYS.len() + 1 + COMMANDS.len().div_ceil(4) + 2;
+    if usize::from(above.height) >= shortest { above } else { screen }
+}
+
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, look: &Look<'_>) {
     let text = text(look, area.height);
     let (width, height) = (text.width() as u16 + 4, text.height() as u16 + 2);
