@@ -10,6 +10,8 @@ use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 use super::view::units;
 use crate::sanitize::sanitize;
 
+mod sign;
+
 /// A paste with more lines or characters than this is folded: the text area holds its name, the prompt its text.
 const LONGEST_PASTE_LINES: usize = 20;
 const LONGEST_PASTE_CHARS: usize = 2000;
@@ -230,7 +232,8 @@ impl Composer {
 
     /// Edits by a key that means nothing else. True where the text changed.
     pub fn edit(&mut self, key: KeyEvent) -> bool {
-        let changed = self.area.input(key);
+        let names = self.pastes.iter().map(|(name, _)| name.as_str());
+        let changed = sign::edit(&mut self.area, key, names).unwrap_or_else(|| self.area.input(key));
         self.edited(changed)
     }
 
