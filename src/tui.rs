@@ -26,6 +26,7 @@ mod input;
 mod keymap;
 mod keys;
 mod persist;
+mod repaint;
 mod screen;
 mod terminal;
 mod theme;
@@ -83,6 +84,7 @@ struct App {
     chat: Chat,
     screen: Screen,
     terminal: terminal::Screen,
+    doubtful: repaint::Doubtful,
     guard: terminal::Guard,
     settings: Settings,
     depth: ColorDepth,
@@ -140,6 +142,7 @@ impl App {
             chat,
             screen,
             terminal,
+            doubtful: repaint::Doubtful::default(),
             guard,
             settings,
             depth,
@@ -399,11 +402,12 @@ impl App {
     }
 
     fn draw(&mut self) -> io::Result<()> {
-        let Self { chat, screen, terminal, .. } = self;
+        let Self { chat, screen, terminal, doubtful, .. } = self;
         terminal::draw(terminal, |frame| {
             let area: Rect = frame.area();
             screen.layout(chat, area);
             view::draw(frame, chat, screen);
+            doubtful.mark(frame.buffer_mut());
         })?;
         self.dirty = false;
         self.drawn = Some(Instant::now());
