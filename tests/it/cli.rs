@@ -144,7 +144,9 @@ fn stored_conversations_can_be_looked_at_renamed_and_removed() {
     assert_eq!((&listed[0]["conversation"], &listed[0]["turns"]), (&id.into(), &1.into()));
     assert!(home.run(&["conversations", "list"]).stdout.contains("Where is Oslo?"));
     assert!(home.run(&["conversations", "search", "oslo"]).stdout.contains(id));
-    assert!(!home.run(&["conversations", "search", "bergen"]).stdout.contains(id));
+    let searched = home.run(&["conversations", "search", "bergen"]);
+    assert!(!searched.stdout.contains(id));
+    assert_eq!((searched.code(), searched.stderr.as_str()), (0, "No stored conversation holds \"bergen\".\n"));
     let shown = home.run(&["conversations", "show", &id[..5]]).stdout;
     assert!(shown.contains("## user\n\nWhere is"), "{shown}");
     assert_eq!(home.run(&["conversations", "rename", "last", "Capitals"]).code(), 0);

@@ -1,5 +1,7 @@
 //! `chatnap conversations`: what is stored, to look at and to tidy up.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 
 use crate::cli::args::{ConversationsCommand, ExportFormat, TableFormat};
@@ -15,10 +17,12 @@ pub(super) fn run(settings: &Settings, command: ConversationsCommand) -> Result<
     match command {
         ConversationsCommand::List { format } => {
             let found = reading(settings)?.map_or(Ok(Vec::new()), |store| store.list())?;
+            note_if_empty(&found, "No conversation is stored yet.");
             list(&found, format)
         }
         ConversationsCommand::Search { text, format } => {
             let found = reading(settings)?.map_or(Ok(Vec::new()), |store| store.search(&text))?;
+            note_if_empty(&found, &format!("No stored conversation holds {:?}.", sanitize_line(&text)));
             list(&found, format)
         }
         ConversationsCommand::Show { id } => export(settings, &id, ExportFormat::Markdown),
@@ -37,6 +41,13 @@ impl From<StoreError> for Failure {
 
 fn reading(settings: &Settings) -> Result<Option<Store>, Failure> {
     Ok(Store::open_to_read(&settings.data_dir)?)
+}
+
+/// A table of nothing but its head leaves open whether anything was looked for. Where stderr is closed nobody asks.
+fn note_if_empty(found: &[Summary], note: &str) {
+    if found.is_empty() {
+        let _ = writeln!(std::io::stderr(), "{note}");
+    }
 }
 
 fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
