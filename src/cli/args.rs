@@ -314,6 +314,7 @@ pub enum ModelsCommand {
         format: TableFormat,
     },
     /// Fetch a model
+    #[command(visible_alias = "fetch")]
     Pull {
         /// The model, as -m takes it; default the one that is set
         name: Option<String>,

@@ -232,8 +232,10 @@ impl Composer {
 
     /// Edits by a key that means nothing else. True where the text changed.
     pub fn edit(&mut self, key: KeyEvent) -> bool {
-        let names = self.pastes.iter().map(|(name, _)| name.as_str());
-        let changed = sign::edit(&mut self.area, key, names).unwrap_or_else(|| self.area.input(key));
+        let names = || self.pastes.iter().map(|(name, _)| name.as_str());
+        let from = self.area.cursor();
+        let changed = sign::edit(&mut self.area, key, names()).unwrap_or_else(|| self.area.input(key));
+        sign::leave_names(&mut self.area, from, names());
         self.edited(changed)
     }
 

@@ -4,44 +4,109 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui_textarea::{CursorMove, DataCursor, TextArea};
 use unicode_segmentation::UnicodeSegmentation;
 
+/// What a key does beside the cursor.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Act {
+    back: bool,
+    deletes: bool,
+    word: bool,
+}
+
+impl Act {
+    fn of(key: KeyEvent) -> Option<Self> {
+        let act = |back, deletes, word| Some(Self { back, deletes, word });
+        match (key.modifiers, key.code) {
+            (KeyModifiers::NONE, KeyCode::Left) | (KeyModifiers::CONTROL, KeyCode::Char('b')) => {
+                act(true, false, false)
+            }
+            (KeyModifiers::NONE, KeyCode::Right) | (KeyModifiers::CONTROL, KeyCode::Char('f')) => {
+                act(false, false, false)
+            }
+            (KeyModifiers::NONE, KeyCode::Backspace) | (KeyModifiers::CONTROL, KeyCode::Char('h')) => {
+                act(true, true, false)
+            }
+            (KeyModifiers::NONE, KeyCode::Delete) | (KeyModifiers::CONTROL, KeyCode::Char('d')) => {
+                act(false, true, false)
+            }
+            (KeyModifiers::CONTROL, KeyCode::Char('w')) | (KeyModifiers::ALT, KeyCode::Backspace) => {
+                act(true, true, true)
+            }
+            (KeyModifiers::ALT, KeyCode::Char('d') | KeyCode::Delete) => act(false, true, true),
+            _ => None,
+        }
+    }
+}
+
 /// Moves over, or deletes, a sign of several characters beside the cursor. `None` where there is none: then the key
 /// means what it means anywhere. Otherwise whether the text changed.
 pub(super) fn edit<'a>(area: &mut TextArea<'_>, key: KeyEvent, names: impl Iterator<Item = &'a str>) -> Option<bool> {
-    if area.is_selecting() || key.modifiers != KeyModifiers::NONE {
-        return None;
-    }
-    let back = matches!(key.code, KeyCode::Backspace | KeyCode::Left);
-    let deletes = matches!(key.code, KeyCode::Backspace | KeyCode::Delete);
-    if !back && !deletes && key.code != KeyCode::Right {
-        return None;
-    }
+    let act = Act::of(key).filter(|_| !area.is_selecting())?;
     let DataCursor(row, column) = area.cursor();
     let line = area.lines().get(row)?;
     let (before, after) = line.split_at(line.char_indices().nth(column).map_or(line.len(), |(at, _)| at));
-    let sign = if back { last(before, names) } else { first(after, names) }?;
-    let length = sign.chars().count();
+    // A word goes with the space between it and the cursor.
+    let (near, space) = match (act.word, act.back) {
+        (false, true) => (before, ""),
+        (false, false) => (after, ""),
+        (true, true) => before.split_at(before.trim_end().len()),
+        (true, false) => {
+            let (space, near) = after.split_at(after.len() - after.trim_start().len());
+            (near, space)
+        }
+    };
+    let sign = match (act.word, act.back) {
+        (false, true) => last(near, names),
+        (false, false) => first(near, names),
+        (true, true) => name_at_end(near, names),
+        (true, false) => name_at_start(near, names),
+    }?;
+    let length = sign.chars().count() + space.chars().count();
     if length < 2 {
         return None;
     }
-    if back || !deletes {
-        let step = if back { CursorMove::Back } else { CursorMove::Forward };
+    if act.back || !act.deletes {
+        let step = if act.back { CursorMove::Back } else { CursorMove::Forward };
         (0..length).for_each(|_| area.move_cursor(step));
     }
-    // What Ctrl-Y brings back is what was cut, and this was not.
+    // What Ctrl-Y brings back is what was cut; a single sign was not.
     let cut = area.yank_text();
-    let changed = deletes && area.delete_str(length);
-    area.set_yank_text(cut);
+    let changed = act.deletes && area.delete_str(length);
+    if !act.word {
+        area.set_yank_text(cut);
+    }
     Some(changed)
 }
 
-fn last<'t, 'a>(before: &'t str, mut names: impl Iterator<Item = &'a str>) -> Option<&'t str> {
-    let name = names.find(|name| before.ends_with(name)).map(|name| &before[before.len() - name.len()..]);
-    name.or_else(|| before.graphemes(true).next_back())
+/// Puts a cursor that a key has moved from `from` into the middle of a paste's name to its edge: what is typed there would
+/// break the name, and the paste would be lost.
+pub(super) fn leave_names<'a>(area: &mut TextArea<'_>, from: DataCursor, names: impl Iterator<Item = &'a str>) {
+    let DataCursor(row, column) = area.cursor();
+    let Some(line) = area.lines().get(row) else { return };
+    let edges = names.filter_map(|name| {
+        let start = line[..line.find(name)?].chars().count();
+        let end = start + name.chars().count();
+        (start < column && column < end).then_some((start, end))
+    });
+    let Some((start, end)) = edges.into_iter().next() else { return };
+    let forward = if from.0 == row { column > from.1 } else { end - column < column - start };
+    let (step, count) = if forward { (CursorMove::Forward, end - column) } else { (CursorMove::Back, column - start) };
+    (0..count).for_each(|_| area.move_cursor(step));
 }
 
-fn first<'t, 'a>(after: &'t str, mut names: impl Iterator<Item = &'a str>) -> Option<&'t str> {
-    let name = names.find(|name| after.starts_with(name)).map(|name| &after[..name.len()]);
-    name.or_else(|| after.graphemes(true).next())
+fn name_at_end<'t, 'a>(before: &'t str, mut names: impl Iterator<Item = &'a str>) -> Option<&'t str> {
+    names.find(|name| before.ends_with(name)).map(|name| &before[before.len() - name.len()..])
+}
+
+fn name_at_start<'t, 'a>(after: &'t str, mut names: impl Iterator<Item = &'a str>) -> Option<&'t str> {
+    names.find(|name| after.starts_with(name)).map(|name| &after[..name.len()])
+}
+
+fn last<'t, 'a>(before: &'t str, names: impl Iterator<Item = &'a str>) -> Option<&'t str> {
+    name_at_end(before, names).or_else(|| before.graphemes(true).next_back())
+}
+
+fn first<'t, 'a>(after: &'t str, names: impl Iterator<Item = &'a str>) -> Option<&'t str> {
+    name_at_start(after, names).or_else(|| after.graphemes(true).next())
 }
 
 #[cfg(test)]
@@ -82,5 +147,44 @@ mod tests {
         assert_eq!(composer.draft(), "see x");
         composer.edit_with(TextArea::undo);
         assert_eq!(composer.text(), format!("see x{paste}"));
+    }
+
+    #[test]
+    fn a_word_key_takes_a_folded_paste_as_one_word() {
+        let paste = "line\n".repeat(100);
+        let pasted = || {
+            let mut composer = Composer::default();
+            composer.set("see ");
+            composer.paste(&paste);
+            composer.edit(KeyEvent::new(KeyCode::Char(' '), KeyModifiers::NONE));
+            composer
+        };
+        let mut composer = pasted();
+        composer.edit(KeyEvent::new(KeyCode::Char('w'), KeyModifiers::CONTROL));
+        assert_eq!(composer.draft(), "see ");
+        composer.edit_with(TextArea::paste);
+        assert_eq!(composer.text(), format!("see {paste} "), "Ctrl-Y brings back what was cut");
+        let mut composer = pasted();
+        press(&mut composer, &[KeyCode::Home]);
+        composer.edit(KeyEvent::new(KeyCode::Char('d'), KeyModifiers::ALT));
+        composer.edit(KeyEvent::new(KeyCode::Char('d'), KeyModifiers::ALT));
+        assert_eq!(composer.draft(), " ");
+    }
+
+    #[test]
+    fn no_key_leaves_the_cursor_within_a_pastes_name() {
+        let paste = "line\n".repeat(100);
+        let mut composer = Composer::default();
+        composer.paste(&paste);
+        composer.edit_with(|area| {
+            area.insert_newline();
+            area.insert_str("abcdef")
+        });
+        press(&mut composer, &[KeyCode::Up, KeyCode::Char('x')]);
+        assert_eq!(composer.text(), format!("x{paste}\nabcdef"), "up: to the nearer edge");
+        press(&mut composer, &[KeyCode::End]);
+        composer.edit(KeyEvent::new(KeyCode::Left, KeyModifiers::CONTROL));
+        press(&mut composer, &[KeyCode::Char('y')]);
+        assert_eq!(composer.text(), format!("xy{paste}\nabcdef"), "a word back: to its beginning");
     }
 }

@@ -515,3 +515,12 @@ fn a_model_that_cannot_be_is_told_once_and_not_promised() {
     let screen = app.screen();
     assert!(screen.contains("could not be loaded") && !screen.contains("runs in this process"), "{screen}");
 }
+
+#[test]
+fn a_new_conversation_with_a_loaded_model_does_not_wait_for_a_keystroke() {
+    let mut app = App::new(80, 24);
+    assert!(app.screen().contains("It loads at your first keystroke"));
+    app.chat.engine.state = crate::chat::EngineState::Warm;
+    let screen = app.screen();
+    assert!(screen.contains("It is loaded, and gives its memory back") && !screen.contains("keystroke"), "{screen}");
+}

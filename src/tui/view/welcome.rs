@@ -8,11 +8,17 @@ use crate::chat::{Chat, EngineState};
 pub(super) fn lines(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let theme = look.theme;
     let model = super::model_name(chat);
-    let (claim, how) = if chat.engine.state == EngineState::Failed {
-        (format!("{model} could not be loaded."), "/model NAME takes another one, or tries this one again.")
-    } else {
-        let how = "It loads at your first keystroke and gives its memory back when nobody talks to it.";
-        (format!("{model} runs in this process."), how)
+    let here = format!("{model} runs in this process.");
+    let (claim, how) = match chat.engine.state {
+        EngineState::Failed => {
+            (format!("{model} could not be loaded."), "/model NAME takes another one, or tries this one again.")
+        }
+        EngineState::Warm | EngineState::Idle { .. } => {
+            (here, "It is loaded, and gives its memory back when nobody talks to it.")
+        }
+        EngineState::Cold | EngineState::Loading(_) | EngineState::Releasing => {
+            (here, "It loads at your first keystroke and gives its memory back when nobody talks to it.")
+        }
     };
     let rows = [
         ("chatnap".to_owned(), theme.accent),
