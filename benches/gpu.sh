@@ -130,40 +130,26 @@ tui_turns() {
   file=$(model bf16) || file=$small
   python3 "$root/benches/gpu_tui.py" "$chatnap" "$file"
 }
-speeds() {
-  local kind file
-  for kind in "${kinds[@]}"; do
+# over KIND... -- COMMAND...: the command with each file of these kinds in the place of FILE.
+over() {
+  local of=() kind file
+  while [ "$1" != -- ]; do of+=("$1"); shift; done
+  shift
+  for kind in "${of[@]}"; do
     file=$(model "$kind") || continue
-    "$gpu" speed "$file" || return 1
+    "${@/#FILE/$file}" || return 1
   done
 }
-benches() {
-  local kind file
-  for kind in bf16 q4_k_m; do
-    file=$(model "$kind") || continue
-    "$chatnap" bench -m "$file" --device cuda --format markdown || return 1
-  done
-}
-shorts() {
-  local kind file
-  for kind in "${kinds[@]}"; do
-    file=$(model "$kind") || continue
-    "$gpu" short "$file" || return 1
-  done
-}
-chunks() {
-  local kind file
-  for kind in bf16 q4_k_m; do
-    file=$(model "$kind") || continue
-    "$gpu" chunks "$file" || return 1
-  done
-}
+speeds() { over "${kinds[@]}" -- "$gpu" speed FILE; }
+shorts() { over "${kinds[@]}" -- "$gpu" short FILE; }
+chunks() { over bf16 q4_k_m -- "$gpu" chunks FILE; }
+benches() { over bf16 q4_k_m -- "$chatnap" bench -m FILE --device cuda --format markdown; }
 cancelled() {
   local file
   file=$(model bf16) || file=$small
   "$gpu" cancel "$file"
 }
-export -f shorts chunks cancelled errors expect perplexity cold small_model tui_turns speeds benches model median figure
+export -f over shorts chunks cancelled errors expect perplexity cold small_model tui_turns speeds benches model median figure
 export gpu chatnap small text out models root
 # Steps that are functions run in a shell of their own, so that `timeout` can end them.
 run() { local name=$1 limit=$2; shift 2; step "$name" "$limit" bash -c "$(declare -p kinds maker); $*"; }

@@ -86,7 +86,7 @@ impl DeviceDecoder for CudaModel {
         self.check(tokens, position)?;
         self.gpu.activate()?;
         self.gpu.synchronize()?;
-        self.gemm.library().busy();
+        self.gemm.cublaslt().busy();
         let marks = (0..MARKS).map(|_| Event::new(false)).collect::<Result<Vec<_>, _>>()?;
         let base = position + tokens.len();
         let (rest, position) = self.prefill_most(tokens, position)?;
@@ -128,7 +128,7 @@ impl DeviceDecoder for CudaModel {
     fn end(&mut self) -> Result<usize, ModelError> {
         self.gpu.activate()?;
         self.gpu.synchronize()?;
-        self.gemm.library().idle();
+        self.gemm.cublaslt().idle();
         let Some(decoding) = self.decoding.take() else { return Ok(0) };
         // Tokens that were drawn ahead and never handed out do not count.
         Ok(decoding.base + decoding.launched.saturating_sub(1).min(decoding.read))

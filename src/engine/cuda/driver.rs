@@ -273,7 +273,7 @@ pub fn take_freed() -> Option<u64> {
 }
 
 /// Bytes of the card at this address in use by everybody, where NVML tells.
-fn used(bus_id: &str) -> Option<u64> {
+pub(super) fn used(bus_id: &str) -> Option<u64> {
     super::nvml::Management::open()?.card(bus_id).used
 }
 

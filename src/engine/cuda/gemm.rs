@@ -93,7 +93,7 @@ impl Gemm {
     }
 
     /// The library, and when it comes.
-    pub fn library(&mut self) -> &mut Slot {
+    pub fn cublaslt(&mut self) -> &mut Slot {
         &mut self.library
     }
 
@@ -144,8 +144,10 @@ impl Gemm {
         (c, ldc): (u64, usize),
         into: Into,
     ) -> Result<(), ModelError> {
-        if self.is_short(mats, m) && self.skinny.multiply(gpu, mats, (a, m), (c, ldc), into)? {
-            return Ok(());
+        if self.is_short(mats, m)
+            && let Some(tiling) = self.skinny.choose(mats, m)
+        {
+            return self.skinny.launch(gpu, mats, (a, m), (c, ldc), into, tiling);
         }
         let element = if into == Into::Half { 2 } else { 4 };
         let (mut column, mut i) = (0, 0);

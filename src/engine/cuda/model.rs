@@ -315,7 +315,7 @@ impl CudaModel {
 
     /// All parts of the load are there, also those that are not the card's.
     pub fn ready(&mut self) {
-        self.gemm.library().idle();
+        self.gemm.cublaslt().idle();
     }
 
     /// Who multiplies matrices in a prefill.
@@ -390,7 +390,7 @@ impl Model for CudaModel {
     fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
         self.check(tokens, position)?;
         self.gpu.activate()?;
-        self.gemm.library().busy();
+        self.gemm.cublaslt().busy();
         let started = Instant::now();
         let (rest, position) = self.prefill_most(tokens, position)?;
         if let &[token] = rest {
@@ -442,11 +442,11 @@ impl Model for CudaModel {
     }
 
     fn ready_for(&mut self, tokens: usize) -> bool {
-        tokens <= FRESH_PROMPT || self.gemm.library().hurry()
+        tokens <= FRESH_PROMPT || self.gemm.cublaslt().hurry()
     }
 
     fn settle(&mut self) {
-        self.gemm.library().settle();
+        self.gemm.cublaslt().settle();
     }
 
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {

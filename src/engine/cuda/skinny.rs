@@ -91,22 +91,6 @@ pub struct Skinny {
 }
 
 impl Skinny {
-    /// `mats` (equally wide) one above the other times `m` rows at `a`; C's rows are `ldc` long. False where the kernel
-    /// cannot do it.
-    pub fn multiply(
-        &self,
-        gpu: &Gpu,
-        mats: &[Mat],
-        (a, m): (u64, usize),
-        (c, ldc): (u64, usize),
-        into: Into,
-    ) -> Result<bool, ModelError> {
-        match self.choose(mats, m) {
-            Some(tiling) => self.launch(gpu, mats, (a, m), (c, ldc), into, tiling).map(|()| true),
-            None => Ok(false),
-        }
-    }
-
     /// The tiling for a product, where the kernel can do it.
     pub fn choose(&self, mats: &[Mat], tokens: usize) -> Option<Tiling> {
         if mats.len() > MATRICES || !mats.iter().all(|mat| takes(mat.format())) {
@@ -118,7 +102,7 @@ impl Skinny {
         tiling(&rows, cols, bytes, tokens, self.limits)
     }
 
-    /// The same in a tiling of the caller's.
+    /// `mats` (equally wide) one above the other times `m` rows at `a`; C's rows are `ldc` long.
     pub fn launch(
         &self,
         gpu: &Gpu,

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::check::Random;
-use super::driver::{CardProperties, cards};
+use super::driver::{self, CardProperties, cards};
 use super::nvml::Management;
 use super::timeline;
 use super::{CudaModel, load_parts, open};
@@ -79,7 +79,7 @@ pub(super) fn generate(
 
 /// Bytes in use on the first card.
 fn used(card: &CardProperties) -> u64 {
-    Management::open().and_then(|m| m.card(&card.bus_id).used).unwrap_or(0)
+    driver::used(&card.bus_id).unwrap_or(0)
 }
 
 /// One figure, for people and for the script.
