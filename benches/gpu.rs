@@ -49,7 +49,7 @@ fn main() {
             compare::compare(&args[3], depth, seed, tolerance, &mut report)
         }
         Some("fault") => compare::fault(seed, &mut report),
-        Some("cold") => trial::cold(&args[1], 8192).map(drop),
+        Some("cold") => trial::cold(&args[1], 8192),
         Some("speed") => {
             trial::speed(&args[1], &numbers(args.get(2), &[0, 4096, 16384]), &numbers(args.get(3), &[50, 512, 2048]))
         }

@@ -111,6 +111,7 @@ cold() {
       echo
       figure "$kind cold, median of 3$([ $off -eq 1 ] && echo ', CUDA_CACHE_DISABLE=1') s" \
         "$(sed -n 's/^figure\t.*cold to first token s\t//p' "$out/cold.txt" | median)"
+      figure "driver's start s" "$(sed -n "s/^figure\tdriver's start s\t//p" "$out/cold.txt" | median)"
     done
     # The whole program, from its start to its end with one token.
     "$chatnap" -m "$file" -p hi --max-tokens 1 --format json --offline >"$out/one.json" || return 1

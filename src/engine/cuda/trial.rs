@@ -87,12 +87,17 @@ fn tell(name: &str, value: f64, digits: usize) {
     println!("figure\t{name}\t{value:.digits$}");
 }
 
-/// Loads a file onto an empty card and answers a prompt of 50 tokens with its first token; tells the seconds of both.
-pub fn cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
-    // What the interface does while it starts (`Engine::wake`).
+/// The driver's start, which the interface does while it starts (`Engine::wake`), and a cold start after it. For a
+/// process that has not asked for a card before.
+pub fn cold(path: &str, context: usize) -> Result<(), ModelError> {
     let start = Instant::now();
     first_card()?;
     tell("driver's start s", start.elapsed().as_secs_f64(), 3);
+    start_cold(path, context).map(drop)
+}
+
+/// Loads a file onto an empty card and answers a prompt of 50 tokens with its first token; tells the seconds of both.
+fn start_cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
     let started = Instant::now();
     let (parts, mut model) = load(path, context)?;
     let loaded = started.elapsed().as_secs_f64();
@@ -124,7 +129,7 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
     let card = first_card()?;
     let before = used(&card);
     let most = depths.iter().chain(prompts).max().copied().unwrap_or(0);
-    let (parts, mut model) = cold(path, (most + 512).next_multiple_of(256))?;
+    let (parts, mut model) = start_cold(path, (most + 512).next_multiple_of(256))?;
     let kind = parts.quantization();
     // Waits for it: from here on the times are those of a warm model.
     println!("{kind}: products by {}", model.gemm_backend());
