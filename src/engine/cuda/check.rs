@@ -123,6 +123,8 @@ pub fn kernels(card: CardProperties, seed: u64, report: &mut Report) -> Result<(
         bench.prefill_attention(dim, 1, 0, 0, &mut random, report)?;
         bench.prefill_attention(dim, 130, 77, 0, &mut random, report)?;
         bench.prefill_attention(dim, 200, 300, 100, &mut random, report)?;
+        bench.prefill_attention(dim, 128, 256, 0, &mut random, report)?;
+        bench.prefill_attention(dim, 1 + random.below(300), random.below(900), 0, &mut random, report)?;
     }
     sampler::check(&bench.gpu, &bench.kernels, 20, &mut random, report)
 }

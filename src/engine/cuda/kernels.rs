@@ -1,6 +1,7 @@
 //! The kernels by name, from machine code that is part of this program.
 
 use super::driver::{Gpu, Kernel};
+use super::hopper;
 use super::layout::Format;
 use super::skinny::ROOMS;
 use crate::engine::model::ModelError;
@@ -93,6 +94,8 @@ pub struct Kernels {
     /// By head width.
     pub attention_decode: [Kernel; 3],
     pub attention_prefill: [Kernel; 3],
+    /// By head width (`hopper::HEAD_DIMS`), on cards that have what it takes.
+    pub attention_hopper: Option<[Kernel; hopper::HEAD_DIMS.len()]>,
     pub norm_rows: Kernel,
     pub rope_kv: Kernel,
     pub swiglu: Kernel,
@@ -138,6 +141,15 @@ impl Kernels {
         let skinny = gpu.load_module(image!("skinny"))?;
         let sample = gpu.load_module(image!("sample"))?;
         let repack = gpu.load_module(image!("repack"))?;
+        // Machine code for one generation of cards alone; empty where the build leaves it out.
+        let image = image!("hopper");
+        let attention_hopper = if gpu.card.compute_capability == (9, 0) && !image.is_empty() {
+            let module = gpu.load_module(image)?;
+            let kernel = |d: usize| gpu.function(module, &format!("attention_hopper_{d}"), true);
+            Some([kernel(hopper::HEAD_DIMS[0])?, kernel(hopper::HEAD_DIMS[1])?])
+        } else {
+            None
+        };
         let decode = |d: usize| gpu.function(attention, &format!("attention_decode_{d}"), true);
         let of_use = |name: &str| -> Result<[Kernel; SETS.len()], ModelError> {
             let kernels = SETS.iter().map(|set| gpu.function(gemv, &format!("{name}_{}", set.suffix), true));
@@ -150,6 +162,7 @@ impl Kernels {
             gemv: [of_use("gemv_qkv")?, of_use("gemv_gate_up")?, of_use("gemv_residual")?, of_use("gemv_logits")?],
             attention_decode: [decode(HEAD_DIMS[0])?, decode(HEAD_DIMS[1])?, decode(HEAD_DIMS[2])?],
             attention_prefill: [tiles(HEAD_DIMS[0])?, tiles(HEAD_DIMS[1])?, tiles(HEAD_DIMS[2])?],
+            attention_hopper,
             norm_rows: gpu.function(prefill, "norm_rows", false)?,
             rope_kv: gpu.function(prefill, "rope_kv", true)?,
             swiglu: gpu.function(prefill, "swiglu", false)?,

@@ -7,6 +7,7 @@ use super::decode::Decoding;
 use super::driver::{Beside, DeviceBuffer, Event, Gpu, Graph, PinnedBuffer, Shape};
 use super::fit::Needs;
 use super::gemm::{self, Few, Gemm, Into};
+use super::hopper::{self, HopperAttention, Places};
 use super::kernels::{HEAD_DIMS, Kernels};
 use super::layout::Format;
 use super::library;
@@ -167,6 +168,17 @@ impl Buffers {
     }
 }
 
+/// Where the copy engine finds a prompt's queries and the cache.
+fn places(config: &ModelConfig, buffers: &Buffers, cache: &DeviceBuffer<u16>, chunk: usize) -> Places {
+    let columns = (config.heads + 2 * config.kv_heads) * config.head_dim;
+    let rows = config.layers * 2 * config.kv_heads * config.context_length;
+    Places {
+        queries: (buffers.qkv.pointer(), chunk, columns),
+        cache: (cache.pointer(), rows),
+        head_dim: config.head_dim,
+    }
+}
+
 /// A model on a card. Fields drop in order: the card itself comes last.
 pub struct CudaModel {
     pub(super) decoding: Option<Decoding>,
@@ -180,6 +192,8 @@ pub struct CudaModel {
     /// The load's ring of pinned memory, on its way back.
     _ring: Beside<()>,
     cache: DeviceBuffer<u16>,
+    /// Attention for prompts, where the card has a quicker one.
+    pub(super) hopper: Option<HopperAttention>,
     pub(super) rope: DeviceBuffer<f32>,
     arena: DeviceBuffer<u8>,
     pub(super) chunk: usize,
@@ -213,6 +227,13 @@ impl CudaModel {
         let rope = DeviceBuffer::<f32>::new(config.context_length * half * 2)?;
         timeline::mark("buffers");
         let tuning = Tuning::for_card(gpu.card.compute_capability);
+        let kernels_for = kernels.attention_hopper.as_ref().filter(|_| tuning.hopper);
+        let hopper = match kernels_for {
+            Some(kernels) => HopperAttention::new(kernels, &places(&config, &buffers, &cache, chunk))?,
+            None => None,
+        };
+        let wave = hopper::wave(gpu.card.multiprocessors, config.heads);
+        let pace = if hopper.is_some() { pace.in_waves(wave) } else { pace };
         let model = Self {
             decoding: None,
             graph: None,
@@ -224,6 +245,7 @@ impl CudaModel {
             tuning,
             _ring: ring,
             cache,
+            hopper,
             rope,
             arena,
             chunk,

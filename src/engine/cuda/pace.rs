@@ -15,6 +15,8 @@ const PER_MULTIPROCESSOR: f64 = 5e12;
 pub struct Pace {
     most: usize,
     chunk: usize,
+    /// Tokens after which attention takes longer by a step, 0 where nobody knows.
+    wave: usize,
 }
 
 impl Pace {
@@ -22,9 +24,16 @@ impl Pace {
     pub fn new(most: usize, weights: u64, multiprocessors: i32) -> Self {
         let speed = PER_MULTIPROCESSOR * f64::from(multiprocessors.max(1));
         let tokens = CHUNK_TIME.as_secs_f64() * speed / (2.0 * weights.max(1) as f64);
-        let mut pace = Self { most, chunk: most };
+        let mut pace = Self { most, chunk: most, wave: 0 };
         pace.chunk = pace.tiles(tokens);
         pace
+    }
+
+    /// The same, in whole waves of `tokens` where they are not too long.
+    pub fn in_waves(mut self, tokens: usize) -> Self {
+        self.wave = tokens;
+        self.chunk = self.tiles(self.chunk as f64);
+        self
     }
 
     /// Tokens of the next chunk; half as many where the matrix products are not at full speed yet.
@@ -42,7 +51,10 @@ impl Pace {
         let fitting = self.tiles(tokens as f64 * CHUNK_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6));
         self.chunk = match fitting {
             fewer if fewer < self.chunk => fewer,
-            more if took * 3 <= CHUNK_TIME * 2 => more.min(self.chunk + 2 * TILE),
+            more if took * 3 <= CHUNK_TIME * 2 => {
+                let step = if self.chunk < self.wave { 2 * TILE } else { self.wave.max(2 * TILE) };
+                self.tiles(more.min(self.chunk + step) as f64)
+            }
             _ => self.chunk,
         };
     }
@@ -51,7 +63,11 @@ impl Pace {
     fn tiles(self, tokens: f64) -> usize {
         // A float that is too large becomes the largest integer.
         let whole = (tokens as usize / TILE * TILE).min(self.most).max(TILE);
-        if whole <= 4 * TILE { whole } else { whole / (2 * TILE) * (2 * TILE) }
+        match whole {
+            few if few <= 4 * TILE => few,
+            waves if self.wave > 0 && waves >= self.wave => waves / self.wave * self.wave,
+            tokens => tokens / (2 * TILE) * (2 * TILE),
+        }
     }
 }
 
@@ -66,6 +82,22 @@ mod tests {
         assert!((256..512).contains(&large) && large.is_multiple_of(64), "{large}");
         assert_eq!(Pace::new(512, u64::MAX, 20).chunk(true), 64);
         assert_eq!(Pace::new(64, 0, 0).chunk(true), 64);
+    }
+
+    #[test]
+    fn where_waves_are_known_chunks_are_whole_ones() {
+        let mut pace = Pace::new(2048, 8_000_000_000, 132).in_waves(640);
+        assert_eq!(pace.chunk(true), 1920);
+        pace.learn(1920, Duration::from_millis(75));
+        assert_eq!(pace.chunk(true), 1280);
+        pace.learn(1280, Duration::from_millis(141));
+        assert_eq!(pace.chunk(true), 512, "less than one");
+        pace.learn(512, Duration::from_millis(40));
+        assert_eq!(pace.chunk(true), 640);
+        pace.learn(640, Duration::from_millis(40));
+        assert_eq!(pace.chunk(true), 640, "two would take too long");
+        pace.learn(640, Duration::from_millis(30));
+        assert_eq!(pace.chunk(true), 1280);
     }
 
     #[test]

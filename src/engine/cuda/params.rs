@@ -1,6 +1,7 @@
 //! The structures that kernels take, field for field as in `kernels/*.cu`. Pointers are card addresses; 0 is null.
 
 use super::layout::Format;
+use super::tensor_map::TensorMap;
 
 /// A matrix in planes (`common.cuh`).
 #[repr(C)]
@@ -109,6 +110,23 @@ pub struct PrefillAttentionArgs {
     pub context: i32,
     pub window: i32,
     pub q_stride: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct HopperAttentionArgs {
+    pub queries: TensorMap,
+    pub cache: TensorMap,
+    pub out: u64,
+    pub scale: f32,
+    pub tokens: i32,
+    pub position: i32,
+    pub heads: i32,
+    pub heads_per_kv: i32,
+    pub context: i32,
+    pub window: i32,
+    pub k_row: i32,
+    pub v_row: i32,
 }
 
 #[repr(C)]

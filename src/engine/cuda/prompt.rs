@@ -126,6 +126,10 @@ impl CudaModel {
             window: self.window(index),
             q_stride: (q + 2 * kv) as i32,
         };
+        if let Some(hopper) = &self.hopper {
+            // SAFETY: these are the model's own buffers, and the cache holds every position before and of this chunk.
+            return unsafe { hopper.launch(&self.gpu, &args, self.tuning.overlap) };
+        }
         let shared = (5 * 64 * (c.head_dim + 8) * 2) as u32;
         let grid = (count.div_ceil(64) as u32, c.heads as u32, 1);
         let shape = self.overlapping(Shape { grid, threads: 128, shared, overlap: false });

@@ -18,6 +18,8 @@ pub struct Tuning {
     pub overlap: bool,
     /// Record the step as a graph.
     pub graph: bool,
+    /// Hopper's own attention for prompts.
+    pub hopper: bool,
     /// What counts as a short prompt.
     pub few: Few,
     /// Threads that read weights.
@@ -48,6 +50,7 @@ impl Tuning {
         stages: 2,
         overlap: true,
         graph: true,
+        hopper: true,
         few: Few { plain: 0, quantised: 64 },
         readers: MOST_READERS,
     };
@@ -79,6 +82,7 @@ impl Tuning {
                 "stages" => self.stages = value.clamp(1, 2),
                 "overlap" => self.overlap = value != 0,
                 "graph" => self.graph = value != 0,
+                "hopper" => self.hopper = value != 0,
                 "few_plain" => self.few.plain = value as usize,
                 "few_quantised" => self.few.quantised = value as usize,
                 "readers" => self.readers = (value as usize).clamp(1, MOST_READERS),

@@ -1,6 +1,7 @@
 //! Attention kernels against a plain softmax in f64.
 
 use super::super::driver::{DeviceBuffer, Shape};
+use super::super::hopper::{HopperAttention, Places};
 use super::super::kernels::{HEAD_DIMS, HEADS};
 use super::super::params::*;
 use super::{Bench, Random, Report, halves, relative_error, wide};
@@ -87,19 +88,17 @@ impl Bench {
         let (kv_heads, group, context) = (2, 3, position + tokens + 9);
         let heads = kv_heads * group;
         let q = halves(&random.normals(tokens * heads * dim));
-        let (k, v) =
-            (halves(&random.normals(kv_heads * context * dim)), halves(&random.normals(kv_heads * context * dim)));
-        let (dq, dk, dv) = (
-            DeviceBuffer::from_slice(&self.gpu, &q)?,
-            DeviceBuffer::from_slice(&self.gpu, &k)?,
-            DeviceBuffer::from_slice(&self.gpu, &v)?,
-        );
+        let side = kv_heads * context * dim;
+        // What lies behind the last position is anything.
+        let mut cache = halves(&random.normals(2 * side));
+        cache.chunks_exact_mut(context * dim).for_each(|head| head[(position + tokens) * dim..].fill(0x7fff));
+        let (dq, dcache) = (DeviceBuffer::from_slice(&self.gpu, &q)?, DeviceBuffer::from_slice(&self.gpu, &cache)?);
         let out = DeviceBuffer::from_slice(&self.gpu, &vec![0x7fffu16; tokens * heads * dim])?;
         let scale = 1.0 / (dim as f32).sqrt();
         let args = PrefillAttentionArgs {
             q: dq.pointer(),
-            k: dk.pointer(),
-            v: dv.pointer(),
+            k: dcache.pointer(),
+            v: dcache.at(side),
             out: out.pointer(),
             scale,
             tokens: tokens as i32,
@@ -110,14 +109,8 @@ impl Bench {
             window: window as i32,
             q_stride: (heads * dim) as i32,
         };
-        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
-        let shared = (5 * 64 * (dim + 8) * 2) as u32;
-        let shape = Shape { grid: (tokens.div_ceil(64) as u32, heads as u32, 1), threads: 128, shared, overlap: false };
-        // SAFETY: all sizes are those of the buffers.
-        unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
-        let mut got = vec![0; tokens * heads * dim];
-        out.read(&self.gpu, 0, &mut got)?;
-        let (q, k, v) = (wide(&q), wide(&k), wide(&v));
+        let (k, v) = cache.split_at(side);
+        let (q, k, v) = (wide(&q), wide(k), wide(v));
         let mut wanted = Vec::new();
         for token in 0..tokens {
             let end = position + token + 1;
@@ -127,9 +120,28 @@ impl Bench {
                 wanted.extend(attend(&q[(token * heads + head) * dim..][..dim], &k[at..], &v[at..], first..end, scale));
             }
         }
-        let error = relative_error(&wide(&got), &wanted);
-        report.tell(&format!("attention, {tokens} tokens at {position}, head {dim}, window {window}"), error, 1e-2);
-        Ok(())
+        let mut got = vec![0; tokens * heads * dim];
+        let mut compare = |kernel: &str| -> Result<(), ModelError> {
+            out.read(&self.gpu, 0, &mut got)?;
+            let error = relative_error(&wide(&got), &wanted);
+            let what = format!("attention{kernel}, {tokens} tokens at {position}, head {dim}, window {window}");
+            report.tell(&what, error, 1e-2);
+            out.fill(&self.gpu, 0x7f)
+        };
+
+        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
+        let shared = (5 * 64 * (dim + 8) * 2) as u32;
+        let shape = Shape { grid: (tokens.div_ceil(64) as u32, heads as u32, 1), threads: 128, shared, overlap: false };
+        // SAFETY: all sizes are those of the buffers.
+        unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
+        compare("")?;
+        let Some(kernels) = &self.kernels.attention_hopper else { return Ok(()) };
+        let cache = (dcache.pointer(), 2 * kv_heads * context);
+        let places = Places { queries: (dq.pointer(), tokens, heads * dim), cache, head_dim: dim };
+        let Some(hopper) = HopperAttention::new(kernels, &places)? else { return Ok(()) };
+        // SAFETY: these are the places, and all sizes are those of the buffers.
+        unsafe { hopper.launch(&self.gpu, &args, false)? };
+        compare(" by Hopper's own kernel")
     }
 }
 
