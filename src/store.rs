@@ -43,6 +43,8 @@ pub struct Summary {
     pub model: String,
     /// Turns of all branches.
     pub turns: usize,
+    /// Those of them to which the model wrote anything.
+    pub answers: usize,
     /// When it was started; milliseconds since 1970, UTC.
     pub created_ms: u64,
     /// When it was changed last; milliseconds since 1970, UTC.
@@ -236,7 +238,8 @@ impl Store {
         let mut statement = self.db.prepare(
             "SELECT c.id, c.title, c.created, c.changed, count(t.key),
                (SELECT prompt FROM turns WHERE conversation = c.id ORDER BY key LIMIT 1),
-               (SELECT model FROM turns WHERE conversation = c.id ORDER BY key DESC LIMIT 1)
+               (SELECT model FROM turns WHERE conversation = c.id ORDER BY key DESC LIMIT 1),
+               count(nullif(t.answer, ''))
              FROM conversations c LEFT JOIN turns t ON t.conversation = c.id
              GROUP BY c.id ORDER BY c.changed DESC, c.rowid DESC",
         )?;
@@ -379,6 +382,7 @@ fn read_summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
         title: title.unwrap_or_else(|| shorten(&prompt.unwrap_or_default())),
         model: row.get::<_, Option<String>>(6)?.unwrap_or_default(),
         turns: unsigned(4)? as usize,
+        answers: unsigned(7)? as usize,
         created_ms: unsigned(2)?,
         changed_ms: unsigned(3)?,
     })

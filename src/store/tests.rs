@@ -90,6 +90,7 @@ fn list_search_rename_remove_export() {
     let listed = store.list().unwrap();
     assert_eq!(listed.iter().map(|s| s.title.as_str()).collect::<Vec<_>>(), ["weather", "Grüße?"]);
     assert_eq!((listed[1].turns, listed[1].model.as_str()), (3, "other"));
+    assert_eq!((listed[0].answers, listed[1].answers), (0, 2), "a question that failed has none");
     assert_eq!(store.search("GRÜSSE").unwrap().len(), 0);
     assert_eq!(store.search("grüße").unwrap(), [listed[1].clone()]);
     assert_eq!(store.search("ZWEI").unwrap(), [listed[1].clone()]);

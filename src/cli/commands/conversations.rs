@@ -54,7 +54,9 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
     let mut table = Table::new(&["id", "changed", "turns", "model", "title"]).yielding(YIELDING);
     for summary in found {
         let (id, title) = (summary.id.0.clone(), summary.title.clone());
-        table.row([id, utc(summary.changed_ms), summary.turns.to_string(), summary.model.clone(), title]);
+        let turns =
+            if summary.answers == 0 { format!("{}, no answer", summary.turns) } else { summary.turns.to_string() };
+        table.row([id, utc(summary.changed_ms), turns, summary.model.clone(), title]);
     }
     let objects: Vec<Value> = found
         .iter()
@@ -64,6 +66,7 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
                 "title": summary.title,
                 "model": summary.model,
                 "turns": summary.turns,
+                "answers": summary.answers,
                 "created_ms": summary.created_ms,
                 "changed_ms": summary.changed_ms,
             })
