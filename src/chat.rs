@@ -17,7 +17,7 @@ mod drafting;
 mod engine_view;
 mod feed;
 
-pub use answering::{Activity, Answering, Stage};
+pub use answering::{Activity, Answering, Limit, Stage};
 pub use drafting::Count;
 pub use engine_view::{EngineState, EngineView, Loading, Transfer};
 pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
@@ -108,7 +108,7 @@ pub enum Effect {
         /// Its system message.
         system: Option<String>,
     },
-    /// Empty the composer.
+    /// Empty the composer; what it held can be had back.
     ClearDraft,
     /// Give this text back to the composer, before what it holds.
     PutBack(String),
@@ -176,6 +176,8 @@ pub struct Chat {
     pub reasoning_open: bool,
     /// How long the models thought, by turn.
     pub thought: BTreeMap<TurnId, Duration>,
+    /// What cut answers of this run off, by turn; of earlier runs' answers it is not known.
+    pub limits: BTreeMap<TurnId, Limit>,
     /// What is begun with.
     pub options: ChatOptions,
     hint: Option<(Hint, Timestamp)>,
@@ -199,6 +201,7 @@ impl Chat {
             help: false,
             reasoning_open: false,
             thought: BTreeMap::new(),
+            limits: BTreeMap::new(),
             options,
             hint: None,
             drafting: drafting::Drafting::default(),
@@ -229,6 +232,11 @@ impl Chat {
         [hint, turning, second, save, self.count_due()].into_iter().flatten().min()
     }
 
+    /// Whether the next prompt takes the place of the last one, on a branch of its own.
+    pub fn is_editing(&self) -> bool {
+        self.branch.is_some()
+    }
+
     fn show_hint(&mut self, hint: Hint) {
         self.hint = Some((hint, self.now + HINT_TIME));
     }
@@ -243,6 +251,7 @@ impl Chat {
             self.feed.push(Entry::Turn(turn));
         }
         self.thought.clear();
+        self.limits.clear();
         self.branch = None;
         self.conversation = conversation;
         self.engine.context_used = 0;
@@ -294,6 +303,11 @@ impl Chat {
         if self.activity.is_busy() && !self.activity.is_stopping() {
             return self.stop_answer();
         }
+        if self.branch.take().is_some() {
+            self.recount();
+            self.show_hint(Hint::Message("the last prompt stays as it is; Up brings back what you wrote".into()));
+            return vec![Effect::ClearDraft];
+        }
         if !draft_empty {
             return vec![Effect::ClearDraft];
         }
@@ -328,7 +342,7 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
             Vec::new()
         }
         Event::ToggleReasoning => {
-            chat.reasoning_open = !chat.reasoning_open;
+            chat.toggle_reasoning();
             Vec::new()
         }
         Event::Engine(event) => chat.engine_event(event),

@@ -12,6 +12,7 @@ use crate::engine::{Engine, EngineOptions};
 use crate::hub::HubSource;
 use crate::protocol::*;
 use crate::settings::Settings;
+use crate::wording::larger_context;
 
 mod answer;
 mod dry_run;
@@ -222,6 +223,20 @@ impl Run<'_> {
         }
     }
 
+    /// An answer that ends in the middle of a sentence wants a word about why, and what helps.
+    fn warn_if_full(&self, reason: FinishReason, usage: &Usage) {
+        let Some(info) = self.info.as_ref().filter(|info| reason == FinishReason::Length && info.is_filled_by(usage))
+        else {
+            return;
+        };
+        let larger = larger_context(info.context_length, info.trained_context_length);
+        self.messages.warn(&format!(
+            "the answer was cut off: the context of {} tokens is full. What helps: {larger}; where you go on with -c, \
+             --on-overflow trim leaves out the oldest turns; without -c a new conversation begins.",
+            info.context_length
+        ));
+    }
+
     fn print(&mut self, reason: FinishReason, usage: &Usage, timing: &Timing) -> Result<Reader, Failure> {
         let report = report::Report {
             model: self.info.as_ref().map_or(self.settings.model.as_str(), |info| &info.name),
@@ -233,6 +248,7 @@ impl Run<'_> {
             info: self.info.as_ref(),
         };
         let written = self.writer.finish(&report)?;
+        self.warn_if_full(reason, usage);
         if self.one_shot.stats {
             self.messages.say(&report.figures());
         }

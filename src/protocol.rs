@@ -268,6 +268,13 @@ pub struct MemoryUse {
     pub workspace: u64,
 }
 
+impl ModelInfo {
+    /// Whether a prompt and its answer of so many tokens leave no position for another token.
+    pub fn is_filled_by(&self, usage: &Usage) -> bool {
+        usage.total_tokens() >= self.context_length
+    }
+}
+
 impl MemoryUse {
     /// All of it.
     pub fn total(&self) -> u64 {

@@ -6,6 +6,15 @@ pub fn plural(count: usize, noun: &str) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 
+/// Whether a larger `--context-length` than this would help, for a model that was made for so many tokens.
+pub fn larger_context(context_length: usize, trained: usize) -> String {
+    if trained > context_length {
+        format!("a larger --context-length holds more, up to the {trained} tokens that this model was made for")
+    } else {
+        format!("the context cannot be larger: this model was made for {trained} tokens")
+    }
+}
+
 /// The known word that differs from `word` in the fewest letters, where those are few beside the rest.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Beyond this nobody mistyped a name, and the distance costs the product of the lengths.

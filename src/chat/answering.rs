@@ -59,6 +59,20 @@ pub enum Stage {
     Stopping,
 }
 
+/// What cut an answer off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// It has as many tokens as it may have.
+    MaxTokens,
+    /// The context is full.
+    Context {
+        /// Positions that it has.
+        length: usize,
+        /// Positions that the model was made for.
+        trained: usize,
+    },
+}
+
 impl Activity {
     /// Whether an answer is under way.
     pub fn is_busy(&self) -> bool {
@@ -186,8 +200,12 @@ impl Chat {
             }
             EngineEvent::Token { id, channel, text, at } => return self.token(id, channel, &text, at),
             EngineEvent::Finished { id, reason, usage, timing, .. } => {
-                if self.activity.request(id).is_some() {
+                if let Some(turn) = self.activity.request(id).map(|answering| answering.turn) {
                     self.engine.context_used = usage.total_tokens().max(self.engine.context_used);
+                    if reason == FinishReason::Length {
+                        let limit = self.limit_of(&usage);
+                        self.limits.insert(turn, limit);
+                    }
                     return self.end_answer(Ending::Finished { reason, usage, timing: Some(timing) });
                 }
             }
@@ -207,6 +225,14 @@ impl Chat {
             EngineEvent::Warning(text) => self.note(NoteKind::Warning, text),
         }
         Vec::new()
+    }
+
+    /// What cut an answer of so many tokens off.
+    fn limit_of(&self, usage: &Usage) -> Limit {
+        match self.engine.info.as_ref().filter(|info| info.is_filled_by(usage)) {
+            Some(info) => Limit::Context { length: info.context_length, trained: info.trained_context_length },
+            None => Limit::MaxTokens,
+        }
     }
 
     fn loaded(&mut self, info: ModelInfo) {
@@ -284,15 +310,24 @@ impl Chat {
         self.record(turn)
     }
 
-    /// Writes down that the answer ends with the program.
+    /// Writes down that the answer ends with the program, and the prompts that waited for it.
     pub(super) fn break_off(&mut self) -> Vec<Effect> {
         let Activity::Busy(answering) = std::mem::replace(&mut self.activity, Activity::Idle) else {
             return Vec::new();
         };
-        if let Some(turn) = self.conversation.turn_mut(answering.turn) {
+        let mut effects = self.interrupted(answering.turn);
+        while let Some(prompt) = self.queue.pop_front() {
+            let turn = self.conversation.ask(self.conversation.head(), prompt, self.options.model.clone());
+            effects.extend(self.interrupted(turn));
+        }
+        effects
+    }
+
+    fn interrupted(&mut self, id: TurnId) -> Vec<Effect> {
+        if let Some(turn) = self.conversation.turn_mut(id) {
             turn.answer.ending = Ending::Interrupted;
         }
-        self.record(answering.turn)
+        self.record(id)
     }
 
     fn end_answer(&mut self, ending: Ending) -> Vec<Effect> {

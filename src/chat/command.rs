@@ -51,7 +51,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/help", "", "keys and commands"),
     spec("/new", "", "begin a new conversation"),
     spec("/model", "NAME", "use another model; alone: which one is in use"),
-    spec("/system", "TEXT", "change the system message; alone: show it"),
+    spec("/system", "TEXT", "set the system message, or none; alone: show it"),
     spec("/regenerate", "", "ask the last prompt again"),
     spec("/edit", "", "change the last prompt and ask anew"),
     spec("/copy", "N", "copy the last answer, or its n-th code block"),
@@ -62,6 +62,9 @@ pub const COMMANDS: &[Spec] = &[
     spec("/stats", "", "figures of this conversation"),
     spec("/quit", "", "leave"),
 ];
+
+/// What stands for no system message at all.
+pub(super) const NO_SYSTEM: &str = "none";
 
 /// The command that `text` is; `None` where it is a prompt; an error where it looks like a command and is none.
 pub fn parse(text: &str) -> Result<Option<Command>, String> {
@@ -76,7 +79,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "help" => Command::Help,
         "new" | "clear" => Command::New,
         "model" => Command::Model(given),
-        "system" => Command::System(given),
+        "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
         "regenerate" => Command::Regenerate,
         "edit" => Command::Edit,
         "copy" => return copy(given).map(Some),
@@ -130,6 +133,13 @@ mod tests {
         assert!(parse("/hlep").unwrap_err().contains("there is no /hlep"));
         assert!(parse("/new beginnings of the world").is_err());
         assert_eq!(parse("/system Be\nbrief."), Ok(Some(Command::System(Some("Be\nbrief.".into())))));
+    }
+
+    #[test]
+    fn a_system_message_can_be_removed() {
+        assert_eq!(parse("/system none"), Ok(Some(Command::System(Some(String::new())))));
+        assert_eq!(parse("/system"), Ok(Some(Command::System(None))));
+        assert_eq!(parse("/system none of it"), Ok(Some(Command::System(Some("none of it".into())))));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What the slash commands do.
 
+use std::time::Duration;
+
 use crate::conversation::{Ending, TurnId};
 use crate::protocol::ModelInfo;
 use crate::stats::ConversationStats;
 use crate::wording::plural;
 
-use super::command::Command;
-use super::{Cause, Chat, Effect, Hint, NoteKind};
+use super::command::{Command, NO_SYSTEM};
+use super::{Cause, Chat, Effect, EngineState, Hint, NoteKind};
 
 impl Chat {
     pub(super) fn run_command(&mut self, command: Command) -> Vec<Effect> {
@@ -14,20 +16,17 @@ impl Chat {
             Command::Help => self.help = true,
             Command::Quit => return self.quit(Cause::User),
             Command::Copy(block) => return self.copy(block),
-            Command::Release => return vec![Effect::Release],
-            Command::Load => return vec![Effect::Load],
+            Command::Release => return self.release(),
+            Command::Load => return self.load(),
             Command::Theme(name) => return vec![Effect::SetTheme(name)],
-            Command::Reasoning => self.reasoning_open = !self.reasoning_open,
+            Command::Reasoning => self.toggle_reasoning(),
             Command::Stats => self.note_stats(),
             Command::System(text) => self.set_system(text),
             Command::Model(None) => self.note_model(),
             Command::New | Command::Model(Some(_)) | Command::Regenerate | Command::Edit if self.activity.is_busy() => {
                 self.show_hint(Hint::Message("an answer is being written: stop it first (Esc)".into()));
             }
-            Command::New => {
-                let system = self.conversation.system.clone();
-                return vec![Effect::NewConversation { system }];
-            }
+            Command::New => return self.begin_anew(),
             Command::Model(Some(name)) => return vec![Effect::SwitchModel(name)],
             Command::Regenerate => return self.regenerate(),
             Command::Edit => return self.edit(),
@@ -40,6 +39,50 @@ impl Chat {
         self.options.model.clone_from(&model);
         self.engine.switched(model);
         Vec::new()
+    }
+
+    /// Where the status line does not say what becomes of the memory, a hint does.
+    fn release(&mut self) -> Vec<Effect> {
+        let told = match &self.engine.state {
+            _ if self.activity.is_busy() => "the memory is given back as soon as the answer has ended",
+            EngineState::Loading(_) => "loading stopped",
+            EngineState::Cold | EngineState::Failed => "no model is loaded: there is nothing to give back",
+            // The status line says it, and how much it was.
+            EngineState::Warm | EngineState::Idle { .. } | EngineState::Releasing => return vec![Effect::Release],
+        };
+        self.show_hint(Hint::Message(told.into()));
+        vec![Effect::Release]
+    }
+
+    fn load(&mut self) -> Vec<Effect> {
+        match &self.engine.state {
+            EngineState::Loading(_) => self.show_hint(Hint::Message("the model is being loaded already".into())),
+            _ if self.engine.is_loaded() => self.show_hint(Hint::Message("the model is loaded already".into())),
+            _ => return vec![Effect::Load],
+        }
+        Vec::new()
+    }
+
+    fn begin_anew(&mut self) -> Vec<Effect> {
+        let before = (!self.conversation.turns().is_empty()).then_some(&self.conversation.id.0);
+        let told = match before {
+            Some(id) => format!("chatnap --conversation {id} goes on with the conversation before"),
+            None => "nothing was asked yet: this conversation is as good as new".into(),
+        };
+        self.show_hint(Hint::Message(told));
+        let system = self.conversation.system.clone();
+        vec![Effect::NewConversation { system }]
+    }
+
+    /// A change that may show nowhere is told.
+    pub(super) fn toggle_reasoning(&mut self) {
+        self.reasoning_open = !self.reasoning_open;
+        let told = if self.reasoning_open {
+            "what a model thinks is shown from now on; Ctrl-T folds it"
+        } else {
+            "what a model thinks is folded from now on; Ctrl-T shows it"
+        };
+        self.show_hint(Hint::Message(told.into()));
     }
 
     fn last_turn(&mut self) -> Option<(TurnId, Option<TurnId>, String)> {
@@ -60,6 +103,7 @@ impl Chat {
     fn edit(&mut self) -> Vec<Effect> {
         let Some((_, parent, prompt)) = self.last_turn() else { return Vec::new() };
         self.branch = Some(parent);
+        self.recount();
         self.show_hint(Hint::Message("change it and send it: the answer before stays on its own branch".into()));
         vec![Effect::ClearDraft, Effect::PutBack(prompt)]
     }
@@ -82,11 +126,18 @@ impl Chat {
 
     fn set_system(&mut self, text: Option<String>) {
         let Some(text) = text else {
-            let current = self.conversation.system.clone();
-            let shown = current.map_or("There is no system message.".into(), |text| format!("System message: {text}"));
+            let current = self.conversation.system.as_ref().filter(|text| !text.is_empty());
+            let shown = match current {
+                Some(text) => format!("System message: {text}\n/system {NO_SYSTEM} removes it."),
+                None => "There is no system message; /system TEXT sets one.".into(),
+            };
             return self.note(NoteKind::Info, shown);
         };
-        self.note(NoteKind::Info, format!("System message from the next prompt on: {text}"));
+        let told = match text.as_str() {
+            "" => "No system message from the next prompt on.".into(),
+            text => format!("System message from the next prompt on: {text}"),
+        };
+        self.note(NoteKind::Info, told);
         self.conversation.system = Some(text);
         self.recount();
     }
@@ -94,7 +145,7 @@ impl Chat {
     fn note_model(&mut self) {
         let text = match &self.engine.info {
             Some(info) => describe_model(info),
-            None => format!("{}: not loaded yet.", self.engine.model),
+            None => format!("{}: not loaded yet; /load does it now, and so does a prompt.", self.engine.model),
         };
         self.note(NoteKind::Info, text);
     }
@@ -126,24 +177,27 @@ fn describe_model(info: &ModelInfo) -> String {
     )
 }
 
+/// What is known of the answers, a line for each kind of figure; nothing is said of what is not known.
 fn describe_stats(stats: &ConversationStats) -> String {
-    let ms = |time: Option<std::time::Duration>| {
-        time.map_or("unknown".into(), |time| format!("{:.1} ms", time.as_secs_f64() * 1000.0))
-    };
-    let rate = stats.tokens_per_second.map_or("unknown".into(), |rate| format!("{rate:.1}"));
+    if stats.answers == 0 {
+        return "No answers yet: the figures come with the first one.".into();
+    }
     let counted = |count: usize, noun: &str| format!("{count} {}", plural(count, noun));
-    format!(
-        "{}: {}, {} of them cached; {}\ntokens per second {rate}\n\
-         TTFT p50 {}, p95 {}\ninter-token latency p50 {}, p95 {}",
+    let mut lines = vec![format!(
+        "{}: {}, {} of them cached; {}",
         counted(stats.answers, "answer"),
         counted(stats.usage.prompt_tokens, "prompt token"),
         stats.usage.cached_tokens,
         counted(stats.usage.completion_tokens, "completion token"),
-        ms(stats.ttft_p50),
-        ms(stats.ttft_p95),
-        ms(stats.inter_token_p50),
-        ms(stats.inter_token_p95),
-    )
+    )];
+    let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+    lines.extend(stats.tokens_per_second.map(|rate| format!("tokens per second {rate:.1}")));
+    let mut percentiles = |name: &str, p50: Option<Duration>, p95: Option<Duration>| {
+        lines.extend(p50.zip(p95).map(|(p50, p95)| format!("{name} p50 {}, p95 {}", ms(p50), ms(p95))));
+    };
+    percentiles("TTFT", stats.ttft_p50, stats.ttft_p95);
+    percentiles("inter-token latency", stats.inter_token_p50, stats.inter_token_p95);
+    lines.join("\n")
 }
 
 /// The contents of the fenced code blocks of a Markdown text, in order.

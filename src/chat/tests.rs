@@ -497,3 +497,117 @@ fn one_answer_is_no_answers() {
         assert!(story.notes().last().unwrap().starts_with(counted), "{:?}", story.notes());
     }
 }
+
+#[test]
+fn an_answer_knows_which_limit_cut_it_off() {
+    let mut story = Story::begin();
+    let at = story.now();
+    story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at });
+    for (completion_tokens, limit) in [(2, Limit::MaxTokens), (2018, Limit::Context { length: 2048, trained: 8192 })] {
+        let id = story.ask("go on").id;
+        let usage = Usage { prompt_tokens: 30, cached_tokens: 0, completion_tokens };
+        let (reason, timing) = (FinishReason::Length, Timing::default());
+        story.engine(EngineEvent::Finished { id, reason, usage, timing, at });
+        assert_eq!(story.chat.limits.values().last(), Some(&limit));
+    }
+    let id = story.ask("go on").id;
+    story.finish(id, FinishReason::Stop);
+    assert_eq!(story.chat.limits.len(), 2);
+}
+
+#[test]
+fn no_command_is_silent_where_there_is_nothing_to_do() {
+    for command in ["/reasoning", "/release", "/new", "/copy", "/copy 1", "/edit", "/regenerate", "/hlep", "/theme"] {
+        let mut story = Story::begin();
+        story.submit(command);
+        assert!(story.chat.hint().is_some(), "{command}");
+    }
+    for (command, told) in [
+        ("/stats", "No answers yet"),
+        ("/system", "There is no system message; /system TEXT sets one."),
+        ("/model", "tiny: not loaded yet"),
+    ] {
+        let mut story = Story::begin();
+        story.submit(command);
+        assert!(story.notes()[0].starts_with(told), "{:?}", story.notes());
+    }
+    let mut story = Story::begin();
+    let hint = |story: &Story| match story.chat.hint() {
+        Some(Hint::Message(text)) => text.clone(),
+        other => panic!("{other:?}"),
+    };
+    story.event(Event::ToggleReasoning);
+    assert!(story.chat.reasoning_open && hint(&story).contains("shown from now on"));
+    story.submit("/reasoning");
+    assert!(!story.chat.reasoning_open && hint(&story).contains("folded from now on"));
+    let at = story.now();
+    story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at });
+    assert_eq!(story.submit("/load"), []);
+    assert!(hint(&story).contains("loaded already"));
+    story.ask("hi");
+    assert_eq!(story.submit("/release"), [Effect::Release]);
+    assert!(hint(&story).contains("as soon as the answer has ended"));
+}
+
+#[test]
+fn figures_that_nobody_knows_are_not_told() {
+    let mut story = Story::begin();
+    let id = story.ask("hi").id;
+    story.finish(id, FinishReason::Stop);
+    story.submit("/stats");
+    assert!(!story.notes()[0].contains("unknown") && !story.notes()[0].contains("inter-token"), "{:?}", story.notes());
+}
+
+#[test]
+fn a_system_message_is_shown_and_removed() {
+    let mut story = Story::begin();
+    story.submit("/system Be brief.");
+    story.submit("/system");
+    assert!(story.notes()[1].contains("Be brief.\n/system none removes it"), "{:?}", story.notes());
+    story.submit("/system none");
+    assert_eq!(story.ask("hi").messages, [ChatMessage::new(Role::User, "hi")]);
+}
+
+#[test]
+fn an_edit_that_is_dropped_leaves_the_last_turn_where_it_is() {
+    let mut story = Story::begin();
+    let id = story.ask("one").id;
+    story.stream(id, &["1"]);
+    story.finish(id, FinishReason::Stop);
+    story.submit("/edit");
+    assert!(story.chat.is_editing());
+    assert_eq!(story.event(Event::Interrupt { draft_empty: false }), [Effect::ClearDraft]);
+    assert!(!story.chat.is_editing());
+    let said: Vec<_> = story.ask("two").messages.into_iter().map(|message| message.content).collect();
+    assert_eq!(said, ["one", "1", "two"]);
+    // The same where the prompt was deleted by hand: the next Ctrl-C drops the edit, and does not ask whether to quit.
+    story.finish(RequestId(2), FinishReason::Stop);
+    story.submit("/edit");
+    story.event(Event::Interrupt { draft_empty: true });
+    assert!(!story.chat.is_editing() && story.chat.hint() != Some(&Hint::QuitArmed));
+}
+
+#[test]
+fn prompts_that_waited_are_on_disk_when_the_program_ends() {
+    let mut story = Story::begin();
+    let first = story.ask("one").id;
+    story.stream(first, &["half"]);
+    story.submit("two");
+    story.submit("three");
+    let effects = story.event(Event::Quit(Cause::User));
+    let saved: Vec<_> = effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Save(record) => Some((record.turn.prompt.as_str(), record.turn.parent, &record.turn.answer.ending)),
+            _ => None,
+        })
+        .collect();
+    let parents = [None, Some(TurnId(0)), Some(TurnId(1))];
+    let wanted: Vec<_> = ["one", "two", "three"]
+        .into_iter()
+        .zip(parents)
+        .map(|(prompt, parent)| (prompt, parent, &Ending::Interrupted))
+        .collect();
+    assert_eq!(saved, wanted);
+    assert_eq!(effects.last(), Some(&Effect::Quit(Cause::User)));
+}

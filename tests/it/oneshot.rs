@@ -142,6 +142,25 @@ fn what_was_said_before_a_failure_stays() {
 }
 
 #[test]
+fn an_answer_that_fills_the_context_says_so_and_what_helps() {
+    let home = Home::new();
+    let model = home.model("fallback = \"0123456789012345678901234567890123456789012345678901234567890123456789\"\n");
+    let cut = |args: &[&str]| {
+        let ran = home.run(&[&["-m", &model, "-p", "hi", "--format", "json"], args].concat());
+        assert_eq!((ran.code(), &ran.json()["finish_reason"]), (0, &"length".into()), "{ran:?}");
+        ran.stderr
+    };
+    let told = cut(&["--context-length", "64"]);
+    assert!(told.starts_with("chatnap: warning: the answer was cut off: the context of 64 tokens is full."), "{told}");
+    assert!(told.contains("up to the 8192 tokens") && told.contains("--on-overflow trim"), "{told}");
+    assert_eq!(cut(&["--context-length", "64", "--quiet"]), "");
+    assert_eq!(cut(&["--max-tokens", "3"]), "", "that is what was asked for");
+    let small = home.model(&format!("context_length = 64\nfallback = \"{}\"\n", "0123456789".repeat(9)));
+    let told = home.run(&["-m", &small, "-p", "hi"]).stderr;
+    assert!(told.contains("the context cannot be larger") && !told.contains("--context-length"), "{told}");
+}
+
+#[test]
 fn a_model_that_is_nowhere_is_exit_code_3_and_one_line() {
     let home = Home::new();
     let start = Instant::now();

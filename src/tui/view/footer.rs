@@ -1,53 +1,65 @@
-//! The dim line under an answer: its figures and how it ended, or how it goes while it does not end.
+//! The dim lines under an answer: its figures and how it ended, or how it goes while it does not end. A figure stays with
+//! its words: lines are parted between figures.
 
-use ratatui::text::{Line, Span};
+use ratatui::style::Style;
+use ratatui::text::Span;
 
-use super::{Look, gauge, units};
-use crate::chat::{Answering, Chat, EngineState, Stage};
-use crate::conversation::{Answer, Ending};
-use crate::protocol::{FinishReason, Timing, Usage};
+use super::{Look, gauge, units, wrap};
+use crate::chat::{Answering, Chat, EngineState, Limit, Stage};
+use crate::conversation::{Answer, Ending, TurnId};
+use crate::protocol::{FinishReason, OverflowPolicy, Timing, Usage};
 use crate::sanitize::sanitize;
 use crate::stats::{AnswerStats, rate};
 use crate::wording::plural;
 
-/// What is shown under an answer that has ended.
-pub(super) fn ended(answer: &Answer, look: &Look<'_>) -> Vec<Vec<Span<'static>>> {
+type Row = Vec<Span<'static>>;
+
+/// One figure or remark.
+type Part = (String, Style);
+
+/// What is shown under an answer that has ended, in `room` cells.
+pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look: &Look<'_>) -> Vec<Row> {
     let theme = look.theme;
     match &answer.ending {
         Ending::Pending => Vec::new(),
-        Ending::Finished { reason, usage, timing } => vec![finished(*reason, usage, timing.as_ref(), look)],
+        Ending::Finished { reason, usage, timing } => {
+            let mut parts = figures(usage, timing.as_ref(), look);
+            let limit = chat.limits.get(&id).copied();
+            parts.extend(end(*reason, limit).map(|end| (end.to_owned(), theme.warning)));
+            let mut rows = pack(parts, room, look);
+            if let (FinishReason::Length, Some(Limit::Context { length, trained })) = (reason, limit) {
+                let advice = more_room(length, trained, chat.overflow_policy());
+                rows.extend(wrap::wrap(&[Span::styled(advice, theme.dim)], room));
+            }
+            rows
+        }
         Ending::Failed { message } => {
-            let mut rows = vec![vec![
-                Span::styled(format!("{} ", look.glyphs.error), theme.error),
-                Span::styled(sanitize(message), theme.error),
-            ]];
             let kept = if answer.is_empty() {
-                "Your message is kept"
+                "Your message is kept; /regenerate asks again."
             } else {
-                "Your message and this much of the answer are kept"
+                "Your message and this much of the answer are kept; /regenerate asks again."
             };
-            rows.push(vec![Span::styled(format!("{kept}; /regenerate asks again."), theme.dim)]);
+            let mark = Span::styled(format!("{} ", look.glyphs.error), theme.error);
+            let mut rows = hang(mark, wrap::wrap(&[Span::styled(sanitize(message), theme.error)], inner(room)));
+            rows.extend(hang(Span::raw("  "), wrap::wrap(&[Span::styled(kept, theme.dim)], inner(room))));
             rows
         }
         Ending::Interrupted => {
-            vec![vec![Span::styled(
-                "interrupted: chatnap ended before the answer did; /regenerate asks again",
-                theme.warning,
-            )]]
+            let told = "interrupted: chatnap ended before the answer did; /regenerate asks again";
+            wrap::wrap(&[Span::styled(told, theme.warning)], room)
         }
     }
 }
 
-fn finished(reason: FinishReason, usage: &Usage, timing: Option<&Timing>, look: &Look<'_>) -> Vec<Span<'static>> {
-    let dot = format!(" {} ", look.glyphs.dot);
-    let mut parts = Vec::new();
+fn figures(usage: &Usage, timing: Option<&Timing>, look: &Look<'_>) -> Vec<Part> {
+    let mut figures = Vec::new();
     if let Some(timing) = timing {
         let stats = AnswerStats::new(usage, timing);
-        parts.extend(stats.ttft.map(|ttft| format!("TTFT {}", units::duration(ttft))));
-        parts.extend(stats.tokens_per_second.map(units::token_rate));
+        figures.extend(stats.ttft.map(|ttft| format!("TTFT {}", units::duration(ttft))));
+        figures.extend(stats.tokens_per_second.map(units::token_rate));
     }
     if usage.total_tokens() > 0 {
-        parts.push(format!(
+        figures.push(format!(
             "{} prompt / {} cached / {} completion tokens",
             units::count(usage.prompt_tokens),
             units::count(usage.cached_tokens),
@@ -55,47 +67,158 @@ fn finished(reason: FinishReason, usage: &Usage, timing: Option<&Timing>, look: 
         ));
     }
     if let Some(timing) = timing.filter(|timing| !timing.load.is_zero()) {
-        parts.push(format!("load {}", units::duration(timing.load)));
+        figures.push(format!("load {}", units::duration(timing.load)));
     }
-    let mut spans = vec![Span::styled(parts.join(&dot), look.theme.dim)];
-    let end = match reason {
-        FinishReason::Stop => None,
-        FinishReason::Length => Some("cut off at the token limit (length)"),
-        FinishReason::Cancelled => Some("stopped"),
-    };
-    if let Some(end) = end {
-        let before = if parts.is_empty() { String::new() } else { dot };
-        spans.push(Span::styled(before, look.theme.dim));
-        spans.push(Span::styled(end, look.theme.warning));
-    }
-    spans
+    figures.into_iter().map(|figure| (figure, look.theme.dim)).collect()
 }
 
-/// What is shown under an answer that goes on.
-pub(super) fn running(chat: &Chat, answering: &Answering, look: &Look<'_>) -> Line<'static> {
-    let waited = units::duration(chat.now().since(answering.submitted));
-    let dot = look.glyphs.dot;
-    let what = match (answering.stage, &chat.engine.state) {
-        (Stage::Saving, _) => "saving your message".to_owned(),
-        (Stage::Waiting, EngineState::Loading(_)) => format!("loading the model {dot} {waited}"),
-        (Stage::Waiting, EngineState::Releasing) => format!("waiting for the release {dot} {waited}"),
-        (Stage::Waiting, _) => format!("waiting {dot} {waited}"),
+/// Of an answer of an earlier run it is not known which limit cut it off.
+fn end(reason: FinishReason, limit: Option<Limit>) -> Option<&'static str> {
+    match (reason, limit) {
+        (FinishReason::Stop, _) => None,
+        (FinishReason::Length, Some(Limit::Context { .. })) => Some("cut off: the context is full (length)"),
+        (FinishReason::Length, Some(Limit::MaxTokens)) => Some("cut off at the token limit (length)"),
+        (FinishReason::Length, None) => Some("cut off (length)"),
+        (FinishReason::Cancelled, _) => Some("stopped"),
+    }
+}
+
+/// What helps where a context of `length` tokens is full.
+fn more_room(length: usize, trained: usize, policy: OverflowPolicy) -> String {
+    let larger =
+        (trained > length).then(|| format!("--context-length (up to {} for this model)", units::count(trained)));
+    let (next, trim) = match policy {
+        OverflowPolicy::Error => ("", Some("--on-overflow trim (leaves out the oldest turns)".to_owned())),
+        OverflowPolicy::Trim => ("; the next prompt leaves out the oldest turns", None),
+    };
+    let flags: Vec<_> = [larger, trim].into_iter().flatten().collect();
+    let again = if flags.is_empty() { String::new() } else { format!(", or chatnap -c with {}", flags.join(" or ")) };
+    let length = units::count(length);
+    format!("The context of {length} tokens is full. What helps: /new{again}{next}.")
+}
+
+/// What is shown under an answer that goes on: as much as one line of `room` cells holds, so that the text above does not
+/// move.
+pub(super) fn running(chat: &Chat, answering: &Answering, room: usize, look: &Look<'_>) -> Row {
+    let waited = || units::duration(chat.now().since(answering.submitted));
+    let mut parts = match (answering.stage, &chat.engine.state) {
+        (Stage::Saving, _) => vec!["saving your message".to_owned()],
+        (Stage::Waiting, EngineState::Loading(_)) => vec!["loading the model".to_owned(), waited()],
+        (Stage::Waiting, EngineState::Releasing) => vec!["waiting for the release".to_owned(), waited()],
+        (Stage::Waiting, _) => vec!["waiting".to_owned(), waited()],
         (Stage::Prefill { done, total }, _) => {
-            format!("reading {} of {} prompt tokens {dot} {waited}", units::count(done), units::count(total))
+            vec![format!("reading {} of {} prompt tokens", units::count(done), units::count(total)), waited()]
         }
-        (Stage::Decode, _) => tokens(answering, dot),
-        (Stage::Stopping, _) => "stopping".to_owned(),
+        (Stage::Decode, _) => tokens(answering),
+        (Stage::Stopping, _) => vec!["stopping".to_owned()],
     };
-    let stop = if answering.stage == Stage::Stopping { String::new() } else { format!(" {dot} Esc stops") };
-    Line::from(vec![
-        Span::styled(format!("{} ", gauge::spinner(chat, look)), look.theme.accent),
-        Span::styled(format!("{what}{stop}"), look.theme.dim),
-    ])
+    if answering.stage != Stage::Stopping {
+        parts.push("Esc stops".to_owned());
+    }
+    let dot = format!(" {} ", look.glyphs.dot);
+    // How to stop it matters more than how fast it is.
+    while parts.len() > 1 && wrap::width(&parts.join(&dot)) > inner(room) {
+        parts.remove(1);
+    }
+    let text = wrap::clip(&parts.join(&dot), inner(room), look.glyphs.ellipsis);
+    let mark = Span::styled(format!("{} ", gauge::spinner(chat, look)), look.theme.accent);
+    vec![mark, Span::styled(text, look.theme.dim)]
 }
 
-fn tokens(answering: &Answering, dot: &str) -> String {
-    let Some((first, last, count)) = answering.tokens else { return "answering".to_owned() };
+fn tokens(answering: &Answering) -> Vec<String> {
+    let Some((first, last, count)) = answering.tokens else { return vec!["answering".to_owned()] };
     let speed = rate(count.saturating_sub(1), last.since(first));
-    let speed = speed.map(|speed| format!(" {dot} {}", units::token_rate(speed))).unwrap_or_default();
-    format!("{} {}{speed}", units::count(count), plural(count, "token"))
+    let count = format!("{} {}", units::count(count), plural(count, "token"));
+    std::iter::once(count).chain(speed.map(units::token_rate)).collect()
+}
+
+/// Cells beside a mark of two.
+fn inner(room: usize) -> usize {
+    room.saturating_sub(2).max(1)
+}
+
+/// `rows` with `mark`, of two cells, before the first and as much space before the others.
+fn hang(mark: Span<'static>, rows: Vec<Row>) -> Vec<Row> {
+    let marks = std::iter::once(mark).chain(std::iter::repeat(Span::raw("  ")));
+    marks.zip(rows).map(|(mark, row)| std::iter::once(mark).chain(row).collect()).collect()
+}
+
+/// As many parts on a line as fit, with dots between them. Only a part that is wider than a whole line is parted: at its
+/// slashes, and at its spaces where even that does not do.
+fn pack(parts: Vec<Part>, room: usize, look: &Look<'_>) -> Vec<Row> {
+    let dot = format!(" {} ", look.glyphs.dot);
+    let mut rows: Vec<Row> = Vec::new();
+    let mut taken = 0;
+    for (text, style) in parts {
+        let width = wrap::width(&text);
+        match rows.last_mut() {
+            Some(row) if taken + wrap::width(&dot) + width <= room => {
+                row.push(Span::styled(dot.clone(), look.theme.dim));
+                row.push(Span::styled(text, style));
+                taken += wrap::width(&dot) + width;
+            }
+            _ => {
+                rows.extend(
+                    pieces(&text, room).into_iter().flat_map(|piece| wrap::wrap(&[Span::styled(piece, style)], room)),
+                );
+                taken = rows.last().map_or(0, |row| row.iter().map(|span| wrap::width(&span.content)).sum());
+            }
+        }
+    }
+    rows
+}
+
+/// `text` in pieces of at most `room` cells, parted at its slashes.
+fn pieces(text: &str, room: usize) -> Vec<String> {
+    let mut pieces: Vec<String> = Vec::new();
+    for piece in text.split_inclusive(" / ") {
+        match pieces.last_mut() {
+            Some(last) if wrap::width(last) + wrap::width(piece.trim_end()) <= room => last.push_str(piece),
+            _ => pieces.push(piece.to_owned()),
+        }
+    }
+    pieces.into_iter().map(|piece| piece.trim_end().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::theme::{ColorDepth, Theme};
+    use crate::tui::view::glyphs::UNICODE;
+
+    #[test]
+    fn a_figure_never_parts_from_its_words() {
+        let theme = Theme::fallback(ColorDepth::None);
+        let look = Look { theme: &theme, glyphs: &UNICODE };
+        let figures = ["TTFT 96 ms", "100 tok/s", "1,041 prompt / 960 cached / 51 completion tokens", "load 0.14 s"];
+        let lines = |room| -> Vec<String> {
+            let parts = figures.iter().map(|figure| ((*figure).to_owned(), Style::new())).collect();
+            let rows = pack(parts, room, &look);
+            rows.iter().map(|row| row.iter().map(|span| &*span.content).collect()).collect()
+        };
+        assert_eq!(lines(90).len(), 1);
+        for room in 12..90 {
+            let all = lines(room);
+            assert!(all.iter().all(|line| wrap::width(line) <= room), "{room}: {all:?}");
+            let whole = |figure: &str| all.iter().any(|line| line.contains(figure));
+            assert!(whole("TTFT 96 ms") && whole("100 tok/s") && whole("load 0.14 s"), "{room}: {all:?}");
+            assert!(room < 14 || whole("1,041 prompt /") && whole("960 cached"), "{room}: {all:?}");
+            assert!(room < 48 || whole(figures[2]), "{room}: {all:?}");
+        }
+        assert_eq!(lines(36)[0], "TTFT 96 ms · 100 tok/s");
+    }
+
+    #[test]
+    fn only_what_helps_is_advised() {
+        let told = more_room(512, 8192, OverflowPolicy::Error);
+        assert_eq!(
+            told,
+            "The context of 512 tokens is full. What helps: /new, or chatnap -c with --context-length (up to 8,192 for \
+             this model) or --on-overflow trim (leaves out the oldest turns)."
+        );
+        let largest = more_room(8192, 8192, OverflowPolicy::Error);
+        assert!(!largest.contains("--context-length") && largest.contains("--on-overflow trim"), "{largest}");
+        let trims = more_room(8192, 8192, OverflowPolicy::Trim);
+        assert!(trims.ends_with("What helps: /new; the next prompt leaves out the oldest turns."), "{trims}");
+    }
 }

@@ -100,6 +100,21 @@ impl Rendered {
         Line::default()
     }
 
+    /// Letters and digits before a line: they come in the same order at any width.
+    pub fn letters_before(&self, line: usize) -> usize {
+        (0..line.min(self.len())).map(|line| letters(&self.line(line))).sum()
+    }
+
+    /// The line that holds what follows so many letters and digits.
+    pub fn line_after(&self, letters_before: usize) -> usize {
+        let mut seen = 0;
+        let holds = |line: &usize| {
+            seen += letters(&self.line(*line));
+            seen > letters_before
+        };
+        (0..self.len()).find(holds).unwrap_or(self.len().saturating_sub(1))
+    }
+
     fn parts(&self) -> [Part<'_>; 8] {
         let has_thoughts = !self.folded.is_empty();
         let thoughts = has_thoughts && self.show_thoughts;
@@ -114,6 +129,10 @@ impl Rendered {
             Part::Blank,
         ]
     }
+}
+
+fn letters(line: &Line<'_>) -> usize {
+    line.spans.iter().map(|span| span.content.chars().filter(|c| c.is_alphanumeric()).count()).sum()
 }
 
 enum Part<'a> {
@@ -194,14 +213,11 @@ fn fold_line(chat: &Chat, id: TurnId, look: &Look<'_>) -> Line<'static> {
 
 fn foot(chat: &Chat, id: TurnId, turn: &Turn, room: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let indent = Span::raw(" ".repeat(INDENT));
-    if let Some(answering) = chat.activity.on(id) {
-        let mut line = footer::running(chat, answering, look);
-        line.spans.insert(0, indent);
-        return vec![line];
-    }
-    let rows = footer::ended(&turn.answer, look);
-    let wrapped = rows.into_iter().flat_map(|row| wrap::wrap(&row, room));
-    wrapped.map(|spans| wrap::prepend(indent.clone(), spans)).collect()
+    let rows = match chat.activity.on(id) {
+        Some(answering) => vec![footer::running(chat, answering, room, look)],
+        None => footer::ended(chat, id, &turn.answer, room, look),
+    };
+    rows.into_iter().map(|row| wrap::prepend(indent.clone(), row)).collect()
 }
 
 fn note_lines(note: &Note, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {

@@ -60,7 +60,7 @@ impl<'a> Wrapper<'a> {
         if width > self.limit || text.is_empty() {
             return;
         }
-        if width > 1 {
+        if self.may_part_before(text, width) {
             self.break_at = self.line.len();
         }
         if self.width + width > self.limit {
@@ -74,9 +74,25 @@ impl<'a> Wrapper<'a> {
         // What follows a break begins without spaces, unless they indent a line of its own.
         self.line.push(Cell { text, width, style });
         self.width += width;
-        if width > 1 || text == " " || text == "-" {
+        if text == " " {
             self.break_at = self.line.len();
         }
+    }
+
+    /// Wide characters may be parted from what stands beside them, save where a sign belongs to one side; a word also after
+    /// its hyphens, but a flag like `--max-tokens` stays whole.
+    fn may_part_before(&self, text: &str, width: usize) -> bool {
+        let Some(last) = self.line.last().filter(|_| !belongs_before(text)) else { return false };
+        let wide = (width > 1 || last.width > 1) && !belongs_after(last.text);
+        wide || last.text == "-" && text != " " && !self.in_flag()
+    }
+
+    /// Whether the word at the end of the line begins like a flag.
+    fn in_flag(&self) -> bool {
+        let word = self.line.iter().rposition(|cell| cell.text == " ").map_or(0, |space| space + 1);
+        let mut letters =
+            self.line[word..].iter().map(|cell| cell.text).skip_while(|text| matches!(*text, "(" | "[" | "`" | "\""));
+        letters.next() == Some("-")
     }
 
     fn part(&mut self) {
@@ -99,6 +115,19 @@ impl<'a> Wrapper<'a> {
         self.width = 0;
         self.break_at = 0;
     }
+}
+
+/// Signs that no line begins with, next to wide characters: what closes, and what is small.
+fn belongs_before(text: &str) -> bool {
+    const CLOSING: &str =
+        "、。，．・：；？！）」』】》〉〕］｝”’…‥ー々,.;:!?)]}%ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ";
+    text.chars().next().is_some_and(|first| CLOSING.contains(first))
+}
+
+/// Signs that no line ends with, next to wide characters: what opens.
+fn belongs_after(text: &str) -> bool {
+    const OPENING: &str = "（「『【《〈〔［｛“‘([{";
+    text.chars().next().is_some_and(|first| OPENING.contains(first))
 }
 
 /// Cuts one style's text into lines, each after `first` or `rest` (of equal width).
@@ -169,6 +198,21 @@ mod tests {
         assert_eq!(lines("日本語テキスト", 6), ["日本語", "テキス", "ト"]);
         assert_eq!(lines("a日本", 4), ["a日", "本"]);
         assert_eq!(lines("日", 1), [""]);
+    }
+
+    #[test]
+    fn no_line_begins_with_what_closes_nor_ends_with_what_opens() {
+        assert_eq!(lines("天空是蓝的，真的。", 10), ["天空是蓝", "的，真的。"]);
+        assert_eq!(lines("他说：“你好”", 8), ["他说：", "“你好”"]);
+        assert_eq!(lines("你好,世界", 4), ["你", "好,", "世界"]);
+        assert_eq!(lines("！！！！", 4), ["！！", "！！"]);
+    }
+
+    #[test]
+    fn a_flag_stays_whole_and_a_word_is_parted_at_its_hyphen() {
+        assert_eq!(lines("use --context-length now", 18), ["use ", "--context-length ", "now"]);
+        assert_eq!(lines("a well-known thing", 8), ["a well-", "known ", "thing"]);
+        assert_eq!(lines("(--max-tokens)", 10), ["(--max-tok", "ens)"]);
     }
 
     #[test]
