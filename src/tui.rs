@@ -213,6 +213,7 @@ impl App {
         if std::mem::replace(&mut self.draft, revision) != revision {
             let draft = self.screen.composer.draft();
             let prompt = !draft.trim().is_empty() && !draft.starts_with('/');
+            let prompt = prompt && !self.screen.composer.is_searching();
             let prompt = prompt && self.screen.composer.text().len() <= LONGEST_COUNTED;
             self.chat_event(Event::DraftChanged { prompt });
         }
@@ -271,6 +272,10 @@ impl App {
 
     fn chat_event(&mut self, event: Event) {
         test_hook(&event);
+        if let Event::Opened(conversation) = &event {
+            let turns = conversation.path().into_iter().filter_map(|id| conversation.turn(id));
+            self.screen.composer.recall(turns.map(|turn| turn.prompt.as_str()));
+        }
         for effect in update(&mut self.chat, event) {
             self.perform(effect);
         }
@@ -298,7 +303,7 @@ impl App {
             Effect::NewConversation { system } => {
                 self.chat_event(Event::Opened(Conversation::new(persist::new_id(), system)));
             }
-            Effect::ClearDraft => self.screen.composer.clear(),
+            Effect::ClearDraft => self.screen.composer.discard(),
             Effect::PutBack(text) => self.screen.composer.put_back(&text),
             Effect::ReturnPrompts(prompts) => self.screen.composer.return_prompts(prompts),
             Effect::Copy(text) => self.copy(&text),

@@ -28,6 +28,11 @@ pub fn choices(draft: &str) -> Vec<Choice> {
     }
 }
 
+/// An earlier prompt that begins so.
+pub fn earlier(begin: String) -> Choice {
+    Choice { text: String::new(), label: begin, about: String::new(), unfinished: false }
+}
+
 fn command_choice(spec: &command::Spec) -> Choice {
     let takes_more = !spec.argument.is_empty();
     Choice {

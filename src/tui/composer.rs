@@ -10,39 +10,23 @@ use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 use super::view::units;
 use crate::sanitize::sanitize;
 
+mod history;
 mod sign;
 
-/// A paste with more lines or characters than this is folded: the text area holds its name, the prompt its text.
-const LONGEST_PASTE_LINES: usize = 20;
-const LONGEST_PASTE_CHARS: usize = 2000;
+use history::{History, Written, unfold};
 
-/// Prompts that the history keeps, and the bytes of all of them together; the last one is kept whatever it takes.
-const HISTORY: usize = 500;
-const HISTORY_BYTES: usize = 64 << 20;
-
-/// A text with the names of its folded pastes, and what they stand for.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Written {
-    draft: String,
-    pastes: Vec<(String, String)>,
+/// A text with more lines or characters than this is folded: the text area holds its name, the prompt its text.
+#[derive(Clone, Copy)]
+struct Longest {
+    lines: usize,
+    chars: usize,
 }
 
-impl Written {
-    /// `draft` with those of `pastes` that it names.
-    fn new(draft: String, pastes: &[(String, String)]) -> Self {
-        let pastes = pastes.iter().filter(|(name, _)| draft.contains(name)).cloned().collect();
-        Self { draft, pastes }
-    }
+/// Of what is pasted.
+const LONGEST_PASTE: Longest = Longest { lines: 20, chars: 2000 };
 
-    /// What would be sent.
-    fn text(&self) -> String {
-        unfold(&self.draft, &self.pastes)
-    }
-
-    fn bytes(&self) -> usize {
-        self.draft.len() + self.pastes.iter().map(|(name, content)| name.len() + content.len()).sum::<usize>()
-    }
-}
+/// Of what the user wrote, and gets back to go on with it: as long as the text area stays quick.
+const LONGEST_OWN: Longest = Longest { lines: 400, chars: 20_000 };
 
 /// What is being written, and what was written before.
 pub struct Composer {
@@ -54,19 +38,11 @@ pub struct Composer {
     /// Placeholder and content of each folded paste.
     pastes: Vec<(String, String)>,
     pasted: usize,
-    history: Vec<Written>,
+    history: History,
     /// Which prompt of the history is shown, and what was being written before it was.
     browsing: Option<(usize, String)>,
-}
-
-/// `draft` with what the names of its pastes stand for.
-fn unfold(draft: &str, pastes: &[(String, String)]) -> String {
-    let mut text = draft.to_owned();
-    for (name, content) in pastes.iter().filter(|(name, _)| draft.contains(name)) {
-        // Only the first: a placeholder that was copied by hand is text.
-        text = text.replacen(name, content, 1);
-    }
-    text
+    /// What was being written before the search in the history began: what is written now is searched for.
+    searching: Option<String>,
 }
 
 impl Default for Composer {
@@ -78,8 +54,9 @@ impl Default for Composer {
             revision: 0,
             pastes: Vec::new(),
             pasted: 0,
-            history: Vec::new(),
+            history: History::default(),
             browsing: None,
+            searching: None,
         }
     }
 }
@@ -139,49 +116,59 @@ impl Composer {
         let written = Written::new(self.draft(), &self.pastes);
         self.clear();
         let text = written.text();
-        self.remember(written);
+        self.history.remember(written);
         text
-    }
-
-    fn remember(&mut self, written: Written) {
-        if written.draft.trim().is_empty() || self.history.last() == Some(&written) {
-            return;
-        }
-        self.history.push(written);
-        let mut left = HISTORY_BYTES;
-        let fits = |written: &&Written| {
-            let fits = written.bytes() <= left;
-            left = left.saturating_sub(written.bytes());
-            fits
-        };
-        let kept = self.history.iter().rev().take(HISTORY).take_while(fits).count().max(1);
-        self.history.drain(..self.history.len() - kept);
     }
 
     /// Offers prompts that were sent and not asked, the oldest first: the last of them is what Up finds first. It is
     /// shown at once where nothing else is being written.
     pub fn return_prompts(&mut self, prompts: Vec<String>) {
         for prompt in prompts {
-            let known = self.history.iter().rposition(|written| written.text() == prompt);
-            let written = known.map(|at| self.history.remove(at)).unwrap_or_else(|| match self.fold(&prompt) {
-                Some(paste) => Written { draft: paste.0.clone(), pastes: vec![paste] },
-                None => Written { draft: prompt, pastes: Vec::new() },
-            });
-            self.history.push(written);
+            let written = self.as_written(&prompt);
+            self.history.append(written);
         }
         if let Some((_, draft)) = self.browsing.take() {
             let shown = self.draft();
-            let at = self.history.iter().rposition(|written| written.draft == shown);
+            let at = self.history.last_that(|written| written.draft == shown);
             self.browsing = Some((at.unwrap_or(self.history.len()), draft));
-        } else if self.is_empty() {
+        } else if self.is_empty() && self.searching.is_none() {
             self.browse(true);
         }
+    }
+
+    /// Offers prompts of earlier times, the oldest first, before all others.
+    pub fn recall<'a>(&mut self, prompts: impl Iterator<Item = &'a str>) {
+        let written = prompts.map(|prompt| self.folded(prompt, LONGEST_OWN)).collect();
+        self.history.prepend(written);
+    }
+
+    /// A prompt as it was written, where that is known; it is no longer in the history then.
+    fn as_written(&mut self, prompt: &str) -> Written {
+        self.history.take(prompt).unwrap_or_else(|| self.folded(prompt, LONGEST_OWN))
+    }
+
+    fn folded(&mut self, text: &str, longest: Longest) -> Written {
+        match self.fold(text, longest) {
+            Some(paste) => Written { draft: paste.0.clone(), pastes: vec![paste] },
+            None => Written { draft: text.to_owned(), pastes: Vec::new() },
+        }
+    }
+
+    /// Clears what is written; Up brings it back.
+    pub fn discard(&mut self) {
+        if self.browsing.is_none() {
+            let written = Written::new(self.draft(), &self.pastes);
+            self.history.remember(written);
+        }
+        self.leave_history();
+        self.clear();
     }
 
     /// Forgets what is written.
     pub fn clear(&mut self) {
         self.pastes.clear();
         self.browsing = None;
+        self.searching = None;
         self.set("");
     }
 
@@ -191,22 +178,42 @@ impl Composer {
         self.changed();
     }
 
-    /// Puts text before what is written.
+    /// Puts a prompt before what is written, as it was written, with its pastes folded.
     pub fn put_back(&mut self, text: &str) {
+        self.leave_history();
         let draft = self.draft();
-        self.set("");
-        self.paste(text);
+        let known = self.history.last_that(|written| written.is(text)).and_then(|at| self.history.get(at)).cloned();
+        let written = known.unwrap_or_else(|| self.folded(text, LONGEST_OWN));
+        self.show(written);
         if !draft.trim().is_empty() {
             self.area.insert_str(format!("\n\n{draft}"));
         }
         self.changed();
     }
 
+    /// Puts a text in the place of what is written, which Up brings back where the text does not hold all of it.
+    pub fn replace(&mut self, text: &str) {
+        if text.starts_with(&self.text()) {
+            self.clear()
+        } else {
+            self.discard()
+        }
+        let written = self.folded(text, LONGEST_OWN);
+        self.show(written);
+    }
+
+    /// Shows a text that was written before; its pastes are known from now on.
+    fn show(&mut self, written: Written) {
+        let new = written.pastes.into_iter().filter(|paste| !self.pastes.contains(paste)).collect::<Vec<_>>();
+        self.pastes.extend(new);
+        self.set(&sanitize(&written.draft));
+    }
+
     /// Inserts pasted text, whole and unsent; folds it where it is long.
     pub fn paste(&mut self, text: &str) {
         self.leave_history();
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        match self.fold(&text) {
+        match self.fold(&text, LONGEST_PASTE) {
             Some(paste) => {
                 self.area.insert_str(&paste.0);
                 self.pastes.push(paste);
@@ -217,9 +224,9 @@ impl Composer {
     }
 
     /// The name under which a long text is folded, and the text.
-    fn fold(&mut self, text: &str) -> Option<(String, String)> {
+    fn fold(&mut self, text: &str, longest: Longest) -> Option<(String, String)> {
         let lines = text.lines().count();
-        if lines <= LONGEST_PASTE_LINES && text.chars().nth(LONGEST_PASTE_CHARS).is_none() {
+        if lines <= longest.lines && text.chars().nth(longest.chars).is_none() {
             return None;
         }
         self.pasted += 1;
@@ -256,7 +263,7 @@ impl Composer {
     /// What is shown is the draft from now on; the one before it is kept where Up finds it.
     fn leave_history(&mut self) {
         if let Some((_, draft)) = self.browsing.take() {
-            self.remember(Written::new(draft, &self.pastes));
+            self.history.remember(Written::new(draft, &self.pastes));
         }
     }
 
@@ -269,12 +276,44 @@ impl Composer {
         let wanted = if back { at.saturating_sub(1) } else { at + 1 };
         match self.history.get(wanted).cloned() {
             Some(written) => {
-                let new = written.pastes.into_iter().filter(|paste| !self.pastes.contains(paste)).collect::<Vec<_>>();
-                self.pastes.extend(new);
-                self.set(&sanitize(&written.draft));
+                self.show(written);
                 self.browsing = Some((wanted, draft));
             }
             None if back => {}
+            None => self.set(&draft),
+        }
+    }
+
+    /// Begins to search the history for what is written from now on; false where there is none.
+    pub fn begin_search(&mut self) -> bool {
+        if self.searching.is_none() && self.history.len() > 0 {
+            self.leave_history();
+            self.searching = Some(self.draft());
+            self.set("");
+        }
+        self.searching.is_some()
+    }
+
+    /// Whether the history is being searched.
+    pub fn is_searching(&self) -> bool {
+        self.searching.is_some()
+    }
+
+    /// What the search finds, the newest first: places in the history, and how the prompts begin.
+    pub fn found(&self) -> Vec<(usize, String)> {
+        let found = self.history.search(&self.draft()).into_iter();
+        found.filter_map(|at| Some((at, first_line(&self.history.get(at)?.draft)))).collect()
+    }
+
+    /// Ends the search. Shows the prompt at this place of the history, and what was being written is kept where Up finds
+    /// it; or what was being written, where there is no such place.
+    pub fn end_search(&mut self, at: Option<usize>) {
+        let Some(draft) = self.searching.take() else { return };
+        match at.and_then(|at| self.history.get(at)).cloned() {
+            Some(written) => {
+                self.history.remember(Written::new(draft, &self.pastes));
+                self.show(written);
+            }
             None => self.set(&draft),
         }
     }
@@ -331,131 +370,12 @@ impl Composer {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn send(composer: &mut Composer, text: &str) -> String {
-        composer.set(text);
-        composer.send()
-    }
-
-    #[test]
-    fn a_folded_paste_is_offered_again_with_its_whole_text() {
-        let mut composer = Composer::default();
-        let paste = "line\n".repeat(100);
-        composer.set("look: ");
-        composer.paste(&paste);
-        composer.send();
-        composer.set("and ");
-        composer.paste(&"more\n".repeat(50));
-        composer.browse(true);
-        assert_eq!(composer.draft(), "look: [pasted #1: 100 lines]");
-        assert_eq!(composer.text(), format!("look: {paste}"));
-        // The draft that was left for it comes back whole too.
-        composer.browse(false);
-        assert_eq!(composer.text(), format!("and {}", "more\n".repeat(50)));
-        composer.browse(true);
-        assert_eq!(composer.send(), format!("look: {paste}"));
-        composer.browse(true);
-        assert_eq!(composer.text(), format!("look: {paste}"));
-    }
-
-    #[test]
-    fn prompts_that_come_back_are_offered_one_at_a_time() {
-        let mut composer = Composer::default();
-        let long = "a line\n".repeat(100);
-        composer.paste(&long);
-        let prompts = vec!["one".to_owned(), composer.send(), send(&mut composer, "three")];
-        assert_eq!(prompts[1], long);
-        composer.return_prompts(prompts.clone());
-        let mut offered = vec![composer.text()];
-        for _ in 0..2 {
-            composer.browse(true);
-            offered.insert(0, composer.text());
-        }
-        assert_eq!(offered, prompts);
-        // What is being written stays where it is.
-        composer.clear();
-        composer.set("draft");
-        composer.return_prompts(prompts[..1].to_vec());
-        assert_eq!(composer.draft(), "draft");
-        composer.browse(true);
-        assert_eq!(composer.draft(), "one");
-    }
-
-    #[test]
-    fn a_draft_that_was_left_for_the_history_is_never_lost() {
-        let mut composer = Composer::default();
-        send(&mut composer, "sent");
-        composer.set("draft");
-        composer.browse(true);
-        composer.edit_with(|area| area.insert_str("!"));
-        assert_eq!(composer.draft(), "sent!");
-        composer.browse(true);
-        assert_eq!(composer.draft(), "draft");
-    }
-
-    #[test]
-    fn the_history_has_its_limits() {
-        let mut composer = Composer::default();
-        let large = "x".repeat(HISTORY_BYTES / 2);
-        for n in 0..3 {
-            composer.paste(&format!("{n}{large}"));
-            composer.send();
-        }
-        assert_eq!(composer.history.len(), 1, "two of them are too much");
-        for n in 0..HISTORY + 10 {
-            send(&mut composer, &n.to_string());
-        }
-        assert_eq!(composer.history.len(), HISTORY);
-    }
-
-    #[test]
-    fn a_long_paste_is_folded_and_sent_whole() {
-        let mut composer = Composer::default();
-        composer.set("look: ");
-        let paste = "line\r\n".repeat(12_345);
-        composer.paste(&paste);
-        assert_eq!(composer.draft(), "look: [pasted #1: 12,345 lines]");
-        assert_eq!(composer.send(), format!("look: {}", "line\n".repeat(12_345)));
-        assert!(composer.is_empty());
-    }
-
-    #[test]
-    fn a_short_paste_stands_as_it_is() {
-        let mut composer = Composer::default();
-        composer.paste("one\rtwo\r\nthree\u{1b}[31m");
-        assert_eq!(composer.draft(), "one\ntwo\nthree");
-    }
-
-    #[test]
-    fn the_history_goes_back_and_forth_and_keeps_the_draft() {
-        let mut composer = Composer::default();
-        for prompt in ["first", "second", "second", " "] {
-            send(&mut composer, prompt);
-        }
-        composer.set("draft");
-        composer.browse(true);
-        assert_eq!(composer.draft(), "second");
-        composer.browse(true);
-        composer.browse(true);
-        assert_eq!(composer.draft(), "first");
-        composer.browse(false);
-        composer.browse(false);
-        assert_eq!(composer.draft(), "draft");
-        assert!(!composer.is_browsing());
-    }
-
-    #[test]
-    fn it_grows_with_what_is_written() {
-        let mut composer = Composer::default();
-        assert_eq!(composer.layout(10), 1);
-        composer.set("one two three four");
-        assert_eq!(composer.layout(10), 2);
-        composer.set("日本語日本語");
-        assert_eq!(composer.layout(4), 3);
-        composer.put_back("before");
-        assert_eq!(composer.draft(), "before\n\n日本語日本語");
-    }
+/// The first line that says something.
+fn first_line(draft: &str) -> String {
+    let line = draft.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let more = if draft.trim().contains('\n') { " …" } else { "" };
+    format!("{}{more}", sanitize(line))
 }
+
+#[cfg(test)]
+mod tests;

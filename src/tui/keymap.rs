@@ -35,6 +35,8 @@ pub enum Action {
     Redraw,
     /// Go on writing in an editor.
     Editor,
+    /// Search in earlier prompts; the next one that fits, where they are searched already.
+    Search,
     /// An editing command that the text area knows by another key.
     Edit(Edit),
     /// The text area's own key.
@@ -69,6 +71,8 @@ pub struct Context {
     pub browsing: bool,
     /// The list of commands is open.
     pub choosing: bool,
+    /// Earlier prompts are searched.
+    pub searching: bool,
     /// The help is open.
     pub help: bool,
 }
@@ -89,7 +93,7 @@ pub fn action(key: KeyEvent, context: &Context) -> Option<Action> {
         KeyCode::Enter => Action::Submit,
         KeyCode::Esc => Action::Stop,
         KeyCode::F(1) => Action::Help,
-        KeyCode::Char('?') if context.empty && !control && !alt => Action::Help,
+        KeyCode::Char('?') if context.empty && !context.searching && !control && !alt => Action::Help,
         KeyCode::Tab if context.choosing => Action::Complete(shift),
         KeyCode::BackTab if context.choosing => Action::Complete(true),
         KeyCode::Tab | KeyCode::BackTab => return None,
@@ -99,6 +103,7 @@ pub fn action(key: KeyEvent, context: &Context) -> Option<Action> {
         KeyCode::End if control || context.empty => Action::Scroll(Scroll::Follow),
         KeyCode::Up | KeyCode::Down => vertical(key, context, shift || control),
         KeyCode::Char(letter) if control && !alt => return with_control(letter, key, context),
+        KeyCode::Char('r') if alt && !control => Action::Edit(Edit::Redo),
         KeyCode::Char(_) if alt && control => return None,
         _ => Action::Key(key),
     })
@@ -110,6 +115,12 @@ fn in_help(key: KeyEvent, control: bool) -> Option<Action> {
         KeyCode::Char('c') if control => Some(Action::Interrupt),
         KeyCode::Char('d') if control => Some(Action::Quit),
         KeyCode::Char('z') if control => Some(Action::Suspend),
+        KeyCode::Up => Some(Action::Scroll(Scroll::Up(1))),
+        KeyCode::Down => Some(Action::Scroll(Scroll::Down(1))),
+        KeyCode::PageUp => Some(Action::Scroll(Scroll::PageUp)),
+        KeyCode::PageDown | KeyCode::Char(' ') => Some(Action::Scroll(Scroll::PageDown)),
+        KeyCode::Home => Some(Action::Scroll(Scroll::Top)),
+        KeyCode::End => Some(Action::Scroll(Scroll::Follow)),
         _ => None,
     }
 }
@@ -119,7 +130,7 @@ fn vertical(key: KeyEvent, context: &Context, scrolls: bool) -> Action {
     if scrolls {
         return Action::Scroll(if up { Scroll::Up(1) } else { Scroll::Down(1) });
     }
-    if context.choosing {
+    if context.choosing || context.searching {
         return Action::Choose(up);
     }
     let edge = if up { context.first_line } else { context.last_line };
@@ -129,7 +140,7 @@ fn vertical(key: KeyEvent, context: &Context, scrolls: bool) -> Action {
 fn with_control(letter: char, key: KeyEvent, context: &Context) -> Option<Action> {
     Some(match letter.to_ascii_lowercase() {
         'c' => Action::Interrupt,
-        'd' if context.empty => Action::Quit,
+        'd' if context.empty && !context.searching => Action::Quit,
         'g' => Action::Editor,
         'j' => Action::NewLine,
         'l' => Action::Redraw,
@@ -140,7 +151,7 @@ fn with_control(letter: char, key: KeyEvent, context: &Context) -> Option<Action
         'y' => Action::Edit(Edit::Yank),
         // A terminal of the old kind sends Ctrl-_ as the byte that is also Ctrl-7.
         '_' | '7' | '/' => Action::Edit(Edit::Undo),
-        'r' => Action::Edit(Edit::Redo),
+        'r' => Action::Search,
         'p' => vertical(KeyEvent::new(KeyCode::Up, KeyModifiers::NONE), context, false),
         'n' => vertical(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE), context, false),
         'a' | 'e' | 'b' | 'f' | 'd' | 'h' | 'w' => Action::Key(key),
@@ -189,6 +200,7 @@ mod tests {
     #[test]
     fn in_the_help_only_its_own_keys_count() {
         let help = Context { help: true, empty: true, ..Context::default() };
+        assert_eq!(press(KeyCode::Down, KeyModifiers::NONE, help), Some(Action::Scroll(Scroll::Down(1))));
         assert_eq!(press(KeyCode::Char('x'), KeyModifiers::NONE, help), None);
         assert_eq!(press(KeyCode::Esc, KeyModifiers::NONE, help), Some(Action::Help));
     }

@@ -11,7 +11,7 @@ use super::keymap::{self, Action, Context, Edit};
 use super::theme::Theme;
 use super::view::glyphs::Glyphs;
 use super::view::transcript::{Scroll, Transcript};
-use super::view::{Areas, Look};
+use super::view::{Areas, Look, help};
 use crate::chat::{Cause, Chat, EngineState, Event};
 
 /// What the interface remembers.
@@ -29,6 +29,9 @@ pub struct Screen {
     cycle: Option<Cycle>,
     /// The list of commands was closed for this text.
     dismissed: Option<String>,
+    /// The first line of the help in view.
+    help_top: usize,
+    size: Rect,
 }
 
 /// The list from which an entry was taken, kept so that the next Tab takes the next one. It holds for as long as that
@@ -65,6 +68,8 @@ impl Screen {
             chosen: 0,
             cycle: None,
             dismissed: None,
+            help_top: 0,
+            size: Rect::default(),
         }
     }
 
@@ -84,8 +89,17 @@ impl Screen {
         self.transcript.invalidate();
     }
 
+    /// The first line of the help in view.
+    pub fn help_top(&self) -> usize {
+        self.help_top
+    }
+
     /// Decides where everything is on a screen of this size.
     pub fn layout(&mut self, chat: &Chat, area: Rect) {
+        self.size = area;
+        if !chat.help {
+            self.help_top = 0;
+        }
         let loading = matches!(chat.engine.state, EngineState::Loading(_));
         // The width does not depend on the number of rows, so the first guess is right about it.
         let width = Areas::of(area, 1, 0, false).composer_text().width;
@@ -97,8 +111,11 @@ impl Screen {
         self.transcript.layout(chat, place.width, place.height, &look);
     }
 
-    /// The commands that what is written may become.
+    /// The commands that what is written may become; the prompts that are found, where one is searched for.
     pub fn completions(&self) -> Vec<Choice> {
+        if self.composer.is_searching() {
+            return self.composer.found().into_iter().map(|(_, begin)| completion::earlier(begin)).collect();
+        }
         if !self.composer.is_single_line() || self.composer.is_browsing() {
             return Vec::new();
         }
@@ -136,21 +153,18 @@ impl Screen {
 
     /// The wheel was turned.
     pub fn wheel(&mut self, up: bool, lines: usize, chat: &Chat) {
-        if !chat.help {
-            self.scroll(if up { Scroll::Up(lines) } else { Scroll::Down(lines) }, chat);
-        }
+        self.scroll(if up { Scroll::Up(lines) } else { Scroll::Down(lines) }, chat);
     }
 
     /// Puts `text` in the place of what is written; what the chat is to know of it.
     pub fn write(&mut self, text: &str) -> Option<Event> {
-        self.composer.clear();
-        self.composer.paste(text);
+        self.composer.replace(text);
         self.is_prompt().then_some(Event::Typed)
     }
 
     fn is_prompt(&self) -> bool {
         let draft = self.composer.draft();
-        !draft.is_empty() && !draft.starts_with('/')
+        !draft.is_empty() && !draft.starts_with('/') && !self.composer.is_searching()
     }
 
     fn key(&mut self, key: KeyEvent, chat: &Chat) -> Vec<Outcome> {
@@ -161,6 +175,7 @@ impl Screen {
             last_line,
             browsing: self.composer.is_browsing(),
             choosing: !self.completions().is_empty(),
+            searching: self.composer.is_searching(),
             help: chat.help,
         };
         match keymap::action(key, &context) {
@@ -172,6 +187,12 @@ impl Screen {
     fn act(&mut self, action: Action, chat: &Chat) -> Vec<Outcome> {
         let chat_event = |event| vec![Outcome::Chat(event)];
         match action {
+            Action::Submit | Action::Complete(_) if self.composer.is_searching() => self.take_found(),
+            Action::Stop | Action::Interrupt if self.composer.is_searching() => {
+                self.composer.end_search(None);
+                self.typed()
+            }
+            Action::Search => self.search(),
             Action::Submit => self.submit(),
             Action::Stop => self.stop(),
             Action::Interrupt => chat_event(Event::Interrupt { draft_empty: self.composer.is_empty() }),
@@ -180,7 +201,10 @@ impl Screen {
             Action::Reasoning => chat_event(Event::ToggleReasoning),
             Action::Suspend => vec![Outcome::Suspend],
             Action::Redraw => vec![Outcome::Redraw],
-            Action::Editor => vec![Outcome::Editor],
+            Action::Editor => {
+                self.composer.end_search(None);
+                vec![Outcome::Editor]
+            }
             Action::Scroll(scroll) => {
                 self.scroll(scroll, chat);
                 Vec::new()
@@ -189,12 +213,7 @@ impl Screen {
                 self.composer.browse(back);
                 Vec::new()
             }
-            Action::Choose(up) => {
-                let last = self.completions().len().saturating_sub(1);
-                let chosen = self.chosen_completion();
-                self.chosen = if up { chosen.saturating_sub(1) } else { (chosen + 1).min(last) };
-                Vec::new()
-            }
+            Action::Choose(up) => self.choose(up),
             Action::Complete(back) => {
                 self.complete(back);
                 Vec::new()
@@ -226,9 +245,52 @@ impl Screen {
         if self.is_prompt() { vec![Outcome::Chat(Event::Typed)] } else { Vec::new() }
     }
 
+    fn search(&mut self) -> Vec<Outcome> {
+        if self.composer.is_searching() {
+            return self.choose(false);
+        }
+        self.chosen = 0;
+        if self.composer.begin_search() {
+            return Vec::new();
+        }
+        vec![Outcome::Chat(Event::Hinted("there are no earlier prompts to search in".into()))]
+    }
+
+    fn take_found(&mut self) -> Vec<Outcome> {
+        let found = self.composer.found().get(self.chosen_completion()).map(|(at, _)| *at);
+        self.composer.end_search(found);
+        self.typed()
+    }
+
     fn scroll(&mut self, scroll: Scroll, chat: &Chat) {
+        if chat.help {
+            return self.scroll_help(scroll);
+        }
         let look = Look { theme: &self.theme, glyphs: self.glyphs };
         self.transcript.scroll(scroll, chat, &look);
+    }
+
+    fn scroll_help(&mut self, scroll: Scroll) {
+        let place = help::area(self.size, self.areas.composer);
+        let (last, page) = help::scroll_range(place, &self.look());
+        let top = self.help_top.min(last);
+        let wanted = match scroll {
+            Scroll::Up(lines) => top.saturating_sub(lines),
+            Scroll::PageUp => top.saturating_sub(page),
+            Scroll::Down(lines) => top + lines,
+            Scroll::PageDown => top + page,
+            Scroll::Top => 0,
+            Scroll::Follow => last,
+        };
+        self.help_top = wanted.min(last);
+    }
+
+    /// Chooses the entry before or after; after the last comes the first.
+    fn choose(&mut self, up: bool) -> Vec<Outcome> {
+        let (count, chosen) = (self.completions().len().max(1), self.chosen_completion());
+        let wanted = if up { chosen + count - 1 } else { chosen + 1 };
+        self.chosen = wanted % count;
+        Vec::new()
     }
 
     fn stop(&mut self) -> Vec<Outcome> {

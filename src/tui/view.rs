@@ -13,7 +13,7 @@ mod composer;
 mod footer;
 mod gauge;
 pub mod glyphs;
-mod help;
+pub mod help;
 pub mod markdown;
 mod popup;
 mod status;
@@ -103,14 +103,14 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &Screen) {
     let look = screen.look();
     frame.render_widget(Block::new().style(look.theme.text), area);
     let areas = screen.areas();
-    transcript::draw(frame, areas.transcript, chat, screen, &look);
     gauge::draw_queue(frame, areas.queue, chat, &look);
     gauge::draw(frame, areas.gauge, chat, &look);
     composer::draw(frame, &areas, chat, screen, &look);
+    transcript::draw(frame, &areas, chat, screen, &look);
     status::draw(frame, areas.status, chat, &look);
     popup::draw(frame, &areas, screen, &look);
     if chat.help {
-        help::draw(frame, help::area(area, areas.composer), &look);
+        help::draw(frame, help::area(area, areas.composer), screen.help_top(), &look);
     } else if let Some(cursor) = composer::cursor(&areas, screen) {
         frame.set_cursor_position(cursor);
     }

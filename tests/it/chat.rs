@@ -198,6 +198,44 @@ fn a_conversation_is_taken_up_again() {
 }
 
 #[test]
+fn prompts_of_a_conversation_that_is_taken_up_are_found_with_up() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
+    tui.type_text("/quit\r");
+    tui.wait_for_exit();
+    let mut tui = home.start(&["-c"]);
+    tui.wait_for("You said: remember me");
+    tui.type_text("\x1b[A").wait_for("│ › remember me");
+}
+
+#[test]
+fn prompts_that_wait_when_the_program_ends_are_kept() {
+    let home = Home::new("token_ms = 50\nfallback = \"You said: {user}, and that was all of it, slowly.\"");
+    let mut tui = home.start(&[]);
+    tui.send("one").wait_for("You said").send("two").wait_for("queued").send("three").wait_for("queued › three");
+    tui.type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    let mut tui = home.start(&["-c"]);
+    tui.wait_for("› one").wait_for("› two").wait_for("› three");
+}
+
+#[test]
+fn what_control_c_clears_comes_back_with_up() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.type_text("a thought that took long").wait_for("took long").type_text("\x03").wait_until_gone("took long");
+    tui.type_text("\x1b[A").wait_for("a thought that took long");
+}
+
+#[test]
+fn a_context_that_is_full_is_told_with_what_helps() {
+    let home = Home::new("fallback = \"0123456789012345678901234567890123456789012345678901234567890123456789\"");
+    let mut tui = home.start(&["--context-length", "64"]);
+    tui.send("hi").wait_for("the context is full (length)").wait_for("What helps: /new").wait_for("up to 8,192");
+}
+
+#[test]
 fn a_dumb_terminal_is_told_what_to_do() {
     let home = Home::new(MODEL);
     let mut command = home.command(&[]);

@@ -34,6 +34,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
         let block = Block::bordered().border_type(corners).border_style(look.theme.border_active);
         let block = if look.glyphs.boxes { block } else { block.border_set(super::help::ASCII_BORDER) };
         frame.render_widget(block, area);
+        draw_mode(frame, area, chat, screen, look);
         draw_count(frame, area, chat, look);
     }
     let text = areas.composer_text();
@@ -45,11 +46,28 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
         return;
     }
     if screen.composer.is_empty() {
-        let words = super::wrap::clip("Ask anything", usize::from(text.width), look.glyphs.ellipsis);
+        let words = if screen.composer.is_searching() { "part of an earlier prompt" } else { "Ask anything" };
+        let words = super::wrap::clip(words, usize::from(text.width), look.glyphs.ellipsis);
         frame.render_widget(Span::styled(words, look.theme.placeholder), text);
     } else {
         frame.render_widget(screen.composer.widget(), text);
     }
+}
+
+/// What becomes of the text that is not simply the next prompt, in the frame's upper edge.
+fn draw_mode(frame: &mut Frame<'_>, area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) {
+    let dot = look.glyphs.dot;
+    let text = if screen.composer.is_searching() {
+        format!(" search earlier prompts {dot} Enter takes {dot} Esc leaves ")
+    } else if chat.is_editing() {
+        format!(" in place of your last prompt {dot} Ctrl-C leaves that as it is ")
+    } else {
+        return;
+    };
+    let room = usize::from(area.width.saturating_sub(4));
+    let text = wrap::clip(&text, room, look.glyphs.ellipsis);
+    let width = wrap::width(&text) as u16;
+    frame.render_widget(Span::styled(text, look.theme.accent), Rect { x: area.x + 2, y: area.y, width, height: 1 });
 }
 
 /// What the draft would take of the context, in the frame's lower edge.

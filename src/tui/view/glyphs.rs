@@ -15,6 +15,8 @@ pub struct Glyphs {
     pub folded: &'static str,
     /// See `folded`.
     pub unfolded: &'static str,
+    /// More above.
+    pub up: &'static str,
     /// More below.
     pub down: &'static str,
     /// Down the side of a quotation.
@@ -59,6 +61,7 @@ pub const UNICODE: Glyphs = Glyphs {
     dot: "·",
     folded: "▸",
     unfolded: "▾",
+    up: "↑",
     down: "↓",
     quote_bar: "▎",
     code_bar: "│",
@@ -86,6 +89,7 @@ pub const ASCII: Glyphs = Glyphs {
     dot: "-",
     folded: "+",
     unfolded: "-",
+    up: "^",
     down: "v",
     quote_bar: "|",
     code_bar: "|",

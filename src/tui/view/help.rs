@@ -6,19 +6,20 @@ use ratatui::symbols::border;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, BorderType};
 
-use super::Look;
-use crate::chat::command::COMMANDS;
+use super::{Look, wrap};
+use crate::chat::command::{COMMANDS, Spec};
 
 /// Every key that does something beyond editing, and the editing keys worth knowing.
 pub const KEYS: &[(&str, &str)] = &[
     ("Enter", "send; queued while an answer is written"),
     ("Alt+Enter, Ctrl-J", "new line (Shift+Enter where the terminal tells)"),
     ("Esc, Ctrl-C", "stop the answer, keep its text"),
-    ("Ctrl-C", "clear the line; twice: quit"),
+    ("Ctrl-C", "clear the line (Up brings it back); twice: quit"),
     ("Ctrl-D", "on an empty line: quit"),
     ("PgUp, PgDn", "scroll, as the wheel does; Shift+Up/Down by a line"),
     ("Ctrl-Home, Ctrl-End", "to the beginning, to the end and follow"),
-    ("Up, Down", "earlier prompts; Tab, Shift-Tab complete commands"),
+    ("Up, Down, Ctrl-R", "earlier prompts; search in them"),
+    ("Tab, Shift-Tab", "complete a command or a name; the next, the one before"),
     ("Ctrl-A/E/K/U/W/Y", "edit as in a shell; Ctrl-_ takes back"),
     ("Ctrl-G", "go on writing in $VISUAL or $EDITOR"),
     ("Ctrl-T", "show or fold what the model thought"),
@@ -38,45 +39,100 @@ pub(super) const ASCII_BORDER: border::Set<'static> = border::Set {
 };
 
 /// Above the composer where there is room for all of it, so that no frame cuts through the other; else everywhere.
-pub(super) fn area(screen: Rect, composer: Rect) -> Rect {
+pub(in crate::tui) fn area(screen: Rect, composer: Rect) -> Rect {
     let above = Rect { height: composer.y.saturating_sub(screen.y), ..screen };
     let shortest = KEYS.len() + 1 + COMMANDS.len().div_ceil(4) + 2;
     if usize::from(above.height) >= shortest { above } else { screen }
 }
 
-pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, look: &Look<'_>) {
-    let text = text(look, area.height);
-    let (width, height) = (text.width() as u16 + 4, text.height() as u16 + 2);
-    let framed = area.height >= 8 && area.width >= 24;
-    if !framed {
+/// Cells of the column of keys.
+const COLUMN: usize = 21;
+
+/// From this width on keys and their meaning stand side by side.
+const WIDE: usize = 60;
+
+/// What the help says in a given place, and the lines of it that can be seen at once.
+struct Page {
+    lines: Vec<Line<'static>>,
+    rows: usize,
+    framed: bool,
+}
+
+impl Page {
+    fn of(area: Rect, look: &Look<'_>) -> Self {
+        let framed = area.height >= 8 && area.width >= 24;
+        let (side, top) = if framed { (4, 2) } else { (0, 0) };
+        let rows = usize::from(area.height.saturating_sub(top));
+        Self { lines: lines(look, usize::from(area.width.saturating_sub(side)), rows), rows, framed }
+    }
+
+    /// The last line that the view can begin with.
+    fn last_top(&self) -> usize {
+        self.lines.len().saturating_sub(self.rows)
+    }
+}
+
+/// How far the help can be scrolled in `area`, in lines, and the lines of a page.
+pub(in crate::tui) fn scroll_range(area: Rect, look: &Look<'_>) -> (usize, usize) {
+    let page = Page::of(area, look);
+    (page.last_top(), page.rows)
+}
+
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, top: usize, look: &Look<'_>) {
+    let page = Page::of(area, look);
+    let (top, scrolls) = (top.min(page.last_top()), page.last_top() > 0);
+    let below = page.lines.len().saturating_sub(top + page.rows);
+    let text = Text::from_iter(page.lines.into_iter().skip(top).take(page.rows));
+    if !page.framed {
         super::clear(frame, area, look);
         return frame.render_widget(text, area);
     }
-    let area = super::centred(area, width, height);
+    // A frame that can be scrolled keeps its size.
+    let width = if scrolls { area.width } else { text.width() as u16 + 4 };
+    let area = super::centred(area, width, text.height() as u16 + 2);
     super::clear(frame, area, look);
     let block = Block::bordered().border_style(look.theme.border_active).title(" chatnap: Esc closes ");
+    let block = if scrolls {
+        let (up, down) = (look.glyphs.up, look.glyphs.down);
+        block.title_bottom(Line::from(format!(" {up}{down} scroll {} {below} more ", look.glyphs.dot)).right_aligned())
+    } else {
+        block
+    };
     let block = if look.glyphs.boxes { block.border_type(BorderType::Rounded) } else { block.border_set(ASCII_BORDER) };
     let inner = block.inner(area);
     frame.render_widget(block, area);
     frame.render_widget(text, Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner });
 }
 
-/// Commands in two columns where that is what makes them fit.
-fn text(look: &Look<'_>, height: u16) -> Text<'static> {
+/// Every key and command in `width` cells; the commands by name only where that is what makes all of it fit in `rows`.
+fn lines(look: &Look<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
     let theme = look.theme;
-    let entry = |key: String, about: &str| {
-        Line::from(vec![Span::styled(format!("{key:<21}"), theme.accent), Span::styled(about.to_owned(), theme.text)])
-    };
-    let mut lines: Vec<Line<'static>> = KEYS.iter().map(|(key, about)| entry((*key).to_owned(), about)).collect();
+    let mut lines: Vec<_> = KEYS.iter().flat_map(|(key, about)| entry(key, about, width, look)).collect();
     lines.push(Line::default());
-    if usize::from(height) >= KEYS.len() + COMMANDS.len() + 3 {
-        lines.extend(COMMANDS.iter().map(|spec| entry(format!("{} {}", spec.name, spec.argument), spec.about)));
+    let names: Vec<_> = COMMANDS.chunks(4).map(names).collect();
+    if lines.len() + COMMANDS.len() > rows && lines.len() + names.len() <= rows {
+        lines.extend(names.into_iter().map(|names| Line::from(Span::styled(names, theme.accent))));
     } else {
-        for row in COMMANDS.chunks(4) {
-            let names: String =
-                row.iter().map(|spec| format!("{:<17}", format!("{} {}", spec.name, spec.argument))).collect();
-            lines.push(Line::from(Span::styled(names.trim_end().to_owned(), theme.accent)));
-        }
+        let commands = COMMANDS.iter().map(|spec| (format!("{} {}", spec.name, spec.argument), spec.about));
+        lines.extend(commands.flat_map(|(name, about)| entry(name.trim_end(), about, width, look)));
     }
-    Text::from(lines)
+    lines
+}
+
+/// A key and what it does: side by side, or one above the other where that would be too narrow.
+fn entry(key: &str, about: &'static str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    let theme = look.theme;
+    if width >= WIDE {
+        let (first, rest) = (Span::styled(format!("{key:<COLUMN$}"), theme.accent), Span::raw(" ".repeat(COLUMN)));
+        return wrap::wrap_prefixed(about, theme.text, &first, &rest, width);
+    }
+    let indent = Span::raw("  ");
+    let mut lines: Vec<_> = wrap::wrap(&[Span::styled(key, theme.accent)], width).into_iter().map(Line::from).collect();
+    lines.extend(wrap::wrap_prefixed(about, theme.text, &indent, &indent, width));
+    lines
+}
+
+fn names(row: &[Spec]) -> String {
+    let names = row.iter().map(|spec| format!("{:<17}", format!("{} {}", spec.name, spec.argument)));
+    names.collect::<String>().trim_end().to_owned()
 }

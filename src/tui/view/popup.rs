@@ -1,4 +1,4 @@
-//! The list of commands that what was typed may become.
+//! The list of what was typed may become: commands, their names, earlier prompts.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -7,30 +7,73 @@ use ratatui::text::{Line, Span};
 use super::{Areas, Look, wrap};
 use crate::tui::screen::Screen;
 
+/// The list shows so many entries at once.
+const HIGHEST: u16 = 8;
+
+/// From this width on there is room for words beside the counts.
+const WORDY: u16 = 40;
+
 pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, screen: &Screen, look: &Look<'_>) {
     let entries = screen.completions();
-    if entries.is_empty() {
-        return;
-    }
     let above = areas.composer.y.saturating_sub(areas.transcript.y);
-    let height = (entries.len() as u16).min(above).min(8);
+    let height = u16::try_from(entries.len()).unwrap_or(u16::MAX).min(above).min(HIGHEST);
     if height == 0 {
         return;
     }
     let area = Rect { y: areas.composer.y - height, height, ..areas.composer };
     super::clear(frame, area, look);
-    let chosen = screen.chosen_completion();
-    let first = (chosen + 1).saturating_sub(usize::from(height));
+    let (chosen, rows) = (screen.chosen_completion(), usize::from(height));
+    let first = first_in_view(chosen, rows, entries.len());
     let width = usize::from(area.width);
-    let column = entries.iter().map(|choice| choice.label.len() + 2).max().unwrap_or(0).max(18);
-    for (row, (index, choice)) in entries.iter().enumerate().skip(first).take(usize::from(height)).enumerate() {
+    let column = entries.iter().map(|choice| wrap::width(&choice.label) + 2).max().unwrap_or(0).max(18);
+    for (row, (index, choice)) in entries.iter().enumerate().skip(first).take(rows).enumerate() {
+        let hidden = match row {
+            0 if first > 0 => more(look.glyphs.up, first, area.width),
+            _ if row + 1 == rows => more(look.glyphs.down, entries.len() - first - rows, area.width),
+            _ => String::new(),
+        };
         // The mark also tells where no colour does.
         let mark = if index == chosen { look.glyphs.prompt } else { " " };
-        let name = format!(" {mark} {:<column$}", choice.label);
-        let about = wrap::clip(&choice.about, width.saturating_sub(wrap::width(&name)), look.glyphs.ellipsis);
+        let room = width.saturating_sub(wrap::width(&hidden));
+        let mut name = wrap::clip(&format!(" {mark} {}", choice.label), room, look.glyphs.ellipsis);
+        name += &" ".repeat((column + 3).min(room).saturating_sub(wrap::width(&name)));
+        let about = wrap::clip(&choice.about, room - wrap::width(&name), look.glyphs.ellipsis);
         let style = if index == chosen { look.theme.selection } else { look.theme.text };
         let dim = if index == chosen { look.theme.selection } else { look.theme.dim };
-        let line = Line::from(vec![Span::styled(name, style), Span::styled(about, dim)]).style(style);
+        let gap = " ".repeat(room - wrap::width(&name) - wrap::width(&about));
+        let spans = [(name, style), (about, dim), (gap, style), (hidden, dim)];
+        let line = Line::from_iter(spans.map(|(text, style)| Span::styled(text, style))).style(style);
         frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
+    }
+}
+
+/// The chosen entry stands in the middle, save at the ends.
+fn first_in_view(chosen: usize, rows: usize, entries: usize) -> usize {
+    chosen.saturating_sub(rows / 2).min(entries.saturating_sub(rows))
+}
+
+/// How many entries are out of view on one side; empty where none is.
+fn more(arrow: &str, count: usize, width: u16) -> String {
+    match count {
+        0 => String::new(),
+        _ if width >= WORDY => format!(" {arrow} {count} more "),
+        _ => format!(" {arrow}{count}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chosen_entry_is_always_in_view() {
+        for entries in 1..30 {
+            for rows in 1..=8.min(entries) {
+                for chosen in 0..entries {
+                    let first = first_in_view(chosen, rows, entries);
+                    assert!(first <= chosen && chosen < first + rows && first + rows <= entries);
+                }
+            }
+        }
     }
 }

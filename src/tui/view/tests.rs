@@ -69,7 +69,7 @@ impl App {
                 Effect::Generate(request) => self.request = Some(request.id),
                 Effect::PutBack(text) => self.screen.composer.put_back(text),
                 Effect::ReturnPrompts(prompts) => self.screen.composer.return_prompts(prompts.clone()),
-                Effect::ClearDraft => self.screen.composer.clear(),
+                Effect::ClearDraft => self.screen.composer.discard(),
                 _ => {}
             }
             self.effects.push(effect);
@@ -160,8 +160,11 @@ impl App {
     }
 
     fn finish(&mut self, reason: FinishReason) -> &mut Self {
+        self.finish_with(reason, Usage { prompt_tokens: 1041, cached_tokens: 960, completion_tokens: 51 })
+    }
+
+    fn finish_with(&mut self, reason: FinishReason, usage: Usage) -> &mut Self {
         let (id, at) = (self.request.unwrap(), self.at());
-        let usage = Usage { prompt_tokens: 1041, cached_tokens: 960, completion_tokens: 51 };
         let timing = Timing {
             load: Duration::from_millis(140),
             ttft: Duration::from_millis(96),
@@ -171,6 +174,11 @@ impl App {
             inter_token: vec![Duration::from_millis(10); 50],
         };
         self.engine(EngineEvent::Finished { id, reason, usage, timing, at })
+    }
+
+    fn resize(&mut self, width: u16, height: u16) -> &mut Self {
+        self.terminal.backend_mut().resize(width, height);
+        self
     }
 
     fn idle(&mut self, seconds: u64) -> &mut Self {
@@ -184,8 +192,8 @@ impl App {
     }
 }
 
-/// The three sizes that matter.
-const SIZES: [(u16, u16); 3] = [(80, 24), (200, 50), (20, 5)];
+/// The sizes that matter.
+const SIZES: [(u16, u16); 4] = [(80, 24), (200, 50), (40, 10), (20, 5)];
 
 macro_rules! at_all_sizes {
     ($name:literal, $story:expr) => {
@@ -311,6 +319,137 @@ fn commands_complete() {
     at_all_sizes!("completion", |app| {
         app.type_text("/re").key(KeyCode::Down);
     });
+}
+
+#[test]
+fn a_list_that_is_longer_than_its_place_says_so_and_scrolls() {
+    at_all_sizes!("commands", |app| {
+        app.type_text("/");
+        for _ in 0..7 {
+            app.key(KeyCode::Down);
+        }
+    });
+    let mut app = App::new(80, 24);
+    app.type_text("/");
+    assert!(app.screen().contains("↓ 5 more") && !app.screen().contains("↑"), "{}", app.screen());
+    for command in crate::chat::command::COMMANDS.iter().skip(1) {
+        app.key(KeyCode::Down);
+        assert!(app.screen().contains(&format!(" › {}", command.name)), "{}:\n{}", command.name, app.screen());
+    }
+    assert!(app.screen().contains("↑ 5 more") && !app.screen().contains("↓"), "{}", app.screen());
+    app.key(KeyCode::Down);
+    assert!(app.screen().contains(" › /help"), "after the last comes the first");
+    app.key(KeyCode::Up).key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/quit");
+    // Tab goes on from there, and what it takes is in view.
+    app.key(KeyCode::Tab).key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/new");
+    assert!(app.screen().contains(" › /new"), "{}", app.screen());
+}
+
+#[test]
+fn an_answer_that_the_context_cut_off_says_what_helps() {
+    at_all_sizes!("full", |app| {
+        app.send("Tell me everything.").loaded().stream("Once upon a");
+        app.finish_with(FinishReason::Length, Usage { prompt_tokens: 8000, cached_tokens: 0, completion_tokens: 192 });
+    });
+    let mut app = App::new(120, 24);
+    app.send("Tell me everything.").loaded().stream("Once upon a").finish(FinishReason::Length);
+    let screen = app.screen();
+    assert!(screen.contains("cut off at the token limit (length)") && !screen.contains("/new"), "{screen}");
+}
+
+#[test]
+fn an_error_hangs_below_its_mark() {
+    let mut app = App::new(40, 16);
+    app.send("Write.").loaded();
+    let (id, at) = (app.request.unwrap(), app.at());
+    let error = EngineError::new(ErrorKind::OutOfMemory, "Memory ran out. A shorter --context-length needs less.");
+    app.engine(EngineEvent::Failed { id, error, at });
+    let screen = app.screen();
+    let error: Vec<_> = screen.lines().skip_while(|line| !line.contains('✗')).take(4).collect();
+    let indents =
+        |line: &&str| line.trim_matches('"').starts_with("    ") && !line.trim_matches('"').starts_with("     ");
+    assert!(error[0].starts_with("\"  ✗ Memory") && error[1..].iter().all(indents), "{screen}");
+    assert!(screen.contains("--context-length"), "a flag stays whole:\n{screen}");
+}
+
+#[test]
+fn another_width_shows_the_same_text() {
+    let text: String = (1..=80).map(|n| format!("Sentence {n} of a long answer that goes on and on. ")).collect();
+    let mut app = App::new(80, 24);
+    app.turn("Tell me a lot.", &text);
+    let numbers = |screen: &str| -> Vec<usize> {
+        let words = screen.split_whitespace().collect::<Vec<_>>();
+        words.windows(2).filter(|pair| pair[0] == "Sentence").filter_map(|pair| pair[1].parse().ok()).collect()
+    };
+    app.key(KeyCode::PageUp).key(KeyCode::PageUp);
+    let before = numbers(&app.screen())[0];
+    for (width, height) in [(40, 10), (120, 24), (20, 10), (80, 24)] {
+        let first = numbers(&app.resize(width, height).screen())[0];
+        assert!(
+            first.abs_diff(before) <= 1,
+            "{before} was first, and {first} is, at {width}x{height}:\n{}",
+            app.screen()
+        );
+    }
+    // At the end of a narrow screen, scrolled up by a line: a wide one has no such line, and shows its end.
+    app.resize(20, 5).screen();
+    app.key(KeyCode::End).key(KeyCode::PageUp);
+    let wide = app.resize(200, 50).screen();
+    assert!(wide.contains("Tell me a lot.") && wide.contains("TTFT"), "{wide}");
+}
+
+#[test]
+fn the_help_can_be_read_on_a_small_screen() {
+    for (width, height) in [(40, 10), (20, 5), (80, 10)] {
+        let mut app = App::new(width, height);
+        app.key(KeyCode::Char('?'));
+        let mut seen = app.screen();
+        for _ in 0..40 {
+            seen += &app.key(KeyCode::PageDown).screen();
+        }
+        for text in ["Enter", "/quit", "leave", "(fg"] {
+            assert!(seen.contains(text), "{text} at {width}x{height}:\n{}", app.screen());
+        }
+        app.key(KeyCode::Home);
+        assert!(app.screen().contains("Enter"), "{}", app.screen());
+        app.key(KeyCode::Esc).key(KeyCode::Char('?'));
+        assert!(app.screen().contains("Enter"), "it begins at its beginning");
+    }
+}
+
+#[test]
+fn earlier_prompts_are_searched_with_control_r() {
+    let mut app = App::new(80, 24);
+    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL);
+    assert!(app.screen().contains("there are no earlier prompts"), "{}", app.screen());
+    for prompt in ["Why is the sky blue?", "What is rain?", "Why is grass green?"] {
+        app.turn(prompt, "So.");
+    }
+    app.type_text("a draft").press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("why");
+    insta::assert_snapshot!("search_80x24", app.screen());
+    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).key(KeyCode::Enter);
+    assert_eq!(app.screen.composer.draft(), "Why is the sky blue?");
+    assert_eq!(app.chat.conversation.turns().len(), 3, "it is not sent");
+    app.key(KeyCode::Up);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("nothing like it").key(KeyCode::Enter);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("?").key(KeyCode::Esc);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+    assert!(!app.chat.help);
+}
+
+#[test]
+fn an_edit_says_what_it_is_and_what_was_cleared_comes_back() {
+    let mut app = App::new(80, 24);
+    app.turn("Why is the sky blue?", "So.").send("/edit");
+    assert!(app.screen().contains("in place of your last prompt"), "{}", app.screen());
+    app.type_text(" And red?").press(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert!(app.screen.composer.is_empty() && !app.screen().contains("in place of"), "{}", app.screen());
+    app.key(KeyCode::Up);
+    assert_eq!(app.screen.composer.draft(), "Why is the sky blue? And red?");
 }
 
 #[test]

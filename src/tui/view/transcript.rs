@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::turn::Rendered;
-use super::{Look, units, welcome, wrap};
+use super::{Areas, Look, units, welcome, wrap};
 use crate::chat::{Chat, Entry, EntryKey};
 use crate::tui::screen::Screen;
 use crate::wording::plural;
@@ -30,6 +30,9 @@ pub enum Scroll {
     /// To the end, and stay there.
     Follow,
 }
+
+/// A transcript of fewer lines than this has none to spare.
+const TIGHT: usize = 7;
 
 /// The first line in view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +66,7 @@ impl Transcript {
 
     /// Decides what is in view at this size.
     pub fn layout(&mut self, chat: &Chat, width: u16, height: u16, look: &Look<'_>) {
+        let anchor = self.anchor(usize::from(width), chat);
         (self.width, self.height) = (usize::from(width), usize::from(height));
         self.visible.clear();
         self.below = 0;
@@ -70,14 +74,28 @@ impl Transcript {
             return;
         }
         self.forget_gone(chat);
-        let top = match self.place {
-            Some(place) => self.clamp(place, chat, look),
-            None => self.last_page(chat, look),
-        };
-        if self.place.is_some() && top >= self.last_page(chat, look) {
-            self.place = None;
+        if let Some((entry, letters)) = anchor {
+            self.len(entry, chat, look);
+            let line = self.rendered_of(entry, chat).map(|rendered| rendered.line_after(letters));
+            self.place = line.map(|line| Place { entry, line });
         }
-        self.collect(top, chat, look);
+        let last = self.last_page(chat, look);
+        let top = self.place.map(|place| self.clamp(place, chat, look));
+        // Nothing is left to scroll to below the last page.
+        self.place = self.place.filter(|_| top.is_some_and(|top| top < last));
+        self.collect(top.map_or(last, |top| top.min(last)), chat, look);
+    }
+
+    /// What the first line in view holds, where another width is about to move it: its entry, and the letters before it
+    /// there.
+    fn anchor(&self, width: usize, chat: &Chat) -> Option<(usize, usize)> {
+        let place = self.place.filter(|_| width != self.width && width > 0)?;
+        let rendered = self.rendered_of(place.entry, chat)?;
+        Some((place.entry, rendered.letters_before(place.line)))
+    }
+
+    fn rendered_of(&self, entry: usize, chat: &Chat) -> Option<&Rendered> {
+        self.rendered.get(&chat.feed.entries().get(entry)?.0)
     }
 
     /// Moves; `layout` shows where to.
@@ -108,6 +126,7 @@ impl Transcript {
 
     /// Renders an entry if need be; the number of its lines.
     fn len(&mut self, entry: usize, chat: &Chat, look: &Look<'_>) -> usize {
+        let is_last = entry + 1 == chat.feed.entries().len();
         let Some((key, entry)) = chat.feed.entries().get(entry) else { return 0 };
         let rendered = self.rendered.entry(*key).or_default();
         match entry {
@@ -118,7 +137,8 @@ impl Transcript {
             }
             Entry::Note(note) => rendered.update_note(note, self.width, look),
         }
-        rendered.len()
+        // Where every line counts, nothing is left free below the last one.
+        rendered.len() - usize::from(self.height < TIGHT && is_last)
     }
 
     fn clamp(&mut self, place: Place, chat: &Chat, look: &Look<'_>) -> Place {
@@ -177,16 +197,18 @@ impl Transcript {
             }
             let len = self.len(entry, chat, look);
             let end = len.min(line + room);
-            if let Some(rendered) = chat.feed.entries().get(entry).and_then(|(key, _)| self.rendered.get(key)) {
-                self.visible.extend((line..end).map(|line| rendered.line(line)));
-            }
+            let lines =
+                self.rendered_of(entry, chat).map(|rendered| (line..end).map(|line| rendered.line(line)).collect());
+            let lines: Vec<_> = lines.unwrap_or_default();
+            self.visible.extend(lines);
             self.below += len.saturating_sub(end.max(line));
             line = 0;
         }
     }
 }
 
-pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) {
+pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &Screen, look: &Look<'_>) {
+    let area = areas.transcript;
     if area.is_empty() {
         return;
     }
@@ -202,15 +224,29 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, screen: &Scre
         frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
     }
     if transcript.below > 0 {
-        draw_more(frame, area, transcript.below, look);
+        draw_more(frame, areas, transcript.below, look);
     }
 }
 
-fn draw_more(frame: &mut Frame<'_>, area: Rect, below: usize, look: &Look<'_>) {
-    let down = look.glyphs.down;
-    let text = format!(" {down} more below ({} {}) ", units::count(below), plural(below, "line"));
-    let text = wrap::clip(&text, usize::from(area.width), look.glyphs.ellipsis);
+/// In the upper edge of the composer's frame, where it hides nothing; where there is no frame, in as few words as leave
+/// something of the last line.
+fn draw_more(frame: &mut Frame<'_>, areas: &Areas, below: usize, look: &Look<'_>) {
+    let (down, count, lines) = (look.glyphs.down, units::count(below), plural(below, "line"));
+    let forms = [
+        format!(" {down} more below ({count} {lines}) "),
+        format!(" {down} {count} {lines} "),
+        format!(" {down} {count} "),
+    ];
+    let (right, y, room) = if areas.framed() {
+        (areas.composer.right() - 2, areas.composer.y, areas.composer.width - 4)
+    } else {
+        let area = areas.transcript;
+        (area.right(), area.bottom().saturating_sub(1), area.width / 2)
+    };
+    let [.., shortest] = &forms;
+    let text = forms.iter().find(|text| wrap::width(text) <= usize::from(room)).unwrap_or(shortest);
+    let text = wrap::clip(text, usize::from(room), look.glyphs.ellipsis);
     let width = wrap::width(&text) as u16;
-    let spot = Rect { x: area.right() - width, y: area.bottom() - 1, width, height: 1 };
+    let spot = Rect { x: right - width, y, width, height: 1 };
     frame.render_widget(Span::styled(text, look.theme.selection), spot);
 }
