@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const KERNELS: [&str; 7] = ["gemv", "attention", "hopper", "prefill", "skinny", "sample", "repack"];
-/// The kernels that only cards of compute capability 9.0 run; empty where the build leaves these out.
-const HOPPER: &str = "hopper";
+const KERNELS: [&str; 6] = ["gemv", "attention", "prefill", "skinny", "sample", "repack"];
+/// Kernels for compute capability 9.0 alone, by instructions that no other generation has; so there is no PTX of them.
+const HOPPER_KERNELS: [&str; 2] = ["hopper_attention", "hopper_gemm"];
 const DIRECTORY: &str = "src/engine/cuda/kernels";
 
 fn main() {
@@ -32,14 +32,22 @@ fn compile() -> Result<(), String> {
     let caps: Vec<_> = caps.split(',').map(|cap| cap.trim().replace('.', "")).collect();
     println!("cargo:rustc-env=CHATNAP_CUDA_TARGETS={}", caps.join(","));
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?);
-    let hopper = caps.iter().any(|cap| cap == "90");
-    if !hopper {
-        std::fs::write(out.join(format!("{HOPPER}.fatbin")), "")
-            .map_err(|e| format!("writing {HOPPER}.fatbin: {e}"))?;
+    let mut targets: Vec<_> = caps.iter().map(|cap| format!("arch=compute_{cap},code=sm_{cap}")).collect();
+    targets.extend(caps.last().map(|last| format!("arch=compute_{last},code=compute_{last}")));
+    let mut started = Vec::new();
+    for name in KERNELS {
+        started.push((name, start(&nvcc, name, &targets, &out)?));
     }
-    let names: Vec<_> = KERNELS.into_iter().filter(|name| *name != HOPPER || hopper).collect();
-    let started: Vec<_> = names.iter().map(|name| start(&nvcc, name, &caps, &out)).collect::<Result<_, _>>()?;
-    for (name, child) in names.iter().zip(started) {
+    for name in HOPPER_KERNELS {
+        if caps.iter().any(|cap| cap == "90") {
+            started.push((name, start(&nvcc, name, &["arch=compute_90a,code=sm_90a".to_owned()], &out)?));
+        } else {
+            // The program knows an empty image for one that was left out.
+            std::fs::write(out.join(format!("{name}.fatbin")), "")
+                .map_err(|e| format!("writing {name}.fatbin: {e}"))?;
+        }
+    }
+    for (name, child) in started {
         let output = child.wait_with_output().map_err(|e| format!("nvcc on {name}.cu: {e}"))?;
         if !output.status.success() {
             return Err(format!("nvcc failed on {name}.cu:\n{}", String::from_utf8_lossy(&output.stderr)));
@@ -48,20 +56,10 @@ fn compile() -> Result<(), String> {
     Ok(())
 }
 
-fn start(nvcc: &Path, name: &str, caps: &[String], out: &Path) -> Result<std::process::Child, String> {
+fn start(nvcc: &Path, name: &str, targets: &[String], out: &Path) -> Result<std::process::Child, String> {
     let mut command = Command::new(nvcc);
     command.args(["-fatbin", "-O3", "-std=c++17"]);
-    if name == HOPPER {
-        // The "a" stands for instructions that no other generation has, so there is no PTX for later cards either.
-        command.arg("-gencode=arch=compute_90a,code=sm_90a");
-    }
-    let caps = if name == HOPPER { &[] } else { caps };
-    for cap in caps {
-        command.arg(format!("-gencode=arch=compute_{cap},code=sm_{cap}"));
-    }
-    if let Some(last) = caps.last() {
-        command.arg(format!("-gencode=arch=compute_{last},code=compute_{last}"));
-    }
+    command.args(targets.iter().map(|target| format!("-gencode={target}")));
     command.arg("-o").arg(out.join(format!("{name}.fatbin"))).arg(format!("{DIRECTORY}/{name}.cu"));
     command.stderr(std::process::Stdio::piped());
     command.spawn().map_err(|error| {

@@ -10,8 +10,10 @@ use half::{bf16, f16};
 
 use super::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
 use super::gemm::{Few, Gemm, Into};
+use super::hopper_gemm::{self, HopperGemm};
 use super::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
 use super::layout::{Arena, Format};
+use super::library::Problem;
 use super::params::*;
 use super::skinny;
 use super::tuning::Tuning;
@@ -111,7 +113,7 @@ pub fn kernels(card: CardProperties, seed: u64, report: &mut Report) -> Result<(
             bench.matrix(kind, 31, 576, &mut random, report)?;
         }
     }
-    for (m, n, k) in [(1, 200, 576), (50, 1000, 96), (300, 257, 1024)] {
+    for (m, n, k) in [(1, 200, 576), (50, 1000, 96), (300, 257, 1024), (513, 260, 32 + 32 * random.below(20))] {
         bench.products(m, n, k, &mut random, report)?;
     }
     for dim in HEAD_DIMS {
@@ -392,23 +394,47 @@ impl Bench {
                 );
             }
         }
-        let tuning =
-            Tuning { few: Few { plain: 0, quantised: 0 }, ..Tuning::for_card(self.gpu.card.compute_capability) };
+        let few = Few { plain: 0, quantised: 0 };
+        let tuning = Tuning { few, ..Tuning::for_card(self.gpu.card.compute_capability) };
         let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?;
-        for _ in 0..2 {
-            let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
-            gemm.multiply(&self.gpu, &[mat], (da.pointer(), m), (c.pointer(), n), Into::Add)?;
-            let mut got = vec![0.0; m * n];
-            c.read(&self.gpu, 0, &mut got)?;
-            report.tell(
-                &format!("matrix product {m} x {n} x {k}, {}", gemm.backend()),
-                relative_error(&got, &wanted),
-                1e-5,
-            );
-            if gemm.backend() == "own kernel" {
-                break;
+        let (operands, size) = ((da.pointer(), m), m * n);
+        for turn in 0..3 {
+            match turn {
+                0 => {}
+                1 => gemm.use_library(&self.gpu),
+                _ => gemm.use_portable(),
             }
-            gemm.forget_library();
+            let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
+            gemm.multiply(&self.gpu, &[mat], operands, (c.pointer(), n), Into::Add)?;
+            let mut got = vec![0.0; size];
+            c.read(&self.gpu, 0, &mut got)?;
+            let name = format!("matrix product {m} x {n} x {k}, {}", gemm.backend());
+            report.tell(&name, relative_error(&got, &wanted), 1e-5);
+        }
+        let Some(kernels) = self.kernels.hopper else { return Ok(()) };
+        let hopper = HopperGemm { kernels: kernels.gemm, multiprocessors: 3, overlap: false };
+        for (index, columns) in hopper_gemm::COLUMNS.into_iter().enumerate() {
+            for into in [Into::Half, Into::Add, Into::Float] {
+                let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
+                let operands = (da.pointer(), dw.pointer(), c.pointer());
+                // SAFETY: all sizes are those of the buffers; bf16 takes half of C.
+                if !unsafe { hopper.multiply(&self.gpu, index, operands, Problem { m, n, k, ldc: n, into })? } {
+                    continue;
+                }
+                let mut got = vec![0.0; size];
+                c.read(&self.gpu, 0, &mut got)?;
+                let mut tolerated = 1e-5;
+                if into == Into::Half {
+                    let halves: Vec<u16> =
+                        got.iter().flat_map(|v| [v.to_bits() as u16, (v.to_bits() >> 16) as u16]).collect();
+                    got = wide(&halves[..size]);
+                    tolerated = 4e-3;
+                }
+                let added = if into == Into::Add { 0.0 } else { 1.0 };
+                let wanted: Vec<f64> = wanted.iter().zip(&before).map(|(w, b)| w - added * f64::from(*b)).collect();
+                let name = format!("matrix product {m} x {n} x {k} for Hopper, {columns} columns, {into:?}");
+                report.tell(&name, relative_error(&got, &wanted), tolerated);
+            }
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
-//! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. cuBLASLt where it can be
-//! loaded, else the kernel in `prefill.cu`; quantised weights are turned into bf16 in slices first. Short prompts go through
-//! neither: `skinny.rs`.
+//! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. On Hopper cards by a kernel of
+//! our own (`hopper_gemm.rs`); elsewhere by cuBLASLt where it can be loaded, else by the kernel in `prefill.cu`. Quantised
+//! weights are turned into bf16 in slices first. Short prompts go through none of them: `skinny.rs`.
 
 use super::driver::{DeviceBuffer, Gpu, Kernel, Shape};
+use super::hopper_gemm::HopperGemm;
 use super::kernels::Kernels;
 use super::layout::Format;
 use super::library::{self, Problem, Slot, Usual};
@@ -38,6 +39,7 @@ impl Into {
 
 /// Multiplies.
 pub struct Gemm {
+    hopper: Option<HopperGemm>,
     library: Slot,
     skinny: Skinny,
     few: Few,
@@ -81,8 +83,14 @@ impl Gemm {
             multiprocessors: gpu.card.multiprocessors.max(1) as usize,
             shared: kernels.skinny[0].shared_limit,
         };
+        let hopper = kernels.hopper.filter(|_| tuning.hopper).map(|hopper| HopperGemm {
+            kernels: hopper.gemm,
+            multiprocessors: limits.multiprocessors,
+            overlap: tuning.overlap,
+        });
         Ok(Self {
-            library: Slot::new(gpu, usual),
+            hopper,
+            library: if hopper.is_some() { Slot::none() } else { Slot::new(gpu, usual) },
             skinny: Skinny { kernels: kernels.skinny, limits, overlap: tuning.overlap },
             few: tuning.few,
             room,
@@ -105,7 +113,11 @@ impl Gemm {
     /// Who multiplies the matrices of long prompts, for reports.
     pub fn backend(&mut self) -> &'static str {
         self.library.settle();
-        if self.library.get().is_some() { "cuBLASLt" } else { "own kernel" }
+        match (self.hopper, self.library.get()) {
+            (Some(_), _) => "the kernel for Hopper",
+            (None, Some(_)) => "cuBLASLt",
+            (None, None) => "the kernel for all cards",
+        }
     }
 
     /// Bytes of scratch and workspace.
@@ -113,8 +125,16 @@ impl Gemm {
         self.scratch.as_ref().map_or(0, DeviceBuffer::bytes) + self.library.bytes()
     }
 
-    /// Uses the own kernel from now on.
-    pub fn forget_library(&mut self) {
+    /// Uses the library from now on, where it can be loaded.
+    pub fn use_library(&mut self, gpu: &Gpu) {
+        self.hopper = None;
+        self.library = Slot::new(gpu, Vec::new());
+        self.library.settle();
+    }
+
+    /// Uses the kernel for all cards from now on.
+    pub fn use_portable(&mut self) {
+        self.hopper = None;
         self.library.forget();
     }
 
@@ -220,6 +240,12 @@ impl Gemm {
     }
 
     fn product(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<(), ModelError> {
+        if let Some(hopper) = self.hopper
+            // SAFETY: A holds m rows, W n rows, C m rows of ldc.
+            && unsafe { hopper.multiply(gpu, hopper.choose(problem), (a, w, c), problem)? }
+        {
+            return Ok(());
+        }
         // With whole tiles of tokens there are few shapes, and each that comes for the first time takes the library some
         // milliseconds. What the rows beyond hold is nobody's.
         let padded = match problem.into {

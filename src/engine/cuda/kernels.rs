@@ -1,9 +1,9 @@
 //! The kernels by name, from machine code that is part of this program.
 
 use super::driver::{Gpu, Kernel};
-use super::hopper;
 use super::layout::Format;
 use super::skinny::ROOMS;
+use super::{hopper_attention, hopper_gemm};
 use crate::engine::model::ModelError;
 
 /// Fat binaries begin with words that the driver reads in place.
@@ -94,8 +94,8 @@ pub struct Kernels {
     /// By head width.
     pub attention_decode: [Kernel; 3],
     pub attention_prefill: [Kernel; 3],
-    /// By head width (`hopper::HEAD_DIMS`), on cards that have what it takes.
-    pub attention_hopper: Option<[Kernel; hopper::HEAD_DIMS.len()]>,
+    /// Where the card is a Hopper.
+    pub hopper: Option<Hopper>,
     pub norm_rows: Kernel,
     pub rope_kv: Kernel,
     pub swiglu: Kernel,
@@ -108,6 +108,31 @@ pub struct Kernels {
     pub dequantise_rows: Kernel,
     pub embed: Kernel,
     pub read_bandwidth: Kernel,
+}
+
+/// Kernels that are made of one generation's own instructions.
+#[derive(Clone, Copy)]
+pub struct Hopper {
+    /// By head width: `hopper_attention::HEAD_DIMS`.
+    pub attention: [Kernel; hopper_attention::HEAD_DIMS.len()],
+    /// By rows of weights: `hopper_gemm::COLUMNS`.
+    pub gemm: [Kernel; hopper_gemm::COLUMNS.len()],
+}
+
+impl Hopper {
+    /// `None` for other cards, and where the build leaves these kernels out.
+    fn load(gpu: &mut Gpu) -> Result<Option<Self>, ModelError> {
+        let (attention, gemm) = (image!("hopper_attention"), image!("hopper_gemm"));
+        if gpu.card.compute_capability != (9, 0) || attention.is_empty() || gemm.is_empty() {
+            return Ok(None);
+        }
+        let (attention, gemm) = (gpu.load_module(attention)?, gpu.load_module(gemm)?);
+        let attend = |d: usize| gpu.function(attention, &format!("attention_hopper_{d}"), true);
+        let product = |n: usize| gpu.function(gemm, &format!("gemm_hopper_{n}"), true);
+        let [a, b, c, d] = hopper_gemm::COLUMNS.map(product);
+        let [narrow, wide] = hopper_attention::HEAD_DIMS.map(attend);
+        Ok(Some(Self { attention: [narrow?, wide?], gemm: [a?, b?, c?, d?] }))
+    }
 }
 
 impl Kernels {
@@ -141,15 +166,7 @@ impl Kernels {
         let skinny = gpu.load_module(image!("skinny"))?;
         let sample = gpu.load_module(image!("sample"))?;
         let repack = gpu.load_module(image!("repack"))?;
-        // Machine code for one generation of cards alone; empty where the build leaves it out.
-        let image = image!("hopper");
-        let attention_hopper = if gpu.card.compute_capability == (9, 0) && !image.is_empty() {
-            let module = gpu.load_module(image)?;
-            let kernel = |d: usize| gpu.function(module, &format!("attention_hopper_{d}"), true);
-            Some([kernel(hopper::HEAD_DIMS[0])?, kernel(hopper::HEAD_DIMS[1])?])
-        } else {
-            None
-        };
+        let hopper = Hopper::load(gpu)?;
         let decode = |d: usize| gpu.function(attention, &format!("attention_decode_{d}"), true);
         let of_use = |name: &str| -> Result<[Kernel; SETS.len()], ModelError> {
             let kernels = SETS.iter().map(|set| gpu.function(gemv, &format!("{name}_{}", set.suffix), true));
@@ -162,7 +179,7 @@ impl Kernels {
             gemv: [of_use("gemv_qkv")?, of_use("gemv_gate_up")?, of_use("gemv_residual")?, of_use("gemv_logits")?],
             attention_decode: [decode(HEAD_DIMS[0])?, decode(HEAD_DIMS[1])?, decode(HEAD_DIMS[2])?],
             attention_prefill: [tiles(HEAD_DIMS[0])?, tiles(HEAD_DIMS[1])?, tiles(HEAD_DIMS[2])?],
-            attention_hopper,
+            hopper,
             norm_rows: gpu.function(prefill, "norm_rows", false)?,
             rope_kv: gpu.function(prefill, "rope_kv", true)?,
             swiglu: gpu.function(prefill, "swiglu", false)?,

@@ -7,7 +7,7 @@ use super::decode::Decoding;
 use super::driver::{Beside, DeviceBuffer, Event, Gpu, Graph, PinnedBuffer, Shape};
 use super::fit::Needs;
 use super::gemm::{self, Few, Gemm, Into};
-use super::hopper::{self, HopperAttention, Places};
+use super::hopper_attention::{self, HopperAttention, Places};
 use super::kernels::{HEAD_DIMS, Kernels};
 use super::layout::Format;
 use super::library;
@@ -227,12 +227,11 @@ impl CudaModel {
         let rope = DeviceBuffer::<f32>::new(config.context_length * half * 2)?;
         timeline::mark("buffers");
         let tuning = Tuning::for_card(gpu.card.compute_capability);
-        let kernels_for = kernels.attention_hopper.as_ref().filter(|_| tuning.hopper);
-        let hopper = match kernels_for {
-            Some(kernels) => HopperAttention::new(kernels, &places(&config, &buffers, &cache, chunk))?,
+        let hopper = match kernels.hopper.filter(|_| tuning.hopper) {
+            Some(hopper) => HopperAttention::new(&hopper.attention, &places(&config, &buffers, &cache, chunk))?,
             None => None,
         };
-        let wave = hopper::wave(gpu.card.multiprocessors, config.heads);
+        let wave = hopper_attention::wave(gpu.card.multiprocessors, config.heads);
         let pace = if hopper.is_some() { pace.in_waves(wave) } else { pace };
         let model = Self {
             decoding: None,
@@ -345,9 +344,14 @@ impl CudaModel {
         self.gemm.backend()
     }
 
-    /// Uses the own matrix product for long prompts; for comparisons.
-    pub fn use_own_gemm(&mut self) {
-        self.gemm.forget_library();
+    /// Uses cuBLASLt for long prompts, where it is; for comparisons.
+    pub fn use_library(&mut self) {
+        self.gemm.use_library(&self.gpu);
+    }
+
+    /// Uses the matrix product that every card can do for long prompts; for comparisons.
+    pub fn use_portable_gemm(&mut self) {
+        self.gemm.use_portable();
     }
 
     /// Takes prompts of up to so many tokens as short ones; for comparisons.

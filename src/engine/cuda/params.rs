@@ -130,6 +130,19 @@ pub struct HopperAttentionArgs {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy)]
+pub struct HopperGemmArgs {
+    pub a: TensorMap,
+    pub w: TensorMap,
+    pub c: u64,
+    pub m: i32,
+    pub n: i32,
+    pub k: i32,
+    pub ldc: i32,
+    pub mode: i32,
+}
+
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NormArgs {
     pub x: u64,

@@ -186,11 +186,12 @@ pub fn short(path: &str) -> Result<(), ModelError> {
         let long = first_token_ms(&mut model, &tokens[..count])?;
         println!("     {count} tokens to first token: as short {short:.2} ms, as long {long:.2} ms");
     }
-    let by_library = LONG.map(|count| first_token_ms(&mut model, &tokens[..count]));
-    model.use_own_gemm();
-    for (count, by_library) in LONG.into_iter().zip(by_library) {
-        let own = first_token_ms(&mut model, &tokens[..count])?;
-        println!("     {count} tokens to first token: cuBLASLt {:.2} ms, own kernel {own:.2} ms", by_library?);
+    for way in [None, Some(CudaModel::use_library as fn(&mut CudaModel)), Some(CudaModel::use_portable_gemm)] {
+        way.map(|way| way(&mut model));
+        for count in LONG {
+            let time = first_token_ms(&mut model, &tokens[..count])?;
+            println!("     {count} tokens to first token, products by {}: {time:.2} ms", model.gemm_backend());
+        }
     }
     for count in [16, 50] {
         model.time_tilings(count)?;

@@ -1,7 +1,7 @@
 //! Attention kernels against a plain softmax in f64.
 
 use super::super::driver::{DeviceBuffer, Shape};
-use super::super::hopper::{HopperAttention, Places};
+use super::super::hopper_attention::{HopperAttention, Places};
 use super::super::kernels::{HEAD_DIMS, HEADS};
 use super::super::params::*;
 use super::{Bench, Random, Report, halves, relative_error, wide};
@@ -135,10 +135,10 @@ impl Bench {
         // SAFETY: all sizes are those of the buffers.
         unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
         compare("")?;
-        let Some(kernels) = &self.kernels.attention_hopper else { return Ok(()) };
+        let Some(kernels) = self.kernels.hopper else { return Ok(()) };
         let cache = (dcache.pointer(), 2 * kv_heads * context);
         let places = Places { queries: (dq.pointer(), tokens, heads * dim), cache, head_dim: dim };
-        let Some(hopper) = HopperAttention::new(kernels, &places)? else { return Ok(()) };
+        let Some(hopper) = HopperAttention::new(&kernels.attention, &places)? else { return Ok(()) };
         // SAFETY: these are the places, and all sizes are those of the buffers.
         unsafe { hopper.launch(&self.gpu, &args, false)? };
         compare(" by Hopper's own kernel")

@@ -1,4 +1,4 @@
-//! Attention for a prompt on Hopper cards, with what their copy engine has to know (`kernels/hopper.cu`).
+//! Attention for a prompt on Hopper cards, with what their copy engine has to know (`kernels/hopper_attention.cu`).
 
 use super::driver::{Gpu, Kernel, Shape};
 use super::params::{HopperAttentionArgs, PrefillAttentionArgs};

@@ -123,7 +123,7 @@ template <int D> __device__ __forceinline__ void attend(const HopperAttentionArg
 #pragma unroll
         for (int i = 0; i < D / 16; i++) {
             int at = (i >> 2) * HALF + (i & 3) * 32;
-            product_64x128(s, tile_at(q + at), tile_at(k + at), i > 0);
+            product(s, tile_at(q + at), tile_at(k + at), i > 0);
         }
         products_end();
     };

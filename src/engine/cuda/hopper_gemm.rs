@@ -1,0 +1,99 @@
+//! Matrix products of a prompt on Hopper cards (`kernels/hopper_gemm.cu`): which tiles to cut them into. Pure but for the launch.
+
+use super::driver::{Gpu, Kernel, Shape};
+use super::gemm::Into;
+use super::library::Problem;
+use super::params::HopperGemmArgs;
+use super::tensor_map::TensorMap;
+use crate::engine::model::ModelError;
+
+/// Rows of A that a block takes.
+const ROWS: usize = 128;
+/// Rows of W that the kernels take, each another number.
+pub const COLUMNS: [usize; 4] = [64, 128, 192, 256];
+/// What a step of 64 in the depth takes with so many, in microseconds as they were measured on an H100, and what a tile takes
+/// besides; only the proportions count.
+const STEP: [f64; 4] = [0.30, 0.41, 0.55, 0.69];
+const TILE: [f64; 4] = [2.0, 2.4, 2.8, 3.2];
+const DEPTH: usize = 64;
+const THREADS: u32 = 384;
+/// Bytes of shared memory for the ring of tiles (the kernel's `stages`).
+const RING: usize = 200 * 1024;
+
+/// The kernels and the card.
+#[derive(Clone, Copy)]
+pub struct HopperGemm {
+    /// By [`COLUMNS`].
+    pub kernels: [Kernel; COLUMNS.len()],
+    pub multiprocessors: usize,
+    pub overlap: bool,
+}
+
+/// Which of [`COLUMNS`] should be the quickest for `m` rows of A, `n` of W, `k` deep.
+fn choose(m: usize, n: usize, k: usize, multiprocessors: usize) -> usize {
+    let time = |index: usize| {
+        let tiles = m.div_ceil(ROWS) * n.div_ceil(COLUMNS[index]);
+        let waves = tiles.div_ceil(multiprocessors.max(1)) as f64;
+        waves * (k.div_ceil(DEPTH) as f64 * STEP[index] + TILE[index])
+    };
+    (0..COLUMNS.len()).min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(0)
+}
+
+impl HopperGemm {
+    /// The kernel's number in [`COLUMNS`] that fits best.
+    pub fn choose(&self, problem: Problem) -> usize {
+        choose(problem.m, problem.n, problem.k, self.multiprocessors)
+    }
+
+    /// C = A · Wᵀ with the kernel of this number. False where it cannot do this shape.
+    ///
+    /// # Safety
+    /// A holds m rows of k, W n rows of k, C m rows of `ldc`, on the card and until the product has ended.
+    pub unsafe fn multiply(
+        &self,
+        gpu: &Gpu,
+        index: usize,
+        (a, w, c): (u64, u64, u64),
+        problem: Problem,
+    ) -> Result<bool, ModelError> {
+        let Problem { m, n, k, ldc, into } = problem;
+        // The copy engine wants rows of whole 16 bytes, and bf16 is stored four at a time.
+        let whole = into != Into::Half || (n.is_multiple_of(4) && ldc.is_multiple_of(4) && c.is_multiple_of(8));
+        if !k.is_multiple_of(8) || !a.is_multiple_of(16) || !w.is_multiple_of(16) || !whole {
+            return Ok(false);
+        }
+        let columns = COLUMNS[index];
+        let args = HopperGemmArgs {
+            a: TensorMap::new(a, m, k, ROWS as u32)?,
+            w: TensorMap::new(w, n, k, columns as u32)?,
+            c,
+            m: m as i32,
+            n: n as i32,
+            k: k as i32,
+            ldc: ldc as i32,
+            mode: into.mode(),
+        };
+        let stage = (ROWS + columns) * DEPTH * 2;
+        let shared = (RING / stage * stage + 1024) as u32;
+        let tiles = m.div_ceil(ROWS) * n.div_ceil(columns);
+        let grid = (tiles.min(self.multiprocessors) as u32, 1, 1);
+        let shape = Shape { grid, threads: THREADS, shared, overlap: self.overlap };
+        // SAFETY: the caller vouches for the operands; the kernel guards its edges.
+        unsafe { self.kernels[index].launch(gpu.stream, shape, &args)? };
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_gets_the_tiles_that_leave_few_multiprocessors_idle() {
+        let columns = |m, n, k| COLUMNS[choose(m, n, k, 132)];
+        assert_eq!(columns(2048, 28672, 4096), 256);
+        assert_eq!(columns(512, 6144, 4096), 192, "128 tiles instead of 96 or 192");
+        assert_eq!(columns(512, 4096, 14336), 128);
+        assert_eq!(columns(50, 4096, 4096), 64);
+    }
+}

@@ -1,0 +1,127 @@
+// C[m][n] = A[m][k] * W[n][k]^T with bf16 operands and f32 sums, by Hopper's own instructions; other cards have that of
+// prefill.cu.
+//
+// As many blocks as multiprocessors, each taking tile after tile of 128 rows of A and N of W. One warp only copies, and is
+// ahead by all stages of the ring, also of the tiles that come next; two warpgroups multiply, 64 rows of A each.
+#include "common.cuh"
+#include "hopper.cuh"
+
+constexpr int ROWS = 128, DEPTH = 64, THREADS = 384;
+
+struct HopperGemmArgs {
+    TensorMap a, w;  // tiles of 64 columns and ROWS rows, of 64 columns and N rows
+    void* c;         // [m][ldc]
+    int m, n, k, ldc;
+    int mode;        // 0: bf16 store, 1: f32 add, 2: f32 store
+};
+
+// Stages of the ring: what 200 KB have room for.
+__host__ __device__ constexpr int stages(int columns) { return 200 * 1024 / ((ROWS + columns) * DEPTH * 2); }
+
+// Where the tiles of C are: down the rows first, so that blocks which run together share tiles of W.
+template <int N> struct Tiles {
+    int down, count;
+    __device__ __forceinline__ Tiles(const HopperGemmArgs& p) : down((p.m + ROWS - 1) / ROWS), count(down * ((p.n + N - 1) / N)) {}
+    __device__ __forceinline__ int row(int tile) const { return tile % down * ROWS; }
+    __device__ __forceinline__ int column(int tile) const { return tile / down * N; }
+};
+
+// Two neighbouring sums of a row.
+__device__ __forceinline__ void store(const HopperGemmArgs& p, size_t at, int column, float x, float y) {
+    if (column >= p.n) return;
+    float* c = (float*)p.c + at;
+    // An odd row length leaves every second row misaligned.
+    if ((p.ldc & 1) || column + 1 == p.n) {
+        c[0] = p.mode == 1 ? c[0] + x : x;
+        if (column + 1 < p.n) c[1] = p.mode == 1 ? c[1] + y : y;
+    } else if (p.mode == 1) {
+        // Nobody else adds to these; an addition without an answer holds nobody up.
+        atomicAdd((float2*)c, make_float2(x, y));
+    } else {
+        *(float2*)c = make_float2(x, y);
+    }
+}
+
+// A warpgroup's sums to where they belong: row `row` of this lane and the one 8 below, columns from `column` on.
+template <int N> __device__ __forceinline__ void store_tile(const HopperGemmArgs& p, const float (&sums)[N / 8][4], int row, int column) {
+    int t = threadIdx.x & 3;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        bool there = row + h * 8 < p.m;
+        size_t at = (size_t)(row + h * 8) * p.ldc + column;
+        if (p.mode == 0) {
+#pragma unroll
+            for (int i = 0; i < N / 8; i += 2) {
+                // Neighbours exchange halves, so that four lanes write 32 bytes in a row.
+                uint32_t first = pack_bf16(sums[i][h * 2], sums[i][h * 2 + 1]), second = pack_bf16(sums[i + 1][h * 2], sums[i + 1][h * 2 + 1]);
+                uint32_t other = __shfl_xor_sync(~0u, t & 1 ? first : second, 1);
+                uint2 both = t & 1 ? make_uint2(other, second) : make_uint2(first, other);
+                int to = i * 8 + (t & 1) * 8 + (t >> 1) * 4;
+                if (there && column + to < p.n) *(uint2*)((bf16*)p.c + at + to) = both;
+            }
+        } else if (there) {
+#pragma unroll
+            for (int i = 0; i < N / 8; i++) store(p, at + i * 8 + t * 2, column + i * 8 + t * 2, sums[i][h * 2], sums[i][h * 2 + 1]);
+        }
+    }
+}
+
+template <int N> __device__ __forceinline__ void gemm(const HopperGemmArgs& p) {
+    constexpr int STAGES = stages(N), SIDE_A = ROWS * DEPTH * 2, STAGE = SIDE_A + N * DEPTH * 2;
+    extern __shared__ char smem[];
+    __shared__ uint64_t barriers[2 * STAGES];
+    uint32_t ring = (shared_address(smem) + 1023) & ~1023u, full = shared_address(barriers), empty = full + 8 * STAGES;
+    Tiles<N> tiles(p);
+    int steps = (p.k + DEPTH - 1) / DEPTH;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < STAGES; i++) barrier_init(full + 8 * i, 1), barrier_init(empty + 8 * i, 8);
+        barriers_made();
+    }
+    __syncthreads();
+    int stage = 0, parity = 0;
+    auto advance = [&]() {
+        if (++stage == STAGES) stage = 0, parity ^= 1;
+    };
+    pdl_launch();
+    if (threadIdx.x < 128) {
+        registers_down<24>();
+        if (threadIdx.x > 0) return;
+        pdl_wait();
+        for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
+            for (int k = 0; k < steps; k++, advance()) {
+                uint32_t to = ring + stage * STAGE, done = full + 8 * stage;
+                barrier_wait(empty + 8 * stage, parity ^ 1);
+                barrier_expect(done, STAGE);
+                copy_tile(to, p.a, k * DEPTH, tiles.row(tile), done);
+                copy_tile(to + SIDE_A, p.w, k * DEPTH, tiles.column(tile), done);
+            }
+        }
+        return;
+    }
+    registers_up<240>();
+    int group = threadIdx.x / 128 - 1, warp = threadIdx.x >> 5 & 3, lane = threadIdx.x & 31;
+    float sums[N / 8][4];
+    for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
+        uint32_t last = 0;
+        for (int k = 0; k < steps; k++, advance()) {
+            uint32_t a = ring + stage * STAGE + group * 64 * 128, w = ring + stage * STAGE + SIDE_A;
+            barrier_wait(full + 8 * stage, parity);
+            products_begin();
+#pragma unroll
+            for (int i = 0; i < DEPTH / 16; i++) product(sums, tile_at(a + i * 32), tile_at(w + i * 32), k + i > 0);
+            products_end();
+            // The step before is done with its stage.
+            products_wait<1>();
+            if (k > 0 && lane == 0) barrier_arrive(last);
+            last = empty + 8 * stage;
+        }
+        products_wait<0>();
+        if (lane == 0) barrier_arrive(last);
+        store_tile<N>(p, sums, tiles.row(tile) + group * 64 + warp * 16 + (lane >> 2), tiles.column(tile));
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS, 1) gemm_hopper_64(const __grid_constant__ HopperGemmArgs p) { gemm<64>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS, 1) gemm_hopper_128(const __grid_constant__ HopperGemmArgs p) { gemm<128>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS, 1) gemm_hopper_192(const __grid_constant__ HopperGemmArgs p) { gemm<192>(p); }
+extern "C" __global__ void __launch_bounds__(THREADS, 1) gemm_hopper_256(const __grid_constant__ HopperGemmArgs p) { gemm<256>(p); }
