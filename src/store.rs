@@ -218,6 +218,14 @@ impl Store {
         if prefix == "last" {
             return self.last()?.ok_or_else(|| StoreError::missing("conversation yet"));
         }
+        // Every id begins with it: a script's empty variable would name, and remove, the only conversation there is.
+        if prefix.is_empty() {
+            return Err(StoreError::NotFound(
+                "The beginning of a conversation's id is wanted, not an empty text; `chatnap conversations list` shows \
+                 them."
+                    .into(),
+            ));
+        }
         let mut statement = self.db.prepare("SELECT id FROM conversations WHERE substr(id, 1, length(?1)) = ?1")?;
         let ids: Vec<String> = statement.query_map([prefix], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         match <[String; 1]>::try_from(ids) {
@@ -226,9 +234,10 @@ impl Store {
                 "There is no conversation {prefix:?}; `chatnap conversations list` shows what there is."
             ))),
             Err(ids) => Err(StoreError::NotFound(format!(
-                "{} conversations begin with {prefix:?}: {}; write more of the id.",
+                "{} conversations begin with {prefix:?}: {}{}; write more of the id.",
                 ids.len(),
-                ids.join(", ")
+                ids[..ids.len().min(8)].join(", "),
+                if ids.len() > 8 { ", …" } else { "" }
             ))),
         }
     }

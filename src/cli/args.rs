@@ -291,6 +291,9 @@ pub enum Command {
 /// `chatnap models …`; alone it lists them
 #[derive(Debug, clap::Args)]
 pub struct ModelsArgs {
+    /// Output of the list
+    #[arg(long, value_enum)]
+    pub format: Option<TableFormat>,
     /// What to do
     #[command(subcommand)]
     pub command: Option<ModelsCommand>,
@@ -299,6 +302,9 @@ pub struct ModelsArgs {
 /// `chatnap conversations …`; alone it lists them
 #[derive(Debug, clap::Args)]
 pub struct ConversationsArgs {
+    /// Output of the list
+    #[arg(long, value_enum)]
+    pub format: Option<TableFormat>,
     /// What to do
     #[command(subcommand)]
     pub command: Option<ConversationsCommand>,

@@ -22,12 +22,12 @@ pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
         Command::Tokenize(args) => tokenize::run(&resolved.settings, args)?,
         Command::Gpu { format } => gpu::run(&resolved.settings, format)?,
         Command::Models(args) => {
-            let command = args.command.unwrap_or(ModelsCommand::List { format: TableFormat::default() });
-            models::run(&resolved.settings, command)?
+            let list = |format| ModelsCommand::List { format };
+            models::run(&resolved.settings, or_list(args.command, args.format, list)?)?
         }
         Command::Conversations(args) => {
-            let command = args.command.unwrap_or(ConversationsCommand::List { format: TableFormat::default() });
-            conversations::run(&resolved.settings, command)?
+            let list = |format| ConversationsCommand::List { format };
+            conversations::run(&resolved.settings, or_list(args.command, args.format, list)?)?
         }
         Command::Bench(args) => bench::run(resolved, args)?,
         Command::Report { .. } => return Err(not_built("report")),
@@ -35,6 +35,15 @@ pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
     // A reader that went away has what it wanted.
     let _ = written;
     Ok(())
+}
+
+/// What was asked for; without a subcommand the list, to which a `--format` of its own belongs.
+fn or_list<C>(command: Option<C>, format: Option<TableFormat>, list: impl Fn(TableFormat) -> C) -> Result<C, Failure> {
+    match (command, format) {
+        (None, format) => Ok(list(format.unwrap_or_default())),
+        (Some(command), None) => Ok(command),
+        (Some(_), Some(_)) => Err(Failure::usage("--format belongs behind the subcommand: … list --format json.")),
+    }
 }
 
 fn not_built(name: &str) -> Failure {

@@ -104,8 +104,21 @@ fn list_search_rename_remove_export() {
     assert_eq!((&exported["turns"][2]["parent"], &exported["head"]), (&0.into(), &2.into()));
     assert_eq!(exported["turns"][0]["timing_us"]["ttft"], 7000);
     assert_eq!(store.find(&talk.id.0[..6]).unwrap(), talk.id);
-    assert!(store.find("").unwrap_err().to_string().contains("2 conversations begin with"));
+    // Of seventeen ids two begin with the same digit.
+    let mut ids: Vec<String> = store.list().unwrap().into_iter().map(|summary| summary.id.0).collect();
+    while ids.len() < 17 {
+        let mut more = Conversation::new(new_conversation_id(), None);
+        let id = more.ask(None, "more", "tiny");
+        save(&mut store, &more, id);
+        ids.push(more.id.0);
+    }
+    let shared = |id: &&String| ids.iter().filter(|other| other[..1] == id[..1]).count() > 1;
+    let digit = &ids.iter().find(shared).unwrap()[..1];
+    assert!(store.find(digit).unwrap_err().to_string().contains(&format!("conversations begin with {digit:?}")));
     assert!(store.find("xyz").unwrap_err().to_string().contains("no conversation \"xyz\""));
+    let single = Home::new();
+    branched(&mut single.open());
+    assert!(single.open().find("").unwrap_err().to_string().contains("not an empty text"));
     store.remove(&talk.id).unwrap();
     assert!(store.load(&talk.id).is_err() && store.remove(&talk.id).is_err());
     assert!(store.save(&record(&other, id)).is_ok());

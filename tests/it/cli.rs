@@ -56,6 +56,9 @@ fn models_are_listed_and_found() {
     assert!(listed.contains("smollm2-135m"));
     assert_eq!(home.run(&["models"]).stdout, listed);
     assert_eq!(home.run(&["conversations"]).code(), 0);
+    assert_eq!(home.run(&["models", "--format", "json"]).json(), list);
+    assert_eq!(home.run(&["conversations", "--format", "json"]).json(), serde_json::json!([]));
+    assert_eq!(home.run(&["models", "--format", "json", "path"]).code(), 2);
     assert!(home.run(&["models", "list", "--format", "markdown"]).stdout.starts_with("| model | "));
 }
 
@@ -160,6 +163,7 @@ fn stored_conversations_can_be_looked_at_renamed_and_removed() {
     assert_eq!(home.run(&["conversations", "rename", "last", "Capitals"]).code(), 0);
     assert!(home.run(&["conversations", "list"]).stdout.contains("Capitals"));
     assert_eq!(home.run(&["conversations", "remove", id, "zzz"]).code(), 2, "a wrong id removes nothing");
+    assert_eq!(home.run(&["conversations", "remove", ""]).code(), 2, "and an empty one neither");
     assert_eq!(home.run(&["conversations", "remove", id]).code(), 0);
     assert_eq!(home.run(&["conversations", "list", "--format", "json"]).json(), serde_json::json!([]));
 }
