@@ -310,9 +310,16 @@ pub struct EngineError {
 }
 
 impl EngineError {
-    /// An error of `kind`.
+    /// An error of `kind`. What a message quotes of a file is as long as the file likes; it is cut to a length that people
+    /// read.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        const MAX_CHARS: usize = 1000;
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MAX_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { kind, message }
     }
 }
 

@@ -280,6 +280,10 @@ impl<'a> Decoder<'a> {
             model.forward(&[last], prompt + written.len() - 1, &mut self.logits)?;
             prefix.extend(&[last]);
         }
+        // Looks no further than the first number that is one. Without any, the token would be made up.
+        if !self.logits.iter().any(|logit| logit.is_finite()) {
+            return Err(ModelError::NotFinite);
+        }
         let token = sampler.sample(&mut self.logits);
         sampler.accept(token);
         Ok(token)

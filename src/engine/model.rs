@@ -33,6 +33,11 @@ pub enum ModelError {
     /// Host or device memory ran out. The model stays usable or can be loaded again.
     #[error("{0}")]
     OutOfMemory(String),
+    /// The model's own numbers are no numbers any more.
+    #[error(
+        "the model's numbers are not finite (NaN or infinity), so it says nothing: its file is damaged; fetch it again"
+    )]
+    NotFinite,
     /// Reading failed.
     #[error("{0}")]
     Io(String),

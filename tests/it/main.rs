@@ -5,6 +5,7 @@ mod bench;
 mod chat;
 mod cli;
 mod config;
+mod damaged;
 mod editor;
 mod hub;
 mod imports;

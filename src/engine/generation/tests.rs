@@ -122,3 +122,27 @@ fn a_prompt_waits_until_the_model_is_ready_for_it_or_it_is_cancelled() {
     assert_eq!(asked(100, Some(3)), 3);
     assert_eq!(asked(100, None), 5, "the cancel is heard");
 }
+
+#[test]
+fn logits_that_are_no_numbers_choose_no_token() {
+    let mut model = long_rope();
+    let request = request();
+    for (logits, sound) in [
+        (vec![f32::NAN; 8], false),
+        (vec![f32::INFINITY; 8], false),
+        (vec![f32::NEG_INFINITY; 8], false),
+        (vec![f32::NAN, 1.0, f32::NEG_INFINITY], true),
+    ] {
+        let mut decoder = Decoder::new(&request);
+        decoder.sampler = Some(Sampler::new(&request.sampling, 1));
+        decoder.logits.clone_from(&logits);
+        let next = decoder.next(&mut *model, &mut Prefix::default(), 3, &[]);
+        assert_eq!(next.is_ok(), sound, "{logits:?}: {next:?}");
+    }
+    let failure = turn_failure(ModelError::NotFinite);
+    assert!(
+        failure.error.message.contains("not finite") && failure.error.message.contains("kept"),
+        "{:?}",
+        failure.error
+    );
+}

@@ -58,9 +58,14 @@ pub fn perplexity(
     cancel: &CancelFlag,
     progress: &mut dyn FnMut(Perplexity, usize),
 ) -> Result<Perplexity, ModelError> {
-    if context_length < 4 || context_length > model.context_length() {
+    if context_length < 4 {
         return Err(ModelError::Unsupported(format!(
-            "chunks of {context_length} tokens were asked for; 4 to {} are possible with this model and context",
+            "chunks of {context_length} tokens were asked for; a chunk takes at least 4"
+        )));
+    }
+    if context_length > model.context_length() {
+        return Err(ModelError::Unsupported(format!(
+            "chunks of {context_length} tokens were asked for; {} are the most that this context holds",
             model.context_length()
         )));
     }
@@ -104,7 +109,11 @@ fn score_chunk(model: &mut dyn Model, chunk: &[u32], cancel: &CancelFlag, score:
             model.forward_rows(&chunk[at..end], at, end - at, &mut logits)?;
             let rows = logits.chunks_exact(model.vocab_size());
             for (row, next) in rows.zip(&chunk[at + 1..=end]) {
-                score.add(negative_log_likelihood(row, *next));
+                let scored = negative_log_likelihood(row, *next);
+                if !scored.is_finite() {
+                    return Err(ModelError::NotFinite);
+                }
+                score.add(scored);
             }
         }
         at = end;
