@@ -20,6 +20,8 @@ use super::partition::{Fragment, Partition, Special};
 use super::spm::SPACE;
 use super::vocabulary::{Kind, Vocabulary};
 
+mod refuse;
+
 /// Larger files than this are refused; the largest known is 33 MB.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
@@ -58,6 +60,7 @@ impl FolderTokenizer {
         if !source.is_object() {
             return Err(TokenizerError(format!("{} is not a tokenizer", path.display())));
         }
+        refuse::check(&source)?;
         let added = added_tokens(&source)?;
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
         let mut generation = read_json(&folder.join("generation_config.json"))?.unwrap_or(Value::Null);
@@ -65,15 +68,15 @@ impl FolderTokenizer {
             generation = read_json(&folder.join("config.json"))?.unwrap_or(Value::Null);
         }
         let adds = named_piece(&config, "bos_token").map(|bos| adds_bos(&source, &config, bos));
+        let byte_level = names(&source["decoder"]).any(|name| name == "ByteLevel")
+            || names(&source["pre_tokenizer"]).any(|name| name == "ByteLevel");
         // Texts are cut at special tokens before they get here. The crate must find none in them, add none, and
-        // shorten nothing.
+        // shorten nothing. Tokens are made into text without it.
         source["added_tokens"] = Value::Array(Vec::new());
-        for key in ["post_processor", "truncation", "padding"] {
+        for key in ["post_processor", "truncation", "padding", "decoder"] {
             source[key] = Value::Null;
         }
         let json = build(&path, &source)?;
-        let byte_level = names(&source["decoder"]).any(|name| name == "ByteLevel")
-            || names(&source["pre_tokenizer"]).any(|name| name == "ByteLevel");
         let space_prefix = prefixes_space(&source);
         let inner = if only_first_gets_space(&mut source) { Some(build(&path, &source)?) } else { None };
         let vocabulary = vocabulary(&json, &added, &config, &generation, adds)?;
@@ -90,7 +93,7 @@ impl FolderTokenizer {
             return self.encode_normalised(json, text, mark, tokens).unwrap_or_default();
         }
         let stripped = mark.filter(|&mark| text.contains(mark)).map(|mark| text.replace(mark, ""));
-        // It fails on a word that the model cannot say where there is no unknown token either: nothing to append.
+        // It fails on what the model cannot say where there is no unknown token either, which `refuse` has seen to.
         if let Ok(encoding) = json.encode_fast(stripped.as_deref().unwrap_or(text), false) {
             tokens.extend_from_slice(encoding.get_ids());
         }

@@ -234,6 +234,7 @@ pub fn find(name: Option<&str>, warnings: &mut Vec<String>) -> &'static PreToken
     };
     let known = KNOWN.iter().find(|(names, _)| names.contains(&name));
     if known.is_none() {
+        let name: String = name.chars().take(60).collect();
         warnings.push(format!("unknown pre-tokenizer {name:?}: \"default\" is used, and answers may be worse for it"));
     }
     known.map_or(&FALLBACK, |(_, pre)| pre)
