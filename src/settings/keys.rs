@@ -25,7 +25,7 @@ impl Kind {
     /// For errors.
     pub(super) fn wanted(self) -> &'static str {
         match self {
-            Self::Text => "a \"string\"",
+            Self::Text => "a text in quotes",
             Self::Number => "a number",
             Self::Integer => "a whole number",
             Self::Switch => "true or false",

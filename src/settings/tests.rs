@@ -69,7 +69,7 @@ fn errors_name_file_line_and_key() {
         ("max_tokens = 0", "config.toml:1: max_tokens: a whole number of 1 or more is wanted, not \"0\""),
         ("idle_window = 90", "config.toml:1: idle_window: \"90\" is no duration"),
         ("\n\nmodel = [", "config.toml:3: "),
-        ("[model]\nname = \"x\"", "config.toml:1: model: a \"string\" is wanted here, not a TOML table"),
+        ("[model]\nname = \"x\"", "config.toml:1: model: a text in quotes is wanted here, not a TOML table"),
     ] {
         let said = Case::new(config).error();
         assert!(said.starts_with(error), "{config:?}: {said}");

@@ -124,6 +124,17 @@ fn no_template_is_replaced_by_the_vocabularys_form() {
 }
 
 #[test]
+fn the_vocabularys_form_does_without_the_tokens_that_it_lacks() {
+    for choice in ["Llama 2", "Zephyr"] {
+        let special: &[(&str, i64)] = if choice == "Zephyr" { &[("<|user|>", 3)] } else { &[] };
+        let (_, source) = fallback::choose(&small_spm(special, &[]));
+        let template = ChatTemplate::with_clock(source.to_owned(), Vec::new(), Vec::new(), standing_clock).unwrap();
+        let text = template.render(&[system("S"), user("U"), ChatMessage::new(Role::Assistant, "A"), user("V")], true);
+        assert!(text.as_ref().is_ok_and(|text| text.contains('V')), "{choice}: {text:?}");
+    }
+}
+
+#[test]
 fn a_template_that_refuses_says_why() {
     let error = template("{{ raise_exception('Roles must alternate!') }}").unwrap().render(&[user("a")], true);
     assert!(error.unwrap_err().0.contains("Roles must alternate!"));

@@ -182,6 +182,11 @@ impl ModelConfig {
         bound("the number of heads", self.heads, 1 << 12)?;
         bound("the number of key heads", self.kv_heads, self.heads)?;
         bound("the width of a head", self.head_dim, 1 << 12)?;
+        if self.vocab_size == 0 {
+            return Err(
+                plan.invalid("it holds no embeddings: it may be a vocabulary without a model, or one part of one")
+            );
+        }
         bound("the vocabulary", self.vocab_size, 1 << 24)?;
         bound("the context length", self.trained_context_length, 1 << 26)?;
         let says = |what: &str| Err(plan.invalid(what));

@@ -48,6 +48,9 @@ pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -
     let context_length = context_length(asked, trained_context_length)?;
     let gemma = family == Family::Gemma3;
     let dims = keys.uint("rope.dimension_count")?.unwrap_or(head_dim);
+    if !dims.is_multiple_of(2) {
+        return Err(plan.invalid(format!("{} is {dims}, but elements turn in pairs", keys.key("rope.dimension_count"))));
+    }
     let (rope, short_rope, local_rope) = keys.ropes(family, dims, context_length)?;
     Ok(ModelConfig {
         family,
@@ -203,6 +206,9 @@ impl Keys<'_> {
                 // llama.cpp multiplies YaRN's own factor by this key.
                 attention_factor: attention_factor.map(|given| given * (0.1 * factor.ln() + 1.0)),
             }),
+            (Some(kind @ ("linear" | "yarn")), None) => {
+                Err(self.plan.invalid(format!("{kind_key} is {kind:?}, and there is no positive rope.scaling.factor")))
+            }
             (Some(kind), _) => Err(ModelError::Unsupported(format!("{kind_key} = {kind:?} is not supported"))),
         }
     }

@@ -42,6 +42,9 @@ impl Raw {
     }
 
     pub(super) fn ropes(&self, path: &Path, gemma: bool, head_dim: usize, context: usize) -> Result<Ropes, ModelError> {
+        if [&self.rope_scaling, &self.rope_parameters].into_iter().flatten().any(|given| !given.is_object()) {
+            return Err(invalid(path, "what it says about rope scaling is no object"));
+        }
         let of_kind = |kind: &str, base: f64| {
             let given = self.described(path, kind, 0);
             let base = given.number("rope_theta").unwrap_or(base);

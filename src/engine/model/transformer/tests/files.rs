@@ -117,6 +117,7 @@ fn numbers_that_make_no_model_are_errors() {
         ("embedding_length", Meta::U32(0)),
         ("context_length", Meta::U32(0)),
         ("rope.dimension_count", Meta::U32(66)),
+        ("rope.dimension_count", Meta::U32(3)),
         ("rope.freq_base", Meta::F32(f32::NAN)),
         ("rope.freq_base", Meta::F32(-3.0)),
         ("attention.layer_norm_rms_epsilon", Meta::F32(f32::INFINITY)),
@@ -221,5 +222,30 @@ fn a_config_that_describes_nothing_says_what_it_is_and_what_to_do() {
         let said = failure(open(&ModelFiles::Safetensors(folder.path().to_path_buf()))).to_string();
         assert!(said.contains("config.json: this file describes the model"), "{said}");
         assert!(said.contains(lacks) && said.contains("replace it by the config.json of the repository"), "{said}");
+    }
+}
+
+#[test]
+fn a_vocabulary_without_a_model_says_so() {
+    let spec = Spec::new("llama");
+    let folder = tempfile::tempdir().unwrap();
+    let path = spec.gguf().write(folder.path(), &std::collections::BTreeMap::new());
+    let said = failure(open(&ModelFiles::Gguf(vec![path]))).to_string();
+    assert!(said.contains("a vocabulary without a model"), "{said}");
+}
+
+#[test]
+fn rope_scaling_that_is_no_object_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = Spec { kind: GgmlType::BF16, ..Spec::new("llama") };
+    spec.write_folder(folder.path(), &spec.tensors(), 1);
+    let path = folder.path().join("config.json");
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (scaling, sound) in [("5", false), (r#""yarn""#, false), ("[]", false), ("null", true)] {
+        let mut config = config.clone();
+        config["rope_scaling"] = serde_json::from_str(scaling).unwrap();
+        std::fs::write(&path, config.to_string()).unwrap();
+        let opened = open(&ModelFiles::Safetensors(folder.path().to_path_buf()));
+        assert_eq!(opened.is_ok(), sound, "{scaling}: {:?}", opened.err());
     }
 }
