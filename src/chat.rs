@@ -44,6 +44,8 @@ pub enum Event {
     Submit(String),
     /// Esc: stop what runs, close what is open.
     Stop,
+    /// Esc on an empty line: the same; where there is nothing to stop, the second time changes the last prompt.
+    StopOrEdit,
     /// Ctrl-C: stop the answer, else clear the line, else quit at the second time.
     Interrupt {
         /// Whether there is nothing to clear.
@@ -108,6 +110,8 @@ pub enum Effect {
         /// Its system message.
         system: Option<String>,
     },
+    /// From now on this turn is the last one of the branch that is shown.
+    Select(ConversationId, TurnId),
     /// Empty the composer; what it held can be had back.
     ClearDraft,
     /// Give this text back to the composer, before what it holds.
@@ -153,6 +157,8 @@ pub struct ChatOptions {
 pub enum Hint {
     /// The next Ctrl-C quits.
     QuitArmed,
+    /// The next Esc changes the last prompt.
+    EditArmed,
     /// Something to know.
     Message(String),
 }
@@ -269,7 +275,7 @@ impl Chat {
     }
 
     fn typed(&mut self) -> Vec<Effect> {
-        if self.hint() == Some(&Hint::QuitArmed) {
+        if matches!(self.hint(), Some(Hint::QuitArmed | Hint::EditArmed)) {
             self.hint = None;
         }
         if self.engine.wants_loading() { vec![Effect::Load] } else { Vec::new() }
@@ -281,6 +287,18 @@ impl Chat {
             return Vec::new();
         }
         self.stop_work()
+    }
+
+    fn stop_or_edit(&mut self) -> Vec<Effect> {
+        let something = self.help || self.activity.is_busy() || matches!(self.engine.state, EngineState::Loading(_));
+        if something || self.conversation.head().is_none() || self.is_editing() {
+            return self.escape();
+        }
+        if self.hint() == Some(&Hint::EditArmed) {
+            return self.edit();
+        }
+        self.show_hint(Hint::EditArmed);
+        Vec::new()
     }
 
     /// Stops the answer, or a load that nobody waits for.
@@ -336,6 +354,7 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
         }
         Event::Submit(text) => chat.submit(text),
         Event::Stop => chat.escape(),
+        Event::StopOrEdit => chat.stop_or_edit(),
         Event::Interrupt { draft_empty } => chat.interrupt(draft_empty),
         Event::ToggleHelp => {
             chat.help = !chat.help;

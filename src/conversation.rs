@@ -139,6 +139,19 @@ impl Conversation {
         self.path_to(self.head)
     }
 
+    /// The turns that follow the same turn as `id` does, itself among them: asked anew, or edited.
+    pub fn siblings(&self, id: TurnId) -> Vec<TurnId> {
+        let Some(turn) = self.turn(id) else { return Vec::new() };
+        let others = self.turns.iter().enumerate().filter(|(_, other)| other.parent == turn.parent);
+        others.map(|(index, _)| TurnId(index)).collect()
+    }
+
+    /// Shows the branch that goes through `id`, to its turn that was asked last.
+    pub fn show(&mut self, id: TurnId) {
+        let last = (id.0..self.turns.len()).rev().map(TurnId).find(|last| self.path_to(Some(*last)).contains(&id));
+        self.head = last.or(self.head);
+    }
+
     /// What the engine reads to answer turn `last`: the system message, the turns before it that have an answer, and
     /// its question. A turn that was never answered is left out: two questions in a row fit no chat template.
     pub fn messages_for(&self, last: TurnId) -> Vec<ChatMessage> {
@@ -206,6 +219,21 @@ mod tests {
         assert_eq!(talk.path(), [first, again]);
         assert_eq!(contents(&talk, again), ["one?", "1", "two?"]);
         assert_eq!(talk.turn(second).unwrap().answer.text, "zwei");
+    }
+
+    #[test]
+    fn a_branch_is_shown_to_its_last_turn() {
+        let mut talk = Conversation::default();
+        let first = answered(&mut talk, None, "one?", "1");
+        let second = answered(&mut talk, Some(first), "two?", "zwei");
+        let third = answered(&mut talk, Some(second), "three?", "drei");
+        let again = answered(&mut talk, Some(first), "two?", "deux");
+        assert_eq!((talk.siblings(second), talk.siblings(again)), (vec![second, again], vec![second, again]));
+        assert_eq!(talk.siblings(third), [third]);
+        talk.show(second);
+        assert_eq!(talk.path(), [first, second, third]);
+        talk.show(again);
+        assert_eq!(talk.path(), [first, again]);
     }
 
     #[test]

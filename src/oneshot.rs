@@ -230,9 +230,13 @@ impl Run<'_> {
             return;
         };
         let larger = larger_context(info.context_length, info.trained_context_length);
+        let go_on = match self.settings.on_overflow {
+            OverflowPolicy::Error => "To go on with -c, --on-overflow trim leaves out the oldest turns;",
+            OverflowPolicy::Trim => "With -c, the next prompt leaves out the oldest turns;",
+        };
         self.messages.warn(&format!(
-            "the answer was cut off: the context of {} tokens is full. What helps: {larger}; where you go on with -c, \
-             --on-overflow trim leaves out the oldest turns; without -c a new conversation begins.",
+            "the answer was cut off: the context of {} tokens is full. {larger} {go_on} without -c a new conversation \
+             begins.",
             info.context_length
         ));
     }

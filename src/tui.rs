@@ -9,7 +9,7 @@ use ratatui::backend::Backend;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::chat::{self, Cause, Chat, ChatOptions, Effect, EngineState, Event, Note, update};
+use crate::chat::{self, Cause, Chat, ChatOptions, Effect, EngineState, Event, Note, NoteKind, update};
 use crate::cli::{Failure, Resume};
 use crate::clock::Timestamp;
 use crate::conversation::Conversation;
@@ -30,6 +30,7 @@ mod repaint;
 mod screen;
 mod terminal;
 mod theme;
+mod unsent;
 mod view;
 
 use editor::Editor;
@@ -38,6 +39,7 @@ use keys::Keys;
 use persist::Keeper;
 use screen::{Outcome, Screen};
 use theme::{ColorDepth, Theme};
+use unsent::Unsent;
 use view::glyphs::Glyphs;
 
 /// At most one frame in this time.
@@ -95,6 +97,7 @@ struct App {
     keys: Option<Keys>,
     /// The editor that has the terminal at the moment.
     editor: Option<Editor>,
+    unsent: Unsent,
     /// Which text of the composer the chat knows.
     draft: u64,
     dirty: bool,
@@ -152,6 +155,7 @@ impl App {
             inputs,
             keys: None,
             editor: None,
+            unsent: Unsent::default(),
             draft: 0,
             dirty: true,
             drawn: None,
@@ -164,6 +168,7 @@ impl App {
     async fn run(&mut self, resume: Option<Resume>) -> io::Result<()> {
         self.keys = Some(Keys::start(self.sender.clone())?);
         input::watch_terminal(self.sender.clone())?;
+        self.offer_unsent();
         self.keeper = Some(Keeper::start(&self.settings, resume, &self.sender));
         if self.chat.engine.state != EngineState::Failed {
             self.start_engine();
@@ -175,6 +180,32 @@ impl App {
             }
         }
         Ok(())
+    }
+
+    /// What was being written when a signal ended an earlier run stands where Up finds it.
+    fn offer_unsent(&mut self) {
+        let (unsent, prompts) = Unsent::find(&self.settings.data_dir);
+        self.unsent = unsent;
+        if !prompts.is_empty() {
+            self.screen.composer.recall(prompts.iter().map(String::as_str));
+            self.chat_event(Event::Noted(Note {
+                kind: NoteKind::Info,
+                text: "What you were writing when chatnap ended is kept: Up brings it back.".into(),
+            }));
+            self.dirty = true;
+        }
+    }
+
+    /// Keeps what is being written where something else than the user ends the program.
+    fn keep_unsent(&mut self) {
+        let text = self.screen.composer.unsent();
+        let id = &self.chat.conversation.id.0;
+        if !matches!(self.quit, Some(Cause::User)) && !text.trim().is_empty() {
+            // Where nothing can be written there is nothing left to tell it on.
+            let _ = unsent::keep(&self.settings.data_dir, id, &text);
+        } else if matches!(self.quit, Some(Cause::User)) {
+            std::mem::take(&mut self.unsent).forget();
+        }
     }
 
     /// Waits for something to happen and takes all of it that is waiting.
@@ -303,6 +334,11 @@ impl App {
             Effect::NewConversation { system } => {
                 self.chat_event(Event::Opened(Conversation::new(persist::new_id(), system)));
             }
+            Effect::Select(conversation, turn) => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.select(conversation, turn, &self.sender);
+                }
+            }
             Effect::ClearDraft => self.screen.composer.discard(),
             Effect::PutBack(text) => self.screen.composer.put_back(&text),
             Effect::ReturnPrompts(prompts) => self.screen.composer.return_prompts(prompts),
@@ -425,6 +461,7 @@ impl App {
             // The terminal failed: what was written so far is kept nevertheless.
             self.chat_event(Event::Quit(Cause::Signal(rustix::process::Signal::HUP.as_raw())));
         }
+        self.keep_unsent();
         self.guard.restore();
         // Where the terminal is gone, so is stderr, and ratatui's last words there would be a panic.
         std::mem::forget(self.terminal);

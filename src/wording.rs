@@ -9,9 +9,9 @@ pub fn plural(count: usize, noun: &str) -> String {
 /// Whether a larger `--context-length` than this would help, for a model that was made for so many tokens.
 pub fn larger_context(context_length: usize, trained: usize) -> String {
     if trained > context_length {
-        format!("a larger --context-length holds more, up to the {trained} tokens that this model was made for")
+        format!("A larger --context-length holds more, up to the {trained} tokens that this model was made for.")
     } else {
-        format!("the context cannot be larger: this model was made for {trained} tokens")
+        format!("The context cannot be larger: this model was made for {trained} tokens.")
     }
 }
 

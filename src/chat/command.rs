@@ -15,6 +15,8 @@ pub enum Command {
     Regenerate,
     /// Take the last prompt back into the composer; what is sent then branches off before it.
     Edit,
+    /// Show the next branch of the conversation.
+    Branch,
     /// Copy the last answer, or its n-th code block.
     Copy(Option<usize>),
     /// Give the memory back now.
@@ -54,6 +56,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/system", "TEXT", "set the system message, or none; alone: show it"),
     spec("/regenerate", "", "ask the last prompt again"),
     spec("/edit", "", "change the last prompt and ask anew"),
+    spec("/branch", "", "show the other answers, or versions of a prompt"),
     spec("/copy", "N", "copy the last answer, or its n-th code block"),
     spec("/load", "", "load the model now"),
     spec("/release", "", "give the model's memory back now"),
@@ -82,6 +85,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
         "regenerate" => Command::Regenerate,
         "edit" => Command::Edit,
+        "branch" => Command::Branch,
         "copy" => return copy(given).map(Some),
         "load" => Command::Load,
         "release" => Command::Release,

@@ -23,13 +23,16 @@ impl Chat {
             Command::Stats => self.note_stats(),
             Command::System(text) => self.set_system(text),
             Command::Model(None) => self.note_model(),
-            Command::New | Command::Model(Some(_)) | Command::Regenerate | Command::Edit if self.activity.is_busy() => {
-                self.show_hint(Hint::Message("an answer is being written: stop it first (Esc)".into()));
+            Command::New | Command::Model(Some(_)) | Command::Regenerate | Command::Edit | Command::Branch
+                if self.activity.is_busy() =>
+            {
+                self.show_hint(Hint::Message("an answer is being written: Esc stops it".into()));
             }
             Command::New => return self.begin_anew(),
             Command::Model(Some(name)) => return vec![Effect::SwitchModel(name)],
             Command::Regenerate => return self.regenerate(),
             Command::Edit => return self.edit(),
+            Command::Branch => return self.next_branch(),
         }
         Vec::new()
     }
@@ -97,14 +100,39 @@ impl Chat {
     fn regenerate(&mut self) -> Vec<Effect> {
         let Some((_, parent, prompt)) = self.last_turn() else { return Vec::new() };
         self.branch = Some(parent);
+        self.show_hint(Hint::Message("the answer before is kept: /branch shows it again".into()));
         self.ask(prompt)
     }
 
-    fn edit(&mut self) -> Vec<Effect> {
+    /// Shows the next branch, at the last place where the conversation has more than one.
+    fn next_branch(&mut self) -> Vec<Effect> {
+        let fork = self.conversation.path().into_iter().rev().find_map(|id| {
+            let siblings = self.conversation.siblings(id);
+            let place = siblings.iter().position(|sibling| *sibling == id)?;
+            (siblings.len() > 1).then(|| siblings[(place + 1) % siblings.len()])
+        });
+        let Some(next) = fork else {
+            self.show_hint(Hint::Message("there is one branch: /edit and /regenerate begin another".into()));
+            return Vec::new();
+        };
+        self.conversation.show(next);
+        self.feed.show_turns(&self.conversation.path());
+        self.branch = None;
+        self.recount();
+        let head = self.conversation.head();
+        self.engine.context_used = match head.and_then(|id| self.conversation.turn(id)).map(|turn| &turn.answer.ending)
+        {
+            Some(Ending::Finished { usage, .. }) => usage.total_tokens(),
+            _ => 0,
+        };
+        head.map(|head| Effect::Select(self.conversation.id.clone(), head)).into_iter().collect()
+    }
+
+    pub(super) fn edit(&mut self) -> Vec<Effect> {
         let Some((_, parent, prompt)) = self.last_turn() else { return Vec::new() };
         self.branch = Some(parent);
         self.recount();
-        self.show_hint(Hint::Message("change it and send it: the answer before stays on its own branch".into()));
+        self.show_hint(Hint::Message("change it and send it: the version before is kept, /branch shows it".into()));
         vec![Effect::ClearDraft, Effect::PutBack(prompt)]
     }
 

@@ -78,7 +78,19 @@ impl Feed {
         self.entries.retain(|(_, entry)| !told(entry));
     }
 
-    /// Takes the turns out that are not in `path`, after the head went to another branch.
+    /// Shows the turns of `path`, after the head went to another branch: those that it has not come last.
+    pub fn show_turns(&mut self, path: &[TurnId]) {
+        self.keep_turns(path);
+        let shown =
+            |id: &TurnId, entries: &[(EntryKey, Entry)]| entries.iter().any(|(_, entry)| *entry == Entry::Turn(*id));
+        for id in path {
+            if !shown(id, &self.entries) {
+                self.push(Entry::Turn(*id));
+            }
+        }
+    }
+
+    /// Takes the turns out that are not in `path`.
     pub fn keep_turns(&mut self, path: &[TurnId]) {
         self.entries.retain(|(_, entry)| !matches!(entry, Entry::Turn(id) if !path.contains(id)));
     }

@@ -611,3 +611,50 @@ fn prompts_that_waited_are_on_disk_when_the_program_ends() {
     assert_eq!(saved, wanted);
     assert_eq!(effects.last(), Some(&Effect::Quit(Cause::User)));
 }
+
+#[test]
+fn branches_are_shown_one_after_the_other_and_noted() {
+    let mut story = Story::begin();
+    let answer = |story: &mut Story, id, text| {
+        story.stream(id, &[text]);
+        story.finish(id, FinishReason::Stop);
+    };
+    assert_eq!(story.submit("/branch"), []);
+    assert!(matches!(story.chat.hint(), Some(Hint::Message(text)) if text.contains("one branch")));
+    for (prompt, text) in [("one", "1"), ("two", "2")] {
+        let id = story.ask(prompt).id;
+        answer(&mut story, id, text);
+    }
+    story.submit("/regenerate");
+    let id = story.stored(TurnId(2)).id;
+    answer(&mut story, id, "zwei");
+    let turns =
+        |story: &Story| -> Vec<Entry> { story.chat.feed.entries().iter().map(|(_, entry)| entry.clone()).collect() };
+    let talk = || ConversationId("talk".into());
+    assert_eq!(story.submit("/branch"), [Effect::Select(talk(), TurnId(1))]);
+    assert_eq!(turns(&story), [Entry::Turn(TurnId(0)), Entry::Turn(TurnId(1))]);
+    let said: Vec<_> = story.ask("three").messages.into_iter().map(|message| message.content).collect();
+    assert_eq!(said, ["one", "1", "two", "2", "three"]);
+    story.finish(RequestId(4), FinishReason::Stop);
+    // The fork lies before the last turn now, and the other branch has none after it.
+    assert_eq!(story.submit("/branch"), [Effect::Select(talk(), TurnId(2))]);
+    assert_eq!(story.submit("/branch"), [Effect::Select(talk(), TurnId(3))]);
+    assert_eq!(turns(&story), [0, 1, 3].map(|id| Entry::Turn(TurnId(id))));
+}
+
+#[test]
+fn escape_twice_on_an_empty_line_changes_the_last_prompt() {
+    let mut story = Story::begin();
+    assert_eq!(story.event(Event::StopOrEdit), []);
+    assert_eq!(story.chat.hint(), None, "nothing was asked yet");
+    let id = story.ask("one").id;
+    assert_eq!(story.event(Event::StopOrEdit), [Effect::Cancel(id)]);
+    story.finish(id, FinishReason::Cancelled);
+    assert_eq!(story.event(Event::StopOrEdit), []);
+    assert_eq!(story.chat.hint(), Some(&Hint::EditArmed));
+    story.event(Event::Typed);
+    story.event(Event::StopOrEdit);
+    assert!(!story.chat.is_editing(), "typing in between forgets the first");
+    assert_eq!(story.event(Event::StopOrEdit), [Effect::ClearDraft, Effect::PutBack("one".into())]);
+    assert!(story.chat.is_editing());
+}

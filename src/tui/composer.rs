@@ -95,6 +95,12 @@ impl Composer {
         unfold(&self.draft(), &self.pastes)
     }
 
+    /// What the user was writing: not an earlier prompt that is only being looked at, nor what is searched for.
+    pub fn unsent(&self) -> String {
+        let aside = self.searching.as_ref().or(self.browsing.as_ref().map(|(_, draft)| draft));
+        aside.map_or_else(|| self.text(), |draft| unfold(draft, &self.pastes))
+    }
+
     /// Another number for another text.
     pub fn revision(&self) -> u64 {
         self.revision

@@ -5,7 +5,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::input::Input;
 use crate::chat::{Event, Note, TurnRecord};
 use crate::cli::Resume;
-use crate::conversation::{Conversation, ConversationId};
+use crate::conversation::{Conversation, ConversationId, TurnId};
 use crate::protocol::SamplingParams;
 use crate::settings::Settings;
 use crate::store::{self, Store, StoreError, StoreHandle};
@@ -50,6 +50,20 @@ impl Keeper {
                 tell(&sender, Event::Opened(conversation));
             }
             Err(why) => tell(&sender, Event::Noted(Note::error(format!("{why} A new conversation was begun.")))),
+        });
+    }
+
+    /// Notes which branch is shown; what cannot be noted is told.
+    pub fn select(&self, conversation: ConversationId, turn: TurnId, sender: &UnboundedSender<Input>) {
+        let Some(store) = &self.store else { return };
+        let sender = sender.clone();
+        store.run(move |store| {
+            let selected = store.map_err(|error| error.to_string());
+            let selected =
+                selected.and_then(|store| store.select(&conversation, turn).map_err(|error| error.to_string()));
+            if let Err(why) = selected {
+                tell(&sender, Event::Hinted(format!("the branch is not noted: {why}")));
+            }
         });
     }
 

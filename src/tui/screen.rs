@@ -298,7 +298,7 @@ impl Screen {
             self.dismissed = Some(self.composer.draft());
             return Vec::new();
         }
-        vec![Outcome::Chat(Event::Stop)]
+        vec![Outcome::Chat(if self.composer.is_empty() { Event::StopOrEdit } else { Event::Stop })]
     }
 
     fn submit(&mut self) -> Vec<Outcome> {

@@ -109,6 +109,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &Screen) {
     transcript::draw(frame, &areas, chat, screen, &look);
     status::draw(frame, areas.status, chat, &look);
     popup::draw(frame, &areas, screen, &look);
+    status::draw_long_hint(frame, &areas, chat, &look);
     if chat.help {
         help::draw(frame, help::area(area, areas.composer), screen.help_top(), &look);
     } else if let Some(cursor) = composer::cursor(&areas, screen) {

@@ -221,6 +221,18 @@ fn prompts_that_wait_when_the_program_ends_are_kept() {
 }
 
 #[test]
+fn a_branch_that_was_chosen_is_the_one_that_goes_on() {
+    let home = Home::new("[[answer]]\ntext = \"answer {nth}.\"");
+    let mut tui = home.start(&["--idle-window", "never"]);
+    tui.send("hi").wait_for("answer 1.").wait_for("TTFT");
+    tui.type_text("/regenerate\r").wait_for("answer 2.").wait_for("2 of 2 branches");
+    tui.type_text("/branch\r").wait_for("answer 1.").wait_for("1 of 2 branches").type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    let mut tui = home.start(&["-c"]);
+    tui.wait_for("answer 1.");
+}
+
+#[test]
 fn what_control_c_clears_comes_back_with_up() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);

@@ -157,7 +157,7 @@ fn an_answer_that_fills_the_context_says_so_and_what_helps() {
     assert_eq!(cut(&["--max-tokens", "3"]), "", "that is what was asked for");
     let small = home.model(&format!("context_length = 64\nfallback = \"{}\"\n", "0123456789".repeat(9)));
     let told = home.run(&["-m", &small, "-p", "hi"]).stderr;
-    assert!(told.contains("the context cannot be larger") && !told.contains("--context-length"), "{told}");
+    assert!(told.contains("The context cannot be larger") && !told.contains("--context-length"), "{told}");
 }
 
 #[test]

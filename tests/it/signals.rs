@@ -46,6 +46,23 @@ fn a_terminal_that_vanishes_ends_it_and_loses_nothing() {
 }
 
 #[test]
+fn a_prompt_that_was_not_sent_when_a_signal_came_is_offered_again() {
+    let home = Home::new(ENDLESS);
+    let mut tui = home.start(&[]);
+    tui.type_text("a long thought that nobody has read").wait_for("nobody has read");
+    tui.signal(Signal::HUP);
+    assert_eq!(tui.wait_for_exit(), 129);
+    let mut tui = home.start(&[]);
+    tui.wait_for("is kept: Up brings it back").type_text("\x1b[A").wait_for("a long thought that nobody has read");
+    // It was offered: who leaves now does not want it.
+    tui.type_text("\x03").wait_until_gone("nobody has read").type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    let mut tui = home.start(&[]);
+    tui.type_text("\x1b[A").settle();
+    assert!(!tui.text().contains("is kept") && !tui.text().contains("nobody has read"), "{}", tui.text());
+}
+
+#[test]
 fn control_z_gives_the_shell_back_and_fg_the_chat() {
     let home = Home::new("fallback = \"You said: {user}\"");
     let mut shell = home.shell();

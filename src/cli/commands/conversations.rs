@@ -56,7 +56,7 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
         let (id, title) = (summary.id.0.clone(), summary.title.clone());
         let turns =
             if summary.answers == 0 { format!("{}, no answer", summary.turns) } else { summary.turns.to_string() };
-        table.row([id, utc(summary.changed_ms), turns, summary.model.clone(), title]);
+        table.row([id, utc(summary.changed_ms), turns, short_name(&summary.model), title]);
     }
     let objects: Vec<Value> = found
         .iter()
@@ -73,6 +73,15 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
         })
         .collect();
     output::write(&table.render_within(output::columns(), format, &Value::Array(objects)))
+}
+
+/// A model's name without the folders of a path; JSON has all of it.
+fn short_name(model: &str) -> String {
+    let is_path = model.starts_with(['/', '.', '~']) || model.starts_with("scripted:");
+    match model.trim_end_matches('/').rsplit_once('/') {
+        Some((_, last)) if is_path && !last.is_empty() => last.to_owned(),
+        _ => model.to_owned(),
+    }
 }
 
 /// What a narrow terminal shows less of: a conversation is found by its title.
@@ -140,6 +149,14 @@ fn utc(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_listed_by_its_last_part() {
+        assert_eq!(short_name("/models/a/b.gguf"), "b.gguf");
+        assert_eq!(short_name("./folder/"), "folder");
+        assert_eq!(short_name("owner/repo"), "owner/repo");
+        assert_eq!(short_name("/"), "/");
+    }
 
     #[test]
     fn dates_are_right_across_leap_years() {

@@ -42,11 +42,14 @@ pub fn fit(
         let policy = (removable > 0).then_some(request.on_overflow);
         overflow_error(needed, context_length, trained, policy)
     };
-    if request.on_overflow == OverflowPolicy::Error {
-        return Err(overflow(whole.tokens.len()));
-    }
     let without = |turns: usize| render(&without_turns(&request.messages, &starts, turns));
     let shortest = without(removable)?;
+    if request.on_overflow == OverflowPolicy::Error {
+        // To leave turns out is no help where the last one alone is too long.
+        let helps = removable > 0 && shortest.tokens.len() < context_length;
+        let policy = helps.then_some(OverflowPolicy::Error);
+        return Err(overflow_error(whole.tokens.len(), context_length, trained, policy));
+    }
     if shortest.tokens.len() >= context_length {
         return Err(overflow(shortest.tokens.len()));
     }

@@ -26,6 +26,7 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
             let mut parts = figures(usage, timing.as_ref(), look);
             let limit = chat.limits.get(&id).copied();
             parts.extend(end(*reason, limit).map(|end| (end.to_owned(), theme.warning)));
+            parts.extend(version(chat, id).map(|version| (version, theme.dim)));
             let mut rows = pack(parts, room, look);
             if let (FinishReason::Length, Some(Limit::Context { length, trained })) = (reason, limit) {
                 let advice = more_room(length, trained, chat.overflow_policy());
@@ -35,7 +36,7 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
         }
         Ending::Failed { message } => {
             let kept = if answer.is_empty() {
-                "Your message is kept; /regenerate asks again."
+                "Your message is kept; /edit changes it, /regenerate asks again."
             } else {
                 "Your message and this much of the answer are kept; /regenerate asks again."
             };
@@ -81,6 +82,13 @@ fn end(reason: FinishReason, limit: Option<Limit>) -> Option<&'static str> {
         (FinishReason::Length, None) => Some("cut off (length)"),
         (FinishReason::Cancelled, _) => Some("stopped"),
     }
+}
+
+/// Which of several answers to the same place in the conversation this is.
+fn version(chat: &Chat, id: TurnId) -> Option<String> {
+    let versions = chat.conversation.siblings(id);
+    let place = versions.iter().position(|version| *version == id)? + 1;
+    (versions.len() > 1).then(|| format!("{place} of {} branches (/branch: the next)", versions.len()))
 }
 
 /// What helps where a context of `length` tokens is full.

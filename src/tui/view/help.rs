@@ -13,7 +13,7 @@ use crate::chat::command::{COMMANDS, Spec};
 pub const KEYS: &[(&str, &str)] = &[
     ("Enter", "send; queued while an answer is written"),
     ("Alt+Enter, Ctrl-J", "new line (Shift+Enter where the terminal tells)"),
-    ("Esc, Ctrl-C", "stop the answer, keep its text"),
+    ("Esc, Ctrl-C", "stop the answer, keep its text; Esc twice: /edit"),
     ("Ctrl-C", "clear the line (Up brings it back); twice: quit"),
     ("Ctrl-D", "on an empty line: quit"),
     ("PgUp, PgDn", "scroll, as the wheel does; Shift+Up/Down by a line"),

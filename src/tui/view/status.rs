@@ -3,9 +3,9 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::{Line, Span};
+use ratatui::text::{Line, Span, Text};
 
-use super::{Look, units, wrap};
+use super::{Areas, Look, units, wrap};
 use crate::chat::{Chat, EngineState, Hint};
 use crate::protocol::DeviceKind;
 use crate::sanitize::sanitize;
@@ -15,15 +15,33 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'
         return;
     }
     let width = usize::from(area.width);
-    if let Some(hint) = chat.hint() {
-        let text = match hint {
-            Hint::QuitArmed => " press Ctrl-C again to quit".to_owned(),
-            Hint::Message(text) => format!(" {}", sanitize(text).replace('\n', " ")),
-        };
-        let text = wrap::clip(&text, width, look.glyphs.ellipsis);
-        return frame.render_widget(Span::styled(text, look.theme.warning), area);
+    match hint(chat) {
+        Some(text) if wrap::width(&text) < width => {
+            frame.render_widget(Span::styled(format!(" {text}"), look.theme.warning), area);
+        }
+        _ => frame.render_widget(line(chat, width, look), area),
     }
-    frame.render_widget(line(chat, width, look), area);
+}
+
+/// A hint that is too long for the line at the bottom, on as many as it takes above the composer.
+pub(super) fn draw_long_hint(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, look: &Look<'_>) {
+    let width = areas.composer.width.saturating_sub(2);
+    let Some(text) = hint(chat).filter(|text| wrap::width(text) > usize::from(width) && width > 0) else { return };
+    let lines = wrap::wrap(&[Span::styled(text, look.theme.warning)], usize::from(width));
+    let above = areas.composer.y.saturating_sub(areas.transcript.y);
+    let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(above);
+    let area = Rect { y: areas.composer.y - height, height, ..areas.composer };
+    super::clear(frame, area, look);
+    let lines = lines.into_iter().map(|spans| wrap::prepend(Span::raw(" "), spans));
+    frame.render_widget(Text::from_iter(lines), area);
+}
+
+fn hint(chat: &Chat) -> Option<String> {
+    Some(match chat.hint()? {
+        Hint::QuitArmed => "press Ctrl-C again to quit".to_owned(),
+        Hint::EditArmed => "press Esc again to change your last prompt".to_owned(),
+        Hint::Message(text) => sanitize(text).replace('\n', " "),
+    })
 }
 
 type Part = (String, Style);
@@ -91,7 +109,11 @@ fn left(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Part> {
         };
         parts.push((kind, theme.status));
     }
-    parts.push(state(chat, width < NARROW, look));
+    let (mut state, style) = state(chat, width < NARROW, look);
+    if width < NARROW && !chat.queue.is_empty() {
+        state += &format!(", {} queued", chat.queue.len());
+    }
+    parts.push((state, style));
     if let Some(info) = info.filter(|_| engine.is_loaded()) {
         let place = if info.device.kind == DeviceKind::Cuda { "VRAM" } else { "RAM" };
         parts.push((format!("{} {place}", units::bytes(info.memory.total())), theme.status));

@@ -331,12 +331,13 @@ fn a_list_that_is_longer_than_its_place_says_so_and_scrolls() {
     });
     let mut app = App::new(80, 24);
     app.type_text("/");
-    assert!(app.screen().contains("↓ 5 more") && !app.screen().contains("↑"), "{}", app.screen());
+    let hidden = crate::chat::command::COMMANDS.len() - 8;
+    assert!(app.screen().contains(&format!("↓ {hidden} more")) && !app.screen().contains("↑"), "{}", app.screen());
     for command in crate::chat::command::COMMANDS.iter().skip(1) {
         app.key(KeyCode::Down);
         assert!(app.screen().contains(&format!(" › {}", command.name)), "{}:\n{}", command.name, app.screen());
     }
-    assert!(app.screen().contains("↑ 5 more") && !app.screen().contains("↓"), "{}", app.screen());
+    assert!(app.screen().contains(&format!("↑ {hidden} more")) && !app.screen().contains("↓"), "{}", app.screen());
     app.key(KeyCode::Down);
     assert!(app.screen().contains(" › /help"), "after the last comes the first");
     app.key(KeyCode::Up).key(KeyCode::Tab);
@@ -662,4 +663,52 @@ fn a_new_conversation_with_a_loaded_model_does_not_wait_for_a_keystroke() {
     app.chat.engine.state = crate::chat::EngineState::Warm;
     let screen = app.screen();
     assert!(screen.contains("It is loaded, and gives its memory back") && !screen.contains("keystroke"), "{screen}");
+}
+
+#[test]
+fn a_hint_is_never_cut_off() {
+    for (width, height) in SIZES {
+        let mut app = App::new(width, height);
+        app.turn("Why?", "So.").send("/hlep");
+        let screen: String = app
+            .screen()
+            .split(|c: char| c == '"' || c.is_whitespace())
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert!(screen.contains("begin with a space") || height < 10, "{width}x{height}: {screen}");
+        assert!(screen.contains("there is no"), "{width}x{height}: {screen}");
+    }
+}
+
+#[test]
+fn prompts_that_wait_are_counted_where_there_is_no_room_for_them() {
+    let mut app = App::new(20, 5);
+    app.send("First").loaded().stream("An answer").send("Second");
+    assert!(app.screen().contains("1 queued"), "{}", app.screen());
+}
+
+#[test]
+fn a_long_prompt_shows_how_it_begins_and_how_much_more_there_is() {
+    let mut app = App::new(80, 60);
+    let prompt: String = (1..=100).map(|n| format!("line {n}\n")).collect();
+    app.event(Event::Submit(prompt));
+    let screen = app.screen();
+    assert!(
+        screen.contains("line 40 ") && screen.contains("… and 60 more lines") && !screen.contains("line 41"),
+        "{screen}"
+    );
+    let mut app = App::new(80, 60);
+    app.event(Event::Submit("x".repeat(4500)));
+    assert!(app.screen().contains("… and 500 more characters"), "{}", app.screen());
+}
+
+#[test]
+fn an_answer_says_that_there_are_others() {
+    let mut app = App::new(100, 24);
+    app.turn("Why?", "So.").send("/regenerate").stream("Therefore.").finish(FinishReason::Stop);
+    assert!(app.screen().contains("2 of 2 branches (/branch: the next)"), "{}", app.screen());
+    app.send("/branch");
+    let screen = app.screen();
+    assert!(screen.contains("So.") && screen.contains("1 of 2 branches") && !screen.contains("Therefore."), "{screen}");
 }

@@ -215,7 +215,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
     let transcript = &screen.transcript;
     let welcome;
     let lines = if chat.feed.entries().is_empty() {
-        welcome = welcome::lines(chat, usize::from(area.width), look);
+        welcome = welcome::lines(chat, usize::from(area.width), usize::from(area.height), look);
         &welcome
     } else {
         &transcript.visible

@@ -13,8 +13,9 @@ use crate::wording::plural;
 /// Answers stand this far from the left.
 const INDENT: usize = 2;
 
-/// A user's message is shown up to here; all of it was sent.
+/// A user's message is shown up to so many characters and lines; all of it was sent.
 const LONGEST_PROMPT: usize = 4000;
+const MOST_LINES: usize = 40;
 
 /// The lines of an entry.
 #[derive(Debug, Default)]
@@ -171,19 +172,27 @@ fn indented(markdown: &Markdown, index: usize) -> Line<'static> {
 
 fn user(prompt: &str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let style = look.theme.user;
-    let shown = match prompt.char_indices().nth(LONGEST_PROMPT) {
-        Some((end, _)) => {
-            let rest = prompt[end..].chars().count();
-            let more = format!("{} more {}", units::count(rest), plural(rest, "character"));
-            format!("{}\n{} and {more}", &prompt[..end], look.glyphs.ellipsis)
-        }
-        None => prompt.to_owned(),
-    };
+    let shown = beginning(prompt, look);
     let first = Span::styled(format!("{} ", look.glyphs.prompt), look.theme.accent.patch(style_bg(style)));
     let lines = wrap::wrap_prefixed(sanitize(&shown).trim_end(), style, &first, &Span::styled("  ", style), width);
     let mut lines: Vec<_> = lines.into_iter().map(|line| fill(line, width).style(style)).collect();
     lines.push(Line::default());
     lines
+}
+
+/// As much of a prompt as is shown.
+fn beginning(prompt: &str, look: &Look<'_>) -> String {
+    let prompt = prompt.trim_end();
+    let by_lines = prompt.match_indices('\n').nth(MOST_LINES - 1).map(|(end, _)| end);
+    let by_length = prompt.char_indices().nth(LONGEST_PROMPT).map(|(end, _)| end);
+    let (end, rest, noun) = match (by_lines, by_length) {
+        (Some(end), length) if length.is_none_or(|length| end <= length) => {
+            (end, prompt[end + 1..].lines().count(), "line")
+        }
+        (_, Some(end)) => (end, prompt[end..].chars().count(), "character"),
+        (_, None) => return prompt.to_owned(),
+    };
+    format!("{}\n{} and {} more {}", &prompt[..end], look.glyphs.ellipsis, units::count(rest), plural(rest, noun))
 }
 
 fn style_bg(style: Style) -> Style {

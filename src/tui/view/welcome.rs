@@ -1,15 +1,41 @@
 //! What stands where nothing was said yet.
 
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::{Look, wrap};
 use crate::chat::{Chat, EngineState};
 
-pub(super) fn lines(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
-    let theme = look.theme;
+/// As much of it as `height` lines of `width` cells hold: how to begin matters most.
+pub(super) fn lines(chat: &Chat, width: usize, height: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    let (theme, (claim, how)) = (look.theme, model(chat));
+    let title = ("chatnap".to_owned(), theme.accent);
+    let (claim, how) = ((claim, theme.text), (how.to_owned(), theme.dim));
+    let keys = ("Enter sends, ? shows the keys, / the commands.".to_owned(), theme.dim);
+    let blank = (String::new(), theme.text);
+    let forms = [
+        vec![blank.clone(), title.clone(), blank.clone(), claim.clone(), how.clone(), blank.clone(), keys.clone()],
+        vec![blank.clone(), claim.clone(), how, keys.clone()],
+        vec![blank, claim, keys.clone()],
+        vec![keys],
+    ];
+    let mut drawn = forms.into_iter().map(|rows| draw(rows, width));
+    let last = drawn.next_back().unwrap_or_default();
+    drawn.find(|lines| lines.len() <= height).unwrap_or(last)
+}
+
+fn draw(rows: Vec<(String, Style)>, width: usize) -> Vec<Line<'static>> {
+    let room = width.saturating_sub(4).max(1);
+    let indent = Span::raw(if width > 8 { "  " } else { "" });
+    let wrapped = rows.into_iter().flat_map(|(text, style)| wrap::wrap(&[Span::styled(text, style)], room));
+    wrapped.map(|spans| wrap::prepend(indent.clone(), spans)).collect()
+}
+
+/// What is known of the model, and what comes next.
+fn model(chat: &Chat) -> (String, &'static str) {
     let model = super::model_name(chat);
     let here = format!("{model} runs in this process.");
-    let (claim, how) = match chat.engine.state {
+    match chat.engine.state {
         EngineState::Failed => {
             (format!("{model} could not be loaded."), "/model NAME takes another one, or tries this one again.")
         }
@@ -19,21 +45,5 @@ pub(super) fn lines(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Line<'sta
         EngineState::Cold | EngineState::Loading(_) | EngineState::Releasing => {
             (here, "It loads at your first keystroke and gives its memory back when nobody talks to it.")
         }
-    };
-    let rows = [
-        ("chatnap".to_owned(), theme.accent),
-        (String::new(), theme.text),
-        (claim, theme.text),
-        (how.to_owned(), theme.dim),
-        (String::new(), theme.text),
-        ("Enter sends, ? shows the keys, / the commands.".to_owned(), theme.dim),
-    ];
-    let room = width.saturating_sub(4).max(1);
-    let mut lines = vec![Line::default()];
-    for (text, style) in rows {
-        for spans in wrap::wrap(&[Span::styled(text, style)], room) {
-            lines.push(wrap::prepend(Span::raw(if width > 8 { "  " } else { "" }), spans));
-        }
     }
-    lines
 }

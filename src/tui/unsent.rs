@@ -1,0 +1,67 @@
+//! A prompt that was being written when a signal, or a terminal that went away, ended the program: kept in a file of its
+//! own, and offered when the interface starts again.
+
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "unsent-";
+
+/// Prompts of earlier runs that were never sent.
+#[derive(Debug, Default)]
+pub struct Unsent {
+    files: Vec<PathBuf>,
+}
+
+impl Unsent {
+    /// Finds them, the oldest first. A folder that cannot be read holds none.
+    pub fn find(data_dir: &Path) -> (Self, Vec<String>) {
+        let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+        let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
+        let mut files: Vec<_> =
+            ours.map(|entry| (entry.metadata().and_then(|data| data.modified()).ok(), entry.path())).collect();
+        files.sort();
+        let read = files.into_iter().filter_map(|(_, path)| Some((std::fs::read_to_string(&path).ok()?, path)));
+        let (texts, files) = read.unzip();
+        (Self { files }, texts)
+    }
+
+    /// Forgets them: the user was told, and left of their own will.
+    pub fn forget(self) {
+        for file in self.files {
+            // What cannot be removed is offered again.
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Keeps `text` under a name that no other process uses, readable by the user alone.
+pub fn keep(data_dir: &Path, name: &str, text: &str) -> io::Result<()> {
+    std::fs::create_dir_all(data_dir)?;
+    let path = data_dir.join(format!("{PREFIX}{name}.md"));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_sent_is_found_until_it_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        assert!(Unsent::find(&data).1.is_empty());
+        keep(&data, "one", "first\nline").unwrap();
+        keep(&data, "two", "zwei").unwrap();
+        std::fs::write(data.join("other"), "no").unwrap();
+        let mut found = Unsent::find(&data).1;
+        found.sort();
+        assert_eq!(found, ["first\nline", "zwei"]);
+        Unsent::find(&data).0.forget();
+        assert!(Unsent::find(&data).1.is_empty());
+        assert!(data.join("other").exists());
+    }
+}
