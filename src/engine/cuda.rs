@@ -25,6 +25,7 @@ pub(crate) mod fit;
 pub(crate) mod gemm;
 mod hopper_attention;
 mod hopper_gemm;
+mod hopper_skinny;
 pub mod inspect;
 pub(crate) mod kernels;
 pub(crate) mod layout;

@@ -11,6 +11,7 @@ use half::{bf16, f16};
 use super::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
 use super::gemm::{Few, Gemm, Into};
 use super::hopper_gemm::{self, HopperGemm};
+use super::hopper_skinny::{HopperSkinny, Order};
 use super::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
 use super::layout::{Arena, Format};
 use super::library::Problem;
@@ -99,6 +100,47 @@ struct Bench {
     gpu: Gpu,
 }
 
+/// A product of a short prompt with twice the same matrix, side by side, and what has to come of it.
+struct ShortPrompt {
+    x: Vec<u16>,
+    before: Vec<f32>,
+    wanted: Vec<f64>,
+    cols: usize,
+}
+
+impl ShortPrompt {
+    /// `weights`: those of `mat`, as bf16.
+    fn new(mat: Mat, weights: &[f32], tokens: usize, random: &mut Random) -> Self {
+        let (rows, cols) = (mat.rows as usize, mat.cols as usize);
+        let (x, before) = (halves(&random.normals(tokens * cols)), random.normals(tokens * 2 * rows));
+        let mut wanted = Vec::with_capacity(before.len());
+        for (x, before) in wide(&x).chunks(cols).zip(before.chunks(2 * rows)) {
+            let product = |row: &[f32]| -> f64 { row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum() };
+            let once: Vec<f64> = weights.chunks(cols).map(product).collect();
+            wanted.extend(once.iter().chain(&once).zip(before).map(|(y, b)| y + f64::from(*b)));
+        }
+        Self { x, before, wanted, cols }
+    }
+
+    /// X with the numbers of its rows in another order.
+    fn ordered(&self, order: Order) -> Vec<u16> {
+        let mut ordered = vec![0; self.x.len()];
+        for (to, from) in ordered.chunks_mut(self.cols).zip(self.x.chunks(self.cols)) {
+            for k in (0..self.cols).step_by(2) {
+                to[order.slot_of(k)..][..2].copy_from_slice(&from[k..k + 2]);
+            }
+        }
+        ordered
+    }
+
+    /// How far what was added to `out` is from what had to be.
+    fn error(&self, gpu: &Gpu, out: &DeviceBuffer<f32>) -> Result<f64, ModelError> {
+        let mut got = vec![0.0; self.before.len()];
+        out.read(gpu, 0, &mut got)?;
+        Ok(relative_error(&got, &self.wanted))
+    }
+}
+
 /// Checks every kernel.
 pub fn kernels(card: CardProperties, seed: u64, report: &mut Report) -> Result<(), ModelError> {
     let mut gpu = Gpu::open(card)?;
@@ -106,7 +148,7 @@ pub fn kernels(card: CardProperties, seed: u64, report: &mut Report) -> Result<(
     let bench = Bench { kernels, gpu };
     let mut random = Random(seed);
     for kind in GgmlType::ALL {
-        for (rows, cols) in [(70, 1024), (33, 2304)] {
+        for (rows, cols) in [(300, 1024), (36, 2304), (33, 768)] {
             bench.matrix(kind, rows, cols, &mut random, report)?;
         }
         if kind.block_size() <= 32 {
@@ -225,28 +267,37 @@ impl Bench {
         }
         let tuning = Tuning::for_card(self.gpu.card.compute_capability);
         let skinny = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?.skinny();
-        let (rows, cols) = (mat.rows as usize, mat.cols as usize);
+        let rows = mat.rows as usize;
         let rounded: Vec<f32> = wide(&halves(weights));
         for groups in skinny::GROUPS {
             let tokens = [1, 7 + random.below(10), 50, 64, 70 + random.below(100)][random.below(5)];
             let Some(tiling) = skinny.limits.tiling(groups, tokens) else { continue };
-            let (x, before) = (halves(&random.normals(tokens * cols)), random.normals(tokens * 2 * rows));
-            let device_x = DeviceBuffer::from_slice(&self.gpu, &x)?;
-            let out = DeviceBuffer::from_slice(&self.gpu, &before)?;
-            let (a, c) = ((device_x.pointer(), tokens), (out.pointer(), 2 * rows));
-            // Twice the same matrix, side by side.
+            let case = ShortPrompt::new(mat, &rounded, tokens, random);
+            let x = DeviceBuffer::from_slice(&self.gpu, &case.x)?;
+            let out = DeviceBuffer::from_slice(&self.gpu, &case.before)?;
+            let (a, c) = ((x.pointer(), tokens), (out.pointer(), 2 * rows));
             skinny.launch(&self.gpu, &[mat, mat], a, c, Into::Add, tiling)?;
-            let mut got = vec![0.0; tokens * 2 * rows];
-            out.read(&self.gpu, 0, &mut got)?;
-            let mut wanted = Vec::with_capacity(got.len());
-            for (x, before) in wide(&x).chunks(cols).zip(before.chunks(2 * rows)) {
-                let product =
-                    |row: &[f32]| -> f64 { row.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum() };
-                let once: Vec<f64> = rounded.chunks(cols).map(product).collect();
-                wanted.extend(once.iter().chain(&once).zip(before).map(|(y, b)| y + f64::from(*b)));
-            }
-            let name = format!("short prompt {name}, {tokens} tokens, {groups} groups");
-            report.tell(&name, relative_error(&got, &wanted), 3e-4);
+            let error = case.error(&self.gpu, &out)?;
+            report.tell(&format!("short prompt {name}, {tokens} tokens, {groups} groups"), error, 3e-4);
+        }
+        let (Some(kernels), Some(order)) = (self.kernels.hopper, HopperSkinny::takes(&[mat, mat])) else {
+            return Ok(());
+        };
+        let skinny = HopperSkinny { kernels: kernels.skinny, multiprocessors: 132, overlap: false };
+        for share in [1, 2, 3, 5, 8] {
+            let tokens = [1 + random.below(16), 17 + random.below(47), 64, 65 + random.below(100)][random.below(4)];
+            let case = ShortPrompt::new(mat, &rounded, tokens, random);
+            let x = DeviceBuffer::from_slice(&self.gpu, &case.ordered(order))?;
+            let out = DeviceBuffer::from_slice(&self.gpu, &case.before)?;
+            let (a, c) = ((x.pointer(), tokens, 0), (out.pointer(), 2 * rows));
+            // SAFETY: all sizes are those of the buffers.
+            unsafe { skinny.launch(&self.gpu, &[mat, mat], a, c, Into::Add, share)? };
+            let error = case.error(&self.gpu, &out)?;
+            report.tell(
+                &format!("short prompt {name} by Hopper's kernel, {tokens} tokens, {share} share"),
+                error,
+                3e-4,
+            );
         }
         Ok(())
     }
@@ -305,7 +356,13 @@ impl Bench {
                 ..GemvArgs::default()
             };
             let shared = 8 * args.ring as u32 + cols as u32 * 4;
-            let shape = Shape { grid: (1 + random.below(4) as u32, 1, 1), threads: 256, shared, overlap: false };
+            let shape = Shape {
+                grid: (1 + random.below(4) as u32, 1, 1),
+                threads: 256,
+                shared,
+                overlap: false,
+                ..Shape::default()
+            };
             // SAFETY: all sizes are those of the matrix.
             unsafe { kernel.launch(self.gpu.stream, shape, &args)? };
             let mut got = vec![0.0; rows];
@@ -394,7 +451,7 @@ impl Bench {
                 );
             }
         }
-        let few = Few { plain: 0, quantised: 0 };
+        let few = Few { plain: 0, quantised: 0, hopper: 0 };
         let tuning = Tuning { few, ..Tuning::for_card(self.gpu.card.compute_capability) };
         let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?;
         let (operands, size) = ((da.pointer(), m), m * n);
@@ -418,7 +475,7 @@ impl Bench {
                 let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
                 let operands = (da.pointer(), dw.pointer(), c.pointer());
                 // SAFETY: all sizes are those of the buffers; bf16 takes half of C.
-                if !unsafe { hopper.multiply(&self.gpu, index, operands, Problem { m, n, k, ldc: n, into })? } {
+                if !unsafe { hopper.multiply(&self.gpu, index, operands, Problem { m, n, k, ldc: n, into }, m)? } {
                     continue;
                 }
                 let mut got = vec![0.0; size];

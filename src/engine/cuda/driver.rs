@@ -324,6 +324,8 @@ pub struct Shape {
     pub shared: u32,
     /// May start while the kernel before it still runs (the kernel waits where it must).
     pub overlap: bool,
+    /// Neighbouring blocks that run together, on cards that can do that; 0 is 1.
+    pub cluster: u32,
 }
 
 impl Shape {
@@ -339,10 +341,20 @@ impl Kernel {
     /// # Safety
     /// Every pointer in `args` must be valid on the card until the kernel has ended.
     pub unsafe fn launch<A: Copy>(self, stream: sys::CUstream, shape: Shape, args: &A) -> Result<(), ModelError> {
-        // SAFETY: all zeros is a valid value of this plain C structure.
-        let mut attribute: sys::CUlaunchAttribute = unsafe { std::mem::zeroed() };
-        attribute.id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-        attribute.value.programmaticStreamSerializationAllowed = 1;
+        // SAFETY: all zeros is a valid value of these plain C structures.
+        let mut attributes: [sys::CUlaunchAttribute; 2] = unsafe { std::mem::zeroed() };
+        let mut count = 0;
+        if shape.overlap {
+            attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+            attributes[count].value.programmaticStreamSerializationAllowed = 1;
+            count += 1;
+        }
+        if shape.cluster > 1 {
+            attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+            let blocks = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 };
+            attributes[count].value.clusterDim = blocks;
+            count += 1;
+        }
         let config = sys::CUlaunchConfig {
             gridDimX: shape.grid.0,
             gridDimY: shape.grid.1,
@@ -352,8 +364,8 @@ impl Kernel {
             blockDimZ: 1,
             sharedMemBytes: shape.shared,
             hStream: stream,
-            attrs: &mut attribute,
-            numAttrs: u32::from(shape.overlap),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: count as u32,
         };
         let mut params = [ptr::from_ref(args).cast_mut().cast::<c_void>()];
         // SAFETY: the driver copies the arguments before it returns; the caller vouches for what they point to.

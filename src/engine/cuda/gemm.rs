@@ -4,6 +4,7 @@
 
 use super::driver::{DeviceBuffer, Gpu, Kernel, Shape};
 use super::hopper_gemm::HopperGemm;
+use super::hopper_skinny::{HopperSkinny, Order};
 use super::kernels::Kernels;
 use super::layout::Format;
 use super::library::{self, Problem, Slot, Usual};
@@ -39,7 +40,7 @@ impl Into {
 
 /// Multiplies.
 pub struct Gemm {
-    hopper: Option<HopperGemm>,
+    hopper: Option<(HopperGemm, HopperSkinny)>,
     library: Slot,
     skinny: Skinny,
     few: Few,
@@ -56,17 +57,23 @@ pub struct Few {
     pub plain: usize,
     /// With others, which would have to go through the scratch memory.
     pub quantised: usize,
+    /// By Hopper's own skinny kernel, with any weights that it takes.
+    pub hopper: usize,
 }
 
 impl Few {
     /// The larger of both.
     fn or(self, other: Few) -> Self {
-        Self { plain: self.plain.max(other.plain), quantised: self.quantised.max(other.quantised) }
+        Self {
+            plain: self.plain.max(other.plain),
+            quantised: self.quantised.max(other.quantised),
+            hopper: self.hopper.max(other.hopper),
+        }
     }
 }
 
 /// What is short as long as the library is not there.
-const UNSETTLED: Few = Few { plain: 64, quantised: 128 };
+const UNSETTLED: Few = Few { plain: 64, quantised: 128, hopper: 0 };
 
 impl Gemm {
     /// `scratch`: what is needed for quantised weights ([`SCRATCH`] elements); `room`: how many rows there are in all buffers,
@@ -83,10 +90,10 @@ impl Gemm {
             multiprocessors: gpu.card.multiprocessors.max(1) as usize,
             shared: kernels.skinny[0].shared_limit,
         };
-        let hopper = kernels.hopper.filter(|_| tuning.hopper).map(|hopper| HopperGemm {
-            kernels: hopper.gemm,
-            multiprocessors: limits.multiprocessors,
-            overlap: tuning.overlap,
+        let (multiprocessors, overlap) = (limits.multiprocessors, tuning.overlap);
+        let hopper = kernels.hopper.filter(|_| tuning.hopper).map(|hopper| {
+            let skinny = HopperSkinny { kernels: hopper.skinny, multiprocessors, overlap };
+            (HopperGemm { kernels: hopper.gemm, multiprocessors, overlap }, skinny)
         });
         Ok(Self {
             hopper,
@@ -155,7 +162,14 @@ impl Gemm {
         tokens <= if plain { few.plain } else { few.quantised }
     }
 
-    /// `mats` one above the other (each `k` wide) times `m` rows at `a`; C's rows are `ldc` long.
+    /// In what order [`Self::multiply`] wants the numbers of each of `m` rows that it multiplies with `mats`.
+    pub fn order(&self, mats: &[Mat], m: usize) -> Order {
+        let short = self.hopper.is_some() && m <= self.few.hopper;
+        if short { HopperSkinny::takes(mats).unwrap_or_default() } else { Order::Natural }
+    }
+
+    /// `mats` one above the other (each `k` wide) times `m` rows at `a`, each in its [order](Self::order); C's rows are `ldc`
+    /// long, a multiple of 4 but for [`Into::Float`].
     pub fn multiply(
         &mut self,
         gpu: &Gpu,
@@ -164,6 +178,13 @@ impl Gemm {
         (c, ldc): (u64, usize),
         into: Into,
     ) -> Result<(), ModelError> {
+        if let Some((_, skinny)) = self.hopper
+            && self.order(mats, m) != Order::Natural
+        {
+            let share = skinny.choose(mats);
+            // SAFETY: A holds m rows (it is one of the buffers, so also `room`), C m rows of ldc.
+            return unsafe { skinny.launch(gpu, mats, (a, m, self.room), (c, ldc), into, share) };
+        }
         if self.is_short(mats, m)
             && let Some(tiling) = self.skinny.choose(mats, m)
         {
@@ -240,9 +261,9 @@ impl Gemm {
     }
 
     fn product(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<(), ModelError> {
-        if let Some(hopper) = self.hopper
-            // SAFETY: A holds m rows, W n rows, C m rows of ldc.
-            && unsafe { hopper.multiply(gpu, hopper.choose(problem), (a, w, c), problem)? }
+        if let Some((hopper, _)) = self.hopper
+            // SAFETY: A holds m rows (it is one of the buffers, so also `room`), W n rows, C m rows of ldc.
+            && unsafe { hopper.multiply(gpu, hopper.choose(problem), (a, w, c), problem, self.room)? }
         {
             return Ok(());
         }
@@ -263,7 +284,11 @@ impl Gemm {
         let grid = (m.div_ceil(128) as u32, n.div_ceil(128) as u32, 1);
         // SAFETY: A holds m rows, W n rows, C m rows of ldc; the kernel guards its edges.
         unsafe {
-            self.kernel.launch(gpu.stream, Shape { grid, threads: 128, shared: 3 * 32768, overlap: false }, &args)
+            self.kernel.launch(
+                gpu.stream,
+                Shape { grid, threads: 128, shared: 3 * 32768, overlap: false, ..Shape::default() },
+                &args,
+            )
         }
     }
 }

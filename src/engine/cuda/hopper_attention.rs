@@ -65,12 +65,15 @@ impl HopperAttention {
             window: args.window,
             k_row: row(args.k),
             v_row: row(args.v),
+            order: args.order,
         };
         // Queries and two tiles each of keys and values, from a multiple of 1024 bytes on.
         let shared = ((ROWS + 4 * KEYS as usize) * self.head_dim * 2 + 1024) as u32;
         let grid = ((args.tokens as u32).div_ceil(ROWS as u32), args.heads as u32, 1);
         // SAFETY: the caller vouches for the addresses.
-        unsafe { self.kernel.launch(gpu.stream, Shape { grid, threads: THREADS, shared, overlap }, &own) }
+        unsafe {
+            self.kernel.launch(gpu.stream, Shape { grid, threads: THREADS, shared, overlap, ..Shape::default() }, &own)
+        }
     }
 }
 

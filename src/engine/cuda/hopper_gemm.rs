@@ -45,26 +45,29 @@ impl HopperGemm {
         choose(problem.m, problem.n, problem.k, self.multiprocessors)
     }
 
-    /// C = A · Wᵀ with the kernel of this number. False where it cannot do this shape.
+    /// C = A · Wᵀ with the kernel of this number. False where it cannot do this shape. `room`: rows that there are from A on,
+    /// whatever they hold: tiles that end with the matrix take the copy engine longer.
     ///
     /// # Safety
-    /// A holds m rows of k, W n rows of k, C m rows of `ldc`, on the card and until the product has ended.
+    /// A holds m rows of k (and as many as `room`), W n rows of k, C m rows of `ldc`, on the card and until the product has
+    /// ended.
     pub unsafe fn multiply(
         &self,
         gpu: &Gpu,
         index: usize,
         (a, w, c): (u64, u64, u64),
         problem: Problem,
+        room: usize,
     ) -> Result<bool, ModelError> {
         let Problem { m, n, k, ldc, into } = problem;
         // The copy engine wants rows of whole 16 bytes, and bf16 is stored four at a time.
-        let whole = into != Into::Half || (n.is_multiple_of(4) && ldc.is_multiple_of(4) && c.is_multiple_of(8));
-        if !k.is_multiple_of(8) || !a.is_multiple_of(16) || !w.is_multiple_of(16) || !whole {
+        let whole = into != Into::Half || (n.is_multiple_of(4) && ldc.is_multiple_of(4));
+        if !k.is_multiple_of(8) || !a.is_multiple_of(16) || !w.is_multiple_of(16) || !c.is_multiple_of(16) || !whole {
             return Ok(false);
         }
         let columns = COLUMNS[index];
         let args = HopperGemmArgs {
-            a: TensorMap::new(a, m, k, ROWS as u32)?,
+            a: TensorMap::new(a, m.next_multiple_of(ROWS).min(room.max(m)), k, ROWS as u32)?,
             w: TensorMap::new(w, n, k, columns as u32)?,
             c,
             m: m as i32,
@@ -77,7 +80,7 @@ impl HopperGemm {
         let shared = (RING / stage * stage + 1024) as u32;
         let tiles = m.div_ceil(ROWS) * n.div_ceil(columns);
         let grid = (tiles.min(self.multiprocessors) as u32, 1, 1);
-        let shape = Shape { grid, threads: THREADS, shared, overlap: self.overlap };
+        let shape = Shape { grid, threads: THREADS, shared, overlap: self.overlap, ..Shape::default() };
         // SAFETY: the caller vouches for the operands; the kernel guards its edges.
         unsafe { self.kernels[index].launch(gpu.stream, shape, &args)? };
         Ok(true)

@@ -3,7 +3,7 @@
 use super::driver::{Gpu, Kernel};
 use super::layout::Format;
 use super::skinny::ROOMS;
-use super::{hopper_attention, hopper_gemm};
+use super::{hopper_attention, hopper_gemm, hopper_skinny};
 use crate::engine::model::ModelError;
 
 /// Fat binaries begin with words that the driver reads in place.
@@ -117,21 +117,27 @@ pub struct Hopper {
     pub attention: [Kernel; hopper_attention::HEAD_DIMS.len()],
     /// By rows of weights: `hopper_gemm::COLUMNS`.
     pub gemm: [Kernel; hopper_gemm::COLUMNS.len()],
+    /// By tokens: `hopper_skinny::ROOMS`.
+    pub skinny: [Kernel; hopper_skinny::ROOMS.len()],
 }
 
 impl Hopper {
     /// `None` for other cards, and where the build leaves these kernels out.
     fn load(gpu: &mut Gpu) -> Result<Option<Self>, ModelError> {
-        let (attention, gemm) = (image!("hopper_attention"), image!("hopper_gemm"));
-        if gpu.card.compute_capability != (9, 0) || attention.is_empty() || gemm.is_empty() {
+        let images = [image!("hopper_attention"), image!("hopper_gemm"), image!("hopper_skinny")];
+        if gpu.card.compute_capability != (9, 0) || images.iter().any(|image| image.is_empty()) {
             return Ok(None);
         }
-        let (attention, gemm) = (gpu.load_module(attention)?, gpu.load_module(gemm)?);
+        let [attention, gemm, skinny] = images.map(|image| gpu.load_module(image));
+        let (attention, gemm, skinny) = (attention?, gemm?, skinny?);
         let attend = |d: usize| gpu.function(attention, &format!("attention_hopper_{d}"), true);
         let product = |n: usize| gpu.function(gemm, &format!("gemm_hopper_{n}"), true);
+        let few = |n: usize| gpu.function(skinny, &format!("skinny_hopper_{n}"), true);
+        let [few, many] = hopper_skinny::ROOMS.map(few);
         let [a, b, c, d] = hopper_gemm::COLUMNS.map(product);
         let [narrow, wide] = hopper_attention::HEAD_DIMS.map(attend);
-        Ok(Some(Self { attention: [narrow?, wide?], gemm: [a?, b?, c?, d?] }))
+        let skinny = [few?, many?];
+        Ok(Some(Self { attention: [narrow?, wide?], gemm: [a?, b?, c?, d?], skinny }))
     }
 }
 

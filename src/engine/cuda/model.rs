@@ -356,7 +356,7 @@ impl CudaModel {
 
     /// Takes prompts of up to so many tokens as short ones; for comparisons.
     pub fn take_as_short(&mut self, tokens: usize) {
-        self.gemm.set_few(Few { plain: tokens, quantised: tokens });
+        self.gemm.set_few(Few { plain: tokens, quantised: tokens, hopper: tokens });
     }
 
     /// Prints how long each product of a layer takes for so many tokens, by tiling: over all layers, so that nothing is

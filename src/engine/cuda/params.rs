@@ -110,6 +110,7 @@ pub struct PrefillAttentionArgs {
     pub context: i32,
     pub window: i32,
     pub q_stride: i32,
+    pub order: i32,
 }
 
 #[repr(C)]
@@ -127,6 +128,7 @@ pub struct HopperAttentionArgs {
     pub window: i32,
     pub k_row: i32,
     pub v_row: i32,
+    pub order: i32,
 }
 
 #[repr(C)]
@@ -143,6 +145,21 @@ pub struct HopperGemmArgs {
 }
 
 #[repr(C)]
+#[derive(Clone, Copy)]
+pub struct HopperSkinnyArgs {
+    pub x: TensorMap,
+    pub w: [Mat; 3],
+    pub out: u64,
+    pub tokens: i32,
+    pub cols: i32,
+    pub ldc: i32,
+    pub mode: i32,
+    pub tiles_a: i32,
+    pub tiles_b: i32,
+    pub share: i32,
+}
+
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NormArgs {
     pub x: u64,
@@ -150,6 +167,7 @@ pub struct NormArgs {
     pub out: u64,
     pub eps: f32,
     pub cols: i32,
+    pub order: i32,
 }
 
 #[repr(C)]
@@ -185,6 +203,7 @@ pub struct SwigluArgs {
     pub out: u64,
     pub width: i32,
     pub tokens: i32,
+    pub order: i32,
 }
 
 #[repr(C)]

@@ -2,6 +2,7 @@
 
 use super::driver::Shape;
 use super::gemm::Into;
+use super::hopper_skinny::Order;
 use super::model::{CudaModel, LOGIT_ROWS};
 use super::params::*;
 use super::weights::Layer;
@@ -36,15 +37,25 @@ impl CudaModel {
         let (qkv, attended) = (self.buffers.qkv.pointer(), self.buffers.attended.pointer());
         let (gate_up, activated) = (self.buffers.gate_up.pointer(), self.buffers.activated.pointer());
 
-        self.norm(x, layer.attention_norm, count)?;
-        self.gemm.multiply(&self.gpu, &[layer.q, layer.k, layer.v], (normed, count), (qkv, q + 2 * kv), Into::Half)?;
+        let in_order = |mats: &[Mat]| self.gemm.order(mats, count);
+        let (first, second) = ([layer.q, layer.k, layer.v], [layer.gate, layer.up]);
+        let orders = [in_order(&first), in_order(&[layer.output]), in_order(&second), in_order(&[layer.down])];
+
+        self.norm(x, layer.attention_norm, count, orders[0])?;
+        self.gemm.multiply(&self.gpu, &first, (normed, count), (qkv, q + 2 * kv), Into::Half)?;
         self.launch_rope(index, &layer, count, position, false)?;
-        self.prefill_attention(index, count, position)?;
+        self.prefill_attention(index, count, position, orders[1])?;
         self.gemm.multiply(&self.gpu, &[layer.output], (attended, count), (x, hidden), Into::Add)?;
 
-        self.norm(x, layer.ffn_norm, count)?;
-        self.gemm.multiply(&self.gpu, &[layer.gate, layer.up], (normed, count), (gate_up, 2 * ff), Into::Half)?;
-        let args = SwigluArgs { input: gate_up, out: activated, width: ff as i32, tokens: count as i32 };
+        self.norm(x, layer.ffn_norm, count, orders[2])?;
+        self.gemm.multiply(&self.gpu, &second, (normed, count), (gate_up, 2 * ff), Into::Half)?;
+        let args = SwigluArgs {
+            input: gate_up,
+            out: activated,
+            width: ff as i32,
+            tokens: count as i32,
+            order: orders[3] as i32,
+        };
         let units = (ff / 8 * count).div_ceil(256) as u64;
         // SAFETY: both buffers have a row for every token of a chunk.
         unsafe { self.kernels.swiglu.launch(self.gpu.stream, self.overlapping(Shape::linear(units, 256)), &args)? };
@@ -56,13 +67,14 @@ impl CudaModel {
         Shape { overlap: self.tuning.overlap, ..shape }
     }
 
-    fn norm(&self, x: u64, weight: u64, rows: usize) -> Result<(), ModelError> {
+    fn norm(&self, x: u64, weight: u64, rows: usize, order: Order) -> Result<(), ModelError> {
         let args = NormArgs {
             x,
             weight,
             out: self.buffers.normed.pointer(),
             eps: self.config.norm_epsilon,
             cols: self.config.hidden as i32,
+            order: order as i32,
         };
         // SAFETY: `normed` has a row for every token of a chunk.
         unsafe {
@@ -109,7 +121,7 @@ impl CudaModel {
         unsafe { self.kernels.rope_kv.launch(self.gpu.stream, shape, &args) }
     }
 
-    fn prefill_attention(&self, index: usize, count: usize, position: usize) -> Result<(), ModelError> {
+    fn prefill_attention(&self, index: usize, count: usize, position: usize, order: Order) -> Result<(), ModelError> {
         let (b, c) = (&self.buffers, &self.config);
         let (q, kv) = (c.heads * c.head_dim, c.kv_heads * c.head_dim);
         let args = PrefillAttentionArgs {
@@ -125,6 +137,7 @@ impl CudaModel {
             context: c.context_length as i32,
             window: self.window(index),
             q_stride: (q + 2 * kv) as i32,
+            order: order as i32,
         };
         if let Some(hopper) = &self.hopper {
             // SAFETY: these are the model's own buffers, and the cache holds every position before and of this chunk.
@@ -132,7 +145,7 @@ impl CudaModel {
         }
         let shared = (5 * 64 * (c.head_dim + 8) * 2) as u32;
         let grid = (count.div_ceil(64) as u32, c.heads as u32, 1);
-        let shape = self.overlapping(Shape { grid, threads: 128, shared, overlap: false });
+        let shape = self.overlapping(Shape { grid, threads: 128, shared, overlap: false, ..Shape::default() });
         // SAFETY: the cache holds every position before and of this chunk.
         unsafe { self.kernels.attention_prefill[self.width()].launch(self.gpu.stream, shape, &args) }
     }
@@ -147,7 +160,8 @@ impl CudaModel {
         let (vocab, hidden) = (self.config.vocab_size, self.config.hidden);
         for start in (first..first + count).step_by(LOGIT_ROWS) {
             let rows = LOGIT_ROWS.min(first + count - start);
-            self.norm(self.buffers.x.at(start * hidden), self.layout.output_norm, rows)?;
+            let order = self.gemm.order(&[self.layout.output], rows);
+            self.norm(self.buffers.x.at(start * hidden), self.layout.output_norm, rows, order)?;
             let (normed, out) = (self.buffers.normed.pointer(), self.buffers.rows.pointer());
             self.gemm.multiply(&self.gpu, &[self.layout.output], (normed, rows), (out, vocab), Into::Float)?;
             let at = logits.len();

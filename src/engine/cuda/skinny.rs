@@ -128,7 +128,13 @@ impl Skinny {
             groups: tiling.groups as i32,
         };
         let grid = ((tiles(0) + tiles(1) + tiles(2)) as u32, m.div_ceil(BLOCK_TOKENS) as u32, 1);
-        let shape = Shape { grid, threads: 32 * WARPS as u32, shared: tiling.shared, overlap: self.overlap };
+        let shape = Shape {
+            grid,
+            threads: 32 * WARPS as u32,
+            shared: tiling.shared,
+            overlap: self.overlap,
+            ..Shape::default()
+        };
         let kernel = self.kernels[ROOMS.iter().position(|room| m <= *room).unwrap_or(ROOMS.len() - 1)];
         // SAFETY: A holds m rows, C m rows of ldc with room for all matrices; the kernel guards its edges.
         unsafe { kernel.launch(gpu.stream, shape, &args) }

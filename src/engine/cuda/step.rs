@@ -97,7 +97,8 @@ impl CudaModel {
         let shared = WARPS * depth * unit + staged;
         let resident = self.gpu.occupancy(kernel, THREADS, shared).min(blocks);
         let blocks = (tasks as u32).min(self.gpu.card.multiprocessors as u32 * resident);
-        let shape = Shape { grid: (blocks, 1, 1), threads: THREADS, shared, overlap: self.tuning.overlap };
+        let shape =
+            Shape { grid: (blocks, 1, 1), threads: THREADS, shared, overlap: self.tuning.overlap, ..Shape::default() };
         // SAFETY: matrices, vectors and buffers have the sizes that the configuration was checked for.
         unsafe { kernel.launch(self.gpu.stream, shape, &args) }
     }
@@ -158,8 +159,13 @@ impl CudaModel {
             keys: self.tuning.keys as i32,
             stages: stages as i32,
         };
-        let shape =
-            Shape { grid: (c.kv_heads as u32, splits, groups), threads: THREADS, shared, overlap: self.tuning.overlap };
+        let shape = Shape {
+            grid: (c.kv_heads as u32, splits, groups),
+            threads: THREADS,
+            shared,
+            overlap: self.tuning.overlap,
+            ..Shape::default()
+        };
         // SAFETY: cache and partial results have room for every position and split.
         unsafe { kernel.launch(self.gpu.stream, shape, &args) }
     }
@@ -183,7 +189,8 @@ impl CudaModel {
             out_capacity: OUT_RING as i32,
             pad: 0,
         };
-        let shape = Shape { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: self.tuning.overlap };
+        let shape =
+            Shape { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: self.tuning.overlap, ..Shape::default() };
         // SAFETY: the rings have the capacities named.
         unsafe { self.kernels.sample.launch(self.gpu.stream, shape, &args) }
     }

@@ -187,7 +187,9 @@ pub fn short(path: &str) -> Result<(), ModelError> {
         println!("     {count} tokens to first token: as short {short:.2} ms, as long {long:.2} ms");
     }
     for way in [None, Some(CudaModel::use_library as fn(&mut CudaModel)), Some(CudaModel::use_portable_gemm)] {
-        way.map(|way| way(&mut model));
+        if let Some(way) = way {
+            way(&mut model);
+        }
         for count in LONG {
             let time = first_token_ms(&mut model, &tokens[..count])?;
             println!("     {count} tokens to first token, products by {}: {time:.2} ms", model.gemm_backend());

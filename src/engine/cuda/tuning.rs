@@ -51,7 +51,7 @@ impl Tuning {
         overlap: true,
         graph: true,
         hopper: true,
-        few: Few { plain: 0, quantised: 64 },
+        few: Few { plain: 0, quantised: 64, hopper: 64 },
         readers: MOST_READERS,
     };
 
@@ -85,6 +85,7 @@ impl Tuning {
                 "hopper" => self.hopper = value != 0,
                 "few_plain" => self.few.plain = value as usize,
                 "few_quantised" => self.few.quantised = value as usize,
+                "few_hopper" => self.few.hopper = value as usize,
                 "readers" => self.readers = (value as usize).clamp(1, MOST_READERS),
                 _ => {}
             }

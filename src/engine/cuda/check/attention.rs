@@ -2,6 +2,7 @@
 
 use super::super::driver::{DeviceBuffer, Shape};
 use super::super::hopper_attention::{HopperAttention, Places};
+use super::super::hopper_skinny::Order;
 use super::super::kernels::{HEAD_DIMS, HEADS};
 use super::super::params::*;
 use super::{Bench, Random, Report, halves, relative_error, wide};
@@ -54,8 +55,13 @@ impl Bench {
         };
         let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
         let shared = ((8 * 2 * args.stages as usize * 16 + 16) * dim * 2) as u32;
-        let shape =
-            Shape { grid: (kv_heads as u32, splits as u32, groups as u32), threads: 256, shared, overlap: false };
+        let shape = Shape {
+            grid: (kv_heads as u32, splits as u32, groups as u32),
+            threads: 256,
+            shared,
+            overlap: false,
+            ..Shape::default()
+        };
         // SAFETY: all sizes are those of the buffers.
         unsafe { self.kernels.attention_decode[width].launch(self.gpu.stream, shape, &args)? };
         let mut got = vec![0.0; heads * dim];
@@ -108,6 +114,7 @@ impl Bench {
             context: context as i32,
             window: window as i32,
             q_stride: (heads * dim) as i32,
+            order: Order::Natural as i32,
         };
         let (k, v) = cache.split_at(side);
         let (q, k, v) = (wide(&q), wide(k), wide(v));
@@ -131,7 +138,13 @@ impl Bench {
 
         let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
         let shared = (5 * 64 * (dim + 8) * 2) as u32;
-        let shape = Shape { grid: (tokens.div_ceil(64) as u32, heads as u32, 1), threads: 128, shared, overlap: false };
+        let shape = Shape {
+            grid: (tokens.div_ceil(64) as u32, heads as u32, 1),
+            threads: 128,
+            shared,
+            overlap: false,
+            ..Shape::default()
+        };
         // SAFETY: all sizes are those of the buffers.
         unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
         compare("")?;

@@ -130,7 +130,7 @@ impl Card {
             out_capacity: 64,
             pad: 0,
         };
-        let shape = Shape { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: false };
+        let shape = Shape { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: false, ..Shape::default() };
         // SAFETY: the buffers have the capacities named and live until the wait below.
         unsafe { kernels.sample.launch(gpu.stream, shape, &args)? };
         gpu.synchronize()?;

@@ -227,6 +227,7 @@ struct PrefillAttentionArgs {
     bf16* out;          // [token][head][head_dim]
     float scale;
     int tokens, position, heads, heads_per_kv, context, window, q_stride;
+    int order;          // of a token's numbers: slot_of
 };
 
 // 64 queries of one head a block, 16 a warp; tiles of 64 keys, two in flight.
@@ -346,9 +347,10 @@ template <int D> __device__ __forceinline__ void attention_prefill(const Prefill
         int row = q0 + warp * 16 + (lane >> 2) + h * 8;
         if (row >= p.tokens) continue;
         float inv = l[h] > 0.f ? 1.f / l[h] : 0.f;
-        bf16* dst = p.out + ((size_t)row * p.heads + head) * D + (lane & 3) * 2;
+        bf16* dst = p.out + (size_t)row * p.heads * D;
+        int column = head * D + (lane & 3) * 2;
 #pragma unroll
-        for (int i = 0; i < D / 8; i++) *(uint32_t*)(dst + i * 8) = pack_bf16(o[i][h * 2] * inv, o[i][h * 2 + 1] * inv);
+        for (int i = 0; i < D / 8; i++) *(uint32_t*)(dst + slot_of(column + i * 8, p.order)) = pack_bf16(o[i][h * 2] * inv, o[i][h * 2 + 1] * inv);
     }
 }
 

@@ -82,6 +82,14 @@ __device__ __forceinline__ uint32_t ordered(float f) {
 __device__ __forceinline__ float unordered(uint32_t u) { return __uint_as_float(u & 0x80000000u ? u & 0x7fffffffu : ~u); }
 __device__ __forceinline__ u64 best_key(float f, int index) { return ((u64)ordered(f) << 32) | (0xffffffffu - (uint32_t)index); }
 
+// Where the kernel of hopper_skinny.cu wants the activations at k and k + 1, k even: of each 128 the step of the tensor core
+// that takes them, and their place in it. `order` 1: for quantised weights, 2: for plain ones, 0: as they are.
+__device__ __forceinline__ int slot_of(int k, int order) {
+    if (order == 1) return (k & ~127) | (k >> 2 & 7) << 4 | (k >> 5 & 3) << 1 | (k >> 1 & 1) << 3;
+    if (order == 2) return (k & ~31) | (k >> 2 & 1) << 4 | (k >> 3 & 3) << 1 | (k >> 1 & 1) << 3;
+    return k;
+}
+
 // 6-bit scale and min of sub-block `s` from a K header.
 __device__ __forceinline__ uint32_t k_field(uint4 h, int s) {
     int bit = 12 * s, word = bit >> 5;

@@ -20,6 +20,7 @@ struct HopperAttentionArgs {
     float scale;
     int tokens, position, heads, heads_per_kv, context, window;
     int k_row, v_row;   // the rows of the cache where this layer's keys and values begin
+    int order;          // of a token's numbers in `out`: slot_of
 };
 
 __device__ __forceinline__ float power2(float x) {
@@ -197,9 +198,10 @@ template <int D> __device__ __forceinline__ void attend(const HopperAttentionArg
         sum += __shfl_xor_sync(~0u, sum, 2);
         if (row + h * 8 >= p.tokens) continue;
         float inv = sum > 0.f ? 1.f / sum : 0.f;
-        bf16* to = p.out + ((size_t)(row + h * 8) * p.heads + w.head) * D + (lane & 3) * 2;
+        bf16* to = p.out + (size_t)(row + h * 8) * p.heads * D;
+        int column = w.head * D + (lane & 3) * 2;
 #pragma unroll
-        for (int i = 0; i < D / 8; i++) *(uint32_t*)(to + i * 8) = pack_bf16(o[i][h * 2] * inv, o[i][h * 2 + 1] * inv);
+        for (int i = 0; i < D / 8; i++) *(uint32_t*)(to + slot_of(column + i * 8, p.order)) = pack_bf16(o[i][h * 2] * inv, o[i][h * 2 + 1] * inv);
     }
 }
 

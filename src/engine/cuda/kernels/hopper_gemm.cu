@@ -26,25 +26,22 @@ template <int N> struct Tiles {
     __device__ __forceinline__ int column(int tile) const { return tile / down * N; }
 };
 
-// Two neighbouring sums of a row.
-__device__ __forceinline__ void store(const HopperGemmArgs& p, size_t at, int column, float x, float y) {
-    if (column >= p.n) return;
-    float* c = (float*)p.c + at;
-    // An odd row length leaves every second row misaligned.
-    if ((p.ldc & 1) || column + 1 == p.n) {
-        c[0] = p.mode == 1 ? c[0] + x : x;
-        if (column + 1 < p.n) c[1] = p.mode == 1 ? c[1] + y : y;
-    } else if (p.mode == 1) {
-        // Nobody else adds to these; an addition without an answer holds nobody up.
-        atomicAdd((float2*)c, make_float2(x, y));
-    } else {
-        *(float2*)c = make_float2(x, y);
+// Four neighbouring sums of a row as f32; only where rows are whole fours.
+__device__ __forceinline__ void store(const HopperGemmArgs& p, size_t at, float4 v) {
+    float4* to = (float4*)((float*)p.c + at);
+    if (p.mode == 1) {
+        float4 before = *to;
+        v.x += before.x, v.y += before.y, v.z += before.z, v.w += before.w;
     }
+    *to = v;
 }
 
 // A warpgroup's sums to where they belong: row `row` of this lane and the one 8 below, columns from `column` on.
 template <int N> __device__ __forceinline__ void store_tile(const HopperGemmArgs& p, const float (&sums)[N / 8][4], int row, int column) {
     int t = threadIdx.x & 3;
+    // Neighbours exchange halves, so that each has four in a row.
+    int four = (t & 1) * 8 + (t >> 1) * 4;
+    bool whole = p.ldc % 4 == 0 && p.n % 4 == 0;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         bool there = row + h * 8 < p.m;
@@ -52,16 +49,28 @@ template <int N> __device__ __forceinline__ void store_tile(const HopperGemmArgs
         if (p.mode == 0) {
 #pragma unroll
             for (int i = 0; i < N / 8; i += 2) {
-                // Neighbours exchange halves, so that four lanes write 32 bytes in a row.
                 uint32_t first = pack_bf16(sums[i][h * 2], sums[i][h * 2 + 1]), second = pack_bf16(sums[i + 1][h * 2], sums[i + 1][h * 2 + 1]);
                 uint32_t other = __shfl_xor_sync(~0u, t & 1 ? first : second, 1);
                 uint2 both = t & 1 ? make_uint2(other, second) : make_uint2(first, other);
-                int to = i * 8 + (t & 1) * 8 + (t >> 1) * 4;
-                if (there && column + to < p.n) *(uint2*)((bf16*)p.c + at + to) = both;
+                if (there && column + i * 8 + four < p.n) *(uint2*)((bf16*)p.c + at + i * 8 + four) = both;
             }
-        } else if (there) {
+        } else if (whole) {
 #pragma unroll
-            for (int i = 0; i < N / 8; i++) store(p, at + i * 8 + t * 2, column + i * 8 + t * 2, sums[i][h * 2], sums[i][h * 2 + 1]);
+            for (int i = 0; i < N / 8; i += 2) {
+                float x = t & 1 ? sums[i][h * 2] : sums[i + 1][h * 2], y = t & 1 ? sums[i][h * 2 + 1] : sums[i + 1][h * 2 + 1];
+                x = __shfl_xor_sync(~0u, x, 1), y = __shfl_xor_sync(~0u, y, 1);
+                float4 v = t & 1 ? make_float4(x, y, sums[i + 1][h * 2], sums[i + 1][h * 2 + 1]) : make_float4(sums[i][h * 2], sums[i][h * 2 + 1], x, y);
+                if (there && column + i * 8 + four < p.n) store(p, at + i * 8 + four, v);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < N / 8; i++)
+#pragma unroll
+                for (int e = 0; e < 2; e++) {
+                    int to = i * 8 + t * 2 + e;
+                    float* c = (float*)p.c + at + to;
+                    if (there && column + to < p.n) *c = (p.mode == 1 ? *c : 0.f) + sums[i][h * 2 + e];
+                }
         }
     }
 }

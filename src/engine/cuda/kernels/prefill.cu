@@ -8,6 +8,7 @@ struct NormArgs {
     bf16* out;
     float eps;
     int cols;
+    int order;  // slot_of
 };
 extern "C" __global__ void norm_rows(NormArgs a) {
     __shared__ float scratch[32];
@@ -20,10 +21,11 @@ extern "C" __global__ void norm_rows(NormArgs a) {
         ss += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
     }
     float r = rsqrtf(block_sum(ss, scratch) / a.cols + a.eps);
-    uint2* out = (uint2*)(a.out + (size_t)blockIdx.x * a.cols);
+    bf16* out = a.out + (size_t)blockIdx.x * a.cols;
     for (int i = threadIdx.x; i < a.cols / 4; i += blockDim.x) {
         float4 v = x[i], w = __ldg((const float4*)a.weight + i);
-        out[i] = make_uint2(pack_bf16(v.x * r * w.x, v.y * r * w.y), pack_bf16(v.z * r * w.z, v.w * r * w.w));
+        *(uint32_t*)(out + slot_of(4 * i, a.order)) = pack_bf16(v.x * r * w.x, v.y * r * w.y);
+        *(uint32_t*)(out + slot_of(4 * i + 2, a.order)) = pack_bf16(v.z * r * w.z, v.w * r * w.w);
     }
 }
 
@@ -88,6 +90,7 @@ struct SwigluArgs {
     const bf16* in;
     bf16* out;
     int width, tokens;
+    int order;  // slot_of
 };
 extern "C" __global__ void swiglu(SwigluArgs a) {
     pdl_launch();
@@ -97,13 +100,13 @@ extern "C" __global__ void swiglu(SwigluArgs a) {
     if (i >= (size_t)units * a.tokens) return;
     size_t t = i / units, u = i - t * units;
     uint4 g = *((const uint4*)(a.in + t * 2 * a.width) + u), v = *((const uint4*)(a.in + t * 2 * a.width + a.width) + u);
-    uint32_t gw[4] = {g.x, g.y, g.z, g.w}, vw[4] = {v.x, v.y, v.z, v.w}, o[4];
+    uint32_t gw[4] = {g.x, g.y, g.z, g.w}, vw[4] = {v.x, v.y, v.z, v.w};
+    bf16* out = a.out + t * a.width;
 #pragma unroll
     for (int k = 0; k < 4; k++) {
         float a0 = bf16_low(gw[k]), a1 = bf16_high(gw[k]);
-        o[k] = pack_bf16(a0 / (1.f + __expf(-a0)) * bf16_low(vw[k]), a1 / (1.f + __expf(-a1)) * bf16_high(vw[k]));
+        *(uint32_t*)(out + slot_of((int)u * 8 + k * 2, a.order)) = pack_bf16(a0 / (1.f + __expf(-a0)) * bf16_low(vw[k]), a1 / (1.f + __expf(-a1)) * bf16_high(vw[k]));
     }
-    *((uint4*)(a.out + t * a.width) + u) = make_uint4(o[0], o[1], o[2], o[3]);
 }
 
 // cos and sin of position * frequency, in double: at position 30,000 a float angle is off by a thousandth.

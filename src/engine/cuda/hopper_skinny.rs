@@ -1,0 +1,166 @@
+//! Matrix products of short prompts on Hopper cards (`kernels/hopper_skinny.cu`): how many blocks share
+//! the depth. Pure but for the launch.
+
+use super::driver::{Gpu, Kernel, Shape};
+use super::gemm::Into;
+use super::layout::Format;
+use super::params::{HopperSkinnyArgs, Mat};
+use super::tensor_map::TensorMap;
+use crate::engine::model::ModelError;
+
+/// The numbers of tokens that there are kernels for; a block takes that many or fewer.
+pub const ROOMS: [usize; 2] = [16, 64];
+/// Rows of a block.
+const ROWS: usize = 256;
+/// What the depth is divided in.
+const SLAB: usize = 128;
+/// Tiles of 64 columns of X in shared memory.
+const STAGES: usize = 10;
+const THREADS: u32 = 384;
+/// Blocks of a cluster, at most, as every card can do.
+pub const MOST_SHARES: usize = 8;
+/// Multiprocessors that stand together, about: a cluster is never on both sides of a border.
+const NEIGHBOURS: usize = 16;
+const MATRICES: usize = 3;
+
+/// The kernels and the card.
+#[derive(Clone, Copy)]
+pub struct HopperSkinny {
+    /// By [`ROOMS`].
+    pub kernels: [Kernel; ROOMS.len()],
+    pub multiprocessors: usize,
+    pub overlap: bool,
+}
+
+/// The order of the numbers in rows that are multiplied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// As they are.
+    #[default]
+    Natural = 0,
+    /// As this kernel takes them for quantised weights.
+    Quantised = 1,
+    /// As it takes them for bf16 and f16.
+    Plain = 2,
+}
+
+impl Order {
+    /// Where in a row the numbers at `k` and `k + 1` are, `k` even (`slot_of` in `common.cuh`).
+    pub fn slot_of(self, k: usize) -> usize {
+        match self {
+            Order::Natural => k,
+            Order::Quantised => k & !127 | (k >> 2 & 7) << 4 | (k >> 5 & 3) << 1 | (k >> 1 & 1) << 3,
+            Order::Plain => k & !31 | (k >> 2 & 1) << 4 | (k >> 3 & 3) << 1 | (k >> 1 & 1) << 3,
+        }
+    }
+}
+
+fn room(tokens: usize) -> usize {
+    ROOMS.into_iter().find(|room| tokens <= *room).unwrap_or(ROOMS[ROOMS.len() - 1])
+}
+
+/// How many blocks should share the depth: for so many tiles of rows, slabs of depth, and bytes of weights that a block reads
+/// of a slab.
+fn shares(tiles: usize, slabs: usize, slab_bytes: f64, multiprocessors: usize) -> usize {
+    // Microseconds as they were measured on an H100: a block's beginning and end, what a cluster costs, and a slab, of which a
+    // multiprocessor reads 23 KB in a microsecond.
+    let time = |share: usize| {
+        let at_once = match share {
+            1 => multiprocessors,
+            _ => multiprocessors / NEIGHBOURS * (NEIGHBOURS / share) * share,
+        };
+        let waves = (tiles * share).div_ceil(at_once.max(1)) as f64;
+        let cluster = if share > 1 { 1.0 } else { 0.0 };
+        waves * (3.0 + cluster + slabs.div_ceil(share) as f64 * (slab_bytes / 23e3).max(0.4))
+    };
+    (1..=MOST_SHARES.min(slabs)).min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(1)
+}
+
+impl HopperSkinny {
+    /// The order in which the kernel wants the activations for a product of these matrices; `None` where it cannot do it.
+    pub fn takes(mats: &[Mat]) -> Option<Order> {
+        let fits = |mat: &Mat| {
+            mat.format() != Format::F32
+                && (mat.cols as usize).is_multiple_of(SLAB)
+                && (mat.rows as usize).is_multiple_of(4)
+        };
+        let plain = mats.first()?.format().is_plain();
+        let all = mats.len() <= MATRICES && mats.iter().all(|mat| fits(mat) && mat.format().is_plain() == plain);
+        all.then_some(if plain { Order::Plain } else { Order::Quantised })
+    }
+
+    /// Blocks that share the depth of this product.
+    pub fn choose(&self, mats: &[Mat]) -> usize {
+        let tiles = mats.iter().map(|mat| (mat.rows as usize).div_ceil(ROWS)).sum();
+        let bytes = |mat: &Mat| mat.format().bytes(ROWS, SLAB) as f64;
+        let most = mats.iter().map(bytes).fold(0.0, f64::max);
+        shares(tiles, mats.first().map_or(1, |mat| mat.cols as usize / SLAB), most, self.multiprocessors)
+    }
+
+    /// `mats` (equally wide) one above the other times `m` rows at `a`, each in the [order](Self::takes) it wants; C's rows are `ldc`
+    /// long, a multiple of 4. There are `room` rows from A on, whatever they hold.
+    ///
+    /// # Safety
+    /// The kernel [takes](Self::takes) these matrices; A holds m rows and `room`, C m rows of `ldc`.
+    #[allow(clippy::too_many_arguments, reason = "one product")]
+    pub unsafe fn launch(
+        &self,
+        gpu: &Gpu,
+        mats: &[Mat],
+        (a, m, rows): (u64, usize, usize),
+        (c, ldc): (u64, usize),
+        into: Into,
+        share: usize,
+    ) -> Result<(), ModelError> {
+        let tiles = |i: usize| mats.get(i).map_or(0, |mat: &Mat| (mat.rows as usize).div_ceil(ROWS));
+        let mut w = [Mat::default(); MATRICES];
+        w[..mats.len()].copy_from_slice(mats);
+        let (tokens, cols) = (room(m), mats[0].cols as usize);
+        let args = HopperSkinnyArgs {
+            x: TensorMap::new(a, m.next_multiple_of(tokens).min(rows.max(m)), cols, tokens as u32)?,
+            w,
+            out: c,
+            tokens: m as i32,
+            cols: cols as i32,
+            ldc: ldc as i32,
+            mode: into.mode(),
+            tiles_a: tiles(0) as i32,
+            tiles_b: (tiles(0) + tiles(1)) as i32,
+            share: share as i32,
+        };
+        // The ring, and later the sums in its place, from a multiple of 1024 bytes on.
+        let shared = (STAGES * tokens * SLAB * 2).max(tokens * (ROWS + 4) * 4) as u32 + 1024;
+        let grid = (((tiles(0) + tiles(1) + tiles(2)) * share) as u32, m.div_ceil(tokens) as u32, 1);
+        let shape = Shape { grid, threads: THREADS, shared, overlap: self.overlap, cluster: share as u32 };
+        let kernel = self.kernels[ROOMS.iter().position(|room| *room == tokens).unwrap_or(0)];
+        // SAFETY: the caller vouches for the operands; the kernel guards its edges.
+        unsafe { kernel.launch(gpu.stream, shape, &args) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_tiles_share_the_depth_and_many_do_not() {
+        let bytes = (ROWS * SLAB) as f64 * 0.5625;
+        assert_eq!(shares(112, 32, bytes, 132), 1, "gate and up");
+        assert_eq!(shares(16, 112, bytes, 132), 8, "down");
+        assert!((4..=5).contains(&shares(24, 32, bytes, 132)), "Q, K and V");
+        assert!(shares(1, 2, bytes, 132) <= 2);
+    }
+
+    #[test]
+    fn every_place_of_a_slab_is_taken_once() {
+        // Four weights of a lane are a step's places 2t, 2t + 1, 2t + 8 and 2t + 9.
+        let four = |order: Order, k: usize| (order.slot_of(k), order.slot_of(k + 2));
+        assert_eq!(four(Order::Quantised, 32 + 8), (2 * 16 + 2, 2 * 16 + 10), "the second lane's third step");
+        assert_eq!(four(Order::Plain, 32 + 8 + 4), (3 * 16 + 2, 3 * 16 + 10), "the second lane's fourth step");
+        for order in [Order::Natural, Order::Quantised, Order::Plain] {
+            let mut places: Vec<usize> = (0..256).step_by(2).map(|k| order.slot_of(k)).collect();
+            places.sort_unstable();
+            assert_eq!(places, (0..256).step_by(2).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,231 @@
+// Matrix products of a short prompt by Hopper's own instructions; other cards have those of skinny.cu.
+// C[token][row] = sum over k of W[row][k] * X[token][k] for at most TOKENS tokens a block.
+//
+// The weights are the left side, 64 rows for each tensor core product: read from the card's memory into registers and turned
+// into bf16 there. The activations are the right side and lie in shared memory, where one warp copies them, 64 columns at
+// a time. Of a slab of the depth, lane (g, t) of a warp holds, of its rows, a quarter, and four weights of it for each step of
+// the tensor core. Which places of the depth such a step takes is free as long as X has the same ones: X comes in the order
+// of `slot_of`. The depth is shared by the blocks of a cluster, whose sums are added in a fixed order.
+#include "hopper.cuh"
+#include "runs.cuh"
+
+constexpr int THREADS = 384, MULTIPLYING = 256, ROWS = 256, STAGES = 10;
+// Floats between two tokens' sums in shared memory.
+constexpr int SUM_STRIDE = ROWS + 4;
+
+struct HopperSkinnyArgs {
+    TensorMap x;        // [tokens][cols] in an order of slot_of, tiles of 64 columns and TOKENS rows
+    Mat w[3];           // one below the other
+    void* out;          // [tokens][ldc]
+    int tokens, cols, ldc;
+    int mode;           // 0: bf16 store, 1: f32 add, 2: f32 store
+    int tiles_a, tiles_b;  // row tiles of the first matrix, of the first two
+    int share;          // blocks of a cluster
+};
+
+// A block's part of the product; the depth counts in 128.
+struct Part {
+    int which, first_row, column, first, depth;
+
+    __device__ __forceinline__ Part(const HopperSkinnyArgs& p) {
+        int tile = blockIdx.x / p.share, rank = blockIdx.x % p.share, all = p.cols / 128;
+        which = tile < p.tiles_a ? 0 : tile < p.tiles_b ? 1 : 2;
+        first_row = (tile - (which == 0 ? 0 : which == 1 ? p.tiles_a : p.tiles_b)) * ROWS;
+        column = first_row + (which > 0 ? p.w[0].rows : 0) + (which > 1 ? p.w[1].rows : 0);
+        first = all * rank / p.share, depth = all * (rank + 1) / p.share - first;
+    }
+};
+
+// What a lane has of a row of a slab. Quantised: a run of 32 of 128. Plain: 8 of each 32 of 64.
+template <int FORMAT> struct Piece {
+    static constexpr int DEPTH = 128;
+    Run<FORMAT> run;
+    __device__ __forceinline__ void load(const Mat& m, size_t row, int slab, int t, bool there) { run.load(m, row * (m.cols / 32) + slab * 4 + t, there); }
+};
+template <> struct Piece<BF16> {
+    static constexpr int DEPTH = 64;
+    uint4 w[2];
+    __device__ __forceinline__ void load(const Mat& m, size_t row, int slab, int t, bool there) {
+        const uint8_t* at = m.main + (row * m.cols + slab * 64 + t * 8) * 2;
+#pragma unroll
+        for (int i = 0; i < 2; i++) w[i] = there ? load16(at + i * 64) : make_uint4(0, 0, 0, 0);
+    }
+};
+template <> struct Piece<F16> : Piece<BF16> {};
+
+// The same as bf16: of step i weights 0 and 1, or 2 and 3.
+template <int FORMAT> struct Steps {
+    Weights<FORMAT> weights;
+    __device__ __forceinline__ Steps(const Piece<FORMAT>& piece, int sub) : weights(piece.run, sub) {}
+    __device__ __forceinline__ uint32_t pair(int i, int second) const { return weights.pair(i, second); }
+};
+template <> struct Steps<BF16> {
+    const Piece<BF16>& piece;
+    __device__ __forceinline__ Steps(const Piece<BF16>& piece, int) : piece(piece) {}
+    __device__ __forceinline__ uint32_t pair(int i, int second) const {
+        const uint4& w = piece.w[i >> 1];
+        return i & 1 ? (second ? w.w : w.z) : (second ? w.y : w.x);
+    }
+};
+template <> struct Steps<F16> {
+    Steps<BF16> bits;
+    __device__ __forceinline__ Steps(const Piece<F16>& piece, int sub) : bits(piece, sub) {}
+    __device__ __forceinline__ uint32_t pair(int i, int second) const {
+        float2 v = half2_of(bits.pair(i, second));
+        return pack_bf16(v.x, v.y);
+    }
+};
+
+struct Ring {
+    uint32_t memory, full, empty;
+};
+
+// What a warpgroup does that multiplies: 128 rows, 64 at a time.
+template <int FORMAT, int TOKENS>
+__device__ __forceinline__ void multiply(const HopperSkinnyArgs& p, const Part& part, const Mat& m, const Ring& ring, float (&sums)[2][TOKENS / 8][4]) {
+    constexpr int STAGE = TOKENS * 128, DEPTH = Piece<FORMAT>::DEPTH, HALVES = DEPTH / 64;
+    int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, warp = threadIdx.x >> 5 & 3, group = threadIdx.x / 128 - 1;
+    int slab = part.first * (128 / DEPTH), end = slab + part.depth * (128 / DEPTH);
+    size_t rows[4];
+#pragma unroll
+    for (int r = 0; r < 4; r++) rows[r] = min(part.first_row + group * 128 + (r >> 1) * 64 + warp * 16 + (r & 1) * 8 + g, m.rows - 1);
+    Piece<FORMAT> ahead[2][4];
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int r = 0; r < 4; r++) ahead[i][r].load(m, rows[r], slab + i, t, slab + i < end);
+    uint32_t a[2][4][4];
+    int stage = 0, parity = 0, last = -1;
+    for (; slab < end; slab++) {
+        // Plain weights go from where they were read to the tensor core: nothing may take their place meanwhile.
+        if constexpr (FORMAT <= BF16) products_wait<0>();
+        Piece<FORMAT> now[4];
+#pragma unroll
+        for (int r = 0; r < 4; r++) now[r] = ahead[0][r], ahead[0][r] = ahead[1][r];
+#pragma unroll
+        for (int r = 0; r < 4; r++) ahead[1][r].load(m, rows[r], slab + 2, t, slab + 2 < end);
+        uint32_t x = ring.memory + stage * STAGE;
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            const Steps<FORMAT> low(now[2 * j], slab * 4 + t & 7), high(now[2 * j + 1], slab * 4 + t & 7);
+#pragma unroll
+            for (int h = 0; h < HALVES; h++) {
+                uint32_t (&to)[4][4] = a[(j * HALVES + h) % 2];
+                // All products but the last are done: their registers can be written.
+                products_wait<1>();
+                // And with the second wait of a slab, all of the slab before.
+                if (j * HALVES + h == 1 && last >= 0 && lane == 0) {
+#pragma unroll
+                    for (int i = 0; i < HALVES; i++) barrier_arrive(ring.empty + 8 * (last + i));
+                }
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    to[i][0] = low.pair(4 * h + i, 0), to[i][1] = high.pair(4 * h + i, 0);
+                    to[i][2] = low.pair(4 * h + i, 1), to[i][3] = high.pair(4 * h + i, 1);
+                }
+                if (j == 0 && h == 0) {
+#pragma unroll
+                    for (int i = 0; i < HALVES; i++) barrier_wait(ring.full + 8 * (stage + i), parity);
+                }
+                products_begin();
+#pragma unroll
+                for (int i = 0; i < 4; i++) product(sums[j], to[i], tile_at(x + h * STAGE + i * 32));
+                products_end();
+            }
+        }
+        last = stage;
+        stage += HALVES;
+        if (stage == STAGES) stage = 0, parity ^= 1;
+    }
+    products_wait<0>();
+}
+
+__device__ __forceinline__ void store(const HopperSkinnyArgs& p, size_t at, float4 v) {
+    if (p.mode == 0) {
+        *(uint2*)((bf16*)p.out + at) = make_uint2(pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
+        return;
+    }
+    float4* to = (float4*)((float*)p.out + at);
+    if (p.mode == 1) {
+        float4 before = *to;
+        v.x += before.x, v.y += before.y, v.z += before.z, v.w += before.w;
+    }
+    *to = v;
+}
+
+template <int TOKENS> __device__ __forceinline__ void skinny(const HopperSkinnyArgs& p) {
+    constexpr int STAGE = TOKENS * 128;
+    extern __shared__ char smem[];
+    __shared__ uint64_t barriers[2 * STAGES];
+    Ring ring = {(shared_address(smem) + 1023) & ~1023u, shared_address(barriers), shared_address(barriers) + 8 * STAGES};
+    Part part(p);
+    const Mat& m = part.which == 0 ? p.w[0] : part.which == 1 ? p.w[1] : p.w[2];
+    int first_token = blockIdx.y * TOKENS;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < STAGES; i++) barrier_init(ring.full + 8 * i, 1), barrier_init(ring.empty + 8 * i, MULTIPLYING / 32);
+        barriers_made();
+    }
+    __syncthreads();
+    pdl_launch();
+    if (threadIdx.x < 128) {
+        registers_down<24>();
+        if (threadIdx.x == 0) {
+            pdl_wait();
+            int stage = 0, parity = 1;
+            for (int n = 0; n < 2 * part.depth; n++) {
+                barrier_wait(ring.empty + 8 * stage, parity);
+                barrier_expect(ring.full + 8 * stage, STAGE);
+                copy_tile(ring.memory + stage * STAGE, p.x, part.first * 128 + n * 64, first_token, ring.full + 8 * stage);
+                if (++stage == STAGES) stage = 0, parity ^= 1;
+            }
+        }
+        __syncwarp();
+    } else {
+        registers_up<240>();
+        float sums[2][TOKENS / 8][4];
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int i = 0; i < TOKENS / 8; i++) sums[j][i][0] = sums[j][i][1] = sums[j][i][2] = sums[j][i][3] = 0.f;
+#define CASE(F) \
+    case F: multiply<F, TOKENS>(p, part, m, ring, sums); break;
+        switch (m.format) { CASE(F16) CASE(BF16) CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) }
+#undef CASE
+        // The ring is done with, by both warpgroups: the sums take its place.
+        named_sync<MULTIPLYING>(1);
+        int lane = threadIdx.x & 31, row = (threadIdx.x / 128 - 1) * 128 + (threadIdx.x >> 5 & 3) * 16 + (lane >> 2);
+#pragma unroll
+        for (int j = 0; j < 2; j++)
+#pragma unroll
+            for (int i = 0; i < TOKENS / 8; i++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    int token = i * 8 + (lane & 3) * 2 + (e & 1);
+                    asm volatile("st.shared.f32 [%0], %1;" ::"r"(ring.memory + (token * SUM_STRIDE + row + j * 64 + (e >> 1) * 8) * 4), "f"(sums[j][i][e]) : "memory");
+                }
+    }
+    cluster_sync();
+    if (threadIdx.x >= 128) {
+        // Whoever reads C here must know that all before is done.
+        pdl_wait();
+        int four = threadIdx.x % 64 * 4, tokens = min(TOKENS, p.tokens - first_token), rank = blockIdx.x % p.share;
+        for (int token = rank * 4 + (threadIdx.x - 128) / 64; token < tokens; token += 4 * p.share) {
+            if (part.first_row + four >= m.rows) break;
+            uint32_t at = ring.memory + (token * SUM_STRIDE + four) * 4;
+            float4 all = make_float4(0.f, 0.f, 0.f, 0.f);
+#pragma unroll 8
+            for (int other = 0; other < p.share; other++) {
+                float4 v = cluster_load(place_in(at, other));
+                all.x += v.x, all.y += v.y, all.z += v.z, all.w += v.w;
+            }
+            store(p, (size_t)(first_token + token) * p.ldc + part.column + four, all);
+        }
+    }
+    // Nobody leaves while others read what it has.
+    cluster_sync();
+}
+
+#define KERNEL(TOKENS) \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_hopper_##TOKENS(const __grid_constant__ HopperSkinnyArgs p) { skinny<TOKENS>(p); }
+KERNEL(16)
+KERNEL(64)
