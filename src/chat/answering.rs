@@ -362,8 +362,10 @@ impl Chat {
         }
         let waiting: Vec<_> = self.queue.drain(..).collect();
         let text = match waiting.len() {
-            1 => "The prompt that waited was not sent; Up brings it back.".to_owned(),
-            count => format!("The {count} prompts that waited were not sent; Up brings them back, one at a time."),
+            1 => "The prompt that waited was not sent: find it in the composer, or with Up.".to_owned(),
+            count => {
+                format!("The {count} prompts that waited were not sent: find them in the composer and with Up.")
+            }
         };
         self.note(NoteKind::Info, text);
         vec![Effect::ReturnPrompts(waiting)]

@@ -310,7 +310,7 @@ fn a_stop_or_a_failure_gives_waiting_prompts_back() {
     let effects = story.fail(first, "out of memory");
     assert_eq!(effects.last(), Some(&Effect::ReturnPrompts(vec!["two".into(), "three".into()])));
     assert!(story.chat.queue.is_empty());
-    assert_eq!(story.notes(), ["The 2 prompts that waited were not sent; Up brings them back, one at a time."]);
+    assert_eq!(story.notes(), ["The 2 prompts that waited were not sent: find them in the composer and with Up."]);
 }
 
 #[test]

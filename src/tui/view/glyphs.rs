@@ -23,6 +23,8 @@ pub struct Glyphs {
     pub quote_bar: &'static str,
     /// Down the side of code.
     pub code_bar: &'static str,
+    /// The same beside the rest of a line that is too long.
+    pub code_more: &'static str,
     /// Above the side of code.
     pub code_top: &'static str,
     /// A line across.
@@ -65,6 +67,7 @@ pub const UNICODE: Glyphs = Glyphs {
     down: "↓",
     quote_bar: "▎",
     code_bar: "│",
+    code_more: "┊",
     code_top: "╭",
     rule: "─",
     gauge: ["━", "─"],
@@ -93,6 +96,7 @@ pub const ASCII: Glyphs = Glyphs {
     down: "v",
     quote_bar: "|",
     code_bar: "|",
+    code_more: ":",
     code_top: "+",
     rule: "-",
     gauge: ["#", "-"],

@@ -59,19 +59,22 @@ fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
     let mut left = left(chat, width, look);
     let mut right = vec![context(chat, false, look), Some(("? help".into(), look.theme.dim))];
     let device = usize::from(chat.engine.info.is_some());
-    // What goes first where there is no room: the help's key, words, the device, the memory, the context, the model.
-    for step in 0..6 {
+    // What goes first where there is no room: the help's key, words, the end of a long name, the device, the memory, the
+    // context, the model.
+    for step in 0..7 {
         let shown: Vec<Part> = right.iter().flatten().cloned().collect();
-        if total(&left) + total(&shown) + 3 <= width {
+        let taken = total(&left) + total(&shown) + 3;
+        if taken <= width {
             break;
         }
         match step {
             0 => right[1] = None,
             1 => right[0] = context(chat, true, look),
-            2 if left.len() > 2 => drop(left.remove(device)),
-            3 => left.truncate(2),
-            4 => right[0] = None,
-            5 if left.len() > 1 => drop(left.remove(0)),
+            2 => shorten(&mut left[0].0, taken - width, look),
+            3 if left.len() > 2 => drop(left.remove(device)),
+            4 => left.truncate(2),
+            5 => right[0] = None,
+            6 if left.len() > 1 => drop(left.remove(0)),
             _ => {}
         }
     }
@@ -82,6 +85,14 @@ fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
     spans.push(Span::raw(" ".repeat(gap)));
     spans.extend(joined(right, &separator, look));
     Line::from(spans)
+}
+
+/// Takes so many cells from a name, where enough of it is left to know it by.
+fn shorten(name: &mut String, cells: usize, look: &Look<'_>) {
+    const KNOWN_BY: usize = 14;
+    if let Some(left) = wrap::width(name).checked_sub(cells).filter(|left| *left >= KNOWN_BY) {
+        *name = wrap::clip(name, left, look.glyphs.ellipsis);
+    }
 }
 
 fn joined(parts: Vec<Part>, separator: &str, look: &Look<'_>) -> Vec<Span<'static>> {

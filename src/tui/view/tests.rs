@@ -291,6 +291,37 @@ fn code_and_a_table() {
 }
 
 #[test]
+fn a_long_line_of_code_goes_on_beside_another_bar() {
+    let mut app = App::new(40, 16);
+    app.turn("Show me code.", "```\nlet words = \"that go on beyond the end\";\nend\n```\n");
+    let screen = app.screen();
+    assert!(screen.contains("│ let words") && screen.contains("┊ ") && screen.contains("│ end"), "{screen}");
+}
+
+#[test]
+fn a_table_parts_no_words_and_is_a_list_where_they_do_not_fit() {
+    let table = "| name | what it is | value |\n|---|---|---:|\n| short | a text in narrow terminals | 12345.67 |\n";
+    let mut app = App::new(46, 20);
+    app.turn("Show me.", table);
+    assert!(app.screen().contains("terminals") && app.screen().contains("12345.67 │"), "{}", app.screen());
+    app.resize(33, 20);
+    let screen = app.screen();
+    assert!(screen.contains("what it is: a text in narrow") && screen.contains("value: 12345.67"), "{screen}");
+}
+
+#[test]
+fn a_long_name_gives_way_before_the_figures() {
+    let mut app = App::new(80, 24);
+    app.chat.options.model = "SmolLM2-135M-Instruct.Q4_1.gguf".into();
+    app.loaded().idle(120);
+    app.chat.engine.model = "SmolLM2-135M-Instruct.Q4_1.gguf".into();
+    let status = app.screen().lines().last().unwrap().to_owned();
+    for figure in ["SmolLM2-135M", "cpu", "releases in 2:00", "290 MB RAM", "ctx 0/8,192"] {
+        assert!(status.contains(figure), "{status}");
+    }
+}
+
+#[test]
 fn reasoning_is_folded_and_unfolds() {
     at_all_sizes!("reasoning", |app| {
         app.send("Think.").loaded();
@@ -634,7 +665,7 @@ fn prompts_that_waited_come_back_one_by_one() {
     app.send("Second question").send("Third question").type_text("a draft");
     app.key(KeyCode::Esc).finish(FinishReason::Cancelled);
     assert_eq!(app.screen.composer.draft(), "a draft");
-    assert!(app.screen().contains("The 2 prompts that waited were not sent; Up brings them back"), "{}", app.screen());
+    assert!(app.screen().contains("The 2 prompts that waited were not sent: find them"), "{}", app.screen());
     app.key(KeyCode::Up);
     assert_eq!(app.screen.composer.draft(), "Third question");
     app.key(KeyCode::Up);

@@ -57,9 +57,11 @@ impl Fence {
     /// One line of code, in as many lines as it takes.
     pub fn line(&mut self, line: &str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
         let indent = line.chars().take(self.indent).take_while(|c| *c == ' ').count();
-        let bar = Span::styled(format!("{} ", look.glyphs.code_bar), look.theme.dim);
+        let bar = |sign: &str| Span::styled(format!("{sign} "), look.theme.dim);
+        let (first, more) = (bar(look.glyphs.code_bar), bar(look.glyphs.code_more));
         let spans = self.highlighter.line(&line[indent..], look);
-        let room = width.saturating_sub(wrap::width(&bar.content)).max(1);
-        wrap::wrap(&spans, room).into_iter().map(|spans| wrap::prepend(bar.clone(), spans)).collect()
+        let room = width.saturating_sub(wrap::width(&first.content)).max(1);
+        let bars = std::iter::once(first).chain(std::iter::repeat(more));
+        wrap::wrap(&spans, room).into_iter().zip(bars).map(|(spans, bar)| wrap::prepend(bar, spans)).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use pulldown_cmark::Alignment;
 use ratatui::text::{Line, Span};
+use unicode_segmentation::UnicodeSegmentation;
 
 use crate::tui::view::{Look, wrap};
 
@@ -14,8 +15,23 @@ pub(super) struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// No column is made narrower than this.
-const NARROWEST: usize = 3;
+/// A longer word than this may be parted.
+const LONGEST_WORD: usize = 12;
+
+fn cell_width(cell: &Cell) -> usize {
+    cell.iter().map(|span| wrap::width(&span.content)).sum()
+}
+
+/// The longest word of a cell that is not to be parted. Wide characters may be parted anywhere.
+fn longest_word(cell: &Cell) -> usize {
+    let (mut longest, mut word) = (0, 0);
+    for sign in cell.iter().flat_map(|span| span.content.graphemes(true)) {
+        let width = wrap::width(sign);
+        word = if width > 1 || sign.trim().is_empty() { 0 } else { word + width };
+        longest = longest.max(word).max(width);
+    }
+    longest.min(LONGEST_WORD)
+}
 
 impl Table {
     /// The table in at most `width` cells; as a list of its rows where it cannot be so narrow.
@@ -25,10 +41,11 @@ impl Table {
             return Vec::new();
         }
         let room = width.saturating_sub(3 * columns + 1);
-        if room < columns * NARROWEST {
+        let floors = self.widths(columns, longest_word);
+        if floors.iter().sum::<usize>() > room {
             return self.draw_as_list(width, look);
         }
-        let widths = fit(self.natural_widths(columns), room);
+        let widths = fit(self.widths(columns, cell_width), &floors, room);
         let g = look.glyphs;
         let mut lines = vec![rule(&widths, g.table_top, look)];
         for (index, row) in self.rows.iter().enumerate() {
@@ -41,11 +58,10 @@ impl Table {
         lines
     }
 
-    fn natural_widths(&self, columns: usize) -> Vec<usize> {
-        let cell_width = |cell: &Cell| cell.iter().map(|span| wrap::width(&span.content)).sum::<usize>();
-        (0..columns)
-            .map(|column| self.rows.iter().filter_map(|row| row.get(column)).map(cell_width).max().unwrap_or(0).max(1))
-            .collect()
+    /// For each column the most that `of` says of its cells.
+    fn widths(&self, columns: usize, of: impl Fn(&Cell) -> usize) -> Vec<usize> {
+        let cells = |column| self.rows.iter().filter_map(move |row| row.get(column));
+        (0..columns).map(|column| cells(column).map(&of).max().unwrap_or(0).max(1)).collect()
     }
 
     fn draw_row(&self, row: &[Cell], widths: &[usize], look: &Look<'_>) -> Vec<Line<'static>> {
@@ -100,20 +116,15 @@ impl Table {
     }
 }
 
-/// Takes from the widest until all fit.
-fn fit(mut widths: Vec<usize>, room: usize) -> Vec<usize> {
-    while widths.iter().sum::<usize>() > room {
-        let excess = widths.iter().sum::<usize>() - room;
-        let widest = widths.iter().copied().max().unwrap_or(0);
-        let second = widths.iter().copied().filter(|width| *width < widest).max().unwrap_or(NARROWEST).max(NARROWEST);
-        let wide = widths.iter().filter(|width| **width == widest).count();
-        let step = (widest - second.min(widest)).min(excess.div_ceil(wide)).max(1);
-        let mut left = excess;
-        for width in widths.iter_mut().filter(|width| **width == widest) {
-            let take = step.min(left);
-            *width -= take;
-            left -= take;
-        }
+/// Takes from the widest until all fit, from none more than down to its floor; the floors fit.
+fn fit(widths: Vec<usize>, floors: &[usize], room: usize) -> Vec<usize> {
+    let mut widths: Vec<_> = widths.into_iter().map(|width| width.min(room)).collect();
+    let mut total: usize = widths.iter().sum();
+    while total > room {
+        let above = widths.iter().zip(floors).enumerate().filter(|(_, (width, floor))| width > floor);
+        let Some((widest, _)) = above.max_by_key(|(column, (width, _))| (**width, usize::MAX - column)) else { break };
+        widths[widest] -= 1;
+        total -= 1;
     }
     widths
 }
@@ -128,10 +139,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_widest_columns_give_way_first() {
-        assert_eq!(fit(vec![3, 10, 40], 30), [3, 10, 17]);
-        assert_eq!(fit(vec![20, 20, 20], 30), [10, 10, 10]);
-        assert_eq!(fit(vec![5, 6], 30), [5, 6]);
-        assert_eq!(fit(vec![3, 30, 31], 20).iter().sum::<usize>(), 20);
+    fn the_widest_columns_give_way_first_and_words_stay_whole() {
+        let none = [1, 1, 1];
+        assert_eq!(fit(vec![3, 10, 40], &none, 30), [3, 10, 17]);
+        assert_eq!(fit(vec![20, 20, 20], &none, 30), [10, 10, 10]);
+        assert_eq!(fit(vec![5, 6], &none, 30), [5, 6]);
+        assert_eq!(fit(vec![3, 30, 31], &none, 20).iter().sum::<usize>(), 20);
+        assert_eq!(fit(vec![20, 20, 20], &[1, 12, 1], 30), [9, 12, 9]);
+        let cell = |text: &str| vec![Span::raw(text.to_owned())];
+        assert_eq!(longest_word(&cell("in narrow terminals")), 9);
+        assert_eq!(longest_word(&cell("日本語 ab")), 2);
+        assert_eq!(longest_word(&cell("https://example.org/long")), LONGEST_WORD);
     }
 }
