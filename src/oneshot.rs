@@ -254,7 +254,7 @@ impl Run<'_> {
         let written = self.writer.finish(&report)?;
         self.warn_if_full(reason, usage);
         if self.one_shot.stats {
-            self.messages.say(&report.figures());
+            self.messages.figures(&report.figures());
         }
         Ok(written)
     }

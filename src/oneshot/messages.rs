@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use super::progress::Progress;
 use crate::protocol::LoadProgress;
@@ -11,6 +11,8 @@ use crate::sanitize::{Sanitizer, sanitize};
 /// The voice on stderr. Interior state only: whoever tells something need not own it.
 pub(super) struct Messages {
     quiet: bool,
+    /// Whether what is not the answer is told apart from it by its look.
+    dims: bool,
     state: RefCell<State>,
 }
 
@@ -26,7 +28,8 @@ impl Messages {
     pub(super) fn new(quiet: bool) -> Self {
         let progress = Progress::new(quiet);
         let state = State { progress, warned: HashSet::new(), reasoning: None, line_open: false };
-        Self { quiet, state: RefCell::new(state) }
+        let dims = std::io::stderr().is_terminal() && shows_dim(|name| std::env::var(name).ok());
+        Self { quiet, dims, state: RefCell::new(state) }
     }
 
     pub(super) fn progress(&self, step: &LoadProgress) {
@@ -44,6 +47,19 @@ impl Messages {
             self.clear();
             let _ = writeln!(std::io::stderr(), "{}", sanitize(text));
         }
+    }
+
+    /// Says figures, which are less than an answer.
+    pub(super) fn figures(&self, text: &str) {
+        if !self.quiet {
+            self.clear();
+            let _ = writeln!(std::io::stderr(), "{}", self.dim(&sanitize(text)));
+        }
+    }
+
+    /// `text` as it looks beside an answer.
+    fn dim(&self, text: &str) -> String {
+        if self.dims && !text.is_empty() { format!("\x1b[2m{text}\x1b[22m") } else { text.to_owned() }
     }
 
     /// Says a warning, once.
@@ -72,7 +88,7 @@ impl Messages {
         if let Some(last) = clean.chars().last() {
             state.line_open = last != '\n';
         }
-        let _ = std::io::stderr().write_all(clean.as_bytes());
+        let _ = std::io::stderr().write_all(self.dim(&clean).as_bytes());
     }
 
     /// Ends the reasoning with a blank line, where there was any.
@@ -84,5 +100,23 @@ impl Messages {
             let end = if open { "\n\n" } else { "\n" };
             let _ = write!(std::io::stderr(), "{rest}{end}");
         }
+    }
+}
+
+/// Whether this environment's terminal is to be asked for dim letters.
+fn shows_dim(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable("NO_COLOR").is_none_or(|value| value.is_empty()) && variable("TERM").is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dim_letters_are_for_terminals_that_have_them_and_users_who_want_them() {
+        let with =
+            |set: &'static str, value: &'static str| shows_dim(move |name| (name == set).then(|| value.to_owned()));
+        assert!(with("TERM", "xterm") && with("NO_COLOR", "") && with("HOME", "/"));
+        assert!(!with("TERM", "dumb") && !with("NO_COLOR", "1"));
     }
 }

@@ -101,6 +101,24 @@ fn lists_fit_a_terminal_of_80_columns() {
 }
 
 #[test]
+fn thoughts_and_figures_look_less_than_an_answer() {
+    let home = Home::new(MODEL);
+    for (no_color, dim) in [("", true), ("1", false)] {
+        let mut command = home.command(&["-p", "think", "--stats"]);
+        command.env("NO_COLOR", no_color);
+        let mut tui = Tui::spawn(command, 80, 24);
+        assert_eq!(tui.wait_for_exit(), 0);
+        let (screen, text) = (tui.screen(), tui.text());
+        let is_dim = |what: &str| {
+            let (row, line) = text.lines().enumerate().find(|(_, line)| line.contains(what)).unwrap();
+            let column = line.find(what).unwrap();
+            screen.cell(row as u16, column as u16).unwrap().dim()
+        };
+        assert_eq!((is_dim("secret thoughts"), is_dim("Done."), is_dim("tokens: ")), (dim, false, dim), "{text}");
+    }
+}
+
+#[test]
 fn the_first_frame_comes_before_the_model() {
     // The model does not even exist.
     let home = Home::new("this is no script");
