@@ -6,6 +6,7 @@ use clap::{CommandFactory, Error};
 use super::args::Args;
 use super::failure::Failure;
 use super::rendered;
+use crate::wording::nearest;
 
 /// Neither a terminal nor a prompt.
 pub(super) fn nothing_to_answer() -> Failure {
@@ -42,17 +43,23 @@ pub(super) fn of_subcommand(error: &Error, argv: &[String]) -> Failure {
         return rendered(error);
     }
     let prompt: Vec<_> = argv[at..].iter().take_while(|arg| !arg.starts_with('-')).map(String::as_str).collect();
-    let similar = match error.get(ContextKind::SuggestedSubcommand) {
-        Some(ContextValue::String(name)) => vec![name.clone()],
-        Some(ContextValue::Strings(names)) => names.clone(),
-        _ => Vec::new(),
-    };
-    let similar: String = similar.iter().map(|name| format!("chatnap {name}, or ")).collect();
+    let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+    let similar = similar(word, &names);
+    let similar = similar.map(|name| format!("chatnap {name}, or ")).unwrap_or_default();
     Failure::usage(format!(
         "There is no subcommand {word:?}. Did you mean {similar}chatnap -p {} to ask it? `chatnap --help` lists the \
          subcommands.",
         quoted(&prompt.join(" "))
     ))
+}
+
+/// The one subcommand that `word` begins, or is nearly.
+fn similar<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let mut begun = known.iter().filter(|name| word.len() > 2 && name.starts_with(word));
+    match (begun.next(), begun.next()) {
+        (Some(name), None) => Some(*name),
+        _ => nearest(word, known.iter().copied()),
+    }
 }
 
 /// `text` as one word of a shell.
@@ -67,6 +74,17 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_subcommand_that_is_near_is_offered() {
+        let names = ["models", "conversations", "bench", "completions", "config", "gpu"];
+        let similar = |word| similar(word, &names);
+        assert_eq!(similar("conversation"), Some("conversations"));
+        assert_eq!(similar("modles"), Some("models"));
+        assert_eq!(similar("conv"), Some("conversations"));
+        assert_eq!(similar("con"), None, "two begin so");
+        assert_eq!(similar("nosuch"), None);
+    }
 
     #[test]
     fn a_shell_reads_back_what_was_quoted() {

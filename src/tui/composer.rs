@@ -347,6 +347,14 @@ impl Composer {
         }
     }
 
+    /// Lines that a place of so many rows hides, above and below; as it was drawn last.
+    pub fn hidden(&self, rows: u16) -> (u16, u16) {
+        let cursor = u16::try_from(self.area.screen_cursor().row).unwrap_or(u16::MAX);
+        // What is drawn next scrolls as far as the cursor needs.
+        let top = self.area.scroll_offset().0.clamp((cursor + 1).saturating_sub(rows), cursor);
+        (top, self.rows.saturating_sub(top.saturating_add(rows)))
+    }
+
     fn changed(&mut self) {
         self.revision += 1;
         self.measure();

@@ -35,6 +35,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
         let block = if look.glyphs.boxes { block } else { block.border_set(super::help::ASCII_BORDER) };
         frame.render_widget(block, area);
         draw_mode(frame, area, chat, screen, look);
+        draw_hidden(frame, area, areas.composer_text().height, screen, look);
         draw_count(frame, area, chat, look);
     }
     let text = areas.composer_text();
@@ -54,20 +55,42 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
     }
 }
 
-/// What becomes of the text that is not simply the next prompt, in the frame's upper edge.
-fn draw_mode(frame: &mut Frame<'_>, area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) {
+/// What becomes of the text that is not simply the next prompt: as much of it as fits in the frame's upper edge.
+pub(super) fn mode(area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) -> Option<String> {
     let dot = look.glyphs.dot;
-    let text = if screen.composer.is_searching() {
-        format!(" search earlier prompts {dot} Enter takes {dot} Esc leaves ")
+    let forms = if screen.composer.is_searching() {
+        [format!(" search earlier prompts {dot} Enter takes {dot} Esc leaves "), " search earlier prompts ".into()]
     } else if chat.is_editing() {
-        format!(" in place of your last prompt {dot} Ctrl-C leaves that as it is ")
+        [format!(" in place of your last prompt {dot} Ctrl-C leaves that as it is "), " in place of your last ".into()]
     } else {
-        return;
+        return None;
     };
-    let room = usize::from(area.width.saturating_sub(4));
-    let text = wrap::clip(&text, room, look.glyphs.ellipsis);
-    let width = wrap::width(&text) as u16;
-    frame.render_widget(Span::styled(text, look.theme.accent), Rect { x: area.x + 2, y: area.y, width, height: 1 });
+    // The other end of the edge says what is below.
+    let room = usize::from(area.width).saturating_sub(if screen.transcript.is_scrolled() { 16 } else { 4 });
+    let [.., shortest] = &forms;
+    let text = forms.iter().find(|text| wrap::width(text) <= room).unwrap_or(shortest);
+    Some(wrap::clip(text, room, look.glyphs.ellipsis))
+}
+
+fn draw_mode(frame: &mut Frame<'_>, area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) {
+    if let Some(text) = mode(area, chat, screen, look) {
+        let width = wrap::width(&text) as u16;
+        frame.render_widget(Span::styled(text, look.theme.accent), Rect { x: area.x + 2, y: area.y, width, height: 1 });
+    }
+}
+
+/// Lines of the draft that have no room, in the frame's lower edge.
+fn draw_hidden(frame: &mut Frame<'_>, area: Rect, rows: u16, screen: &Screen, look: &Look<'_>) {
+    let (above, below) = screen.composer.hidden(rows);
+    let signs = [(look.glyphs.up, above), (look.glyphs.down, below)];
+    let signs = signs.into_iter().filter(|(_, lines)| *lines > 0).map(|(sign, lines)| format!("{sign} {lines} "));
+    let text: String = signs.collect();
+    if !text.is_empty() && area.width > 12 {
+        let text = format!(" {text}");
+        let width = wrap::width(&text) as u16;
+        let spot = Rect { x: area.x + 2, y: area.bottom() - 1, width: width.min(area.width - 4), height: 1 };
+        frame.render_widget(Span::styled(text, look.theme.dim), spot);
+    }
 }
 
 /// What the draft would take of the context, in the frame's lower edge.

@@ -743,3 +743,26 @@ fn an_answer_says_that_there_are_others() {
     let screen = app.screen();
     assert!(screen.contains("So.") && screen.contains("1 of 2 branches") && !screen.contains("Therefore."), "{screen}");
 }
+
+#[test]
+fn the_frames_edges_hold_what_they_say_side_by_side() {
+    let long: String = (1..=60).map(|n| format!("Paragraph {n}.\n\n")).collect();
+    for (width, height) in [(80, 24), (40, 10), (24, 10)] {
+        let mut app = App::new(width, height);
+        app.turn("Tell me a lot.", &long).send("/edit").key(KeyCode::PageUp);
+        let screen = app.screen();
+        let edge = screen.lines().find(|line| line.contains('╭')).unwrap();
+        assert!(edge.contains("in place") || width < 40, "{width}: {edge}");
+        assert!(edge.contains('↓') && edge.ends_with("─╮\""), "{width}: {edge}");
+    }
+    let mut app = App::new(80, 24);
+    for line in 1..=30 {
+        app.type_text(&format!("line {line}")).press(KeyCode::Enter, KeyModifiers::ALT);
+    }
+    assert!(app.screen().contains("╰─ ↑ 23 ─"), "{}", app.screen());
+    for _ in 0..20 {
+        app.key(KeyCode::Up);
+    }
+    let screen = app.screen();
+    assert!(screen.contains("line 11") && screen.contains("↑ 10 ↓ 13"), "{screen}");
+}

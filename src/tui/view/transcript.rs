@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::turn::Rendered;
-use super::{Areas, Look, units, welcome, wrap};
+use super::{Areas, Look, composer, units, welcome, wrap};
 use crate::chat::{Chat, Entry, EntryKey};
 use crate::tui::screen::Screen;
 use crate::wording::plural;
@@ -57,6 +57,11 @@ impl Transcript {
     /// Forgets how everything looks, after a change of theme.
     pub fn invalidate(&mut self) {
         self.rendered.clear();
+    }
+
+    /// Whether there is something below what is in view.
+    pub fn is_scrolled(&self) -> bool {
+        self.below > 0
     }
 
     /// Goes to the end and stays there.
@@ -224,13 +229,14 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
         frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
     }
     if transcript.below > 0 {
-        draw_more(frame, areas, transcript.below, look);
+        let mode = composer::mode(areas.composer, chat, screen, look).map_or(0, |mode| wrap::width(&mode) + 1);
+        draw_more(frame, areas, transcript.below, mode, look);
     }
 }
 
 /// In the upper edge of the composer's frame, where it hides nothing; where there is no frame, in as few words as leave
-/// something of the last line.
-fn draw_more(frame: &mut Frame<'_>, areas: &Areas, below: usize, look: &Look<'_>) {
+/// something of the last line. `taken` cells of the edge say something else.
+fn draw_more(frame: &mut Frame<'_>, areas: &Areas, below: usize, taken: usize, look: &Look<'_>) {
     let (down, count, lines) = (look.glyphs.down, units::count(below), plural(below, "line"));
     let forms = [
         format!(" {down} more below ({count} {lines}) "),
@@ -238,14 +244,14 @@ fn draw_more(frame: &mut Frame<'_>, areas: &Areas, below: usize, look: &Look<'_>
         format!(" {down} {count} "),
     ];
     let (right, y, room) = if areas.framed() {
-        (areas.composer.right() - 2, areas.composer.y, areas.composer.width - 4)
+        (areas.composer.right() - 2, areas.composer.y, usize::from(areas.composer.width - 4).saturating_sub(taken))
     } else {
         let area = areas.transcript;
-        (area.right(), area.bottom().saturating_sub(1), area.width / 2)
+        (area.right(), area.bottom().saturating_sub(1), usize::from(area.width / 2))
     };
     let [.., shortest] = &forms;
-    let text = forms.iter().find(|text| wrap::width(text) <= usize::from(room)).unwrap_or(shortest);
-    let text = wrap::clip(text, usize::from(room), look.glyphs.ellipsis);
+    let text = forms.iter().find(|text| wrap::width(text) <= room).unwrap_or(shortest);
+    let text = wrap::clip(text, room, look.glyphs.ellipsis);
     let width = wrap::width(&text) as u16;
     let spot = Rect { x: right - width, y, width, height: 1 };
     frame.render_widget(Span::styled(text, look.theme.selection), spot);
