@@ -64,8 +64,12 @@ pub enum Event {
         /// Why not.
         result: Result<(), String>,
     },
+    /// A conversation is on its way from the disk: what is sent meanwhile waits for it.
+    Opening,
     /// A conversation was begun or taken up.
     Opened(Conversation),
+    /// None was, for this reason; the one that there is goes on.
+    NotOpened(String),
     /// The model that was asked for is the one from now on.
     Switched {
         /// Its name.
@@ -188,6 +192,8 @@ pub struct Chat {
     pub options: ChatOptions,
     hint: Option<(Hint, Timestamp)>,
     drafting: drafting::Drafting,
+    /// A conversation is on its way.
+    opening: bool,
     /// Where the next prompt branches off, if it does not follow the head.
     branch: Option<Option<TurnId>>,
     save_warned: bool,
@@ -211,6 +217,7 @@ impl Chat {
             options,
             hint: None,
             drafting: drafting::Drafting::default(),
+            opening: false,
             branch: None,
             save_warned: false,
             now,
@@ -262,6 +269,17 @@ impl Chat {
         self.conversation = conversation;
         self.engine.context_used = 0;
         self.recount();
+    }
+
+    /// Whether a prompt has to wait for something before it.
+    fn is_occupied(&self) -> bool {
+        self.activity.is_busy() || self.opening
+    }
+
+    /// The conversation is there: what waited for it is asked.
+    fn go_on(&mut self) -> Vec<Effect> {
+        self.opening = false;
+        if self.activity.is_busy() { Vec::new() } else { self.next_in_queue() }
     }
 
     fn tick(&mut self, now: Timestamp) -> Vec<Effect> {
@@ -366,9 +384,17 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
         }
         Event::Engine(event) => chat.engine_event(event),
         Event::Saved { turn, result } => chat.saved(turn, result),
+        Event::Opening => {
+            chat.opening = true;
+            Vec::new()
+        }
         Event::Opened(conversation) => {
             chat.open(conversation);
-            Vec::new()
+            chat.go_on()
+        }
+        Event::NotOpened(why) => {
+            chat.note(NoteKind::Error, format!("{why} A new conversation was begun."));
+            chat.go_on()
         }
         Event::Switched { model } => chat.switched(model),
         Event::Noted(note) => {

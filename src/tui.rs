@@ -166,6 +166,10 @@ impl App {
     }
 
     async fn run(&mut self, resume: Option<Resume>) -> io::Result<()> {
+        if resume.is_some() {
+            // Before the first key: what was typed ahead belongs to the conversation that is on its way.
+            self.chat_event(Event::Opening);
+        }
         self.keys = Some(Keys::start(self.sender.clone())?);
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();

@@ -114,7 +114,7 @@ impl Chat {
         self.hint = None;
         match command::parse(&text) {
             Ok(Some(command)) => self.run_command(command),
-            Ok(None) if self.activity.is_busy() => {
+            Ok(None) if self.is_occupied() => {
                 self.queue.push_back(text);
                 Vec::new()
             }
@@ -312,10 +312,10 @@ impl Chat {
 
     /// Writes down that the answer ends with the program, and the prompts that waited for it.
     pub(super) fn break_off(&mut self) -> Vec<Effect> {
-        let Activity::Busy(answering) = std::mem::replace(&mut self.activity, Activity::Idle) else {
-            return Vec::new();
+        let mut effects = match std::mem::replace(&mut self.activity, Activity::Idle) {
+            Activity::Busy(answering) => self.interrupted(answering.turn),
+            Activity::Idle => Vec::new(),
         };
-        let mut effects = self.interrupted(answering.turn);
         while let Some(prompt) = self.queue.pop_front() {
             let turn = self.conversation.ask(self.conversation.head(), prompt, self.options.model.clone());
             effects.extend(self.interrupted(turn));
@@ -351,7 +351,7 @@ impl Chat {
         effects
     }
 
-    fn next_in_queue(&mut self) -> Vec<Effect> {
+    pub(super) fn next_in_queue(&mut self) -> Vec<Effect> {
         self.queue.pop_front().map(|prompt| self.ask(prompt)).unwrap_or_default()
     }
 

@@ -24,9 +24,14 @@ impl Chat {
             Command::System(text) => self.set_system(text),
             Command::Model(None) => self.note_model(),
             Command::New | Command::Model(Some(_)) | Command::Regenerate | Command::Edit | Command::Branch
-                if self.activity.is_busy() =>
+                if self.is_occupied() =>
             {
-                self.show_hint(Hint::Message("an answer is being written: Esc stops it".into()));
+                let why = if self.opening {
+                    "the conversation is on its way from the disk: wait a moment"
+                } else {
+                    "an answer is being written: Esc stops it"
+                };
+                self.show_hint(Hint::Message(why.into()));
             }
             Command::New => return self.begin_anew(),
             Command::Model(Some(name)) => return vec![Effect::SwitchModel(name)],

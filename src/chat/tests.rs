@@ -658,3 +658,33 @@ fn escape_twice_on_an_empty_line_changes_the_last_prompt() {
     assert_eq!(story.event(Event::StopOrEdit), [Effect::ClearDraft, Effect::PutBack("one".into())]);
     assert!(story.chat.is_editing());
 }
+
+#[test]
+fn a_prompt_that_is_sent_before_the_conversation_is_there_waits_for_it() {
+    let mut earlier = Conversation::new(ConversationId("earlier".into()), None);
+    let first = earlier.ask(None, "one", "tiny");
+    earlier.turn_mut(first).unwrap().answer.text = "1".into();
+    let mut story = Story::begin();
+    story.event(Event::Opening);
+    assert_eq!(story.submit("two"), []);
+    assert_eq!(story.submit("/new"), [], "nor is another one begun");
+    let effects = story.event(Event::Opened(earlier.clone()));
+    assert!(matches!(&effects[..], [Effect::Save(record)] if record.turn.prompt == "two"
+        && record.turn.parent == Some(first) && record.conversation == earlier.id));
+    let said: Vec<_> = story.stored(TurnId(1)).messages.into_iter().map(|message| message.content).collect();
+    assert_eq!(said, ["one", "1", "two"]);
+    assert_eq!(story.answer(0).text, "1");
+    // It cannot be had: what waited is asked in the one that there is.
+    let mut story = Story::begin();
+    story.event(Event::Opening);
+    story.submit("two");
+    let effects = story.event(Event::NotOpened("There is none.".into()));
+    assert!(matches!(&effects[..], [Effect::Save(record)] if record.turn.prompt == "two"));
+    assert_eq!(story.notes(), ["There is none. A new conversation was begun."]);
+    // The program ends before it comes: what waited is kept.
+    let mut story = Story::begin();
+    story.event(Event::Opening);
+    story.submit("two");
+    let effects = story.event(Event::Quit(Cause::Signal(1)));
+    assert!(matches!(&effects[..], [Effect::Save(record), Effect::Quit(_)] if record.turn.prompt == "two"));
+}

@@ -43,13 +43,15 @@ impl Keeper {
     }
 
     fn take_up(&self, resume: Resume, system: Option<String>, sender: UnboundedSender<Input>) {
-        let Some(store) = &self.store else { return };
+        let Some(store) = &self.store else {
+            return tell(&sender, Event::NotOpened("No conversation can be read.".into()));
+        };
         store.run(move |store| match store.map_err(|error| error.to_string()).and_then(|store| load(store, &resume)) {
             Ok(mut conversation) => {
                 conversation.system = system.or(conversation.system);
                 tell(&sender, Event::Opened(conversation));
             }
-            Err(why) => tell(&sender, Event::Noted(Note::error(format!("{why} A new conversation was begun.")))),
+            Err(why) => tell(&sender, Event::NotOpened(why)),
         });
     }
 

@@ -228,6 +228,22 @@ fn prompts_of_a_conversation_that_is_taken_up_are_found_with_up() {
 }
 
 #[test]
+fn what_is_sent_before_the_conversation_is_there_goes_to_it() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
+    tui.type_text("/quit\r");
+    tui.wait_for_exit();
+    // Somebody else is busy with the store, so that it cannot be opened yet.
+    let lock = std::fs::File::open(home.folder.path().join("data/chatnap/conversations.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut tui = home.start(&["-c"]);
+    tui.type_text("What came first?\r").wait_for("queued › What came first?");
+    lock.unlock().unwrap();
+    tui.wait_for("You said: remember me").wait_for("It was: remember me");
+}
+
+#[test]
 fn prompts_that_wait_when_the_program_ends_are_kept() {
     let home = Home::new("token_ms = 50\nfallback = \"You said: {user}, and that was all of it, slowly.\"");
     let mut tui = home.start(&[]);
