@@ -122,12 +122,12 @@ impl ShortPrompt {
         Self { x, before, wanted, cols }
     }
 
-    /// X with the numbers of its rows in another order.
-    fn ordered(&self, order: Order) -> Vec<u16> {
+    /// X as Hopper's kernel wants it.
+    fn in_slots(&self) -> Vec<u16> {
         let mut ordered = vec![0; self.x.len()];
         for (to, from) in ordered.chunks_mut(self.cols).zip(self.x.chunks(self.cols)) {
             for k in (0..self.cols).step_by(2) {
-                to[order.slot_of(k)..][..2].copy_from_slice(&from[k..k + 2]);
+                to[Order::Slots.slot_of(k)..][..2].copy_from_slice(&from[k..k + 2]);
             }
         }
         ordered
@@ -280,14 +280,12 @@ impl Bench {
             let error = case.error(&self.gpu, &out)?;
             report.tell(&format!("short prompt {name}, {tokens} tokens, {groups} groups"), error, 3e-4);
         }
-        let (Some(kernels), Some(order)) = (self.kernels.hopper, HopperSkinny::takes(&[mat, mat])) else {
-            return Ok(());
-        };
-        let skinny = HopperSkinny { kernels: kernels.skinny, multiprocessors: 132, overlap: false };
+        let Some(kernels) = self.kernels.hopper.filter(|_| HopperSkinny::takes(&[mat, mat])) else { return Ok(()) };
+        let skinny = HopperSkinny::new(&self.gpu, kernels.skinny, false);
         for share in [1, 2, 3, 5, 8] {
             let tokens = [1 + random.below(16), 17 + random.below(47), 64, 65 + random.below(100)][random.below(4)];
             let case = ShortPrompt::new(mat, &rounded, tokens, random);
-            let x = DeviceBuffer::from_slice(&self.gpu, &case.ordered(order))?;
+            let x = DeviceBuffer::from_slice(&self.gpu, &case.in_slots())?;
             let out = DeviceBuffer::from_slice(&self.gpu, &case.before)?;
             let (a, c) = ((x.pointer(), tokens, 0), (out.pointer(), 2 * rows));
             // SAFETY: all sizes are those of the buffers.
@@ -456,10 +454,8 @@ impl Bench {
         let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?;
         let (operands, size) = ((da.pointer(), m), m * n);
         for turn in 0..3 {
-            match turn {
-                0 => {}
-                1 => gemm.use_library(&self.gpu),
-                _ => gemm.use_portable(),
+            if turn > 0 {
+                gemm.use_own(turn == 2);
             }
             let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
             gemm.multiply(&self.gpu, &[mat], operands, (c.pointer(), n), Into::Add)?;

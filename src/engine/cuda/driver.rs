@@ -231,6 +231,17 @@ impl Gpu {
         if result == CUresult::CUDA_SUCCESS { blocks.max(1) as u32 } else { 1 }
     }
 
+    /// Clusters of a kernel that the card runs at once; 0 where it cannot tell.
+    pub fn clusters(&self, kernel: Kernel, shape: Shape) -> usize {
+        let mut clusters = 0;
+        let shape = Shape { grid: (shape.cluster.max(1), 1, 1), overlap: false, ..shape };
+        let answer = with_config(self.stream, shape, |config| {
+            // SAFETY: a query into a local; the configuration outlives it.
+            unsafe { sys::cuOccupancyMaxActiveClusters(&mut clusters, kernel.function, config) }
+        });
+        if answer == CUresult::CUDA_SUCCESS { clusters.max(0) as usize } else { 0 }
+    }
+
     /// Bytes free and in all, as this context sees them.
     pub fn memory(&self) -> Result<(u64, u64), ModelError> {
         let (mut free, mut total) = (0, 0);
@@ -335,42 +346,47 @@ impl Shape {
     }
 }
 
+/// What `work` says of a launch of this shape.
+fn with_config(stream: sys::CUstream, shape: Shape, work: impl FnOnce(&sys::CUlaunchConfig) -> CUresult) -> CUresult {
+    // SAFETY: all zeros is a valid value of these plain C structures.
+    let mut attributes: [sys::CUlaunchAttribute; 2] = unsafe { std::mem::zeroed() };
+    let mut count = 0;
+    if shape.overlap {
+        attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        attributes[count].value.programmaticStreamSerializationAllowed = 1;
+        count += 1;
+    }
+    if shape.cluster > 1 {
+        attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        let blocks = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 };
+        attributes[count].value.clusterDim = blocks;
+        count += 1;
+    }
+    work(&sys::CUlaunchConfig {
+        gridDimX: shape.grid.0,
+        gridDimY: shape.grid.1,
+        gridDimZ: shape.grid.2,
+        blockDimX: shape.threads,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: shape.shared,
+        hStream: stream,
+        attrs: attributes.as_mut_ptr(),
+        numAttrs: count as u32,
+    })
+}
+
 impl Kernel {
     /// Starts the kernel on `stream`. `args` must be the structure that the kernel takes.
     ///
     /// # Safety
     /// Every pointer in `args` must be valid on the card until the kernel has ended.
     pub unsafe fn launch<A: Copy>(self, stream: sys::CUstream, shape: Shape, args: &A) -> Result<(), ModelError> {
-        // SAFETY: all zeros is a valid value of these plain C structures.
-        let mut attributes: [sys::CUlaunchAttribute; 2] = unsafe { std::mem::zeroed() };
-        let mut count = 0;
-        if shape.overlap {
-            attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-            attributes[count].value.programmaticStreamSerializationAllowed = 1;
-            count += 1;
-        }
-        if shape.cluster > 1 {
-            attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
-            let blocks = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 };
-            attributes[count].value.clusterDim = blocks;
-            count += 1;
-        }
-        let config = sys::CUlaunchConfig {
-            gridDimX: shape.grid.0,
-            gridDimY: shape.grid.1,
-            gridDimZ: shape.grid.2,
-            blockDimX: shape.threads,
-            blockDimY: 1,
-            blockDimZ: 1,
-            sharedMemBytes: shape.shared,
-            hStream: stream,
-            attrs: attributes.as_mut_ptr(),
-            numAttrs: count as u32,
-        };
         let mut params = [ptr::from_ref(args).cast_mut().cast::<c_void>()];
         // SAFETY: the driver copies the arguments before it returns; the caller vouches for what they point to.
-        let result = unsafe { sys::cuLaunchKernelEx(&config, self.function, params.as_mut_ptr(), ptr::null_mut()) };
-        check(result, "starting a kernel")
+        let launch =
+            |config: &_| unsafe { sys::cuLaunchKernelEx(config, self.function, params.as_mut_ptr(), ptr::null_mut()) };
+        check(with_config(stream, shape, launch), "starting a kernel")
     }
 }
 

@@ -1,6 +1,6 @@
-//! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. On Hopper cards by a kernel of
-//! our own (`hopper_gemm.rs`); elsewhere by cuBLASLt where it can be loaded, else by the kernel in `prefill.cu`. Quantised
-//! weights are turned into bf16 in slices first. Short prompts go through none of them: `skinny.rs`.
+//! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. cuBLASLt where and when it is
+//! loaded, else Hopper's own kernel (`hopper_gemm.rs`) or the one for all cards (`prefill.cu`). Quantised weights are turned into bf16
+//! in slices first. Short prompts go through none of them: `skinny.rs`, `hopper_skinny.rs`.
 
 use super::driver::{DeviceBuffer, Gpu, Kernel, Shape};
 use super::hopper_gemm::HopperGemm;
@@ -57,7 +57,7 @@ pub struct Few {
     pub plain: usize,
     /// With others, which would have to go through the scratch memory.
     pub quantised: usize,
-    /// By Hopper's own skinny kernel, with any weights that it takes.
+    /// The same by Hopper's own skinny kernel.
     pub hopper: usize,
 }
 
@@ -92,12 +92,12 @@ impl Gemm {
         };
         let (multiprocessors, overlap) = (limits.multiprocessors, tuning.overlap);
         let hopper = kernels.hopper.filter(|_| tuning.hopper).map(|hopper| {
-            let skinny = HopperSkinny { kernels: hopper.skinny, multiprocessors, overlap };
+            let skinny = HopperSkinny::new(gpu, hopper.skinny, overlap);
             (HopperGemm { kernels: hopper.gemm, multiprocessors, overlap }, skinny)
         });
         Ok(Self {
             hopper,
-            library: if hopper.is_some() { Slot::none() } else { Slot::new(gpu, usual) },
+            library: Slot::new(gpu, usual),
             skinny: Skinny { kernels: kernels.skinny, limits, overlap: tuning.overlap },
             few: tuning.few,
             room,
@@ -112,17 +112,17 @@ impl Gemm {
         &mut self.library
     }
 
-    /// Whether long prompts go as fast as they ever will.
-    pub fn is_settled(&self) -> bool {
-        self.library.is_settled()
+    /// Whether long prompts go as fast as they ever will, or nearly.
+    pub fn is_fast(&self) -> bool {
+        self.hopper.is_some() || self.library.is_settled()
     }
 
     /// Who multiplies the matrices of long prompts, for reports.
     pub fn backend(&mut self) -> &'static str {
         self.library.settle();
-        match (self.hopper, self.library.get()) {
-            (Some(_), _) => "the kernel for Hopper",
-            (None, Some(_)) => "cuBLASLt",
+        match (self.library.get(), self.hopper) {
+            (Some(_), _) => "cuBLASLt",
+            (None, Some(_)) => "the kernel for Hopper",
             (None, None) => "the kernel for all cards",
         }
     }
@@ -132,17 +132,10 @@ impl Gemm {
         self.scratch.as_ref().map_or(0, DeviceBuffer::bytes) + self.library.bytes()
     }
 
-    /// Uses the library from now on, where it can be loaded.
-    pub fn use_library(&mut self, gpu: &Gpu) {
-        self.hopper = None;
-        self.library = Slot::new(gpu, Vec::new());
-        self.library.settle();
-    }
-
-    /// Uses the kernel for all cards from now on.
-    pub fn use_portable(&mut self) {
-        self.hopper = None;
+    /// Uses a kernel of our own from now on: the card's, or (`portable`) that for all cards.
+    pub fn use_own(&mut self, portable: bool) {
         self.library.forget();
+        self.hopper = self.hopper.filter(|_| !portable);
     }
 
     /// Changes what counts as a short prompt, from the time on when the library is there.
@@ -158,14 +151,14 @@ impl Gemm {
 
     fn is_short(&self, mats: &[Mat], tokens: usize) -> bool {
         let plain = mats.iter().all(|mat| mat.format() == Format::Bf16);
-        let few = if self.is_settled() { self.few } else { self.few.or(UNSETTLED) };
+        let few = if self.is_fast() { self.few } else { self.few.or(UNSETTLED) };
         tokens <= if plain { few.plain } else { few.quantised }
     }
 
     /// In what order [`Self::multiply`] wants the numbers of each of `m` rows that it multiplies with `mats`.
     pub fn order(&self, mats: &[Mat], m: usize) -> Order {
         let short = self.hopper.is_some() && m <= self.few.hopper;
-        if short { HopperSkinny::takes(mats).unwrap_or_default() } else { Order::Natural }
+        if short && HopperSkinny::takes(mats) { Order::Slots } else { Order::Natural }
     }
 
     /// `mats` one above the other (each `k` wide) times `m` rows at `a`, each in its [order](Self::order); C's rows are `ldc`
@@ -261,12 +254,6 @@ impl Gemm {
     }
 
     fn product(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<(), ModelError> {
-        if let Some((hopper, _)) = self.hopper
-            // SAFETY: A holds m rows (it is one of the buffers, so also `room`), W n rows, C m rows of ldc.
-            && unsafe { hopper.multiply(gpu, hopper.choose(problem), (a, w, c), problem, self.room)? }
-        {
-            return Ok(());
-        }
         // With whole tiles of tokens there are few shapes, and each that comes for the first time takes the library some
         // milliseconds. What the rows beyond hold is nobody's.
         let padded = match problem.into {
@@ -275,6 +262,12 @@ impl Gemm {
         };
         if let Some(library) = self.library.get()
             && library.multiply(gpu.stream, a, w, c, Problem { m: padded, ..problem })?
+        {
+            return Ok(());
+        }
+        if let Some((hopper, _)) = self.hopper
+            // SAFETY: A holds m rows (it is one of the buffers, so also `room`), W n rows, C m rows of ldc.
+            && unsafe { hopper.multiply(gpu, hopper.choose(problem), (a, w, c), problem, self.room)? }
         {
             return Ok(());
         }

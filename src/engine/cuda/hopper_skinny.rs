@@ -1,9 +1,8 @@
-//! Matrix products of short prompts on Hopper cards (`kernels/hopper_skinny.cu`): how many blocks share
+//! Matrix products of short prompts with quantised weights on Hopper cards (`kernels/hopper_skinny.cu`): how many blocks share
 //! the depth. Pure but for the launch.
 
 use super::driver::{Gpu, Kernel, Shape};
 use super::gemm::Into;
-use super::layout::Format;
 use super::params::{HopperSkinnyArgs, Mat};
 use super::tensor_map::TensorMap;
 use crate::engine::model::ModelError;
@@ -19,8 +18,6 @@ const STAGES: usize = 10;
 const THREADS: u32 = 384;
 /// Blocks of a cluster, at most, as every card can do.
 pub const MOST_SHARES: usize = 8;
-/// Multiprocessors that stand together, about: a cluster is never on both sides of a border.
-const NEIGHBOURS: usize = 16;
 const MATRICES: usize = 3;
 
 /// The kernels and the card.
@@ -28,7 +25,8 @@ const MATRICES: usize = 3;
 pub struct HopperSkinny {
     /// By [`ROOMS`].
     pub kernels: [Kernel; ROOMS.len()],
-    pub multiprocessors: usize,
+    /// Clusters of 1 block, of 2, … that the card runs at once.
+    pub at_once: [usize; MOST_SHARES],
     pub overlap: bool,
 }
 
@@ -38,10 +36,8 @@ pub enum Order {
     /// As they are.
     #[default]
     Natural = 0,
-    /// As this kernel takes them for quantised weights.
-    Quantised = 1,
-    /// As it takes them for bf16 and f16.
-    Plain = 2,
+    /// As this kernel takes them.
+    Slots = 1,
 }
 
 impl Order {
@@ -49,8 +45,7 @@ impl Order {
     pub fn slot_of(self, k: usize) -> usize {
         match self {
             Order::Natural => k,
-            Order::Quantised => k & !127 | (k >> 2 & 7) << 4 | (k >> 5 & 3) << 1 | (k >> 1 & 1) << 3,
-            Order::Plain => k & !31 | (k >> 2 & 1) << 4 | (k >> 3 & 3) << 1 | (k >> 1 & 1) << 3,
+            Order::Slots => k & !127 | (k >> 2 & 7) << 4 | (k >> 5 & 3) << 1 | (k >> 1 & 1) << 3,
         }
     }
 }
@@ -61,32 +56,42 @@ fn room(tokens: usize) -> usize {
 
 /// How many blocks should share the depth: for so many tiles of rows, slabs of depth, and bytes of weights that a block reads
 /// of a slab.
-fn shares(tiles: usize, slabs: usize, slab_bytes: f64, multiprocessors: usize) -> usize {
-    // Microseconds as they were measured on an H100: a block's beginning and end, what a cluster costs, and a slab, of which a
-    // multiprocessor reads 23 KB in a microsecond.
+fn shares(tiles: usize, slabs: usize, slab_bytes: f64, at_once: &[usize; MOST_SHARES]) -> usize {
+    // Microseconds as they were measured on an H100: a block's beginning and end, and a slab, of which a multiprocessor reads
+    // 23 KB in a microsecond.
     let time = |share: usize| {
-        let at_once = match share {
-            1 => multiprocessors,
-            _ => multiprocessors / NEIGHBOURS * (NEIGHBOURS / share) * share,
-        };
-        let waves = (tiles * share).div_ceil(at_once.max(1)) as f64;
-        let cluster = if share > 1 { 1.0 } else { 0.0 };
-        waves * (3.0 + cluster + slabs.div_ceil(share) as f64 * (slab_bytes / 23e3).max(0.4))
+        let waves = tiles.div_ceil(at_once[share - 1].max(1)) as f64;
+        waves * (9.0 + slabs.div_ceil(share) as f64 * (slab_bytes / 23e3).max(1.15))
     };
     (1..=MOST_SHARES.min(slabs)).min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(1)
 }
 
 impl HopperSkinny {
-    /// The order in which the kernel wants the activations for a product of these matrices; `None` where it cannot do it.
-    pub fn takes(mats: &[Mat]) -> Option<Order> {
+    /// With what the card can run at once.
+    pub fn new(gpu: &Gpu, kernels: [Kernel; ROOMS.len()], overlap: bool) -> Self {
+        let most = ROOMS.len() - 1;
+        let mut at_once = [0; MOST_SHARES];
+        for (share, clusters) in (1..).zip(&mut at_once) {
+            let shape = Shape { cluster: share, ..Self::shape(ROOMS[most]) };
+            *clusters = gpu.clusters(kernels[most], shape);
+        }
+        Self { kernels, at_once, overlap }
+    }
+
+    /// A block of the kernel for so many tokens: the ring, and later the sums in its place, from a multiple of 1024 bytes on.
+    fn shape(tokens: usize) -> Shape {
+        let (ring, sums) = (STAGES * tokens * 64 * 2, tokens * (ROWS + 4) * 4);
+        let shared = ring.max(sums) as u32 + 1024;
+        Shape { threads: THREADS, shared, ..Shape::default() }
+    }
+
+    /// Whether the kernel can do a product of these matrices.
+    pub fn takes(mats: &[Mat]) -> bool {
         let fits = |mat: &Mat| {
-            mat.format() != Format::F32
-                && (mat.cols as usize).is_multiple_of(SLAB)
-                && (mat.rows as usize).is_multiple_of(4)
+            let (rows, cols) = (mat.rows as usize, mat.cols as usize);
+            !mat.format().is_plain() && cols.is_multiple_of(SLAB) && rows.is_multiple_of(4)
         };
-        let plain = mats.first()?.format().is_plain();
-        let all = mats.len() <= MATRICES && mats.iter().all(|mat| fits(mat) && mat.format().is_plain() == plain);
-        all.then_some(if plain { Order::Plain } else { Order::Quantised })
+        !mats.is_empty() && mats.len() <= MATRICES && mats.iter().all(fits)
     }
 
     /// Blocks that share the depth of this product.
@@ -94,10 +99,10 @@ impl HopperSkinny {
         let tiles = mats.iter().map(|mat| (mat.rows as usize).div_ceil(ROWS)).sum();
         let bytes = |mat: &Mat| mat.format().bytes(ROWS, SLAB) as f64;
         let most = mats.iter().map(bytes).fold(0.0, f64::max);
-        shares(tiles, mats.first().map_or(1, |mat| mat.cols as usize / SLAB), most, self.multiprocessors)
+        shares(tiles, mats.first().map_or(1, |mat| mat.cols as usize / SLAB), most, &self.at_once)
     }
 
-    /// `mats` (equally wide) one above the other times `m` rows at `a`, each in the [order](Self::takes) it wants; C's rows are `ldc`
+    /// `mats` (equally wide) one above the other times `m` rows at `a`, each in the order of the slots; C's rows are `ldc`
     /// long, a multiple of 4. There are `room` rows from A on, whatever they hold.
     ///
     /// # Safety
@@ -128,10 +133,8 @@ impl HopperSkinny {
             tiles_b: (tiles(0) + tiles(1)) as i32,
             share: share as i32,
         };
-        // The ring, and later the sums in its place, from a multiple of 1024 bytes on.
-        let shared = (STAGES * tokens * SLAB * 2).max(tokens * (ROWS + 4) * 4) as u32 + 1024;
         let grid = (((tiles(0) + tiles(1) + tiles(2)) * share) as u32, m.div_ceil(tokens) as u32, 1);
-        let shape = Shape { grid, threads: THREADS, shared, overlap: self.overlap, cluster: share as u32 };
+        let shape = Shape { grid, overlap: self.overlap, cluster: share as u32, ..Self::shape(tokens) };
         let kernel = self.kernels[ROOMS.iter().position(|room| *room == tokens).unwrap_or(0)];
         // SAFETY: the caller vouches for the operands; the kernel guards its edges.
         unsafe { kernel.launch(gpu.stream, shape, &args) }
@@ -144,20 +147,19 @@ mod tests {
 
     #[test]
     fn few_tiles_share_the_depth_and_many_do_not() {
-        let bytes = (ROWS * SLAB) as f64 * 0.5625;
-        assert_eq!(shares(112, 32, bytes, 132), 1, "gate and up");
-        assert_eq!(shares(16, 112, bytes, 132), 8, "down");
-        assert!((4..=5).contains(&shares(24, 32, bytes, 132)), "Q, K and V");
-        assert!(shares(1, 2, bytes, 132) <= 2);
+        let (bytes, at_once) = ((ROWS * SLAB) as f64 * 0.5625, [132, 66, 42, 32, 22, 19, 16, 15]);
+        assert_eq!(shares(112, 32, bytes, &at_once), 1, "gate and up");
+        assert_eq!(shares(16, 112, bytes, &at_once), 7, "down: 16 clusters of 8 do not fit at once");
+        assert_eq!(shares(24, 32, bytes, &at_once), 4, "Q, K and V");
+        assert!(shares(1, 2, bytes, &at_once) <= 2);
     }
 
     #[test]
     fn every_place_of_a_slab_is_taken_once() {
         // Four weights of a lane are a step's places 2t, 2t + 1, 2t + 8 and 2t + 9.
         let four = |order: Order, k: usize| (order.slot_of(k), order.slot_of(k + 2));
-        assert_eq!(four(Order::Quantised, 32 + 8), (2 * 16 + 2, 2 * 16 + 10), "the second lane's third step");
-        assert_eq!(four(Order::Plain, 32 + 8 + 4), (3 * 16 + 2, 3 * 16 + 10), "the second lane's fourth step");
-        for order in [Order::Natural, Order::Quantised, Order::Plain] {
+        assert_eq!(four(Order::Slots, 32 + 8), (2 * 16 + 2, 2 * 16 + 10), "the second lane's third step");
+        for order in [Order::Natural, Order::Slots] {
             let mut places: Vec<usize> = (0..256).step_by(2).map(|k| order.slot_of(k)).collect();
             places.sort_unstable();
             assert_eq!(places, (0..256).step_by(2).collect::<Vec<_>>());

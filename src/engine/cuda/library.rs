@@ -129,11 +129,6 @@ impl Slot {
         Self { word: Some(word), coming: Some(Beside::start(gpu, move || open(&words, &usual))), library: None }
     }
 
-    /// For who does without it.
-    pub fn none() -> Self {
-        Self { word: None, coming: None, library: None }
-    }
-
     fn tell(&self, word: Word) {
         // Who listened has begun, or ended.
         let _ = self.word.as_ref().map(|to| to.send(word));

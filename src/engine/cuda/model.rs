@@ -344,14 +344,9 @@ impl CudaModel {
         self.gemm.backend()
     }
 
-    /// Uses cuBLASLt for long prompts, where it is; for comparisons.
-    pub fn use_library(&mut self) {
-        self.gemm.use_library(&self.gpu);
-    }
-
-    /// Uses the matrix product that every card can do for long prompts; for comparisons.
-    pub fn use_portable_gemm(&mut self) {
-        self.gemm.use_portable();
+    /// Uses a matrix product of our own for long prompts: the card's, or (`portable`) that for all cards; for comparisons.
+    pub fn use_own_gemm(&mut self, portable: bool) {
+        self.gemm.use_own(portable);
     }
 
     /// Takes prompts of up to so many tokens as short ones; for comparisons.
@@ -406,7 +401,7 @@ impl Model for CudaModel {
     }
 
     fn prefill_chunk(&self) -> usize {
-        self.pace.chunk(self.gemm.is_settled())
+        self.pace.chunk(self.gemm.is_fast())
     }
 
     fn keep(&mut self, positions: usize) -> usize {
@@ -429,7 +424,7 @@ impl Model for CudaModel {
         }
         logits.resize(self.config.vocab_size, 0.0);
         self.buffers.logits.read(&self.gpu, 0, logits)?;
-        if self.gemm.is_settled() {
+        if self.gemm.is_fast() {
             self.pace.learn(tokens.len(), started.elapsed());
         }
         Ok(())
@@ -468,7 +463,7 @@ impl Model for CudaModel {
     }
 
     fn ready_for(&mut self, tokens: usize) -> bool {
-        tokens <= FRESH_PROMPT || self.gemm.cublaslt().hurry()
+        tokens <= FRESH_PROMPT || self.gemm.is_fast() || self.gemm.cublaslt().hurry()
     }
 
     fn settle(&mut self) {

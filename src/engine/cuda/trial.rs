@@ -186,9 +186,9 @@ pub fn short(path: &str) -> Result<(), ModelError> {
         let long = first_token_ms(&mut model, &tokens[..count])?;
         println!("     {count} tokens to first token: as short {short:.2} ms, as long {long:.2} ms");
     }
-    for way in [None, Some(CudaModel::use_library as fn(&mut CudaModel)), Some(CudaModel::use_portable_gemm)] {
-        if let Some(way) = way {
-            way(&mut model);
+    for portable in [None, Some(false), Some(true)] {
+        if let Some(portable) = portable {
+            model.use_own_gemm(portable);
         }
         for count in LONG {
             let time = first_token_ms(&mut model, &tokens[..count])?;

@@ -82,12 +82,10 @@ __device__ __forceinline__ uint32_t ordered(float f) {
 __device__ __forceinline__ float unordered(uint32_t u) { return __uint_as_float(u & 0x80000000u ? u & 0x7fffffffu : ~u); }
 __device__ __forceinline__ u64 best_key(float f, int index) { return ((u64)ordered(f) << 32) | (0xffffffffu - (uint32_t)index); }
 
-// Where the kernel of hopper_skinny.cu wants the activations at k and k + 1, k even: of each 128 the step of the tensor core
-// that takes them, and their place in it. `order` 1: for quantised weights, 2: for plain ones, 0: as they are.
+// Where the activations at k and k + 1 belong, k even. `order` 0: as they are. 1: as the kernel of hopper_skinny.cu wants them, of
+// each 128 the step of the tensor core that takes them, and their place in it.
 __device__ __forceinline__ int slot_of(int k, int order) {
-    if (order == 1) return (k & ~127) | (k >> 2 & 7) << 4 | (k >> 5 & 3) << 1 | (k >> 1 & 1) << 3;
-    if (order == 2) return (k & ~31) | (k >> 2 & 1) << 4 | (k >> 3 & 3) << 1 | (k >> 1 & 1) << 3;
-    return k;
+    return order ? (k & ~127) | (k >> 2 & 7) << 4 | (k >> 5 & 3) << 1 | (k >> 1 & 1) << 3 : k;
 }
 
 // 6-bit scale and min of sub-block `s` from a K header.
@@ -105,10 +103,11 @@ struct Block {
     uint32_t scale, extra;
 };
 
-template <int FORMAT> __device__ __forceinline__ Block load_block(const Mat& m, size_t b) {
+// AROUND: what lies behind is read soon after.
+template <int FORMAT, bool AROUND = false> __device__ __forceinline__ Block load_block(const Mat& m, size_t b) {
     Block v;
-    v.q = load16(m.main + b * 16);
-    if (FORMAT == Q8_0) v.r = load16(m.high + b * 16);
+    v.q = AROUND ? load16_around(m.main + b * 16) : load16(m.main + b * 16);
+    if (FORMAT == Q8_0) v.r = AROUND ? load16_around(m.high + b * 16) : load16(m.high + b * 16);
     if (FORMAT == Q4_K || FORMAT == Q5_K) v.r = load16(m.scale + (b >> 3) * 16);
     if (FORMAT == Q5_0 || FORMAT == Q5_1 || FORMAT == Q5_K) v.high.x = __ldg((const uint32_t*)m.high + b);
     if (FORMAT == Q6_K) v.high = __ldg((const uint2*)m.high + b);

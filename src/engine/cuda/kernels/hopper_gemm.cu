@@ -29,11 +29,9 @@ template <int N> struct Tiles {
 // Four neighbouring sums of a row as f32; only where rows are whole fours.
 __device__ __forceinline__ void store(const HopperGemmArgs& p, size_t at, float4 v) {
     float4* to = (float4*)((float*)p.c + at);
-    if (p.mode == 1) {
-        float4 before = *to;
-        v.x += before.x, v.y += before.y, v.z += before.z, v.w += before.w;
-    }
-    *to = v;
+    // Nobody else adds to these; an addition without an answer holds nobody up.
+    if (p.mode == 1) atomicAdd(to, v);
+    else *to = v;
 }
 
 // A warpgroup's sums to where they belong: row `row` of this lane and the one 8 below, columns from `column` on.
@@ -112,6 +110,8 @@ template <int N> __device__ __forceinline__ void gemm(const HopperGemmArgs& p) {
     float sums[N / 8][4];
     for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
         uint32_t last = 0;
+        // (Unrolled, the compiler takes apart what belongs together and waits after each product.)
+#pragma unroll 1
         for (int k = 0; k < steps; k++, advance()) {
             uint32_t a = ring + stage * STAGE + group * 64 * 128, w = ring + stage * STAGE + SIDE_A;
             barrier_wait(full + 8 * stage, parity);

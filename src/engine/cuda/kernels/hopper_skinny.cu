@@ -1,11 +1,11 @@
-// Matrix products of a short prompt by Hopper's own instructions; other cards have those of skinny.cu.
+// Matrix products of a short prompt with quantised weights by Hopper's own instructions; other cards have those of skinny.cu.
 // C[token][row] = sum over k of W[row][k] * X[token][k] for at most TOKENS tokens a block.
 //
 // The weights are the left side, 64 rows for each tensor core product: read from the card's memory into registers and turned
 // into bf16 there. The activations are the right side and lie in shared memory, where one warp copies them, 64 columns at
-// a time. Of a slab of the depth, lane (g, t) of a warp holds, of its rows, a quarter, and four weights of it for each step of
-// the tensor core. Which places of the depth such a step takes is free as long as X has the same ones: X comes in the order
-// of `slot_of`. The depth is shared by the blocks of a cluster, whose sums are added in a fixed order.
+// a time. Of a slab of 128 of the depth, lane (g, t) of a warp holds, of its rows, the t-th run of 32 weights, which are 8 steps
+// of the tensor core, four weights each. Which places of the depth such a step takes is free as long as X has the same ones: X
+// comes in the order of `slot_of`. The depth is shared by the blocks of a cluster, whose sums are added in a fixed order.
 #include "hopper.cuh"
 #include "runs.cuh"
 
@@ -14,7 +14,7 @@ constexpr int THREADS = 384, MULTIPLYING = 256, ROWS = 256, STAGES = 10;
 constexpr int SUM_STRIDE = ROWS + 4;
 
 struct HopperSkinnyArgs {
-    TensorMap x;        // [tokens][cols] in an order of slot_of, tiles of 64 columns and TOKENS rows
+    TensorMap x;        // [tokens][cols] in the order of slot_of, tiles of 64 columns and TOKENS rows
     Mat w[3];           // one below the other
     void* out;          // [tokens][ldc]
     int tokens, cols, ldc;
@@ -36,46 +36,6 @@ struct Part {
     }
 };
 
-// What a lane has of a row of a slab. Quantised: a run of 32 of 128. Plain: 8 of each 32 of 64.
-template <int FORMAT> struct Piece {
-    static constexpr int DEPTH = 128;
-    Run<FORMAT> run;
-    __device__ __forceinline__ void load(const Mat& m, size_t row, int slab, int t, bool there) { run.load(m, row * (m.cols / 32) + slab * 4 + t, there); }
-};
-template <> struct Piece<BF16> {
-    static constexpr int DEPTH = 64;
-    uint4 w[2];
-    __device__ __forceinline__ void load(const Mat& m, size_t row, int slab, int t, bool there) {
-        const uint8_t* at = m.main + (row * m.cols + slab * 64 + t * 8) * 2;
-#pragma unroll
-        for (int i = 0; i < 2; i++) w[i] = there ? load16(at + i * 64) : make_uint4(0, 0, 0, 0);
-    }
-};
-template <> struct Piece<F16> : Piece<BF16> {};
-
-// The same as bf16: of step i weights 0 and 1, or 2 and 3.
-template <int FORMAT> struct Steps {
-    Weights<FORMAT> weights;
-    __device__ __forceinline__ Steps(const Piece<FORMAT>& piece, int sub) : weights(piece.run, sub) {}
-    __device__ __forceinline__ uint32_t pair(int i, int second) const { return weights.pair(i, second); }
-};
-template <> struct Steps<BF16> {
-    const Piece<BF16>& piece;
-    __device__ __forceinline__ Steps(const Piece<BF16>& piece, int) : piece(piece) {}
-    __device__ __forceinline__ uint32_t pair(int i, int second) const {
-        const uint4& w = piece.w[i >> 1];
-        return i & 1 ? (second ? w.w : w.z) : (second ? w.y : w.x);
-    }
-};
-template <> struct Steps<F16> {
-    Steps<BF16> bits;
-    __device__ __forceinline__ Steps(const Piece<F16>& piece, int sub) : bits(piece, sub) {}
-    __device__ __forceinline__ uint32_t pair(int i, int second) const {
-        float2 v = half2_of(bits.pair(i, second));
-        return pack_bf16(v.x, v.y);
-    }
-};
-
 struct Ring {
     uint32_t memory, full, empty;
 };
@@ -83,58 +43,50 @@ struct Ring {
 // What a warpgroup does that multiplies: 128 rows, 64 at a time.
 template <int FORMAT, int TOKENS>
 __device__ __forceinline__ void multiply(const HopperSkinnyArgs& p, const Part& part, const Mat& m, const Ring& ring, float (&sums)[2][TOKENS / 8][4]) {
-    constexpr int STAGE = TOKENS * 128, DEPTH = Piece<FORMAT>::DEPTH, HALVES = DEPTH / 64;
+    constexpr int TILE = TOKENS * 128;
     int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, warp = threadIdx.x >> 5 & 3, group = threadIdx.x / 128 - 1;
-    int slab = part.first * (128 / DEPTH), end = slab + part.depth * (128 / DEPTH);
-    size_t rows[4];
+    size_t from[4];
 #pragma unroll
-    for (int r = 0; r < 4; r++) rows[r] = min(part.first_row + group * 128 + (r >> 1) * 64 + warp * 16 + (r & 1) * 8 + g, m.rows - 1);
-    Piece<FORMAT> ahead[2][4];
+    for (int r = 0; r < 4; r++) from[r] = (size_t)min(part.first_row + group * 128 + (r >> 1) * 64 + warp * 16 + (r & 1) * 8 + g, m.rows - 1) * (p.cols / 32) + t;
+    int slab = part.first, end = slab + part.depth;
+    Run<FORMAT> ahead[2][4];
 #pragma unroll
     for (int i = 0; i < 2; i++)
 #pragma unroll
-        for (int r = 0; r < 4; r++) ahead[i][r].load(m, rows[r], slab + i, t, slab + i < end);
+        for (int r = 0; r < 4; r++) ahead[i][r].template load<true>(m, from[r] + (slab + i) * 4, slab + i < end);
     uint32_t a[2][4][4];
     int stage = 0, parity = 0, last = -1;
     for (; slab < end; slab++) {
-        // Plain weights go from where they were read to the tensor core: nothing may take their place meanwhile.
-        if constexpr (FORMAT <= BF16) products_wait<0>();
-        Piece<FORMAT> now[4];
+        Run<FORMAT> now[4];
 #pragma unroll
         for (int r = 0; r < 4; r++) now[r] = ahead[0][r], ahead[0][r] = ahead[1][r];
 #pragma unroll
-        for (int r = 0; r < 4; r++) ahead[1][r].load(m, rows[r], slab + 2, t, slab + 2 < end);
-        uint32_t x = ring.memory + stage * STAGE;
+        for (int r = 0; r < 4; r++) ahead[1][r].template load<true>(m, from[r] + (slab + 2) * 4, slab + 2 < end);
+        uint32_t x = ring.memory + stage * TILE;
+        int sub = slab * 4 + t & 7;
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            const Steps<FORMAT> low(now[2 * j], slab * 4 + t & 7), high(now[2 * j + 1], slab * 4 + t & 7);
+            const Weights<FORMAT> low(now[2 * j], sub), high(now[2 * j + 1], sub);
 #pragma unroll
-            for (int h = 0; h < HALVES; h++) {
-                uint32_t (&to)[4][4] = a[(j * HALVES + h) % 2];
+            for (int h = 0; h < 2; h++) {
                 // All products but the last are done: their registers can be written.
                 products_wait<1>();
                 // And with the second wait of a slab, all of the slab before.
-                if (j * HALVES + h == 1 && last >= 0 && lane == 0) {
-#pragma unroll
-                    for (int i = 0; i < HALVES; i++) barrier_arrive(ring.empty + 8 * (last + i));
-                }
+                if (j == 0 && h == 1 && last >= 0 && lane == 0) barrier_arrive(ring.empty + 8 * last), barrier_arrive(ring.empty + 8 * last + 8);
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    to[i][0] = low.pair(4 * h + i, 0), to[i][1] = high.pair(4 * h + i, 0);
-                    to[i][2] = low.pair(4 * h + i, 1), to[i][3] = high.pair(4 * h + i, 1);
+                    a[h][i][0] = low.pair(4 * h + i, 0), a[h][i][1] = high.pair(4 * h + i, 0);
+                    a[h][i][2] = low.pair(4 * h + i, 1), a[h][i][3] = high.pair(4 * h + i, 1);
                 }
-                if (j == 0 && h == 0) {
-#pragma unroll
-                    for (int i = 0; i < HALVES; i++) barrier_wait(ring.full + 8 * (stage + i), parity);
-                }
+                if (j == 0 && h == 0) barrier_wait(ring.full + 8 * stage, parity), barrier_wait(ring.full + 8 * stage + 8, parity);
                 products_begin();
 #pragma unroll
-                for (int i = 0; i < 4; i++) product(sums[j], to[i], tile_at(x + h * STAGE + i * 32));
+                for (int i = 0; i < 4; i++) product(sums[j], a[h][i], tile_at(x + h * TILE + i * 32));
                 products_end();
             }
         }
         last = stage;
-        stage += HALVES;
+        stage += 2;
         if (stage == STAGES) stage = 0, parity ^= 1;
     }
     products_wait<0>();
@@ -189,7 +141,7 @@ template <int TOKENS> __device__ __forceinline__ void skinny(const HopperSkinnyA
             for (int i = 0; i < TOKENS / 8; i++) sums[j][i][0] = sums[j][i][1] = sums[j][i][2] = sums[j][i][3] = 0.f;
 #define CASE(F) \
     case F: multiply<F, TOKENS>(p, part, m, ring, sums); break;
-        switch (m.format) { CASE(F16) CASE(BF16) CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) }
+        switch (m.format) { CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) }
 #undef CASE
         // The ring is done with, by both warpgroups: the sums take its place.
         named_sync<MULTIPLYING>(1);

@@ -5,8 +5,8 @@
 // 32 weights of a row as they were read.
 template <int FORMAT> struct Run {
     Block v;
-    __device__ __forceinline__ void load(const Mat& m, size_t b, bool there) {
-        if (there) v = load_block<FORMAT>(m, b);
+    template <bool AROUND = false> __device__ __forceinline__ void load(const Mat& m, size_t b, bool there) {
+        if (there) v = load_block<FORMAT, AROUND>(m, b);
         else v = Block{};
     }
 };
