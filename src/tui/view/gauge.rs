@@ -82,8 +82,9 @@ pub(super) fn draw_queue(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &
     let lines = chat.queue.iter().take(rows).enumerate().map(|(index, prompt)| {
         let more = chat.queue.len().saturating_sub(rows);
         let more = if index + 1 == rows && more > 0 { format!(" (and {more} more)") } else { String::new() };
-        let first = sanitize(prompt.lines().next().unwrap_or_default());
-        let text = format!(" queued {} {first}{more}", look.glyphs.prompt);
+        let first = sanitize(prompt.trim().lines().next().unwrap_or_default());
+        let rest = if prompt.trim().contains('\n') { format!(" {}", look.glyphs.ellipsis) } else { String::new() };
+        let text = format!(" queued {} {first}{rest}{more}", look.glyphs.prompt);
         Line::from(Span::styled(wrap::clip(&text, width, look.glyphs.ellipsis), look.theme.dim))
     });
     let lines: Vec<_> = lines.collect();

@@ -39,6 +39,8 @@ pub struct Markdown {
     fence: Option<Fence>,
     /// The number that the next item of a list that was cut has; the list goes on in the tail.
     list: Option<Option<u64>>,
+    /// The last item of a list that was cut stands apart from the next.
+    tall: bool,
     gap: bool,
     /// Bytes that were rendered, again and again; says whether the work grows with the text or with its square.
     #[cfg(test)]
@@ -93,8 +95,10 @@ impl Markdown {
         let (text, number) = (self.text[from..end].to_owned(), list.flatten());
         if !text.trim().is_empty() {
             self.begin_block(list.is_some());
-            self.lines.extend(render::blocks(&text, self.width, number, look));
+            let rendered = render::blocks(&text, self.width, number, look);
+            self.lines.extend(rendered.lines);
             self.gap = !cut.inside;
+            self.tall = rendered.ends_tall;
         }
         if let Some(items) = cut.list {
             self.list = Some(items.next_number(number));
@@ -110,7 +114,7 @@ impl Markdown {
     }
 
     fn begin_block(&mut self, joined: bool) {
-        if self.gap && !joined {
+        if self.gap && (!joined || self.tall) {
             self.lines.push(Line::default());
         }
         self.gap = false;
@@ -143,8 +147,8 @@ impl Markdown {
                 self.tail = fence.clone().line(rest, self.width, look);
             }
         } else if !rest.trim().is_empty() {
-            let rendered = render::blocks(rest, self.width, self.list.flatten(), look);
-            if self.gap && !rendered.is_empty() && self.list.is_none() {
+            let rendered = render::blocks(rest, self.width, self.list.flatten(), look).lines;
+            if self.gap && !rendered.is_empty() && (self.list.is_none() || self.tall) {
                 self.tail.push(Line::default());
             }
             self.tail.extend(rendered);

@@ -54,7 +54,7 @@ pub fn clock(time: Duration) -> String {
 
 /// `45.3 tok/s`.
 pub fn token_rate(rate: f64) -> String {
-    if rate >= 99.95 { format!("{rate:.0} tok/s") } else { format!("{rate:.1} tok/s") }
+    if rate >= 99.95 { format!("{} tok/s", count(rate.round() as usize)) } else { format!("{rate:.1} tok/s") }
 }
 
 #[cfg(test)]
@@ -70,6 +70,7 @@ mod tests {
         assert_eq!(bytes(4_900_000_000), "4.9 GB");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(999), "999");
+        assert_eq!((token_rate(45.32), token_rate(4833.4)), ("45.3 tok/s".into(), "4,833 tok/s".into()));
         assert_eq!(duration(Duration::from_millis(35)), "35 ms");
         assert_eq!(duration(Duration::from_millis(420)), "0.42 s");
         assert_eq!(duration(Duration::from_millis(3_240)), "3.2 s");

@@ -10,20 +10,27 @@ use crate::tui::view::{Look, wrap};
 
 /// Renders `text` in `width` cells. `number`: what the first item of an ordered list at the beginning is really
 /// numbered, where the list began in text that was rendered before.
-pub(super) fn blocks(text: &str, width: usize, number: Option<u64>, look: &Look<'_>) -> Vec<Line<'static>> {
+pub(super) fn blocks(text: &str, width: usize, number: Option<u64>, look: &Look<'_>) -> Blocks {
     let mut writer = Writer { look, width, continued: number, ..Writer::new(look) };
     for event in Parser::new_ext(text, super::options()) {
         writer.event(event);
     }
     writer.flush();
-    writer.lines
+    Blocks { lines: writer.lines, ends_tall: writer.ends_tall }
+}
+
+/// Rendered blocks.
+pub(super) struct Blocks {
+    pub lines: Vec<Line<'static>>,
+    /// They end with an item of a list that more than its words belong to: the next one stands apart from it.
+    pub ends_tall: bool,
 }
 
 /// What stands before each line of what is inside.
 enum Container {
     Quote,
     List { number: Option<u64> },
-    Item { marker: Option<String>, indent: usize },
+    Item { marker: Option<String>, indent: usize, paragraphs: usize, tall: bool },
 }
 
 struct Writer<'a> {
@@ -40,6 +47,7 @@ struct Writer<'a> {
     table: Option<Table>,
     link: Option<(String, usize)>,
     html: bool,
+    ends_tall: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -57,6 +65,7 @@ impl<'a> Writer<'a> {
             table: None,
             link: None,
             html: false,
+            ends_tall: false,
         }
     }
 
@@ -67,6 +76,7 @@ impl<'a> Writer<'a> {
             Event::Text(text) => self.text(&text),
             Event::Code(code) => self.inline(&code, self.look.theme.code),
             Event::InlineMath(text) | Event::DisplayMath(text) => self.inline(&text, self.look.theme.code),
+            Event::InlineHtml(tag) if is_break(&tag) => self.inline("\n", Style::new()),
             Event::Html(text) | Event::InlineHtml(text) => self.inline(&text, self.look.theme.dim),
             Event::FootnoteReference(name) => self.inline(&format!("[{name}]"), self.look.theme.link),
             // Models end lines where they want them ended.
@@ -82,10 +92,14 @@ impl<'a> Writer<'a> {
     fn start(&mut self, tag: Tag<'_>) {
         let theme = self.look.theme;
         match tag {
-            Tag::Paragraph => self.begin_block(),
+            Tag::Paragraph => {
+                self.begin_block();
+                self.paragraph_of_item();
+            }
             Tag::Heading { level, .. } => self.heading(level),
             Tag::BlockQuote(_) => {
                 self.begin_block();
+                self.mark_tall();
                 self.containers.push(Container::Quote);
                 self.styles.push(theme.quote);
             }
@@ -102,6 +116,7 @@ impl<'a> Writer<'a> {
             Tag::Item => self.item(),
             Tag::CodeBlock(kind) => {
                 self.begin_block();
+                self.mark_tall();
                 let language = match kind {
                     CodeBlockKind::Fenced(info) => info.to_string(),
                     CodeBlockKind::Indented => String::new(),
@@ -110,6 +125,7 @@ impl<'a> Writer<'a> {
             }
             Tag::Table(alignments) => {
                 self.begin_block();
+                self.mark_tall();
                 self.table = Some(Table { alignments, rows: Vec::new() });
             }
             Tag::TableHead => {
@@ -152,9 +168,13 @@ impl<'a> Writer<'a> {
             }
             TagEnd::Item => {
                 self.flush_item();
-                self.containers.pop();
-                // Items stand together; what is inside one may be set apart.
-                self.gap = false;
+                let tall = matches!(self.containers.pop(), Some(Container::Item { tall: true, .. }));
+                if tall {
+                    self.mark_tall();
+                }
+                // Items of a few words stand together.
+                self.gap = tall;
+                self.ends_tall = tall;
             }
             TagEnd::CodeBlock => self.end_code(),
             TagEnd::Table => self.end_table(),
@@ -182,8 +202,23 @@ impl<'a> Writer<'a> {
         self.styles.push(style);
     }
 
+    /// The innermost item holds more than a paragraph.
+    fn mark_tall(&mut self) {
+        let item = self.containers.iter_mut().rev().find(|container| matches!(container, Container::Item { .. }));
+        if let Some(Container::Item { tall, .. }) = item {
+            *tall = true;
+        }
+    }
+
+    fn paragraph_of_item(&mut self) {
+        if let Some(Container::Item { paragraphs, tall, .. }) = self.containers.last_mut() {
+            *paragraphs += 1;
+            *tall |= *paragraphs > 1;
+        }
+    }
+
     fn item(&mut self) {
-        self.flush();
+        self.begin_block();
         let marker = match self.containers.last_mut() {
             Some(Container::List { number: Some(number) }) => {
                 let marker = format!("{number}. ");
@@ -193,7 +228,7 @@ impl<'a> Writer<'a> {
             _ => format!("{} ", self.look.glyphs.bullet),
         };
         let indent = wrap::width(&marker);
-        self.containers.push(Container::Item { marker: Some(marker), indent });
+        self.containers.push(Container::Item { marker: Some(marker), indent, paragraphs: 0, tall: false });
         self.gap = false;
     }
 
@@ -309,7 +344,7 @@ impl<'a> Writer<'a> {
             match container {
                 Container::Quote => spans.push(Span::styled(format!("{} ", glyphs.quote_bar), theme.quote)),
                 Container::List { .. } => {}
-                Container::Item { marker, indent } => spans.push(match marker.take() {
+                Container::Item { marker, indent, .. } => spans.push(match marker.take() {
                     Some(marker) => Span::styled(marker, theme.marker),
                     None => Span::raw(" ".repeat(*indent)),
                 }),
@@ -342,4 +377,10 @@ impl<'a> Writer<'a> {
             self.push(line);
         }
     }
+}
+
+/// Whether an HTML tag breaks the line, as models write it in tables.
+fn is_break(tag: &str) -> bool {
+    let name = tag.trim_start_matches('<').trim_end_matches('>').trim_end_matches('/').trim();
+    name.eq_ignore_ascii_case("br")
 }

@@ -19,7 +19,8 @@ pub(super) struct Table {
 const LONGEST_WORD: usize = 12;
 
 fn cell_width(cell: &Cell) -> usize {
-    cell.iter().map(|span| wrap::width(&span.content)).sum()
+    let line_width = |line: Cell| line.iter().map(|span| wrap::width(&span.content)).sum();
+    wrap::wrap(cell, usize::MAX).into_iter().map(line_width).max().unwrap_or(0)
 }
 
 /// The longest word of a cell that is not to be parted. Wide characters may be parted anywhere.

@@ -115,6 +115,80 @@ fn streaming_two_blocks_shows_the_same_as_both_at_once() {
     }
 }
 
+/// A list whose items hold code, a quotation, a table or a second paragraph.
+const TALL: &str = "1. **Install** it:
+
+   ```sh
+   make
+   ```
+
+2. Then run
+3. and look:
+
+   > quoted
+
+4. last of
+   - nested
+     ```
+     code
+     ```
+   - and
+
+5. End
+
+   of it.
+6. over
+";
+
+#[test]
+fn an_item_that_holds_more_than_words_stands_apart_from_the_next() {
+    let wanted = [
+        "1. Install it:",
+        "",
+        "   ╭ sh",
+        "   │ make",
+        "",
+        "2. Then run",
+        "3. and look:",
+        "",
+        "   ▎ quoted",
+        "",
+        "4. last of",
+        "   • nested",
+        "     ╭ code",
+        "     │ code",
+        "",
+        "   • and",
+        "",
+        "5. End",
+        "",
+        "   of it.",
+        "",
+        "6. over",
+    ];
+    let trimmed = |lines: Vec<String>| lines.into_iter().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+    assert_eq!(trimmed(render(TALL, 40)), wanted);
+    for size in [1, 2, 5, 30] {
+        let streamed = with_look(|look| {
+            let mut markdown = Markdown::default();
+            let chars: Vec<char> = TALL.chars().collect();
+            for piece in chars.chunks(size) {
+                markdown.push(&piece.iter().collect::<String>());
+                markdown.layout(40, look);
+            }
+            plain(&markdown)
+        });
+        assert_eq!(trimmed(streamed), wanted, "in pieces of {size}");
+    }
+}
+
+#[test]
+fn a_break_of_html_breaks_the_line_in_tables_too() {
+    assert_eq!(render("one<br>two<BR/>three", 20), ["one", "two", "three"]);
+    let table = render("| a | b |\n|---|---|\n| one<br />two | x |\n", 20);
+    assert_eq!(table[3..5], ["│ one │ x │", "│ two │   │"]);
+}
+
 #[test]
 fn another_width_renders_anew() {
     with_look(|look| {
