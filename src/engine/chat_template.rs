@@ -2,7 +2,7 @@
 //!
 //! The environment is transformers' (`trim_blocks`, `lstrip_blocks`, loop controls, its own `tojson`,
 //! `raise_exception`, `strftime_now`), so that a template renders byte for byte as where it was written. Templates are
-//! foreign programs: their steps, their depth and what they write are bounded.
+//! foreign programs: their steps, their depth, their time and all that they make are bounded.
 
 use std::path::Path;
 
@@ -16,7 +16,11 @@ use crate::protocol::{ChatMessage, Role};
 mod environment;
 mod fallback;
 mod json;
+mod lexer;
+mod meter;
+mod python;
 mod source;
+mod watched;
 
 /// Why a template could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +79,7 @@ impl ChatTemplate {
         let source = source::clean(source);
         let mut environment = environment::new(now);
         environment
-            .add_template_owned("chat", source.clone())
+            .add_template_owned("chat", watched::watch(&source)?)
             .map_err(|error| TemplateError(format!("the model's chat template is not valid: {}", describe(&error))))?;
         let mut template = Self {
             environment,
@@ -131,6 +135,7 @@ impl ChatTemplate {
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
         ];
+        entries.push((meter::BUDGET, Value::from(meter::budget(messages))));
         entries.extend(self.tokens.iter().map(|(name, piece)| (*name, Value::from(piece.as_str()))));
         Value::from_pairs(entries)
     }

@@ -4,10 +4,10 @@ use std::io;
 
 use jiff::Zoned;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::json::tojson;
+use super::{meter, python};
 
 /// Steps of one render. The longest real conversations take a few hundred thousand.
 const FUEL: u64 = 20_000_000;
@@ -25,23 +25,14 @@ pub fn new(now: Now) -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(MAX_DEPTH);
+    python::install(&mut environment);
+    meter::install(&mut environment);
     environment.add_filter("tojson", tojson);
-    environment.add_test("iterable", is_iterable);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", move |format: &str| strftime(&now(), format));
     environment
-}
-
-/// As in Python: nothing can be iterated over in `none`, which minijinja allows.
-fn is_iterable(value: &Value) -> bool {
-    match value.kind() {
-        ValueKind::None => false,
-        ValueKind::Undefined | ValueKind::String => true,
-        _ => value.try_iter().is_ok(),
-    }
 }
 
 fn raise_exception(message: &str) -> Result<String, Error> {

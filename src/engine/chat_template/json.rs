@@ -1,7 +1,9 @@
 //! `tojson` as transformers defines it: Python's `json.dumps(value, ensure_ascii=False, …)`.
 
-use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
+use minijinja::{Error, ErrorKind, State};
+
+use super::meter::pay_for;
 
 /// Nesting deeper than this is refused.
 const MAX_DEPTH: usize = 64;
@@ -16,20 +18,18 @@ struct Layout {
 }
 
 /// The filter, with `ensure_ascii`, `indent`, `separators` (by place too) and `sort_keys` as keywords.
-pub fn tojson(
-    value: &Value,
-    ensure_ascii: Option<bool>,
-    indent: Option<Value>,
-    separators: Option<Value>,
-    keywords: Kwargs,
-) -> Result<String, Error> {
+pub fn tojson(state: &mut State<'_, '_>, value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
+    let (ensure_ascii, indent, separators, keywords): (Option<bool>, Option<Value>, Option<Value>, Kwargs) =
+        from_args(&args)?;
     let ensure_ascii = ensure_ascii.or(keywords.get("ensure_ascii")?).unwrap_or(false);
     let indent = indent.or(keywords.get("indent")?).filter(|value| !value.is_none());
     let separators = separators.or(keywords.get("separators")?).filter(|value| !value.is_none());
     let sort_keys = keywords.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     keywords.assert_all_used()?;
+    pay_for(state, value)?;
     let indent = match indent {
-        Some(value) if value.as_str().is_some() => value.as_str().map(str::to_owned),
+        Some(value) if value.as_str().is_some() => Some(short(value.as_str().unwrap_or_default())?),
         Some(value) => Some(" ".repeat(usize::try_from(value)?.min(32))),
         None => None,
     };
@@ -45,8 +45,17 @@ pub fn tojson(
 
 fn separator(pair: &Value, index: usize) -> Result<String, Error> {
     let item = pair.get_item(&Value::from(index))?;
-    let text = item.as_str().map(str::to_owned);
-    text.ok_or_else(|| Error::new(ErrorKind::InvalidOperation, "separators must be two strings"))
+    let no_text = || Error::new(ErrorKind::InvalidOperation, "separators must be two strings");
+    short(item.as_str().ok_or_else(no_text)?)
+}
+
+/// What stands between items is written for each of them.
+fn short(text: &str) -> Result<String, Error> {
+    const MAX_BYTES: usize = 32;
+    if text.len() > MAX_BYTES {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the indentation or a separator is too long"));
+    }
+    Ok(text.to_owned())
 }
 
 fn write(value: &Value, layout: &Layout, depth: usize, text: &mut String) -> Result<(), Error> {
@@ -73,7 +82,12 @@ fn write(value: &Value, layout: &Layout, depth: usize, text: &mut String) -> Res
 fn write_map(value: &Value, layout: &Layout, depth: usize, text: &mut String) -> Result<(), Error> {
     let mut entries = Vec::new();
     for key in value.try_iter()? {
-        let name = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+        let name = match key.kind() {
+            // Python writes these in JSON's spelling.
+            ValueKind::Bool => key.is_true().to_string(),
+            ValueKind::None => "null".to_owned(),
+            _ => key.as_str().map_or_else(|| key.to_string(), str::to_owned),
+        };
         entries.push((name, value.get_item(&key)?));
     }
     if layout.sort_keys {

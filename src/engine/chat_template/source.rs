@@ -37,25 +37,9 @@ fn read(path: &Path, limit: u64) -> Result<Option<String>, TemplateError> {
     std::fs::read_to_string(path).map(Some).map_err(problem)
 }
 
-/// Takes out `{% generation %}`, which marks what the model wrote for training and renders as nothing.
 /// Line ends become `\n`, as Jinja2's lexer has them.
 pub fn clean(source: String) -> String {
-    let source = if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n") } else { source };
-    if !source.contains("generation") {
-        return source;
-    }
-    let mut cleaned = source;
-    for word in ["generation", "endgeneration"] {
-        for (open, close) in [("{%-", "-%}"), ("{%-", "%}"), ("{%", "-%}"), ("{%", "%}")] {
-            // An `if` that is always true keeps the white-space rules of the tag.
-            let replacement = if word == "generation" { "if true" } else { "endif" };
-            for space in [" ", ""] {
-                cleaned = cleaned
-                    .replace(&format!("{open}{space}{word}{space}{close}"), &format!("{open} {replacement} {close}"));
-            }
-        }
-    }
-    cleaned
+    if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n") } else { source }
 }
 
 /// Marks of reasoning, most specific first.

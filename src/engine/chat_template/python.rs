@@ -1,0 +1,309 @@
+//! Methods, filters and tests as Python's Jinja2 has them, where minijinja has others, fewer or none; each pays for what
+//! it makes.
+
+use std::sync::LazyLock;
+
+use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
+use minijinja::{Environment, Error, ErrorKind, State};
+
+use super::meter::{afford, pay_for};
+
+/// The longest text that padding makes, the widest indentation, the most items that filling up makes.
+const MAX_WIDTH: usize = 100_000;
+
+/// minijinja's own filters.
+static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
+
+/// Gives `environment` the filters and tests.
+pub fn install(environment: &mut Environment<'static>) {
+    environment.set_unknown_method_callback(method);
+    for (name, check) in CHECKED {
+        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
+            let args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
+            check(state, &args)?;
+            PLAIN.empty_state().apply_filter(name, &args)
+        });
+    }
+    environment.add_filter(
+        "replace",
+        |state: &mut State<'_, '_>, text: String, from: &str, to: &str, count: Option<i64>| {
+            replace(state, &text, from, to, count)
+        },
+    );
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter("length", length);
+    environment.add_filter("count", length);
+    environment
+        .add_filter("center", |text: String, width: Option<usize>| pad(&text, width.unwrap_or(80), " ", true, true));
+    environment.add_filter("wordcount", |text: String| {
+        text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count()
+    });
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
+    });
+    environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+    // It is of no use to a model.
+    environment.remove_global("debug");
+}
+
+/// What must hold before a filter of minijinja may run.
+type Check = fn(&mut State<'_, '_>, &[Value]) -> Result<(), Error>;
+
+/// The filters whose result may be much larger than what goes in.
+const CHECKED: [(&str, Check); 8] = [
+    ("join", |state, args| joined(state, &args[0], args.get(1).and_then(Value::as_str).unwrap_or_default())),
+    ("string", |state, args| pay_for(state, &args[0])),
+    ("pprint", |state, args| pay_for(state, &args[0])),
+    ("list", |state, args| pay_for(state, &args[0])),
+    ("format", |_, args| narrow(args[0].as_str().unwrap_or_default())),
+    ("indent", |state, args| {
+        let width = numbers(&args[1..]).max().unwrap_or(4);
+        afford(state, args[0].as_str().map_or(0, |text| text.lines().count()).saturating_mul(width))
+    }),
+    ("batch", |_, args| if numbers(&args[1..]).all(|count| count <= MAX_WIDTH) { Ok(()) } else { too_wide() }),
+    ("slice", |_, args| if numbers(&args[1..]).all(|count| count <= MAX_WIDTH) { Ok(()) } else { too_wide() }),
+];
+
+/// The numbers among arguments, keywords' too.
+fn numbers(args: &[Value]) -> impl Iterator<Item = usize> {
+    let of = |value: &Value| -> Vec<Value> {
+        match value.try_iter() {
+            Ok(keys) if value.is_kwargs() => keys.filter_map(|key| value.get_item(&key).ok()).collect(),
+            _ => vec![value.clone()],
+        }
+    };
+    args.iter().flat_map(of).filter_map(|value| value.as_i64()).map(|number| usize::try_from(number).unwrap_or(0))
+}
+
+fn too_wide<T>() -> Result<T, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, format!("a width or a number above {MAX_WIDTH} is not supported")))
+}
+
+/// A format that asks for no wider field than that.
+fn narrow(format: &str) -> Result<(), Error> {
+    let wide = |digits: &str| digits.parse::<usize>().map_or(!digits.is_empty(), |width| width > MAX_WIDTH);
+    if format.split(|c: char| !c.is_ascii_digit()).any(wide) || format.contains('*') { too_wide() } else { Ok(()) }
+}
+
+fn joined(state: &mut State<'_, '_>, items: &Value, separator: &str) -> Result<(), Error> {
+    pay_for(state, items)?;
+    afford(state, separator.len().saturating_mul(items.len().unwrap_or(0)))
+}
+
+fn replace(state: &mut State<'_, '_>, text: &str, from: &str, to: &str, count: Option<i64>) -> Result<String, Error> {
+    let found = if from.is_empty() { text.chars().count() + 1 } else { text.matches(from).count() };
+    let count = count.and_then(|count| usize::try_from(count).ok()).map_or(found, |count| count.min(found));
+    afford(state, text.len().saturating_add(to.len().saturating_mul(count)))?;
+    Ok(text.replacen(from, to, count))
+}
+
+fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, keywords: Kwargs) -> Result<Value, Error> {
+    let other = other.or(keywords.get("default_value")?).unwrap_or_else(|| Value::from(""));
+    let boolean = boolean.or(keywords.get("boolean")?).unwrap_or(false);
+    keywords.assert_all_used()?;
+    Ok(if value.is_undefined() || (boolean && !value.is_true()) { other } else { value.clone() })
+}
+
+/// As in Jinja2, what is undefined has the length 0.
+fn length(value: &Value) -> Result<usize, Error> {
+    let unsized_value =
+        || Error::new(ErrorKind::InvalidOperation, format!("a value of type {} has no length", value.kind()));
+    if value.is_undefined() { Ok(0) } else { value.len().ok_or_else(unsized_value) }
+}
+
+/// As in Python: nothing can be iterated over in `none`, which minijinja allows.
+fn is_iterable(value: &Value) -> bool {
+    match value.kind() {
+        ValueKind::None => false,
+        ValueKind::Undefined | ValueKind::String => true,
+        _ => value.try_iter().is_ok(),
+    }
+}
+
+fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let made = match value.as_str() {
+        Some(text) => string_method(state, text, name, args)?,
+        None => other_method(value, name, args)?,
+    };
+    let made = match made {
+        Some(made) => made,
+        None => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)?,
+    };
+    // What a list or a map gives out is its own.
+    if value.as_str().is_some() {
+        pay_for(state, &made)?;
+    }
+    Ok(made)
+}
+
+/// `str`'s methods that minijinja-contrib has not, or has otherwise; None for all others.
+fn string_method(state: &mut State<'_, '_>, text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    Ok(Some(match name {
+        "removeprefix" => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Value::from(text.strip_prefix(prefix).unwrap_or(text))
+        }
+        "removesuffix" => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Value::from(text.strip_suffix(suffix).unwrap_or(text))
+        }
+        "partition" | "rpartition" => {
+            let (separator,): (&str,) = from_args(args)?;
+            partition(text, separator, name == "rpartition")?
+        }
+        "split" | "rsplit" => {
+            let (separator, most, keywords): (Option<&str>, Option<i64>, Kwargs) = from_args(args)?;
+            let separator = separator.or(keywords.get("sep")?);
+            let most = most.or(keywords.get("maxsplit")?).and_then(|most| usize::try_from(most).ok());
+            keywords.assert_all_used()?;
+            split(text, separator, most, name == "rsplit")?
+        }
+        "index" | "rindex" => {
+            let (what,): (&str,) = from_args(args)?;
+            let found = if name == "index" { text.find(what) } else { text.rfind(what) };
+            let missing = || Error::new(ErrorKind::InvalidOperation, "substring not found");
+            Value::from(text[..found.ok_or_else(missing)?].chars().count())
+        }
+        "center" | "ljust" | "rjust" => {
+            let (width, fill): (usize, Option<&str>) = from_args(args)?;
+            Value::from(pad(text, width, fill.unwrap_or(" "), name != "ljust", name != "rjust")?)
+        }
+        "zfill" => {
+            let (width,): (usize,) = from_args(args)?;
+            let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
+            let digits = pad(digits, width.saturating_sub(sign.len()), "0", true, false)?;
+            Value::from(format!("{sign}{digits}"))
+        }
+        "swapcase" => {
+            let () = from_args(args)?;
+            let swap =
+                |c: char| if c.is_uppercase() { c.to_lowercase().to_string() } else { c.to_uppercase().to_string() };
+            Value::from(text.chars().map(swap).collect::<String>())
+        }
+        "title" => {
+            let () = from_args(args)?;
+            Value::from(title(text))
+        }
+        "replace" => {
+            let (from, to, count): (&str, &str, Option<i64>) = from_args(args)?;
+            Value::from(replace(state, text, from, to, count)?)
+        }
+        "join" => {
+            if let Some(items) = args.first() {
+                joined(state, items, text)?;
+            }
+            return Ok(None);
+        }
+        "format" => {
+            narrow(text)?;
+            return Ok(None);
+        }
+        _ => return Ok(None),
+    }))
+}
+
+/// `list`'s and `dict`'s.
+fn other_method(value: &Value, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+    Ok(Some(match (value.kind(), name) {
+        (ValueKind::Seq | ValueKind::Iterable, "index") => {
+            let (what,): (&Value,) = from_args(args)?;
+            let missing = || Error::new(ErrorKind::InvalidOperation, format!("{what:?} is not in the list"));
+            Value::from(value.try_iter()?.position(|item| item == *what).ok_or_else(missing)?)
+        }
+        (ValueKind::Map, "copy") => {
+            let () = from_args(args)?;
+            value.clone()
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn needs_separator() -> Error {
+    Error::new(ErrorKind::InvalidOperation, "empty separator")
+}
+
+/// The text before, the separator, and the text behind it, at its first or last place.
+fn partition(text: &str, separator: &str, last: bool) -> Result<Value, Error> {
+    if separator.is_empty() {
+        return Err(needs_separator());
+    }
+    let found = if last { text.rsplit_once(separator) } else { text.split_once(separator) };
+    let parts = match found {
+        Some((before, behind)) => [before, separator, behind],
+        None if last => ["", "", text],
+        None => [text, "", ""],
+    };
+    Ok(Value::from(minijinja::value::Tuple::from(parts.map(Value::from))))
+}
+
+/// The parts between `separator` or, without one, between runs of white space; at most `most` cuts, from one end.
+fn split(text: &str, separator: Option<&str>, most: Option<usize>, from_right: bool) -> Result<Value, Error> {
+    let most = most.unwrap_or(usize::MAX);
+    let mut parts: Vec<&str> = match separator {
+        Some("") => return Err(needs_separator()),
+        // A cut more than asked for is a part more.
+        Some(separator) if from_right => text.rsplitn(most.saturating_add(1), separator).collect(),
+        Some(separator) => text.splitn(most.saturating_add(1), separator).collect(),
+        None => words(text, most, from_right),
+    };
+    if from_right {
+        parts.reverse();
+    }
+    Ok(Value::from_iter(parts))
+}
+
+/// Words from one end; what follows `most` of them is one more, with the white space at its far end.
+fn words(mut text: &str, most: usize, from_right: bool) -> Vec<&str> {
+    let mut parts = Vec::new();
+    loop {
+        text = if from_right { text.trim_end() } else { text.trim_start() };
+        let cut = if from_right {
+            text.rsplit_once(char::is_whitespace).map(|(rest, part)| (part, rest))
+        } else {
+            text.split_once(char::is_whitespace)
+        };
+        match cut {
+            _ if text.is_empty() => return parts,
+            Some((part, rest)) if parts.len() < most => {
+                parts.push(part);
+                text = rest;
+            }
+            _ => {
+                parts.push(text);
+                return parts;
+            }
+        }
+    }
+}
+
+/// `text` with `fill` before (`left`) and behind it (`right`), `width` characters in all.
+fn pad(text: &str, width: usize, fill: &str, left: bool, right: bool) -> Result<String, Error> {
+    if width > MAX_WIDTH || fill.chars().count() != 1 {
+        return too_wide();
+    }
+    let missing = width.saturating_sub(text.chars().count());
+    // As CPython rounds: an odd one goes to the left where the width is odd.
+    let before = match (left, right) {
+        (true, true) => missing / 2 + (missing & width & 1),
+        (true, false) => missing,
+        _ => 0,
+    };
+    Ok(format!("{}{text}{}", fill.repeat(before), fill.repeat(missing - before)))
+}
+
+/// Each letter that follows none in upper case, all others in lower case.
+fn title(text: &str) -> String {
+    let mut follows = false;
+    let mut titled = String::with_capacity(text.len());
+    for c in text.chars() {
+        if follows {
+            titled.extend(c.to_lowercase());
+        } else {
+            titled.extend(c.to_uppercase());
+        }
+        follows = c.is_alphabetic();
+    }
+    titled
+}
