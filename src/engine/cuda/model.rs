@@ -33,8 +33,9 @@ pub(super) const HISTORY: usize = 16384;
 /// Tokens that the card may be ahead of the host.
 pub(super) const OUT_RING: usize = 64;
 
-/// A freshly loaded model reads prompts of up to so many tokens with its own kernels; for longer ones it is quicker to wait
-/// for cuBLASLt. (On an H100 2048 tokens take 0.05 s longer so, and waiting takes 0.2 s.)
+/// Where a freshly loaded model has only the matrix product for all cards, it reads prompts of up to so many tokens with that;
+/// for longer ones it is quicker to wait for cuBLASLt. (On an H100 without its own kernels 2048 tokens took 0.05 s longer so,
+/// and waiting took 0.2 s.)
 const FRESH_PROMPT: usize = 2048;
 
 /// Why the card cannot run this model, where it cannot.
