@@ -15,6 +15,9 @@ use crate::tui::screen::{Outcome, Screen};
 use crate::tui::theme::{ColorDepth, Theme};
 use crate::tui::view::glyphs::{ASCII, Glyphs, UNICODE};
 
+mod keys;
+mod room;
+
 /// The interface without a terminal, an engine or a disk.
 struct App {
     chat: Chat,
@@ -291,37 +294,6 @@ fn code_and_a_table() {
 }
 
 #[test]
-fn a_long_line_of_code_goes_on_beside_another_bar() {
-    let mut app = App::new(40, 16);
-    app.turn("Show me code.", "```\nlet words = \"that go on beyond the end\";\nend\n```\n");
-    let screen = app.screen();
-    assert!(screen.contains("│ let words") && screen.contains("┊ ") && screen.contains("│ end"), "{screen}");
-}
-
-#[test]
-fn a_table_parts_no_words_and_is_a_list_where_they_do_not_fit() {
-    let table = "| name | what it is | value |\n|---|---|---:|\n| short | a text in narrow terminals | 12345.67 |\n";
-    let mut app = App::new(46, 20);
-    app.turn("Show me.", table);
-    assert!(app.screen().contains("terminals") && app.screen().contains("12345.67 │"), "{}", app.screen());
-    app.resize(33, 20);
-    let screen = app.screen();
-    assert!(screen.contains("what it is: a text in narrow") && screen.contains("value: 12345.67"), "{screen}");
-}
-
-#[test]
-fn a_long_name_gives_way_before_the_figures() {
-    let mut app = App::new(80, 24);
-    app.chat.options.model = "SmolLM2-135M-Instruct.Q4_1.gguf".into();
-    app.loaded().idle(120);
-    app.chat.engine.model = "SmolLM2-135M-Instruct.Q4_1.gguf".into();
-    let status = app.screen().lines().last().unwrap().to_owned();
-    for figure in ["SmolLM2-135M", "cpu", "releases in 2:00", "290 MB RAM", "ctx 0/8,192"] {
-        assert!(status.contains(figure), "{status}");
-    }
-}
-
-#[test]
 fn reasoning_is_folded_and_unfolds() {
     at_all_sizes!("reasoning", |app| {
         app.send("Think.").loaded();
@@ -392,99 +364,6 @@ fn an_answer_that_the_context_cut_off_says_what_helps() {
 }
 
 #[test]
-fn an_error_hangs_below_its_mark() {
-    let mut app = App::new(40, 16);
-    app.send("Write.").loaded();
-    let (id, at) = (app.request.unwrap(), app.at());
-    let error = EngineError::new(ErrorKind::OutOfMemory, "Memory ran out. A shorter --context-length needs less.");
-    app.engine(EngineEvent::Failed { id, error, at });
-    let screen = app.screen();
-    let error: Vec<_> = screen.lines().skip_while(|line| !line.contains('✗')).take(4).collect();
-    let indents =
-        |line: &&str| line.trim_matches('"').starts_with("    ") && !line.trim_matches('"').starts_with("     ");
-    assert!(error[0].starts_with("\"  ✗ Memory") && error[1..].iter().all(indents), "{screen}");
-    assert!(screen.contains("--context-length"), "a flag stays whole:\n{screen}");
-}
-
-#[test]
-fn another_width_shows_the_same_text() {
-    let text: String = (1..=80).map(|n| format!("Sentence {n} of a long answer that goes on and on. ")).collect();
-    let mut app = App::new(80, 24);
-    app.turn("Tell me a lot.", &text);
-    let numbers = |screen: &str| -> Vec<usize> {
-        let words = screen.split_whitespace().collect::<Vec<_>>();
-        words.windows(2).filter(|pair| pair[0] == "Sentence").filter_map(|pair| pair[1].parse().ok()).collect()
-    };
-    app.key(KeyCode::PageUp).key(KeyCode::PageUp);
-    let before = numbers(&app.screen())[0];
-    for (width, height) in [(40, 10), (120, 24), (20, 10), (80, 24)] {
-        let first = numbers(&app.resize(width, height).screen())[0];
-        assert!(
-            first.abs_diff(before) <= 1,
-            "{before} was first, and {first} is, at {width}x{height}:\n{}",
-            app.screen()
-        );
-    }
-    // At the end of a narrow screen, scrolled up by a line: a wide one has no such line, and shows its end.
-    app.resize(20, 5).screen();
-    app.key(KeyCode::End).key(KeyCode::PageUp);
-    let wide = app.resize(200, 50).screen();
-    assert!(wide.contains("Tell me a lot.") && wide.contains("TTFT"), "{wide}");
-}
-
-#[test]
-fn the_help_can_be_read_on_a_small_screen() {
-    for (width, height) in [(40, 10), (20, 5), (80, 10)] {
-        let mut app = App::new(width, height);
-        app.key(KeyCode::Char('?'));
-        let mut seen = app.screen();
-        for _ in 0..40 {
-            seen += &app.key(KeyCode::PageDown).screen();
-        }
-        for text in ["Enter", "/quit", "leave", "(fg"] {
-            assert!(seen.contains(text), "{text} at {width}x{height}:\n{}", app.screen());
-        }
-        app.key(KeyCode::Home);
-        assert!(app.screen().contains("Enter"), "{}", app.screen());
-        app.key(KeyCode::Esc).key(KeyCode::Char('?'));
-        assert!(app.screen().contains("Enter"), "it begins at its beginning");
-    }
-}
-
-#[test]
-fn earlier_prompts_are_searched_with_control_r() {
-    let mut app = App::new(80, 24);
-    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL);
-    assert!(app.screen().contains("there are no earlier prompts"), "{}", app.screen());
-    for prompt in ["Why is the sky blue?", "What is rain?", "Why is grass green?"] {
-        app.turn(prompt, "So.");
-    }
-    app.type_text("a draft").press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("why");
-    insta::assert_snapshot!("search_80x24", app.screen());
-    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).key(KeyCode::Enter);
-    assert_eq!(app.screen.composer.draft(), "Why is the sky blue?");
-    assert_eq!(app.chat.conversation.turns().len(), 3, "it is not sent");
-    app.key(KeyCode::Up);
-    assert_eq!(app.screen.composer.draft(), "a draft");
-    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("nothing like it").key(KeyCode::Enter);
-    assert_eq!(app.screen.composer.draft(), "a draft");
-    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("?").key(KeyCode::Esc);
-    assert_eq!(app.screen.composer.draft(), "a draft");
-    assert!(!app.chat.help);
-}
-
-#[test]
-fn an_edit_says_what_it_is_and_what_was_cleared_comes_back() {
-    let mut app = App::new(80, 24);
-    app.turn("Why is the sky blue?", "So.").send("/edit");
-    assert!(app.screen().contains("in place of your last prompt"), "{}", app.screen());
-    app.type_text(" And red?").press(KeyCode::Char('c'), KeyModifiers::CONTROL);
-    assert!(app.screen.composer.is_empty() && !app.screen().contains("in place of"), "{}", app.screen());
-    app.key(KeyCode::Up);
-    assert_eq!(app.screen.composer.draft(), "Why is the sky blue? And red?");
-}
-
-#[test]
 fn a_long_draft_grows_to_a_third_and_scrolls() {
     at_all_sizes!("draft", |app| {
         for line in 1..=30 {
@@ -524,31 +403,6 @@ fn ascii_where_the_locale_has_no_more() {
 }
 
 #[test]
-fn every_size_draws_something_and_never_panics() {
-    for (width, height) in [(1, 1), (2, 1), (1, 30), (500, 1), (7, 3), (20, 5), (19, 10), (500, 200)] {
-        let mut app = App::new(width, height);
-        app.screen();
-        app.turn("日本語 👩‍🚀 prompt", ANSWER).type_text("/").key(KeyCode::PageUp);
-        app.loading(LoadPhase::Read, 1, Some(2));
-        assert!(app.screen().trim().len() > 2, "{width}x{height}");
-        app.event(Event::ToggleHelp).screen();
-    }
-}
-
-#[test]
-fn one_chat_lives_through_a_storm_of_sizes() {
-    let mut app = App::new(80, 24);
-    app.turn("Why?", &ANSWER.repeat(20)).key(KeyCode::PageUp);
-    for step in 0..200u16 {
-        let (width, height) = (1 + step * 37 % 500, 1 + step * 53 % 200);
-        app.terminal.backend_mut().resize(width, height);
-        app.screen();
-    }
-    app.terminal.backend_mut().resize(80, 24);
-    assert!(app.screen().contains("smollm2-135m"));
-}
-
-#[test]
 fn escape_sequences_of_a_model_never_reach_the_screen() {
     let mut app = App::new(80, 24);
     app.turn("hi\u{1b}]0;owned\u{7}", "a\u{1b}[31mred\u{1b}]52;c;AAAA\u{7} b\u{202e}c \u{9b}2J end");
@@ -556,34 +410,6 @@ fn escape_sequences_of_a_model_never_reach_the_screen() {
     let screen = app.screen();
     assert!(!screen.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']), "{screen:?}");
     assert!(screen.contains("end"));
-}
-
-#[test]
-fn the_first_keystroke_loads_and_a_command_does_not() {
-    let mut app = App::new(80, 24);
-    app.type_text("/help").key(KeyCode::Enter).key(KeyCode::Esc);
-    assert!(!app.effects.contains(&Effect::Load));
-    app.type_text("hello");
-    assert_eq!(app.effects.iter().filter(|effect| **effect == Effect::Load).count(), 1);
-}
-
-#[test]
-fn a_paste_of_many_lines_is_not_sent() {
-    let mut app = App::new(80, 24);
-    app.terminal_event(TerminalEvent::Paste("one\ntwo\nthree\n".into()));
-    assert!(app.request.is_none());
-    assert!(app.screen().contains("two"));
-    app.key(KeyCode::Enter);
-    assert_eq!(app.chat.conversation.turns()[0].prompt, "one\ntwo\nthree\n");
-}
-
-#[test]
-fn enter_completes_a_command_and_runs_it() {
-    let mut app = App::new(80, 24);
-    app.type_text("/he").key(KeyCode::Enter);
-    assert!(app.chat.help);
-    app.key(KeyCode::Esc).type_text("/the").key(KeyCode::Tab).type_text("light").key(KeyCode::Enter);
-    assert!(app.effects.contains(&Effect::SetTheme("light".into())));
 }
 
 #[test]
@@ -634,47 +460,6 @@ fn the_models_are_offered_by_name() {
 }
 
 #[test]
-fn tab_goes_through_the_completions_and_shift_tab_back() {
-    let mut app = App::new(80, 24);
-    app.type_text("/re");
-    let mut seen = Vec::new();
-    for key in [KeyCode::Tab, KeyCode::Tab, KeyCode::Tab, KeyCode::Tab, KeyCode::BackTab, KeyCode::BackTab] {
-        app.key(key);
-        seen.push(app.screen.composer.draft());
-    }
-    assert_eq!(seen, ["/regenerate", "/release", "/reasoning", "/regenerate", "/reasoning", "/release"]);
-    assert!(app.screen().contains("/regenerate"), "the list stays open:\n{}", app.screen());
-    // The arrows choose, and Tab takes what they chose.
-    app.key(KeyCode::Down).key(KeyCode::Tab);
-    assert_eq!(app.screen.composer.draft(), "/reasoning");
-    // Writing on ends it.
-    app.key(KeyCode::Backspace).key(KeyCode::Tab);
-    assert_eq!(app.screen.composer.draft(), "/reasoning");
-    app.press(KeyCode::Char('u'), KeyModifiers::CONTROL).type_text("/mod").key(KeyCode::Tab);
-    assert_eq!(app.screen.composer.draft(), "/model ", "the only one");
-    app.key(KeyCode::Tab).key(KeyCode::Tab);
-    assert_eq!(app.screen.composer.draft(), "/model llama-3.2-1b", "its names come next");
-    app.key(KeyCode::Enter);
-    assert!(app.effects.contains(&Effect::SwitchModel("llama-3.2-1b".into())), "{:?}", app.effects);
-}
-
-#[test]
-fn prompts_that_waited_come_back_one_by_one() {
-    let mut app = App::new(80, 24);
-    app.send("First question").loaded().stream("An answer that goes on");
-    app.send("Second question").send("Third question").type_text("a draft");
-    app.key(KeyCode::Esc).finish(FinishReason::Cancelled);
-    assert_eq!(app.screen.composer.draft(), "a draft");
-    assert!(app.screen().contains("The 2 prompts that waited were not sent: find them"), "{}", app.screen());
-    app.key(KeyCode::Up);
-    assert_eq!(app.screen.composer.draft(), "Third question");
-    app.key(KeyCode::Up);
-    assert_eq!(app.screen.composer.draft(), "Second question");
-    app.key(KeyCode::Down).key(KeyCode::Down);
-    assert_eq!(app.screen.composer.draft(), "a draft");
-}
-
-#[test]
 fn a_model_that_cannot_be_is_told_once_and_not_promised() {
     let mut app = App::new(80, 24);
     app.engine(EngineEvent::LoadFailed { error: EngineError::new(ErrorKind::ModelNotFound, "there is no such model") });
@@ -694,75 +479,4 @@ fn a_new_conversation_with_a_loaded_model_does_not_wait_for_a_keystroke() {
     app.chat.engine.state = crate::chat::EngineState::Warm;
     let screen = app.screen();
     assert!(screen.contains("It is loaded, and gives its memory back") && !screen.contains("keystroke"), "{screen}");
-}
-
-#[test]
-fn a_hint_is_never_cut_off() {
-    for (width, height) in SIZES {
-        let mut app = App::new(width, height);
-        app.turn("Why?", "So.").send("/hlep");
-        let screen: String = app
-            .screen()
-            .split(|c: char| c == '"' || c.is_whitespace())
-            .filter(|word| !word.is_empty())
-            .collect::<Vec<_>>()
-            .join(" ");
-        assert!(screen.contains("begin with a space") || height < 10, "{width}x{height}: {screen}");
-        assert!(screen.contains("there is no"), "{width}x{height}: {screen}");
-    }
-}
-
-#[test]
-fn prompts_that_wait_are_counted_where_there_is_no_room_for_them() {
-    let mut app = App::new(20, 5);
-    app.send("First").loaded().stream("An answer").send("Second");
-    assert!(app.screen().contains("1 queued"), "{}", app.screen());
-}
-
-#[test]
-fn a_long_prompt_shows_how_it_begins_and_how_much_more_there_is() {
-    let mut app = App::new(80, 60);
-    let prompt: String = (1..=100).map(|n| format!("line {n}\n")).collect();
-    app.event(Event::Submit(prompt));
-    let screen = app.screen();
-    assert!(
-        screen.contains("line 40 ") && screen.contains("… and 60 more lines") && !screen.contains("line 41"),
-        "{screen}"
-    );
-    let mut app = App::new(80, 60);
-    app.event(Event::Submit("x".repeat(4500)));
-    assert!(app.screen().contains("… and 500 more characters"), "{}", app.screen());
-}
-
-#[test]
-fn an_answer_says_that_there_are_others() {
-    let mut app = App::new(100, 24);
-    app.turn("Why?", "So.").send("/regenerate").stream("Therefore.").finish(FinishReason::Stop);
-    assert!(app.screen().contains("2 of 2 branches (/branch: the next)"), "{}", app.screen());
-    app.send("/branch");
-    let screen = app.screen();
-    assert!(screen.contains("So.") && screen.contains("1 of 2 branches") && !screen.contains("Therefore."), "{screen}");
-}
-
-#[test]
-fn the_frames_edges_hold_what_they_say_side_by_side() {
-    let long: String = (1..=60).map(|n| format!("Paragraph {n}.\n\n")).collect();
-    for (width, height) in [(80, 24), (40, 10), (24, 10)] {
-        let mut app = App::new(width, height);
-        app.turn("Tell me a lot.", &long).send("/edit").key(KeyCode::PageUp);
-        let screen = app.screen();
-        let edge = screen.lines().find(|line| line.contains('╭')).unwrap();
-        assert!(edge.contains("in place") || width < 40, "{width}: {edge}");
-        assert!(edge.contains('↓') && edge.ends_with("─╮\""), "{width}: {edge}");
-    }
-    let mut app = App::new(80, 24);
-    for line in 1..=30 {
-        app.type_text(&format!("line {line}")).press(KeyCode::Enter, KeyModifiers::ALT);
-    }
-    assert!(app.screen().contains("╰─ ↑ 23 ─"), "{}", app.screen());
-    for _ in 0..20 {
-        app.key(KeyCode::Up);
-    }
-    let screen = app.screen();
-    assert!(screen.contains("line 11") && screen.contains("↑ 10 ↓ 13"), "{screen}");
 }

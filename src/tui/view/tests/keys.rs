@@ -1,0 +1,134 @@
+//! Stories of keys: completion, history, search, help.
+
+use super::*;
+
+#[test]
+fn the_first_keystroke_loads_and_a_command_does_not() {
+    let mut app = App::new(80, 24);
+    app.type_text("/help").key(KeyCode::Enter).key(KeyCode::Esc);
+    assert!(!app.effects.contains(&Effect::Load));
+    app.type_text("hello");
+    assert_eq!(app.effects.iter().filter(|effect| **effect == Effect::Load).count(), 1);
+}
+
+#[test]
+fn a_paste_of_many_lines_is_not_sent() {
+    let mut app = App::new(80, 24);
+    app.terminal_event(TerminalEvent::Paste("one\ntwo\nthree\n".into()));
+    assert!(app.request.is_none());
+    assert!(app.screen().contains("two"));
+    app.key(KeyCode::Enter);
+    assert_eq!(app.chat.conversation.turns()[0].prompt, "one\ntwo\nthree\n");
+}
+
+#[test]
+fn enter_completes_a_command_and_runs_it() {
+    let mut app = App::new(80, 24);
+    app.type_text("/he").key(KeyCode::Enter);
+    assert!(app.chat.help);
+    app.key(KeyCode::Esc).type_text("/the").key(KeyCode::Tab).type_text("light").key(KeyCode::Enter);
+    assert!(app.effects.contains(&Effect::SetTheme("light".into())));
+}
+
+#[test]
+fn tab_goes_through_the_completions_and_shift_tab_back() {
+    let mut app = App::new(80, 24);
+    app.type_text("/re");
+    let mut seen = Vec::new();
+    for key in [KeyCode::Tab, KeyCode::Tab, KeyCode::Tab, KeyCode::Tab, KeyCode::BackTab, KeyCode::BackTab] {
+        app.key(key);
+        seen.push(app.screen.composer.draft());
+    }
+    assert_eq!(seen, ["/regenerate", "/release", "/reasoning", "/regenerate", "/reasoning", "/release"]);
+    assert!(app.screen().contains("/regenerate"), "the list stays open:\n{}", app.screen());
+    // The arrows choose, and Tab takes what they chose.
+    app.key(KeyCode::Down).key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/reasoning");
+    // Writing on ends it.
+    app.key(KeyCode::Backspace).key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/reasoning");
+    app.press(KeyCode::Char('u'), KeyModifiers::CONTROL).type_text("/mod").key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/model ", "the only one");
+    app.key(KeyCode::Tab).key(KeyCode::Tab);
+    assert_eq!(app.screen.composer.draft(), "/model llama-3.2-1b", "its names come next");
+    app.key(KeyCode::Enter);
+    assert!(app.effects.contains(&Effect::SwitchModel("llama-3.2-1b".into())), "{:?}", app.effects);
+}
+
+#[test]
+fn prompts_that_waited_come_back_one_by_one() {
+    let mut app = App::new(80, 24);
+    app.send("First question").loaded().stream("An answer that goes on");
+    app.send("Second question").send("Third question").type_text("a draft");
+    app.key(KeyCode::Esc).finish(FinishReason::Cancelled);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+    assert!(app.screen().contains("The 2 prompts that waited were not sent: find them"), "{}", app.screen());
+    app.key(KeyCode::Up);
+    assert_eq!(app.screen.composer.draft(), "Third question");
+    app.key(KeyCode::Up);
+    assert_eq!(app.screen.composer.draft(), "Second question");
+    app.key(KeyCode::Down).key(KeyCode::Down);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+}
+
+#[test]
+fn earlier_prompts_are_searched_with_control_r() {
+    let mut app = App::new(80, 24);
+    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL);
+    assert!(app.screen().contains("there are no earlier prompts"), "{}", app.screen());
+    for prompt in ["Why is the sky blue?", "What is rain?", "Why is grass green?"] {
+        app.turn(prompt, "So.");
+    }
+    app.type_text("a draft").press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("why");
+    insta::assert_snapshot!("search_80x24", app.screen());
+    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).key(KeyCode::Enter);
+    assert_eq!(app.screen.composer.draft(), "Why is the sky blue?");
+    assert_eq!(app.chat.conversation.turns().len(), 3, "it is not sent");
+    app.key(KeyCode::Up);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("nothing like it").key(KeyCode::Enter);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+    app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("?").key(KeyCode::Esc);
+    assert_eq!(app.screen.composer.draft(), "a draft");
+    assert!(!app.chat.help);
+}
+
+#[test]
+fn an_edit_says_what_it_is_and_what_was_cleared_comes_back() {
+    let mut app = App::new(80, 24);
+    app.turn("Why is the sky blue?", "So.").send("/edit");
+    assert!(app.screen().contains("in place of your last prompt"), "{}", app.screen());
+    app.type_text(" And red?").press(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert!(app.screen.composer.is_empty() && !app.screen().contains("in place of"), "{}", app.screen());
+    app.key(KeyCode::Up);
+    assert_eq!(app.screen.composer.draft(), "Why is the sky blue? And red?");
+}
+
+#[test]
+fn an_answer_says_that_there_are_others() {
+    let mut app = App::new(100, 24);
+    app.turn("Why?", "So.").send("/regenerate").stream("Therefore.").finish(FinishReason::Stop);
+    assert!(app.screen().contains("2 of 2 branches (/branch: the next)"), "{}", app.screen());
+    app.send("/branch");
+    let screen = app.screen();
+    assert!(screen.contains("So.") && screen.contains("1 of 2 branches") && !screen.contains("Therefore."), "{screen}");
+}
+
+#[test]
+fn the_help_can_be_read_on_a_small_screen() {
+    for (width, height) in [(40, 10), (20, 5), (80, 10)] {
+        let mut app = App::new(width, height);
+        app.key(KeyCode::Char('?'));
+        let mut seen = app.screen();
+        for _ in 0..40 {
+            seen += &app.key(KeyCode::PageDown).screen();
+        }
+        for text in ["Enter", "/quit", "leave", "(fg"] {
+            assert!(seen.contains(text), "{text} at {width}x{height}:\n{}", app.screen());
+        }
+        app.key(KeyCode::Home);
+        assert!(app.screen().contains("Enter"), "{}", app.screen());
+        app.key(KeyCode::Esc).key(KeyCode::Char('?'));
+        assert!(app.screen().contains("Enter"), "it begins at its beginning");
+    }
+}

@@ -1,0 +1,161 @@
+//! Stories of room: small screens, other widths, what gives way first.
+
+use super::*;
+
+#[test]
+fn every_size_draws_something_and_never_panics() {
+    for (width, height) in [(1, 1), (2, 1), (1, 30), (500, 1), (7, 3), (20, 5), (19, 10), (500, 200)] {
+        let mut app = App::new(width, height);
+        app.screen();
+        app.turn("日本語 👩‍🚀 prompt", ANSWER).type_text("/").key(KeyCode::PageUp);
+        app.loading(LoadPhase::Read, 1, Some(2));
+        assert!(app.screen().trim().len() > 2, "{width}x{height}");
+        app.event(Event::ToggleHelp).screen();
+    }
+}
+
+#[test]
+fn one_chat_lives_through_a_storm_of_sizes() {
+    let mut app = App::new(80, 24);
+    app.turn("Why?", &ANSWER.repeat(20)).key(KeyCode::PageUp);
+    for step in 0..200u16 {
+        let (width, height) = (1 + step * 37 % 500, 1 + step * 53 % 200);
+        app.terminal.backend_mut().resize(width, height);
+        app.screen();
+    }
+    app.terminal.backend_mut().resize(80, 24);
+    assert!(app.screen().contains("smollm2-135m"));
+}
+
+#[test]
+fn another_width_shows_the_same_text() {
+    let text: String = (1..=80).map(|n| format!("Sentence {n} of a long answer that goes on and on. ")).collect();
+    let mut app = App::new(80, 24);
+    app.turn("Tell me a lot.", &text);
+    let numbers = |screen: &str| -> Vec<usize> {
+        let words = screen.split_whitespace().collect::<Vec<_>>();
+        words.windows(2).filter(|pair| pair[0] == "Sentence").filter_map(|pair| pair[1].parse().ok()).collect()
+    };
+    app.key(KeyCode::PageUp).key(KeyCode::PageUp);
+    let before = numbers(&app.screen())[0];
+    for (width, height) in [(40, 10), (120, 24), (20, 10), (80, 24)] {
+        let first = numbers(&app.resize(width, height).screen())[0];
+        assert!(
+            first.abs_diff(before) <= 1,
+            "{before} was first, and {first} is, at {width}x{height}:\n{}",
+            app.screen()
+        );
+    }
+    // At the end of a narrow screen, scrolled up by a line: a wide one has no such line, and shows its end.
+    app.resize(20, 5).screen();
+    app.key(KeyCode::End).key(KeyCode::PageUp);
+    let wide = app.resize(200, 50).screen();
+    assert!(wide.contains("Tell me a lot.") && wide.contains("TTFT"), "{wide}");
+}
+
+#[test]
+fn a_hint_is_never_cut_off() {
+    for (width, height) in SIZES {
+        let mut app = App::new(width, height);
+        app.turn("Why?", "So.").send("/hlep");
+        let screen: String = app
+            .screen()
+            .split(|c: char| c == '"' || c.is_whitespace())
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert!(screen.contains("begin with a space") || height < 10, "{width}x{height}: {screen}");
+        assert!(screen.contains("there is no"), "{width}x{height}: {screen}");
+    }
+}
+
+#[test]
+fn prompts_that_wait_are_counted_where_there_is_no_room_for_them() {
+    let mut app = App::new(20, 5);
+    app.send("First").loaded().stream("An answer").send("Second");
+    assert!(app.screen().contains("1 queued"), "{}", app.screen());
+}
+
+#[test]
+fn the_frames_edges_hold_what_they_say_side_by_side() {
+    let long: String = (1..=60).map(|n| format!("Paragraph {n}.\n\n")).collect();
+    for (width, height) in [(80, 24), (40, 10), (24, 10)] {
+        let mut app = App::new(width, height);
+        app.turn("Tell me a lot.", &long).send("/edit").key(KeyCode::PageUp);
+        let screen = app.screen();
+        let edge = screen.lines().find(|line| line.contains('╭')).unwrap();
+        assert!(edge.contains("in place") || width < 40, "{width}: {edge}");
+        assert!(edge.contains('↓') && edge.ends_with("─╮\""), "{width}: {edge}");
+    }
+    let mut app = App::new(80, 24);
+    for line in 1..=30 {
+        app.type_text(&format!("line {line}")).press(KeyCode::Enter, KeyModifiers::ALT);
+    }
+    assert!(app.screen().contains("╰─ ↑ 23 ─"), "{}", app.screen());
+    for _ in 0..20 {
+        app.key(KeyCode::Up);
+    }
+    let screen = app.screen();
+    assert!(screen.contains("line 11") && screen.contains("↑ 10 ↓ 13"), "{screen}");
+}
+
+#[test]
+fn a_long_name_gives_way_before_the_figures() {
+    let mut app = App::new(80, 24);
+    app.chat.options.model = "SmolLM2-135M-Instruct.Q4_1.gguf".into();
+    app.loaded().idle(120);
+    app.chat.engine.model = "SmolLM2-135M-Instruct.Q4_1.gguf".into();
+    let status = app.screen().lines().last().unwrap().to_owned();
+    for figure in ["SmolLM2-135M", "cpu", "releases in 2:00", "290 MB RAM", "ctx 0/8,192"] {
+        assert!(status.contains(figure), "{status}");
+    }
+}
+
+#[test]
+fn a_table_parts_no_words_and_is_a_list_where_they_do_not_fit() {
+    let table = "| name | what it is | value |\n|---|---|---:|\n| short | a text in narrow terminals | 12345.67 |\n";
+    let mut app = App::new(46, 20);
+    app.turn("Show me.", table);
+    assert!(app.screen().contains("terminals") && app.screen().contains("12345.67 │"), "{}", app.screen());
+    app.resize(33, 20);
+    let screen = app.screen();
+    assert!(screen.contains("what it is: a text in narrow") && screen.contains("value: 12345.67"), "{screen}");
+}
+
+#[test]
+fn a_long_line_of_code_goes_on_beside_another_bar() {
+    let mut app = App::new(40, 16);
+    app.turn("Show me code.", "```\nlet words = \"that go on beyond the end\";\nend\n```\n");
+    let screen = app.screen();
+    assert!(screen.contains("│ let words") && screen.contains("┊ ") && screen.contains("│ end"), "{screen}");
+}
+
+#[test]
+fn an_error_hangs_below_its_mark() {
+    let mut app = App::new(40, 16);
+    app.send("Write.").loaded();
+    let (id, at) = (app.request.unwrap(), app.at());
+    let error = EngineError::new(ErrorKind::OutOfMemory, "Memory ran out. A shorter --context-length needs less.");
+    app.engine(EngineEvent::Failed { id, error, at });
+    let screen = app.screen();
+    let error: Vec<_> = screen.lines().skip_while(|line| !line.contains('✗')).take(4).collect();
+    let indents =
+        |line: &&str| line.trim_matches('"').starts_with("    ") && !line.trim_matches('"').starts_with("     ");
+    assert!(error[0].starts_with("\"  ✗ Memory") && error[1..].iter().all(indents), "{screen}");
+    assert!(screen.contains("--context-length"), "a flag stays whole:\n{screen}");
+}
+
+#[test]
+fn a_long_prompt_shows_how_it_begins_and_how_much_more_there_is() {
+    let mut app = App::new(80, 60);
+    let prompt: String = (1..=100).map(|n| format!("line {n}\n")).collect();
+    app.event(Event::Submit(prompt));
+    let screen = app.screen();
+    assert!(
+        screen.contains("line 40 ") && screen.contains("… and 60 more lines") && !screen.contains("line 41"),
+        "{screen}"
+    );
+    let mut app = App::new(80, 60);
+    app.event(Event::Submit("x".repeat(4500)));
+    assert!(app.screen().contains("… and 500 more characters"), "{}", app.screen());
+}
