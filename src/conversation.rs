@@ -180,6 +180,11 @@ impl Answer {
         ChatMessage { role: Role::Assistant, content: self.text.clone(), reasoning }
     }
 
+    /// Whether the model said nothing, whatever it thought.
+    pub fn is_silent(&self) -> bool {
+        self.text.trim().is_empty()
+    }
+
     /// Whether the model wrote nothing at all.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty() && self.reasoning.is_empty()

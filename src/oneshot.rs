@@ -253,6 +253,9 @@ impl Run<'_> {
         };
         let written = self.writer.finish(&report)?;
         self.warn_if_full(reason, usage);
+        if reason == FinishReason::Stop && self.keeper.answer().is_silent() {
+            self.messages.warn("the model gave no answer");
+        }
         if self.one_shot.stats {
             self.messages.figures(&report.figures());
         }

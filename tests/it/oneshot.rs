@@ -132,6 +132,16 @@ fn every_failure_has_its_code_and_one_message() {
 }
 
 #[test]
+fn a_model_that_says_nothing_is_told() {
+    let home = Home::new();
+    let ran = home.run(&["-m", &home.model("[[answer]]\ntext = \"\"\n"), "-p", "hi"]);
+    assert_eq!(
+        (ran.code(), ran.stdout.trim(), ran.stderr.as_str()),
+        (0, "", "chatnap: warning: the model gave no answer\n")
+    );
+}
+
+#[test]
 fn what_was_said_before_a_failure_stays() {
     let home = Home::new();
     let script = "fallback = \"abcdef\"\n[[failure]]\nat = \"token\"\nafter = 3\nkind = \"out_of_memory\"\n";

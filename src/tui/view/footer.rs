@@ -25,7 +25,8 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
         Ending::Finished { reason, usage, timing } => {
             let mut parts = figures(usage, timing.as_ref(), look);
             let limit = chat.limits.get(&id).copied();
-            parts.extend(end(*reason, limit).map(|end| (end.to_owned(), theme.warning)));
+            let silent = (*reason == FinishReason::Stop && answer.is_silent()).then_some("the model gave no answer");
+            parts.extend(silent.or(end(*reason, limit)).map(|end| (end.to_owned(), theme.warning)));
             parts.extend(version(chat, id).map(|version| (version, theme.dim)));
             let mut rows = pack(parts, room, look);
             if let (FinishReason::Length, Some(Limit::Context { length, trained })) = (reason, limit) {
@@ -41,7 +42,10 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
                 "Your message and this much of the answer are kept; /regenerate asks again."
             };
             let mark = Span::styled(format!("{} ", look.glyphs.error), theme.error);
-            let mut rows = hang(mark, wrap::wrap(&[Span::styled(sanitize(message), theme.error)], inner(room)));
+            let mut rows = hang(
+                mark,
+                wrap::wrap(&[Span::styled(sanitize(message).trim_end().to_owned(), theme.error)], inner(room)),
+            );
             rows.extend(hang(Span::raw("  "), wrap::wrap(&[Span::styled(kept, theme.dim)], inner(room))));
             rows
         }

@@ -245,6 +245,17 @@ fn an_answer_has_its_figures_and_the_countdown_runs() {
 }
 
 #[test]
+fn a_model_that_says_nothing_is_told_apart_from_one_that_is_not_heard() {
+    let mut app = App::new(100, 24);
+    app.send("Well?").loaded().token(Channel::Reasoning, "Hm.").finish(FinishReason::Stop);
+    let screen = app.screen();
+    assert!(screen.contains("the model gave no answer"), "{screen}");
+    let lines: Vec<_> = screen.lines().map(|line| line.trim_matches(['"', ' '])).collect();
+    let folded = lines.iter().position(|line| line.starts_with("▸ thought")).unwrap();
+    assert_eq!(lines[folded + 1], "", "{screen}");
+}
+
+#[test]
 fn released() {
     at_all_sizes!("released", |app| {
         app.turn("Why is the sky blue?", ANSWER);

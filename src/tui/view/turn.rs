@@ -119,13 +119,14 @@ impl Rendered {
     fn parts(&self) -> [Part<'_>; 8] {
         let has_thoughts = !self.folded.is_empty();
         let thoughts = has_thoughts && self.show_thoughts;
+        let has_answer = self.answer.markdown.len() > 0;
         [
             Part::Plain(&self.head),
             Part::Plain(&self.folded),
             if thoughts { Part::Thoughts(&self.thoughts.markdown, self.thought_style) } else { Part::Nothing },
-            if has_thoughts && self.answer.markdown.len() > 0 { Part::Blank } else { Part::Nothing },
+            if has_thoughts && has_answer { Part::Blank } else { Part::Nothing },
             Part::Markdown(&self.answer.markdown),
-            if !self.foot.is_empty() && self.answer.markdown.len() > 0 { Part::Blank } else { Part::Nothing },
+            if !self.foot.is_empty() && (has_thoughts || has_answer) { Part::Blank } else { Part::Nothing },
             Part::Plain(&self.foot),
             Part::Blank,
         ]

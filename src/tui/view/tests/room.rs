@@ -159,3 +159,40 @@ fn a_long_prompt_shows_how_it_begins_and_how_much_more_there_is() {
     app.event(Event::Submit("x".repeat(4500)));
     assert!(app.screen().contains("… and 500 more characters"), "{}", app.screen());
 }
+
+/// Whatever is open, no size is too small or too odd for it.
+#[test]
+fn everything_that_opens_lives_through_a_storm_of_sizes() {
+    let open: [fn(&mut App); 7] = [
+        |app| {
+            app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("h");
+        },
+        |app| {
+            app.send("/edit").key(KeyCode::PageUp);
+        },
+        |app| {
+            app.send("/nosuch");
+        },
+        |app| {
+            app.key(KeyCode::Char('?')).key(KeyCode::PageDown);
+        },
+        |app| {
+            app.type_text("/").key(KeyCode::Up);
+        },
+        |app| {
+            app.type_text(&"日本語 ".repeat(200)).key(KeyCode::Up);
+        },
+        |app| {
+            app.send("Another").send("waits").send("and another");
+        },
+    ];
+    for begin in open {
+        let mut app = App::new(80, 24);
+        app.turn("Why?", &ANSWER.repeat(20)).turn("How?", &ANSWER.repeat(3));
+        begin(&mut app);
+        for step in 0..60u16 {
+            app.resize(1 + step * 37 % 130, 1 + step * 53 % 60).screen();
+            app.key(KeyCode::PageUp).screen();
+        }
+    }
+}
