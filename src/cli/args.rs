@@ -34,8 +34,9 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-Precedence: flag > environment (CHATNAP_MODEL, CHATNAP_IDLE_WINDOW, ... one for each setting) > config file > default.
-Exit codes: 0 answered, 1 failed, 2 usage, 3 the model was not found or could not be fetched, \
+Precedence: flag > environment (CHATNAP_MODEL, CHATNAP_IDLE_WINDOW, ... one for each setting) >
+config file > default.
+Exit codes: 0 answered, 1 failed, 2 usage, 3 the model was not found or could not be fetched,
 4 out of memory, 5 the prompt does not fit the context, 130 interrupted.";
 
 /// A value parser that checks by the rules of setting `key` and keeps the text.

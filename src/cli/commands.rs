@@ -1,6 +1,8 @@
 //! The subcommands: each does one thing, writes stdout, and returns.
 
-use super::args::{Command, ConversationsCommand, ModelsCommand, TableFormat};
+use super::args::{
+    Command, ConversationsArgs, ConversationsCommand, ExportFormat, ModelsArgs, ModelsCommand, TableFormat,
+};
 use super::failure::Failure;
 use super::output;
 use crate::settings::Resolved;
@@ -13,8 +15,33 @@ mod gpu;
 mod models;
 mod tokenize;
 
-/// Runs a subcommand.
+/// Runs a subcommand. Where JSON was asked for, errors are JSON too.
 pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
+    let json = wants_json(&command);
+    dispatch(resolved, command).map_err(|failure| failure.with_json(json))
+}
+
+/// Whether `command` was asked for JSON; `bench` and `tokenize` look after that themselves.
+fn wants_json(command: &Command) -> bool {
+    let formats = match command {
+        Command::Gpu { format } => [Some(*format), None],
+        Command::Models(ModelsArgs { format, command: Some(ModelsCommand::List { format: own }) }) => {
+            [*format, Some(*own)]
+        }
+        Command::Models(args) => [args.format, None],
+        Command::Conversations(ConversationsArgs { format, command }) => match command {
+            Some(ConversationsCommand::List { format: own } | ConversationsCommand::Search { format: own, .. }) => {
+                [*format, Some(*own)]
+            }
+            Some(ConversationsCommand::Export { format: ExportFormat::Json, .. }) => return true,
+            _ => [*format, None],
+        },
+        _ => [None, None],
+    };
+    formats.contains(&Some(TableFormat::Json))
+}
+
+fn dispatch(resolved: &Resolved, command: Command) -> Result<(), Failure> {
     let written = match command {
         Command::Config(command) => config::run(resolved, command)?,
         Command::Completions { shell } => output::write(&generate::completions(shell))?,

@@ -164,6 +164,8 @@ fn stored_conversations_can_be_looked_at_renamed_and_removed() {
     assert!(home.run(&["conversations", "list"]).stdout.contains("Capitals"));
     assert_eq!(home.run(&["conversations", "remove", id, "zzz"]).code(), 2, "a wrong id removes nothing");
     assert_eq!(home.run(&["conversations", "remove", ""]).code(), 2, "and an empty one neither");
+    let missing = home.run(&["conversations", "export", "zzz", "--format", "json"]);
+    assert_eq!((missing.code(), &missing.json()["error"]["code"]), (2, &serde_json::json!(2)), "{missing:?}");
     assert_eq!(home.run(&["conversations", "remove", id]).code(), 0);
     assert_eq!(home.run(&["conversations", "list", "--format", "json"]).json(), serde_json::json!([]));
 }
