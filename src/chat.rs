@@ -68,7 +68,7 @@ pub enum Event {
     Opening,
     /// A conversation was begun or taken up.
     Opened(Conversation),
-    /// None was, for this reason; the one that there is goes on.
+    /// None was: this is why, and what becomes of the one that there is.
     NotOpened(String),
     /// The model that was asked for is the one from now on.
     Switched {
@@ -116,6 +116,8 @@ pub enum Effect {
     },
     /// From now on this turn is the last one of the branch that is shown.
     Select(ConversationId, TurnId),
+    /// Take up the stored conversation whose id begins so; `Opened` or `NotOpened` follows.
+    Resume(String),
     /// Empty the composer; what it held can be had back.
     ClearDraft,
     /// Give this text back to the composer, before what it holds.
@@ -393,7 +395,7 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
             chat.go_on()
         }
         Event::NotOpened(why) => {
-            chat.note(NoteKind::Error, format!("{why} A new conversation was begun."));
+            chat.note(NoteKind::Error, why);
             chat.go_on()
         }
         Event::Switched { model } => chat.switched(model),

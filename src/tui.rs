@@ -98,6 +98,8 @@ struct App {
     /// The editor that has the terminal at the moment.
     editor: Option<Editor>,
     unsent: Unsent,
+    /// The stored conversations were asked for, for the command that is being written.
+    listing: bool,
     /// Which text of the composer the chat knows.
     draft: u64,
     dirty: bool,
@@ -156,6 +158,7 @@ impl App {
             keys: None,
             editor: None,
             unsent: Unsent::default(),
+            listing: false,
             draft: 0,
             dirty: true,
             drawn: None,
@@ -247,11 +250,24 @@ impl App {
         let revision = self.screen.composer.revision();
         if std::mem::replace(&mut self.draft, revision) != revision {
             let draft = self.screen.composer.draft();
+            self.list_talks(&draft);
             let prompt = !draft.trim().is_empty() && !draft.starts_with('/');
             let prompt = prompt && !self.screen.composer.is_searching();
             let prompt = prompt && self.screen.composer.text().len() <= LONGEST_COUNTED;
             self.chat_event(Event::DraftChanged { prompt });
         }
+    }
+
+    /// Asks for the stored conversations as soon as somebody begins to choose one, and once for each such command.
+    fn list_talks(&mut self, draft: &str) {
+        let wanted = draft.starts_with("/resume");
+        if wanted
+            && !std::mem::replace(&mut self.listing, wanted)
+            && let Some(keeper) = &self.keeper
+        {
+            keeper.list(self.chat.conversation.id.clone(), &self.sender);
+        }
+        self.listing = wanted;
     }
 
     /// Until the next frame may be drawn or something changes by itself; `None`: nothing does.
@@ -281,6 +297,7 @@ impl App {
             }
             Input::Wheel { up, lines } => self.screen.wheel(up, lines, &self.chat),
             Input::Chat(event) => self.chat_event(event),
+            Input::Talks(talks) => self.screen.talks = talks,
             Input::Edited(result) => {
                 self.close_editor(result)?;
                 if let Some(keys) = &self.keys {
@@ -338,6 +355,10 @@ impl App {
             Effect::NewConversation { system } => {
                 self.chat_event(Event::Opened(Conversation::new(persist::new_id(), system)));
             }
+            Effect::Resume(id) => match &self.keeper {
+                Some(keeper) => keeper.take_up(Resume::Id(id), None, "This one goes on.", &self.sender),
+                None => self.chat_event(Event::NotOpened("No conversation can be read. This one goes on.".into())),
+            },
             Effect::Select(conversation, turn) => {
                 if let Some(keeper) = &self.keeper {
                     keeper.select(conversation, turn, &self.sender);

@@ -7,6 +7,8 @@ pub enum Command {
     Help,
     /// Begin a new conversation.
     New,
+    /// Go on with the stored conversation whose id begins so; `None` offers them.
+    Resume(Option<String>),
     /// Use another model, or say which one is in use.
     Model(Option<String>),
     /// Change the system message from the next prompt on; empty removes it; `None` shows it.
@@ -52,6 +54,7 @@ const fn spec(name: &'static str, argument: &'static str, about: &'static str) -
 pub const COMMANDS: &[Spec] = &[
     spec("/help", "", "keys and commands"),
     spec("/new", "", "begin a new conversation"),
+    spec("/resume", "ID", "go on with an earlier conversation"),
     spec("/model", "NAME", "use another model; alone: which one is in use"),
     spec("/system", "TEXT", "set the system message, or none; alone: show it"),
     spec("/regenerate", "", "ask the last prompt again"),
@@ -81,6 +84,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
     let command = match name {
         "help" => Command::Help,
         "new" | "clear" => Command::New,
+        "resume" => Command::Resume(given),
         "model" => Command::Model(given),
         "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
         "regenerate" => Command::Regenerate,
@@ -149,7 +153,7 @@ mod tests {
     #[test]
     fn completion_narrows_down() {
         let names = |draft| completions(draft).iter().map(|spec| spec.name).collect::<Vec<_>>();
-        assert_eq!(names("/re"), ["/regenerate", "/release", "/reasoning"]);
+        assert_eq!(names("/re"), ["/resume", "/regenerate", "/release", "/reasoning"]);
         assert_eq!(names("/q"), ["/quit"]);
         assert!(names("/model x").is_empty());
         assert!(names("hello").is_empty());

@@ -23,7 +23,13 @@ impl Chat {
             Command::Stats => self.note_stats(),
             Command::System(text) => self.set_system(text),
             Command::Model(None) => self.note_model(),
-            Command::New | Command::Model(Some(_)) | Command::Regenerate | Command::Edit | Command::Branch
+            Command::Resume(None) => return vec![Effect::PutBack("/resume ".into())],
+            Command::New
+            | Command::Resume(_)
+            | Command::Model(Some(_))
+            | Command::Regenerate
+            | Command::Edit
+            | Command::Branch
                 if self.is_occupied() =>
             {
                 let why = if self.opening {
@@ -34,6 +40,10 @@ impl Chat {
                 self.show_hint(Hint::Message(why.into()));
             }
             Command::New => return self.begin_anew(),
+            Command::Resume(Some(id)) => {
+                self.opening = true;
+                return vec![Effect::Resume(id)];
+            }
             Command::Model(Some(name)) => return vec![Effect::SwitchModel(name)],
             Command::Regenerate => return self.regenerate(),
             Command::Edit => return self.edit(),

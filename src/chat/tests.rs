@@ -492,7 +492,7 @@ fn a_prompt_that_is_sent_before_the_conversation_is_there_waits_for_it() {
     let mut story = Story::begin();
     story.event(Event::Opening);
     story.submit("two");
-    let effects = story.event(Event::NotOpened("There is none.".into()));
+    let effects = story.event(Event::NotOpened("There is none. A new conversation was begun.".into()));
     assert!(matches!(&effects[..], [Effect::Save(record)] if record.turn.prompt == "two"));
     assert_eq!(story.notes(), ["There is none. A new conversation was begun."]);
     // The program ends before it comes: what waited is kept.

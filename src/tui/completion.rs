@@ -1,7 +1,7 @@
 //! What a command that is being typed may become: its name, then the names that it takes.
 
 use super::theme::Theme;
-use super::view::units;
+use super::view::{units, wrap};
 use crate::catalogue::catalogue;
 use crate::chat::command;
 
@@ -18,11 +18,24 @@ pub struct Choice {
     pub unfinished: bool,
 }
 
-/// Everything that `draft` may become, in the order in which it is listed; nothing where it is a prompt.
-pub fn choices(draft: &str) -> Vec<Choice> {
+/// A stored conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Talk {
+    /// Its name.
+    pub id: String,
+    /// Its title, harmless.
+    pub title: String,
+    /// How long it is, and which model answered.
+    pub about: String,
+}
+
+/// Everything that `draft` may become, in the order in which it is listed; nothing where it is a prompt. `talks` is what
+/// can be taken up, the last changed first.
+pub fn choices(draft: &str, talks: &[Talk]) -> Vec<Choice> {
     match draft.split_once(' ') {
         None => command::completions(draft).into_iter().map(command_choice).collect(),
         Some(("/model", typed)) => among(models(), "/model", typed),
+        Some(("/resume", typed)) => resumable(talks, typed),
         Some(("/theme", typed)) => among(themes(), "/theme", typed),
         Some(_) => Vec::new(),
     }
@@ -41,6 +54,19 @@ fn command_choice(spec: &command::Spec) -> Choice {
         about: spec.about.to_owned(),
         unfinished: takes_more,
     }
+}
+
+/// Those whose id begins so, or in whose title this stands.
+fn resumable(talks: &[Talk], typed: &str) -> Vec<Choice> {
+    let wanted = typed.to_lowercase();
+    let fits = talks.iter().filter(|talk| talk.id.starts_with(typed) || talk.title.to_lowercase().contains(&wanted));
+    let choice = |talk: &Talk| Choice {
+        text: format!("/resume {}", talk.id),
+        label: wrap::clip(&talk.title, 48, "…"),
+        about: talk.about.clone(),
+        unfinished: false,
+    };
+    fits.map(choice).collect()
 }
 
 fn among(names: Vec<(String, String)>, command: &str, typed: &str) -> Vec<Choice> {
@@ -76,14 +102,18 @@ mod tests {
     use super::*;
 
     fn labels(draft: &str) -> Vec<String> {
-        choices(draft).into_iter().map(|choice| choice.label.trim_end().to_owned()).collect()
+        let talk = |id: &str, title: &str| Talk { id: id.into(), title: title.into(), about: String::new() };
+        let talks = [talk("12ab", "Why is the sky blue?"), talk("34cd", "Rain")];
+        choices(draft, &talks).into_iter().map(|choice| choice.label.trim_end().to_owned()).collect()
     }
 
     #[test]
     fn a_command_completes_and_then_its_names() {
-        assert_eq!(labels("/re"), ["/regenerate", "/release", "/reasoning"]);
+        assert_eq!(labels("/re"), ["/resume ID", "/regenerate", "/release", "/reasoning"]);
         assert_eq!(labels("/theme "), ["dark", "light", "high-contrast"]);
         assert_eq!(labels("/theme h"), ["high-contrast"]);
+        assert_eq!(labels("/resume "), ["Why is the sky blue?", "Rain"]);
+        assert_eq!((labels("/resume SKY"), labels("/resume 34")), (labels("/resume 12ab"), vec!["Rain".to_owned()]));
         assert!(labels("/model ").contains(&"smollm2-135m".to_owned()));
         assert!(labels("/model llama-3.1-8b").contains(&"llama-3.1-8b:q8_0".to_owned()));
     }

@@ -8,6 +8,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::completion::Talk;
 use crate::chat;
 
 /// What can reach the interface.
@@ -24,6 +25,8 @@ pub enum Input {
         /// How far.
         lines: usize,
     },
+    /// The conversations that are stored.
+    Talks(Vec<Talk>),
     /// The editor ended, with this text or for that reason.
     Edited(Result<String, String>),
     /// Another size.

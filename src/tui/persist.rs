@@ -2,13 +2,16 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::completion::Talk;
 use super::input::Input;
 use crate::chat::{Event, Note, TurnRecord};
 use crate::cli::Resume;
 use crate::conversation::{Conversation, ConversationId, TurnId};
 use crate::protocol::SamplingParams;
+use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
 use crate::store::{self, Store, StoreError, StoreHandle};
+use crate::wording::plural;
 
 /// A name for a conversation that begins now.
 pub fn new_id() -> ConversationId {
@@ -37,21 +40,41 @@ impl Keeper {
         });
         let keeper = Self { store: store.ok() };
         if let Some(resume) = resume {
-            keeper.take_up(resume, settings.system.clone(), sender.clone());
+            keeper.take_up(resume, settings.system.clone(), "A new conversation was begun.", sender);
         }
         keeper
     }
 
-    fn take_up(&self, resume: Resume, system: Option<String>, sender: UnboundedSender<Input>) {
+    /// Takes up another conversation; `Opened` follows, or `NotOpened`, which ends with `otherwise`.
+    pub fn take_up(
+        &self,
+        resume: Resume,
+        system: Option<String>,
+        otherwise: &'static str,
+        sender: &UnboundedSender<Input>,
+    ) {
+        let sender = sender.clone();
         let Some(store) = &self.store else {
-            return tell(&sender, Event::NotOpened("No conversation can be read.".into()));
+            return tell(&sender, Event::NotOpened(format!("No conversation can be read. {otherwise}")));
         };
         store.run(move |store| match store.map_err(|error| error.to_string()).and_then(|store| load(store, &resume)) {
             Ok(mut conversation) => {
                 conversation.system = system.or(conversation.system);
                 tell(&sender, Event::Opened(conversation));
             }
-            Err(why) => tell(&sender, Event::NotOpened(why)),
+            Err(why) => tell(&sender, Event::NotOpened(format!("{why} {otherwise}"))),
+        });
+    }
+
+    /// Lists what can be taken up, the last changed first; `Talks` follows, where the store can be read.
+    pub fn list(&self, current: ConversationId, sender: &UnboundedSender<Input>) {
+        let Some(store) = &self.store else { return };
+        let sender = sender.clone();
+        store.run(move |store| {
+            let Some(found) = store.ok().and_then(|store| store.list().ok()) else { return };
+            let talks = found.into_iter().filter(|talk| talk.id != current).map(talk).collect();
+            // The receiver is gone only where the interface has ended.
+            let _ = sender.send(Input::Talks(talks));
         });
     }
 
@@ -90,6 +113,12 @@ impl Keeper {
             tell(&sender, Event::Saved { turn, result: saved });
         });
     }
+}
+
+fn talk(summary: store::Summary) -> Talk {
+    let turns = format!("{} {}", summary.turns, plural(summary.turns, "turn"));
+    let about = if summary.answers == 0 { format!("{turns}, no answer") } else { turns };
+    Talk { id: summary.id.0, title: sanitize_line(&summary.title), about }
 }
 
 fn load(store: &mut Store, resume: &Resume) -> Result<Conversation, String> {

@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent};
 use ratatui::layout::Rect;
 use ratatui_textarea::TextArea;
 
-use super::completion::{self, Choice};
+use super::completion::{self, Choice, Talk};
 use super::composer::Composer;
 use super::keymap::{self, Action, Context, Edit};
 use super::theme::Theme;
@@ -21,6 +21,8 @@ pub struct Screen {
     pub composer: Composer,
     /// What is in view.
     pub transcript: Transcript,
+    /// The conversations that can be taken up, as far as they were asked for.
+    pub talks: Vec<Talk>,
     theme: Theme,
     glyphs: &'static Glyphs,
     areas: Areas,
@@ -62,6 +64,7 @@ impl Screen {
         Self {
             composer: Composer::default(),
             transcript: Transcript::default(),
+            talks: Vec::new(),
             theme,
             glyphs,
             areas: Areas::default(),
@@ -125,7 +128,7 @@ impl Screen {
         }
         match self.cycle(&draft) {
             Some(cycle) => cycle.choices.clone(),
-            None => completion::choices(&draft),
+            None => completion::choices(&draft, &self.talks),
         }
     }
 

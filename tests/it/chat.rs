@@ -216,6 +216,18 @@ fn a_conversation_is_taken_up_again() {
 }
 
 #[test]
+fn an_earlier_conversation_is_chosen_from_a_list() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "never"]);
+    tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
+    tui.type_text("/new\r").wait_until_gone("remember me");
+    tui.send("something else").wait_for("You said: something else").wait_for("TTFT");
+    tui.type_text("/resume\r").wait_for("› remember me").type_text("MEMB\r\r").wait_for("You said: remember me");
+    tui.send("What came first?").wait_for("It was: remember me");
+    tui.type_text("/resume nosuch\r").wait_for("This one goes on.");
+}
+
+#[test]
 fn prompts_of_a_conversation_that_is_taken_up_are_found_with_up() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);

@@ -189,3 +189,22 @@ fn escape_twice_on_an_empty_line_changes_the_last_prompt() {
     assert_eq!(story.event(Event::StopOrEdit), [Effect::ClearDraft, Effect::PutBack("one".into())]);
     assert!(story.chat.is_editing());
 }
+
+#[test]
+fn another_conversation_is_taken_up_and_one_that_is_not_there_changes_nothing() {
+    let mut story = Story::begin();
+    assert_eq!(story.submit("/resume"), [Effect::PutBack("/resume ".into())], "which one is to be chosen");
+    let id = story.ask("one").id;
+    assert_eq!(story.submit("/resume 12ab"), [], "an answer is under way");
+    story.finish(id, FinishReason::Stop);
+    assert_eq!(story.submit("/resume 12ab"), [Effect::Resume("12ab".into())]);
+    assert_eq!(story.submit("two"), [], "it waits to see where it belongs");
+    let effects = story.event(Event::NotOpened("There is none. This one goes on.".into()));
+    assert!(matches!(&effects[..], [Effect::Save(record)] if record.turn.parent == Some(TurnId(0))), "{effects:?}");
+    story.event(Event::Saved { turn: TurnId(1), result: Ok(()) });
+    story.finish(RequestId(2), FinishReason::Stop);
+    story.submit("/resume 12ab");
+    story.event(Event::Opened(Conversation::new(ConversationId("12abcd".into()), None)));
+    assert_eq!(story.chat.conversation.id.0, "12abcd");
+    assert!(story.chat.feed.entries().is_empty());
+}

@@ -1,6 +1,7 @@
 //! Stories of keys: completion, history, search, help.
 
 use super::*;
+use crate::tui::completion::Talk;
 
 #[test]
 fn the_first_keystroke_loads_and_a_command_does_not() {
@@ -39,14 +40,14 @@ fn tab_goes_through_the_completions_and_shift_tab_back() {
         app.key(key);
         seen.push(app.screen.composer.draft());
     }
-    assert_eq!(seen, ["/regenerate", "/release", "/reasoning", "/regenerate", "/reasoning", "/release"]);
+    assert_eq!(seen, ["/resume ", "/regenerate", "/release", "/reasoning", "/release", "/regenerate"]);
     assert!(app.screen().contains("/regenerate"), "the list stays open:\n{}", app.screen());
     // The arrows choose, and Tab takes what they chose.
     app.key(KeyCode::Down).key(KeyCode::Tab);
-    assert_eq!(app.screen.composer.draft(), "/reasoning");
+    assert_eq!(app.screen.composer.draft(), "/release");
     // Writing on ends it.
     app.key(KeyCode::Backspace).key(KeyCode::Tab);
-    assert_eq!(app.screen.composer.draft(), "/reasoning");
+    assert_eq!(app.screen.composer.draft(), "/release");
     app.press(KeyCode::Char('u'), KeyModifiers::CONTROL).type_text("/mod").key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "/model ", "the only one");
     app.key(KeyCode::Tab).key(KeyCode::Tab);
@@ -131,4 +132,17 @@ fn the_help_can_be_read_on_a_small_screen() {
         app.key(KeyCode::Esc).key(KeyCode::Char('?'));
         assert!(app.screen().contains("Enter"), "it begins at its beginning");
     }
+}
+
+#[test]
+fn an_earlier_conversation_is_found_by_its_title() {
+    let mut app = App::new(80, 24);
+    let talk = |id: &str, title: &str| Talk { id: id.into(), title: title.into(), about: "3 turns".into() };
+    app.screen.talks = vec![talk("12abcdef", "Why is the sky blue?"), talk("34abcdef", "Names for a cat 🐈")];
+    app.send("/resume");
+    assert!(app.screen().contains(" › Why is the sky blue?") && app.screen().contains("3 turns"), "{}", app.screen());
+    app.type_text("cat").key(KeyCode::Enter);
+    assert_eq!(app.screen.composer.draft(), "/resume 34abcdef");
+    app.key(KeyCode::Enter);
+    assert!(app.effects.contains(&Effect::Resume("34abcdef".into())), "{:?}", app.effects);
 }
