@@ -179,6 +179,8 @@ wanted depths && step depths 90 "$gpu" depths
 wanted cycles && [ -n "$small" ] && step cycles 90 "$gpu" cycles 50 "$small"
 if wanted sanitizer && command -v compute-sanitizer >/dev/null; then
   SEED=7 step sanitizer 100 compute-sanitizer --error-exitcode 9 "$gpu" kernels
+  SEED=7 step sanitizer-models 100 compute-sanitizer --error-exitcode 9 "$gpu" formats
+  SEED=7 step synccheck 60 compute-sanitizer --tool synccheck --error-exitcode 9 "$gpu" kernels
 fi
 
 # ---- the table ----
@@ -211,6 +213,10 @@ table() {
   row 'prefill 2048, bf16' 'BF16 prompt 2048 to first token ms' ms 41 79 80 most
   row 'prefill 512, Q4_K_M' 'Q4_K_M prompt 512 to first token ms' ms '' 55 '' ''
   row 'prefill 2048, Q4_K_M' 'Q4_K_M prompt 2048 to first token ms' ms '' '' '' ''
+  row 'prompt of 32768, bf16, warm' 'BF16 prompt of 32768, warm s' s '' '' '' ''
+  row 'the same, freshly loaded' 'BF16 prompt of 32768, freshly loaded s' s '' '' '' ''
+  row 'prompt of 32768, Q4_K_M, warm' 'Q4_K_M prompt of 32768, warm s' s '' '' '' ''
+  row 'the same, freshly loaded' 'Q4_K_M prompt of 32768, freshly loaded s' s '' '' '' ''
   row 'cold to first token, bf16' 'bf16 cold, median of 3 s' s 0.30 3.2 1.0 most
   row 'the same, CUDA_CACHE_DISABLE=1' 'bf16 cold, median of 3, CUDA_CACHE_DISABLE=1 s' s '' '' 1.3 most
   row 'cold to first token, Q4_K_M' 'q4_k_m cold, median of 3 s' s 0.09 1.8 0.6 most

@@ -301,7 +301,8 @@ pub fn chunks(path: &str, context: usize) -> Result<(), ModelError> {
     let (parts, mut model) = load(path, context)?;
     let tokens = random_tokens(&mut Random(1), context, model.vocab_size());
     let (mut logits, mut worst) = (Vec::new(), Duration::ZERO);
-    for fresh in [true, false] {
+    let name = format!("{} prompt of {context}", parts.quantization());
+    for state in ["freshly loaded", "warm"] {
         let (start, mut done) = (Instant::now(), 0);
         while !model.ready_for(context) {
             std::thread::sleep(Duration::from_millis(1));
@@ -314,9 +315,9 @@ pub fn chunks(path: &str, context: usize) -> Result<(), ModelError> {
             println!("     {count} tokens at {done}: {took:.1?}");
             (done, worst) = (done + count, worst.max(took));
         }
-        println!("     all {context}{}: {:.2?}", if fresh { ", freshly loaded" } else { "" }, start.elapsed());
+        tell(&format!("{name}, {state} s"), start.elapsed().as_secs_f64(), 2);
     }
-    tell(&format!("{} prompt of {context}, slowest chunk ms", parts.quantization()), worst.as_secs_f64() * 1e3, 1);
+    tell(&format!("{name}, slowest chunk ms"), worst.as_secs_f64() * 1e3, 1);
     Ok(())
 }
 
