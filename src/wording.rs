@@ -1,5 +1,5 @@
-//! Small helps for sentences: nouns that agree with their count, and the known word that a mistyped one comes nearest
-//! to. Pure.
+//! Small helps for sentences: nouns that agree with their count, dates, and the known word that a mistyped one comes
+//! nearest to. Pure.
 
 /// `noun` as it stands after `count`: `answer` after 1, `answers` after any other number. For regular nouns.
 pub fn plural(count: usize, noun: &str) -> String {
@@ -13,6 +13,20 @@ pub fn larger_context(context_length: usize, trained: usize) -> String {
     } else {
         format!("The context cannot be larger: this model was made for {trained} tokens.")
     }
+}
+
+/// `2026-11-22 10:34 UTC`, by Howard Hinnant's `civil_from_days` (chrono-compatible low-level date algorithms).
+pub fn utc(ms: u64) -> String {
+    let seconds = ms / 1000;
+    let days = seconds / 86400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60)
 }
 
 /// The known word that differs from `word` in the fewest letters, where those are few beside the rest.
@@ -44,6 +58,14 @@ pub fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_right_across_leap_years() {
+        assert_eq!(utc(0), "1970-01-01 00:00 UTC");
+        assert_eq!(utc(951_827_640_000), "2000-02-29 12:34 UTC");
+        assert_eq!(utc(4_107_542_399_000), "2100-02-28 23:59 UTC");
+        assert_eq!(utc(1_795_343_640_000), "2026-11-22 10:34 UTC");
+    }
 
     #[test]
     fn only_one_is_singular() {

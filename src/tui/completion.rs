@@ -25,7 +25,7 @@ pub struct Talk {
     pub id: String,
     /// Its title, harmless.
     pub title: String,
-    /// How long it is, and which model answered.
+    /// When it was changed last, and how long it is.
     pub about: String,
 }
 
@@ -62,7 +62,7 @@ fn resumable(talks: &[Talk], typed: &str) -> Vec<Choice> {
     let fits = talks.iter().filter(|talk| talk.id.starts_with(typed) || talk.title.to_lowercase().contains(&wanted));
     let choice = |talk: &Talk| Choice {
         text: format!("/resume {}", talk.id),
-        label: wrap::clip(&talk.title, 48, "…"),
+        label: wrap::clip(&talk.title, 36, "…"),
         about: talk.about.clone(),
         unfinished: false,
     };

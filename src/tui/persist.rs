@@ -11,7 +11,7 @@ use crate::protocol::SamplingParams;
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
 use crate::store::{self, Store, StoreError, StoreHandle};
-use crate::wording::plural;
+use crate::wording::{plural, utc};
 
 /// A name for a conversation that begins now.
 pub fn new_id() -> ConversationId {
@@ -117,7 +117,8 @@ impl Keeper {
 
 fn talk(summary: store::Summary) -> Talk {
     let turns = format!("{} {}", summary.turns, plural(summary.turns, "turn"));
-    let about = if summary.answers == 0 { format!("{turns}, no answer") } else { turns };
+    let turns = if summary.answers == 0 { format!("{turns}, no answer") } else { turns };
+    let about = format!("{}, {turns}", utc(summary.changed_ms));
     Talk { id: summary.id.0, title: sanitize_line(&summary.title), about }
 }
 

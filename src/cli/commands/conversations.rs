@@ -12,6 +12,7 @@ use crate::conversation::ConversationId;
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
 use crate::store::{self, Store, StoreError, Summary};
+use crate::wording::utc;
 
 pub(super) fn run(settings: &Settings, command: ConversationsCommand) -> Result<Reader, Failure> {
     match command {
@@ -132,20 +133,6 @@ fn remove(settings: &Settings, ids: &[String]) -> Result<Reader, Failure> {
     output::write(&format!("removed {}\n", ids.join(", ")))
 }
 
-/// `2026-11-22 10:34 UTC`, by Howard Hinnant's `civil_from_days` (chrono-compatible low-level date algorithms).
-fn utc(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let days = seconds / 86400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,13 +143,5 @@ mod tests {
         assert_eq!(short_name("./folder/"), "folder");
         assert_eq!(short_name("owner/repo"), "owner/repo");
         assert_eq!(short_name("/"), "/");
-    }
-
-    #[test]
-    fn dates_are_right_across_leap_years() {
-        assert_eq!(utc(0), "1970-01-01 00:00 UTC");
-        assert_eq!(utc(951_827_640_000), "2000-02-29 12:34 UTC");
-        assert_eq!(utc(4_107_542_399_000), "2100-02-28 23:59 UTC");
-        assert_eq!(utc(1_795_343_640_000), "2026-11-22 10:34 UTC");
     }
 }
