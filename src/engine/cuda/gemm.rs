@@ -174,7 +174,7 @@ impl Gemm {
         if let Some((_, skinny)) = self.hopper
             && self.order(mats, m) != Order::Natural
         {
-            let share = skinny.choose(mats);
+            let share = skinny.choose(mats, m);
             // SAFETY: A holds m rows (it is one of the buffers, so also `room`), C m rows of ldc.
             return unsafe { skinny.launch(gpu, mats, (a, m, self.room), (c, ldc), into, share) };
         }

@@ -8,9 +8,9 @@ use super::tensor_map::TensorMap;
 use crate::engine::model::ModelError;
 
 /// The numbers of tokens that there are kernels for; a block takes that many or fewer.
-pub const ROOMS: [usize; 2] = [16, 64];
-/// Rows of a block.
-const ROWS: usize = 256;
+pub const ROOMS: [usize; 3] = [16, 64, 128];
+/// Rows of their blocks.
+const ROWS: [usize; 3] = [256, 256, 128];
 /// What the depth is divided in.
 const SLAB: usize = 128;
 /// Tiles of 64 columns of X in shared memory.
@@ -26,7 +26,7 @@ pub struct HopperSkinny {
     /// By [`ROOMS`].
     pub kernels: [Kernel; ROOMS.len()],
     /// Clusters of 1 block, of 2, … that the card runs at once.
-    pub at_once: [usize; MOST_SHARES],
+    pub at_once: [[usize; MOST_SHARES]; ROOMS.len()],
     pub overlap: bool,
 }
 
@@ -50,18 +50,19 @@ impl Order {
     }
 }
 
-fn room(tokens: usize) -> usize {
-    ROOMS.into_iter().find(|room| tokens <= *room).unwrap_or(ROOMS[ROOMS.len() - 1])
+/// The kernel for so many tokens: its number in [`ROOMS`].
+fn kernel_for(tokens: usize) -> usize {
+    ROOMS.iter().position(|room| tokens <= *room).unwrap_or(ROOMS.len() - 1)
 }
 
-/// How many blocks should share the depth: for so many tiles of rows, slabs of depth, and bytes of weights that a block reads
-/// of a slab.
-fn shares(tiles: usize, slabs: usize, slab_bytes: f64, at_once: &[usize; MOST_SHARES]) -> usize {
+/// How many blocks should share the depth: for so many tiles of `rows` rows, slabs of depth, and bytes of weights that a block
+/// reads of a slab.
+fn shares((tiles, rows): (usize, usize), slabs: usize, slab_bytes: f64, at_once: &[usize; MOST_SHARES]) -> usize {
     // Microseconds as they were measured on an H100: a block's beginning and end, and a slab, of which a multiprocessor reads
     // 23 KB in a microsecond.
     let time = |share: usize| {
         let waves = tiles.div_ceil(at_once[share - 1].max(1)) as f64;
-        waves * (9.0 + slabs.div_ceil(share) as f64 * (slab_bytes / 23e3).max(1.15))
+        waves * (9.0 + slabs.div_ceil(share) as f64 * (slab_bytes / 23e3).max(0.3 + rows as f64 / 300.0))
     };
     (1..=MOST_SHARES.min(slabs)).min_by(|a, b| time(*a).total_cmp(&time(*b))).unwrap_or(1)
 }
@@ -69,18 +70,19 @@ fn shares(tiles: usize, slabs: usize, slab_bytes: f64, at_once: &[usize; MOST_SH
 impl HopperSkinny {
     /// With what the card can run at once.
     pub fn new(gpu: &Gpu, kernels: [Kernel; ROOMS.len()], overlap: bool) -> Self {
-        let most = ROOMS.len() - 1;
-        let mut at_once = [0; MOST_SHARES];
-        for (share, clusters) in (1..).zip(&mut at_once) {
-            let shape = Shape { cluster: share, ..Self::shape(ROOMS[most]) };
-            *clusters = gpu.clusters(kernels[most], shape);
+        let mut at_once = [[0; MOST_SHARES]; ROOMS.len()];
+        for (index, at_once) in at_once.iter_mut().enumerate() {
+            for (share, clusters) in (1..).zip(at_once) {
+                *clusters = gpu.clusters(kernels[index], Shape { cluster: share, ..Self::shape(index) });
+            }
         }
         Self { kernels, at_once, overlap }
     }
 
-    /// A block of the kernel for so many tokens: the ring, and later the sums in its place, from a multiple of 1024 bytes on.
-    fn shape(tokens: usize) -> Shape {
-        let (ring, sums) = (STAGES * tokens * 64 * 2, tokens * (ROWS + 4) * 4);
+    /// A block of the kernel: the ring, and later the sums in its place, from a multiple of 1024 bytes on.
+    fn shape(kernel: usize) -> Shape {
+        let (tokens, rows) = (ROOMS[kernel], ROWS[kernel]);
+        let (ring, sums) = (STAGES * tokens * 64 * 2, tokens * (rows + 4) * 4);
         let shared = ring.max(sums) as u32 + 1024;
         Shape { threads: THREADS, shared, ..Shape::default() }
     }
@@ -94,12 +96,14 @@ impl HopperSkinny {
         !mats.is_empty() && mats.len() <= MATRICES && mats.iter().all(fits)
     }
 
-    /// Blocks that share the depth of this product.
-    pub fn choose(&self, mats: &[Mat]) -> usize {
-        let tiles = mats.iter().map(|mat| (mat.rows as usize).div_ceil(ROWS)).sum();
-        let bytes = |mat: &Mat| mat.format().bytes(ROWS, SLAB) as f64;
+    /// Blocks that share the depth of this product of `m` rows.
+    pub fn choose(&self, mats: &[Mat], m: usize) -> usize {
+        let kernel = kernel_for(m);
+        let rows = ROWS[kernel];
+        let tiles = mats.iter().map(|mat| (mat.rows as usize).div_ceil(rows)).sum();
+        let bytes = |mat: &Mat| mat.format().bytes(rows, SLAB) as f64;
         let most = mats.iter().map(bytes).fold(0.0, f64::max);
-        shares(tiles, mats.first().map_or(1, |mat| mat.cols as usize / SLAB), most, &self.at_once)
+        shares((tiles, rows), mats.first().map_or(1, |mat| mat.cols as usize / SLAB), most, &self.at_once[kernel])
     }
 
     /// `mats` (equally wide) one above the other times `m` rows at `a`, each in the order of the slots; C's rows are `ldc`
@@ -117,10 +121,11 @@ impl HopperSkinny {
         into: Into,
         share: usize,
     ) -> Result<(), ModelError> {
-        let tiles = |i: usize| mats.get(i).map_or(0, |mat: &Mat| (mat.rows as usize).div_ceil(ROWS));
+        let kernel = kernel_for(m);
+        let tiles = |i: usize| mats.get(i).map_or(0, |mat: &Mat| (mat.rows as usize).div_ceil(ROWS[kernel]));
         let mut w = [Mat::default(); MATRICES];
         w[..mats.len()].copy_from_slice(mats);
-        let (tokens, cols) = (room(m), mats[0].cols as usize);
+        let (tokens, cols) = (ROOMS[kernel], mats[0].cols as usize);
         let args = HopperSkinnyArgs {
             x: TensorMap::new(a, m.next_multiple_of(tokens).min(rows.max(m)), cols, tokens as u32)?,
             w,
@@ -134,10 +139,9 @@ impl HopperSkinny {
             share: share as i32,
         };
         let grid = (((tiles(0) + tiles(1) + tiles(2)) * share) as u32, m.div_ceil(tokens) as u32, 1);
-        let shape = Shape { grid, overlap: self.overlap, cluster: share as u32, ..Self::shape(tokens) };
-        let kernel = self.kernels[ROOMS.iter().position(|room| *room == tokens).unwrap_or(0)];
+        let shape = Shape { grid, overlap: self.overlap, cluster: share as u32, ..Self::shape(kernel) };
         // SAFETY: the caller vouches for the operands; the kernel guards its edges.
-        unsafe { kernel.launch(gpu.stream, shape, &args) }
+        unsafe { self.kernels[kernel].launch(gpu.stream, shape, &args) }
     }
 }
 
@@ -147,11 +151,11 @@ mod tests {
 
     #[test]
     fn few_tiles_share_the_depth_and_many_do_not() {
-        let (bytes, at_once) = ((ROWS * SLAB) as f64 * 0.5625, [132, 66, 42, 32, 22, 19, 16, 15]);
-        assert_eq!(shares(112, 32, bytes, &at_once), 1, "gate and up");
-        assert_eq!(shares(16, 112, bytes, &at_once), 7, "down: 16 clusters of 8 do not fit at once");
-        assert_eq!(shares(24, 32, bytes, &at_once), 4, "Q, K and V");
-        assert!(shares(1, 2, bytes, &at_once) <= 2);
+        let (bytes, at_once) = ((ROWS[0] * SLAB) as f64 * 0.5625, [132, 66, 42, 32, 22, 19, 16, 15]);
+        assert_eq!(shares((112, 256), 32, bytes, &at_once), 1, "gate and up");
+        assert_eq!(shares((16, 256), 112, bytes, &at_once), 7, "down: 16 clusters of 8 do not fit at once");
+        assert_eq!(shares((24, 256), 32, bytes, &at_once), 4, "Q, K and V");
+        assert!(shares((1, 256), 2, bytes, &at_once) <= 2);
     }
 
     #[test]

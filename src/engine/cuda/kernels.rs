@@ -133,10 +133,10 @@ impl Hopper {
         let attend = |d: usize| gpu.function(attention, &format!("attention_hopper_{d}"), true);
         let product = |n: usize| gpu.function(gemm, &format!("gemm_hopper_{n}"), true);
         let few = |n: usize| gpu.function(skinny, &format!("skinny_hopper_{n}"), true);
-        let [few, many] = hopper_skinny::ROOMS.map(few);
+        let [fewest, few, many] = hopper_skinny::ROOMS.map(few);
         let [a, b, c, d] = hopper_gemm::COLUMNS.map(product);
         let [narrow, wide] = hopper_attention::HEAD_DIMS.map(attend);
-        let skinny = [few?, many?];
+        let skinny = [fewest?, few?, many?];
         Ok(Some(Self { attention: [narrow?, wide?], gemm: [a?, b?, c?, d?], skinny }))
     }
 }

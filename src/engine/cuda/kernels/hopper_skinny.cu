@@ -9,9 +9,7 @@
 #include "hopper.cuh"
 #include "runs.cuh"
 
-constexpr int THREADS = 384, MULTIPLYING = 256, ROWS = 256, STAGES = 10;
-// Floats between two tokens' sums in shared memory.
-constexpr int SUM_STRIDE = ROWS + 4;
+constexpr int THREADS = 384, MULTIPLYING = 256, STAGES = 10;
 
 struct HopperSkinnyArgs {
     TensorMap x;        // [tokens][cols] in the order of slot_of, tiles of 64 columns and TOKENS rows
@@ -23,8 +21,8 @@ struct HopperSkinnyArgs {
     int share;          // blocks of a cluster
 };
 
-// A block's part of the product; the depth counts in 128.
-struct Part {
+// A block's part of the product, of ROWS rows; the depth counts in 128.
+template <int ROWS> struct Part {
     int which, first_row, column, first, depth;
 
     __device__ __forceinline__ Part(const HopperSkinnyArgs& p) {
@@ -40,32 +38,32 @@ struct Ring {
     uint32_t memory, full, empty;
 };
 
-// What a warpgroup does that multiplies: 128 rows, 64 at a time.
-template <int FORMAT, int TOKENS>
-__device__ __forceinline__ void multiply(const HopperSkinnyArgs& p, const Part& part, const Mat& m, const Ring& ring, float (&sums)[2][TOKENS / 8][4]) {
+// What a warpgroup does that multiplies: SIDES times 64 rows, one after the other.
+template <int FORMAT, int TOKENS, int SIDES>
+__device__ __forceinline__ void multiply(const HopperSkinnyArgs& p, const Part<128 * SIDES>& part, const Mat& m, const Ring& ring, float (&sums)[SIDES][TOKENS / 8][4]) {
     constexpr int TILE = TOKENS * 128;
     int lane = threadIdx.x & 31, g = lane >> 2, t = lane & 3, warp = threadIdx.x >> 5 & 3, group = threadIdx.x / 128 - 1;
-    size_t from[4];
+    size_t from[2 * SIDES];
 #pragma unroll
-    for (int r = 0; r < 4; r++) from[r] = (size_t)min(part.first_row + group * 128 + (r >> 1) * 64 + warp * 16 + (r & 1) * 8 + g, m.rows - 1) * (p.cols / 32) + t;
+    for (int r = 0; r < 2 * SIDES; r++) from[r] = (size_t)min(part.first_row + group * 64 * SIDES + (r >> 1) * 64 + warp * 16 + (r & 1) * 8 + g, m.rows - 1) * (p.cols / 32) + t;
     int slab = part.first, end = slab + part.depth;
-    Run<FORMAT> ahead[2][4];
+    Run<FORMAT> ahead[2][2 * SIDES];
 #pragma unroll
     for (int i = 0; i < 2; i++)
 #pragma unroll
-        for (int r = 0; r < 4; r++) ahead[i][r].template load<true>(m, from[r] + (slab + i) * 4, slab + i < end);
+        for (int r = 0; r < 2 * SIDES; r++) ahead[i][r].template load<true>(m, from[r] + (slab + i) * 4, slab + i < end);
     uint32_t a[2][4][4];
     int stage = 0, parity = 0, last = -1;
     for (; slab < end; slab++) {
-        Run<FORMAT> now[4];
+        Run<FORMAT> now[2 * SIDES];
 #pragma unroll
-        for (int r = 0; r < 4; r++) now[r] = ahead[0][r], ahead[0][r] = ahead[1][r];
+        for (int r = 0; r < 2 * SIDES; r++) now[r] = ahead[0][r], ahead[0][r] = ahead[1][r];
 #pragma unroll
-        for (int r = 0; r < 4; r++) ahead[1][r].template load<true>(m, from[r] + (slab + 2) * 4, slab + 2 < end);
+        for (int r = 0; r < 2 * SIDES; r++) ahead[1][r].template load<true>(m, from[r] + (slab + 2) * 4, slab + 2 < end);
         uint32_t x = ring.memory + stage * TILE;
         int sub = slab * 4 + t & 7;
 #pragma unroll
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < SIDES; j++) {
             const Weights<FORMAT> low(now[2 * j], sub), high(now[2 * j + 1], sub);
 #pragma unroll
             for (int h = 0; h < 2; h++) {
@@ -105,12 +103,13 @@ __device__ __forceinline__ void store(const HopperSkinnyArgs& p, size_t at, floa
     *to = v;
 }
 
-template <int TOKENS> __device__ __forceinline__ void skinny(const HopperSkinnyArgs& p) {
-    constexpr int STAGE = TOKENS * 128;
+template <int TOKENS, int SIDES> __device__ __forceinline__ void skinny(const HopperSkinnyArgs& p) {
+    // (Between two tokens' sums in shared memory four floats are left free.)
+    constexpr int STAGE = TOKENS * 128, ROWS = 128 * SIDES, SUM_STRIDE = ROWS + 4;
     extern __shared__ char smem[];
     __shared__ uint64_t barriers[2 * STAGES];
     Ring ring = {(shared_address(smem) + 1023) & ~1023u, shared_address(barriers), shared_address(barriers) + 8 * STAGES};
-    Part part(p);
+    Part<ROWS> part(p);
     const Mat& m = part.which == 0 ? p.w[0] : part.which == 1 ? p.w[1] : p.w[2];
     int first_token = blockIdx.y * TOKENS;
     if (threadIdx.x == 0) {
@@ -134,20 +133,20 @@ template <int TOKENS> __device__ __forceinline__ void skinny(const HopperSkinnyA
         __syncwarp();
     } else {
         registers_up<240>();
-        float sums[2][TOKENS / 8][4];
+        float sums[SIDES][TOKENS / 8][4];
 #pragma unroll
-        for (int j = 0; j < 2; j++)
+        for (int j = 0; j < SIDES; j++)
 #pragma unroll
             for (int i = 0; i < TOKENS / 8; i++) sums[j][i][0] = sums[j][i][1] = sums[j][i][2] = sums[j][i][3] = 0.f;
 #define CASE(F) \
-    case F: multiply<F, TOKENS>(p, part, m, ring, sums); break;
+    case F: multiply<F, TOKENS, SIDES>(p, part, m, ring, sums); break;
         switch (m.format) { CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) }
 #undef CASE
         // The ring is done with, by both warpgroups: the sums take its place.
         named_sync<MULTIPLYING>(1);
-        int lane = threadIdx.x & 31, row = (threadIdx.x / 128 - 1) * 128 + (threadIdx.x >> 5 & 3) * 16 + (lane >> 2);
+        int lane = threadIdx.x & 31, row = (threadIdx.x / 128 - 1) * 64 * SIDES + (threadIdx.x >> 5 & 3) * 16 + (lane >> 2);
 #pragma unroll
-        for (int j = 0; j < 2; j++)
+        for (int j = 0; j < SIDES; j++)
 #pragma unroll
             for (int i = 0; i < TOKENS / 8; i++)
 #pragma unroll
@@ -160,8 +159,9 @@ template <int TOKENS> __device__ __forceinline__ void skinny(const HopperSkinnyA
     if (threadIdx.x >= 128) {
         // Whoever reads C here must know that all before is done.
         pdl_wait();
-        int four = threadIdx.x % 64 * 4, tokens = min(TOKENS, p.tokens - first_token), rank = blockIdx.x % p.share;
-        for (int token = rank * 4 + (threadIdx.x - 128) / 64; token < tokens; token += 4 * p.share) {
+        constexpr int ACROSS = ROWS / 4, AT_ONCE = MULTIPLYING / ACROSS;
+        int four = threadIdx.x % ACROSS * 4, tokens = min(TOKENS, p.tokens - first_token), rank = blockIdx.x % p.share;
+        for (int token = rank * AT_ONCE + (threadIdx.x - 128) / ACROSS; token < tokens; token += AT_ONCE * p.share) {
             if (part.first_row + four >= m.rows) break;
             uint32_t at = ring.memory + (token * SUM_STRIDE + four) * 4;
             float4 all = make_float4(0.f, 0.f, 0.f, 0.f);
@@ -177,7 +177,9 @@ template <int TOKENS> __device__ __forceinline__ void skinny(const HopperSkinnyA
     cluster_sync();
 }
 
-#define KERNEL(TOKENS) \
-    extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_hopper_##TOKENS(const __grid_constant__ HopperSkinnyArgs p) { skinny<TOKENS>(p); }
-KERNEL(16)
-KERNEL(64)
+// Half as many rows where there are twice as many tokens: the sums are registers.
+#define KERNEL(TOKENS, SIDES) \
+    extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_hopper_##TOKENS(const __grid_constant__ HopperSkinnyArgs p) { skinny<TOKENS, SIDES>(p); }
+KERNEL(16, 2)
+KERNEL(64, 2)
+KERNEL(128, 1)
