@@ -9,7 +9,7 @@ use ratatui::backend::Backend;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::chat::{self, Cause, Chat, ChatOptions, Effect, EngineState, Event, Note, NoteKind, update};
+use crate::chat::{self, Cause, Chat, ChatOptions, Effect, EngineState, Event, Note, update};
 use crate::cli::{Failure, Resume};
 use crate::clock::Timestamp;
 use crate::conversation::Conversation;
@@ -187,32 +187,6 @@ impl App {
             }
         }
         Ok(())
-    }
-
-    /// What was being written when a signal ended an earlier run stands where Up finds it.
-    fn offer_unsent(&mut self) {
-        let (unsent, prompts) = Unsent::find(&self.settings.data_dir);
-        self.unsent = unsent;
-        if !prompts.is_empty() {
-            self.screen.composer.recall(prompts.iter().map(String::as_str));
-            self.chat_event(Event::Noted(Note {
-                kind: NoteKind::Info,
-                text: "What you were writing when chatnap ended is kept: Up brings it back.".into(),
-            }));
-            self.dirty = true;
-        }
-    }
-
-    /// Keeps what is being written where something else than the user ends the program.
-    fn keep_unsent(&mut self) {
-        let text = self.screen.composer.unsent();
-        let id = &self.chat.conversation.id.0;
-        if !matches!(self.quit, Some(Cause::User)) && !text.trim().is_empty() {
-            // Where nothing can be written there is nothing left to tell it on.
-            let _ = unsent::keep(&self.settings.data_dir, id, &text);
-        } else if matches!(self.quit, Some(Cause::User)) {
-            std::mem::take(&mut self.unsent).forget();
-        }
     }
 
     /// Waits for something to happen and takes all of it that is waiting.

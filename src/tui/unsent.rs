@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use super::App;
+use crate::chat::{Cause, Event, Note, NoteKind};
+
 const PREFIX: &str = "unsent-";
 
 /// Prompts of earlier runs that were never sent.
@@ -31,6 +34,34 @@ impl Unsent {
         for file in self.files {
             // What cannot be removed is offered again.
             let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+impl App {
+    /// What was being written when a signal ended an earlier run stands where Up finds it.
+    pub(super) fn offer_unsent(&mut self) {
+        let (unsent, prompts) = Unsent::find(&self.settings.data_dir);
+        self.unsent = unsent;
+        if !prompts.is_empty() {
+            self.screen.composer.recall(prompts.iter().map(String::as_str));
+            self.chat_event(Event::Noted(Note {
+                kind: NoteKind::Info,
+                text: "What you were writing when chatnap ended is kept: Up brings it back.".into(),
+            }));
+            self.dirty = true;
+        }
+    }
+
+    /// Keeps what is being written where something else than the user ends the program.
+    pub(super) fn keep_unsent(&mut self) {
+        let text = self.screen.composer.unsent();
+        let id = &self.chat.conversation.id.0;
+        if !matches!(self.quit, Some(Cause::User)) && !text.trim().is_empty() {
+            // Where nothing can be written there is nothing left to tell it on.
+            let _ = keep(&self.settings.data_dir, id, &text);
+        } else if matches!(self.quit, Some(Cause::User)) {
+            std::mem::take(&mut self.unsent).forget();
         }
     }
 }
