@@ -18,6 +18,7 @@ mod fallback;
 mod json;
 mod lexer;
 mod meter;
+mod operands;
 mod python;
 mod source;
 mod watched;

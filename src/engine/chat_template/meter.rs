@@ -163,15 +163,10 @@ fn term(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
 }
 
 /// As in Python, which counts from the end where a place is negative.
-fn slice(
-    state: &mut State<'_, '_>,
-    value: Value,
-    from: Option<i64>,
-    to: Option<i64>,
-    step: Option<i64>,
-) -> Result<Value, Error> {
+fn slice(state: &mut State<'_, '_>, value: Value, from: Value, to: Value, step: Value) -> Result<Value, Error> {
     pay_for(state, &value)?;
-    let step = step.unwrap_or(1);
+    let place = |given: Value| if given.is_none() { Ok(None) } else { i64::try_from(given).map(Some) };
+    let (from, to, step) = (place(from)?, place(to)?, place(step)?.unwrap_or(1));
     if step == 0 {
         return Err(Error::new(ErrorKind::InvalidOperation, "slice step cannot be zero"));
     }

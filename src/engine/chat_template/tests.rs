@@ -183,6 +183,10 @@ fn hostile_templates_end_in_an_error_soon() {
         "{{ [1] | batch(1000000000, 'x') | list }}",
         "{{ [1] | slice(1000000000) | list | length }}",
         "{% set chatnap_budget = 1 %}",
+        // What holds itself has no end.
+        "{% set ns = namespace() %}{% set ns.self = ns %}{{ ns }}",
+        "{% set ns = namespace(l=[]) %}{% set ns.l = [ns] %}{{ ns.l ~ '' }}",
+        "{% import 'x' as y | z %}",
     ] {
         let begun = Instant::now();
         let result = template(source).and_then(|template| template.render(&[user("a")], true));

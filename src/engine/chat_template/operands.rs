@@ -1,0 +1,293 @@
+//! The operands of a tag's operators, filters and slices, and the calls to put around them.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+
+use super::TemplateError;
+use super::lexer::{Kind, Tag, Token};
+use super::meter::{FACTOR, GROWN, MAX_FACTOR_BYTES, RESERVED, SLICE, TERM, TEXT};
+use super::watched::{assignment, bracket, keyword, not_valid};
+
+/// Names that end an operand.
+const KEYWORDS: [&str; 14] = [
+    "and",
+    "or",
+    "not",
+    "in",
+    "is",
+    "if",
+    "else",
+    "recursive",
+    "as",
+    "import",
+    "ignore",
+    "missing",
+    "without",
+    "context",
+];
+
+/// A change of the source.
+pub struct Edit {
+    pub from: usize,
+    pub to: usize,
+    pub text: String,
+    /// Where what begins here ends; None for what ends here or stands between.
+    begins: Option<usize>,
+}
+
+/// Finds the operands of a tag's operators.
+pub struct Operands<'t, 's> {
+    tokens: &'t [Token<'s>],
+    /// For each bracket the place of its partner.
+    partners: Vec<usize>,
+    /// The place of the first token that belongs to an expression.
+    first: usize,
+    /// Whether filters outside of brackets belong to the statement.
+    filters_block: bool,
+}
+
+impl<'t, 's> Operands<'t, 's> {
+    /// Refuses brackets that do not match, reserved names, and statements that want another template.
+    pub fn new(tag: &'t Tag<'s>) -> Result<Self, TemplateError> {
+        let tokens = &tag.tokens[..];
+        let mut partners = vec![0; tokens.len()];
+        let mut open = Vec::new();
+        for (index, token) in tokens.iter().enumerate() {
+            if token.kind == Kind::Name && token.text.starts_with(RESERVED) {
+                return Err(TemplateError(format!("the model's chat template uses the reserved name {}", token.text)));
+            }
+            match bracket(token) {
+                1 => open.push(index),
+                -1 => {
+                    let partner = open.pop().ok_or_else(|| not_valid("unmatched bracket"))?;
+                    (partners[partner], partners[index]) = (index, partner);
+                }
+                _ => {}
+            }
+        }
+        let keyword = keyword(tag);
+        if ["import", "from", "include", "extends"].contains(&keyword) {
+            // There is nothing else to take in, and minijinja 3.0.5 panics on some of these.
+            return Err(TemplateError(format!("the model's chat template asks for another one ({keyword})")));
+        }
+        let filters_block = keyword == "filter" || (keyword == "set" && assignment(tag).is_none());
+        Ok(Self { tokens, partners, first: usize::from(tag.statement), filters_block })
+    }
+
+    /// What to change, in order.
+    pub fn edits(&self) -> Result<Vec<Edit>, TemplateError> {
+        let mut edits = Vec::new();
+        let mut seen = HashSet::new();
+        let mut depth = 0;
+        for (index, token) in self.tokens.iter().enumerate().skip(self.first) {
+            depth += bracket(token);
+            if token.kind != Kind::Sign {
+                continue;
+            }
+            match token.text {
+                "+" | "~" | "*" if self.ends_operand(index.wrapping_sub(1)) => {
+                    self.check_factors(index)?;
+                    let name = match token.text {
+                        "+" => TERM,
+                        "~" => TEXT,
+                        _ => FACTOR,
+                    };
+                    let left = self.left(index - 1, false).map(|start| (start, index - 1));
+                    for operand in [left, self.right(index + 1)].into_iter().flatten() {
+                        if !self.is_constant(operand, name) && seen.insert((name, operand)) {
+                            self.wrap(name, operand, &mut edits);
+                        }
+                    }
+                }
+                "|" if !(self.filters_block && depth == 0) => {
+                    let end = self.filter_end(index);
+                    let last = self.tokens.get(end + 1).is_none_or(|next| !next.is("|"));
+                    if let Some(start) = self.left(index.wrapping_sub(1), true).filter(|_| last && end > index) {
+                        self.wrap(GROWN, (start, end), &mut edits);
+                    }
+                }
+                "]" => self.slice(index, &mut edits),
+                _ => {}
+            }
+        }
+        // What ends comes before what begins; of what begins in one place the longest comes first and holds the others.
+        edits.sort_by_key(|edit| (edit.from, edit.begins.map(Reverse)));
+        Ok(edits)
+    }
+
+    /// What is as large as it stands in the source, or no text at all.
+    fn is_constant(&self, (start, end): (usize, usize), name: &str) -> bool {
+        start == end
+            && match self.tokens[start].kind {
+                Kind::Literal => true,
+                Kind::Number => name != FACTOR,
+                _ => false,
+            }
+    }
+
+    fn wrap(&self, name: &str, (start, end): (usize, usize), edits: &mut Vec<Edit>) {
+        let (from, to) = (self.tokens[start].at, self.tokens[end].end());
+        edits.push(Edit { from, to: from, begins: Some(to), text: format!("{}{name}(", self.space_before(start)) });
+        edits.push(Edit { from: to, to, begins: None, text: ")".into() });
+    }
+
+    /// What keeps a call from growing together with a keyword, as in `not[a]`.
+    fn space_before(&self, start: usize) -> &'static str {
+        let before = start.checked_sub(1).map(|before| &self.tokens[before]);
+        if before.is_some_and(|token| token.kind == Kind::Name && token.end() == self.tokens[start].at) {
+            " "
+        } else {
+            ""
+        }
+    }
+
+    /// `value[from:to]` is paid for; `value[from:to:step]` becomes a call, since minijinja 3.0.5 steps backwards out of what
+    /// is empty, and beyond where it should end.
+    fn slice(&self, end: usize, edits: &mut Vec<Edit>) {
+        let colons = self.slice_colons(end);
+        let Some(start) = self.left(end, false).filter(|_| !colons.is_empty()) else { return };
+        if colons.len() == 1 {
+            return self.wrap(TERM, (start, end), edits);
+        }
+        let from = self.tokens[start].at;
+        let call = format!("{}{SLICE}(", self.space_before(start));
+        edits.push(Edit { from, to: from, begins: Some(self.tokens[end].at), text: call });
+        let separators: Vec<usize> = std::iter::once(self.partners[end]).chain(colons).chain([end]).collect();
+        for pair in separators.windows(2) {
+            let separator = &self.tokens[pair[0]];
+            let text = if pair[1] == pair[0] + 1 { ", none" } else { ", " };
+            edits.push(Edit { from: separator.at, to: separator.end(), begins: None, text: text.into() });
+        }
+        edits.push(Edit { from: self.tokens[end].at, to: self.tokens[end].end(), begins: None, text: ")".into() });
+    }
+
+    /// Whether an operand ends with the token at `index`.
+    fn ends_operand(&self, index: usize) -> bool {
+        index >= self.first
+            && self.tokens.get(index).is_some_and(|token| match token.kind {
+                Kind::Name => !KEYWORDS.contains(&token.text),
+                Kind::Literal | Kind::Number => true,
+                Kind::Sign => bracket(token) == -1,
+            })
+    }
+
+    /// Where the operand that ends with the token at `index` begins: with its signs where it is `filtered`, since filters
+    /// bind less than these. None for what a test says, which is yes or no.
+    fn left(&self, mut index: usize, mut filtered: bool) -> Option<usize> {
+        loop {
+            if !self.ends_operand(index) {
+                return None;
+            }
+            let token = &self.tokens[index];
+            let start = if bracket(token) == -1 { self.partners[index] } else { index };
+            let before = start.checked_sub(1).filter(|before| *before >= self.first);
+            let Some(before) = before else { return Some(start) };
+            filtered |= self.tokens[before].is("|");
+            let previous = &self.tokens[before];
+            let joined = previous.is(".") || previous.is("|");
+            let called = bracket(token) == -1 && !self.tokens[start].is("{") && self.ends_operand(before);
+            let glued = token.kind == Kind::Literal && previous.kind == Kind::Literal;
+            if joined && before > self.first {
+                index = before - 1;
+            } else if called || glued {
+                index = before;
+            } else {
+                let word = |at: usize, text| self.tokens[at].kind == Kind::Name && self.tokens[at].text == text;
+                let tested =
+                    word(before, "is") || (word(before, "not") && before > self.first && word(before - 1, "is"));
+                return (!tested).then(|| if filtered { self.signs_before(start) } else { start });
+            }
+        }
+    }
+
+    /// Where the signs of the operand at `start` begin.
+    fn signs_before(&self, mut start: usize) -> usize {
+        while start > self.first
+            && (self.tokens[start - 1].is("-") || self.tokens[start - 1].is("+"))
+            && !self.ends_operand(start.wrapping_sub(2))
+        {
+            start -= 1;
+        }
+        start
+    }
+
+    /// The first and last token of the operand that begins at `index`; its signs belong to it where it is filtered.
+    fn right(&self, mut index: usize) -> Option<(usize, usize)> {
+        let signs = index;
+        while self.tokens.get(index).is_some_and(|token| token.is("-") || token.is("+")) {
+            index += 1;
+        }
+        let mut start = index;
+        let first = self.tokens.get(start)?;
+        if bracket(first) == 1 {
+            index = self.partners[start];
+        } else if bracket(first) == -1 || !self.ends_operand(start) {
+            return None;
+        }
+        loop {
+            let Some(next) = self.tokens.get(index + 1) else { return Some((start, index)) };
+            if next.is(".") && index + 2 < self.tokens.len() {
+                index += 2;
+            } else if next.is("(") || next.is("[") {
+                index = self.partners[index + 1];
+            } else if next.is("|") && !self.filters_block {
+                let end = self.filter_end(index + 1);
+                if end == index + 1 {
+                    return Some((start, index));
+                }
+                (start, index) = (signs, end);
+            } else if next.kind == Kind::Literal && self.tokens[index].kind == Kind::Literal {
+                index += 1;
+            } else {
+                return Some((start, index));
+            }
+        }
+    }
+
+    /// The last token of the filter behind the `|` at `index`; `index` where there is none.
+    fn filter_end(&self, index: usize) -> usize {
+        let name = |at: usize| self.tokens.get(at).is_some_and(|token| token.kind == Kind::Name);
+        if !name(index + 1) {
+            return index;
+        }
+        let mut end = index + 1;
+        while self.tokens.get(end + 1).is_some_and(|token| token.is(".")) && name(end + 2) {
+            end += 2;
+        }
+        match self.tokens.get(end + 1) {
+            Some(next) if next.is("(") => self.partners[end + 1],
+            _ => end,
+        }
+    }
+
+    /// The colons of the slice that ends with the `]` at `index`; none where it ends something else.
+    fn slice_colons(&self, index: usize) -> Vec<usize> {
+        let open = self.partners[index];
+        if open == 0 || !self.tokens[open].is("[") || !self.ends_operand(open - 1) {
+            return Vec::new();
+        }
+        let mut depth = 0;
+        let outer = |at: &usize| {
+            depth += bracket(&self.tokens[*at]);
+            depth == 1 && self.tokens[*at].is(":")
+        };
+        (open..index).filter(outer).collect()
+    }
+
+    /// A product of more than two could be larger than its factors let see.
+    fn check_factors(&self, index: usize) -> Result<(), TemplateError> {
+        if !self.tokens[index].is("*") {
+            return Ok(());
+        }
+        let refused = |what: &str| Err(TemplateError(format!("the model's chat template multiplies {what}")));
+        let before = self.signs_before(self.left(index - 1, false).unwrap_or(index - 1));
+        if before > self.first && self.tokens[before - 1].is("*") && self.ends_operand(before.wrapping_sub(2)) {
+            return refused("more than two values at once");
+        }
+        let literals = [self.tokens.get(index - 1), self.tokens.get(index + 1)].into_iter().flatten();
+        if literals.filter(|token| token.kind == Kind::Literal).any(|token| token.text.len() > MAX_FACTOR_BYTES) {
+            return refused("a long text");
+        }
+        Ok(())
+    }
+}

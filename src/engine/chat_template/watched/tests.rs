@@ -1,0 +1,82 @@
+//! Where the calls go.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::*;
+use crate::engine::chat_template::meter::{FACTOR, GROWN, SLICE, TERM, TEXT};
+
+/// `source` with short names for the calls.
+fn watched(source: &str) -> String {
+    let mut text = watch(source).unwrap();
+    for (name, short) in [(PASS, "P"), (TERM, "N"), (TEXT, "T"), (FACTOR, "F"), (GROWN, "G"), (SLICE, "S")] {
+        text = text.replace(name, short);
+    }
+    text
+}
+
+#[test]
+fn operands_are_found() {
+    for (source, expected) in [
+        ("{{ a ~ b.c['d'](e).f }}", "{{ T(a) ~ T(b.c['d'](e).f) }}"),
+        ("{{ 'x' + a|trim + 1 }}", "{{ 'x' + N(G(a|trim)) + 1 }}"),
+        ("{{ a | f(b ~ c) | g }}", "{{ G(a | f(T(b) ~ T(c)) | g) }}"),
+        ("{{ (a ~ b) + -c * 2 }}", "{{ N((T(a) ~ T(b))) + -N(F(c)) * F(2) }}"),
+        ("{{ a[1:] + b[0] + [c] }}", "{{ N(N(a[1:])) + N(b[0]) + N([c]) }}"),
+        ("{{ a[::-1] ~ b[1:c ~ d:2][0] }}", "{{ T(S(a, none, none, -1)) ~ T(S(b, 1, T(c) ~ T(d), 2)[0]) }}"),
+        (
+            "{% for a in b[::][::2] %}{% endfor %}",
+            "{% for a in S(S(b, none, none, none), none, none, 2) %}{% do P(0, a) %}{% endfor %}",
+        ),
+        ("{{ x if a is string else b ~ 'c' }}", "{{ x if a is string else T(b) ~ 'c' }}"),
+        ("{{ a is divisibleby(3) ~ b }}", "{{ a is divisibleby(3) ~ T(b) }}"),
+        ("{{ f(*a, **b) }}", "{{ f(*a, **b) }}"),
+        ("{{ {'a': b + c}['a':] }}", "{{ N({'a': N(b) + N(c)}['a':]) }}"),
+        ("{% if not (a) ~ b in c %}", "{% if not T((a)) ~ T(b) in c %}"),
+        ("{% filter upper | trim %}{% endfilter %}", "{% filter upper | trim %}{% endfilter %}"),
+        ("{{ -a|abs - -b|abs ~ 'c' }}", "{{ G(-a|abs) - G(T(-b|abs)) ~ 'c' }}"),
+        ("{{ not[a] + b if'c'|d else[e][::2] }}", "{{ not N([a]) + N(b) if G('c'|d) else S([e], none, none, 2) }}"),
+        ("{{ 'a' 'b' ~ c }}", "{{ T('a' 'b') ~ T(c) }}"),
+    ] {
+        assert_eq!(watched(source), expected);
+    }
+}
+
+#[test]
+fn what_is_set_and_what_is_written_is_paid_for() {
+    for (source, expected) in [
+        ("{%- set a, ns.b = c -%} x", "{%- set a, ns.b = c %}{% do P(0, a, ns.b) -%} x"),
+        ("{% set a %}xyz{% endset +%}", "{% set a %}xyz{% endset %}{% do P(0, a) +%}"),
+        ("{% set a | upper %}x{% endset %}", "{% set a | upper %}x{% endset %}{% do P(0, a) %}"),
+        (
+            "{% for a, (b, c) in d %}12345{{ 'x' }}{% endfor %}",
+            "{% for a, (b, c) in d %}{% do P(8, a, b, c) %}12345{{ 'x' }}{% endfor %}",
+        ),
+        ("{% macro f(a, b=[c, d]) %}12{% endmacro %}", "{% macro f(a, b=[c, d]) %}{% do P(2, a, b) %}12{% endmacro %}"),
+        ("{% call(u) f(x) %}1{% endcall %}", "{% call(u) f(x) %}{% do P(1, u) %}1{% endcall %}"),
+        (
+            "{% with a = 1, (b, c) = d %}{% endwith %}",
+            "{% with a = 1, (b, c) = d %}{% do P(0, a, b, c) %}{% endwith %}",
+        ),
+        ("{% generation %}x{%- endgeneration -%}", "{% if true %}x{%- endif -%}"),
+        ("{%+  generation  +%}", "{%+  if true +%}"),
+    ] {
+        assert_eq!(watched(source), expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_watched_is_refused() {
+    // Whatever minijinja says to that, nothing is cut in the wrong place.
+    let _ = watch("{{ a[::2+] ~ b }}{{ a[b:c ~ :] }}");
+    let long = format!("{{{{ '{}' * 3 }}}}", "x".repeat(1000));
+    for source in [
+        "{{ chatnap_term }}",
+        "{{ 'x' * 9 * 9 }}",
+        "{{ 'x' * -9 * 9 }}",
+        "{{ a ) }}",
+        "{% import 'x' as y | z %}",
+        &long,
+    ] {
+        assert!(watch(source).is_err(), "{source}");
+    }
+}
