@@ -26,7 +26,13 @@ fn every_decode_row_says_what_a_token_reads_and_what_share_of_the_limit_that_is(
     for row in &results[1..] {
         let speed = row["tokens_per_second"].as_f64().unwrap() * row["bytes_per_token"].as_f64().unwrap();
         assert!((row["read_bytes_per_second"].as_f64().unwrap() / speed - 1.0).abs() < 0.01, "{row}");
-        assert!(row["share_of_read_bandwidth"].as_f64().unwrap() > 0.0, "{row}");
+        // Where other programs ran while the bandwidth was measured, a step may seem to read more than there is.
+        let (read, all) = (&row["read_bytes_per_second"], &told["machine"]["read_bytes_per_second"]);
+        let share = read.as_f64().unwrap() / all.as_f64().unwrap();
+        match row["share_of_read_bandwidth"].as_f64() {
+            Some(told) => assert!((told - share).abs() < 0.01, "{row}"),
+            None => assert!(share > 1.0, "{row}"),
+        }
     }
 }
 

@@ -51,7 +51,7 @@ impl Tuning {
         overlap: true,
         graph: true,
         hopper: true,
-        few: Few { plain: 0, quantised: 64, hopper: 128 },
+        few: Few { plain: 0, quantised: 64, hopper: 256 },
         readers: MOST_READERS,
     };
 
