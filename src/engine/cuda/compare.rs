@@ -12,8 +12,9 @@ use super::params::EmbedArgs;
 use super::trial::{first_card, generate, load, model_files, random_tokens, sampling};
 use crate::engine::cpu::GgmlType;
 use crate::engine::model::load::{ModelParts, cpu_model};
-use crate::engine::model::{Model, ModelError};
+use crate::engine::model::{DeviceDecoder, Model, ModelError};
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor};
+use crate::protocol::SamplingParams;
 
 /// Logits may differ by this much of their norm: weights and activations of a prompt go through bf16, the KV cache too.
 const TOLERANCE: f64 = 0.03;
@@ -159,6 +160,29 @@ pub fn formats(seed: u64, report: &mut Report) -> Result<(), ModelError> {
     }
     for spec in [small("llama", GgmlType::BF16), Spec { dim: 128, ..small("qwen3", GgmlType::F16) }] {
         with_folder(&spec, |path| compare(path, 100, seed, TOLERANCE, report))?;
+    }
+    not_finite(seed, report)
+}
+
+/// A model whose numbers are none must say so, whatever is drawn how, and not make a token up.
+fn not_finite(seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    let spec = small("llama", GgmlType::BF16);
+    let mut tensors = spec.tensors();
+    let broken = StoredTensor::floats(&vec![f32::NAN; spec.hidden], 1, spec.hidden, true, GgmlType::F32);
+    tensors.insert("output_norm.weight".into(), broken);
+    let place = Place::new("nan.gguf");
+    place.write(&spec.gguf().bytes(&tensors))?;
+    let (_, mut model) = load(place.text()?, 256)?;
+    let prompt = random_tokens(&mut Random(seed), 50, spec.vocab);
+    let wide = SamplingParams { top_k: 0, top_p: 0.9, ..sampling(false) };
+    let penalised = SamplingParams { repeat_penalty: 1.1, ..sampling(true) };
+    for (name, how) in
+        [("greedy", sampling(true)), ("top-k", sampling(false)), ("top-p", wide), ("penalties", penalised)]
+    {
+        model.begin(&prompt, 0, &prompt, &how, seed)?;
+        let told = matches!(model.next_token(), Err(ModelError::NotFinite));
+        model.end()?;
+        report.tell(&format!("numbers that are none are told, {name}"), f64::from(u8::from(!told)), 0.0);
     }
     Ok(())
 }

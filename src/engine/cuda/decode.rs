@@ -20,6 +20,9 @@ pub(super) struct Decoding {
     marks: Vec<Event>,
 }
 
+/// What the card says instead of a token where no logit is a number (`sample.cu`).
+const NOTHING: u32 = u32::MAX;
+
 impl CudaModel {
     /// The card's state when sampling starts after `last` was evaluated (or will be, by a step) at `pos`.
     fn start_state(
@@ -122,7 +125,7 @@ impl DeviceDecoder for CudaModel {
         let token = unsafe { cell.add(decoding.read % OUT_RING).read_volatile() };
         decoding.read += 1;
         self.decoding = Some(decoding);
-        Ok(token)
+        if token == NOTHING { Err(ModelError::NotFinite) } else { Ok(token) }
     }
 
     fn end(&mut self) -> Result<usize, ModelError> {

@@ -247,7 +247,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK) sample(const __grid_constant
     }
     int token = (int)(0xffffffffu - (uint32_t)best);
     float top = unordered((uint32_t)(best >> 32)), temperature = s->temperature;
-    if (temperature > 0.f && temperature < INFINITY) {
+    // Where no logit is a number there is nothing to draw from; the host is told, and the next step has a token that exists.
+    bool nothing = top == -INFINITY;
+    if (!nothing && temperature > 0.f && temperature < INFINITY) {
         // Beyond this distance a token's weight is below e^-32.
         float range = 32.f * fmaxf(1.f, temperature);
         int k = s->top_k <= 0 ? p.vocab : min(s->top_k, p.vocab), count;
@@ -264,7 +266,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) sample(const __grid_constant
     __syncthreads();
     if (threadIdx.x == 0) {
         p.history[s->history_len % p.history_capacity] = token;
-        ((volatile int*)p.out)[s->step % p.out_capacity] = token;
+        ((volatile int*)p.out)[s->step % p.out_capacity] = nothing ? -1 : token;
         s->history_len++, s->step++, s->pos++;
         s->token = token;
         __threadfence_system();
