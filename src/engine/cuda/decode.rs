@@ -21,7 +21,7 @@ pub(super) struct Decoding {
 }
 
 /// What the card says instead of a token where no logit is a number (`sample.cu`).
-const NOTHING: u32 = u32::MAX;
+pub(super) const NOTHING: u32 = u32::MAX;
 
 impl CudaModel {
     /// The card's state when sampling starts after `last` was evaluated (or will be, by a step) at `pos`.

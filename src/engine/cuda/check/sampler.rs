@@ -4,10 +4,12 @@
 //! top-k it does not rank: it keeps the same tokens and lets the same draw fall on their probabilities in the order of their
 //! ids, not of their ranks. Either way sums of floats differ in their last digits, so where the draw, or the bound of a
 //! filter, falls within `DRAW` or `BOUND` of the line between two tokens, either is right. All this is computed here in f64.
+//! Where no logit is a number the card must say so; the host's sampler is not asked then.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Random, Report};
+use crate::engine::cuda::decode::NOTHING;
 use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, PinnedBuffer, Shape};
 use crate::engine::cuda::kernels::Kernels;
 use crate::engine::cuda::params::{SampleArgs, State};
@@ -53,13 +55,14 @@ pub(super) fn check(
         for round in 0..rounds {
             let case = Case::random(vocab, round, random);
             let token = card.draw(gpu, kernels, &case)?;
-            let accepted = case.accepted();
+            let nothing = case.penalised().iter().all(|logit| *logit == f32::NEG_INFINITY);
+            let accepted = if nothing { BTreeSet::from([NOTHING]) } else { case.accepted() };
             if !accepted.contains(&token) {
                 wrong += 1;
                 let (params, first) = (&case.params, accepted.iter().take(8).collect::<Vec<_>>());
                 println!("     drew {token}, not one of {first:?}: round {round}, {params:?}");
             }
-            if case.is_ranked() {
+            if !nothing && case.is_ranked() {
                 ranked += 1;
                 other += usize::from(case.host() != token);
             }
