@@ -13,8 +13,8 @@ use crate::chat::{self, Cause, Chat, ChatOptions, Effect, EngineState, Event, No
 use crate::cli::{Failure, Resume};
 use crate::clock::Timestamp;
 use crate::conversation::Conversation;
-use crate::engine::{Engine, EngineOptions};
-use crate::hub::{HubSource, ModelName};
+use crate::engine::Engine;
+use crate::hub::ModelName;
 use crate::protocol::*;
 use crate::sanitize::sanitize;
 use crate::settings::Settings;
@@ -22,6 +22,7 @@ use crate::settings::Settings;
 mod completion;
 mod composer;
 mod editor;
+mod engine;
 mod input;
 mod keymap;
 mod keys;
@@ -133,7 +134,7 @@ impl App {
         // A name that nobody knows is told at once, and nothing promised; a file of the user's, which may lie on a slow
         // disk, is looked for after the first frame.
         let unknown = match ModelName::parse(&settings.model) {
-            Ok(ModelName::Unknown(..)) => model_source(&settings).err(),
+            Ok(ModelName::Unknown(..)) => engine::model_source(&settings).err(),
             Ok(_) => None,
             Err(error) => Some(error),
         };
@@ -347,58 +348,6 @@ impl App {
         }
     }
 
-    fn with_engine(&self, f: impl FnOnce(&Engine)) {
-        if let Some(engine) = &self.engine {
-            f(engine);
-        }
-    }
-
-    fn generate(&mut self, request: GenerationRequest) {
-        if let Some(engine) = &self.engine {
-            return engine.generate(request);
-        }
-        let error =
-            EngineError::new(ErrorKind::Failed, "There is no engine: see the error above. /model NAME tries again.");
-        self.chat_event(Event::Engine(EngineEvent::Failed { id: request.id, error, at: Timestamp::now() }));
-    }
-
-    fn start_engine(&mut self) {
-        let sender = self.sender.clone();
-        let sink = move |event| {
-            // The receiver is gone only where the interface has ended.
-            let _ = sender.send(Input::Chat(Event::Engine(event)));
-        };
-        match engine_options(&self.settings).and_then(|options| Engine::start(options, sink)) {
-            Ok(engine) => {
-                engine.wake();
-                self.engine = Some(engine);
-            }
-            Err(error) => {
-                self.chat_event(Event::Engine(EngineEvent::LoadFailed { error }));
-                // Nothing else may ever happen that would draw it.
-                self.dirty = true;
-            }
-        }
-    }
-
-    fn switch_model(&mut self, model: String) {
-        let settings = Settings { model: model.clone(), ..self.settings.clone() };
-        match engine_options(&settings) {
-            Ok(options) => {
-                self.settings = settings;
-                match &self.engine {
-                    Some(engine) => engine.switch(options),
-                    None => self.start_engine(),
-                }
-                self.chat_event(Event::Switched { model });
-            }
-            Err(error) => {
-                let kept = format!("The model stays as it is. {}", error.message);
-                self.chat_event(Event::Noted(Note::error(kept)));
-            }
-        }
-    }
-
     fn set_theme(&mut self, name: String) {
         match Theme::load(&name, &self.settings.config_dir.join("themes"), self.depth) {
             Ok(theme) => {
@@ -494,23 +443,6 @@ fn say_how_to_continue(conversation: &Conversation) {
         let id = sanitize(&conversation.id.0);
         let _ = writeln!(io::stdout(), "chatnap --conversation {id} goes on with this conversation.");
     }
-}
-
-/// Where the model comes from, unless it is known already that nothing comes from there.
-fn model_source(settings: &Settings) -> Result<HubSource, EngineError> {
-    let source = HubSource::new(settings)?;
-    source.check().map(|()| source)
-}
-
-fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
-    Ok(EngineOptions {
-        source: Box::new(model_source(settings)?),
-        idle_window: settings.idle_window,
-        context_length: settings.context_length,
-        device: settings.device,
-        gpu_memory_utilization: settings.gpu_memory_utilization,
-        threads: settings.threads,
-    })
 }
 
 /// Lets a test see what a panic of the interface does.

@@ -28,6 +28,7 @@ mod hopper_gemm;
 mod hopper_skinny;
 pub mod inspect;
 pub(crate) mod kernels;
+mod launch;
 pub(crate) mod layout;
 pub(crate) mod library;
 pub(crate) mod model;

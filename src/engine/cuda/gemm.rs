@@ -41,7 +41,7 @@ impl Into {
 /// Multiplies.
 pub struct Gemm {
     hopper: Option<(HopperGemm, HopperSkinny)>,
-    library: Slot,
+    cublaslt: Slot,
     skinny: Skinny,
     few: Few,
     room: usize,
@@ -97,7 +97,7 @@ impl Gemm {
         });
         Ok(Self {
             hopper,
-            library: Slot::new(gpu, usual),
+            cublaslt: Slot::new(gpu, usual),
             skinny: Skinny { kernels: kernels.skinny, limits, overlap: tuning.overlap },
             few: tuning.few,
             room,
@@ -109,18 +109,18 @@ impl Gemm {
 
     /// The library, and when it comes.
     pub fn cublaslt(&mut self) -> &mut Slot {
-        &mut self.library
+        &mut self.cublaslt
     }
 
     /// Whether long prompts go as fast as they ever will, or nearly.
     pub fn is_fast(&self) -> bool {
-        self.hopper.is_some() || self.library.is_settled()
+        self.hopper.is_some() || self.cublaslt.is_settled()
     }
 
     /// Who multiplies the matrices of long prompts, for reports.
     pub fn backend(&mut self) -> &'static str {
-        self.library.settle();
-        match (self.library.get(), self.hopper) {
+        self.cublaslt.settle();
+        match (self.cublaslt.get(), self.hopper) {
             (Some(_), _) => "cuBLASLt",
             (None, Some(_)) => "the kernel for Hopper",
             (None, None) => "the kernel for all cards",
@@ -129,18 +129,18 @@ impl Gemm {
 
     /// Bytes of scratch and workspace.
     pub fn bytes(&self) -> u64 {
-        self.scratch.as_ref().map_or(0, DeviceBuffer::bytes) + self.library.bytes()
+        self.scratch.as_ref().map_or(0, DeviceBuffer::bytes) + self.cublaslt.bytes()
     }
 
     /// Uses a kernel of our own from now on: the card's, or (`portable`) that for all cards.
     pub fn use_own(&mut self, portable: bool) {
-        self.library.forget();
+        self.cublaslt.forget();
         self.hopper = self.hopper.filter(|_| !portable);
     }
 
     /// Changes what counts as a short prompt, from the time on when the library is there.
     pub fn set_few(&mut self, few: Few) {
-        self.library.settle();
+        self.cublaslt.settle();
         self.few = few;
     }
 
@@ -260,7 +260,7 @@ impl Gemm {
             Into::Half | Into::Add => problem.m.next_multiple_of(library::TILE).min(self.room.max(problem.m)),
             Into::Float => problem.m,
         };
-        if let Some(library) = self.library.get()
+        if let Some(library) = self.cublaslt.get()
             && library.multiply(gpu.stream, a, w, c, Problem { m: padded, ..problem })?
         {
             return Ok(());

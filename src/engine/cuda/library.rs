@@ -119,14 +119,14 @@ pub struct Slot {
     /// What tells `coming` when to begin.
     word: Option<Sender<Word>>,
     coming: Option<Beside<Library>>,
-    library: Option<Library>,
+    opened: Option<Library>,
 }
 
 impl Slot {
     /// Sends for it; it prepares for the `usual` products.
     pub fn new(gpu: &Gpu, usual: Vec<Usual>) -> Self {
         let (word, words) = channel();
-        Self { word: Some(word), coming: Some(Beside::start(gpu, move || open(&words, &usual))), library: None }
+        Self { word: Some(word), coming: Some(Beside::start(gpu, move || open(&words, &usual))), opened: None }
     }
 
     fn tell(&self, word: Word) {
@@ -155,7 +155,7 @@ impl Slot {
     /// Waits for it.
     pub fn settle(&mut self) {
         self.tell(Word::Now);
-        self.library = self.coming.take().and_then(|mut coming| coming.take()).or(self.library.take());
+        self.opened = self.coming.take().and_then(|mut coming| coming.take()).or(self.opened.take());
     }
 
     fn look(&mut self) {
@@ -172,17 +172,17 @@ impl Slot {
     /// Goes without it from now on.
     pub fn forget(&mut self) {
         self.settle();
-        self.library = None;
+        self.opened = None;
     }
 
     /// The library, where it is there.
     pub fn get(&mut self) -> Option<&mut Library> {
-        self.library.as_mut()
+        self.opened.as_mut()
     }
 
     /// Bytes that it takes, or will.
     pub fn bytes(&self) -> u64 {
-        if self.coming.is_some() || self.library.is_some() { WORKSPACE as u64 } else { 0 }
+        if self.coming.is_some() || self.opened.is_some() { WORKSPACE as u64 } else { 0 }
     }
 }
 

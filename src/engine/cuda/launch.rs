@@ -1,0 +1,113 @@
+//! Kernels and how they are started, alone or as a recorded sequence.
+
+use std::ffi::c_void;
+use std::ptr;
+
+use cudarc::driver::sys::{self, CUresult};
+
+use super::driver::{Gpu, check};
+use crate::engine::model::ModelError;
+
+/// A kernel on the card.
+#[derive(Clone, Copy)]
+pub struct Kernel {
+    pub(super) function: sys::CUfunction,
+    /// Dynamic shared memory that a block of it may ask for.
+    pub shared_limit: u32,
+}
+
+// SAFETY: a handle without state of its own.
+unsafe impl Send for Kernel {}
+// SAFETY: as above.
+unsafe impl Sync for Kernel {}
+
+/// How a kernel is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shape {
+    /// Blocks.
+    pub grid: (u32, u32, u32),
+    /// Threads a block.
+    pub threads: u32,
+    /// Dynamic shared memory a block.
+    pub shared: u32,
+    /// May start while the kernel before it still runs (the kernel waits where it must).
+    pub overlap: bool,
+    /// Neighbouring blocks that run together, on cards that can do that; 0 is 1.
+    pub cluster: u32,
+}
+
+impl Shape {
+    /// A one-dimensional grid.
+    pub fn linear(blocks: u64, threads: u32) -> Self {
+        Self { grid: (blocks.max(1) as u32, 1, 1), threads, ..Self::default() }
+    }
+}
+
+/// What `work` says of a launch of this shape.
+pub(super) fn with_config(
+    stream: sys::CUstream,
+    shape: Shape,
+    work: impl FnOnce(&sys::CUlaunchConfig) -> CUresult,
+) -> CUresult {
+    // SAFETY: all zeros is a valid value of these plain C structures.
+    let mut attributes: [sys::CUlaunchAttribute; 2] = unsafe { std::mem::zeroed() };
+    let mut count = 0;
+    if shape.overlap {
+        attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+        attributes[count].value.programmaticStreamSerializationAllowed = 1;
+        count += 1;
+    }
+    if shape.cluster > 1 {
+        attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+        let blocks = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 };
+        attributes[count].value.clusterDim = blocks;
+        count += 1;
+    }
+    work(&sys::CUlaunchConfig {
+        gridDimX: shape.grid.0,
+        gridDimY: shape.grid.1,
+        gridDimZ: shape.grid.2,
+        blockDimX: shape.threads,
+        blockDimY: 1,
+        blockDimZ: 1,
+        sharedMemBytes: shape.shared,
+        hStream: stream,
+        attrs: attributes.as_mut_ptr(),
+        numAttrs: count as u32,
+    })
+}
+
+impl Kernel {
+    /// Starts the kernel on `stream`. `args` must be the structure that the kernel takes.
+    ///
+    /// # Safety
+    /// Every pointer in `args` must be valid on the card until the kernel has ended.
+    pub unsafe fn launch<A: Copy>(self, stream: sys::CUstream, shape: Shape, args: &A) -> Result<(), ModelError> {
+        let mut params = [ptr::from_ref(args).cast_mut().cast::<c_void>()];
+        // SAFETY: the driver copies the arguments before it returns; the caller vouches for what they point to.
+        let launch =
+            |config: &_| unsafe { sys::cuLaunchKernelEx(config, self.function, params.as_mut_ptr(), ptr::null_mut()) };
+        check(with_config(stream, shape, launch), "starting a kernel")
+    }
+}
+
+/// A recorded sequence of kernels.
+pub struct Graph(pub(super) sys::CUgraphExec);
+
+// SAFETY: a handle, used by one thread at a time.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// Starts it on the card's stream.
+    pub fn launch(&self, gpu: &Gpu) -> Result<(), ModelError> {
+        // SAFETY: the graph and what its kernels point to are owned by the same model.
+        check(unsafe { sys::cuGraphLaunch(self.0, gpu.stream) }, "starting the decode step")
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // SAFETY: created by `capture`, destroyed once.
+        unsafe { sys::cuGraphExecDestroy(self.0) };
+    }
+}

@@ -1,0 +1,80 @@
+//! The interface's side of the engine: starting it, asking it, giving it another model.
+
+use super::{App, Input};
+use crate::chat::{Event, Note};
+use crate::clock::Timestamp;
+use crate::engine::{Engine, EngineOptions};
+use crate::hub::HubSource;
+use crate::protocol::{EngineError, EngineEvent, ErrorKind, GenerationRequest};
+use crate::settings::Settings;
+
+impl App {
+    pub(super) fn with_engine(&self, f: impl FnOnce(&Engine)) {
+        if let Some(engine) = &self.engine {
+            f(engine);
+        }
+    }
+
+    pub(super) fn generate(&mut self, request: GenerationRequest) {
+        if let Some(engine) = &self.engine {
+            return engine.generate(request);
+        }
+        let error =
+            EngineError::new(ErrorKind::Failed, "There is no engine: see the error above. /model NAME tries again.");
+        self.chat_event(Event::Engine(EngineEvent::Failed { id: request.id, error, at: Timestamp::now() }));
+    }
+
+    pub(super) fn start_engine(&mut self) {
+        let sender = self.sender.clone();
+        let sink = move |event| {
+            // The receiver is gone only where the interface has ended.
+            let _ = sender.send(Input::Chat(Event::Engine(event)));
+        };
+        match engine_options(&self.settings).and_then(|options| Engine::start(options, sink)) {
+            Ok(engine) => {
+                engine.wake();
+                self.engine = Some(engine);
+            }
+            Err(error) => {
+                self.chat_event(Event::Engine(EngineEvent::LoadFailed { error }));
+                // Nothing else may ever happen that would draw it.
+                self.dirty = true;
+            }
+        }
+    }
+
+    pub(super) fn switch_model(&mut self, model: String) {
+        let settings = Settings { model: model.clone(), ..self.settings.clone() };
+        match engine_options(&settings) {
+            Ok(options) => {
+                self.settings = settings;
+                match &self.engine {
+                    Some(engine) => engine.switch(options),
+                    None => self.start_engine(),
+                }
+                self.chat_event(Event::Switched { model });
+            }
+            Err(error) => {
+                let kept = format!("The model stays as it is. {}", error.message);
+                self.chat_event(Event::Noted(Note::error(kept)));
+            }
+        }
+    }
+}
+
+/// Where the model comes from, unless it is known already that nothing comes from there.
+pub(super) fn model_source(settings: &Settings) -> Result<HubSource, EngineError> {
+    let source = HubSource::new(settings)?;
+    source.check().map(|()| source)
+}
+
+fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
+    Ok(EngineOptions {
+        source: Box::new(model_source(settings)?),
+        idle_window: settings.idle_window,
+        context_length: settings.context_length,
+        device: settings.device,
+        gpu_memory_utilization: settings.gpu_memory_utilization,
+        threads: settings.threads,
+    })
+}
