@@ -62,13 +62,9 @@ pub struct Few {
 }
 
 impl Few {
-    /// The larger of both.
+    /// The larger of both, of what the kernels for all cards take.
     fn or(self, other: Few) -> Self {
-        Self {
-            plain: self.plain.max(other.plain),
-            quantised: self.quantised.max(other.quantised),
-            hopper: self.hopper.max(other.hopper),
-        }
+        Self { plain: self.plain.max(other.plain), quantised: self.quantised.max(other.quantised), ..self }
     }
 }
 
