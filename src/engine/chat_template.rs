@@ -68,7 +68,7 @@ impl ChatTemplate {
 
     /// Compiles `source`, and finds out whether it takes a system message.
     pub fn new(source: String, tokenizer: &Tokenizer, warnings: Vec<String>) -> Result<Self, TemplateError> {
-        Self::with_clock(source, special_tokens(tokenizer), warnings, jiff::Zoned::now)
+        Self::with_clock(source, special_tokens(tokenizer), warnings, jiff::ZonedDateTime::now)
     }
 
     fn with_clock(

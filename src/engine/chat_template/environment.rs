@@ -2,7 +2,7 @@
 
 use std::io;
 
-use jiff::Zoned;
+use jiff::ZonedDateTime;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 
@@ -16,7 +16,7 @@ const FUEL: u64 = 20_000_000;
 const MAX_DEPTH: usize = 120;
 
 /// What time it is, for templates that write a date.
-pub type Now = fn() -> Zoned;
+pub type Now = fn() -> ZonedDateTime;
 
 /// An environment without templates.
 pub fn new(now: Now) -> Environment<'static> {
@@ -39,7 +39,7 @@ fn raise_exception(message: &str) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
-fn strftime(now: &Zoned, format: &str) -> Result<String, Error> {
+fn strftime(now: &ZonedDateTime, format: &str) -> Result<String, Error> {
     jiff::fmt::strtime::format(format, now)
         .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}")))
 }

@@ -13,8 +13,8 @@ fn templates() -> PathBuf {
 }
 
 /// The clock of `render_templates.py`.
-fn standing_clock() -> jiff::Zoned {
-    jiff::civil::date(2026, 7, 5).at(9, 8, 7, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap()
+fn standing_clock() -> jiff::ZonedDateTime {
+    jiff::civil::date(2026, 7, 5).at(9, 8, 7, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC).unwrap()
 }
 
 fn template(source: &str) -> Result<ChatTemplate, TemplateError> {
