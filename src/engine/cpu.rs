@@ -9,25 +9,33 @@
 mod activations;
 mod aligned;
 mod attention;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod bandwidth;
 #[cfg(target_arch = "x86_64")]
-mod float512;
+mod gemm;
+#[cfg(target_arch = "x86_64")]
+mod gemm_float;
 #[cfg(target_arch = "x86_64")]
 mod gemv;
 mod ggml;
 mod half;
+#[cfg(target_arch = "x86_64")]
+mod interleave;
 mod isa;
 mod kv;
 mod matmul;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_gemm;
 mod ops;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod panel;
 mod plain;
 mod threads;
 mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod vectors;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

@@ -81,6 +81,7 @@ fn run(
     }
     let mut output = Output::new(turn.request.id, tokenizer, template, &fitted.prompt.text, emit);
     let mut decoder = Decoder::new(turn.request);
+    model.watch(turn.cancel);
     let mut usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };
     let started = Timestamp::now();
     let prefilled =
@@ -102,7 +103,10 @@ fn run(
     };
     let end = Timestamp::now();
     output.finish(end);
-    let reason = ended.map_err(turn_failure)?;
+    let reason = match ended {
+        Err(ModelError::Cancelled) => FinishReason::Cancelled,
+        ended => ended.map_err(turn_failure)?,
+    };
     usage.completion_tokens = output.count;
     let waited_until = turn.loaded_at.max(turn.submitted);
     let (decode, inter_token) = output.decode_times();

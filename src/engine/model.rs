@@ -89,6 +89,10 @@ pub trait Model: Send {
         logits: &mut Vec<f32>,
     ) -> Result<(), ModelError>;
 
+    /// Lets the steps from now on be cut short: they look at this flag between the layers and end with `Cancelled`, as
+    /// if they had not begun. Models whose steps are short anyway ignore it.
+    fn watch(&mut self, _cancel: &CancelFlag) {}
+
     /// Memory that the model takes on its device.
     fn memory(&self) -> MemoryUse;
 

@@ -12,7 +12,7 @@ use super::ops::exp;
 use super::{Isa, KvCache, Threads};
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+mod x86;
 
 /// The sizes of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -151,9 +151,9 @@ thread_local! {
 
 fn attend(isa: Isa, task: &Task<'_>, scratch: &mut Scratch) {
     #[cfg(target_arch = "x86_64")]
-    if isa == Isa::Avx512 && task.head_dim.is_multiple_of(TILE) {
+    if isa != Isa::Plain && task.head_dim.is_multiple_of(TILE) {
         // SAFETY: an `Isa` is only handed out where the processor has it; the head size was checked.
-        return unsafe { avx512::attend(task, scratch) };
+        return unsafe { x86::attend(isa, task, scratch) };
     }
     attend_generic(isa, task, scratch);
 }

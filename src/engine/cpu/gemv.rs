@@ -6,8 +6,8 @@ use std::arch::x86_64::*;
 
 use super::activations::{BLOCK, QRows};
 use super::unpack::with_quant;
-use super::x86::{CHUNK, Groups, X86, two_halves};
-use super::{GgmlType, Isa};
+use super::x86::{CHUNK, Groups, X86, eight, two_halves};
+use super::{GgmlType, Isa, unpack};
 
 /// Most rows of activations at a time.
 pub(super) const ROWS: usize = 4;
@@ -31,7 +31,8 @@ pub(super) unsafe fn multiply(
     // SAFETY: the caller's condition.
     unsafe {
         match isa {
-            Isa::Avx512 => vnni::multiply(kind, rows, count, x, batch, out, stride),
+            Isa::Avx512Vnni => avx512vnni::multiply(kind, rows, count, x, batch, out, stride),
+            Isa::AvxVnni => avxvnni::multiply(kind, rows, count, x, batch, out, stride),
             _ => avx2::multiply(kind, rows, count, x, batch, out, stride),
         }
     }
@@ -54,8 +55,15 @@ fn dot_avx2<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
 
 /// The same in one instruction.
 #[inline]
+#[target_feature(enable = "avx2,avxvnni")]
+fn dot_avxvnni<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
+    _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), w, x)
+}
+
+/// The same as AVX-512 has it.
+#[inline]
 #[target_feature(enable = "avx2,avx512vnni,avx512vl")]
-fn dot_vnni<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
+fn dot_avx512vnni<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
     _mm256_dpbusd_epi32(_mm256_setzero_si256(), w, x)
 }
 
@@ -267,4 +275,33 @@ macro_rules! kernels {
 }
 
 kernels!(avx2, "avx2,fma,f16c", dot_avx2);
-kernels!(vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", dot_vnni);
+kernels!(avxvnni, "avx2,fma,f16c,avxvnni", dot_avxvnni);
+kernels!(avx512vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", dot_avx512vnni);
+
+/// `out[r] = rows[r] · x` for a float type; `rows` holds `out.len()` rows.
+///
+/// # Safety
+/// The processor must have AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn multiply_float(kind: GgmlType, rows: &[u8], x: &[f32], out: &mut [f32]) {
+    let size = kind.block_bytes();
+    let whole = x.len() / 32 * 32;
+    for (row, out) in rows.chunks_exact(x.len() * size).zip(out) {
+        let mut sums = [_mm256_setzero_ps(); 4];
+        for k in (0..whole).step_by(32) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let at = k + 8 * i;
+                // SAFETY: numbers `at..at + 8` of the row and of `x`.
+                unsafe {
+                    let w = eight(kind, row[at * size..].as_ptr());
+                    *sum = _mm256_fmadd_ps(_mm256_castsi256_ps(w), _mm256_loadu_ps(x[at..].as_ptr()), *sum);
+                }
+            }
+        }
+        let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
+        let mut rest = [0.0; 32];
+        unpack::dequantize(kind, &row[whole * size..], &mut rest);
+        let rest: f32 = x[whole..].iter().zip(rest).map(|(x, w)| x * w).sum();
+        *out = sum_of(sum) + rest;
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-/// A family of kernels. Later ones of a processor's kind need all that the ones before need.
+/// A family of kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
     /// Rust without any assumption.
@@ -11,34 +11,41 @@ pub enum Isa {
     Dotprod,
     /// AVX2, FMA and F16C.
     Avx2,
-    /// AVX-512 F, BW, VL, DQ and VNNI.
+    /// AVX2 and the byte dot products of AVX-VNNI.
+    AvxVnni,
+    /// AVX-512 F, BW, VL and DQ.
     Avx512,
+    /// AVX-512 and its byte dot products.
+    Avx512Vnni,
 }
 
 impl Isa {
-    /// The best that this processor has; `CHATNAP_CPU=plain|avx2|avx512` asks for less (to compare, or to work around
-    /// a faulty emulator), never for more. Found once.
+    /// All of them, the slowest first.
+    const ALL: [Isa; 6] = [Isa::Plain, Isa::Dotprod, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni];
+
+    /// The best that this processor has and `CHATNAP_CPU` allows. Found once.
     pub fn detect() -> Self {
         static FOUND: OnceLock<Isa> = OnceLock::new();
-        *FOUND.get_or_init(|| {
-            let best = Self::of_this_machine();
-            match std::env::var("CHATNAP_CPU").as_deref() {
-                Ok("plain") => Isa::Plain,
-                Ok("avx2") => best.min(Isa::Avx2),
-                _ => best,
-            }
-        })
+        *FOUND.get_or_init(|| Self::allowed(std::env::var("CHATNAP_CPU").ok().as_deref()))
     }
 
-    /// Whether kernels of this family run here.
-    pub fn is_available(self) -> bool {
-        let best = Self::of_this_machine();
-        if self == Isa::Dotprod { best == Isa::Dotprod } else { self <= best }
+    /// `CHATNAP_CPU=plain|neon|avx2|avxvnni|avx512|avx512vnni` asks for less than the best (to compare, or to work
+    /// around a faulty emulator), never for more. Other values are ignored.
+    fn allowed(asked: Option<&str>) -> Self {
+        let most = match asked {
+            Some("plain") => Isa::Plain,
+            Some("neon") => Isa::Dotprod,
+            Some("avx2") => Isa::Avx2,
+            Some("avxvnni") => Isa::AvxVnni,
+            Some("avx512") => Isa::Avx512,
+            _ => Isa::Avx512Vnni,
+        };
+        Self::available().filter(|isa| *isa <= most).last().unwrap_or(Isa::Plain)
     }
 
     /// Those that run here, plain first.
     pub fn available() -> impl Iterator<Item = Isa> {
-        [Isa::Plain, Isa::Dotprod, Isa::Avx2, Isa::Avx512].into_iter().filter(|isa| isa.is_available())
+        Self::ALL.into_iter().filter(|isa| isa.is_available())
     }
 
     /// As people write it.
@@ -47,56 +54,64 @@ impl Isa {
             Isa::Plain => "plain",
             Isa::Dotprod => "NEON dot products",
             Isa::Avx2 => "AVX2",
-            Isa::Avx512 => "AVX-512 VNNI",
+            Isa::AvxVnni => "AVX-VNNI",
+            Isa::Avx512 => "AVX-512",
+            Isa::Avx512Vnni => "AVX-512 VNNI",
         }
     }
 
+    /// Whether kernels of this family run here.
     #[cfg(target_arch = "x86_64")]
-    fn of_this_machine() -> Self {
+    pub fn is_available(self) -> bool {
         let avx2 =
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
         let avx512 = avx2
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vnni");
-        match (avx512, avx2) {
-            (true, _) => Isa::Avx512,
-            (_, true) => Isa::Avx2,
-            _ => Isa::Plain,
+            && is_x86_feature_detected!("avx512dq");
+        match self {
+            Isa::Plain => true,
+            Isa::Dotprod => false,
+            Isa::Avx2 => avx2,
+            Isa::AvxVnni => avx2 && is_x86_feature_detected!("avxvnni"),
+            Isa::Avx512 => avx512,
+            Isa::Avx512Vnni => avx512 && is_x86_feature_detected!("avx512vnni"),
         }
     }
 
+    /// Whether kernels of this family run here.
     #[cfg(target_arch = "aarch64")]
-    fn of_this_machine() -> Self {
-        if std::arch::is_aarch64_feature_detected!("dotprod") { Isa::Dotprod } else { Isa::Plain }
+    pub fn is_available(self) -> bool {
+        self == Isa::Plain || (self == Isa::Dotprod && std::arch::is_aarch64_feature_detected!("dotprod"))
     }
 
+    /// Whether kernels of this family run here.
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    fn of_this_machine() -> Self {
-        Isa::Plain
+    pub fn is_available(self) -> bool {
+        self == Isa::Plain
     }
 }
 
-/// Compiles `$name` three times, for each family, and picks one at run time. The body must consist of `#[inline]`
-/// functions, so that the compiler vectorises it for the family.
+/// Compiles `$name` for the widths of registers, and picks one at run time. The body must consist of `#[inline]`
+/// functions, so that the compiler vectorises it for each.
 macro_rules! for_each_isa {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($isa:ident $(, $arg:ident: $type:ty)* $(,)?) = $body:path) => {
         $(#[$meta])*
         $vis fn $name($isa: $crate::engine::cpu::Isa $(, $arg: $type)*) {
             #[cfg(target_arch = "x86_64")]
             {
+                use $crate::engine::cpu::Isa;
                 #[target_feature(enable = "avx2,fma,f16c")]
                 fn avx2($($arg: $type),*) { $body($($arg),*) }
-                #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+                #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
                 fn avx512($($arg: $type),*) { $body($($arg),*) }
                 match $isa {
                     // SAFETY: an `Isa` is only handed out where the processor has it (`Threads::with_isa` checks).
-                    $crate::engine::cpu::Isa::Avx512 => return unsafe { avx512($($arg),*) },
+                    Isa::Avx512 | Isa::Avx512Vnni => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::engine::cpu::Isa::Avx2 => return unsafe { avx2($($arg),*) },
-                    _ => {}
+                    Isa::Avx2 | Isa::AvxVnni => return unsafe { avx2($($arg),*) },
+                    Isa::Plain | Isa::Dotprod => {}
                 }
             }
             let _ = $isa;
@@ -105,3 +120,27 @@ macro_rules! for_each_isa {
     };
 }
 pub(super) use for_each_isa;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variable_asks_for_less_and_never_for_what_is_not_there() {
+        let best = Isa::available().last().unwrap_or(Isa::Plain);
+        assert_eq!(Isa::allowed(None), best);
+        assert_eq!(Isa::allowed(Some("nonsense")), best);
+        for (asked, most) in [
+            ("plain", Isa::Plain),
+            ("neon", Isa::Dotprod),
+            ("avx2", Isa::Avx2),
+            ("avxvnni", Isa::AvxVnni),
+            ("avx512", Isa::Avx512),
+            ("avx512vnni", Isa::Avx512Vnni),
+        ] {
+            let found = Isa::allowed(Some(asked));
+            assert!(found <= most && found.is_available(), "{asked}: {found:?}");
+            assert!(!most.is_available() || found == most, "{asked}: {found:?}");
+        }
+    }
+}

@@ -92,6 +92,15 @@ impl KvCache {
         if rows == 1 { (0..self.heads).for_each(head) } else { pool.run(self.heads, &head) }
     }
 
+    /// The bits of a layer's keys and values of the first `positions`.
+    #[cfg(test)]
+    pub fn bits(&self, layer: usize, positions: usize) -> Vec<u16> {
+        // Keys lie in tiles of positions; what is past the end was never written.
+        let end = positions.next_multiple_of(TILE) * self.head_dim;
+        let heads = (0..self.heads).flat_map(|head| [&self.keys(layer, head)[..end], &self.values(layer, head)[..end]]);
+        heads.flatten().copied().collect()
+    }
+
     /// Keys of one head, tile by tile.
     #[inline]
     pub(super) fn keys(&self, layer: usize, head: usize) -> &[u16] {

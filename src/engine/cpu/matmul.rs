@@ -1,13 +1,15 @@
 //! Products of weight matrices and activations: which kernel, and who does which rows.
 
 use super::activations::Activations;
-#[cfg(target_arch = "x86_64")]
-use super::gemv;
 #[cfg(target_arch = "aarch64")]
 use super::neon as gemv;
-use super::{Isa, Matrix, Threads, plain};
+#[cfg(target_arch = "aarch64")]
+use super::neon_gemm;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use super::panel;
+use super::{GgmlType, Isa, Matrix, Threads, plain};
 #[cfg(target_arch = "x86_64")]
-use super::{avx512, float512};
+use super::{gemm, gemm_float, gemv};
 
 /// `out[i * w.rows() + r] = w[r] · x[i]` for each activation row `i`.
 ///
@@ -57,20 +59,13 @@ unsafe impl Sync for Output {}
 /// # Safety
 /// `out` must have room for `x.rows() * w.rows()` numbers, and nobody else may use rows `start..end` of it.
 unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end: usize, out: &Output) {
-    #[cfg(target_arch = "x86_64")]
-    if pool.isa() == Isa::Avx512 && x.rows() >= GEMM_FROM {
-        for from in (start..end).step_by(avx512::PANEL) {
-            let to = (from + avx512::PANEL).min(end);
-            let (bytes, count, cols, stride) = (w.row_range(from, to), to - from, w.cols(), w.rows());
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if pool.isa() != Isa::Plain && x.rows() >= gemm_from(w.kind()) {
+        for from in (start..end).step_by(panel::ROWS) {
+            let to = (from + panel::ROWS).min(end);
+            let rows = panel::Rows { kind: w.kind(), bytes: w.row_range(from, to), count: to - from, cols: w.cols() };
             // SAFETY: the pool's instruction set was detected; rows and activations fit (checked at entry).
-            unsafe {
-                let out = out.0.add(from);
-                if w.kind().is_quantised() {
-                    avx512::gemm(w.kind(), bytes, count, cols, x.quantised(), out, stride);
-                } else {
-                    float512::gemm(w.kind(), bytes, count, cols, x.floats(), out, stride);
-                }
-            }
+            unsafe { panel_of(pool.isa(), rows, x, out.0.add(from), w.rows()) };
         }
         return;
     }
@@ -97,11 +92,55 @@ unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end
             let row = x.quantised().range(range.start, range.end);
             plain::gemv_quantised(pool.isa(), w.kind(), bytes, row, out);
         } else {
-            plain::gemv_float(pool.isa(), w.kind(), bytes, &x.floats()[range], out);
+            float_rows(pool.isa(), w.kind(), bytes, &x.floats()[range], out);
         }
     }
 }
 
-/// Rows of activations from which unpacking the weights pays.
+/// `out[r] = rows[r] · x` for a float type.
+fn float_rows(isa: Isa, kind: GgmlType, rows: &[u8], x: &[f32], out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa != Isa::Plain {
+        // SAFETY: an `Isa` is only handed out where the processor has it.
+        return unsafe { gemv::multiply_float(kind, rows, x, out) };
+    }
+    plain::gemv_float(isa, kind, rows, x, out);
+}
+
+/// Rows of activations from which unpacking the weights once for all of them pays.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+fn gemm_from(kind: GgmlType) -> usize {
+    match (kind.is_quantised(), cfg!(target_arch = "x86_64")) {
+        (true, true) => 3,
+        // Float weights are cheaper to widen twice than to bring into another order.
+        (false, true) => 4,
+        (true, false) => gemv::ROWS + 1,
+        (false, false) => usize::MAX,
+    }
+}
+
+/// Up to sixteen rows of weights times all rows of activations.
+///
+/// # Safety
+/// As `gemm::multiply`.
 #[cfg(target_arch = "x86_64")]
-const GEMM_FROM: usize = 3;
+unsafe fn panel_of(isa: Isa, rows: panel::Rows<'_>, x: &Activations, out: *mut f32, stride: usize) {
+    // SAFETY: the caller's condition.
+    unsafe {
+        if rows.kind.is_quantised() {
+            gemm::multiply(isa, rows, x.quantised(), out, stride);
+        } else {
+            gemm_float::multiply(isa, rows, x.floats(), out, stride);
+        }
+    }
+}
+
+/// Up to sixteen rows of weights times all rows of activations.
+///
+/// # Safety
+/// As `neon_gemm::multiply`.
+#[cfg(target_arch = "aarch64")]
+unsafe fn panel_of(_: Isa, rows: panel::Rows<'_>, x: &Activations, out: *mut f32, stride: usize) {
+    // SAFETY: the caller's condition.
+    unsafe { neon_gemm::multiply(rows, x.quantised(), out, stride) }
+}

@@ -42,7 +42,7 @@ pub(super) unsafe fn multiply(
 /// Adds the products of 16 signed bytes to `sums`, by fours.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
-fn dot(mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
+pub(super) fn dot(mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     // The intrinsic is not stable in the oldest compiler that this crate supports.
     // SAFETY: the instruction reads and writes these registers alone.
     unsafe {

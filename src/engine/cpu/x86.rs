@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::GgmlType;
 use super::half::f16_at;
 use super::unpack::*;
 
@@ -15,7 +16,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { scale: [0.0; CHUNK / 16], min: [0.0; CHUNK / 16] }
     }
 }
@@ -26,6 +27,10 @@ pub(super) trait X86: Quant {
     const OFFSET: Option<f32> = None;
     /// Whether a block is a scale, perhaps a minimum, and 32 numbers.
     const SIMPLE: bool = false;
+    /// How many sums of two products with bytes of -127..=127 fit 16 bits.
+    const CHAIN: usize = (i16::MAX / (2 * 127 * Self::TOP)) as usize;
+    /// The largest byte; for wide formats the largest magnitude of what bytes stand for.
+    const TOP: i16;
 
     /// The bytes of numbers `32 * part..32 * part + 32` of a block, in order.
     ///
@@ -38,16 +43,6 @@ pub(super) trait X86: Quant {
     /// # Safety
     /// AVX2 and F16C; room in `groups` (at most `CHUNK` numbers).
     unsafe fn row_groups(bytes: &[u8], groups: &mut Groups);
-}
-
-/// `row_groups` one block after the other, which is fast enough where scales are whole bytes or few.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn plain_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
-    let n = Q::N / Q::GROUP;
-    for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
-        Q::groups(block, &mut groups.scale[b * n..(b + 1) * n], &mut groups.min[b * n..(b + 1) * n]);
-    }
 }
 
 #[inline]
@@ -97,6 +92,23 @@ fn shift_up(bytes: __m256i, count: usize, mask: i8, up: usize) -> __m256i {
     _mm256_sll_epi16(shift(bytes, count, mask), _mm_cvtsi32_si128(up as i32))
 }
 
+/// The bits of eight numbers of a float type, as 32-bit floats.
+///
+/// # Safety
+/// AVX2 and F16C; eight numbers lie at `at`.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) unsafe fn eight(kind: GgmlType, at: *const u8) -> __m256i {
+    // SAFETY: the caller's condition.
+    unsafe {
+        match kind {
+            GgmlType::F32 => _mm256_loadu_si256(at.cast()),
+            GgmlType::F16 => _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128(at.cast()))),
+            _ => _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast()))),
+        }
+    }
+}
+
 /// The half-precision numbers in four bytes: scale and minimum of a block, where it has both.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
@@ -119,8 +131,9 @@ unsafe fn simple_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups, offset: Opt
 }
 
 macro_rules! simple {
-    ($name:ident, $offset:expr, |$block:ident| $part:expr) => {
+    ($name:ident, $top:literal, $offset:expr, |$block:ident| $part:expr) => {
         impl X86 for $name {
+            const TOP: i16 = $top;
             const OFFSET: Option<f32> = $offset;
             const SIMPLE: bool = true;
 
@@ -141,11 +154,11 @@ macro_rules! simple {
     };
 }
 
-simple!(Q4_0, Some(-8.0), |block| nibbles(block.add(2)));
-simple!(Q4_1, None, |block| nibbles(block.add(4)));
-simple!(Q5_0, Some(-16.0), |block| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))));
-simple!(Q5_1, None, |block| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))));
-simple!(Q8_0, Some(-128.0), |block| _mm256_xor_si256(load(block.add(2)), _mm256_set1_epi8(i8::MIN)));
+simple!(Q4_0, 15, Some(-8.0), |block| nibbles(block.add(2)));
+simple!(Q4_1, 15, None, |block| nibbles(block.add(4)));
+simple!(Q5_0, 31, Some(-16.0), |block| _mm256_or_si256(nibbles(block.add(6)), fifth_bits(block.add(2))));
+simple!(Q5_1, 31, None, |block| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))));
+simple!(Q8_0, 128, Some(-128.0), |block| _mm256_xor_si256(load(block.add(2)), _mm256_set1_epi8(i8::MIN)));
 
 /// Sixteen bytes as floats, times `d`.
 #[inline]
@@ -204,9 +217,53 @@ fn q3k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
     }
 }
 
+/// `row_groups` of Q4_K and Q5_K: eight scales and eight minima of 6 bits in 12 bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn k4_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
+    for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
+        // SAFETY: a block begins with two half-precision numbers and its 12 bytes of scales.
+        let (both, [low, mid, high]) = unsafe {
+            let words = block.as_ptr().add(4).cast::<u32>();
+            (two_halves(block.as_ptr()), [0, 1, 2].map(|i| words.add(i).read_unaligned()))
+        };
+        // The upper two bits of the last four scales and minima lie above the first four's.
+        let eight = |first: u32, last: u32| {
+            let last = (last & 0x0F0F_0F0F) | (first >> 2 & 0x3030_3030);
+            let bytes = u64::from(first & 0x3F3F_3F3F) | u64::from(last) << 32;
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bytes as i64)))
+        };
+        let dmin = _mm_sub_ps(_mm_setzero_ps(), _mm_movehdup_ps(both));
+        let scales = _mm256_mul_ps(eight(low, high), _mm256_broadcastss_ps(both));
+        let mins = _mm256_mul_ps(eight(mid, high >> 4), _mm256_broadcastss_ps(dmin));
+        let (to_scale, to_min) = (&mut groups.scale[8 * b..8 * b + 8], &mut groups.min[8 * b..8 * b + 8]);
+        // SAFETY: eight numbers each.
+        unsafe {
+            _mm256_storeu_ps(to_scale.as_mut_ptr(), scales);
+            _mm256_storeu_ps(to_min.as_mut_ptr(), mins);
+        }
+    }
+}
+
+/// `row_groups` of Q6_K: sixteen signed bytes.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn q6k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
+    for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
+        // SAFETY: a block's scales are bytes 192 to 207; a half-precision number ends it.
+        let scales = unsafe { _mm_loadu_si128(block.as_ptr().add(192).cast()) };
+        let scales = times_bytes(scales, _mm256_set1_ps(f16_at(block, 208)));
+        let offset = _mm256_set1_ps(-32.0);
+        store_groups(&mut groups.scale, b, scales);
+        store_groups(&mut groups.min, b, [_mm256_mul_ps(scales[0], offset), _mm256_mul_ps(scales[1], offset)]);
+    }
+}
+
 macro_rules! large {
-    ($name:ident, $groups:ident, |$block:ident, $part:ident| $body:expr) => {
+    ($name:ident, $top:literal, $groups:ident, |$block:ident, $part:ident| $body:expr) => {
         impl X86 for $name {
+            const TOP: i16 = $top;
+
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn row_groups(bytes: &[u8], groups: &mut Groups) {
@@ -223,17 +280,17 @@ macro_rules! large {
     };
 }
 
-large!(Q2K, q2k_groups, |block, part| shift(load(block.add(16 + 32 * (part / 4))), 2 * (part % 4), 3));
-large!(Q3K, q3k_groups, |block, part| {
+large!(Q2K, 3, q2k_groups, |block, part| shift(load(block.add(16 + 32 * (part / 4))), 2 * (part % 4), 3));
+large!(Q3K, 7, q3k_groups, |block, part| {
     let low = shift(load(block.add(32 + 32 * (part / 4))), 2 * (part % 4), 3);
     _mm256_or_si256(low, shift_up(load(block), part, 1, 2))
 });
-large!(Q4K, plain_groups, |block, part| shift(load(block.add(16 + 32 * (part / 2))), 4 * (part % 2), 15));
-large!(Q5K, plain_groups, |block, part| {
+large!(Q4K, 15, k4_groups, |block, part| shift(load(block.add(16 + 32 * (part / 2))), 4 * (part % 2), 15));
+large!(Q5K, 31, k4_groups, |block, part| {
     let low = shift(load(block.add(48 + 32 * (part / 2))), 4 * (part % 2), 15);
     _mm256_or_si256(low, shift_up(load(block.add(16)), part, 1, 4))
 });
-large!(Q6K, plain_groups, |block, part| {
+large!(Q6K, 63, q6k_groups, |block, part| {
     let low = shift(load(block.add(64 * (part / 4) + 32 * (part % 2))), 4 * (part % 4 / 2), 15);
     _mm256_or_si256(low, shift_up(load(block.add(128 + 32 * (part / 4))), 2 * (part % 4), 3, 4))
 });

@@ -14,9 +14,9 @@ mod weights;
 
 use weights::{Layer, Linear, Weights};
 
-/// A prefill step should take no longer than this, so that a cancel is heard within 100 ms.
-const STEP_TIME: Duration = Duration::from_millis(60);
-/// Bounds of a prefill step. The products are as fast with 64 rows as with more.
+/// A prefill step should take no longer than this, so that the progress is seen. A cancel is heard between its layers.
+const STEP_TIME: Duration = Duration::from_millis(500);
+/// Bounds of a prefill step. Weights are unpacked once a step, which 64 rows pay for; more rows gain little.
 const CHUNKS: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// A loaded model on the CPU.
@@ -30,6 +30,8 @@ pub(super) struct Transformer {
     chunk: usize,
     /// Whether the sequence in the cache is one of those that `config.short_rope` turns.
     short: bool,
+    /// What cuts a step short.
+    cancel: CancelFlag,
     /// The residual stream after each layer, where a test asks for it.
     #[cfg(test)]
     layers_seen: Option<Vec<Vec<f32>>>,
@@ -73,13 +75,14 @@ impl Transformer {
             scratch: Scratch::default(),
             chunk: 64,
             short: false,
+            cancel: CancelFlag::default(),
             #[cfg(test)]
             layers_seen: None,
         })
     }
 
     /// Evaluates one step and leaves the hidden states of its last `last` tokens, normed, in `scratch.normed`.
-    fn step(&mut self, tokens: &[u32], position: usize, last: usize) {
+    fn step(&mut self, tokens: &[u32], position: usize, last: usize) -> Result<(), ModelError> {
         let Self {
             config,
             weights,
@@ -87,6 +90,7 @@ impl Transformer {
             pool,
             scratch,
             short,
+            cancel,
             #[cfg(test)]
             layers_seen,
             ..
@@ -100,6 +104,9 @@ impl Transformer {
             rope.tables(position, rows, &mut scratch.cos[local], &mut scratch.sin[local]);
         }
         for (index, layer) in weights.layers.iter().enumerate() {
+            if cancel.is_cancelled() {
+                return Err(ModelError::Cancelled);
+            }
             // Above the last layer's attention only the rows that are asked for matter.
             let wanted = if index + 1 == config.layers { last } else { rows };
             scratch.attend(config, layer, cache, pool, index, position, rows, wanted);
@@ -113,6 +120,7 @@ impl Transformer {
         }
         resize(&mut scratch.normed, last * config.hidden);
         cpu::rms_norm(pool, &scratch.x, &weights.output_norm, config.norm_epsilon, &mut scratch.normed);
+        Ok(())
     }
 }
 
@@ -284,12 +292,16 @@ impl Model for Transformer {
             let step = &tokens[at..tokens.len().min(at + most)];
             let wanted = (at + step.len()).saturating_sub(from.max(at));
             let started = Instant::now();
-            self.step(step, position + at, wanted);
+            self.step(step, position + at, wanted)?;
             self.output(wanted, logits);
             self.learn(step.len(), started.elapsed());
             at += step.len();
         }
         Ok(())
+    }
+
+    fn watch(&mut self, cancel: &CancelFlag) {
+        self.cancel = cancel.clone();
     }
 
     fn memory(&self) -> MemoryUse {

@@ -118,7 +118,7 @@ fn read_one<T>(
     news: &Sender<News<T>>,
 ) -> Result<AlignedBytes, ModelError> {
     let length = usize::try_from(tensor.bytes).map_err(|_| invalid(path, "a tensor is larger than memory"))?;
-    let mut bytes = AlignedBytes::zeroed(length)?;
+    let mut bytes = AlignedBytes::for_weights(length)?;
     let mut offset = tensor.offset;
     for chunk in bytes.chunks_mut(CHUNK) {
         if cancel.is_cancelled() || stop.load(Ordering::Relaxed) {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::engine::ModelFiles;
-use crate::engine::cpu::GgmlType;
+use crate::engine::cpu::{GgmlType, Isa};
 use crate::engine::model::load::ModelParts;
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor, Tensors};
 
@@ -31,6 +31,15 @@ fn from_folder(spec: &Spec, tensors: &Tensors, shards: usize) -> Transformer {
     open(&ModelFiles::Safetensors(folder.path().to_path_buf())).unwrap()
 }
 
+/// Runs `body` once for each instruction set that this machine has; a forward pass from position 0 on forgets the one
+/// before.
+fn on_every_isa(model: &mut Transformer, mut body: impl FnMut(&mut Transformer, &'static str)) {
+    for isa in Isa::available() {
+        model.pool = Threads::with_isa(Some(2), isa);
+        body(model, isa.name());
+    }
+}
+
 /// |a - b| / |b|.
 fn difference(ours: &[f32], theirs: &[f64]) -> f64 {
     assert_eq!(ours.len(), theirs.len());
@@ -52,20 +61,23 @@ fn check(label: &str, spec: &Spec, tensors: &Tensors, model: &mut Transformer, t
         layers.push(std::mem::take(&mut reference.layers));
     }
     let mut logits = Vec::new();
-    model.layers_seen = Some(Vec::new());
-    model.forward_rows(&tokens, 0, tokens.len(), &mut logits).unwrap();
-    // What one layer adds is smaller than the stream, and so is what its rounding is measured against.
-    check_layers(label, spec, &model.layers_seen.take().unwrap(), &layers, 2.0 * tolerance);
-    for (i, (ours, theirs)) in logits.chunks(spec.vocab).zip(&expected).enumerate() {
-        let apart = difference(ours, theirs);
-        assert!(apart < tolerance, "{label}: in one step, position {i}: {apart}");
-    }
-    model.keep(0);
-    for (i, (token, theirs)) in tokens.iter().zip(&expected).enumerate() {
-        model.forward(&[*token], i, &mut logits).unwrap();
-        let apart = difference(&logits, theirs);
-        assert!(apart < tolerance, "{label}: one by one, position {i}: {apart}");
-    }
+    on_every_isa(model, |model, isa| {
+        model.layers_seen = Some(Vec::new());
+        model.forward_rows(&tokens, 0, tokens.len(), &mut logits).unwrap();
+        // What one layer adds is smaller than the stream, and so is what its rounding is measured against.
+        let label = format!("{label}, {isa}");
+        check_layers(&label, spec, &model.layers_seen.take().unwrap(), &layers, 2.0 * tolerance);
+        for (i, (ours, theirs)) in logits.chunks(spec.vocab).zip(&expected).enumerate() {
+            let apart = difference(ours, theirs);
+            assert!(apart < tolerance, "{label}: in one step, position {i}: {apart}");
+        }
+        model.keep(0);
+        for (i, (token, theirs)) in tokens.iter().zip(&expected).enumerate() {
+            model.forward(&[*token], i, &mut logits).unwrap();
+            let apart = difference(&logits, theirs);
+            assert!(apart < tolerance, "{label}: one by one, position {i}: {apart}");
+        }
+    });
 }
 
 /// Compares what each layer adds to the residual stream, the first layer first, so that a mistake is found where it is
@@ -114,7 +126,7 @@ fn a_wrong_layer_is_named() {
         check("damaged", &spec, &tensors, &mut model, QUANTISED);
     }));
     let message = *found.unwrap_err().downcast::<String>().unwrap();
-    assert!(message.starts_with("damaged: layer 2, position 0"), "{message}");
+    assert!(message.starts_with("damaged, plain: layer 2, position 0"), "{message}");
 }
 
 #[test]
@@ -204,10 +216,12 @@ fn scaled_positions_agree_with_f64_at_100_8000_and_30000() {
         let mut logits = Vec::new();
         for (start, length) in [(0, 12), (100, 6), (8000, 6), (30_000, 4)] {
             let tokens = sequence(&spec, length);
-            model.forward(&tokens, start, &mut logits).unwrap();
             let expected = tokens.iter().enumerate().map(|(i, t)| reference.logits(*t, start + i)).last().unwrap();
-            let apart = difference(&logits, &expected);
-            assert!(apart < EXACT, "{scaling:?} at {start}: {apart}");
+            on_every_isa(&mut model, |model, isa| {
+                model.forward(&tokens, start, &mut logits).unwrap();
+                let apart = difference(&logits, &expected);
+                assert!(apart < EXACT, "{scaling:?} at {start}, {isa}: {apart}");
+            });
         }
     }
 }
@@ -267,4 +281,24 @@ fn what_does_not_fit_is_an_error_and_the_model_stays_usable() {
     assert!(model.forward_rows(&[1, 2], 0, 3, &mut logits).is_err());
     model.forward(&[1, 2], 0, &mut logits).unwrap();
     assert_eq!(logits.len(), spec.vocab);
+}
+
+/// A cancel during a step is heard between its layers; what was evaluated before stays valid.
+#[test]
+fn a_cancelled_step_counts_as_not_evaluated() {
+    let spec = Spec::new("llama");
+    let tensors = spec.tensors();
+    let (mut model, mut other) = (from_gguf(&spec, &tensors), from_gguf(&spec, &tensors));
+    let tokens = sequence(&spec, 20);
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let cancel = CancelFlag::default();
+    model.watch(&cancel);
+    model.forward(&tokens[..10], 0, &mut ours).unwrap();
+    cancel.cancel();
+    assert!(matches!(model.forward(&tokens[10..], 10, &mut ours), Err(ModelError::Cancelled)));
+    model.watch(&CancelFlag::default());
+    model.forward(&tokens[10..], 10, &mut ours).unwrap();
+    other.forward(&tokens[..10], 0, &mut theirs).unwrap();
+    other.forward(&tokens[10..], 10, &mut theirs).unwrap();
+    assert_eq!(ours, theirs);
 }

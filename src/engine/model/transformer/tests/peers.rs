@@ -20,9 +20,11 @@ struct Case {
 /// values to 11 bits in our cache.
 const TOLERANCE: f64 = 3e-3;
 
-/// The same where transformers rounds keys and values too: what is left is single precision, and a number here and there
-/// that it rounds the other way.
-const ROUNDED: f64 = 1.5e-4;
+/// The same where transformers rounds keys and values too. Single precision leaves 1e-6 to 2e-5. But the kernels sum in
+/// different orders, and a key or value that lies between two half-precision numbers can be rounded the other way by the
+/// last bit of its sum: that moved phi3-short from 1e-6 to 2.1e-4 and qwen2 from 2e-5 to 1.3e-4, each on some instruction
+/// sets. `kernels_round_keys_and_values_alike` counts such numbers.
+const ROUNDED: f64 = 5e-4;
 
 fn cases() -> Vec<(String, PathBuf)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference");
@@ -98,18 +100,46 @@ fn every_checkpoint_gives_the_logits_of_transformers() {
                     Some(_) => loaded(&ModelFiles::Gguf(vec![folder.join(config)]), case.context_length),
                     None => load(with_config(&folder, config).path(), case.context_length),
                 };
-                let ours = logits(&mut model, &case);
-                let plain = apart(&folder, "logits.bin", &case, &ours);
-                let rounded = apart(&folder, "logits-f16.bin", &case, &ours);
-                println!("{name} by {config}: {plain:.1e}, {rounded:.1e} with rounded keys and values");
-                if plain.is_nan() || plain > TOLERANCE || rounded.is_nan() || rounded > ROUNDED {
-                    wrong.push(format!("{name} by {config}: {plain:.1e}, {rounded:.1e}"));
-                }
+                on_every_isa(&mut model, |model, isa| {
+                    let ours = logits(model, &case);
+                    let plain = apart(&folder, "logits.bin", &case, &ours);
+                    let rounded = apart(&folder, "logits-f16.bin", &case, &ours);
+                    println!("{name} by {config}, {isa}: {plain:.1e}, {rounded:.1e} with rounded keys and values");
+                    if plain.is_nan() || plain > TOLERANCE || rounded.is_nan() || rounded > ROUNDED {
+                        wrong.push(format!("{name} by {config}, {isa}: {plain:.1e}, {rounded:.1e}"));
+                    }
+                });
             }
         }
     }
     assert!(wrong.is_empty(), "{} of {compared} differ:\n{}", wrong.len(), wrong.join("\n"));
     assert!(compared > 60, "{compared}");
+}
+
+/// The kernels of every instruction set give the first layer the same keys and values but for the last bit of a few: if
+/// one rounds what it should not, many differ. (Later layers see what the first one rounded.)
+#[test]
+fn kernels_round_keys_and_values_alike() {
+    for (name, folder) in cases() {
+        let case: Case = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
+        let mut model = load(with_config(&folder, "config.json").path(), case.context_length);
+        let mut plain = Vec::new();
+        on_every_isa(&mut model, |model, isa| {
+            model.serve(0, case.tokens.len());
+            model.forward(&case.tokens, 0, &mut Vec::new()).unwrap();
+            let bits = model.cache.bits(0, case.tokens.len());
+            if plain.is_empty() {
+                plain = bits;
+                return;
+            }
+            let apart: Vec<u16> = plain.iter().zip(&bits).map(|(a, b)| a.abs_diff(*b)).filter(|d| *d > 0).collect();
+            println!("{name}, {isa}: {} of {} differ", apart.len(), bits.len());
+            // Near zero a half-precision number has finer steps than the sums behind it.
+            let far = apart.iter().filter(|d| **d > 1).count();
+            assert!(apart.len() * 200 < bits.len() && far * 5000 < bits.len(), "{name}, {isa}: {}", apart.len());
+        });
+        assert!(!plain.is_empty());
+    }
 }
 
 /// LongRoPE turns short sequences otherwise; which one a prompt is does not depend on what was there before it.
