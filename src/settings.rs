@@ -10,11 +10,13 @@ use crate::protocol::*;
 
 mod duration;
 mod environment;
+mod expand;
 mod file;
 mod keys;
 
 pub use duration::{format_idle_window, parse_idle_window};
 pub use environment::warnings as environment_warnings;
+pub use expand::expand_path;
 pub use keys::{KEYS, Key, check};
 
 /// The commented config file that `chatnap config default` writes; it says what the defaults are and changes none.
@@ -199,14 +201,15 @@ impl Resolved {
     }
 }
 
-/// The path of the config file: `--config`, else `CHATNAP_CONFIG`, else the user's. True where the user named it.
+/// The path of the config file: `--config`, else `CHATNAP_CONFIG`, else the user's. True where the user named it. No
+/// shell expands `--config=~/x`.
 fn config_file(sources: &Sources<'_>) -> (PathBuf, bool) {
     let named = sources
         .config
-        .map(Path::to_path_buf)
-        .or_else(|| (sources.environment)("CHATNAP_CONFIG").filter(|value| !value.is_empty()).map(PathBuf::from));
+        .map(|path| path.as_os_str().to_owned())
+        .or_else(|| (sources.environment)("CHATNAP_CONFIG").filter(|value| !value.is_empty()));
     match named {
-        Some(path) => (path, true),
+        Some(path) => (expand_path(&path), true),
         None => (sources.folders.config.join(CONFIG_FILE), false),
     }
 }

@@ -15,6 +15,31 @@ pub fn larger_context(context_length: usize, trained: usize) -> String {
     }
 }
 
+/// `text` without the user names and passwords of the addresses in it: `https://me:secret@host/x` → `https://host/x`.
+pub fn without_user_info(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, address) = rest.split_at(at + 3);
+        let end = address.find(char::is_whitespace).unwrap_or(address.len());
+        shown.push_str(before);
+        rest = &address[user_info(&address[..end])..];
+    }
+    shown + rest
+}
+
+/// Bytes of the user info, `@` included, at the start of what follows `://`.
+fn user_info(address: &str) -> usize {
+    let authority = &address[..address.find(['/', '?', '#', '\\']).unwrap_or(address.len())];
+    if let Some(at) = authority.rfind('@') {
+        return at + 1;
+    }
+    // A password with an unescaped `/`, `#` or `?` looks like a port that is no number.
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    let is_port = authority.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit());
+    if is_port { 0 } else { address.rfind('@').map_or(0, |at| at + 1) }
+}
+
 /// `2026-11-22 10:34 UTC`, by Howard Hinnant's `civil_from_days` (chrono-compatible low-level date algorithms).
 pub fn utc(ms: u64) -> String {
     let seconds = ms / 1000;
@@ -65,6 +90,24 @@ mod tests {
         assert_eq!(utc(951_827_640_000), "2000-02-29 12:34 UTC");
         assert_eq!(utc(4_107_542_399_000), "2100-02-28 23:59 UTC");
         assert_eq!(utc(1_795_343_640_000), "2026-11-22 10:34 UTC");
+    }
+
+    #[test]
+    fn passwords_in_addresses_are_not_shown() {
+        for (text, shown) in [
+            ("https://me:secret@host/x", "https://host/x"),
+            ("https://secret@host", "https://host"),
+            ("at https://me:s%40e@cret@host:8080/a@b, then http://x:y@z", "at https://host:8080/a@b, then http://z"),
+            ("https://me:s/e#c?ret@host/x", "https://host/x"),
+            ("http://[::1]:8080/a@b", "http://[::1]:8080/a@b"),
+            ("http://[::1]/a@b", "http://[::1]/a@b"),
+            ("https://host:8080/a@b.gguf me@host", "https://host:8080/a@b.gguf me@host"),
+            ("http://a:b@http://c:d@e", "http://http://e"),
+            ("no address", "no address"),
+            ("://@", "://"),
+        ] {
+            assert_eq!(without_user_info(text), shown);
+        }
     }
 
     #[test]

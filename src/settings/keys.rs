@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::duration::{format_idle_window, parse_idle_window};
-use super::{Folders, Settings};
+use super::{Folders, Settings, expand_path};
 use crate::protocol::*;
+use crate::wording::without_user_info;
 
 /// What a config file may hold for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ macro_rules! key {
 
 /// All settings, in the order in which they are shown.
 pub const KEYS: &[Key] = &[
-    key!("model", Text, |s, v| nonempty(v).map(|v| s.model = v), |s| Some(s.model.clone())),
+    key!("model", Text, |s, v| nonempty(v).map(|v| s.model = without_user_info(&v)), |s| Some(s.model.clone())),
     key!("system", Text, |s, v| set_system(s, v), |s| s.system.clone()),
     key!("temperature", Number, |s, v| at_least_zero(v).map(|v| s.sampling.temperature = v), |s| text(
         s.sampling.temperature
@@ -138,7 +139,7 @@ fn nonempty(value: &str) -> Result<String, String> {
 }
 
 fn folder(value: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(value);
+    let path = expand_path(value.as_ref());
     if path.is_absolute() { Ok(path) } else { Err(format!("an absolute path is wanted, not {value:?}")) }
 }
 

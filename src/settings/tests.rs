@@ -125,3 +125,29 @@ fn a_named_config_file_must_exist() {
     assert!(resolve(&sources).unwrap_err().0.starts_with("/nowhere/x.toml: "));
     assert!(resolve(&Sources { config: None, ..sources }).is_ok());
 }
+
+#[test]
+fn folders_may_begin_at_home() {
+    let home = std::env::home_dir().unwrap();
+    let case = Case::new("data_dir = \"~/x\"\ncache_dir = \"$HOME/y\"");
+    let settings = case.resolve().unwrap().settings;
+    assert_eq!((settings.data_dir, settings.cache_dir), (home.join("x"), home.join("y")));
+    let case = Case::new("").env("CHATNAP_DATA_DIR", "~").flag("cache_dir", "--cache-dir", "${HOME}");
+    let settings = case.resolve().unwrap().settings;
+    assert_eq!((settings.data_dir, settings.cache_dir), (home.clone(), home.clone()));
+    assert!(Case::new("data_dir = \"x/~\"").error().contains("an absolute path is wanted"));
+    let named = Case::new("").env("CHATNAP_CONFIG", "~/nowhere/x.toml").error();
+    assert!(named.starts_with(&home.join("nowhere/x.toml").display().to_string()), "{named}");
+}
+
+#[test]
+fn a_password_in_an_address_is_not_shown() {
+    for case in [
+        Case::new("model = \"https://me:secret@huggingface.co/owner/repo\""),
+        Case::new("").env("CHATNAP_MODEL", "https://me:secret@huggingface.co/owner/repo"),
+        Case::new("").flag("model", "--model", "https://me:secret@huggingface.co/owner/repo"),
+    ] {
+        let shown = case.resolve().unwrap().show();
+        assert!(shown.contains("\"https://huggingface.co/owner/repo\"") && !shown.contains("secret"), "{shown}");
+    }
+}

@@ -7,6 +7,7 @@ use crate::engine::{Engine, EngineOptions};
 use crate::hub::HubSource;
 use crate::protocol::{EngineError, EngineEvent, ErrorKind, GenerationRequest};
 use crate::settings::Settings;
+use crate::wording::without_user_info;
 
 impl App {
     pub(super) fn with_engine(&self, f: impl FnOnce(&Engine)) {
@@ -44,6 +45,7 @@ impl App {
     }
 
     pub(super) fn switch_model(&mut self, model: String) {
+        let model = without_user_info(&model);
         let settings = Settings { model: model.clone(), ..self.settings.clone() };
         match engine_options(&settings) {
             Ok(options) => {
