@@ -69,6 +69,11 @@ pub trait ModelSource: Send {
         cancel: &CancelFlag,
     ) -> Result<ModelFiles, EngineError>;
 
+    /// What the user should know about the files that `locate` found last.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What the user types to fetch files anew that turned out to be damaged; `None` where nobody fetched them.
     fn fetch_again(&self) -> Option<String> {
         None

@@ -21,6 +21,7 @@ mod name;
 mod options;
 mod pick;
 mod pip;
+mod regular;
 mod remote;
 mod repo;
 mod stored;
@@ -36,6 +37,8 @@ pub struct HubSource {
     name: ModelName,
     /// What a bare repository name turned out to be, so that the user sees it.
     picked: Option<String>,
+    /// What the user should know about the files that were found last.
+    warnings: Vec<String>,
     cache_dir: PathBuf,
     offline: bool,
     options: HubOptions,
@@ -53,6 +56,7 @@ impl HubSource {
         Ok(Self {
             name: ModelName::parse(&settings.model)?,
             picked: None,
+            warnings: Vec::new(),
             cache_dir: settings.cache_dir.clone(),
             offline: settings.offline || options.offline,
             options,
@@ -193,13 +197,19 @@ impl ModelSource for HubSource {
     ) -> Result<ModelFiles, EngineError> {
         let mut job = Job::new(progress, cancel);
         job.check()?;
-        match self.name.clone() {
+        let found = match self.name.clone() {
             ModelName::Scripted(path) => local::scripted(&path),
             ModelName::Path(path) => local::path(&path),
             ModelName::Unknown(word, why) => local::word(&word, &why),
             ModelName::Catalogue(model, variant) => self.fetch_variant(model, variant, &mut job),
             ModelName::Repo { repo, pick } => self.fetch_repo(&repo, &pick, &mut job),
-        }
+        };
+        self.warnings = job.warnings;
+        found
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
     }
 
     fn fetch_again(&self) -> Option<String> {

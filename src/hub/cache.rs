@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use super::lock::cannot_write;
 use super::name::Pick;
 use super::pick::{Choice, choose};
+use super::regular;
 use crate::engine::ModelFiles;
 use crate::protocol::*;
 
 /// An index of tensors larger than this is not read.
 const MAX_INDEX: u64 = 64 << 20;
+
+/// Bytes of a file that names a commit, at most.
+const MAX_REF: u64 = 4096;
 
 /// One repository's part of the cache.
 #[derive(Clone, Debug)]
@@ -84,7 +88,7 @@ impl RepoCache {
 
     /// The snapshot that `main` was last, then the others, the newest first.
     fn snapshots(&self) -> Vec<PathBuf> {
-        let main = std::fs::read_to_string(self.folder().join("refs").join("main")).unwrap_or_default();
+        let main = regular::text(&self.folder().join("refs").join("main"), MAX_REF);
         let mut all: Vec<_> = entries(&self.folder().join("snapshots")).filter(|path| path.is_dir()).collect();
         let changed = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
         all.sort_by_key(|path| {
@@ -110,7 +114,7 @@ impl RepoCache {
         }
         let main = self.folder().join("refs").join("main");
         write(&main, std::fs::create_dir_all(self.folder().join("refs")))?;
-        write(&main, std::fs::write(&main, commit))?;
+        write(&main, regular::replace(&main, commit.as_bytes()))?;
         Ok(pointer)
     }
 }
@@ -173,10 +177,7 @@ fn shards(index: &Path) -> Option<Vec<String>> {
     struct Index {
         weight_map: std::collections::HashMap<String, String>,
     }
-    if index.metadata().ok()?.len() > MAX_INDEX {
-        return None;
-    }
-    let index: Index = serde_json::from_slice(&std::fs::read(index).ok()?).ok()?;
+    let index: Index = serde_json::from_slice(&regular::read(index, MAX_INDEX).ok()?).ok()?;
     let mut shards: Vec<_> = index.weight_map.into_values().collect();
     shards.sort();
     shards.dedup();

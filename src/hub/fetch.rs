@@ -1,7 +1,7 @@
 //! One file of the hub into the cache: one download for any number of processes, goes on where it was cut, verified,
 //! placed all at once.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use super::cache::RepoCache;
 use super::job::Job;
 use super::lock::{FetchLock, cannot_write};
 use super::remote::{Hub, Remote, Trouble};
-use super::{human, not_found, verify};
+use super::verify::Expected;
+use super::{human, not_found, regular};
 use crate::protocol::*;
 
 /// An attempt that brought this much starts the count of attempts anew.
@@ -31,19 +32,17 @@ pub(super) struct Wanted<'a> {
     /// Bytes of the model's files before this one.
     pub(super) before: u64,
     /// Bytes of all the model's files.
-    pub(super) total: Option<u64>,
+    pub(super) total: u64,
 }
 
 impl Wanted<'_> {
     fn report(&self, job: &mut Job<'_>, done: u64) {
-        job.report(LoadPhase::Download, self.before + done, self.total, self.file);
+        job.report(LoadPhase::Download, self.before + done, Some(self.total), self.file);
     }
 
-    /// The SHA-256 that the content must have, from the catalogue or from the hub's name for a large file.
-    fn expected_sha256(&self) -> Option<&str> {
-        let etag = self.remote.etag.as_str();
-        let is_sha256 = etag.len() == 64 && etag.bytes().all(|b| b.is_ascii_hexdigit());
-        self.sha256.or(is_sha256.then_some(etag))
+    /// The hash that the content must have, from the catalogue or from the hub's ETag; `None` where neither tells it.
+    pub(super) fn expected(&self) -> Option<Expected<'_>> {
+        self.sha256.map(Expected::Sha256).or_else(|| Expected::by_etag(&self.remote.etag))
     }
 }
 
@@ -55,13 +54,12 @@ pub(super) async fn fetch(
     job: &mut Job<'_>,
 ) -> Result<(), EngineError> {
     let etag = wanted.remote.etag.as_str();
-    if let Some(known) = wanted.sha256
-        && etag.len() == 64
-        && etag != known
+    if let (Some(known), Some(Expected::Sha256(promised))) = (wanted.sha256, Expected::by_etag(etag))
+        && !promised.eq_ignore_ascii_case(known)
     {
         return Err(not_found(format!(
             "{} of {} on {} is not the file that the catalogue knows (its SHA-256 differs); nothing was fetched. --model {}:{} takes it as it is.",
-            wanted.file, wanted.repo, hub.options.endpoint, wanted.repo, wanted.file
+            wanted.file, wanted.repo, hub.address, wanted.repo, wanted.file
         )));
     }
     let blob = cache.blob(etag);
@@ -80,11 +78,11 @@ pub(super) async fn fetch(
 }
 
 fn length(path: &Path) -> u64 {
-    path.metadata().map(|meta| meta.len()).unwrap_or(0)
+    path.symlink_metadata().map(|meta| meta.len()).unwrap_or(0)
 }
 
-fn is_whole(blob: &Path, size: Option<u64>) -> bool {
-    blob.metadata().is_ok_and(|meta| meta.is_file() && size.is_none_or(|size| size == meta.len()))
+fn is_whole(blob: &Path, size: u64) -> bool {
+    blob.metadata().is_ok_and(|meta| meta.is_file() && size == meta.len())
 }
 
 /// Fills `incomplete` up, in as many attempts as bring something.
@@ -94,7 +92,7 @@ async fn download(hub: &Hub, wanted: &Wanted<'_>, incomplete: &Path, job: &mut J
         std::fs::create_dir_all(folder).map_err(failed)?;
         check_space(folder, wanted, length(incomplete))?;
     }
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(incomplete).map_err(failed)?;
+    let mut file = regular::open_to_fill(incomplete).map_err(failed)?;
     let patience = &hub.options.patience;
     let mut fruitless = 0;
     loop {
@@ -114,12 +112,12 @@ async fn download(hub: &Hub, wanted: &Wanted<'_>, incomplete: &Path, job: &mut J
 }
 
 fn gave_up(hub: &Hub, wanted: &Wanted<'_>, why: &str, kept: u64) -> EngineError {
-    let size = wanted.remote.size.map_or_else(|| "?".to_owned(), human);
     not_found(format!(
-        "The download of {} from {} broke off again and again ({why}). {} of {size} are kept: start again to go on from there.",
+        "The download of {} from {} broke off again and again ({why}). {} of {} are kept: start again to go on from there.",
         wanted.file,
-        hub.options.endpoint,
+        hub.address,
         human(kept),
+        human(wanted.remote.size),
     ))
 }
 
@@ -134,10 +132,10 @@ async fn attempt(
     let failed = |error: std::io::Error| Trouble::Final(cannot_write(incomplete, &error));
     let mut done = file.seek(SeekFrom::End(0)).map_err(failed)?;
     let size = wanted.remote.size;
-    if size.is_some_and(|size| done > size) {
+    if done > size {
         done = restart(file).map_err(failed)?;
     }
-    if Some(done) == size {
+    if done == size {
         return Ok(());
     }
     wanted.report(job, done);
@@ -156,17 +154,17 @@ async fn attempt(
         let chunk = chunk.map_err(|error| Trouble::Again { why: super::remote::reason(&error), after: None })?;
         let Some(chunk) = chunk else { break };
         done += chunk.len() as u64;
-        if size.is_some_and(|size| done > size) {
+        if done > size {
             restart(file).map_err(failed)?;
             return Err(Trouble::Again { why: "the server sent more than it had promised".to_owned(), after: None });
         }
         file.write_all(&chunk).map_err(failed)?;
         wanted.report(job, done);
     }
-    match size {
-        Some(size) if done < size => Err(Trouble::Again { why: "the connection ended early".to_owned(), after: None }),
-        _ => Ok(()),
+    if done == size {
+        return Ok(());
     }
+    Err(Trouble::Again { why: "the connection ended early".to_owned(), after: None })
 }
 
 fn restart(file: &mut File) -> std::io::Result<u64> {
@@ -183,14 +181,13 @@ fn begins_at(response: &reqwest::Response, start: u64) -> bool {
 
 /// Compares size and hash with what was promised; a file that differs is removed.
 fn check(wanted: &Wanted<'_>, incomplete: &Path, job: &mut Job<'_>) -> Result<(), EngineError> {
-    let size_differs = wanted.remote.size.is_some_and(|size| size != length(incomplete));
-    let hash_differs = match wanted.expected_sha256() {
-        Some(expected) if !size_differs => verify::sha256_of(incomplete, job)? != expected,
-        _ => false,
+    let differs = match wanted.expected() {
+        _ if wanted.remote.size != length(incomplete) => Some("size"),
+        Some(expected) if !expected.fits(incomplete, job)? => Some(expected.noun()),
+        _ => None,
     };
-    if size_differs || hash_differs {
+    if let Some(what) = differs {
         let _ = std::fs::remove_file(incomplete);
-        let what = if size_differs { "size" } else { "SHA-256" };
         return Err(not_found(format!(
             "The downloaded {} is not what the hub promised (its {what} differs), so it was removed. Start again; if it happens twice, something between here and the hub changes files.",
             wanted.file
@@ -201,9 +198,9 @@ fn check(wanted: &Wanted<'_>, incomplete: &Path, job: &mut Job<'_>) -> Result<()
 
 /// Refuses before the first byte where the rest of the file cannot fit.
 fn check_space(folder: &Path, wanted: &Wanted<'_>, have: u64) -> Result<(), EngineError> {
-    let (Some(size), Ok(disk)) = (wanted.remote.size, rustix::fs::statvfs(folder)) else { return Ok(()) };
+    let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    let needed = size.saturating_sub(have);
+    let needed = wanted.remote.size.saturating_sub(have);
     if free >= needed.saturating_add(SPARE) {
         return Ok(());
     }

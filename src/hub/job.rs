@@ -16,11 +16,13 @@ pub(super) struct Job<'a> {
     progress: &'a mut dyn FnMut(LoadProgress),
     cancel: &'a CancelFlag,
     last: Option<(LoadPhase, Instant)>,
+    /// What the user should know about the files that were found.
+    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Job<'a> {
     pub(super) fn new(progress: &'a mut dyn FnMut(LoadProgress), cancel: &'a CancelFlag) -> Self {
-        Self { progress, cancel, last: None }
+        Self { progress, cancel, last: None, warnings: Vec::new() }
     }
 
     /// An error of kind `Cancelled` where somebody asked to stop.

@@ -1,10 +1,10 @@
 //! One download for any number of processes: a lock file beside the target; whoever waits watches the partial file.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::job::{Job, TICK};
-use super::not_found;
+use super::{not_found, regular};
 use crate::protocol::*;
 
 /// Held while one process fetches one file; released when dropped, and by the system when the process dies.
@@ -21,12 +21,7 @@ impl FetchLock {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(|error| cannot_write(path, &error))?;
+        let file = regular::open_to_fill(path).map_err(|error| cannot_write(path, &error))?;
         loop {
             job.check()?;
             match file.try_lock() {
@@ -50,6 +45,7 @@ pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> EngineError {
         std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
             "point HF_HOME (models of the hub) or XDG_CACHE_HOME (the starter model) to a folder that can be written"
         }
+        std::io::ErrorKind::InvalidInput => "nothing was written through it: remove it and start again",
         _ => "nothing was lost; start again to go on",
     };
     not_found(format!("Cannot write {}: {error}; {hint}.", path.display()))

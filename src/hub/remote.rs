@@ -1,26 +1,35 @@
-//! Talks to the hub: what a repository holds, and its files' bytes. hf-hub asks the API; files are fetched here, since
-//! a transfer must go on where it was cut, and since the token must not follow a redirect to another host.
+//! Talks to the hub: what a repository holds, and its files' bytes. hf-hub knows the API's types; the requests are made
+//! here, since no answer may fill the memory, a transfer must go on where it was cut, and the token must not follow a
+//! redirect to another host.
 
 use std::time::Duration;
 
-use hf_hub::{HFClient, HFError};
+use hf_hub::repository::RepoSibling;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use super::name::is_safe_file;
-use super::not_found;
 use super::options::HubOptions;
+use super::{human, not_found};
 use crate::catalogue::{Source, catalogue};
 use crate::protocol::*;
+use crate::wording::without_user_info;
 
 const USER_AGENT: &str = concat!("chatnap/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 8;
 
+/// Bytes of an answer that is read whole, at most: some hundred thousand names of files.
+const MAX_ANSWER: usize = 32 << 20;
+
 /// A connection to the hub.
 pub(super) struct Hub {
     pub(super) options: HubOptions,
+    /// The endpoint as it may be shown and stored.
+    pub(super) address: String,
+    /// Without user info.
     endpoint: Url,
-    api: HFClient,
+    /// The endpoint's user info: name and password, sent to its own host and nowhere else.
+    login: Option<(String, String)>,
     http: Client,
 }
 
@@ -34,7 +43,7 @@ pub(super) struct Listing {
 pub(super) struct Remote {
     /// The blob's name in the cache: the SHA-256 of large files, git's own hash of small ones.
     pub(super) etag: String,
-    pub(super) size: Option<u64>,
+    pub(super) size: u64,
     pub(super) url: Url,
 }
 
@@ -50,35 +59,39 @@ pub(super) enum Trouble {
 
 impl Hub {
     pub(super) fn new(options: HubOptions) -> Result<Self, EngineError> {
-        let broken =
-            |error: &dyn std::fmt::Display| not_found(format!("Cannot talk to {}: {error}.", options.endpoint));
-        let endpoint = Url::parse(&options.endpoint)
-            .map_err(|error| not_found(format!("HF_ENDPOINT={} is no address: {error}.", options.endpoint)))?;
-        let client = || {
-            Client::builder()
-                .user_agent(USER_AGENT)
-                .connect_timeout(options.patience.connect)
-                .read_timeout(options.patience.stall)
-        };
-        let http =
-            client().redirect(reqwest::redirect::Policy::none()).build().map_err(|error| broken(&reason(&error)))?;
-        let api_client = client().build().map_err(|error| broken(&reason(&error)))?;
-        let mut api = HFClient::builder()
-            .endpoint(&options.endpoint)
-            .cache_dir(&options.cache_dir)
-            .client(api_client)
-            .retry_max_attempts(0);
-        if let Some(token) = &options.token {
-            api = api.token(token);
-        }
-        let api = api.build().map_err(|error| broken(&error))?;
-        Ok(Self { options, endpoint, api, http })
+        let (endpoint, login) = options.address()?;
+        let address = endpoint.as_str().trim_end_matches('/').to_owned();
+        let http = Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(options.patience.connect)
+            .read_timeout(options.patience.stall)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| not_found(format!("Cannot talk to {address}: {}.", reason(&error))))?;
+        Ok(Self { options, address, endpoint, login, http })
     }
 
     /// The newest commit of `repo` and its files.
     pub(super) async fn listing(&self, repo: &str) -> Result<Listing, EngineError> {
-        let (owner, name) = hf_hub::split_id(repo);
-        let info = self.api.model(owner, name).info().send().await.map_err(|error| self.api_error(repo, error))?;
+        #[derive(serde::Deserialize)]
+        struct Info {
+            sha: Option<String>,
+            siblings: Option<Vec<RepoSibling>>,
+        }
+        let failed = |trouble| match trouble {
+            Trouble::Again { why, .. } => unreachable(&self.address, &why),
+            Trouble::Final(error) => error,
+        };
+        let url = self.url(["api", "models"].into_iter().chain(repo.split('/')));
+        let response = self.send(Method::GET, url, 0, false).await.map_err(failed)?;
+        if !response.status().is_success() {
+            return Err(self.api_error(repo, &response));
+        }
+        let body = self.body(repo, response).await.map_err(failed)?;
+        let info: Info = serde_json::from_slice(&body).map_err(|error| {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            not_found(format!("The hub's answer about {repo} makes no sense ({place}); is HF_ENDPOINT right?"))
+        })?;
         let commit = info.sha.unwrap_or_default();
         if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(not_found(format!("The hub named no commit of {repo}; is HF_ENDPOINT right?")));
@@ -89,12 +102,36 @@ impl Hub {
         Ok(Listing { commit, files })
     }
 
-    /// Describes one file, following redirects within the hub but not to where the bytes are.
-    pub(super) async fn describe(&self, repo: &str, commit: &str, file: &str) -> Result<Remote, Trouble> {
+    /// The whole of an answer that is not larger than any of its kind.
+    async fn body(&self, repo: &str, mut response: Response) -> Result<Vec<u8>, Trouble> {
+        let mut body = Vec::new();
+        loop {
+            let chunk = response.chunk().await;
+            let chunk = chunk.map_err(|error| Trouble::Again { why: reason(&error), after: None })?;
+            let Some(chunk) = chunk else { return Ok(body) };
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(Trouble::Final(not_found(format!(
+                    "The answer of {} about {repo} is larger than {}, so it was not read to its end; is HF_ENDPOINT right?",
+                    self.address,
+                    human(MAX_ANSWER as u64)
+                ))));
+            }
+            body.extend_from_slice(&chunk);
+        }
+    }
+
+    /// The endpoint's address with these parts at its end.
+    fn url<'a>(&self, parts: impl Iterator<Item = &'a str>) -> Url {
         let mut url = self.endpoint.clone();
         if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(repo.split('/')).extend(["resolve", commit]).extend(file.split('/'));
+            path.pop_if_empty().extend(parts);
         }
+        url
+    }
+
+    /// Describes one file, following redirects within the hub but not to where the bytes are.
+    pub(super) async fn describe(&self, repo: &str, commit: &str, file: &str) -> Result<Remote, Trouble> {
+        let url = self.url(repo.split('/').chain(["resolve", commit]).chain(file.split('/')));
         let response = self.send(Method::HEAD, url.clone(), 0, true).await?;
         let status = response.status();
         if !status.is_success() && !status.is_redirection() {
@@ -110,6 +147,11 @@ impl Hub {
         }
         let own_size = if status.is_success() { text(headers, CONTENT_LENGTH.as_str()) } else { None };
         let size = text(headers, "x-linked-size").or(own_size).and_then(|size| size.parse().ok());
+        let Some(size) = size else {
+            return Err(Trouble::Final(not_found(format!(
+                "The hub's answer about {file} of {repo} tells no size, so nothing was fetched; is HF_ENDPOINT right?"
+            ))));
+        };
         Ok(Remote { etag: etag.to_owned(), size, url })
     }
 
@@ -126,10 +168,13 @@ impl Hub {
     async fn send(&self, method: Method, mut url: Url, start: u64, stay: bool) -> Result<Response, Trouble> {
         for _ in 0..MAX_REDIRECTS {
             let mut request = self.http.request(method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
-            if let Some(token) = &self.options.token
-                && url.origin() == self.endpoint.origin()
-            {
-                request = request.bearer_auth(token);
+            if url.origin() == self.endpoint.origin() {
+                // One request has one `Authorization`: an address with a password asks for that one.
+                request = match (&self.login, &self.options.token) {
+                    (Some((name, password)), _) => request.basic_auth(name, Some(password)),
+                    (None, Some(token)) => request.bearer_auth(token),
+                    (None, None) => request,
+                };
             }
             if start > 0 {
                 request = request.header(RANGE, format!("bytes={start}-"));
@@ -141,14 +186,15 @@ impl Hub {
             };
             let next = next.filter(|next| next.scheme() == "https" || next.scheme() == self.endpoint.scheme());
             let Some(next) = next else {
-                return Err(Trouble::Final(not_found(format!("{url} redirects to an address that cannot be used."))));
+                let why = format!("{} redirects to an address that cannot be used.", shown(&url));
+                return Err(Trouble::Final(not_found(why)));
             };
             if stay && next.origin() != self.endpoint.origin() {
                 return Ok(response);
             }
             url = next;
         }
-        Err(Trouble::Final(not_found(format!("{url} redirects in circles."))))
+        Err(Trouble::Final(not_found(format!("{} redirects in circles.", shown(&url)))))
     }
 
     fn status_trouble(&self, repo: &str, file: &str, response: &Response) -> Trouble {
@@ -156,7 +202,7 @@ impl Hub {
         let code = text(response.headers(), "x-error-code").unwrap_or_default();
         match status.as_u16() {
             401 | 403 if code != "RepoNotFound" => Trouble::Final(self.denied(repo)),
-            401 | 404 => Trouble::Final(not_found(format!("{repo} has no file {file} on {}.", self.options.endpoint))),
+            401 | 404 => Trouble::Final(not_found(format!("{repo} has no file {file} on {}.", self.address))),
             408 | 429 | 500 | 502 | 503 | 504 => Trouble::Again {
                 why: format!("the server answered {status}"),
                 after: text(response.headers(), RETRY_AFTER.as_str())
@@ -167,27 +213,18 @@ impl Hub {
         }
     }
 
-    fn api_error(&self, repo: &str, error: HFError) -> EngineError {
-        let endpoint = &self.options.endpoint;
-        match error {
+    fn api_error(&self, repo: &str, response: &Response) -> EngineError {
+        let address = &self.address;
+        let code = text(response.headers(), "x-error-code").unwrap_or_default();
+        match response.status().as_u16() {
             // The hub says 401 for a repository that does not exist too, so as not to tell which ones do.
-            HFError::AuthRequired { context } if context.error_code.as_deref() != Some("GatedRepo") => {
-                not_found(format!(
-                    "There is no repository {repo} on {endpoint}, or it is private; check the name, and for a private one set HF_TOKEN or run `hf auth login`."
-                ))
-            }
-            HFError::AuthRequired { .. } | HFError::Forbidden { .. } => self.denied(repo),
-            HFError::RepoNotFound { .. } => not_found(format!("There is no repository {repo} on {endpoint}.")),
-            HFError::RateLimited { .. } => {
-                not_found(format!("{endpoint} asks to slow down; try again in a few minutes, or set HF_TOKEN."))
-            }
-            HFError::Http { context } => {
-                not_found(format!("{endpoint} answered {} for {repo}; try again later.", context.status))
-            }
-            HFError::Request { source, .. } => unreachable(endpoint, &reason(&source)),
-            other => {
-                not_found(format!("The hub's answer about {repo} makes no sense ({other}); is HF_ENDPOINT right?"))
-            }
+            401 if code != "GatedRepo" => not_found(format!(
+                "There is no repository {repo} on {address}, or it is private; check the name, and for a private one set HF_TOKEN or run `hf auth login`."
+            )),
+            401 | 403 => self.denied(repo),
+            404 => not_found(format!("There is no repository {repo} on {address}.")),
+            429 => not_found(format!("{address} asks to slow down; try again in a few minutes, or set HF_TOKEN.")),
+            _ => not_found(format!("{address} answered {} for {repo}; try again later.", response.status())),
         }
     }
 
@@ -202,7 +239,7 @@ impl Hub {
         };
         not_found(format!(
             "{repo} is gated: its owner wants you to accept a licence first. {known}: accept it at {}/{repo}, then set HF_TOKEN or run `hf auth login`.{open}",
-            self.options.endpoint
+            self.address
         ))
     }
 }
@@ -215,10 +252,18 @@ fn open_entry(repo: &str) -> Option<String> {
 }
 
 /// The hub cannot be reached.
-pub(super) fn unreachable(endpoint: &str, why: &str) -> EngineError {
+pub(super) fn unreachable(address: &str, why: &str) -> EngineError {
     not_found(format!(
-        "Cannot reach {endpoint}: {why}. Check the network (HTTPS_PROXY is honoured), or name a mirror with HF_ENDPOINT, or a local .gguf file with --model."
+        "Cannot reach {address}: {why}. Check the network (HTTPS_PROXY is honoured), or name a mirror with HF_ENDPOINT, or a local .gguf file with --model."
     ))
+}
+
+/// An address as it may be shown: without passwords and signatures.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    without_user_info(url.as_str())
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -234,5 +279,5 @@ pub(super) fn reason(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    without_user_info(&cause.to_string())
 }

@@ -66,17 +66,29 @@ async fn fetch_all(hub: &Hub, request: &Request<'_>, job: &mut Job<'_>) -> Resul
     job.report(LoadPhase::Download, 0, None, repo);
     let listing = first_answer(hub, request, hub.listing(repo)).await?;
     let choice = choose(&listing.files, pick)
-        .map_err(|why| not_found(format!("{repo} on {} does not fit: {why}.", hub.options.endpoint)))?;
+        .map_err(|why| not_found(format!("{repo} on {} does not fit: {why}.", hub.address)))?;
     let cache = RepoCache::new(&hub.options.cache_dir, repo);
     let mut wanted = describe_all(hub, request, &listing, &choice).await?;
     let mut before = 0;
-    let total = wanted.iter().map(|file| file.remote.size).sum::<Option<u64>>();
+    let total = wanted.iter().map(|file| file.remote.size).fold(0, u64::saturating_add);
     for file in &mut wanted {
         (file.before, file.total) = (before, total);
         fetch(hub, &cache, file, job).await?;
-        before += file.remote.size.unwrap_or(0);
+        before += file.remote.size;
     }
+    job.warnings.extend(unverified(hub, repo, &wanted));
     Ok(Cached { snapshot: cache.snapshot(&listing.commit), choice })
+}
+
+/// One line about the files whose hash nobody told; `None` where there are none.
+fn unverified(hub: &Hub, repo: &str, wanted: &[Wanted<'_>]) -> Option<String> {
+    let files: Vec<_> = wanted.iter().filter(|file| file.expected().is_none()).map(|file| file.file).collect();
+    let (first, others) = files.split_first()?;
+    let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+    Some(format!(
+        "{} tells no hash of {first}{more} of {repo}: the content is unverified, only its size was compared",
+        hub.address
+    ))
 }
 
 /// The first answer decides whether the hub can be reached.
@@ -89,7 +101,7 @@ async fn first_answer(
     let patience = hub.options.patience.answer.max(if request.in_haste { Duration::ZERO } else { SLOWEST_ANSWER });
     tokio::time::timeout(patience, answer)
         .await
-        .unwrap_or_else(|_| Err(unreachable(&hub.options.endpoint, "it does not answer in time")))
+        .unwrap_or_else(|_| Err(unreachable(&hub.address, "it does not answer in time")))
 }
 
 async fn describe_all<'a>(
@@ -104,19 +116,11 @@ async fn describe_all<'a>(
         let remote = match described {
             Ok(Ok(remote)) => remote,
             Ok(Err(Trouble::Final(error))) => return Err(error),
-            Ok(Err(Trouble::Again { why, .. })) => return Err(unreachable(&hub.options.endpoint, &why)),
-            Err(_) => return Err(unreachable(&hub.options.endpoint, "it does not answer in time")),
+            Ok(Err(Trouble::Again { why, .. })) => return Err(unreachable(&hub.address, &why)),
+            Err(_) => return Err(unreachable(&hub.address, "it does not answer in time")),
         };
         let sha256 = request.sha256.filter(|_| choice.files().len() == 1);
-        wanted.push(Wanted {
-            repo: request.repo,
-            commit: &listing.commit,
-            file,
-            remote,
-            sha256,
-            before: 0,
-            total: None,
-        });
+        wanted.push(Wanted { repo: request.repo, commit: &listing.commit, file, remote, sha256, before: 0, total: 0 });
     }
     Ok(wanted)
 }

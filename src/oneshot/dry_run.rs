@@ -22,7 +22,7 @@ pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure
     let files = source.locate(&mut |step| messages.progress(&step), &CancelFlag::default());
     messages.clear();
     let (tokenizer, template) = prompt::open(&files?)?;
-    for warning in tokenizer.warnings().iter().chain(template.warnings()) {
+    for warning in tokenizer.warnings().iter().chain(template.warnings()).chain(&source.warnings()) {
         messages.warn(warning);
     }
     let rendered = prompt::render(&template, &tokenizer, &conversation.messages_for(turn))

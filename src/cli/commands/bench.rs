@@ -106,6 +106,7 @@ fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
     let mut loaded = model::load(&options, &mut |step| progress.show(&step)).map_err(failure)?;
     loaded.model.settle();
     progress.clear();
+    loaded.info.warnings.extend(source.warnings());
     loaded.info.warnings.iter().for_each(|warning| warn(warning));
     Ok(Subject { loaded, looked_up: looked_up(&files, context_length) })
 }

@@ -93,7 +93,11 @@ fn pull(settings: &Settings, name: Option<String>) -> Result<Reader, Failure> {
     let mut progress = Progress::new(false);
     let files = source.locate(&mut |step| progress.show(&step), &CancelFlag::default());
     progress.clear();
-    let written = print_paths(&files?);
+    let files = files?;
+    for warning in source.warnings() {
+        let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", crate::sanitize::sanitize_line(&warning));
+    }
+    let written = print_paths(&files);
     if std::io::stderr().is_terminal() {
         let _ = writeln!(std::io::stderr(), "{} is on this machine", crate::sanitize::sanitize_line(&source.name()));
     }

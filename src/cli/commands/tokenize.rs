@@ -42,7 +42,7 @@ fn open(settings: &Settings) -> Result<Tokenizer, Failure> {
     let mut source = HubSource::new(settings)?;
     let files = source.locate(&mut |_| (), &CancelFlag::default())?;
     let tokenizer = prompt::open_tokenizer(&files)?;
-    for warning in tokenizer.warnings() {
+    for warning in tokenizer.warnings().iter().chain(&source.warnings()) {
         eprintln_quietly(&format!("chatnap: warning: {}", sanitize_line(warning)));
     }
     Ok(tokenizer)

@@ -135,7 +135,8 @@ fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter
     };
     let fetch_again = options.source.fetch_again();
     let failure = |error| load_failure(&name, error, fetch_again.as_deref());
-    let loaded = model::load(&load_options, &mut progress).map_err(failure)?;
+    let mut loaded = model::load(&load_options, &mut progress).map_err(failure)?;
+    loaded.info.warnings.extend(options.source.warnings());
     if cancel.is_cancelled() {
         return Err(failure(ModelError::Cancelled));
     }
