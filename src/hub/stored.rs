@@ -72,22 +72,18 @@ impl Stored {
         found
     }
 
-    /// Takes a model out of the caches; gives the bytes that became free. A file or folder of the user's own is
-    /// refused, and so is what is not there. A bare repository name stands for every model in it.
+    /// Takes a model out of the caches; gives the bytes that became free: none where only links were removed, whose
+    /// files lie elsewhere or serve another model. A file or folder of the user's own is refused, and so is what is not
+    /// there. A bare repository name stands for every model in it.
     pub fn remove(&self, name: &ModelName) -> Result<u64, EngineError> {
-        let freed = match name {
-            ModelName::Path(path) | ModelName::Scripted(path) => {
-                return Err(not_found(format!(
-                    "{} is a file of your own, not one that chatnap fetched; nothing was removed.",
-                    path.display()
-                )));
-            }
+        let removed = match name {
+            ModelName::Path(path) | ModelName::Scripted(path) => return Err(users_own(path)),
             ModelName::Unknown(_, why) => return Err(not_found(format!("Model not found: {}", super::sentence(why)))),
             ModelName::Repo { repo, pick } => self.remove_repo(repo, pick)?,
             ModelName::Catalogue(_, variant) => {
-                let mut freed = 0;
+                let mut removed = Removed::default();
                 for source in &variant.sources {
-                    freed += match source {
+                    removed += match source {
                         Source::Hub { repo, file, .. } => self.remove_repo(repo, &pick_of(file.as_deref()))?,
                         Source::Pip { entry, .. } => {
                             let path = super::mirror::cached_path(&self.cache_dir, entry);
@@ -96,48 +92,70 @@ impl Stored {
                         }
                     };
                 }
-                freed
+                removed
             }
         };
-        if freed == 0 {
-            return Err(not_found(format!("{name} is not on this machine; nothing was removed.")));
+        let written = name.to_string();
+        match removed.names {
+            0 if Path::new(&written).is_file() => Err(users_own(Path::new(&written))),
+            0 => Err(not_found(format!("{name} is not on this machine; nothing was removed."))),
+            _ => Ok(removed.bytes),
         }
-        Ok(freed)
     }
 
     /// Removes every snapshot's copy of the picked files, and the blobs that nothing leads to any more.
-    fn remove_repo(&self, repo: &str, pick: &Pick) -> Result<u64, EngineError> {
+    fn remove_repo(&self, repo: &str, pick: &Pick) -> Result<Removed, EngineError> {
         let cache = RepoCache::new(&self.options.cache_dir, repo);
-        let mut freed = 0;
+        let mut removed = Removed::default();
         while let Some(cached) = cache.find(pick) {
             for pointer in cached.paths() {
                 let blob = pointer.canonicalize().ok();
-                let own = remove_file(&pointer)?;
+                removed += remove_file(&pointer)?;
                 let blob = blob.filter(|blob| *blob != pointer && blob.starts_with(real(&cache.folder())));
-                freed += match blob {
-                    Some(blob) if !is_used(&cache.folder().join("snapshots"), &blob, 0) => remove_file(&blob)?,
-                    Some(_) => 0,
-                    None => own,
-                };
+                if let Some(blob) = blob
+                    && !is_used(&cache.folder().join("snapshots"), &blob, 0)
+                {
+                    removed += remove_file(&blob)?;
+                }
             }
         }
-        if freed > 0 && !holds_files(&cache.folder().join("snapshots"), 0) {
+        if removed.names > 0 && !holds_files(&cache.folder().join("snapshots"), 0) {
             let folder = cache.folder();
             std::fs::remove_dir_all(&folder).map_err(|error| cannot_remove(&folder, &error))?;
         }
-        Ok(freed)
+        Ok(removed)
     }
+}
+
+/// What was removed.
+#[derive(Clone, Copy, Default)]
+struct Removed {
+    /// Files and links.
+    names: usize,
+    /// Bytes of the files.
+    bytes: u64,
+}
+
+impl std::ops::AddAssign for Removed {
+    fn add_assign(&mut self, other: Self) {
+        self.names += other.names;
+        self.bytes += other.bytes;
+    }
+}
+
+fn users_own(path: &Path) -> EngineError {
+    not_found(format!("{} is a file of your own, not one that chatnap fetched; nothing was removed.", path.display()))
 }
 
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Removes a file or link; gives its bytes, 0 where there was none.
-fn remove_file(path: &Path) -> Result<u64, EngineError> {
-    let Ok(meta) = path.symlink_metadata() else { return Ok(0) };
+/// Removes a file or link, where there is one.
+fn remove_file(path: &Path) -> Result<Removed, EngineError> {
+    let Ok(meta) = path.symlink_metadata() else { return Ok(Removed::default()) };
     std::fs::remove_file(path).map_err(|error| cannot_remove(path, &error))?;
-    Ok(if meta.is_file() { meta.len() } else { 0 })
+    Ok(Removed { names: 1, bytes: if meta.is_file() { meta.len() } else { 0 } })
 }
 
 fn cannot_remove(path: &Path, error: &std::io::Error) -> EngineError {

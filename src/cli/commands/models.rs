@@ -21,8 +21,12 @@ pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader,
         ModelsCommand::Path { name } => path(settings, name),
         ModelsCommand::Names => names(settings),
         ModelsCommand::Remove { name } => {
-            let freed = Stored::new(settings).remove(&ModelName::parse(&name)?)?;
-            output::write_foreign(&format!("removed {name}: {} freed\n", human(freed)))
+            let name = ModelName::parse(&name)?;
+            let freed = match Stored::new(settings).remove(&name)? {
+                0 => "only links, what they lead to is still there".to_owned(),
+                bytes => format!("{} freed", human(bytes)),
+            };
+            output::write_foreign(&format!("removed {name}: {freed}\n"))
         }
     }
 }
