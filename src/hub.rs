@@ -11,6 +11,7 @@ use crate::engine::{CancelFlag, ModelFiles, ModelSource};
 use crate::protocol::*;
 use crate::settings::Settings;
 
+mod address;
 mod cache;
 mod fetch;
 mod job;
@@ -37,6 +38,8 @@ pub struct HubSource {
     name: ModelName,
     /// What a bare repository name turned out to be, so that the user sees it.
     picked: Option<String>,
+    /// The name as it is written: what looks like a repository may be a file of the user's.
+    written: String,
     /// What the user should know about the files that were found last.
     warnings: Vec<String>,
     cache_dir: PathBuf,
@@ -45,8 +48,8 @@ pub struct HubSource {
 }
 
 impl HubSource {
-    /// Understands `settings.model` (catalogue name, `owner/repo`, `owner/repo:file.gguf`, a `.gguf` file, a folder,
-    /// `scripted:FILE`); touches neither network nor, save for the hub's token, disk.
+    /// Understands `settings.model` (catalogue name, `owner/repo`, `owner/repo:file.gguf`, an address of these, a `.gguf`
+    /// file, a folder, `scripted:FILE`); touches neither network nor, save for the hub's token, disk.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
         Self::with_options(settings, HubOptions::from_env())
     }
@@ -54,8 +57,9 @@ impl HubSource {
     /// As `new`, with the hub described by `options` instead of the environment.
     pub fn with_options(settings: &Settings, options: HubOptions) -> Result<Self, EngineError> {
         Ok(Self {
-            name: ModelName::parse(&settings.model)?,
+            name: ModelName::parse_at(&settings.model, &options.endpoint)?,
             picked: None,
+            written: settings.model.trim().to_owned(),
             warnings: Vec::new(),
             cache_dir: settings.cache_dir.clone(),
             offline: settings.offline || options.offline,
@@ -72,7 +76,7 @@ impl HubSource {
             ModelName::Path(path) => local::path(path).map(Some),
             ModelName::Unknown(word, why) => local::word(word, why).map(Some),
             ModelName::Catalogue(_, variant) => self.cached_variant(variant, &mut job),
-            ModelName::Repo { repo, pick } => match local::repo_folder(repo, pick) {
+            ModelName::Repo { repo, pick } => match local::written_as_repo(&self.written)? {
                 Some(files) => Ok(Some(files)),
                 None => Ok(repo::cached(&self.options, repo, pick).map(|cached| cached.files())),
             },
@@ -157,7 +161,7 @@ impl HubSource {
     }
 
     fn fetch_repo(&mut self, repo: &str, pick: &Pick, job: &mut Job<'_>) -> Result<ModelFiles, EngineError> {
-        if let Some(files) = local::repo_folder(repo, pick) {
+        if let Some(files) = local::written_as_repo(&self.written)? {
             return Ok(files);
         }
         let cached = match repo::cached(&self.options, repo, pick) {
@@ -165,7 +169,10 @@ impl HubSource {
             None => {
                 self.refuse_offline(&self.name.to_string())?;
                 let request = repo::Request { repo, pick, sha256: None, in_haste: false };
-                repo::fetch_model(&self.options, &request, job)?
+                repo::fetch_model(&self.options, &request, job).map_err(|error| {
+                    let message = error.message + &local::folder_hint(&self.written);
+                    EngineError::new(error.kind, message)
+                })?
             }
         };
         if let (Pick::Best | Pick::Quantization(_), pick::Choice::Gguf(parts)) = (pick, &cached.choice) {
@@ -215,7 +222,7 @@ impl ModelSource for HubSource {
     fn fetch_again(&self) -> Option<String> {
         let fetched = match &self.name {
             ModelName::Catalogue(..) => true,
-            ModelName::Repo { repo, pick } => local::repo_folder(repo, pick).is_none(),
+            ModelName::Repo { .. } => matches!(local::written_as_repo(&self.written), Ok(None)),
             ModelName::Path(_) | ModelName::Scripted(_) | ModelName::Unknown(..) => false,
         };
         let name = self.name();

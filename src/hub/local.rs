@@ -1,11 +1,10 @@
 //! Files and folders of the user's own: checked for what they are before anything reads them.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::name::Pick;
-use super::not_found;
+use super::{not_found, regular};
 use crate::engine::ModelFiles;
 use crate::protocol::*;
 
@@ -42,10 +41,24 @@ pub(super) fn path(path: &Path) -> Result<ModelFiles, EngineError> {
     Ok(ModelFiles::Gguf(split_parts(path)?))
 }
 
-/// `owner/repo` may be a folder below the current one; it must then be a model for sure.
-pub(super) fn repo_folder(repo: &str, pick: &Pick) -> Option<ModelFiles> {
-    let path = Path::new(repo);
-    (*pick == Pick::Best && is_safetensors_folder(path)).then(|| ModelFiles::Safetensors(path.to_owned()))
+/// What is written like a repository may be a file below the current folder (a blob of some cache, `dir/sha256-abc`,
+/// say), or a folder there, which must then be a model for sure; `None` where there is neither.
+pub(super) fn written_as_repo(text: &str) -> Result<Option<ModelFiles>, EngineError> {
+    let own = Path::new(text);
+    if own.is_file() {
+        return path(own).map(Some);
+    }
+    Ok(is_safetensors_folder(own).then(|| ModelFiles::Safetensors(own.to_owned())))
+}
+
+/// What to write where a folder of the user's bears the name of a repository that cannot be had.
+pub(super) fn folder_hint(text: &str) -> String {
+    let is_folder = Path::new(text).is_dir();
+    if is_folder {
+        format!(" To mean the folder of that name in the current one, write ./{text}.")
+    } else {
+        String::new()
+    }
 }
 
 /// A word that the catalogue does not know, for the reason `why`, may be a folder below the current one.
@@ -76,7 +89,7 @@ const ELSEWHERE: &str = "`chatnap models list` shows the catalogue; owner/repo, 
 fn is_gguf(path: &Path) -> bool {
     let magic = || {
         let mut first = [0; 4];
-        File::open(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && &first == b"GGUF"
+        regular::open_to_read(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && &first == b"GGUF"
     };
     has_extension(path, "gguf") || magic()
 }

@@ -1,11 +1,14 @@
 //! The forms of `--model`, told apart by their text alone.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::not_found;
+use super::options::endpoint;
+use super::{address, not_found};
 use crate::catalogue::{CatalogueModel, Variant, catalogue};
 use crate::protocol::*;
+use crate::settings::expand_path;
+use crate::wording::without_user_info;
 
 /// Which files of a repository are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +44,15 @@ pub enum ModelName {
 }
 
 impl ModelName {
-    /// Understands one name; reads nothing but the text and `HOME`.
+    /// Understands one name; reads nothing but the text and the environment, and looks for a file only where the text
+    /// cannot be the name of anything else.
     pub fn parse(text: &str) -> Result<Self, EngineError> {
-        let text = text.trim();
+        Self::parse_at(text, &endpoint())
+    }
+
+    /// As `parse`, with the hub at this endpoint instead of the environment's: its addresses are known too.
+    pub(super) fn parse_at(text: &str, endpoint: &str) -> Result<Self, EngineError> {
+        let text = without_user_info(text.trim());
         if text.is_empty() {
             return Err(not_found("The model's name is empty; `chatnap models list` shows what there is."));
         }
@@ -51,19 +60,42 @@ impl ModelName {
             return Err(not_found(format!("The model's name {text:?} contains a control character.")));
         }
         if let Some(path) = text.strip_prefix("scripted:") {
-            return Ok(Self::Scripted(expand_home(path)));
+            return Ok(Self::Scripted(expand_path(path.as_ref())));
         }
+        if let Some(path) = address::file(&text) {
+            return path.map(Self::Path);
+        }
+        if let Some(model) = address::model(&text, endpoint) {
+            return model;
+        }
+        let text = without_last_slash(&text);
         if is_path(text) {
-            return Ok(Self::Path(expand_home(text)));
+            return Ok(Self::Path(expand_path(text.as_ref())));
         }
         if text.contains('/') {
-            return repo(text);
+            return repo(text).or_else(|error| path_after_all(text, error));
         }
         match catalogue().find(text) {
             Ok((model, variant)) => Ok(Self::Catalogue(model, variant)),
             Err(unknown) => Ok(Self::Unknown(text.to_owned(), unknown.to_string())),
         }
     }
+}
+
+/// `owner/repo/` is a folder where there is one, else a repository.
+fn without_last_slash(text: &str) -> &str {
+    match text.strip_suffix('/') {
+        Some(name) if name.matches('/').count() == 1 && !is_path(name) && !Path::new(text).is_dir() => name,
+        _ => text,
+    }
+}
+
+/// What cannot be a repository's name, for the reason `error`, is a path where something lies there.
+fn path_after_all(text: &str, error: EngineError) -> Result<ModelName, EngineError> {
+    if Path::new(text).exists() {
+        return Ok(ModelName::Path(text.into()));
+    }
+    Err(not_found(format!("{} To mean a file or folder, write ./{text}.", error.message)))
 }
 
 /// Paths begin with `/`, `.` or `~`, end in `.gguf`, or have more than one `/` before a colon.
@@ -75,7 +107,7 @@ fn is_path(text: &str) -> bool {
 }
 
 /// `owner/repo`, `owner/repo:file.gguf`, `owner/repo:Q4_K_M`.
-fn repo(text: &str) -> Result<ModelName, EngineError> {
+pub(super) fn repo(text: &str) -> Result<ModelName, EngineError> {
     let (repo, tag) = text.split_once(':').map_or((text, None), |(repo, tag)| (repo, Some(tag)));
     let named_well = |part: &str| {
         !part.is_empty()
@@ -99,7 +131,7 @@ fn repo(text: &str) -> Result<ModelName, EngineError> {
             }
             Pick::File(file.to_owned())
         }
-        Some(tag) if !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+        Some(tag) if !tag.is_empty() && tag.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)) => {
             Pick::Quantization(tag.to_ascii_uppercase())
         }
         Some(tag) => {
@@ -127,19 +159,6 @@ impl fmt::Display for ModelName {
             Self::Scripted(path) => write!(f, "scripted:{}", path.display()),
             Self::Unknown(word, _) => f.write_str(word),
         }
-    }
-}
-
-/// `~` and `~/…` → the user's home folder.
-fn expand_home(text: &str) -> PathBuf {
-    let rest = match text.strip_prefix('~') {
-        Some("") => Some(""),
-        Some(rest) => rest.strip_prefix('/'),
-        None => None,
-    };
-    match (rest, std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(text),
     }
 }
 
@@ -179,6 +198,8 @@ mod tests {
             "owner/repo:",
             "owner/repo:Q4 K",
             "owner/repo:a\\b.gguf",
+            "owner/repo@main",
+            "owner/repo:Q4/K",
         ] {
             let error = ModelName::parse(text).unwrap_err();
             assert_eq!(error.kind, ErrorKind::ModelNotFound, "{text}");
@@ -194,7 +215,21 @@ mod tests {
         assert_eq!(ModelName::parse("~/m.gguf").unwrap(), ModelName::Path(home.join("m.gguf")));
         assert!(matches!(ModelName::parse("SmolLM2-135M").unwrap(), ModelName::Catalogue(..)));
         assert!(matches!(ModelName::parse("nosuch").unwrap(), ModelName::Unknown(..)));
+        assert_eq!(ModelName::parse("file:///a%20b.gguf").unwrap(), ModelName::Path("/a b.gguf".into()));
         assert_eq!(ModelName::parse("scripted:a b.toml").unwrap(), ModelName::Scripted("a b.toml".into()));
+    }
+
+    #[test]
+    fn addresses_are_told_from_paths() {
+        let at_mirror = |text: &str| ModelName::parse_at(text, "https://hub.example/x").unwrap().to_string();
+        assert_eq!(at_mirror("https://hub.example/x/owner/repo-1.5/blob/main/a.gguf"), "owner/repo-1.5:a.gguf");
+        assert_eq!(pick_of("hf.co/owner/repo-1.5:q4_k_m"), Pick::Quantization("Q4_K_M".into()));
+        assert_eq!(pick_of("owner/repo-1.5/"), Pick::Best);
+        assert_eq!(pick_of(" https://huggingface.co/owner/repo-1.5 "), Pick::Best);
+        let error = ModelName::parse("https://me:secret@host/owner/repo").unwrap_err();
+        assert!(!error.message.contains("secret"), "{error}");
+        let error = ModelName::parse("my folder/sha256-abc").unwrap_err();
+        assert!(error.message.contains("write ./my folder/sha256-abc"), "{error}");
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub(super) fn choose(files: &[String], pick: &Pick) -> Result<Choice, String> {
         Pick::File(name) => file(files, name),
         Pick::Quantization(tag) => models(files)
             .find(|name| quantization(name).is_some_and(|found| found == tag))
+            .or_else(|| models(files).find(|name| is_tag(tag) && is_tagged(name, tag)))
             .ok_or_else(|| format!("it has no GGUF of quantization {tag}{}", there_is(files)))
             .and_then(|name| parts(files, name)),
     }
@@ -112,15 +113,25 @@ fn safetensors(files: &[String]) -> Option<Choice> {
 
 /// `Q4_K_M` of `model-Q4_K_M.gguf`, `model.q4_k_m.gguf`, `Q4_K_M/model-Q4_K_M-00001-of-00002.gguf`.
 pub(super) fn quantization(name: &str) -> Option<&'static str> {
+    PREFERENCE.iter().copied().find(|tag| is_tagged(name, tag))
+}
+
+/// Whether `tag`, in capitals, stands alone in a file's name.
+fn is_tagged(name: &str, tag: &str) -> bool {
     let name = base(name).to_ascii_uppercase();
-    let stands_alone = |tag: &str| {
-        name.match_indices(tag).any(|(at, _)| {
-            let before = name[..at].chars().next_back();
-            let after = name[at + tag.len()..].chars().next();
-            before.is_some_and(|c| "-._".contains(c)) && after.is_some_and(|c| "-.".contains(c))
-        })
+    name.match_indices(tag).any(|(at, _)| {
+        let before = name[..at].chars().next_back();
+        let after = name[at + tag.len()..].chars().next();
+        before.is_some_and(|c| "-._".contains(c)) && after.is_some_and(|c| "-.".contains(c))
+    })
+}
+
+/// Whether a text looks like a quantization that `PREFERENCE` does not list: `IQ4_XS`, `UD-Q4_K_XL`, `MXFP4`.
+fn is_tag(text: &str) -> bool {
+    let follows_digit = |part: &str, start: &str| {
+        part.strip_prefix(start).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    PREFERENCE.iter().copied().find(|tag| stands_alone(tag))
+    text.split('-').any(|part| ["Q", "IQ", "TQ", "F", "BF", "MXFP"].iter().any(|start| follows_digit(part, start)))
 }
 
 fn base(name: &str) -> &str {
@@ -176,6 +187,18 @@ mod tests {
         assert_eq!(choose(&files, &Pick::Quantization("Q8_0".into())), both);
         assert_eq!(choose(&files, &Pick::File("q8/a-Q8_0-00002-of-00002.gguf".into())), both);
         assert!(choose(&files, &Pick::Quantization("Q4_0".into())).unwrap_err().contains("00002-of-00002"));
+    }
+
+    #[test]
+    fn quantizations_that_are_not_listed_are_found_by_name() {
+        let files = names(&["a-8B-Q8_0.gguf", "a-8B-IQ4_XS.gguf", "a-8B-UD-Q4_K_XL.gguf"]);
+        for (tag, file) in [("IQ4_XS", "a-8B-IQ4_XS.gguf"), ("UD-Q4_K_XL", "a-8B-UD-Q4_K_XL.gguf")] {
+            let found = choose(&files, &Pick::Quantization(tag.into()));
+            assert_eq!(found, Ok(Choice::Gguf(names(&[file]))));
+        }
+        for tag in ["8B", "A", "Q4_K"] {
+            assert!(choose(&files, &Pick::Quantization(tag.into())).is_err(), "{tag}");
+        }
     }
 
     #[test]
