@@ -12,6 +12,9 @@ use chatnap::settings::Settings;
 use crate::support::{settings, starter_model};
 use crate::support_hub::{COMMIT, FakeHub, Manners, blob, options, sha256};
 
+mod hostile;
+mod names;
+
 const FILE: &str = "tiny-Q4_K_M.gguf";
 const REPO: &str = "owner/repo";
 
@@ -318,11 +321,9 @@ fn the_program_pulls_lists_finds_and_removes_a_model() {
     let story = Story::new();
     let name = format!("{REPO}:{FILE}");
     let run = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chatnap"));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", story.root.path());
+        let mut command = program(story.root.path());
         command.env("HF_HOME", story.root.path()).env("HF_ENDPOINT", story.hub.endpoint());
-        let output = command.args(arguments).stdin(Stdio::null()).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        outcome(command.args(arguments))
     };
     assert_eq!(run(&["models", "path", &name]).0, Some(3));
     let (code, pulled, complaint) = run(&["models", "pull", &name]);
@@ -584,4 +585,18 @@ fn root_file(story: &Story, name: &str) -> PathBuf {
     let path = story.root.path().join(name);
     std::fs::write(&path, "x").unwrap();
     path
+}
+
+/// The program with nothing in its environment but this home folder and the way to programs.
+fn program(root: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chatnap"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", root).stdin(Stdio::null());
+    command
+}
+
+/// Exit code, standard output and standard error.
+fn outcome(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chatnap::hub::{HubOptions, Patience};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// The only commit there is.
@@ -52,6 +53,12 @@ struct State {
     refusal: Option<(u16, &'static str)>,
     /// As above, for files only.
     file_refusal: Option<(u16, &'static str)>,
+    /// Status of answers of the API that never end.
+    flood: Option<u16>,
+    /// Bytes of them that were sent.
+    flooded: usize,
+    /// ETags of files, where they are not the hub's own.
+    etags: BTreeMap<String, String>,
     seen: Vec<Seen>,
 }
 
@@ -105,6 +112,22 @@ impl FakeHub {
         self.state.lock().unwrap().file_refusal = Some((status, code));
     }
 
+    /// Answers what is asked of the API with this status and a body that does not end.
+    pub fn flood(&self, status: u16) {
+        let mut state = self.state.lock().unwrap();
+        (state.flood, state.flooded) = (Some(status), 0);
+    }
+
+    /// Bytes that were sent of endless answers.
+    pub fn flooded(&self) -> usize {
+        self.state.lock().unwrap().flooded
+    }
+
+    /// Gives `file` this ETag.
+    pub fn name_blob(&self, file: &str, etag: &str) {
+        self.state.lock().unwrap().etags.insert(file.to_owned(), etag.to_owned());
+    }
+
     pub fn seen(&self) -> Vec<Seen> {
         self.state.lock().unwrap().seen.clone()
     }
@@ -145,9 +168,13 @@ impl FakeHub {
     }
 
     fn answer(&self, stream: &mut TcpStream, seen: &Seen) -> std::io::Result<()> {
-        let state = self.state.lock().unwrap();
         let (method, path) = seen.line.split_once(' ').unwrap();
         let is_api = path.starts_with("/api/models/");
+        let flood = self.state.lock().unwrap().flood.filter(|_| is_api);
+        if let Some(status) = flood {
+            return self.send_flood(stream, status);
+        }
+        let state = self.state.lock().unwrap();
         if let Some((status, code)) = state.refusal.or(state.file_refusal.filter(|_| !is_api)) {
             return write!(
                 stream,
@@ -171,12 +198,13 @@ impl FakeHub {
                 "HTTP/1.1 404 Not Found\r\nx-error-code: EntryNotFound\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
             );
         };
+        let etag = state.etags.get(name).cloned();
         if name.ends_with(".json") {
             let body = if method == "HEAD" { &[][..] } else { &bytes[..] };
             write!(
                 stream,
                 "HTTP/1.1 200 OK\r\netag: \"{}\"\r\nx-repo-commit: {COMMIT}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                &sha256(bytes)[..40],
+                etag.unwrap_or_else(|| git_blob(bytes)),
                 bytes.len()
             )?;
             return stream.write_all(body);
@@ -185,9 +213,20 @@ impl FakeHub {
             stream,
             "HTTP/1.1 302 Found\r\nlocation: http://{}/{name}\r\nx-linked-etag: \"{}\"\r\nx-linked-size: {}\r\nx-repo-commit: {COMMIT}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
             self.store,
-            sha256(bytes),
+            etag.unwrap_or_else(|| sha256(bytes)),
             bytes.len()
         )
+    }
+
+    fn send_flood(&self, stream: &mut TcpStream, status: u16) -> std::io::Result<()> {
+        write!(stream, "HTTP/1.1 {status} Flood\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n[")?;
+        let piece = "[],".repeat(1 << 16);
+        // An answer that is not bounded ends the test some day too.
+        while self.flooded() < 1 << 30 {
+            stream.write_all(piece.as_bytes())?;
+            self.state.lock().unwrap().flooded += piece.len();
+        }
+        Ok(())
     }
 
     fn send_bytes(&self, stream: &mut TcpStream, seen: &Seen, has_range: bool) -> std::io::Result<()> {
@@ -227,6 +266,12 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Git's hash of a file of this content, in lower-case hex.
+pub fn git_blob(bytes: &[u8]) -> String {
+    let hash = Sha1::new().chain_update(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize();
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A file that is no real model; the hub does not look inside.
 pub fn blob(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i * 31 + i / 251) as u8).collect()
@@ -245,5 +290,51 @@ pub fn options(endpoint: &str, root: &Path) -> HubOptions {
             pause: Duration::from_millis(10),
             ..Patience::default()
         },
+    }
+}
+
+/// A package index on the loopback interface: one file, whatever is asked for.
+pub struct FakeIndex {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl FakeIndex {
+    /// An index that offers `name` with these bytes.
+    pub fn start(name: &str, bytes: Vec<u8>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (name, log) = (name.to_owned(), asked.clone());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let line = lines.next().and_then(Result::ok).unwrap_or_default();
+                let _ = lines.find(|line| line.as_ref().map_or(true, String::is_empty));
+                let page = format!("<!DOCTYPE html><html><body><a href=\"/files/{name}\">{name}</a></body></html>");
+                let (kind, body) = match line.contains("/files/") {
+                    true => ("application/octet-stream", bytes.as_slice()),
+                    false => ("text/html", page.as_bytes()),
+                };
+                log.lock().unwrap().push(line);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                // A client that hangs up is no error of the server's.
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// As `PIP_INDEX_URL` wants it.
+    pub fn url(&self) -> String {
+        format!("http://{}/simple", self.address)
+    }
+
+    /// The first lines of all requests.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
     }
 }
