@@ -198,7 +198,7 @@ fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress
         trained_context_length: parts.config.trained_context_length,
         device: DeviceInfo { kind: DeviceKind::Cuda, name: model.gpu().card.name.clone() },
         memory: model.memory(),
-        warnings: tokenizer.warnings().iter().chain(template.warnings()).cloned().collect(),
+        warnings: parts.warnings(&tokenizer, &template),
     };
     Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
 }

@@ -60,12 +60,12 @@ impl Tokenizer {
             "gpt2" | "gemma4" => {
                 let name = if model == "gemma4" { Some("gemma4") } else { metadata.string("tokenizer.ggml.pre") };
                 let pre = pre::find(name, &mut warnings);
-                let vocabulary = special::bpe_vocabulary(metadata, pre)?;
+                let vocabulary = special::bpe_vocabulary(metadata, pre, &mut warnings)?;
                 let rules = Rules::Bpe(bpe::Bpe::new(metadata, pre, &vocabulary, &mut warnings)?);
                 (vocabulary, rules)
             }
             "llama" => {
-                let vocabulary = special::spm_vocabulary(metadata)?;
+                let vocabulary = special::spm_vocabulary(metadata, &mut warnings)?;
                 let rules = Rules::Spm(spm::Spm::new(metadata, &vocabulary)?);
                 (vocabulary, rules)
             }
@@ -81,8 +81,9 @@ impl Tokenizer {
 
     /// From `tokenizer.json` and `tokenizer_config.json` in `folder`.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
-        let (tokenizer, vocabulary, partition) = FolderTokenizer::open(folder)?;
-        Ok(Self { vocabulary, rules: Rules::Folder(Box::new(tokenizer)), partition, warnings: Vec::new() })
+        let mut warnings = Vec::new();
+        let (tokenizer, vocabulary, partition) = FolderTokenizer::open(folder, &mut warnings)?;
+        Ok(Self { vocabulary, rules: Rules::Folder(Box::new(tokenizer)), partition, warnings })
     }
 
     /// Tokens of `text`, in which control tokens are text too; no BOS.
@@ -191,6 +192,16 @@ impl Tokenizer {
             Rules::Bpe(_) => false,
             Rules::Spm(spm) => spm.space_prefix,
             Rules::Folder(folder) => folder.space_prefix,
+        }
+    }
+
+    /// Whether the text of an answer begins with a space that is no part of it: the one that every first word of such a
+    /// vocabulary has. Decoding takes it off.
+    pub fn strips_first_space(&self) -> bool {
+        match &self.rules {
+            Rules::Bpe(_) => false,
+            Rules::Spm(spm) => spm.space_prefix,
+            Rules::Folder(folder) => folder.strips_first_space,
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::TemplateError;
+use crate::engine::weights::json;
 
 /// Templates larger than this are refused; the largest known is 30 kB.
 const MAX_SOURCE_BYTES: u64 = 1 << 20;
@@ -18,7 +19,7 @@ pub fn of_folder(folder: &Path) -> Result<Option<String>, TemplateError> {
     let path = folder.join("tokenizer_config.json");
     let Some(config) = read(&path, 64 << 20)? else { return Ok(None) };
     let config: Value =
-        serde_json::from_str(&config).map_err(|error| TemplateError(format!("{}: {error}", path.display())))?;
+        json::from_slice(config.as_bytes()).map_err(|error| TemplateError(format!("{}: {error}", path.display())))?;
     let template = &config["chat_template"];
     let named = |name: &str| {
         template.as_array()?.iter().find(|entry| entry["name"].as_str() == Some(name))?["template"].as_str()

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 
-use super::load::{cpu_name, text_of_folder};
+use super::load::{all_warnings, cpu_name, text_of_folder};
 use super::{LoadOptions, LoadedModel, Model, ModelError};
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::safetensors::read_folder_as_named;
@@ -70,9 +70,10 @@ impl<'a> CandleParts<'a> {
             )));
         }
         let (tokenizer, template) = text_of_folder(&self.plan, self.folder)?;
-        let model = CandleModel::load(&self.config, &self.plan, options.threads, options.cancel, progress)?;
+        let (model, unread) = CandleModel::load(&self.config, &self.plan, options.threads, options.cancel, progress)?;
         let stored = self.plan.main_type().map_or("unknown", |kind| kind.name());
-        let mut warnings: Vec<_> = tokenizer.warnings().iter().chain(template.warnings()).cloned().collect();
+        let mut warnings = all_warnings(&self.plan, &tokenizer, &template);
+        warnings.extend(self.config.warnings.iter().cloned().chain(unread));
         if cfg!(feature = "cuda") && options.device == DevicePreference::Auto {
             warnings.push(format!("running on the CPU: {name} models have no code for cards"));
         }
@@ -106,13 +107,14 @@ struct CandleModel {
 }
 
 impl CandleModel {
+    /// With what the user should know about tensors that no part of the network asked for.
     fn load(
         config: &Config,
         plan: &TensorPlan,
         threads: Option<usize>,
         cancel: &CancelFlag,
         progress: &mut dyn FnMut(LoadProgress),
-    ) -> Result<Self, ModelError> {
+    ) -> Result<(Self, Option<String>), ModelError> {
         let threads = threads.unwrap_or_else(crate::engine::cpu::default_threads);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -120,11 +122,11 @@ impl CandleModel {
             .build()
             .map_err(|error| ModelError::OutOfMemory(format!("the system gives no threads: {error}")))?;
         let weights = Weights::read(config, plan, threads, cancel, progress)?;
-        let bytes = weights.bytes();
-        let network =
-            pool.install(|| networks::build(config, weights)).map_err(|error| plan.invalid(first_line(&error)))?;
+        let (bytes, asked) = (weights.bytes(), weights.asked());
+        let network = pool.install(|| networks::build(config, weights)).map_err(|error| unbuilt(plan, &error))?;
+        let unread = asked.unread(plan, config)?;
         let memory = MemoryUse { weights: bytes, kv_cache: config.cache_bytes(), workspace: config.workspace_bytes() };
-        Ok(Self {
+        let model = Self {
             network,
             pool,
             vocab_size: config.vocab_size,
@@ -132,7 +134,8 @@ impl CandleModel {
             memory,
             evaluated: Vec::new(),
             chunk: 16,
-        })
+        };
+        Ok((model, unread))
     }
 
     fn check(&self, tokens: &[u32], position: usize, last: usize) -> Result<(), ModelError> {
@@ -253,6 +256,15 @@ impl Model for CandleModel {
 
     fn memory(&self) -> MemoryUse {
         self.memory
+    }
+}
+
+/// An error of candle's while it took the tensors.
+fn unbuilt(plan: &TensorPlan, error: &candle_core::Error) -> ModelError {
+    let said = first_line(error);
+    match plan.unreadable.keys().find(|name| said.contains(&format!("{name:?}"))) {
+        Some(name) => plan.missing(name),
+        None => plan.invalid(said),
     }
 }
 

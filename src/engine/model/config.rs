@@ -9,9 +9,12 @@ use super::rope::Rope;
 use super::{DEFAULT_CONTEXT_LENGTH, ModelError};
 use crate::engine::weights::gguf::Header;
 use crate::engine::weights::plan::TensorPlan;
+use crate::engine::weights::unread;
 
 mod gguf;
 mod huggingface;
+
+pub(super) use huggingface::{check_task, unknown_rope_keys};
 
 /// The families that our own forward pass runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,18 +124,39 @@ pub struct ModelConfig {
     pub tied: bool,
 }
 
+/// Parts of a layer that the forward pass of every family reads where they are; of some families it reads more.
+const LAYER_TENSORS: [&str; 16] = [
+    "attn_norm.weight",
+    "attn_q.weight",
+    "attn_q.bias",
+    "attn_k.weight",
+    "attn_k.bias",
+    "attn_v.weight",
+    "attn_v.bias",
+    "attn_output.weight",
+    "attn_output.bias",
+    "ffn_norm.weight",
+    "ffn_gate.weight",
+    "ffn_gate.bias",
+    "ffn_up.weight",
+    "ffn_up.bias",
+    "ffn_down.weight",
+    "ffn_down.bias",
+];
+
 impl ModelConfig {
     /// From a GGUF header, with the plan of its tensors. `context_length`: what the user asked for.
     pub fn from_gguf(header: &Header, context_length: Option<usize>) -> Result<(Self, TensorPlan), ModelError> {
-        let plan = TensorPlan::from_gguf(header)?;
-        let config = gguf::config(header, &plan, context_length)?;
-        config.checked(plan)
+        let mut plan = TensorPlan::from_gguf(header)?;
+        let config = gguf::config(header, &mut plan, context_length)?;
+        let layers_key = format!("{}.block_count", config.architecture);
+        config.checked(plan, &layers_key)
     }
 
     /// From a folder's `config.json`, with the plan of its tensors.
     pub fn from_folder(folder: &Path, context_length: Option<usize>) -> Result<(Self, TensorPlan), ModelError> {
         let (config, plan) = huggingface::config(folder, context_length)?;
-        config.checked(plan)
+        config.checked(plan, "num_hidden_layers")
     }
 
     /// How a layer's heads are turned.
@@ -155,7 +179,9 @@ impl ModelConfig {
 
     /// Numbers that agree with each other, and every tensor there with the shape that they imply. Matrices that a
     /// file stores as one are split into Q, K, V and gate, up: their rows lie one after the other, so this moves nothing.
-    fn checked(self, mut plan: TensorPlan) -> Result<(Self, TensorPlan), ModelError> {
+    /// `layers_key` tells the number of layers, for messages.
+    fn checked(self, mut plan: TensorPlan, layers_key: &str) -> Result<(Self, TensorPlan), ModelError> {
+        self.check_embeddings(&plan)?;
         self.check_numbers(&plan)?;
         let (q, kv, ff) = (self.heads * self.head_dim, self.kv_heads * self.head_dim, self.feed_forward);
         for layer in 0..self.layers {
@@ -165,8 +191,49 @@ impl ModelConfig {
                 plan.split(&name("ffn_up"), &[(name("ffn_gate"), ff), (name("ffn_up"), ff)])?;
             }
         }
+        self.check_unread(&mut plan, layers_key)?;
         self.check_tensors(&plan)?;
         Ok((self, plan))
+    }
+
+    /// Whether the forward pass reads the tensor `name`. Others of a file would be left out of the answers.
+    pub fn reads(&self, name: &str) -> bool {
+        let Some(rest) = name.strip_prefix("blk.") else {
+            return matches!(name, "token_embd.weight" | "output_norm.weight")
+                || (name == "output.weight" && !self.tied);
+        };
+        let Some((layer, part)) = rest.split_once('.') else { return false };
+        let of_family = match part {
+            "attn_q_norm.weight" | "attn_k_norm.weight" => matches!(self.family, Family::Qwen3 | Family::Gemma3),
+            "post_attention_norm.weight" | "post_ffw_norm.weight" => self.family == Family::Gemma3,
+            part => LAYER_TENSORS.contains(&part),
+        };
+        of_family && layer.parse::<usize>().is_ok_and(|layer| layer < self.layers)
+    }
+
+    /// Refuses a file with tensors that would be left out of the answers.
+    fn check_unread(&self, plan: &mut TensorPlan, layers_key: &str) -> Result<(), ModelError> {
+        // Read where the rope is made, and the second output matrix of a model that ties it.
+        let elsewhere = |name: &str| {
+            matches!(name, "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight")
+                || (name == "output.weight" && self.tied)
+        };
+        let unread =
+            plan.tensors.keys().chain(plan.unreadable.keys()).filter(|name| !self.reads(name) && !elsewhere(name));
+        let unread: Vec<_> = unread.chain(&plan.strange).map(String::as_str).collect();
+        let warning = unread::check(plan, unread, self.layers, layers_key)?;
+        plan.warnings.extend(warning);
+        Ok(())
+    }
+
+    fn check_embeddings(&self, plan: &TensorPlan) -> Result<(), ModelError> {
+        if self.vocab_size > 0 {
+            return Ok(());
+        }
+        if plan.unreadable.contains_key("token_embd.weight") {
+            return Err(plan.missing("token_embd.weight"));
+        }
+        Err(plan.invalid("it holds no embeddings: it may be a vocabulary without a model, or one part of one"))
     }
 
     fn check_numbers(&self, plan: &TensorPlan) -> Result<(), ModelError> {
@@ -182,11 +249,6 @@ impl ModelConfig {
         bound("the number of heads", self.heads, 1 << 12)?;
         bound("the number of key heads", self.kv_heads, self.heads)?;
         bound("the width of a head", self.head_dim, 1 << 12)?;
-        if self.vocab_size == 0 {
-            return Err(
-                plan.invalid("it holds no embeddings: it may be a vocabulary without a model, or one part of one")
-            );
-        }
         bound("the vocabulary", self.vocab_size, 1 << 24)?;
         bound("the context length", self.trained_context_length, 1 << 26)?;
         let says = |what: &str| Err(plan.invalid(what));

@@ -28,6 +28,7 @@ impl ModelParts {
         match files {
             ModelFiles::Gguf(paths) => {
                 let header = gguf::read_split_header(&all_parts(paths)?)?;
+                gguf::check_whole(&header)?;
                 let (config, plan) = ModelConfig::from_gguf(&header, context_length)?;
                 Ok(Self { config, plan, header: Some(header) })
             }
@@ -41,12 +42,22 @@ impl ModelParts {
         }
     }
 
+    /// What the user should know about the model: its files, its tokenizer, its template.
+    pub fn warnings(&self, tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<String> {
+        all_warnings(&self.plan, tokenizer, template)
+    }
+
     /// What the weights are mostly stored in, as people call it (`Q4_K_M`, `BF16`).
     pub fn quantization(&self) -> String {
         let stated = self.header.as_ref().and_then(|h| h.metadata.uint("general.file_type")).and_then(file_type_name);
         let name = stated.or_else(|| self.plan.main_type().map(|kind| kind.name()));
         name.unwrap_or("unknown").to_owned()
     }
+}
+
+/// What the user should know of each part of a model, in the order in which they are read.
+pub(super) fn all_warnings(plan: &TensorPlan, tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<String> {
+    [&plan.warnings[..], tokenizer.warnings(), template.warnings()].concat()
 }
 
 /// One path may stand for a split model's first part; several are taken as they are.
@@ -130,7 +141,8 @@ pub fn read_text(parts: &ModelParts, folder: &Path) -> Result<(Tokenizer, ChatTe
 
 /// Tokenizer and chat template of a safetensors folder.
 pub(super) fn text_of_folder(plan: &TensorPlan, folder: &Path) -> Result<(Tokenizer, ChatTemplate), ModelError> {
-    let tokenizer = Tokenizer::from_folder(folder).map_err(|e| plan.invalid(e))?;
+    // The errors name their own file.
+    let tokenizer = Tokenizer::from_folder(folder).map_err(|error| ModelError::Invalid(error.to_string()))?;
     let template = ChatTemplate::from_folder(folder, &tokenizer).map_err(|e| plan.invalid(e))?;
     Ok((tokenizer, template))
 }
@@ -151,7 +163,7 @@ fn describe(
         trained_context_length: parts.config.trained_context_length,
         device: DeviceInfo { kind: DeviceKind::Cpu, name: cpu_name() },
         memory: model.memory(),
-        warnings: tokenizer.warnings().iter().chain(template.warnings()).cloned().collect(),
+        warnings: parts.warnings(tokenizer, template),
     }
 }
 
@@ -161,3 +173,6 @@ pub fn cpu_name() -> String {
     let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
+
+#[cfg(test)]
+mod refusals;

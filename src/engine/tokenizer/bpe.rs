@@ -24,6 +24,8 @@ pub struct Bpe {
     merges: HashMap<u64, (u32, u32), RandomState>,
     /// The token of each byte; `NONE` where the vocabulary has none.
     byte_tokens: Vec<u32>,
+    /// What merges name and the vocabulary does not hold.
+    strange: Strange,
     ignore_merges: bool,
     /// False: symbols are characters, spaces are written `▁`, and what is missing becomes `<0xXX>`.
     byte_level: bool,
@@ -47,9 +49,11 @@ impl Bpe {
                 "the vocabulary has no token for {missing} of the bytes that texts are made of; they are left out of prompts"
             ));
         }
+        let mut strange = Strange::new(vocabulary);
         Ok(Self {
             splitter: Splitter::new(pre.steps)?,
-            merges: read_merges(lines, vocabulary)?,
+            merges: read_merges(lines, vocabulary, &mut strange, warnings),
+            strange,
             byte_tokens,
             ignore_merges: pre.ignore_merges,
             byte_level: pre.byte_level,
@@ -83,7 +87,9 @@ impl Bpe {
         let mut at = Some(0);
         while let Some(index) = at {
             let symbol = &session.symbols[index as usize];
-            if symbol.id != NONE {
+            if let Some(piece) = self.strange.piece(symbol.id) {
+                self.spell(vocabulary, piece, tokens);
+            } else if symbol.id != NONE {
                 tokens.push(symbol.id);
             } else if !self.byte_level {
                 let mut utf8 = [0; 4];
@@ -92,6 +98,13 @@ impl Bpe {
             }
             at = symbol.next();
         }
+    }
+
+    /// A piece that was joined and is no token: of its bytes those that are tokens as they stand, which is what llama.cpp
+    /// makes of it.
+    fn spell(&self, vocabulary: &Vocabulary, piece: &str, tokens: &mut Vec<u32>) {
+        let plain = piece.bytes().filter(u8::is_ascii);
+        tokens.extend(plain.filter_map(|byte| vocabulary.find_text(char::from(byte).encode_utf8(&mut [0; 4]))));
     }
 
     fn whole_word(&self, vocabulary: &Vocabulary, word: &str, written: &mut String) -> Option<u32> {
@@ -127,26 +140,75 @@ fn byte_tokens(vocabulary: &Vocabulary, byte_level: bool) -> Vec<u32> {
         .collect()
 }
 
+/// Pieces that merges name and the vocabulary does not hold, with ids behind its own: llama.cpp joins them all the same.
+struct Strange {
+    first: u32,
+    pieces: Vec<String>,
+    ids: HashMap<String, u32, RandomState>,
+}
+
+impl Strange {
+    fn new(vocabulary: &Vocabulary) -> Self {
+        Self { first: vocabulary.len() as u32, pieces: Vec::new(), ids: HashMap::default() }
+    }
+
+    fn id(&mut self, piece: &str) -> u32 {
+        if let Some(&id) = self.ids.get(piece) {
+            return id;
+        }
+        let id = self.first + self.pieces.len() as u32;
+        self.pieces.push(piece.to_owned());
+        self.ids.insert(piece.to_owned(), id);
+        id
+    }
+
+    fn piece(&self, id: u32) -> Option<&str> {
+        self.pieces.get(id.checked_sub(self.first)? as usize).map(String::as_str)
+    }
+}
+
+/// The merges by pairs. Those that name no pair join nothing; those of pieces that are no tokens are kept.
 fn read_merges(
     lines: &[String],
     vocabulary: &Vocabulary,
-) -> Result<HashMap<u64, (u32, u32), RandomState>, TokenizerError> {
+    strange: &mut Strange,
+    warnings: &mut Vec<String>,
+) -> HashMap<u64, (u32, u32), RandomState> {
     let mut merges = HashMap::with_capacity_and_hasher(lines.len(), RandomState::new());
     let mut joined = String::new();
+    let (mut odd, mut example) = (0_usize, None);
     for (rank, line) in lines.iter().enumerate() {
-        let bad = || TokenizerError(format!("merge {rank} ({line:?}) does not name two tokens that join to a third"));
+        let mut note = || {
+            odd += 1;
+            example.get_or_insert((rank, line));
+        };
         // The first character may itself be a space.
-        let first = line.chars().next().ok_or_else(bad)?.len_utf8();
-        let space = first + line[first..].find(' ').ok_or_else(bad)?;
+        let first = line.chars().next().map_or(0, char::len_utf8);
+        let Some(space) = line[first..].find(' ').map(|found| first + found) else {
+            note();
+            continue;
+        };
         let (left, right) = (&line[..space], &line[space + 1..]);
         joined.clear();
         joined.push_str(left);
         joined.push_str(right);
-        let find = |piece: &str| vocabulary.find(piece).ok_or_else(bad);
-        let (left, right, result) = (find(left)?, find(right)?, find(&joined)?);
+        let known = [left, right, joined.as_str()].map(|piece| vocabulary.find(piece));
+        if known.contains(&None) {
+            note();
+        }
+        let [left, right, result] = [(left, known[0]), (right, known[1]), (joined.as_str(), known[2])]
+            .map(|(piece, id)| id.unwrap_or_else(|| strange.id(piece)));
         merges.entry(pair(left, right)).or_insert((rank as u32, result));
     }
-    Ok(merges)
+    if let Some((rank, line)) = example {
+        let line: String = line.chars().take(60).collect();
+        warnings.push(format!(
+            "{odd} of the vocabulary's {} merges do not name two tokens that join to a third, number {rank} ({line:?}) first; \
+             texts may be cut otherwise than the model is used to",
+            lines.len()
+        ));
+    }
+    merges
 }
 
 fn pair(left: u32, right: u32) -> u64 {

@@ -19,6 +19,8 @@ use super::end;
 use super::partition::{Fragment, Partition, Special};
 use super::spm::SPACE;
 use super::vocabulary::{Kind, Vocabulary};
+use crate::engine::weights::json;
+use crate::engine::weights::safetensors::no_json;
 
 mod refuse;
 
@@ -34,6 +36,8 @@ pub struct FolderTokenizer {
     byte_level: bool,
     /// Whether encoding puts a space before a text.
     pub space_prefix: bool,
+    /// Whether decoding takes a space off the beginning of a text.
+    pub strips_first_space: bool,
     /// Whether it does so after every special token.
     pub prefixes_each: bool,
     /// Added tokens that are found in the normalised text.
@@ -53,36 +57,36 @@ struct Added {
 
 impl FolderTokenizer {
     /// Reads the files of `folder`; also gives what finds the special tokens before encoding.
-    pub fn open(folder: &Path) -> Result<(Self, Vocabulary, Partition), TokenizerError> {
+    pub fn open(folder: &Path, warnings: &mut Vec<String>) -> Result<(Self, Vocabulary, Partition), TokenizerError> {
         let path = folder.join("tokenizer.json");
-        let mut source =
-            read_json(&path)?.ok_or_else(|| TokenizerError(format!("{} has no tokenizer.json", folder.display())))?;
+        let mut source = read_json(&path)?.ok_or_else(|| no_tokenizer(folder))?;
         if !source.is_object() {
-            return Err(TokenizerError(format!("{} is not a tokenizer", path.display())));
+            return Err(TokenizerError(format!("{} is not a tokenizer; fetch it again", path.display())));
         }
-        refuse::check(&source)?;
-        let added = added_tokens(&source)?;
+        let named = |error: TokenizerError| TokenizerError(format!("{}: {error}", path.display()));
+        refuse::check(&source).map_err(named)?;
+        let added = added_tokens(&source).map_err(named)?;
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
-        let mut generation = read_json(&folder.join("generation_config.json"))?.unwrap_or(Value::Null);
-        if generation["eos_token_id"].is_null() {
-            generation = read_json(&folder.join("config.json"))?.unwrap_or(Value::Null);
-        }
+        let generation = generation(folder, warnings)?;
         let adds = named_piece(&config, "bos_token").map(|bos| adds_bos(&source, &config, bos));
         let byte_level = names(&source["decoder"]).any(|name| name == "ByteLevel")
             || names(&source["pre_tokenizer"]).any(|name| name == "ByteLevel");
         // Texts are cut at special tokens before they get here. The crate must find none in them, add none, and
         // shorten nothing. Tokens are made into text without it.
         source["added_tokens"] = Value::Array(Vec::new());
+        let decoder = source["decoder"].clone();
         for key in ["post_processor", "truncation", "padding", "decoder"] {
             source[key] = Value::Null;
         }
         let json = build(&path, &source)?;
         let space_prefix = prefixes_space(&source);
+        let strips_first_space = strips_first_space(&decoder);
         let inner = if only_first_gets_space(&mut source) { Some(build(&path, &source)?) } else { None };
-        let vocabulary = vocabulary(&json, &added, &config, &generation, adds)?;
+        let vocabulary = vocabulary(&json, &added, &config, &generation, adds, warnings).map_err(named)?;
         let prefixes_each = inner.is_none();
         let (late, early) = partitions(&json, &added, &vocabulary)?;
-        Ok((Self { json, inner, byte_level, space_prefix, prefixes_each, late }, vocabulary, early))
+        let tokenizer = Self { json, inner, byte_level, space_prefix, strips_first_space, prefixes_each, late };
+        Ok((tokenizer, vocabulary, early))
     }
 
     /// Appends the tokens of `text`, which holds no token of the partition that `open` gave; `first`: it begins the input.
@@ -176,8 +180,45 @@ fn prefixes_space(source: &Value) -> bool {
     })
 }
 
+/// Whether a decoder takes a space off the beginning: SentencePiece's do, since encoding put one there.
+fn strips_first_space(decoder: &Value) -> bool {
+    let inner = decoder["decoders"].as_array().into_iter().flatten();
+    std::iter::once(decoder).chain(inner).any(|part| match part["type"].as_str() {
+        Some("Strip") => part["content"] == " " && part["start"].as_u64().is_some_and(|count| count > 0),
+        Some("Metaspace") => {
+            part["prepend_scheme"].as_str().is_none_or(|scheme| scheme != "never") && part["add_prefix_space"] != false
+        }
+        _ => false,
+    })
+}
+
+/// Where a folder keeps its tokenizer otherwise, and what to do about it.
+fn no_tokenizer(folder: &Path) -> TokenizerError {
+    let others = ["tokenizer.model", "vocab.json", "tekken.json", "spiece.model"];
+    let hint = match others.iter().find(|name| folder.join(name).is_file()) {
+        Some(name) => {
+            format!("{name}, which is there, is another format: take the tokenizer.json of the model, or a GGUF file")
+        }
+        None => "fetch the one that belongs to the model".to_owned(),
+    };
+    TokenizerError(format!("{} has no tokenizer.json; {hint}", folder.display()))
+}
+
+/// The file that names the ends of a generation: `generation_config.json` or, where that names none or cannot be read, as
+/// transformers has it, `config.json`.
+fn generation(folder: &Path, warnings: &mut Vec<String>) -> Result<Value, TokenizerError> {
+    match read_json(&folder.join("generation_config.json")) {
+        Ok(Some(generation)) if !generation["eos_token_id"].is_null() => return Ok(generation),
+        Ok(_) => {}
+        Err(error) => warnings.push(format!("{error}; config.json is used in its place")),
+    }
+    Ok(read_json(&folder.join("config.json"))?.unwrap_or(Value::Null))
+}
+
 fn build(path: &Path, source: &Value) -> Result<Json, TokenizerError> {
-    let problem = |error: &dyn std::fmt::Display| TokenizerError(format!("{}: {error}", path.display()));
+    let problem = |error: &dyn std::fmt::Display| {
+        TokenizerError(format!("{}: {error}; fetch it again, or take a GGUF file of the model", path.display()))
+    };
     let bytes = serde_json::to_vec(source).map_err(|error| problem(&error))?;
     Json::from_bytes(&bytes).map_err(|error| problem(&error))
 }
@@ -189,7 +230,8 @@ fn added_tokens(source: &Value) -> Result<Vec<Added>, TokenizerError> {
         .map(|entry| {
             let id = entry["id"].as_u64().and_then(|id| u32::try_from(id).ok());
             let (Some(id), Some(content)) = (id, entry["content"].as_str()) else {
-                return Err(TokenizerError(format!("tokenizer.json: {entry} is no added token")));
+                let entry: String = entry.to_string().chars().take(80).collect();
+                return Err(TokenizerError(format!("{entry} is no added token")));
             };
             let flag = |key: &str| entry[key].as_bool().unwrap_or(false);
             Ok(Added {
@@ -274,6 +316,7 @@ fn vocabulary(
     config: &Value,
     generation: &Value,
     adds_bos: Option<bool>,
+    warnings: &mut Vec<String>,
 ) -> Result<Vocabulary, TokenizerError> {
     let pieces = json.get_vocab(true);
     let ids = pieces.values().copied().chain(added.iter().map(|token| token.id));
@@ -281,7 +324,7 @@ fn vocabulary(
     // Ids may have holes, but a file that claims ids far beyond its pieces is damaged.
     if count > (pieces.len() + added.len()).saturating_mul(4) + 65_536 {
         let held = pieces.len() + added.len();
-        return Err(TokenizerError(format!("tokenizer.json names token {} but holds {held} tokens", count - 1)));
+        return Err(TokenizerError(format!("it names token {} but holds {held} tokens", count - 1)));
     }
     let mut by_id: Vec<&str> = vec![""; count];
     for (piece, &id) in &pieces {
@@ -293,13 +336,28 @@ fn vocabulary(
         kinds[token.id as usize] = if token.special { Kind::Control } else { Kind::UserDefined };
     }
     let mut vocabulary = Vocabulary::new(by_id.into_iter(), kinds)?;
-    let token = |key: &str| vocabulary.find(named_piece(config, key)?);
+    let mut token = |key: &str| {
+        let piece = named_piece(config, key).filter(|piece| !piece.is_empty())?;
+        let found = vocabulary.find(piece);
+        if found.is_none() {
+            warnings.push(format!(
+                "tokenizer_config.json: {key} is {piece:?}, which the vocabulary does not hold: it is ignored"
+            ));
+        }
+        found
+    };
     let (bos, eos, pad, unk) = (token("bos_token"), token("eos_token"), token("pad_token"), token("unk_token"));
-    let listed = |key: &str| -> Vec<u32> {
+    let mut listed = |key: &str| -> Vec<u32> {
         let ids = &generation[key];
         let ids = ids.as_array().map_or_else(|| std::slice::from_ref(ids), Vec::as_slice);
-        let ids = ids.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok());
-        ids.filter(|&id| (id as usize) < count).collect()
+        let (known, odd): (Vec<_>, Vec<_>) = ids
+            .iter()
+            .filter(|id| !id.is_null() && **id != -1)
+            .partition(|id| id.as_u64().is_some_and(|id| id < count as u64));
+        if let Some(id) = odd.first() {
+            warnings.push(format!("{key} is {id}, but the vocabulary has {count} tokens: it is ignored"));
+        }
+        known.into_iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect()
     };
     let named: Vec<u32> = eos.into_iter().chain(listed("eos_token_id")).collect();
     let bos = bos.or_else(|| listed("bos_token_id").first().copied());
@@ -334,7 +392,7 @@ pub fn read_json(path: &Path) -> Result<Option<Value>, TokenizerError> {
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<Value, TokenizerError> {
-    serde_json::from_slice(bytes).map_err(|error| TokenizerError(format!("{}: {error}", path.display())))
+    json::from_slice(bytes).map_err(|error| TokenizerError(no_json(path, bytes, &error).to_string()))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {

@@ -4,36 +4,45 @@ use super::TokenizerError;
 use super::end;
 use super::pre::PreTokenizer;
 use super::vocabulary::{Kind, SpecialTokens, Vocabulary};
-use crate::engine::weights::gguf::Metadata;
+use crate::engine::weights::gguf::{Metadata, Value};
 
 /// The vocabulary of a BPE file; what it adds by default depends on the pre-tokenizer.
-pub fn bpe_vocabulary(metadata: &Metadata, pre: &PreTokenizer) -> Result<Vocabulary, TokenizerError> {
+pub fn bpe_vocabulary(
+    metadata: &Metadata,
+    pre: &PreTokenizer,
+    warnings: &mut Vec<String>,
+) -> Result<Vocabulary, TokenizerError> {
     let defaults = SpecialTokens { adds_bos: pre.adds_bos, ..SpecialTokens::default() };
-    vocabulary(metadata, defaults)
+    vocabulary(metadata, defaults, warnings)
 }
 
 /// The vocabulary of an SPM file.
-pub fn spm_vocabulary(metadata: &Metadata) -> Result<Vocabulary, TokenizerError> {
+pub fn spm_vocabulary(metadata: &Metadata, warnings: &mut Vec<String>) -> Result<Vocabulary, TokenizerError> {
     let defaults =
         SpecialTokens { bos: Some(1), eos: Some(2), unk: Some(0), adds_bos: true, ..SpecialTokens::default() };
-    vocabulary(metadata, defaults)
+    vocabulary(metadata, defaults, warnings)
 }
 
-fn vocabulary(metadata: &Metadata, defaults: SpecialTokens) -> Result<Vocabulary, TokenizerError> {
+fn vocabulary(
+    metadata: &Metadata,
+    defaults: SpecialTokens,
+    warnings: &mut Vec<String>,
+) -> Result<Vocabulary, TokenizerError> {
     let pieces = metadata
         .strings("tokenizer.ggml.tokens")
         .ok_or_else(|| TokenizerError("the file's vocabulary (tokenizer.ggml.tokens) is missing".into()))?;
     let kinds = kinds(metadata, pieces.len())?;
     let mut vocabulary = Vocabulary::new(pieces.iter().map(String::as_str), kinds)?;
-    vocabulary.special = special(metadata, defaults, pieces.len())?;
-    let ends = ["eos", "eot", "eom"].map(|name| id(metadata, name, pieces.len()));
+    let mut ids = Ids { metadata, count: pieces.len(), warnings };
+    vocabulary.special = ids.special(defaults);
     let mut named: Vec<u32> = vocabulary.special.eos.into_iter().collect();
-    for end in ends {
-        named.extend(end?);
+    // The end of a sequence is named already; where its key says nonsense, it is told once.
+    named.extend(["eot", "eom"].into_iter().filter_map(|name| ids.id(name)));
+    let fim = ["fim_pad", "fim_rep", "fim_sep"].map(|name| ids.id(name));
+    for unused in ["seperator", "mask", "cls", "fim_pre", "fim_suf", "fim_mid", "prefix", "suffix", "middle"] {
+        ids.id(unused);
     }
-    let fim = ["fim_pad", "fim_rep", "fim_sep"].map(|name| id(metadata, name, pieces.len()));
-    let [pad, rep, sep] = fim;
-    end::collect(&mut vocabulary, &named, [pad?, rep?, sep?]);
+    end::collect(&mut vocabulary, &named, fim);
     vocabulary.strips_right = strips_right(metadata, &vocabulary);
     Ok(vocabulary)
 }
@@ -59,34 +68,53 @@ fn kinds(metadata: &Metadata, count: usize) -> Result<Vec<Kind>, TokenizerError>
         .collect())
 }
 
-fn special(metadata: &Metadata, defaults: SpecialTokens, count: usize) -> Result<SpecialTokens, TokenizerError> {
-    let pick = |name: &str, default: Option<u32>| -> Result<Option<u32>, TokenizerError> {
-        Ok(id(metadata, name, count)?.or(default.filter(|&id| (id as usize) < count)))
-    };
-    let bos = pick("bos", defaults.bos)?;
-    let adds_bos = metadata.bool("tokenizer.ggml.add_bos_token").unwrap_or(defaults.adds_bos);
-    Ok(SpecialTokens {
-        bos,
-        eos: pick("eos", defaults.eos)?,
-        pad: pick("padding", defaults.pad)?,
-        unk: pick("unknown", defaults.unk)?,
-        adds_bos: adds_bos && bos.is_some(),
-        end_of_generation: Vec::new(),
-    })
+/// The ids that a file gives its special tokens.
+struct Ids<'a> {
+    metadata: &'a Metadata,
+    /// Tokens in all.
+    count: usize,
+    warnings: &'a mut Vec<String>,
 }
 
-/// `tokenizer.ggml.{name}_token_id`, checked against the vocabulary.
-fn id(metadata: &Metadata, name: &str, count: usize) -> Result<Option<u32>, TokenizerError> {
-    let key = format!("tokenizer.ggml.{name}_token_id");
-    if !metadata.values.contains_key(&key) {
-        return Ok(None);
+impl Ids<'_> {
+    fn special(&mut self, defaults: SpecialTokens) -> SpecialTokens {
+        let bos = self.pick("bos", defaults.bos);
+        let adds_bos = self.metadata.bool("tokenizer.ggml.add_bos_token").unwrap_or(defaults.adds_bos);
+        SpecialTokens {
+            bos,
+            eos: self.pick("eos", defaults.eos),
+            pad: self.pick("padding", defaults.pad),
+            unk: self.pick("unknown", defaults.unk),
+            adds_bos: adds_bos && bos.is_some(),
+            end_of_generation: Vec::new(),
+        }
     }
-    let id = metadata.uint(&key).ok_or_else(|| TokenizerError(format!("{key} is not a token id")))?;
-    match u32::try_from(id) {
-        // Some converters write 0xFFFFFFFF for "none".
-        Ok(u32::MAX) => Ok(None),
-        Ok(id) if (id as usize) < count => Ok(Some(id)),
-        _ => Err(TokenizerError(format!("{key} is {id}, but the vocabulary has {count} tokens"))),
+
+    fn pick(&mut self, name: &str, default: Option<u32>) -> Option<u32> {
+        let default = default.filter(|&id| (id as usize) < self.count);
+        self.id(name).or(default)
+    }
+
+    /// `tokenizer.ggml.{name}_token_id`; what is no token of the vocabulary is a warning and counts as absent.
+    fn id(&mut self, name: &str) -> Option<u32> {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        let value = self.metadata.values.get(&key)?;
+        match self.metadata.uint(&key) {
+            // Some converters write 0xFFFFFFFF for "none".
+            Some(id) if id == u64::from(u32::MAX) => None,
+            Some(id) if id < self.count as u64 => u32::try_from(id).ok(),
+            Some(id) => {
+                self.warnings
+                    .push(format!("{key} is {id}, but the vocabulary has {} tokens: it is ignored", self.count));
+                None
+            }
+            // Others write -1.
+            None if *value == Value::I64(-1) => None,
+            None => {
+                self.warnings.push(format!("{key} is no token id: it is ignored"));
+                None
+            }
+        }
     }
 }
 

@@ -331,18 +331,94 @@ fn a_damaged_vocabulary_is_an_error() {
         (broken(&gpt2, "tokens", None), "tokenizer.ggml.tokens"),
         (broken(&gpt2, "tokens", strings(&[])), "0 tokens"),
         (broken(&gpt2, "merges", None), "tokenizer.ggml.merges"),
-        (broken(&gpt2, "merges", strings(&["nosuchtoken x"])), "merge 0"),
-        (broken(&gpt2, "merges", strings(&["a"])), "merge 0"),
-        (broken(&gpt2, "merges", strings(&[""])), "merge 0"),
         (broken(&gpt2, "token_type", Some(Value::Ints(vec![1; 3]))), "3 entries"),
         (broken(&gpt2, "token_type", Some(Value::Bool(true))), "token_type"),
-        (broken(&gpt2, "eos_token_id", Some(Value::U64(9_999_999))), "9999999"),
-        (broken(&gpt2, "bos_token_id", Some(Value::String("x".into()))), "bos_token_id"),
         (broken(&spm, "scores", Some(Value::Floats(vec![0.0]))), "1 entries"),
         (broken(&spm, "scores", Some(Value::Floats(vec![f32::NAN; 32000]))), "not numbers"),
     ] {
         assert!(error.contains(says), "{error:?} does not say {says:?}");
     }
+}
+
+#[test]
+fn ids_of_special_tokens_that_do_not_exist_are_warnings() {
+    let keys = [
+        "bos",
+        "eos",
+        "unknown",
+        "padding",
+        "seperator",
+        "mask",
+        "cls",
+        "eot",
+        "eom",
+        "fim_pre",
+        "fim_suf",
+        "fim_mid",
+        "fim_pad",
+        "fim_rep",
+        "fim_sep",
+        "prefix",
+        "suffix",
+        "middle",
+    ];
+    for (base, sound) in [("gpt-2", &*GPT2), ("llama-spm", &*LLAMA_SPM)] {
+        let metadata = unpack(&packed(base));
+        for (key, value) in keys.iter().flat_map(|key| {
+            [
+                Value::U64(sound.vocab_size() as u64),
+                Value::U64(u64::from(u32::MAX) - 1),
+                Value::I64(-7),
+                Value::Bool(true),
+            ]
+            .map(|value| (format!("tokenizer.ggml.{key}_token_id"), value))
+        }) {
+            let mut metadata = metadata.clone();
+            metadata.values.insert(key.clone(), value.clone());
+            let tokenizer =
+                Tokenizer::from_gguf(&metadata).unwrap_or_else(|error| panic!("{key} = {value:?}: {error}"));
+            let told = tokenizer.warnings().iter().filter(|warning| warning.contains(&key)).count();
+            assert_eq!(told, 1, "{key} = {value:?}: {:?}", tokenizer.warnings());
+            assert_eq!(tokenizer.encode("Hello, world"), sound.encode("Hello, world"));
+        }
+        // What stands for "none" is no mistake.
+        for none in [Value::I64(-1), Value::U64(u64::from(u32::MAX))] {
+            let mut metadata = metadata.clone();
+            metadata.values.insert("tokenizer.ggml.padding_token_id".into(), none);
+            let tokenizer = Tokenizer::from_gguf(&metadata).unwrap();
+            assert!(
+                !tokenizer.warnings().iter().any(|warning| warning.contains("padding")),
+                "{:?}",
+                tokenizer.warnings()
+            );
+        }
+    }
+    // SentencePiece's own ids take the place of wrong ones, as in llama.cpp.
+    let mut metadata = unpack(&packed("llama-spm"));
+    metadata.values.insert("tokenizer.ggml.eos_token_id".into(), Value::U64(32_000));
+    assert_eq!(Tokenizer::from_gguf(&metadata).unwrap().eos(), Some(2));
+}
+
+#[test]
+fn merges_of_pieces_that_are_no_tokens_are_a_warning() {
+    let base = unpack(&packed("gpt-2"));
+    let lines = base.strings("tokenizer.ggml.merges").unwrap();
+    for odd in ["nosuchtoken x", "a", "", "q zzzz"] {
+        let mut metadata = base.clone();
+        let with: Vec<String> = lines.iter().cloned().chain([odd.to_owned()]).collect();
+        metadata.values.insert("tokenizer.ggml.merges".into(), Value::Strings(with));
+        let tokenizer = Tokenizer::from_gguf(&metadata).unwrap();
+        let warning = tokenizer.warnings().iter().find(|warning| warning.contains("1 of the vocabulary's")).unwrap();
+        assert!(warning.contains(&format!("{odd:?}")), "{warning}");
+        assert_eq!(tokenizer.encode("Hello, world"), GPT2.encode("Hello, world"));
+    }
+    // As llama.cpp does: the pair is joined, and what came out is spelled by its bytes.
+    let mut metadata = base.clone();
+    let first: Vec<String> = ["q z".to_owned()].into_iter().chain(lines.iter().cloned()).collect();
+    assert_eq!(GPT2.token_id("qz"), None);
+    metadata.values.insert("tokenizer.ggml.merges".into(), Value::Strings(first));
+    let tokenizer = Tokenizer::from_gguf(&metadata).unwrap();
+    assert_eq!(tokenizer.encode("qz"), [GPT2.token_id("q").unwrap(), GPT2.token_id("z").unwrap()]);
 }
 
 #[test]

@@ -142,6 +142,26 @@ pub fn read_split_header(paths: &[PathBuf]) -> Result<Header, ModelError> {
     Ok(all)
 }
 
+/// Refuses a header that lacks parts which its first file speaks of: they are told by their names, which may have changed.
+pub fn check_whole(header: &Header) -> Result<(), ModelError> {
+    let path = header.files.first().map_or(Path::new("the model"), PathBuf::as_path);
+    let (files, tensors) = (header.files.len() as u64, header.tensors.len() as u64);
+    match (header.metadata.uint("split.count"), header.metadata.uint("split.tensors.count")) {
+        (Some(count), _) if count > 1 && count != files => Err(invalid(
+            path,
+            format!(
+                "the model is split into {count} files and {files} of them were found; put all of them side by side, with the \
+                 names that they came with (…-00001-of-{count:05}.gguf)"
+            ),
+        )),
+        (_, Some(count)) if files > 1 && count != tensors => Err(invalid(
+            path,
+            format!("the model says that its parts hold {count} tensors, but they hold {tensors}; fetch it again"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// `split.no` and `split.count` of a further part, where it has them, must say what its place says.
 fn check_part(path: &Path, metadata: &Metadata, index: usize, count: usize) -> Result<(), ModelError> {
     for (key, expected) in [("split.no", index), ("split.count", count)] {

@@ -34,13 +34,22 @@ pub struct TensorPlan {
     pub files: Vec<PathBuf>,
     /// Tensors by GGUF name.
     pub tensors: BTreeMap<String, PlannedTensor>,
+    /// Names, as the files have them, of tensors that have no place in any model of ours.
+    pub strange: Vec<String>,
+    /// How tensors are stored that nothing here can read, by GGUF name.
+    pub unreadable: BTreeMap<String, String>,
+    /// What the user should know about the files.
+    pub warnings: Vec<String>,
 }
 
 impl TensorPlan {
     /// The tensors of a checked GGUF header.
     pub fn from_gguf(header: &Header) -> Result<Self, ModelError> {
         let mut tensors = BTreeMap::new();
-        for (name, info) in &header.tensors {
+        // In order, so that each run names the same of several that cannot be read.
+        let mut in_order: Vec<_> = header.tensors.iter().collect();
+        in_order.sort_by_key(|(name, _)| *name);
+        for (name, info) in in_order {
             let path = &header.files[info.file];
             let kind = ggml_type(path, name, info.ggml_type)?;
             let cols = info.dimensions.first().copied().unwrap_or(1);
@@ -48,7 +57,7 @@ impl TensorPlan {
             let (file, offset, bytes) = (info.file, info.offset, info.size);
             tensors.insert(name.clone(), PlannedTensor { file, offset, bytes, kind, rows, cols });
         }
-        Ok(Self { files: header.files.clone(), tensors })
+        Ok(Self { files: header.files.clone(), tensors, ..Self::default() })
     }
 
     /// A tensor that may be absent.
@@ -64,7 +73,18 @@ impl TensorPlan {
                 self.path_of(tensor),
                 format!("tensor {name:?} is {} × {}, but the model needs {rows} × {cols}", tensor.rows, tensor.cols),
             )),
-            None => Err(self.invalid(format!("the model needs a tensor {name:?} and the file has none"))),
+            None => Err(self.missing(name)),
+        }
+    }
+
+    /// An error about a tensor that is needed and cannot be had.
+    pub fn missing(&self, name: &str) -> ModelError {
+        match self.unreadable.get(name) {
+            Some(kind) => self.unsupported(format!(
+                "tensor {name:?} is stored as {kind}, which chatnap cannot read; in safetensors it reads F32, F16 and BF16: take \
+                 a file with one of these, or a GGUF file of the model"
+            )),
+            None => self.invalid(format!("the model needs a tensor {name:?} and the file has none")),
         }
     }
 
@@ -86,6 +106,10 @@ impl TensorPlan {
             }
             self.tensors.remove(&format!("{whole}.{suffix}"));
             let mut offset = tensor.offset;
+            if let Some((name, _)) = parts.iter().find(|(name, _)| self.taken(whole, name, suffix)) {
+                let what = format!("it has both \"{whole}.{suffix}\" and \"{name}.{suffix}\", which is a part of it");
+                return Err(invalid(self.path_of(&tensor), what));
+            }
             for (name, part) in parts {
                 let bytes = tensor.bytes / rows as u64 * *part as u64;
                 let (rows, cols) = if vector { (1, *part) } else { (*part, tensor.cols) };
@@ -95,6 +119,11 @@ impl TensorPlan {
             }
         }
         Ok(())
+    }
+
+    /// Whether a part of `whole` is a tensor of its own already.
+    fn taken(&self, whole: &str, part: &str, suffix: &str) -> bool {
+        part != whole && self.get(&format!("{part}.{suffix}")).is_some()
     }
 
     /// Weights in all.
@@ -117,6 +146,11 @@ impl TensorPlan {
         invalid(self.files.first().map_or(Path::new("the model"), PathBuf::as_path), what)
     }
 
+    /// The same about what is sound and cannot be run.
+    pub fn unsupported(&self, what: impl std::fmt::Display) -> ModelError {
+        ModelError::Unsupported(self.invalid(what).to_string())
+    }
+
     fn path_of(&self, tensor: &PlannedTensor) -> &Path {
         &self.files[tensor.file]
     }
@@ -127,7 +161,7 @@ fn ggml_type(path: &Path, name: &str, number: u32) -> Result<GgmlType, ModelErro
     GgmlType::from_ggml(number).ok_or_else(|| {
         ModelError::Unsupported(format!(
             "{}: tensor {name:?} is stored as {}, which chatnap cannot read; it reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, \
-             Q5_1, Q8_0 and Q2_K to Q6_K",
+             Q5_1, Q8_0 and Q2_K to Q6_K: take another file of the model, Q4_K_M or Q8_0 say",
             path.display(),
             foreign_type_name(number)
         ))
@@ -137,6 +171,8 @@ fn ggml_type(path: &Path, name: &str, number: u32) -> Result<GgmlType, ModelErro
 /// ggml's name of a type that we do not read, as far as it has one (`ggml.h`, enum `ggml_type`).
 fn foreign_type_name(number: u32) -> String {
     let name = match number {
+        4 => "Q4_2",
+        5 => "Q4_3",
         9 => "Q8_1",
         15 => "Q8_K",
         16 => "IQ2_XXS",
@@ -153,17 +189,27 @@ fn foreign_type_name(number: u32) -> String {
         27 => "I64",
         28 => "F64",
         29 => "IQ1_M",
+        31 => "Q4_0_4_4",
+        32 => "Q4_0_4_8",
+        33 => "Q4_0_8_8",
         34 => "TQ1_0",
         35 => "TQ2_0",
+        36 => "IQ4_NL_4_4",
+        37 => "IQ4_NL_4_8",
+        38 => "IQ4_NL_8_8",
         39 => "MXFP4",
+        40 => "NVFP4",
+        41 => "Q1_0",
+        42 => "Q2_0",
         _ => return format!("the unknown type {number}"),
     };
     name.into()
 }
 
-/// Bytes that a GGUF tensor takes, by checked arithmetic.
+/// Bytes that a GGUF tensor takes, by checked arithmetic; 0 for a type that we do not read, which `from_gguf` refuses: the
+/// vocabulary of such a file is as good as any.
 pub(super) fn byte_size(path: &Path, name: &str, number: u32, dimensions: &[usize]) -> Result<u64, ModelError> {
-    let kind = ggml_type(path, name, number)?;
+    let Some(kind) = GgmlType::from_ggml(number) else { return Ok(0) };
     let wraps = || invalid(path, format!("tensor {name:?} has dimensions {dimensions:?}, whose product is too large"));
     let count = dimensions.iter().try_fold(1_u64, |all, &d| all.checked_mul(d as u64)).ok_or_else(wraps)?;
     let contiguous = dimensions.first().copied().unwrap_or(1);

@@ -142,6 +142,22 @@ pub(super) fn read_at(file: &File, path: &Path, out: &mut [u8], offset: u64) -> 
     })
 }
 
+/// Whether two tensors hold the same bytes, as far as their first and last few tell.
+pub fn same_bytes(plan: &TensorPlan, one: &PlannedTensor, other: &PlannedTensor) -> bool {
+    const FEW: u64 = 1 << 16;
+    let ends = |tensor: &PlannedTensor| -> Option<Vec<u8>> {
+        let path = plan.files.get(tensor.file)?;
+        let (file, _) = open_regular(path).ok()?;
+        let few = FEW.min(tensor.bytes);
+        let mut bytes = vec![0; 2 * few as usize];
+        let (first, last) = bytes.split_at_mut(few as usize);
+        read_at(&file, path, first, tensor.offset).ok()?;
+        read_at(&file, path, last, tensor.offset + tensor.bytes - few).ok()?;
+        Some(bytes)
+    };
+    one.bytes == other.bytes && one.kind == other.kind && ends(one) == ends(other)
+}
+
 /// A small tensor as floats (norms, biases, rope factors).
 pub fn read_floats(plan: &TensorPlan, tensor: &PlannedTensor) -> Result<Vec<f32>, ModelError> {
     let path = &plan.files[tensor.file];

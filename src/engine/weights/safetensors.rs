@@ -2,15 +2,16 @@
 //!
 //! Format: the README of huggingface/safetensors. Nothing here reads weights.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
+use serde_json::Value;
 
 use super::gguf::{invalid, truncated};
 use super::plan::{PlannedTensor, TensorPlan, open_regular};
+use super::{foreign, json};
 use crate::engine::cpu::GgmlType;
 use crate::engine::model::ModelError;
 
@@ -29,11 +30,18 @@ pub fn read_folder_as_named(folder: &Path) -> Result<TensorPlan, ModelError> {
 }
 
 fn plan(folder: &Path, rename: impl Fn(&str) -> Option<String>) -> Result<TensorPlan, ModelError> {
-    let mut plan = TensorPlan { files: shards(folder)?, tensors: BTreeMap::new() };
+    let mut plan = TensorPlan { files: shards(folder)?, ..TensorPlan::default() };
     for (index, path) in plan.files.iter().enumerate() {
         for (foreign, tensor) in read_file(path, index)? {
-            let Some(name) = rename(&foreign) else { continue };
-            if plan.tensors.insert(name, tensor).is_some() {
+            let Some(name) = rename(&foreign) else {
+                plan.strange.push(foreign);
+                continue;
+            };
+            let twice = match tensor {
+                Stored::Readable(tensor) => plan.tensors.insert(name, tensor).is_some(),
+                Stored::As(kind) => plan.unreadable.insert(name, kind).is_some(),
+            };
+            if twice {
                 return Err(invalid(path, format!("the tensor {foreign:?} is there twice")));
             }
         }
@@ -41,17 +49,16 @@ fn plan(folder: &Path, rename: impl Fn(&str) -> Option<String>) -> Result<Tensor
     Ok(plan)
 }
 
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
 /// The safetensors files of a folder: those of its index, or the only one.
 fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let index = folder.join("model.safetensors.index.json");
     if index.is_file() {
-        let index_file: Index = read_json(&index)?;
-        let mut names: Vec<_> = index_file.weight_map.into_values().collect();
+        let json: Value = read_json(&index)?;
+        let map = json.get("weight_map").and_then(Value::as_object).into_iter().flatten();
+        let named: Option<Vec<_>> = map.map(|(_, file)| file.as_str().map(str::to_owned)).collect();
+        let mut names = named.filter(|names| !names.is_empty()).ok_or_else(|| {
+            invalid(&index, "it names no files under \"weight_map\", so it is no index of a model; fetch it again")
+        })?;
         names.sort();
         names.dedup();
         if let Some(name) = names.iter().find(|name| Path::new(name).components().count() != 1 || name.contains("..")) {
@@ -59,7 +66,9 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
         }
         let paths: Vec<_> = names.iter().map(|name| folder.join(name)).collect();
         return match paths.iter().find(|path| !path.is_file()) {
-            Some(missing) => Err(invalid(missing, "this part of the model is missing")),
+            Some(missing) => {
+                Err(invalid(missing, "this part of the model, which the index names, is missing; fetch it again"))
+            }
             None => Ok(paths),
         };
     }
@@ -67,7 +76,14 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     if single.is_file() {
         return Ok(vec![single]);
     }
-    Err(invalid(folder, "the folder has neither model.safetensors nor model.safetensors.index.json"))
+    let pickled = ["pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"];
+    let hint = match pickled.iter().find(|name| folder.join(name).is_file()) {
+        Some(name) => format!(
+            ": its weights are in {name}, a pickle, which chatnap does not read; take a safetensors or GGUF file of the model"
+        ),
+        None => "; fetch the one that belongs to the model".to_owned(),
+    };
+    Err(invalid(folder, format!("the folder has neither model.safetensors nor model.safetensors.index.json{hint}")))
 }
 
 /// A JSON file of bounded size.
@@ -78,7 +94,15 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Model
     }
     let mut text = Vec::with_capacity(size as usize);
     file.take(MAX_HEADER).read_to_end(&mut text).map_err(|e| ModelError::Io(format!("{}: {e}", path.display())))?;
-    serde_json::from_slice(&text).map_err(|error| invalid(path, error))
+    json::from_slice(&text).map_err(|error| no_json(path, &text, &error))
+}
+
+/// An error about a JSON file that is none: what it is, where that can be told.
+pub(crate) fn no_json(path: &Path, text: &[u8], error: &serde_json::Error) -> ModelError {
+    match foreign::of_bytes(text) {
+        Some(what) => invalid(path, format!("this is no JSON; {what}")),
+        None => invalid(path, format!("{error}; fetch the file again")),
+    }
 }
 
 /// One tensor as the header writes it.
@@ -116,9 +140,21 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// The tensors of one file by the names that it gives them. Types that no model of ours uses are left out: a tensor
-/// that is needed is then reported as missing.
-fn read_file(path: &Path, index: usize) -> Result<Vec<(String, PlannedTensor)>, ModelError> {
+/// A tensor of a type that we read, or the name of another type.
+enum Stored {
+    Readable(PlannedTensor),
+    As(String),
+}
+
+/// The tensors of one file by the names that it gives them.
+fn read_file(path: &Path, index: usize) -> Result<Vec<(String, Stored)>, ModelError> {
+    read_header(path, index).map_err(|error| match foreign::describe(path) {
+        Some(what) if what != foreign::SAFETENSORS => invalid(path, format!("this is not a safetensors file; {what}")),
+        _ => error,
+    })
+}
+
+fn read_header(path: &Path, index: usize) -> Result<Vec<(String, Stored)>, ModelError> {
     let (mut file, size) = open_regular(path)?;
     let io = |error: std::io::Error| invalid(path, format!("the header cannot be read: {error}"));
     let mut length = [0; 8];
@@ -140,9 +176,8 @@ fn read_file(path: &Path, index: usize) -> Result<Vec<(String, PlannedTensor)>, 
             return Err(truncated(path, what));
         }
         spans.push((begin, end));
-        if let Some(tensor) = planned(path, &name, &entry, index, data)? {
-            tensors.push((name, tensor));
-        }
+        let tensor = planned(path, &name, &entry, index, data)?;
+        tensors.push((name, tensor));
     }
     spans.sort_unstable();
     if spans.windows(2).any(|pair| pair[1].0 < pair[0].1) {
@@ -151,29 +186,26 @@ fn read_file(path: &Path, index: usize) -> Result<Vec<(String, PlannedTensor)>, 
     Ok(tensors)
 }
 
-fn planned(
-    path: &Path,
-    name: &str,
-    entry: &Entry,
-    file: usize,
-    data: u64,
-) -> Result<Option<PlannedTensor>, ModelError> {
+fn planned(path: &Path, name: &str, entry: &Entry, file: usize, data: u64) -> Result<Stored, ModelError> {
     let kind = match entry.dtype.as_str() {
         "BF16" => GgmlType::BF16,
         "F16" => GgmlType::F16,
         "F32" => GgmlType::F32,
-        _ => return Ok(None),
+        other => return Ok(Stored::As(other.to_owned())),
     };
     let wrong = || invalid(path, format!("tensor {name:?}: shape {:?} and its bytes do not agree", entry.shape));
     let count = entry.shape.iter().try_fold(1_u64, |all, &d| all.checked_mul(d)).ok_or_else(wrong)?;
     let bytes = count.checked_mul(kind.block_bytes() as u64).ok_or_else(wrong)?;
     let (begin, end) = entry.data_offsets;
-    if bytes != end - begin || bytes == 0 {
+    if bytes != end - begin {
         return Err(wrong());
+    }
+    if bytes == 0 {
+        return Ok(Stored::As(format!("{:?}, no numbers at all", entry.shape)));
     }
     let cols = entry.shape.last().copied().unwrap_or(1);
     let rows = (count / cols) as usize;
-    Ok(Some(PlannedTensor { file, offset: data + begin, bytes, kind, rows, cols: cols as usize }))
+    Ok(Stored::Readable(PlannedTensor { file, offset: data + begin, bytes, kind, rows, cols: cols as usize }))
 }
 
 /// The GGUF name of a tensor of a `transformers` checkpoint; `None` for what no text model of ours uses.

@@ -107,7 +107,10 @@ pub(crate) type Tensors = BTreeMap<String, StoredTensor>;
 pub(crate) enum Meta {
     U32(u32),
     F32(f32),
+    Flag(bool),
     Text(String),
+    Texts(Vec<String>),
+    Numbers(Vec<i32>),
 }
 
 /// Bytes of a GGUF file, written by the book: alignment 32.
@@ -135,6 +138,17 @@ impl GgufWriter {
             match value {
                 Meta::U32(v) => out.extend([4_u32.to_le_bytes(), v.to_le_bytes()].concat()),
                 Meta::F32(v) => out.extend([6_u32.to_le_bytes(), v.to_le_bytes()].concat()),
+                Meta::Flag(v) => out.extend([&7_u32.to_le_bytes()[..], &[u8::from(*v)]].concat()),
+                Meta::Texts(all) => {
+                    out.extend([9_u32.to_le_bytes(), 8_u32.to_le_bytes()].concat());
+                    out.extend((all.len() as u64).to_le_bytes());
+                    all.iter().for_each(|v| text(&mut out, v));
+                }
+                Meta::Numbers(all) => {
+                    out.extend([9_u32.to_le_bytes(), 5_u32.to_le_bytes()].concat());
+                    out.extend((all.len() as u64).to_le_bytes());
+                    all.iter().for_each(|v| out.extend(v.to_le_bytes()));
+                }
                 Meta::Text(v) => {
                     out.extend(8_u32.to_le_bytes());
                     text(&mut out, v);

@@ -6,13 +6,31 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::engine::model::ModelError;
-use crate::engine::model::config::context_length;
+use crate::engine::model::config::{check_task, context_length, unknown_rope_keys};
 use crate::engine::weights::gguf::invalid;
 use crate::engine::weights::safetensors::read_json;
 
 /// The families, as `model_type` names them.
 pub(in crate::engine::model) const NAMES: [&str; 10] =
     ["gemma", "gemma2", "glm4", "granite", "granitemoehybrid", "olmo", "olmo2", "smollm3", "stablelm", "starcoder2"];
+
+/// Keys that are read as numbers and have a default.
+const NUMBERS: [&str; 14] = [
+    "rope_theta",
+    "partial_rotary_factor",
+    "rms_norm_eps",
+    "layer_norm_eps",
+    "norm_epsilon",
+    "query_pre_attn_scalar",
+    "attention_multiplier",
+    "embedding_multiplier",
+    "residual_multiplier",
+    "logits_scaling",
+    "num_local_experts",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "clip_qkv",
+];
 
 /// A model's shape, and candle's settings.
 #[derive(Clone, Debug)]
@@ -35,6 +53,8 @@ pub(super) struct Config {
     pub context_length: usize,
     /// All that any family's `Config` in candle asks for, with its names.
     pub keys: Value,
+    /// What the user should know about the file.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -77,6 +97,7 @@ struct Raw {
 impl Raw {
     fn config(self, asked: Option<usize>) -> Result<Config, ModelError> {
         self.refuse_what_candle_ignores()?;
+        self.refuse_odd_numbers()?;
         let hidden = self.bounded("hidden_size", None, 1 << 20)?;
         let heads = self.bounded("num_attention_heads", None, 1 << 12)?;
         let kv_heads = self.bounded("num_key_value_heads", Some(heads), heads)?;
@@ -103,8 +124,19 @@ impl Raw {
         if let (Value::Object(keys), Value::Object(numbers)) = (&mut keys, numbers) {
             keys.extend(numbers);
         }
-        let name = self.name;
-        Ok(Config { name, vocab_size, layers, kv_heads, head_dim, tied, trained_context_length, context_length, keys })
+        let (name, warnings) = (self.name, self.json.as_object().and_then(unknown_rope_keys).into_iter().collect());
+        Ok(Config {
+            name,
+            vocab_size,
+            layers,
+            kv_heads,
+            head_dim,
+            tied,
+            trained_context_length,
+            context_length,
+            keys,
+            warnings,
+        })
     }
 
     /// What is no number of the model's shape.
@@ -151,9 +183,25 @@ impl Raw {
         }))
     }
 
+    /// A number that is none, `NaN` say, must not become the default.
+    fn refuse_odd_numbers(&self) -> Result<(), ModelError> {
+        let rope = self.json.get("rope_parameters");
+        for key in NUMBERS {
+            let given = [self.json.get(key), rope.and_then(|rope| rope.get(key))];
+            if let Some(value) = given.into_iter().flatten().find(|value| !value.is_null() && !value.is_number()) {
+                return Err(self.invalid(format!("{key} is {value}, not a number")));
+            }
+        }
+        Ok(())
+    }
+
     /// Options that candle's code of the family does not have, so that it would answer wrongly.
     fn refuse_what_candle_ignores(&self) -> Result<(), ModelError> {
-        if self.json.get("quantization_config").is_some_and(|value| !value.is_null()) {
+        if let Some(json) = self.json.as_object() {
+            check_task(&self.path, json)?;
+        }
+        let given = |key: &str| self.json.get(key).is_some_and(|value| !value.is_null());
+        if given("quantization_config") || given("compression_config") {
             return Err(self.unsupported("quantised safetensors"));
         }
         for key in ["rope_scaling", "rope_parameters"] {

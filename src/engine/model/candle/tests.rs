@@ -107,7 +107,7 @@ fn open(
 ) -> Result<CandleModel, ModelError> {
     let files = ModelFiles::Safetensors(folder);
     let parts = CandleParts::open(&files, context_length)?.expect("a family of candle's");
-    CandleModel::load(&parts.config, &parts.plan, Some(2), &CancelFlag::default(), progress)
+    CandleModel::load(&parts.config, &parts.plan, Some(2), &CancelFlag::default(), progress).map(|(model, _)| model)
 }
 
 fn failure(result: Result<CandleModel, ModelError>) -> String {

@@ -1,6 +1,7 @@
 //! The tensors of a folder as candle's, read by our own reader: 32-bit floats, each held once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{DType, Device, Result as CandleResult, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -11,10 +12,37 @@ use crate::engine::CancelFlag;
 use crate::engine::model::ModelError;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::{floats, read_tensors};
+use crate::engine::weights::unread;
 use crate::protocol::LoadProgress;
 
 /// Tensors by the names that candle's code asks for.
-pub(super) struct Weights(HashMap<String, Tensor>);
+pub(super) struct Weights {
+    tensors: HashMap<String, Tensor>,
+    asked: Asked,
+}
+
+/// Names that candle's code has asked for so far.
+#[derive(Clone, Default)]
+pub(super) struct Asked(Arc<Mutex<HashSet<String>>>);
+
+impl Asked {
+    fn note(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+
+    /// Looks at the tensors of `plan` that nobody asked for, as for the families of our own.
+    pub(super) fn unread(&self, plan: &TensorPlan, config: &Config) -> Result<Option<String>, ModelError> {
+        let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = plan.tensors.keys().chain(plan.unreadable.keys()).map(String::as_str);
+        let unread = names.filter(|name| !asked.contains(*name) && !is_spare(name, config));
+        unread::check(plan, unread, config.layers, "num_hidden_layers")
+    }
+}
+
+/// A tensor that is there once more, or computed anew.
+fn is_spare(name: &str, config: &Config) -> bool {
+    config.tied && name == "lm_head.weight" || name.ends_with("rotary_emb.inv_freq")
+}
 
 impl Weights {
     pub(super) fn read(
@@ -24,21 +52,25 @@ impl Weights {
         cancel: &CancelFlag,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, ModelError> {
-        let unused = |name: &str| config.tied && name == "lm_head.weight" || name.ends_with("rotary_emb.inv_freq");
-        let names: Vec<_> = plan.tensors.keys().filter(|name| !unused(name)).cloned().collect();
+        let names: Vec<_> = plan.tensors.keys().filter(|name| !is_spare(name, config)).cloned().collect();
         let tensors = read_tensors(plan, &names, readers, cancel, progress, |name, tensor, bytes| {
             let values = floats(&plan.files[tensor.file], tensor, &bytes)?;
             Tensor::from_vec(values, (tensor.rows, tensor.cols), &Device::Cpu)
                 .map_err(|error| plan.invalid(format!("tensor {name:?}: {error}")))
         })?;
-        let mut weights = Self(tensors);
+        let mut weights = Self { tensors, asked: Asked::default() };
         weights.rename(config).map_err(|error| plan.invalid(super::first_line(&error)))?;
         Ok(weights)
     }
 
     /// Bytes in memory.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.values().map(|tensor| (tensor.elem_count() * size_of::<f32>()) as u64).sum()
+        self.tensors.values().map(|tensor| (tensor.elem_count() * size_of::<f32>()) as u64).sum()
+    }
+
+    /// The names that are asked for from now on.
+    pub(super) fn asked(&self) -> Asked {
+        self.asked.clone()
     }
 
     /// For candle's code. Its clones share the tensors.
@@ -52,7 +84,7 @@ impl Weights {
             "granite" => (0..config.layers).try_for_each(|layer| self.join_gate_and_up(layer)),
             "stablelm" if config.tied => {
                 let embedding = self.find("model.embed_tokens.weight")?;
-                self.0.insert("lm_head.weight".into(), embedding);
+                self.tensors.insert("lm_head.weight".into(), embedding);
                 Ok(())
             }
             _ => Ok(()),
@@ -64,18 +96,19 @@ impl Weights {
         let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
         let mut take = |part: &str| {
             let tensor = self.find(&name(part))?;
-            self.0.remove(&name(part));
+            self.tensors.remove(&name(part));
             CandleResult::Ok(tensor)
         };
         let (gate, up, down) = (take("mlp.gate_proj")?, take("mlp.up_proj")?, take("mlp.down_proj")?);
-        self.0.insert(name("shared_mlp.input_linear"), Tensor::cat(&[gate, up], 0)?);
-        self.0.insert(name("shared_mlp.output_linear"), down);
+        self.tensors.insert(name("shared_mlp.input_linear"), Tensor::cat(&[gate, up], 0)?);
+        self.tensors.insert(name("shared_mlp.output_linear"), down);
         Ok(())
     }
 
     fn find(&self, name: &str) -> CandleResult<Tensor> {
         let missing = || candle_core::Error::Msg(format!("the model needs a tensor {name:?} and the files have none"));
-        self.0.get(name).cloned().ok_or_else(missing)
+        self.asked.note(name);
+        self.tensors.get(name).cloned().ok_or_else(missing)
     }
 }
 
@@ -95,6 +128,6 @@ impl SimpleBackend for Weights {
     }
 
     fn contains_tensor(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.tensors.contains_key(name)
     }
 }

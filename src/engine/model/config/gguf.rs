@@ -1,11 +1,12 @@
 //! GGUF metadata → `ModelConfig`. Keys: `docs/gguf.md` of ggml; what they mean for each family: `llama-model.cpp`.
 
-use super::{Activation, Family, ModelConfig, ShortRope, context_length};
+use super::{Activation, Family, ModelConfig, context_length};
 use crate::engine::model::ModelError;
-use crate::engine::model::rope::{Rope, RopeLayout, RopeScaling};
 use crate::engine::weights::gguf::{Header, Value};
 use crate::engine::weights::plan::TensorPlan;
-use crate::engine::weights::reader::read_floats;
+
+mod check;
+mod rope;
 
 /// The keys of one architecture.
 struct Keys<'a> {
@@ -14,18 +15,21 @@ struct Keys<'a> {
     architecture: &'a str,
 }
 
-pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -> Result<ModelConfig, ModelError> {
-    let architecture = header
-        .metadata
-        .string("general.architecture")
-        .ok_or_else(|| plan.invalid("the key general.architecture is missing"))?;
+pub(super) fn config(header: &Header, plan: &mut TensorPlan, asked: Option<usize>) -> Result<ModelConfig, ModelError> {
+    check::kind_of_file(header, plan)?;
+    let architecture = header.metadata.string("general.architecture").ok_or_else(|| {
+        plan.invalid(
+            "the key general.architecture is missing, so that nothing says what the tensors are; fetch it again",
+        )
+    })?;
     let family = Family::named(architecture)?;
     let keys = Keys { header, plan, architecture };
     if keys.uint("expert_count")?.unwrap_or(0) > 0 {
-        return Err(ModelError::Unsupported(format!(
+        return Err(plan.unsupported(format!(
             "this {architecture} model is a mixture of experts, which chatnap does not support"
         )));
     }
+    let warnings = keys.check()?;
     let hidden = keys.need("embedding_length")?;
     let heads = keys.need("attention.head_count")?;
     let head_dim = match keys.uint("attention.key_length")? {
@@ -33,17 +37,9 @@ pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -
         None => hidden.checked_div(heads).unwrap_or(0),
     };
     if keys.uint("attention.value_length")?.is_some_and(|value| value != head_dim) {
-        return Err(ModelError::Unsupported("heads whose keys and values differ in width are not supported".into()));
+        return Err(plan.unsupported("heads whose keys and values differ in width are not supported"));
     }
     let layers = keys.need("block_count")?;
-    for key in ["attention.temperature_scale", "rope.scaling.yarn_log_multiplier"] {
-        if keys.float(key).is_some_and(|value| value != 0.0) {
-            let key = keys.key(key);
-            return Err(ModelError::Unsupported(format!(
-                "{key} is not supported, and answers would be wrong without it"
-            )));
-        }
-    }
     let trained_context_length = keys.trained_context()?;
     let context_length = context_length(asked, trained_context_length)?;
     let gemma = family == Family::Gemma3;
@@ -51,8 +47,14 @@ pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -
     if !dims.is_multiple_of(2) {
         return Err(plan.invalid(format!("{} is {dims}, but elements turn in pairs", keys.key("rope.dimension_count"))));
     }
+    if dims != head_dim && !matches!(family, Family::Gemma3 | Family::Phi3) {
+        let key = keys.key("rope.dimension_count");
+        return Err(
+            plan.invalid(format!("{key} is {dims}, but the heads of a {architecture} model turn whole ({head_dim})"))
+        );
+    }
     let (rope, short_rope, local_rope) = keys.ropes(family, dims, context_length)?;
-    Ok(ModelConfig {
+    let config = ModelConfig {
         family,
         architecture: architecture.to_owned(),
         vocab_size: plan.get("token_embd.weight").map_or(0, |t| t.rows),
@@ -64,7 +66,7 @@ pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -
         head_dim,
         trained_context_length,
         context_length,
-        norm_epsilon: keys.float("attention.layer_norm_rms_epsilon").unwrap_or(1e-5) as f32,
+        norm_epsilon: keys.norm_epsilon()?,
         norm_offset: 0.0,
         activation: if gemma { Activation::GeluTanh } else { Activation::Silu },
         rope,
@@ -73,9 +75,11 @@ pub(super) fn config(header: &Header, plan: &TensorPlan, asked: Option<usize>) -
         windows: keys.windows(family, layers.min(1024))?,
         attention_scale: keys.attention_scale(gemma, layers, hidden, heads, head_dim),
         embedding_scale: if gemma { (hidden as f32).sqrt() } else { 1.0 },
-        logit_softcap: keys.float("final_logit_softcapping").filter(|cap| gemma && *cap > 0.0).map(|cap| cap as f32),
+        logit_softcap: keys.float("final_logit_softcapping")?.filter(|cap| gemma && *cap > 0.0).map(|cap| cap as f32),
         tied: plan.get("output.weight").is_none(),
-    })
+    };
+    plan.warnings.extend(warnings);
+    Ok(config)
 }
 
 impl Keys<'_> {
@@ -90,9 +94,9 @@ impl Keys<'_> {
             None => return Ok(None),
             Some(Value::Ints(all)) if !all.is_empty() => {
                 if all.iter().any(|v| *v != all[0]) {
-                    return Err(ModelError::Unsupported(format!(
-                        "{key} differs from layer to layer, which is not supported"
-                    )));
+                    return Err(self
+                        .plan
+                        .unsupported(format!("{key} differs from layer to layer, which is not supported")));
                 }
                 u64::try_from(all[0]).ok()
             }
@@ -108,15 +112,30 @@ impl Keys<'_> {
         self.uint(key)?.ok_or_else(|| self.plan.invalid(format!("the key {} is missing", self.key(key))))
     }
 
-    fn float(&self, key: &str) -> Option<f64> {
-        self.header.metadata.float(&self.key(key))
+    /// A number; what is there and is none is an error, since the default in its place would be silent.
+    fn float(&self, key: &str) -> Result<Option<f64>, ModelError> {
+        let key = self.key(key);
+        match (self.header.metadata.values.get(&key), self.header.metadata.float(&key)) {
+            (None, _) => Ok(None),
+            (_, Some(number)) => Ok(Some(number)),
+            (Some(_), None) => Err(self.plan.invalid(format!("{key} is not a number"))),
+        }
+    }
+
+    /// llama.cpp does not guess it either.
+    fn norm_epsilon(&self) -> Result<f32, ModelError> {
+        const KEY: &str = "attention.layer_norm_rms_epsilon";
+        match self.float(KEY)? {
+            Some(epsilon) => Ok(epsilon as f32),
+            None => Err(self.plan.invalid(format!("the key {} is missing", self.key(KEY)))),
+        }
     }
 
     /// Positions that the model was made for: what the file says, or what YaRN stretches it to.
     fn trained_context(&self) -> Result<usize, ModelError> {
         let own = self.need("context_length")?;
         let yarn = self.header.metadata.string(&self.key("rope.scaling.type")) == Some("yarn");
-        let factor = self.float("rope.scaling.factor").filter(|factor| yarn && (1.0..1e4).contains(factor));
+        let factor = self.float("rope.scaling.factor")?.filter(|factor| yarn && (1.0..1e4).contains(factor));
         let Some(factor) = factor else { return Ok(own) };
         let original = self.uint("rope.scaling.original_context_length")?.unwrap_or(own);
         Ok(own.max((original as f64 * factor) as usize))
@@ -129,90 +148,6 @@ impl Keys<'_> {
         width.sqrt().recip()
     }
 
-    /// The rope of layers without a window, that of short sequences, and that of layers with a window.
-    fn ropes(
-        &self,
-        family: Family,
-        dims: usize,
-        context: usize,
-    ) -> Result<(Rope, Option<ShortRope>, Option<Rope>), ModelError> {
-        let layout = if family == Family::Llama { RopeLayout::Norm } else { RopeLayout::Neox };
-        let gemma = family == Family::Gemma3;
-        let base = self.base("rope.freq_base", if gemma { 1e6 } else { 1e4 })?;
-        let turning = |scaling: &RopeScaling| Rope::new(layout, dims.min(1 << 16), base, scaling);
-        let (scaling, short) = match self.plan.get("rope_factors_long.weight") {
-            Some(_) => self.long_rope(dims, context)?,
-            None => (self.scaling(dims)?, None),
-        };
-        let rope = turning(&scaling);
-        let short = short.map(|(scaling, positions)| ShortRope { rope: turning(&scaling), positions });
-        // Layers with a window are neither stretched nor on the global base.
-        let local = gemma
-            .then(|| self.base("rope.freq_base_swa", 1e4))
-            .transpose()?
-            .map(|base| Rope::new(layout, dims.min(1 << 16), base, &RopeScaling::None));
-        Ok((rope, short, local))
-    }
-
-    fn base(&self, key: &str, default: f64) -> Result<f64, ModelError> {
-        let base = self.float(key).unwrap_or(default);
-        if base.is_finite() && base > 1.0 {
-            return Ok(base);
-        }
-        Err(self.plan.invalid(format!("{} is {base}, not a number above 1", self.key(key))))
-    }
-
-    /// One divisor for each frequency, from the tensor `name`.
-    fn divisors(&self, name: &str, dims: usize) -> Result<RopeScaling, ModelError> {
-        let tensor = self.plan.require(name, 1, dims / 2)?;
-        let divisors = read_floats(self.plan, tensor)?.into_iter().map(f64::from).collect();
-        Ok(RopeScaling::Divisors { divisors, attention_factor: self.float("rope.scaling.attn_factor").unwrap_or(1.0) })
-    }
-
-    /// LongRoPE: the scaling of a context of that many positions and, where the context goes beyond the original one,
-    /// that of sequences which do not, with the positions that they may take.
-    fn long_rope(
-        &self,
-        dims: usize,
-        context: usize,
-    ) -> Result<(RopeScaling, Option<(RopeScaling, usize)>), ModelError> {
-        let short = self.divisors("rope_factors_short.weight", dims)?;
-        match self.uint("rope.scaling.original_context_length")? {
-            Some(original) if context > original => {
-                Ok((self.divisors("rope_factors_long.weight", dims)?, Some((short, original))))
-            }
-            _ => Ok((short, None)),
-        }
-    }
-
-    fn scaling(&self, dims: usize) -> Result<RopeScaling, ModelError> {
-        if self.plan.get("rope_freqs.weight").is_some() {
-            return self.divisors("rope_freqs.weight", dims);
-        }
-        let original = self.uint("rope.scaling.original_context_length")?;
-        let attention_factor = self.float("rope.scaling.attn_factor");
-        let factor = self.float("rope.scaling.factor").or_else(|| self.float("rope.scale_linear"));
-        let kind_key = self.key("rope.scaling.type");
-        let kind = self.header.metadata.string(&kind_key);
-        match (kind, factor.filter(|f| *f > 0.0)) {
-            (None | Some("none" | "longrope"), None) | (Some("none"), _) => Ok(RopeScaling::None),
-            (None | Some("linear"), Some(factor)) => Ok(RopeScaling::Linear { factor }),
-            (Some("yarn"), Some(factor)) => Ok(RopeScaling::Yarn {
-                factor,
-                original_context: original.unwrap_or(self.need("context_length")?) as f64,
-                beta_fast: self.float("rope.scaling.yarn_beta_fast").unwrap_or(32.0),
-                beta_slow: self.float("rope.scaling.yarn_beta_slow").unwrap_or(1.0),
-                rounded: true,
-                // llama.cpp multiplies YaRN's own factor by this key.
-                attention_factor: attention_factor.map(|given| given * (0.1 * factor.ln() + 1.0)),
-            }),
-            (Some(kind @ ("linear" | "yarn")), None) => {
-                Err(self.plan.invalid(format!("{kind_key} is {kind:?}, and there is no positive rope.scaling.factor")))
-            }
-            (Some(kind), _) => Err(ModelError::Unsupported(format!("{kind_key} = {kind:?} is not supported"))),
-        }
-    }
-
     /// Which layers see only a window of keys.
     fn windows(&self, family: Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
         let window = self.uint("attention.sliding_window")?.filter(|window| *window > 0);
@@ -223,11 +158,15 @@ impl Keys<'_> {
                 let pattern = pattern.clone();
                 Box::new(move |layer| pattern[layer] != 0)
             }
-            _ if family == Family::Gemma3 => {
+            Some(Value::Ints(pattern)) => {
+                let entries = pattern.len();
+                return Err(self.plan.invalid(format!("{key} has {entries} entries for {layers} layers")));
+            }
+            None if family != Family::Gemma3 => Box::new(|_| true),
+            _ => {
                 let every = self.uint("attention.sliding_window_pattern")?.filter(|n| *n > 0).unwrap_or(6);
                 Box::new(move |layer| !(layer + 1).is_multiple_of(every))
             }
-            _ => Box::new(|_| true),
         };
         Ok((0..layers).map(|layer| local(layer).then_some(window)).collect())
     }

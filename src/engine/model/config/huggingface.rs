@@ -12,7 +12,10 @@ use crate::engine::weights::gguf::invalid;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::safetensors::{read_folder, read_json};
 
+mod check;
 mod rope;
+
+pub(in crate::engine::model) use check::{check_task, unknown_rope_keys};
 
 /// The keys that matter, with the names of `config.json`.
 #[derive(Deserialize)]
@@ -36,7 +39,6 @@ struct Raw {
     sliding_window: Option<usize>,
     use_sliding_window: Option<bool>,
     max_window_layers: Option<usize>,
-    #[serde(alias = "_sliding_window_pattern")]
     sliding_window_pattern: Option<usize>,
     layer_types: Option<Vec<String>>,
     query_pre_attn_scalar: Option<f64>,
@@ -45,7 +47,6 @@ struct Raw {
     /// Gemma's name for it, which goes before the other.
     hidden_activation: Option<String>,
     final_logit_softcapping: Option<f64>,
-    use_bidirectional_attention: Option<bool>,
 }
 
 /// What a key means where `config.json` leaves it out; `null` is another thing. From the classes of each family.
@@ -94,26 +95,40 @@ fn fill_in(config: &mut Map<String, Value>, family: Family, model_type: &str) {
 
 pub(super) fn config(folder: &Path, asked: Option<usize>) -> Result<(ModelConfig, TensorPlan), ModelError> {
     let path = folder.join("config.json");
-    let (mut json, tied_outside) = language_part(read_json(&path)?);
+    let whole: Value = read_json(&path)?;
+    let Value::Object(whole) = whole else {
+        return Err(no_description(&path, "it is no object"));
+    };
+    check_task(&path, &whole)?;
+    let (mut json, tied_outside) = language_part(whole);
     let model_type = json.get("model_type").and_then(Value::as_str).filter(|name| !name.is_empty());
     let model_type = model_type.ok_or_else(|| no_description(&path, "it has no \"model_type\""))?.to_owned();
     let family = Family::named(&model_type)?;
-    if json.get("quantization_config").is_some_and(|given| !given.is_null()) {
-        return Err(ModelError::Unsupported(format!(
-            "{}: quantised safetensors are not supported; use the unquantised folder or a GGUF file",
-            folder.display()
-        )));
-    }
+    check::check_arithmetic(&path, &json, family)?;
+    tidy(&mut json);
     fill_in(&mut json, family, &model_type);
-    let raw: Raw = serde_json::from_value(Value::Object(json)).map_err(|error| no_description(&path, error))?;
-    if raw.use_bidirectional_attention == Some(true) {
-        return Err(ModelError::Unsupported(format!(
-            "{}: a model whose tokens see those after them writes no text; chatnap does not run it",
-            folder.display()
-        )));
+    let raw: Raw = serde_json::from_value(Value::Object(json.clone())).map_err(|error| no_description(&path, error))?;
+    let mut plan = read_folder(folder, family == Family::Gemma3)?;
+    check::check_biases(&path, &json, family, &mut plan)?;
+    let config = raw.config(&path, family, &plan, tied_outside, asked)?;
+    check::check_vocabulary(&path, &json, config.vocab_size)?;
+    plan.warnings.extend(check::about_output(&json, tied_outside, family, &plan));
+    plan.warnings.extend(unknown_rope_keys(&json));
+    Ok((config, plan))
+}
+
+/// Whole numbers that are written as others (`4096.0`), and the newer name of a key that has two.
+fn tidy(config: &mut Map<String, Value>) {
+    if let Some(pattern) = config.remove("_sliding_window_pattern") {
+        config.entry("sliding_window_pattern").or_insert(pattern);
     }
-    let plan = read_folder(folder, family == Family::Gemma3)?;
-    Ok((raw.config(&path, family, &plan, tied_outside, asked)?, plan))
+    for value in config.values_mut() {
+        let whole =
+            value.as_f64().filter(|number| value.is_f64() && number.fract() == 0.0 && (0.0..1e15).contains(number));
+        if let Some(whole) = whole {
+            *value = json!(whole as u64);
+        }
+    }
 }
 
 /// A `config.json` that lacks what every model's has, or has it in another shape.
@@ -138,8 +153,10 @@ fn language_part(config: Map<String, Value>) -> (Map<String, Value>, Option<bool
         other => other.unwrap_or_default(),
     };
     text.entry("model_type").or_insert_with(|| outside.into());
-    if let Some(quantised) = config.get("quantization_config") {
-        text.entry("quantization_config").or_insert_with(|| quantised.clone());
+    for key in check::QUANTISED {
+        if let Some(quantised) = config.get(key) {
+            text.entry(key).or_insert_with(|| quantised.clone());
+        }
     }
     (text, tied)
 }
@@ -178,7 +195,7 @@ impl Raw {
             rope: ropes.global,
             short_rope: ropes.short,
             local_rope: ropes.local,
-            windows: self.windows(family),
+            windows: self.windows(path, family)?,
             attention_scale: scale_width.sqrt().recip() as f32,
             embedding_scale: if gemma { (self.hidden_size as f32).sqrt() } else { 1.0 },
             logit_softcap: self.final_logit_softcapping.filter(|cap| gemma && *cap > 0.0).map(|cap| cap as f32),
@@ -199,8 +216,11 @@ impl Raw {
     }
 
     /// Which layers see only a window of keys, by each family's rule.
-    fn windows(&self, family: Family) -> Vec<Option<usize>> {
+    fn windows(&self, path: &Path, family: Family) -> Result<Vec<Option<usize>>, ModelError> {
         let layers = self.num_hidden_layers.min(1024);
+        if let Some(listed) = self.layer_types.as_ref().filter(|_| !matches!(family, Family::Llama | Family::Phi3)) {
+            check::check_layer_types(path, listed, layers)?;
+        }
         let window = self.sliding_window.filter(|w| *w > 0);
         let pattern = self.sliding_window_pattern.filter(|p| *p > 0).unwrap_or(6);
         let listed = |layer: usize| Some(self.layer_types.as_ref()?.get(layer)? == "sliding_attention");
@@ -213,6 +233,6 @@ impl Raw {
             Family::Llama => self.model_type == "mistral",
             Family::Phi3 => true,
         };
-        (0..layers).map(|layer| window.filter(|_| local(layer))).collect()
+        Ok((0..layers).map(|layer| window.filter(|_| local(layer))).collect())
     }
 }

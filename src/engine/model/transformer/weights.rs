@@ -65,7 +65,7 @@ impl Weights {
         cancel: &CancelFlag,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Self, ModelError> {
-        let names = needed(config, plan);
+        let names: Vec<_> = plan.tensors.keys().filter(|name| config.reads(name)).cloned().collect();
         let bytes = names.iter().filter_map(|name| plan.get(name)).map(|t| t.bytes).sum();
         let tensors = read_tensors(plan, &names, readers, cancel, progress, |name, tensor, bytes| {
             if name.ends_with("norm.weight") || name.ends_with(".bias") {
@@ -93,41 +93,6 @@ impl Weights {
         self.bytes
     }
 }
-
-/// Names of the tensors to read: those of the layers that the model has, without a second copy of tied embeddings.
-fn needed(config: &ModelConfig, plan: &TensorPlan) -> Vec<String> {
-    let wanted = |name: &str| match name.strip_prefix("blk.") {
-        Some(rest) => rest
-            .split_once('.')
-            .and_then(|(layer, _)| layer.parse::<usize>().ok())
-            .is_some_and(|layer| layer < config.layers && LAYER_TENSORS.iter().any(|part| rest.ends_with(part))),
-        None => matches!(name, "token_embd.weight" | "output_norm.weight") || (name == "output.weight" && !config.tied),
-    };
-    plan.tensors.keys().filter(|name| wanted(name)).cloned().collect()
-}
-
-const LAYER_TENSORS: [&str; 20] = [
-    ".attn_norm.weight",
-    ".attn_q.weight",
-    ".attn_q.bias",
-    ".attn_k.weight",
-    ".attn_k.bias",
-    ".attn_v.weight",
-    ".attn_v.bias",
-    ".attn_q_norm.weight",
-    ".attn_k_norm.weight",
-    ".attn_output.weight",
-    ".attn_output.bias",
-    ".post_attention_norm.weight",
-    ".ffn_norm.weight",
-    ".ffn_gate.weight",
-    ".ffn_gate.bias",
-    ".ffn_up.weight",
-    ".ffn_up.bias",
-    ".ffn_down.weight",
-    ".ffn_down.bias",
-    ".post_ffw_norm.weight",
-];
 
 impl Stock<'_> {
     fn layer(&mut self, layer: usize) -> Result<Layer, ModelError> {

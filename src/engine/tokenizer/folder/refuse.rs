@@ -11,12 +11,17 @@ const MAX_GROWTH: f64 = 64.0;
 /// Bytes that may be put before each text.
 const MAX_PREPENDED: usize = 1024;
 
+/// Characters of the longest word that WordPiece may look into: it tries all parts of each word. Real files say 100.
+const LONGEST_WORD: u64 = 1000;
+
 /// Refuses `source`, the file's JSON, where it holds such a part.
 pub fn check(source: &Value) -> Result<(), TokenizerError> {
+    check_lengths(&source["pre_tokenizer"])?;
+    check_model(&source["model"])?;
     let growth = growth(&source["normalizer"])?;
     if growth > MAX_GROWTH {
         return Err(TokenizerError(format!(
-            "tokenizer.json: its normalizer could make a text {growth:.0} times longer, which no real one does"
+            "its normalizer could make a text {growth:.0} times longer, which no real one does"
         )));
     }
     check_unknown_token(&source["model"])
@@ -30,12 +35,11 @@ fn growth(normalizer: &Value) -> Result<f64, TokenizerError> {
     }
     if normalizer["type"] == "Precompiled" || !normalizer["precompiled_charsmap"].is_null() {
         return Err(TokenizerError(
-            "tokenizer.json: a normalizer of the type Precompiled is not supported; a GGUF of the same model works"
-                .into(),
+            "a normalizer of the type Precompiled is not supported; a GGUF of the same model works".into(),
         ));
     }
     if normalizer["prepend"].as_str().is_some_and(|text| text.len() > MAX_PREPENDED) {
-        return Err(TokenizerError("tokenizer.json: its normalizer puts a whole page before each text".into()));
+        return Err(TokenizerError("its normalizer puts a whole page before each text".into()));
     }
     if let Some(content) = normalizer["content"].as_str() {
         // What a pattern matches may be empty, and then it matches at every byte.
@@ -53,11 +57,61 @@ fn growth(normalizer: &Value) -> Result<f64, TokenizerError> {
     })
 }
 
+/// The crate divides a text by the length of `FixedLength`.
+fn check_lengths(part: &Value) -> Result<(), TokenizerError> {
+    if let Some(parts) = part["pretokenizers"].as_array() {
+        parts.iter().try_for_each(check_lengths)?;
+    }
+    let fixed = part["type"] == "FixedLength" || part["type"].is_null();
+    match part["length"].as_u64() {
+        Some(0) if fixed => {
+            Err(TokenizerError("its pre-tokenizer cuts texts into words of length 0, which is no cutting".into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the models of the crate rely on without a look.
+fn check_model(model: &Value) -> Result<(), TokenizerError> {
+    if model["max_input_chars_per_word"].as_u64().is_some_and(|most| most > LONGEST_WORD) {
+        let most = &model["max_input_chars_per_word"];
+        return Err(TokenizerError(format!("words of {most} characters would take minutes to cut into tokens")));
+    }
+    if model["dropout"].as_f64().is_some_and(|share| share > 0.0) {
+        return Err(TokenizerError(
+            "its model leaves out merges by chance (dropout), which is for training alone".into(),
+        ));
+    }
+    let Some(merges) = model["merges"].as_array() else { return Ok(()) };
+    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
+    let known = |piece: &str| !model["vocab"][piece].is_null();
+    let sound = |left: &str, right: &str| {
+        let Some(rest) = right.strip_prefix(prefix) else { return false };
+        known(left) && known(right) && known(&[left, rest].concat())
+    };
+    let lines =
+        merges.iter().enumerate().filter(|(_, merge)| !merge.as_str().is_some_and(|m| m.starts_with("#version")));
+    for (rank, merge) in lines {
+        let pair = match (merge.as_str(), merge.as_array().map(Vec::as_slice)) {
+            (Some(line), _) => line.split_once(' '),
+            (_, Some([left, right])) => left.as_str().zip(right.as_str()),
+            _ => None,
+        };
+        if !pair.is_some_and(|(left, right)| sound(left, right)) {
+            let merge: String = merge.to_string().chars().take(80).collect();
+            return Err(TokenizerError(format!(
+                "merge {rank} ({merge}) does not name two tokens that join to a third; fetch the file again"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// A model of whole words that has no token for the others fails on them.
 fn check_unknown_token(model: &Value) -> Result<(), TokenizerError> {
     let missing = |token: &str| {
         Err(TokenizerError(format!(
-            "tokenizer.json: the token for unknown words, {token:?}, is not in the vocabulary, so they would be lost"
+            "the token for unknown words, {token:?}, is not in the vocabulary, so they would be lost"
         )))
     };
     match model["type"].as_str() {
@@ -119,6 +173,93 @@ mod tests {
             (json!({"type": "BPE", "vocab": {}}), true),
         ] {
             assert_eq!(check(&json!({"model": model})).is_ok(), sound, "{model}");
+        }
+    }
+
+    #[test]
+    fn parts_that_the_crate_panics_on_or_never_ends_with_are_refused() {
+        let fixed = |length: i64| json!({"type": "FixedLength", "length": length});
+        let bpe = |merges: Value, prefix: Value| {
+            json!({"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "##a": 3, "é": 4}, "merges": merges,
+                   "continuing_subword_prefix": prefix})
+        };
+        let words = |longest: u64| json!({"type": "WordPiece", "unk_token": "a", "vocab": {"a": 0}, "max_input_chars_per_word": longest});
+        for (source, why) in [
+            (json!({"pre_tokenizer": fixed(0)}), "length 0"),
+            (json!({"pre_tokenizer": {"length": 0}}), "length 0"),
+            (
+                json!({"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"pretokenizers": [fixed(0)]}]}}),
+                "length 0",
+            ),
+            (json!({"model": words(1_000_000)}), "minutes"),
+            (json!({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.1}}), "dropout"),
+            // Joined they are longer than any token, and shorter than the prefix that is cut off.
+            (json!({"model": bpe(json!(["ab ab"]), json!(null))}), "merge 0"),
+            (json!({"model": bpe(json!([["a", "b"]]), json!("########"))}), "merge 0"),
+            (json!({"model": bpe(json!([["a", "é"]]), json!("x"))}), "merge 0"),
+            (json!({"model": bpe(json!(["#version: 0.2", "a b", "a"]), json!(null))}), "merge 2"),
+            (json!({"model": bpe(json!([7]), json!(null))}), "merge 0"),
+        ] {
+            let said = check(&source).expect_err(&source.to_string()).0;
+            assert!(said.contains(why), "{said}");
+        }
+        for source in [
+            json!({"pre_tokenizer": fixed(1)}),
+            json!({"pre_tokenizer": {"type": "FixedLength"}}),
+            json!({"model": words(100)}),
+            json!({"model": bpe(json!([["a", "b"]]), json!(null))}),
+            json!({"model": bpe(json!(["#version: 0.2", "a b"]), json!(""))}),
+        ] {
+            assert_eq!(check(&source), Ok(()), "{source}");
+        }
+    }
+
+    /// A hang or a panic that was not foreseen: settings at their edges, in all parts at once, over texts of every kind.
+    #[test]
+    fn odd_settings_end_in_tokens_or_in_an_error() {
+        let normalizers = [
+            json!(null),
+            json!({"type": "Replace", "pattern": {"String": ""}, "content": ""}),
+            json!({"type": "Replace", "pattern": {"Regex": "(a*)*$"}, "content": ""}),
+            json!({"type": "Strip", "strip_left": true, "strip_right": true}),
+            json!({"type": "Prepend", "prepend": ""}),
+            json!({"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "lowercase": true}),
+            json!({"type": "Nmt"}),
+        ];
+        let pre_tokenizers = [
+            json!(null),
+            json!({"type": "FixedLength", "length": 1}),
+            json!({"type": "Split", "pattern": {"String": ""}, "behavior": "Isolated", "invert": false}),
+            json!({"type": "Split", "pattern": {"Regex": "(?=(a+)+b)|"}, "behavior": "Removed", "invert": true}),
+            json!({"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Contiguous", "invert": false}),
+            json!({"type": "Digits", "individual_digits": true}),
+            json!({"type": "Metaspace", "replacement": "é", "prepend_scheme": "first", "split": true}),
+            json!({"type": "CharDelimiterSplit", "delimiter": "\u{0}"}),
+            json!({"type": "Sequence", "pretokenizers": []}),
+        ];
+        let around = json!({
+            "truncation": {"direction": "Right", "max_length": 0, "strategy": "LongestFirst", "stride": 9},
+            "padding": {"strategy": {"Fixed": 1_000_000_000_u64}, "direction": "Left", "pad_to_multiple_of": 0,
+                        "pad_id": 0, "pad_type_id": 0, "pad_token": "x"},
+        });
+        let texts = [
+            "",
+            "a",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            " é\u{0}\u{FDD0}👩‍👩‍👧 x\u{301}\n\n 12",
+            "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxz",
+        ];
+        for (normalizer, pre_tokenizer) in normalizers.iter().flat_map(|n| pre_tokenizers.iter().map(move |p| (n, p))) {
+            let mut source = around.clone();
+            source["version"] = "1.0".into();
+            source["normalizer"] = normalizer.clone();
+            source["pre_tokenizer"] = pre_tokenizer.clone();
+            source["model"] = json!({"type": "BPE", "vocab": {"a": 0, "x": 1}, "merges": [], "unk_token": "a"});
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("tokenizer.json"), source.to_string()).unwrap();
+            if let Ok(tokenizer) = crate::engine::tokenizer::Tokenizer::from_folder(folder.path()) {
+                texts.iter().for_each(|text| assert!(tokenizer.encode(text).len() <= text.len() + 1, "{source}"));
+            }
         }
     }
 }

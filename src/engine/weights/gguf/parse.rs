@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::{Header, Metadata, TensorInfo, Value, invalid, truncated};
 use crate::engine::model::ModelError;
+use crate::engine::weights::foreign;
 use crate::engine::weights::plan::{byte_size, open_regular};
 
 /// Far above any real header (a vocabulary of 262,144 tokens takes 12 MB), far below what hurts.
@@ -136,8 +137,9 @@ impl Cursor<'_> {
 
     /// Magic, version and the two counts.
     fn preamble(&mut self) -> Result<(u64, u64), ModelError> {
-        if &self.array::<4>()? != b"GGUF" {
-            return Err(invalid(self.path, "this is not a GGUF file"));
+        if self.size < 4 || &self.array::<4>()? != b"GGUF" {
+            let what = foreign::describe(self.path).map_or(String::new(), |what| format!("; {what}"));
+            return Err(invalid(self.path, format!("this is not a GGUF file{what}")));
         }
         match self.u32()? {
             2 | 3 => {}
