@@ -58,9 +58,10 @@ pub fn answer(warm: &mut Warm, turn: &Turn<'_>, emit: &mut dyn FnMut(EngineEvent
     }
 }
 
-/// Tokens that `messages` would take.
+/// Tokens that `messages` would take; far beyond the context an estimate.
 pub fn count(loaded: &LoadedModel, messages: &[ChatMessage]) -> Option<usize> {
-    prompt::render(&loaded.template, &loaded.tokenizer, messages).ok().map(|prompt| prompt.tokens.len())
+    let limit = loaded.info.context_length;
+    prompt::render_within(&loaded.template, &loaded.tokenizer, messages, limit).ok().map(|prompt| prompt.tokens())
 }
 
 fn run(
@@ -79,7 +80,7 @@ fn run(
             EngineError::new(ErrorKind::Failed, "The chat template wrote nothing, so there is nothing to answer.");
         return Err(Failure { error, aftermath: Aftermath::Sound });
     }
-    let mut output = Output::new(turn.request.id, tokenizer, template, &fitted.prompt.text, emit);
+    let mut output = Output::new(turn.request, tokenizer, template, &fitted.prompt.text, emit);
     let mut decoder = Decoder::new(turn.request);
     model.watch(turn.cancel);
     let mut usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };

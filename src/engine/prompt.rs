@@ -16,26 +16,109 @@ pub struct RenderedPrompt {
     pub tokens: Vec<u32>,
 }
 
+/// What became of messages that were rendered for a limited number of tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rendering {
+    /// The prompt, whole; it may still be longer than the limit.
+    Whole(RenderedPrompt),
+    /// A prompt that is certainly longer, and so was not encoded to its end; about so many tokens.
+    TooLong(usize),
+}
+
+impl Rendering {
+    /// The number of tokens, as far as it is known.
+    pub fn tokens(&self) -> usize {
+        match self {
+            Self::Whole(prompt) => prompt.tokens.len(),
+            Self::TooLong(about) => *about,
+        }
+    }
+}
+
 /// Renders `messages` with the generation prompt and encodes them. BOS stands once or never, as the vocabulary wants.
 pub fn render(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
     messages: &[ChatMessage],
 ) -> Result<RenderedPrompt, TemplateError> {
-    let text = template.render(messages, true)?;
-    let foreign = frame_tokens_in(template, tokenizer, messages);
-    if foreign.is_empty() {
-        let tokens = with_bos(tokenizer, tokenizer.encode_special(&text));
-        return Ok(RenderedPrompt { text, tokens });
+    let framed = Framed::new(template, tokenizer, messages)?;
+    Ok(framed.encode(tokenizer))
+}
+
+/// As `render`, for a context of `limit` tokens: a text that is far longer costs no more than one that is a little longer.
+pub fn render_within(
+    template: &ChatTemplate,
+    tokenizer: &Tokenizer,
+    messages: &[ChatMessage],
+    limit: usize,
+) -> Result<Rendering, TemplateError> {
+    let framed = Framed::new(template, tokenizer, messages)?;
+    Ok(match framed.certainly_beyond(tokenizer, limit) {
+        Some(about) => Rendering::TooLong(about),
+        None => Rendering::Whole(framed.encode(tokenizer)),
+    })
+}
+
+/// The text of a prompt before it is encoded.
+struct Framed {
+    text: String,
+    /// Stands inside everything that must not become a control token.
+    mark: Option<char>,
+}
+
+impl Framed {
+    fn new(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Result<Self, TemplateError> {
+        let text = template.render(messages, true)?;
+        let foreign = frame_tokens_in(template, tokenizer, messages);
+        if foreign.is_empty() {
+            return Ok(Self { text, mark: None });
+        }
+        // A mark inside each spelled-out control token keeps it from being read as one; the marks go before encoding.
+        let mark = unused_mark(&text)?;
+        let text = template.render(&mark_messages(messages, &foreign, mark), true)?;
+        Ok(Self { text, mark: Some(mark) })
     }
-    // A mark inside each spelled-out control token keeps it from being read as one; the marks go before encoding.
-    let mark = unused_mark(&text)?;
-    let marked = template.render(&mark_messages(messages, &foreign, mark), true)?;
-    // A template that looks into contents may render the marked ones otherwise; then that rendering, unmarked, is the
-    // prompt, so that text and tokens agree.
-    let unmarked = marked.replace(mark, "");
-    let tokens = with_bos(tokenizer, tokenizer.encode_marked(&marked, mark));
-    Ok(RenderedPrompt { text: unmarked, tokens })
+
+    fn tokens(&self, tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+        match self.mark {
+            None => tokenizer.encode_special(text),
+            Some(mark) => tokenizer.encode_marked(text, mark),
+        }
+    }
+
+    fn encode(self, tokenizer: &Tokenizer) -> RenderedPrompt {
+        let tokens = with_bos(tokenizer, self.tokens(tokenizer, &self.text));
+        // A template that looks into contents may render the marked ones otherwise; then that rendering, unmarked, is the
+        // prompt, so that text and tokens agree.
+        let text = match self.mark {
+            None => self.text,
+            Some(mark) => self.text.replace(mark, ""),
+        };
+        RenderedPrompt { text, tokens }
+    }
+
+    /// About how many tokens the text takes, where its beginning alone takes more than `limit`.
+    fn certainly_beyond(&self, tokenizer: &Tokenizer, limit: usize) -> Option<usize> {
+        // Where the beginning is cut off, its last few tokens may be others than in the whole.
+        let enough = limit.saturating_add(256);
+        let mut length = enough.saturating_mul(4).max(1 << 16);
+        // Up to that size the whole costs little more than its beginning.
+        while length < self.text.len() / 2 {
+            let start = beginning(&self.text, length);
+            let tokens = self.tokens(tokenizer, start).len();
+            if tokens > enough {
+                return Some((tokens as f64 * self.text.len() as f64 / start.len() as f64) as usize);
+            }
+            length = length.saturating_mul(2);
+        }
+        None
+    }
+}
+
+/// The first `length` bytes, or a few less where a character would be cut.
+fn beginning(text: &str, length: usize) -> &str {
+    let end = (0..=length.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    &text[..end]
 }
 
 /// The special tokens that messages spell out and that would be read as part of the dialogue's frame: every control

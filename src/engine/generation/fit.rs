@@ -1,7 +1,7 @@
 //! Makes a prompt fit the context, or says by how much it does not.
 
 use crate::engine::chat_template::ChatTemplate;
-use crate::engine::prompt::{self, RenderedPrompt};
+use crate::engine::prompt::{self, RenderedPrompt, Rendering};
 use crate::engine::tokenizer::Tokenizer;
 use crate::protocol::*;
 
@@ -27,49 +27,58 @@ pub fn fit(
     trained: usize,
 ) -> Result<Fitted, EngineError> {
     let render = |messages: &[ChatMessage]| {
-        prompt::render(template, tokenizer, messages).map_err(|error| {
+        prompt::render_within(template, tokenizer, messages, context_length).map_err(|error| {
             let message = format!("The chat template could not be used: {error}. Nothing was sent; the text is kept.");
             EngineError::new(ErrorKind::Failed, message)
         })
     };
-    let whole = render(&request.messages)?;
-    if whole.tokens.len() < context_length {
-        return Ok(Fitted { prompt: whole, trimmed_turns: 0 });
-    }
+    let whole = match render(&request.messages)? {
+        Rendering::Whole(prompt) if prompt.tokens.len() < context_length => {
+            return Ok(Fitted { prompt, trimmed_turns: 0 });
+        }
+        longer => longer,
+    };
     let starts = turn_starts(&request.messages);
     let removable = starts.len().saturating_sub(1);
-    let overflow = |needed: usize| {
-        let policy = (removable > 0).then_some(request.on_overflow);
-        overflow_error(needed, context_length, trained, policy)
-    };
     let without = |turns: usize| render(&without_turns(&request.messages, &starts, turns));
     let shortest = without(removable)?;
     if request.on_overflow == OverflowPolicy::Error {
         // To leave turns out is no help where the last one alone is too long.
-        let helps = removable > 0 && shortest.tokens.len() < context_length;
+        let helps = removable > 0 && shortest.tokens() < context_length;
         let policy = helps.then_some(OverflowPolicy::Error);
-        return Err(overflow_error(whole.tokens.len(), context_length, trained, policy));
+        return Err(overflow_error(&whole, context_length, trained, policy));
     }
-    if shortest.tokens.len() >= context_length {
-        return Err(overflow(shortest.tokens.len()));
-    }
+    let mut best = match shortest {
+        Rendering::Whole(prompt) if prompt.tokens.len() < context_length => prompt,
+        longer => {
+            let policy = (removable > 0).then_some(request.on_overflow);
+            return Err(overflow_error(&longer, context_length, trained, policy));
+        }
+    };
     let reserve = (context_length / 4).min(request.max_tokens.unwrap_or(usize::MAX)).max(1);
     // The fewest turns whose absence makes it fit: the more are left out, the shorter it gets.
-    let (mut low, mut high, mut best) = (1, removable, shortest);
+    let (mut low, mut high) = (1, removable);
     while low < high {
         let middle = low.midpoint(high);
-        let candidate = without(middle)?;
-        if candidate.tokens.len() + reserve <= context_length {
-            (high, best) = (middle, candidate);
-        } else {
-            low = middle + 1;
+        match without(middle)? {
+            Rendering::Whole(candidate) if candidate.tokens.len() + reserve <= context_length => {
+                (high, best) = (middle, candidate);
+            }
+            _ => low = middle + 1,
         }
     }
     Ok(Fitted { prompt: best, trimmed_turns: high })
 }
 
 /// `policy`: what is to become of earlier turns, where there are any.
-fn overflow_error(needed: usize, context_length: usize, trained: usize, policy: Option<OverflowPolicy>) -> EngineError {
+fn overflow_error(
+    prompt: &Rendering,
+    context_length: usize,
+    trained: usize,
+    policy: Option<OverflowPolicy>,
+) -> EngineError {
+    let needed = prompt.tokens();
+    let about = if matches!(prompt, Rendering::TooLong(_)) { "about " } else { "" };
     let shorten = match policy {
         None => "Shorten it.",
         Some(OverflowPolicy::Error) => {
@@ -88,7 +97,7 @@ fn overflow_error(needed: usize, context_length: usize, trained: usize, policy: 
         )
     };
     let message = format!(
-        "The prompt takes {needed} tokens and the context holds {context_length}, of which at least 1 is for the \
+        "The prompt takes {about}{needed} tokens and the context holds {context_length}, of which at least 1 is for the \
          answer. {shorten} {more}"
     );
     EngineError::new(ErrorKind::ContextOverflow, message)
@@ -112,8 +121,9 @@ mod tests {
 
     #[test]
     fn no_context_is_advised_that_the_model_would_refuse() {
-        let advice = |needed, context, trained| overflow_error(needed, context, trained, None).message;
-        let talk = overflow_error(600, 512, 8192, Some(OverflowPolicy::Error)).message;
+        let takes = |needed| Rendering::Whole(RenderedPrompt { text: String::new(), tokens: vec![0; needed] });
+        let advice = |needed, context, trained| overflow_error(&takes(needed), context, trained, None).message;
+        let talk = overflow_error(&takes(600), 512, 8192, Some(OverflowPolicy::Error)).message;
         assert!(talk.contains("--on-overflow trim") && talk.contains("start a new conversation"), "{talk}");
         let larger = advice(600, 512, 8192);
         assert!(larger.contains("--context-length, up to the 8192 tokens"), "{larger}");

@@ -14,6 +14,8 @@ pub struct Output<'a> {
     tokenizer: &'a Tokenizer,
     emit: &'a mut dyn FnMut(EngineEvent),
     text: TextStream,
+    /// Whether the space that a vocabulary puts before its first word is still to come; it is no part of the answer.
+    strips_space: bool,
     splitter: ReasoningSplitter,
     /// Marks that are one token, which a vocabulary may count among its silent control tokens.
     mark_tokens: Vec<(u32, String)>,
@@ -26,9 +28,9 @@ pub struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    /// A stream for the answer to a prompt whose text is `prompt`.
+    /// A stream for the answer to `request`, whose prompt is the text `prompt`.
     pub fn new(
-        id: RequestId,
+        request: &GenerationRequest,
         tokenizer: &'a Tokenizer,
         template: &ChatTemplate,
         prompt: &str,
@@ -36,11 +38,14 @@ impl<'a> Output<'a> {
     ) -> Self {
         let marks = template.reasoning_marks().unwrap_or(DEFAULT_MARKS);
         let token_of = |mark: &str| Some((tokenizer.token_id(mark)?, mark.to_string()));
+        // In the middle of an answer a space is one between two words.
+        let continues = request.messages.last().is_some_and(|message| message.role == Role::Assistant);
         Self {
-            id,
+            id: request.id,
             tokenizer,
             emit,
             text: TextStream::default(),
+            strips_space: tokenizer.strips_first_space() && !continues,
             splitter: ReasoningSplitter::new(marks, prompt),
             mark_tokens: [marks.0, marks.1].into_iter().filter_map(token_of).collect(),
             first: None,
@@ -67,11 +72,20 @@ impl<'a> Output<'a> {
             Some((_, mark)) => self.text.push(mark.as_bytes()),
             None => self.text.push(&self.tokenizer.token_bytes(token)),
         };
-        let mut pieces = self.splitter.push(&text);
+        let text = self.without_first_space(&text);
+        let mut pieces = self.splitter.push(text);
         if pieces.is_empty() {
             pieces.push((self.splitter.channel(), String::new()));
         }
         self.show(pieces, at);
+    }
+
+    /// `text` without the space that a vocabulary puts before the first word of all.
+    fn without_first_space<'t>(&mut self, text: &'t str) -> &'t str {
+        if text.is_empty() || !std::mem::take(&mut self.strips_space) {
+            return text;
+        }
+        text.strip_prefix(' ').unwrap_or(text)
     }
 
     /// The answer ended; shows what was held back.
@@ -94,3 +108,6 @@ impl<'a> Output<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,3 +111,25 @@ fn a_missing_file_is_an_error() {
     assert!(open(&ModelFiles::Gguf(vec![nowhere.clone()])).is_err());
     assert!(open_tokenizer(&ModelFiles::Safetensors(nowhere)).is_err());
 }
+
+#[test]
+fn a_text_far_beyond_the_context_is_not_encoded_to_its_end() {
+    let tokenizer = golden_tokenizer("llama-spm");
+    let template = ChatTemplate::by_vocabulary(&tokenizer).unwrap();
+    let ask = |text: String| vec![ChatMessage::new(Role::User, text)];
+    let started = std::time::Instant::now();
+    for text in ["many words of a text ".repeat(700_000), "</s>".repeat(3 << 20), "x".repeat(15 << 20)] {
+        let exact = tokenizer.encode(&text[..1 << 20]).len() as f64 * (text.len() >> 20) as f64;
+        let Rendering::TooLong(about) = render_within(&template, &tokenizer, &ask(text), 512).unwrap() else {
+            panic!("this is beyond 512 tokens");
+        };
+        assert!((0.8..1.25).contains(&(about as f64 / exact)) || about > 1000, "about {about}, {exact}");
+    }
+    assert!(started.elapsed() < std::time::Duration::from_secs(60), "{:?}", started.elapsed());
+    // What fits, and what is a little too long, is counted to the last token.
+    for words in [10, 600, 5000] {
+        let messages = ask("many words ".repeat(words));
+        let whole = render(&template, &tokenizer, &messages).unwrap();
+        assert_eq!(render_within(&template, &tokenizer, &messages, 512).unwrap(), Rendering::Whole(whole));
+    }
+}
