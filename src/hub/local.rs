@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{not_found, regular};
 use crate::engine::ModelFiles;
+use crate::engine::weights::foreign;
 use crate::protocol::*;
 
 /// `scripted:FILE`.
@@ -34,7 +35,7 @@ pub(super) fn path(path: &Path) -> Result<ModelFiles, EngineError> {
         let hint = if name.ends_with(".safetensors") || name == "config.json" {
             "name the folder that it lies in instead"
         } else {
-            "a model is a .gguf file or a folder with config.json and safetensors"
+            foreign::describe(path).unwrap_or("a model is a .gguf file or a folder with config.json and safetensors")
         };
         return Err(not_found(format!("{} is no model: {hint}.", path.display())));
     }
@@ -103,7 +104,16 @@ fn folder(path: &Path) -> Result<ModelFiles, EngineError> {
     }
     let hint = match first_gguf(path) {
         Some(file) => format!("it holds GGUF files; name one of them, {} say", file.display()),
-        None => "a model folder needs config.json and at least one .safetensors file".to_owned(),
+        None if path.join("adapter_config.json").is_file() => {
+            "it holds a LoRA adapter, which changes a model and is none; merge it with its model first".to_owned()
+        }
+        None => match entries(path).find(|file| ["bin", "pt", "pth"].iter().any(|end| has_extension(file, end))) {
+            Some(file) => format!(
+                "its weights are in {}, a pickle, which chatnap does not read; take a safetensors or GGUF file of the model",
+                file.display()
+            ),
+            None => "a model folder needs config.json and at least one .safetensors file".to_owned(),
+        },
     };
     Err(not_found(format!("{} is no model folder: {hint}.", path.display())))
 }

@@ -9,6 +9,7 @@ mod damaged;
 mod editor;
 mod hub;
 mod imports;
+mod loading;
 mod oneshot;
 mod panic;
 mod perplexity;

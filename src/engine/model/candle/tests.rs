@@ -162,6 +162,25 @@ fn every_family_agrees_with_transformers() {
 }
 
 #[test]
+fn layers_that_would_be_left_out_are_refused() {
+    for (name, family) in reference().families {
+        let layers = family.config["num_hidden_layers"].as_u64().unwrap();
+        let said = failure(family.changed("num_hidden_layers", json!(layers - 1)));
+        let key = format!("num_hidden_layers is {}", layers - 1);
+        assert!(said.contains(&key) && said.contains(&format!("layers.{}.", layers - 1)), "{name}: {said}");
+    }
+}
+
+#[test]
+fn numbers_that_are_none_are_refused() {
+    let reference = reference();
+    for key in ["rope_theta", "rms_norm_eps", "final_logit_softcapping"] {
+        let said = failure(reference.families["gemma2"].changed(key, json!("NaN")));
+        assert!(said.contains(key) && said.contains("config.json"), "{said}");
+    }
+}
+
+#[test]
 fn the_cache_is_kept_whole_or_not_at_all() {
     let reference = reference();
     let mut logits = Vec::new();
