@@ -5,16 +5,18 @@
 //! foreign programs: their steps, their depth, their time and all that they make are bounded.
 
 use std::path::Path;
-
-use minijinja::Environment;
-use minijinja::value::Value;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::tokenizer::Tokenizer;
 use super::weights::gguf::Metadata;
 use crate::protocol::{ChatMessage, Role};
 
+mod aside;
+mod depth;
 mod environment;
 mod fallback;
+mod jinja;
 mod json;
 mod lexer;
 mod meter;
@@ -23,20 +25,28 @@ mod python;
 mod source;
 mod watched;
 
+use jinja::Jinja;
+
 /// Why a template could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TemplateError(pub String);
 
-/// Text that a render may write; far more than any context holds.
-const MAX_OUTPUT_BYTES: usize = 64 << 20;
+/// Time for finding out about a template: to compile it and to render it twice. Real ones take milliseconds.
+const OPEN_TIME: Duration = Duration::from_millis(1500);
 
-/// A chat template with the special tokens that it names.
+/// Time for the renders of one prompt.
+const RENDER_TIME: Duration = Duration::from_millis(2500);
+
+/// When the renders of a prompt that begin now have to be done.
+pub fn deadline() -> Instant {
+    Instant::now() + RENDER_TIME
+}
+
+/// A chat template, compiled, and what is known about it.
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    jinja: Arc<Jinja>,
     source: String,
-    /// `bos_token`, `eos_token`, … as the template reads them.
-    tokens: Vec<(&'static str, String)>,
     folds_system: bool,
     marks: Option<(&'static str, &'static str)>,
     warnings: Vec<String>,
@@ -77,20 +87,14 @@ impl ChatTemplate {
         warnings: Vec<String>,
         now: environment::Now,
     ) -> Result<Self, TemplateError> {
-        let source = source::clean(source);
-        let mut environment = environment::new(now);
-        environment
-            .add_template_owned("chat", watched::watch(&source)?)
-            .map_err(|error| TemplateError(format!("the model's chat template is not valid: {}", describe(&error))))?;
-        let mut template = Self {
-            environment,
-            marks: source::reasoning_marks(&source),
-            source,
-            tokens,
-            folds_system: false,
-            warnings,
-        };
-        template.folds_system = template.refuses_system();
+        let source = source::clean(source)?;
+        let read = source.clone();
+        let (jinja, folds_system) = aside::run(Instant::now() + OPEN_TIME, move |until| {
+            let jinja = Jinja::new(&read, tokens, now)?;
+            let folds_system = jinja.refuses_system(until);
+            Ok((Arc::new(jinja), folds_system))
+        })??;
+        let mut template = Self { jinja, marks: source::reasoning_marks(&source), source, folds_system, warnings };
         if template.folds_system {
             template.warnings.push(
                 "the model's chat template takes no system message; it is put before the first user message".into(),
@@ -99,46 +103,23 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// Whether a system message is an error, or vanishes, where the same conversation without it renders.
-    fn refuses_system(&self) -> bool {
-        const PROBE: &str = "chatnap-system-probe";
-        let user = ChatMessage::new(Role::User, "a");
-        let with = [ChatMessage::new(Role::System, PROBE), user.clone()];
-        let taken = self.render_as_is(&with, true).is_ok_and(|text| text.contains(PROBE));
-        !taken && self.render_as_is(&[user], true).is_ok()
-    }
-
     /// The text, byte-equal to transformers' `apply_chat_template(messages, add_generation_prompt=...)`; a system
     /// message that the template refuses stands before the first user message instead.
     pub fn render(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, TemplateError> {
-        if !self.folds_system || !messages.iter().any(|message| message.role == Role::System) {
-            return self.render_as_is(messages, add_generation_prompt);
-        }
-        self.render_as_is(&fold_system(messages), add_generation_prompt)
+        self.render_by(deadline(), messages, add_generation_prompt)
     }
 
-    fn render_as_is(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, TemplateError> {
-        let problem = |error: &minijinja::Error| {
-            TemplateError(format!("the model's chat template cannot render this conversation: {}", describe(error)))
-        };
-        let template = self.environment.get_template("chat").map_err(|error| problem(&error))?;
-        let mut output = environment::Bounded::new(MAX_OUTPUT_BYTES);
-        let context = self.context(messages, add_generation_prompt);
-        template.render_captured_to(context, &mut output).map_err(|error| problem(&error))?;
-        output.into_string().ok_or_else(|| TemplateError("the model's chat template wrote invalid text".into()))
-    }
-
-    fn context(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Value {
-        let mut entries: Vec<(&str, Value)> = vec![
-            ("messages", messages.iter().map(message_value).collect()),
-            // transformers passes these even where the caller gives none.
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-        ];
-        entries.push((meter::BUDGET, Value::from(meter::budget(messages))));
-        entries.extend(self.tokens.iter().map(|(name, piece)| (*name, Value::from(piece.as_str()))));
-        Value::from_pairs(entries)
+    /// As `render`; an error soon after `until` at the latest.
+    pub fn render_by(
+        &self,
+        until: Instant,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
+        let folds = self.folds_system && messages.iter().any(|message| message.role == Role::System);
+        let messages = if folds { fold_system(messages) } else { messages.to_vec() };
+        let jinja = Arc::clone(&self.jinja);
+        aside::run(until, move |until| jinja.render(&messages, add_generation_prompt, until))?
     }
 
     /// What opens and closes a reasoning block, where the template knows one.
@@ -155,15 +136,6 @@ impl ChatTemplate {
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
-}
-
-fn message_value(message: &ChatMessage) -> Value {
-    let mut entries =
-        vec![("role", Value::from(message.role.as_str())), ("content", Value::from(message.content.as_str()))];
-    if let Some(reasoning) = &message.reasoning {
-        entries.push(("reasoning_content", Value::from(reasoning.as_str())));
-    }
-    Value::from_pairs(entries)
 }
 
 /// The system messages' text before the first user message's; alone, as a user message, where there is none.
@@ -186,15 +158,6 @@ fn special_tokens(tokenizer: &Tokenizer) -> Vec<(&'static str, String)> {
         ("pad_token", tokenizer.pad()),
     ];
     named.into_iter().filter_map(|(name, id)| Some((name, tokenizer.piece(id?).to_owned()))).collect()
-}
-
-/// The error's own words, without minijinja's debug frame.
-fn describe(error: &minijinja::Error) -> String {
-    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
-    match error.line() {
-        Some(line) => format!("{detail} (line {line})"),
-        None => detail,
-    }
 }
 
 #[cfg(test)]

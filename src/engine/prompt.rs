@@ -1,6 +1,6 @@
 //! Messages → the tokens that the model reads. Shared by generation and `--dry-run`.
 
-use super::chat_template::{ChatTemplate, TemplateError};
+use super::chat_template::{self, ChatTemplate, TemplateError};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::weights::gguf;
 use super::{EngineError, ModelFiles};
@@ -68,14 +68,16 @@ struct Framed {
 
 impl Framed {
     fn new(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Result<Self, TemplateError> {
-        let text = template.render(messages, true)?;
+        // Both renders together have the time of one.
+        let until = chat_template::deadline();
+        let text = template.render_by(until, messages, true)?;
         let foreign = frame_tokens_in(template, tokenizer, messages);
         if foreign.is_empty() {
             return Ok(Self { text, mark: None });
         }
         // A mark inside each spelled-out control token keeps it from being read as one; the marks go before encoding.
         let mark = unused_mark(&text)?;
-        let text = template.render(&mark_messages(messages, &foreign, mark), true)?;
+        let text = template.render_by(until, &mark_messages(messages, &foreign, mark), true)?;
         Ok(Self { text, mark: Some(mark) })
     }
 

@@ -9,9 +9,6 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use super::json::tojson;
 use super::{meter, python};
 
-/// Steps of one render. The longest real conversations take a few hundred thousand.
-const FUEL: u64 = 20_000_000;
-
 /// Nesting of calls, loops and blocks; real templates stay below 20.
 const MAX_DEPTH: usize = 120;
 
@@ -25,7 +22,6 @@ pub fn new(now: Now) -> Environment<'static> {
         environment.set_syntax(syntax);
     }
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-    environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(MAX_DEPTH);
     python::install(&mut environment);
     meter::install(&mut environment);

@@ -3,7 +3,7 @@
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, ErrorKind, State};
 
-use super::meter::pay_for;
+use super::meter::pay_for_lines;
 
 /// Nesting deeper than this is refused.
 const MAX_DEPTH: usize = 64;
@@ -27,12 +27,12 @@ pub fn tojson(state: &mut State<'_, '_>, value: &Value, args: Rest<ValueOrKwargs
     let separators = separators.or(keywords.get("separators")?).filter(|value| !value.is_none());
     let sort_keys = keywords.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     keywords.assert_all_used()?;
-    pay_for(state, value)?;
     let indent = match indent {
         Some(value) if value.as_str().is_some() => Some(short(value.as_str().unwrap_or_default())?),
         Some(value) => Some(" ".repeat(usize::try_from(value)?.min(32))),
         None => None,
     };
+    pay_for_lines(state, value, indent.as_ref().map_or(0, String::len))?;
     let (between, after_key) = match separators {
         Some(pair) => (separator(&pair, 0)?, separator(&pair, 1)?),
         None => (if indent.is_some() { "," } else { ", " }.to_owned(), ": ".to_owned()),

@@ -1,9 +1,9 @@
 //! How much a render may make and how long it may take. `watched` puts the calls into the template.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use minijinja::value::{Rest, Tuple, Value, ValueKind};
+use minijinja::value::{Object, Rest, Tuple, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, escape_formatter};
 
 use crate::protocol::ChatMessage;
@@ -12,7 +12,7 @@ use crate::protocol::ChatMessage;
 pub const RESERVED: &str = "chatnap_";
 /// Pays for what a block writes, and looks at what was set.
 pub const PASS: &str = "chatnap_pass";
-/// Pays for an operand of `+` and for a slice.
+/// Pays for an operand of `+` or of a comparison.
 pub const TERM: &str = "chatnap_term";
 /// Pays for an operand of `~`.
 pub const TEXT: &str = "chatnap_text";
@@ -22,8 +22,8 @@ pub const FACTOR: &str = "chatnap_factor";
 pub const GROWN: &str = "chatnap_grown";
 /// `value[from:to:step]`.
 pub const SLICE: &str = "chatnap_slice";
-/// The context's entry with the bytes that the render may make.
-pub const BUDGET: &str = "chatnap_budget";
+/// The context's entry with the render's `Limits`.
+pub const LIMITS: &str = "chatnap_limits";
 
 /// Bytes of a text that may be repeated.
 pub const MAX_FACTOR_BYTES: usize = 256;
@@ -43,14 +43,30 @@ const NODE: u64 = 64;
 /// Nesting of lists and maps; JSON readers stop at 128.
 const MAX_DEPTH: usize = 128;
 
-/// Real renders take milliseconds.
-const MAX_TIME: Duration = Duration::from_secs(5);
+/// Steps of a render beside those that its bytes take. The longest real conversations take a few hundred thousand.
+const BASE_FUEL: u64 = 8_000_000;
 
-/// Bytes that a render of `messages` may make. Templates look through all of them for each of them, some more than once.
-pub fn budget(messages: &[ChatMessage]) -> u64 {
-    let size = |message: &ChatMessage| message.content.len() + message.reasoning.as_ref().map_or(0, String::len);
-    let bytes: u64 = messages.iter().map(|message| size(message) as u64).sum();
-    BASE.saturating_add(bytes.saturating_mul(64 + 16 * messages.len() as u64))
+/// What a render may make, and until when.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    bytes: u64,
+    until: Instant,
+}
+
+impl Object for Limits {}
+
+impl Limits {
+    /// For a render of `messages`. Templates look through all of them for each of them, some more than once.
+    pub fn new(messages: &[ChatMessage], until: Instant) -> Self {
+        let size = |message: &ChatMessage| message.content.len() + message.reasoning.as_ref().map_or(0, String::len);
+        let bytes: u64 = messages.iter().map(|message| size(message) as u64).sum();
+        Self { bytes: BASE.saturating_add(bytes.saturating_mul(64 + 16 * messages.len() as u64)), until }
+    }
+
+    /// minijinja's measure: a step takes one, and so do 64 bytes of what a step makes or reads.
+    pub fn fuel(&self) -> u64 {
+        BASE_FUEL.saturating_add(self.bytes / 64)
+    }
 }
 
 /// What is left of a render's budget and time.
@@ -62,9 +78,10 @@ struct Meter {
 
 impl Meter {
     fn of<'s>(state: &'s mut State<'_, '_>) -> &'s mut Self {
-        let given = state.lookup(BUDGET).and_then(|value| u64::try_from(value).ok());
-        let budget = given.unwrap_or(BASE);
-        state.get_or_insert_extension_with(|| Self { budget, left: budget, until: Instant::now() + MAX_TIME })
+        let given = state.lookup(LIMITS).and_then(|value| value.downcast_object_ref::<Limits>().copied());
+        // What is rendered without limits gets none of either.
+        let Limits { bytes: budget, until } = given.unwrap_or(Limits { bytes: 0, until: Instant::now() });
+        state.get_or_insert_extension_with(|| Self { budget, left: budget, until })
     }
 
     fn spend(&mut self, bytes: u64) -> Result<(), Error> {
@@ -87,17 +104,19 @@ struct Scale {
     left: u64,
     until: Instant,
     steps: u32,
+    /// Bytes of indentation for each level.
+    indent: u64,
 }
 
 impl Scale {
     fn new(left: u64, until: Instant) -> Self {
-        Self { left, until, steps: 0 }
+        Self { left, until, steps: 0, indent: 0 }
     }
 
     /// Takes what `value` would be, written out, from `left`.
     fn weigh(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         let text = value.as_str().map_or(0, str::len) + value.as_bytes().map_or(0, <[u8]>::len);
-        let left = self.left.checked_sub(NODE + text as u64);
+        let left = self.left.checked_sub(NODE + text as u64 + self.indent * depth as u64);
         self.left = left.ok_or_else(|| too_much("makes more text than a prompt could need"))?;
         self.steps += 1;
         if self.steps.is_multiple_of(1024) {
@@ -122,8 +141,13 @@ impl Scale {
 
 /// Pays for all of `value`.
 pub fn pay_for(state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    pay_for_lines(state, value, 0)
+}
+
+/// Pays for all of `value` on lines of their own, each with `indent` bytes for each level.
+pub fn pay_for_lines(state: &mut State<'_, '_>, value: &Value, indent: usize) -> Result<(), Error> {
     let meter = Meter::of(state);
-    let mut scale = Scale::new(meter.left, meter.until);
+    let mut scale = Scale { indent: indent as u64, ..Scale::new(meter.left, meter.until) };
     scale.weigh(value, 0)?;
     meter.spend(meter.left - scale.left)
 }
@@ -162,9 +186,10 @@ fn term(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// As in Python, which counts from the end where a place is negative.
+/// As in Python, which counts from the end where a place is negative, and makes a list at once: minijinja's slices look
+/// into what they were made from, so that a slice of a slice of a slice … could become deeper than the stack.
 fn slice(state: &mut State<'_, '_>, value: Value, from: Value, to: Value, step: Value) -> Result<Value, Error> {
-    pay_for(state, &value)?;
+    Meter::of(state).spend(own_bytes(&value))?;
     let place = |given: Value| if given.is_none() { Ok(None) } else { i64::try_from(given).map(Some) };
     let (from, to, step) = (place(from)?, place(to)?, place(step)?.unwrap_or(1));
     if step == 0 {
@@ -207,6 +232,8 @@ fn factor(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
         ValueKind::Seq | ValueKind::Iterable if value.len().is_none_or(|len| len > MAX_FACTOR_ITEMS) => {
             refused("a long list")
         }
+        // What was repeated looks into what it was made from; see `slice`.
+        ValueKind::Iterable => Ok(Value::from(value.try_iter()?.collect::<Vec<Value>>())),
         ValueKind::Number if value.as_i64().is_some_and(|number| number > MAX_FACTOR) => refused("by a large number"),
         _ => {
             let times = value.as_i64().map_or(0, |number| number.max(0) as u64);

@@ -81,6 +81,13 @@ impl<'t, 's> Operands<'t, 's> {
         let mut depth = 0;
         for (index, token) in self.tokens.iter().enumerate().skip(self.first) {
             depth += bracket(token);
+            if self.compares(index)
+                && let Some(operand) = self.right(index + 1)
+                && !self.is_constant(operand, TERM)
+                && seen.insert((TERM, operand))
+            {
+                self.wrap(TERM, operand, &mut edits);
+            }
             if token.kind != Kind::Sign {
                 continue;
             }
@@ -115,6 +122,22 @@ impl<'t, 's> Operands<'t, 's> {
         Ok(edits)
     }
 
+    /// Whether the token at `index` compares what stands around it, item by item where that is a list. The `in` of a loop
+    /// and the test of that name do not.
+    fn compares(&self, index: usize) -> bool {
+        let token = &self.tokens[index];
+        let word = |at: usize, text| self.tokens[at].kind == Kind::Name && self.tokens[at].text == text;
+        match token.kind {
+            Kind::Sign => matches!(token.text, "==" | "!=" | "<" | ">" | "<=" | ">="),
+            Kind::Name if token.text == "in" && index > self.first => {
+                let loops = self.first == 1 && word(0, "for") && !(1..index).any(|at| word(at, "in"));
+                let tests = word(index - 1, "is") || (index > 1 && word(index - 1, "not") && word(index - 2, "is"));
+                !loops && !tests
+            }
+            _ => false,
+        }
+    }
+
     /// What is as large as it stands in the source, or no text at all.
     fn is_constant(&self, (start, end): (usize, usize), name: &str) -> bool {
         start == end
@@ -141,14 +164,10 @@ impl<'t, 's> Operands<'t, 's> {
         }
     }
 
-    /// `value[from:to]` is paid for; `value[from:to:step]` becomes a call, since minijinja 3.0.5 steps backwards out of what
-    /// is empty, and beyond where it should end.
+    /// `value[from:to:step]` becomes a call.
     fn slice(&self, end: usize, edits: &mut Vec<Edit>) {
         let colons = self.slice_colons(end);
         let Some(start) = self.left(end, false).filter(|_| !colons.is_empty()) else { return };
-        if colons.len() == 1 {
-            return self.wrap(TERM, (start, end), edits);
-        }
         let from = self.tokens[start].at;
         let call = format!("{}{SLICE}(", self.space_before(start));
         edits.push(Edit { from, to: from, begins: Some(self.tokens[end].at), text: call });
@@ -158,7 +177,8 @@ impl<'t, 's> Operands<'t, 's> {
             let text = if pair[1] == pair[0] + 1 { ", none" } else { ", " };
             edits.push(Edit { from: separator.at, to: separator.end(), begins: None, text: text.into() });
         }
-        edits.push(Edit { from: self.tokens[end].at, to: self.tokens[end].end(), begins: None, text: ")".into() });
+        let text = if separators.len() == 3 { ", none)" } else { ")" };
+        edits.push(Edit { from: self.tokens[end].at, to: self.tokens[end].end(), begins: None, text: text.into() });
     }
 
     /// Whether an operand ends with the token at `index`.

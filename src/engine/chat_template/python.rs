@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 
-use super::meter::{afford, pay_for};
+use super::meter::{afford, pay_for, pay_for_lines};
 
 /// The longest text that padding makes, the widest indentation, the most items that filling up makes.
 const MAX_WIDTH: usize = 100_000;
@@ -44,6 +44,9 @@ pub fn install(environment: &mut Environment<'static>) {
         matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
     });
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+    // None of Jinja2's. Lists that look into each other could become deeper than the stack.
+    environment.remove_filter("chain");
+    environment.remove_filter("zip");
     // It is of no use to a model.
     environment.remove_global("debug");
 }
@@ -55,7 +58,7 @@ type Check = fn(&mut State<'_, '_>, &[Value]) -> Result<(), Error>;
 const CHECKED: [(&str, Check); 8] = [
     ("join", |state, args| joined(state, &args[0], args.get(1).and_then(Value::as_str).unwrap_or_default())),
     ("string", |state, args| pay_for(state, &args[0])),
-    ("pprint", |state, args| pay_for(state, &args[0])),
+    ("pprint", |state, args| pay_for_lines(state, &args[0], 4)),
     ("list", |state, args| pay_for(state, &args[0])),
     ("format", |_, args| narrow(args[0].as_str().unwrap_or_default())),
     ("indent", |state, args| {

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::TemplateError;
+use super::watched::not_valid;
 use crate::engine::weights::json;
 
 /// Templates larger than this are refused; the largest known is 30 kB.
@@ -38,9 +39,13 @@ fn read(path: &Path, limit: u64) -> Result<Option<String>, TemplateError> {
     std::fs::read_to_string(path).map(Some).map_err(problem)
 }
 
-/// Line ends become `\n`, as Jinja2's lexer has them.
-pub fn clean(source: String) -> String {
-    if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n") } else { source }
+/// Line ends become `\n`, as Jinja2's lexer has them. What is too large is refused.
+pub fn clean(source: String) -> Result<String, TemplateError> {
+    if source.len() as u64 > MAX_SOURCE_BYTES {
+        let (size, limit) = (source.len() >> 10, MAX_SOURCE_BYTES >> 10);
+        return Err(not_valid(&format!("it is {size} KiB large, and {limit} KiB is the most")));
+    }
+    Ok(if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n") } else { source })
 }
 
 /// Marks of reasoning, most specific first.

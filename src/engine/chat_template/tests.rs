@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use super::*;
 use crate::engine::tokenizer::tests::small_spm;
+
+mod hostile;
 
 fn templates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/templates")
@@ -59,7 +60,7 @@ fn every_template_renders_as_in_python() {
             let messages = messages(&golden["cases"][case]);
             for (prompt, expected) in [false, true].into_iter().zip(expected.as_array().unwrap()) {
                 compared += 1;
-                let got = template.render_as_is(&messages, prompt);
+                let got = template.jinja.render(&messages, prompt, deadline());
                 match (&got, expected.as_str()) {
                     (Ok(got), Some(expected)) if got == expected => {}
                     (Err(_), None) => {}
@@ -140,69 +141,6 @@ fn a_template_that_refuses_says_why() {
     assert!(error.unwrap_err().0.contains("Roles must alternate!"));
     let error = template("{% if %}").err().unwrap();
     assert!(error.0.contains("not valid"), "{error}");
-}
-
-#[test]
-fn hostile_templates_end_in_an_error_soon() {
-    let started = Instant::now();
-    for source in [
-        "{% for i in range(1000000000) %}x{% endfor %}",
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% set k = i * j %}{% endfor %}{% endfor %}",
-        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-        "{% macro f(n) %}{{ f(n + 1) }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}",
-        "{% for i in range(9999) %}{{ 'x' * 1000000 }}{% endfor %}",
-        "{{ 'x' * 10000000000 }}",
-        "{{ messages[0].content.nosuch.thing }}",
-        "{{ strftime_now('%Q%Q%!') }}",
-        "{{ messages | tojson(indent='a', separators=3) }}",
-        // Each of these doubles something, or writes a page, in a step.
-        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
-        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
-        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = '%s%s' | format(ns.s, ns.s) %}{% endfor %}",
-        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = [ns.s, ns.s] | join %}{% endfor %}",
-        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ''.join([ns.s, ns.s]) %}{% endfor %}",
-        "{% set ns = namespace(s='xx') %}{% for i in range(60) %}{% set ns.s = ns.s.replace('x', ns.s) %}{% endfor %}",
-        "{% set ns = namespace(s='xx') %}{% for i in range(60) %}{% set ns.s = ns.s | replace('x', ns.s) %}{% endfor %}",
-        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set s %}{{ ns.s }}{{ ns.s }}{% endset %}{% set ns.s = s %}{% endfor %}",
-        "{% macro f(s, n) %}{% if n %}{{ f(s ~ s, n - 1) }}{% endif %}{{ s ~ s }}{% endmacro %}{% set x = f('xxxxxxxxxxxxxxxxxxxxxxxxxxx', 28) %}{% set y = f(x, 28) %}",
-        "{% macro f(s) %}{{ s }}{{ s }}{% endmacro %}{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = f(ns.s) %}{% endfor %}",
-        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l | length }}",
-        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}",
-        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l | chain(ns.l) %}{% endfor %}{{ ns.l | list | length }}",
-        "{% set ns = namespace(l=[]) %}{% set s = 'x' * 90000 %}{% for i in range(99999) %}{% set ns.l = ns.l + [s[1:] ~ i] %}{% endfor %}",
-        "{% set ns = namespace(l=[]) %}{% set s = 'x' * 90000 %}{% for i in range(99999) %}{% set ns.l = ns.l + [s | upper] %}{% endfor %}",
-        "{% set s %}{% for i in range(99999) %}{% for j in range(99) %}a page of text, a page of text, a page of text, a page of text, a page of text, a page of text{% endfor %}{% endfor %}{% endset %}",
-        "{% set s %}{% for i in range(99999) %}{% for j in range(99) %}{{ 'a page of text, a page of text, a page of text, a page of text, a page of text, a page of text' }}{% endfor %}{% endfor %}{% endset %}",
-        "{% set s = 'x' * 90000 %}{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% for j in range(99) %}{% if s ~ i == s ~ j %}{% endif %}{% endfor %}{% endfor %}",
-        "{{ (1,) * 100000000 }}",
-        "{% set n = 100000000 %}{{ 'x' * n }}",
-        "{{ ('x' * 90000) * 90000 }}",
-        "{{ '%1000000000d' | format(1) }}{{ '{:>1000000000}'.format(1) }}",
-        "{{ 'x'.center(1000000000) }}",
-        "{{ 'x' | indent(1000000000, true) }}",
-        "{{ [1] | batch(1000000000, 'x') | list }}",
-        "{{ [1] | slice(1000000000) | list | length }}",
-        "{% set chatnap_budget = 1 %}",
-        // What holds itself has no end.
-        "{% set ns = namespace() %}{% set ns.self = ns %}{{ ns }}",
-        "{% set ns = namespace(l=[]) %}{% set ns.l = [ns] %}{{ ns.l ~ '' }}",
-        "{% import 'x' as y | z %}",
-    ] {
-        let begun = Instant::now();
-        let result = template(source).and_then(|template| template.render(&[user("a")], true));
-        assert!(result.is_err(), "{source}");
-        // It is rendered three times: twice to find out about system messages.
-        assert!(begun.elapsed() < Duration::from_secs(40), "{source}: {:?}", begun.elapsed());
-    }
-    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
-}
-
-#[test]
-fn a_deeply_nested_template_is_refused_or_rendered() {
-    let source = format!("{}x{}", "{% if true %}".repeat(5000), "{% endif %}".repeat(5000));
-    // Either is fine; a crash is not.
-    let _ = template(&source).and_then(|template| template.render(&[user("a")], true));
-    let _ = template(&format!("{{{{ {}1{} }}}}", "(".repeat(20_000), ")".repeat(20_000)));
 }
 
 #[test]

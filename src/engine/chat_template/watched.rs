@@ -5,14 +5,15 @@
 //! pays for the text it is about to write. The calls give their argument back and stand on the same line, so that nothing
 //! else changes, line numbers included. `{% generation %}`, which marks what the model wrote for training, goes.
 
-use super::TemplateError;
 use super::lexer::{Kind, Piece, Tag, Token, pieces};
 use super::meter::PASS;
 use super::operands::Operands;
+use super::{TemplateError, depth};
 
 /// `source` with the calls.
 pub fn watch(source: &str) -> Result<String, TemplateError> {
     let pieces = pieces(source)?;
+    depth::check(&pieces)?;
     let regions = regions(&pieces);
     let mut watched = String::with_capacity(source.len() * 2);
     for (index, piece) in pieces.iter().enumerate() {

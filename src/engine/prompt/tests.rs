@@ -106,6 +106,17 @@ fn bos_stands_once_or_never() {
 }
 
 #[test]
+fn a_slow_template_ends_in_time_also_where_it_is_rendered_twice() {
+    let tokenizer = golden_tokenizer("qwen2");
+    let slow = "{% for i in range(9999) %}{% for j in range(99999) %}{% set k = j %}{% endfor %}{% endfor %}";
+    let begun = std::time::Instant::now();
+    let template = ChatTemplate::new(slow.into(), &tokenizer, Vec::new()).unwrap();
+    let error = render(&template, &tokenizer, &conversation("<|im_end|>")).unwrap_err();
+    assert!(error.0.contains("too long") || error.0.contains("fuel"), "{error}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_missing_file_is_an_error() {
     let nowhere = Path::new("/nonexistent/model.gguf").to_path_buf();
     assert!(open(&ModelFiles::Gguf(vec![nowhere.clone()])).is_err());

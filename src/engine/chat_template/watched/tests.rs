@@ -21,7 +21,7 @@ fn operands_are_found() {
         ("{{ 'x' + a|trim + 1 }}", "{{ 'x' + N(G(a|trim)) + 1 }}"),
         ("{{ a | f(b ~ c) | g }}", "{{ G(a | f(T(b) ~ T(c)) | g) }}"),
         ("{{ (a ~ b) + -c * 2 }}", "{{ N((T(a) ~ T(b))) + -N(F(c)) * F(2) }}"),
-        ("{{ a[1:] + b[0] + [c] }}", "{{ N(N(a[1:])) + N(b[0]) + N([c]) }}"),
+        ("{{ a[1:] + b[0] + [c] }}", "{{ N(S(a, 1, none, none)) + N(b[0]) + N([c]) }}"),
         ("{{ a[::-1] ~ b[1:c ~ d:2][0] }}", "{{ T(S(a, none, none, -1)) ~ T(S(b, 1, T(c) ~ T(d), 2)[0]) }}"),
         (
             "{% for a in b[::][::2] %}{% endfor %}",
@@ -30,8 +30,13 @@ fn operands_are_found() {
         ("{{ x if a is string else b ~ 'c' }}", "{{ x if a is string else T(b) ~ 'c' }}"),
         ("{{ a is divisibleby(3) ~ b }}", "{{ a is divisibleby(3) ~ T(b) }}"),
         ("{{ f(*a, **b) }}", "{{ f(*a, **b) }}"),
-        ("{{ {'a': b + c}['a':] }}", "{{ N({'a': N(b) + N(c)}['a':]) }}"),
-        ("{% if not (a) ~ b in c %}", "{% if not T((a)) ~ T(b) in c %}"),
+        ("{{ {'a': b + c}['a':] }}", "{{ S({'a': N(b) + N(c)}, 'a', none, none) }}"),
+        ("{% if not (a) ~ b in c %}", "{% if not T((a)) ~ T(b) in N(c) %}"),
+        (
+            "{% for a in b if a == c.d and e not in f %}{% endfor %}",
+            "{% for a in b if a == N(c.d) and e not in N(f) %}{% do P(0, a) %}{% endfor %}",
+        ),
+        ("{{ a is in(b) and a is not in(b) and a < 1 }}", "{{ a is in(b) and a is not in(b) and a < 1 }}"),
         ("{% filter upper | trim %}{% endfilter %}", "{% filter upper | trim %}{% endfilter %}"),
         ("{{ -a|abs - -b|abs ~ 'c' }}", "{{ G(-a|abs) - G(T(-b|abs)) ~ 'c' }}"),
         ("{{ not[a] + b if'c'|d else[e][::2] }}", "{{ not N([a]) + N(b) if G('c'|d) else S([e], none, none, 2) }}"),
@@ -67,7 +72,7 @@ fn what_is_set_and_what_is_written_is_paid_for() {
 #[test]
 fn what_cannot_be_watched_is_refused() {
     // Whatever minijinja says to that, nothing is cut in the wrong place.
-    let _ = watch("{{ a[::2+] ~ b }}{{ a[b:c ~ :] }}");
+    let _ = watch("{{ a[::2+] ~ b }}{{ a[b:c ~ :] }}{{ not in x }}{{ in x }}{% for in x %}{% in %}");
     let long = format!("{{{{ '{}' * 3 }}}}", "x".repeat(1000));
     for source in [
         "{{ chatnap_term }}",

@@ -1,0 +1,95 @@
+//! One compiled template: source → environment → text. Everything here is called on `aside`'s thread.
+
+use std::time::Instant;
+
+use minijinja::Environment;
+use minijinja::value::Value;
+
+use super::meter::{LIMITS, Limits};
+use super::{TemplateError, environment, watched};
+use crate::protocol::{ChatMessage, Role};
+
+/// Text that a render may write; far more than any context holds.
+const MAX_OUTPUT_BYTES: usize = 64 << 20;
+
+/// A template with the special tokens that it names.
+pub struct Jinja {
+    environment: Environment<'static>,
+    /// `bos_token`, `eos_token`, … as the template reads them.
+    tokens: Vec<(&'static str, String)>,
+}
+
+impl Jinja {
+    /// Compiles `source`.
+    pub fn new(
+        source: &str,
+        tokens: Vec<(&'static str, String)>,
+        now: environment::Now,
+    ) -> Result<Self, TemplateError> {
+        let mut environment = environment::new(now);
+        environment
+            .add_template_owned("chat", watched::watch(source)?)
+            .map_err(|error| watched::not_valid(&describe(&error)))?;
+        Ok(Self { environment, tokens })
+    }
+
+    /// Whether a system message is an error, or vanishes, where the same conversation without it renders.
+    pub fn refuses_system(&self, until: Instant) -> bool {
+        const PROBE: &str = "chatnap-system-probe";
+        let user = ChatMessage::new(Role::User, "a");
+        let with = [ChatMessage::new(Role::System, PROBE), user.clone()];
+        let taken = self.render(&with, true, until).is_ok_and(|text| text.contains(PROBE));
+        !taken && self.render(&[user], true, until).is_ok()
+    }
+
+    /// The text, byte-equal to transformers' `apply_chat_template(messages, add_generation_prompt=…)`.
+    pub fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        until: Instant,
+    ) -> Result<String, TemplateError> {
+        let problem = |error: minijinja::Error| {
+            TemplateError(format!("the model's chat template cannot render this conversation: {}", describe(&error)))
+        };
+        let limits = Limits::new(messages, until);
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(limits.fuel()));
+        let template = environment.get_template("chat").map_err(problem)?;
+        let mut output = environment::Bounded::new(MAX_OUTPUT_BYTES);
+        let context = self.context(messages, add_generation_prompt, limits);
+        template.render_captured_to(context, &mut output).map_err(problem)?;
+        output.into_string().ok_or_else(|| TemplateError("the model's chat template wrote invalid text".into()))
+    }
+
+    fn context(&self, messages: &[ChatMessage], add_generation_prompt: bool, limits: Limits) -> Value {
+        let mut entries: Vec<(&str, Value)> = vec![
+            ("messages", messages.iter().map(message_value).collect()),
+            // transformers passes these even where the caller gives none.
+            ("tools", Value::from(())),
+            ("documents", Value::from(())),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            (LIMITS, Value::from_object(limits)),
+        ];
+        entries.extend(self.tokens.iter().map(|(name, piece)| (*name, Value::from(piece.as_str()))));
+        Value::from_pairs(entries)
+    }
+}
+
+fn message_value(message: &ChatMessage) -> Value {
+    let mut entries =
+        vec![("role", Value::from(message.role.as_str())), ("content", Value::from(message.content.as_str()))];
+    if let Some(reasoning) = &message.reasoning {
+        entries.push(("reasoning_content", Value::from(reasoning.as_str())));
+    }
+    Value::from_pairs(entries)
+}
+
+/// The error's own words, without minijinja's debug frame.
+fn describe(error: &minijinja::Error) -> String {
+    let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+    match error.line() {
+        Some(line) => format!("{detail} (line {line})"),
+        None => detail,
+    }
+}
