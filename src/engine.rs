@@ -99,6 +99,8 @@ pub struct EngineOptions {
     pub gpu_memory_utilization: f32,
     /// CPU threads; `None`: one for each physical core.
     pub threads: Option<usize>,
+    /// The chat template to use instead of the model's.
+    pub chat_template: Option<chat_template::Chosen>,
 }
 
 /// The engine: one worker thread that owns queue and lifecycle, and a thread for the model while one is loaded.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::cli::output::Reader;
 use crate::cli::{Code, Failure, OneShot, OneShotFormat};
 use crate::conversation::Ending;
+use crate::engine::chat_template::Chosen;
 use crate::engine::{Engine, EngineOptions};
 use crate::hub::HubSource;
 use crate::protocol::*;
@@ -51,9 +52,10 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     signals::listen(sender.clone())?;
     let messages = Messages::new(one_shot.quiet);
     let source = HubSource::new(settings)?;
+    let chat_template = chosen_template(settings)?;
     // The question is on disk before anything else can go wrong with it.
     let keeper = Keeper::open(settings, one_shot, &messages)?;
-    let engine = Engine::start(engine_options(settings, source), move |event| {
+    let engine = Engine::start(engine_options(settings, source, chat_template), move |event| {
         // The receiver is gone only where the run is over.
         let _ = sender.send(Input::Engine(Box::new(event)));
     })?;
@@ -70,7 +72,13 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     run.until_the_end(&engine, &inputs)
 }
 
-fn engine_options(settings: &Settings, source: HubSource) -> EngineOptions {
+/// The chat template that the user wants instead of the model's.
+fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, Failure> {
+    Chosen::of(settings.chat_template.as_deref())
+        .map_err(|error| Failure::usage(format!("The chat template cannot be used: {error}")))
+}
+
+fn engine_options(settings: &Settings, source: HubSource, chat_template: Option<Chosen>) -> EngineOptions {
     EngineOptions {
         source: Box::new(source),
         // One answer, then the process ends: nothing would be gained by keeping the weights.
@@ -79,6 +87,7 @@ fn engine_options(settings: &Settings, source: HubSource) -> EngineOptions {
         device: settings.device,
         gpu_memory_utilization: settings.gpu_memory_utilization,
         threads: settings.threads,
+        chat_template,
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Settings {
     pub model: String,
     /// System message.
     pub system: Option<String>,
+    /// The chat template to use instead of the model's: a known form's name or a file.
+    pub chat_template: Option<String>,
     /// How tokens are chosen.
     pub sampling: SamplingParams,
     /// Most tokens an answer may have.
@@ -69,6 +71,7 @@ impl Settings {
         Self {
             model: DEFAULT_MODEL.to_owned(),
             system: None,
+            chat_template: None,
             sampling: SamplingParams::default(),
             max_tokens: None,
             context_length: None,

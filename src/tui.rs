@@ -68,6 +68,8 @@ pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) ->
             "This terminal (TERM=dumb) cannot show the interface. Use chatnap -p TEXT, or set TERM to what it really is.",
         ));
     }
+    // A name that does not exist is better told before the screen is taken.
+    engine::chosen_template(&settings).map_err(|error| Failure::usage(error.message))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

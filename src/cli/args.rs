@@ -60,6 +60,9 @@ pub struct ChatFlags {
     /// System message
     #[arg(short, long, value_name = "TEXT")]
     pub system: Option<String>,
+    /// Use this Jinja file, or a known form (chatml, llama3, mistral, gemma, phi3, ...), instead of the model's template
+    #[arg(long, value_name = "FILE|NAME", value_parser = setting("chat_template"), value_hint = ValueHint::FilePath)]
+    pub chat_template: Option<String>,
     /// Continue the last conversation
     #[arg(short = 'c', long = "continue")]
     pub last: bool,
@@ -187,6 +190,7 @@ impl Args {
         let given = [
             ("model", "--model", &model.model),
             ("system", "--system", &chat.system),
+            ("chat_template", "--chat-template", &chat.chat_template),
             ("max_tokens", "--max-tokens", &chat.max_tokens),
             ("temperature", "--temperature", &chat.temperature),
             ("top_p", "--top-p", &chat.top_p),

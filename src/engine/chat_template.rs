@@ -15,16 +15,21 @@ use crate::protocol::{ChatMessage, Role};
 mod aside;
 mod depth;
 mod environment;
-mod fallback;
+mod forms;
+mod globals;
 mod jinja;
 mod json;
 mod lexer;
 mod meter;
 mod operands;
+mod percent;
 mod python;
 mod source;
+mod strftime;
+mod text;
 mod watched;
 
+pub use forms::Chosen;
 use jinja::Jinja;
 
 /// Why a template could not be used.
@@ -53,27 +58,48 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// From `tokenizer.chat_template`, or by the vocabulary where the file has none.
-    pub fn from_gguf(metadata: &Metadata, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
-        match metadata.string("tokenizer.chat_template").filter(|source| !source.trim().is_empty()) {
-            Some(source) => Self::new(source.to_owned(), tokenizer, Vec::new()),
-            None => Self::by_vocabulary(tokenizer),
-        }
+    /// `chosen`, else `tokenizer.chat_template`, else by the vocabulary.
+    pub fn from_gguf(
+        metadata: &Metadata,
+        tokenizer: &Tokenizer,
+        chosen: Option<&Chosen>,
+    ) -> Result<Self, TemplateError> {
+        let source = || metadata.string("tokenizer.chat_template").filter(|source| !source.trim().is_empty());
+        Self::choose(chosen, || Ok(source().map(str::to_owned)), tokenizer)
     }
 
-    /// From `chat_template.jinja` or `tokenizer_config.json` in `folder`.
-    pub fn from_folder(folder: &Path, tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
-        match source::of_folder(folder)? {
-            Some(source) => Self::new(source, tokenizer, Vec::new()),
-            None => Self::by_vocabulary(tokenizer),
-        }
+    /// `chosen`, else `chat_template.jinja` or `tokenizer_config.json` in `folder`, else by the vocabulary.
+    pub fn from_folder(folder: &Path, tokenizer: &Tokenizer, chosen: Option<&Chosen>) -> Result<Self, TemplateError> {
+        Self::choose(chosen, || source::of_folder(folder), tokenizer)
     }
 
-    /// The form that `tokenizer`'s vocabulary was made for, with a warning that names it.
-    pub fn by_vocabulary(tokenizer: &Tokenizer) -> Result<Self, TemplateError> {
-        let (name, source) = fallback::choose(tokenizer);
-        let warning = format!("the model has no chat template; {name} is used, going by its vocabulary");
-        Self::new(source.to_owned(), tokenizer, vec![warning])
+    /// A choice that cannot be used is an error; a model's own template that cannot be used is replaced by the form of
+    /// the vocabulary, with a warning that says why.
+    fn choose(
+        chosen: Option<&Chosen>,
+        own: impl FnOnce() -> Result<Option<String>, TemplateError>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, TemplateError> {
+        if let Some(Chosen { name, source }) = chosen {
+            return Self::new(source.clone(), tokenizer, Vec::new())
+                .map_err(|error| TemplateError(format!("--chat-template {name}: {error}")));
+        }
+        let why = match own().and_then(|own| own.map(|own| Self::new(own, tokenizer, Vec::new())).transpose()) {
+            Ok(Some(template)) => return Ok(template),
+            Ok(None) => "the model has no chat template".to_owned(),
+            Err(error) => format!("the model's own chat template cannot be used: {error}"),
+        };
+        Self::by_vocabulary(tokenizer, &why)
+    }
+
+    /// The form that `tokenizer`'s vocabulary was made for, with a warning that names it and says `why`.
+    pub fn by_vocabulary(tokenizer: &Tokenizer, why: &str) -> Result<Self, TemplateError> {
+        let form = forms::by_vocabulary(tokenizer);
+        let warning = format!(
+            "{why}; {} is used, going by its vocabulary (--chat-template FILE or NAME uses another)",
+            form.title
+        );
+        Self::new(form.source.to_owned(), tokenizer, vec![warning])
     }
 
     /// Compiles `source`, and finds out whether it takes a system message.
@@ -96,9 +122,9 @@ impl ChatTemplate {
         })??;
         let mut template = Self { jinja, marks: source::reasoning_marks(&source), source, folds_system, warnings };
         if template.folds_system {
-            template.warnings.push(
-                "the model's chat template takes no system message; it is put before the first user message".into(),
-            );
+            template
+                .warnings
+                .push("the chat template takes no system message; it is put before the first user message".into());
         }
         Ok(template)
     }

@@ -182,7 +182,7 @@ fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress
         _ => Path::new(""),
     };
     let (text, loaded) = std::thread::scope(|scope| {
-        let text = scope.spawn(|| read_text(&parts, folder));
+        let text = scope.spawn(|| read_text(&parts, folder, options.chat_template));
         let loaded = load_parts(&parts, opened, options, progress);
         let text = text.join().unwrap_or_else(|_| Err(ModelError::Invalid("the tokenizer could not be made".into())));
         (text, loaded)

@@ -1,6 +1,6 @@
 //! What a model must do for the engine, whatever its family and device.
 
-use super::chat_template::ChatTemplate;
+use super::chat_template::{ChatTemplate, Chosen};
 use super::tokenizer::Tokenizer;
 use super::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
@@ -162,6 +162,8 @@ pub struct LoadOptions<'a> {
     pub threads: Option<usize>,
     /// Smaller forms of the same model, for the advice where it does not fit.
     pub smaller: &'a [Alternative],
+    /// The chat template to use instead of the model's.
+    pub chat_template: Option<&'a Chosen>,
     /// Stops the load within 200 ms.
     pub cancel: &'a CancelFlag,
 }

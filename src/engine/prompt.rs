@@ -1,6 +1,6 @@
 //! Messages → the tokens that the model reads. Shared by generation and `--dry-run`.
 
-use super::chat_template::{self, ChatTemplate, TemplateError};
+use super::chat_template::{self, ChatTemplate, Chosen, TemplateError};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::weights::gguf;
 use super::{EngineError, ModelFiles};
@@ -192,21 +192,21 @@ fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
     tokens
 }
 
-/// Reads the tokenizer and the template of `files`, and nothing else of them.
-pub fn open(files: &ModelFiles) -> Result<(Tokenizer, ChatTemplate), EngineError> {
+/// Reads the tokenizer and the template of `files`, and nothing else of them; `chosen` instead of their template.
+pub fn open(files: &ModelFiles, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
     match files {
         ModelFiles::Gguf(paths) => {
             let header = gguf::read_split_header(paths).map_err(model_problem)?;
             let tokenizer = Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)?;
-            let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer).map_err(template_problem)?;
+            let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer, chosen).map_err(template_problem)?;
             Ok((tokenizer, template))
         }
         ModelFiles::Safetensors(folder) => {
             let tokenizer = Tokenizer::from_folder(folder).map_err(tokenizer_problem)?;
-            let template = ChatTemplate::from_folder(folder, &tokenizer).map_err(template_problem)?;
+            let template = ChatTemplate::from_folder(folder, &tokenizer, chosen).map_err(template_problem)?;
             Ok((tokenizer, template))
         }
-        ModelFiles::Scripted(path) => super::scripted::open(path),
+        ModelFiles::Scripted(path) => super::scripted::open(path, chosen),
     }
 }
 
@@ -218,7 +218,7 @@ pub fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
             Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)
         }
         ModelFiles::Safetensors(folder) => Tokenizer::from_folder(folder).map_err(tokenizer_problem),
-        ModelFiles::Scripted(path) => super::scripted::open(path).map(|(tokenizer, _)| tokenizer),
+        ModelFiles::Scripted(path) => super::scripted::open(path, None).map(|(tokenizer, _)| tokenizer),
     }
 }
 

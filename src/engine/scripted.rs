@@ -49,7 +49,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::chat_template::ChatTemplate;
+use super::chat_template::{ChatTemplate, Chosen};
 use super::model::{DEFAULT_CONTEXT_LENGTH, DeviceDecoder, LoadOptions, LoadedModel, Model, ModelError};
 use super::tokenizer::Tokenizer;
 use super::{CancelFlag, EngineError, ErrorKind};
@@ -76,7 +76,7 @@ pub fn load(
     let script = Script::read(path)?;
     let context_length = context_length(&script, options.context_length)?;
     play_load(&script, path, options.cancel, progress)?;
-    let (tokenizer, template) = vocabulary::open().map_err(ModelError::Invalid)?;
+    let (tokenizer, template) = vocabulary::open(options.chat_template).map_err(ModelError::Invalid)?;
     let memory = MemoryUse { weights: script.ballast_bytes() as u64, kv_cache: 0, workspace: 0 };
     let info = ModelInfo {
         name: options.name.to_string(),
@@ -93,10 +93,10 @@ pub fn load(
     Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
 }
 
-/// The tokenizer and the template of every script; `path` must be a sound one.
-pub fn open(path: &Path) -> Result<(Tokenizer, ChatTemplate), EngineError> {
+/// The tokenizer and the template of every script, or `chosen`; `path` must be a sound one.
+pub fn open(path: &Path, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
     Script::read(path).map_err(|error| EngineError::new(ErrorKind::ModelNotFound, error.to_string()))?;
-    vocabulary::open().map_err(|message| EngineError::new(ErrorKind::Failed, message))
+    vocabulary::open(chosen).map_err(|message| EngineError::new(ErrorKind::Failed, message))
 }
 
 fn context_length(script: &Script, wanted: Option<usize>) -> Result<usize, ModelError> {

@@ -18,10 +18,11 @@ pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure
         conversation.system = one_shot.system.clone();
     }
     let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
+    let chosen = super::chosen_template(settings)?;
     let mut source = HubSource::new(settings)?;
     let files = source.locate(&mut |step| messages.progress(&step), &CancelFlag::default());
     messages.clear();
-    let (tokenizer, template) = prompt::open(&files?)?;
+    let (tokenizer, template) = prompt::open(&files?, chosen.as_ref())?;
     for warning in tokenizer.warnings().iter().chain(template.warnings()).chain(&source.warnings()) {
         messages.warn(warning);
     }

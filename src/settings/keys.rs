@@ -83,6 +83,7 @@ macro_rules! key {
 pub const KEYS: &[Key] = &[
     key!("model", Text, |s, v| nonempty(v).map(|v| s.model = without_user_info(&v)), |s| Some(s.model.clone())),
     key!("system", Text, |s, v| set_system(s, v), |s| s.system.clone()),
+    key!("chat_template", Text, |s, v| nonempty(v).map(|v| s.chat_template = Some(v)), |s| s.chat_template.clone()),
     key!("temperature", Number, |s, v| at_least_zero(v).map(|v| s.sampling.temperature = v), |s| text(
         s.sampling.temperature
     )),

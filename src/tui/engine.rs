@@ -3,6 +3,7 @@
 use super::{App, Input};
 use crate::chat::{Event, Note};
 use crate::clock::Timestamp;
+use crate::engine::chat_template::Chosen;
 use crate::engine::{Engine, EngineOptions};
 use crate::hub::HubSource;
 use crate::protocol::{EngineError, EngineEvent, ErrorKind, GenerationRequest};
@@ -70,6 +71,12 @@ pub(super) fn model_source(settings: &Settings) -> Result<HubSource, EngineError
     source.check().map(|()| source)
 }
 
+/// The chat template that the user wants instead of the model's.
+pub(super) fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, EngineError> {
+    Chosen::of(settings.chat_template.as_deref())
+        .map_err(|error| EngineError::new(ErrorKind::Failed, format!("The chat template cannot be used: {error}")))
+}
+
 fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
     Ok(EngineOptions {
         source: Box::new(model_source(settings)?),
@@ -78,5 +85,6 @@ fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
         device: settings.device,
         gpu_memory_utilization: settings.gpu_memory_utilization,
         threads: settings.threads,
+        chat_template: chosen_template(settings)?,
     })
 }

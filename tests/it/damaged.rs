@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::run::Home;
 
 /// A model of the fixtures with every weight turned into NaN, and a tokenizer that gives each byte a token of its own.
-fn not_a_number(home: &Home) -> PathBuf {
+pub fn not_a_number(home: &Home) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/llama-f32");
     let folder = home.path().join("nan");
     home.file("nan/config.json", std::fs::read(source.join("config.json")).unwrap());

@@ -25,3 +25,4 @@ mod store;
 mod support;
 mod support_hub;
 mod support_pty;
+mod template;

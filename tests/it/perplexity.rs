@@ -20,6 +20,7 @@ fn the_starter_model_is_as_surprised_as_in_llama_cpp() {
         device: DevicePreference::Cpu,
         gpu_memory_utilization: 0.9,
         threads: None,
+        chat_template: None,
         smaller: &[],
         cancel: &cancel,
     };

@@ -71,6 +71,7 @@ fn start(source: Box<dyn ModelSource>, idle_window: IdleWindow, context: usize) 
         device: DevicePreference::Cpu,
         gpu_memory_utilization: 0.9,
         threads: None,
+        chat_template: None,
     };
     let (sender, events) = channel();
     (Engine::start(options, move |event| drop(sender.send(event))).unwrap(), events)

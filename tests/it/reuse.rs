@@ -26,6 +26,7 @@ impl Talk {
             device: DevicePreference::Cpu,
             gpu_memory_utilization: 0.9,
             threads: None,
+            chat_template: None,
         };
         let (sender, events) = channel();
         Self { engine: Engine::start(options, move |event| drop(sender.send(event))).unwrap(), events }
@@ -105,6 +106,7 @@ fn starter() -> LoadedModel {
         device: DevicePreference::Cpu,
         gpu_memory_utilization: 0.9,
         threads: None,
+        chat_template: None,
         smaller: &[],
         cancel: &CancelFlag::default(),
     };

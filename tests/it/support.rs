@@ -33,6 +33,7 @@ pub fn settings(model: &str) -> Settings {
     Settings {
         model: model.to_owned(),
         system: None,
+        chat_template: None,
         sampling: SamplingParams::default(),
         max_tokens: None,
         context_length: None,

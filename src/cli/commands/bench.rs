@@ -101,6 +101,7 @@ fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
         gpu_memory_utilization: settings.gpu_memory_utilization,
         threads: settings.threads,
         smaller: &source.smaller(),
+        chat_template: None,
         cancel: &cancel,
     };
     let mut loaded = model::load(&options, &mut |step| progress.show(&step)).map_err(failure)?;

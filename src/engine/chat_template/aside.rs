@@ -27,7 +27,7 @@ pub fn run<T: Send + 'static>(
     });
     started.map_err(|error| TemplateError(format!("the system gives no thread for the chat template: {error}")))?;
     answer.recv_timeout(until.saturating_duration_since(Instant::now()) + GRACE).map_err(|error| match error {
-        RecvTimeoutError::Timeout => TemplateError("the model's chat template takes too long".into()),
-        RecvTimeoutError::Disconnected => TemplateError("the model's chat template cannot be used: it failed".into()),
+        RecvTimeoutError::Timeout => TemplateError("the chat template takes too long".into()),
+        RecvTimeoutError::Disconnected => TemplateError("the chat template cannot be used: it failed".into()),
     })
 }

@@ -7,7 +7,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::json::tojson;
-use super::{meter, python};
+use super::strftime::strftime;
+use super::{globals, meter, python};
 
 /// Nesting of calls, loops and blocks; real templates stay below 20.
 const MAX_DEPTH: usize = 120;
@@ -23,6 +24,8 @@ pub fn new(now: Now) -> Environment<'static> {
     }
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_recursion_limit(MAX_DEPTH);
+    minijinja_contrib::add_to_environment(&mut environment);
+    globals::install(&mut environment);
     python::install(&mut environment);
     meter::install(&mut environment);
     environment.add_filter("tojson", tojson);
@@ -33,11 +36,6 @@ pub fn new(now: Now) -> Environment<'static> {
 
 fn raise_exception(message: &str) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
-}
-
-fn strftime(now: &ZonedDateTime, format: &str) -> Result<String, Error> {
-    jiff::fmt::strtime::format(format, now)
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}")))
 }
 
 /// Output that may grow to a limit and no further.

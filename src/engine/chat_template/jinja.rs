@@ -50,7 +50,7 @@ impl Jinja {
         until: Instant,
     ) -> Result<String, TemplateError> {
         let problem = |error: minijinja::Error| {
-            TemplateError(format!("the model's chat template cannot render this conversation: {}", describe(&error)))
+            TemplateError(format!("the chat template cannot render this conversation: {}", describe(&error)))
         };
         let limits = Limits::new(messages, until);
         let mut environment = self.environment.clone();
@@ -59,7 +59,7 @@ impl Jinja {
         let mut output = environment::Bounded::new(MAX_OUTPUT_BYTES);
         let context = self.context(messages, add_generation_prompt, limits);
         template.render_captured_to(context, &mut output).map_err(problem)?;
-        output.into_string().ok_or_else(|| TemplateError("the model's chat template wrote invalid text".into()))
+        output.into_string().ok_or_else(|| TemplateError("the chat template wrote invalid text".into()))
     }
 
     fn context(&self, messages: &[ChatMessage], add_generation_prompt: bool, limits: Limits) -> Value {

@@ -142,13 +142,8 @@ fn write_number(value: &Value, text: &mut String) -> Result<(), Error> {
         text.push_str("NaN");
     } else if number.is_infinite() {
         text.push_str(if number > 0.0 { "Infinity" } else { "-Infinity" });
-    } else if number != 0.0 && !(1e-4..1e16).contains(&number.abs()) {
-        let scientific = format!("{number:e}");
-        let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
-        text.push_str(&format!("{digits}e{sign}{exponent:0>2}"));
     } else {
-        text.push_str(&format!("{number:?}"));
+        text.push_str(&super::text::float(number));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A template's source in pieces: text, and tags with their tokens, cut exactly as minijinja's lexer cuts them (3.0,
+//! A template's source in pieces: text, and tags with their tokens, cut exactly as minijinja's lexer cuts them (3.1,
 //! `compiler/lexer.rs`, default delimiters). What that lexer refuses is refused here too: nothing may be seen differently.
 
 use super::TemplateError;
@@ -84,7 +84,7 @@ struct Lexer<'s> {
 }
 
 fn problem(what: &str) -> TemplateError {
-    TemplateError(format!("the model's chat template is not valid: {what}"))
+    TemplateError(format!("the chat template is not valid: {what}"))
 }
 
 impl<'s> Lexer<'s> {

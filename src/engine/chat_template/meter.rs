@@ -1,11 +1,13 @@
 //! How much a render may make and how long it may take. `watched` puts the calls into the template.
 
 use std::fmt;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use minijinja::value::{Object, Rest, Tuple, Value, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, escape_formatter};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Expression, Output, State, escape_formatter};
 
+use super::{percent, text};
 use crate::protocol::ChatMessage;
 
 /// What the names of all calls begin with.
@@ -16,23 +18,16 @@ pub const PASS: &str = "chatnap_pass";
 pub const TERM: &str = "chatnap_term";
 /// Pays for an operand of `~`.
 pub const TEXT: &str = "chatnap_text";
-/// Checks an operand of `*`, and pays for what it can become.
-pub const FACTOR: &str = "chatnap_factor";
+/// `left * right`.
+pub const TIMES: &str = "chatnap_times";
+/// `left % right`.
+pub const REMAINDER: &str = "chatnap_remainder";
 /// Pays for what a filter made.
 pub const GROWN: &str = "chatnap_grown";
 /// `value[from:to:step]`.
 pub const SLICE: &str = "chatnap_slice";
 /// The context's entry with the render's `Limits`.
 pub const LIMITS: &str = "chatnap_limits";
-
-/// Bytes of a text that may be repeated.
-pub const MAX_FACTOR_BYTES: usize = 256;
-
-/// How often it may be.
-const MAX_FACTOR: i64 = 100_000;
-
-/// Items of a list that may be repeated.
-const MAX_FACTOR_ITEMS: usize = 16;
 
 /// Bytes that every render may make.
 const BASE: u64 = 256 << 20;
@@ -190,6 +185,9 @@ fn term(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
 /// into what they were made from, so that a slice of a slice of a slice … could become deeper than the stack.
 fn slice(state: &mut State<'_, '_>, value: Value, from: Value, to: Value, step: Value) -> Result<Value, Error> {
     Meter::of(state).spend(own_bytes(&value))?;
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
     let place = |given: Value| if given.is_none() { Ok(None) } else { i64::try_from(given).map(Some) };
     let (from, to, step) = (place(from)?, place(to)?, place(step)?.unwrap_or(1));
     if step == 0 {
@@ -199,7 +197,11 @@ fn slice(state: &mut State<'_, '_>, value: Value, from: Value, to: Value, step: 
         let chars: Vec<char> = text.chars().collect();
         return Ok(Value::from(places(chars.len(), from, to, step).map(|at| chars[at]).collect::<String>()));
     }
-    let items: Vec<Value> = if value.is_undefined() { Vec::new() } else { value.try_iter()?.collect() };
+    if value.is_none() {
+        // Jinja2 finds nothing there, and says so only to who looks into it.
+        return Ok(Value::UNDEFINED);
+    }
+    let items: Vec<Value> = value.try_iter()?.collect();
     let items: Vec<Value> = places(items.len(), from, to, step).map(|at| items[at].clone()).collect();
     Ok(if value.is_tuple() { Value::from(Tuple::from(items)) } else { Value::from(items) })
 }
@@ -225,25 +227,57 @@ fn grown(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-fn factor(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
-    let refused = |what: &str| Err(Error::new(ErrorKind::InvalidOperation, format!("it multiplies {what}")));
-    match value.kind() {
-        ValueKind::String if value.as_str().is_some_and(|text| text.len() > MAX_FACTOR_BYTES) => refused("a long text"),
-        ValueKind::Seq | ValueKind::Iterable if value.len().is_none_or(|len| len > MAX_FACTOR_ITEMS) => {
-            refused("a long list")
-        }
-        // What was repeated looks into what it was made from; see `slice`.
-        ValueKind::Iterable => Ok(Value::from(value.try_iter()?.collect::<Vec<Value>>())),
-        ValueKind::Number if value.as_i64().is_some_and(|number| number > MAX_FACTOR) => refused("by a large number"),
-        _ => {
-            let times = value.as_i64().map_or(0, |number| number.max(0) as u64);
-            Meter::of(state).spend(NODE + times * MAX_FACTOR_BYTES.max(MAX_FACTOR_ITEMS * NODE as usize) as u64)?;
-            Ok(value)
-        }
-    }
+/// As `grown`, and written as Python does.
+fn text(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
+    pay_for(state, &value)?;
+    Ok(if value.kind() == ValueKind::String { value } else { Value::from(text::str(&value)) })
 }
 
-/// Writes a value as minijinja does, and pays for it while it is written.
+/// Bytes that may still be made.
+pub fn left(state: &mut State<'_, '_>) -> usize {
+    usize::try_from(Meter::of(state).left).unwrap_or(usize::MAX)
+}
+
+/// As in Python, which makes a list at once; see `slice`.
+fn times(state: &mut State<'_, '_>, left: Value, right: Value) -> Result<Value, Error> {
+    let is_many = |value: &Value| matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Iterable);
+    let (many, count) = if is_many(&left) { (&left, &right) } else { (&right, &left) };
+    if !is_many(many) || !count.is_integer() {
+        return arithmetic(&TIMES_EXPRESSION, left, right);
+    }
+    let count = usize::try_from(i128::try_from(count.clone())?.max(0)).unwrap_or(usize::MAX);
+    Meter::of(state).spend(own_bytes(many).saturating_mul(count as u64))?;
+    if let Some(text) = many.as_str() {
+        return Ok(Value::from(text.repeat(count)));
+    }
+    let items: Vec<Value> = many.try_iter()?.collect();
+    let items: Vec<Value> = std::iter::repeat_n(items, count).flatten().collect();
+    Ok(if many.is_tuple() { Value::from(Tuple::from(items)) } else { Value::from(items) })
+}
+
+/// As in Python, where `%` formats a text.
+fn remainder(state: &mut State<'_, '_>, left: Value, right: Value) -> Result<Value, Error> {
+    let Some(template) = left.as_str() else { return arithmetic(&REMAINDER_EXPRESSION, left, right) };
+    pay_for(state, &right)?;
+    let limit = self::left(state);
+    let made = Value::from(percent::format(template, percent::Values::of(right)?, limit)?);
+    pay_for(state, &made)?;
+    Ok(made)
+}
+
+type Compiled = Option<Expression<'static, 'static>>;
+
+static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
+static TIMES_EXPRESSION: LazyLock<Compiled> = LazyLock::new(|| PLAIN.compile_expression("a * b").ok());
+static REMAINDER_EXPRESSION: LazyLock<Compiled> = LazyLock::new(|| PLAIN.compile_expression("a % b").ok());
+
+/// What minijinja makes of two numbers.
+fn arithmetic(expression: &Compiled, left: Value, right: Value) -> Result<Value, Error> {
+    let expression = expression.as_ref().ok_or_else(|| Error::from(ErrorKind::InvalidOperation))?;
+    expression.eval(Value::from_pairs([("a", left), ("b", right)]))
+}
+
+/// Writes a value as Python does, and pays for it while it is written.
 fn emit(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     if !matches!(state.auto_escape(), AutoEscape::None) {
         pay_for(state, value)?;
@@ -253,7 +287,7 @@ fn emit(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Resul
     let mut counted = Counted { out, left: meter.left };
     let written = match value.as_str() {
         Some(text) => fmt::Write::write_str(&mut counted, text),
-        None => fmt::write(&mut counted, format_args!("{value}")),
+        None => text::write(&mut counted, value),
     };
     let left = counted.left;
     meter.spend((meter.left - left).saturating_add(1))?;
@@ -276,9 +310,10 @@ impl fmt::Write for Counted<'_, '_> {
 pub fn install(environment: &mut Environment<'static>) {
     environment.add_function(PASS, pass);
     environment.add_function(TERM, term);
-    environment.add_function(TEXT, grown);
+    environment.add_function(TEXT, text);
     environment.add_function(GROWN, grown);
-    environment.add_function(FACTOR, factor);
+    environment.add_function(TIMES, times);
+    environment.add_function(REMAINDER, remainder);
     environment.add_function(SLICE, slice);
     environment.set_formatter(emit);
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::TemplateError;
 use super::lexer::{Kind, Tag, Token};
-use super::meter::{FACTOR, GROWN, MAX_FACTOR_BYTES, RESERVED, SLICE, TERM, TEXT};
+use super::meter::{GROWN, REMAINDER, RESERVED, SLICE, TERM, TEXT, TIMES};
 use super::watched::{assignment, bracket, keyword, not_valid};
 
 /// Names that end an operand.
@@ -54,7 +54,7 @@ impl<'t, 's> Operands<'t, 's> {
         let mut open = Vec::new();
         for (index, token) in tokens.iter().enumerate() {
             if token.kind == Kind::Name && token.text.starts_with(RESERVED) {
-                return Err(TemplateError(format!("the model's chat template uses the reserved name {}", token.text)));
+                return Err(TemplateError(format!("the chat template uses the reserved name {}", token.text)));
             }
             match bracket(token) {
                 1 => open.push(index),
@@ -68,7 +68,7 @@ impl<'t, 's> Operands<'t, 's> {
         let keyword = keyword(tag);
         if ["import", "from", "include", "extends"].contains(&keyword) {
             // There is nothing else to take in, and minijinja 3.0.5 panics on some of these.
-            return Err(TemplateError(format!("the model's chat template asks for another one ({keyword})")));
+            return Err(TemplateError(format!("the chat template asks for another one ({keyword})")));
         }
         let filters_block = keyword == "filter" || (keyword == "set" && assignment(tag).is_none());
         Ok(Self { tokens, partners, first: usize::from(tag.statement), filters_block })
@@ -92,13 +92,9 @@ impl<'t, 's> Operands<'t, 's> {
                 continue;
             }
             match token.text {
-                "+" | "~" | "*" if self.ends_operand(index.wrapping_sub(1)) => {
-                    self.check_factors(index)?;
-                    let name = match token.text {
-                        "+" => TERM,
-                        "~" => TEXT,
-                        _ => FACTOR,
-                    };
+                "*" | "%" if self.ends_operand(index.wrapping_sub(1)) => self.product(index, &mut edits)?,
+                "+" | "~" if self.ends_operand(index.wrapping_sub(1)) => {
+                    let name = if token.text == "+" { TERM } else { TEXT };
                     let left = self.left(index - 1, false).map(|start| (start, index - 1));
                     for operand in [left, self.right(index + 1)].into_iter().flatten() {
                         if !self.is_constant(operand, name) && seen.insert((name, operand)) {
@@ -138,14 +134,41 @@ impl<'t, 's> Operands<'t, 's> {
         }
     }
 
-    /// What is as large as it stands in the source, or no text at all.
+    /// What is as large as it stands in the source, and written as it stands there.
     fn is_constant(&self, (start, end): (usize, usize), name: &str) -> bool {
+        let token = &self.tokens[start];
         start == end
-            && match self.tokens[start].kind {
+            && match token.kind {
                 Kind::Literal => true,
-                Kind::Number => name != FACTOR,
+                Kind::Number => name != TEXT || token.text.bytes().all(|byte| byte.is_ascii_digit()),
                 _ => false,
             }
+    }
+
+    /// `left * right` and `left % right` become calls, since minijinja's product of a list looks into it (see
+    /// `meter::times`), and its remainder is one of numbers alone. The left side is the whole chain of such operators.
+    fn product(&self, index: usize, edits: &mut Vec<Edit>) -> Result<(), TemplateError> {
+        let is_product = |at: usize| ["*", "/", "//", "%", "**"].iter().any(|sign| self.tokens[at].is(sign));
+        let name = if self.tokens[index].is("*") { TIMES } else { REMAINDER };
+        let tested = || not_valid("it calculates with the result of a test");
+        let mut start = self.left(index - 1, true).ok_or_else(tested)?;
+        while start > self.first + 1 && is_product(start - 1) && self.ends_operand(start - 2) {
+            start = self.left(start - 2, true).ok_or_else(tested)?;
+        }
+        let Some((_, mut end)) = self.right(index + 1) else { return Ok(()) };
+        while let Some((_, last)) =
+            self.tokens.get(end + 1).filter(|next| next.is("**")).and_then(|_| self.right(end + 2))
+        {
+            end = last;
+        }
+        if self.tokens.get(end + 1).is_some_and(|next| next.kind == Kind::Name && next.text == "is") {
+            return Err(tested());
+        }
+        let (from, to, sign) = (self.tokens[start].at, self.tokens[end].end(), &self.tokens[index]);
+        edits.push(Edit { from, to: from, begins: Some(to), text: format!("{}{name}(", self.space_before(start)) });
+        edits.push(Edit { from: sign.at, to: sign.end(), begins: None, text: ",".into() });
+        edits.push(Edit { from: to, to, begins: None, text: ")".into() });
+        Ok(())
     }
 
     fn wrap(&self, name: &str, (start, end): (usize, usize), edits: &mut Vec<Edit>) {
@@ -292,22 +315,5 @@ impl<'t, 's> Operands<'t, 's> {
             depth == 1 && self.tokens[*at].is(":")
         };
         (open..index).filter(outer).collect()
-    }
-
-    /// A product of more than two could be larger than its factors let see.
-    fn check_factors(&self, index: usize) -> Result<(), TemplateError> {
-        if !self.tokens[index].is("*") {
-            return Ok(());
-        }
-        let refused = |what: &str| Err(TemplateError(format!("the model's chat template multiplies {what}")));
-        let before = self.signs_before(self.left(index - 1, false).unwrap_or(index - 1));
-        if before > self.first && self.tokens[before - 1].is("*") && self.ends_operand(before.wrapping_sub(2)) {
-            return refused("more than two values at once");
-        }
-        let literals = [self.tokens.get(index - 1), self.tokens.get(index + 1)].into_iter().flatten();
-        if literals.filter(|token| token.kind == Kind::Literal).any(|token| token.text.len() > MAX_FACTOR_BYTES) {
-            return refused("a long text");
-        }
-        Ok(())
     }
 }

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 
-use super::meter::{afford, pay_for, pay_for_lines};
+use super::meter::{self, afford, pay_for, pay_for_lines};
+use super::{percent, text};
 
 /// The longest text that padding makes, the widest indentation, the most items that filling up makes.
 const MAX_WIDTH: usize = 100_000;
@@ -17,23 +18,8 @@ static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
 /// Gives `environment` the filters and tests.
 pub fn install(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(method);
-    for (name, check) in CHECKED {
-        environment.add_filter(name, move |state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>| {
-            let args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
-            check(state, &args)?;
-            PLAIN.empty_state().apply_filter(name, &args)
-        });
-    }
-    environment.add_filter(
-        "replace",
-        |state: &mut State<'_, '_>, text: String, from: &str, to: &str, count: Option<i64>| {
-            replace(state, &text, from, to, count)
-        },
-    );
     environment.add_filter("default", default);
     environment.add_filter("d", default);
-    environment.add_filter("length", length);
-    environment.add_filter("count", length);
     environment
         .add_filter("center", |text: String, width: Option<usize>| pad(&text, width.unwrap_or(80), " ", true, true));
     environment.add_filter("wordcount", |text: String| {
@@ -47,37 +33,17 @@ pub fn install(environment: &mut Environment<'static>) {
     // None of Jinja2's. Lists that look into each other could become deeper than the stack.
     environment.remove_filter("chain");
     environment.remove_filter("zip");
-    // It is of no use to a model.
-    environment.remove_global("debug");
-}
-
-/// What must hold before a filter of minijinja may run.
-type Check = fn(&mut State<'_, '_>, &[Value]) -> Result<(), Error>;
-
-/// The filters whose result may be much larger than what goes in.
-const CHECKED: [(&str, Check); 8] = [
-    ("join", |state, args| joined(state, &args[0], args.get(1).and_then(Value::as_str).unwrap_or_default())),
-    ("string", |state, args| pay_for(state, &args[0])),
-    ("pprint", |state, args| pay_for_lines(state, &args[0], 4)),
-    ("list", |state, args| pay_for(state, &args[0])),
-    ("format", |_, args| narrow(args[0].as_str().unwrap_or_default())),
-    ("indent", |state, args| {
-        let width = numbers(&args[1..]).max().unwrap_or(4);
-        afford(state, args[0].as_str().map_or(0, |text| text.lines().count()).saturating_mul(width))
-    }),
-    ("batch", |_, args| if numbers(&args[1..]).all(|count| count <= MAX_WIDTH) { Ok(()) } else { too_wide() }),
-    ("slice", |_, args| if numbers(&args[1..]).all(|count| count <= MAX_WIDTH) { Ok(()) } else { too_wide() }),
-];
-
-/// The numbers among arguments, keywords' too.
-fn numbers(args: &[Value]) -> impl Iterator<Item = usize> {
-    let of = |value: &Value| -> Vec<Value> {
-        match value.try_iter() {
-            Ok(keys) if value.is_kwargs() => keys.filter_map(|key| value.get_item(&key).ok()).collect(),
-            _ => vec![value.clone()],
-        }
-    };
-    args.iter().flat_map(of).filter_map(|value| value.as_i64()).map(|number| usize::try_from(number).unwrap_or(0))
+    environment.add_filter("string", |state: &mut State<'_, '_>, value: &Value| {
+        pay_for(state, value)?;
+        Ok(text::str(value))
+    });
+    environment.add_filter("pprint", |state: &mut State<'_, '_>, value: &Value| {
+        pay_for_lines(state, value, 4)?;
+        PLAIN.empty_state().apply_filter("pprint", std::slice::from_ref(value))
+    });
+    environment.add_filter("join", join);
+    environment.add_filter("truncate", truncate);
+    environment.add_filter("format", format);
 }
 
 fn too_wide<T>() -> Result<T, Error> {
@@ -90,16 +56,62 @@ fn narrow(format: &str) -> Result<(), Error> {
     if format.split(|c: char| !c.is_ascii_digit()).any(wide) || format.contains('*') { too_wide() } else { Ok(()) }
 }
 
+/// minijinja's own filter, of items that are written as Python writes them.
+fn join(state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let mut args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
+    let missing = || Error::from(ErrorKind::MissingArgument);
+    let items = args.first().ok_or_else(missing)?.clone();
+    joined(state, &items, args.get(1).and_then(Value::as_str).unwrap_or_default())?;
+    let is_float = |item: &Value| item.kind() == ValueKind::Number && !item.is_integer();
+    if items.try_iter().is_ok_and(|mut items| items.any(|item| is_float(&item))) {
+        let written = |item: Value| if is_float(&item) { Value::from(text::str(&item)) } else { item };
+        args[0] = items.try_iter()?.map(written).collect();
+    }
+    PLAIN.empty_state().apply_filter("join", &args)
+}
+
+/// Jinja2's filter: `text % (keywords or args)`.
+fn format(state: &mut State<'_, '_>, template: String, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
+    let mut args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
+    let values = match args.pop_if(|last| last.is_kwargs()) {
+        None => percent::Values::Listed(args),
+        Some(keywords) if args.is_empty() => percent::Values::Mapped(keywords),
+        Some(_) => {
+            let what = "values by place and by name at the same time cannot be formatted";
+            return Err(Error::new(ErrorKind::InvalidOperation, what));
+        }
+    };
+    percent::format(&template, values, meter::left(state))
+}
+
+/// Jinja2's filter: at most `length` characters, `end` included, cut between words; a little more is left as it is.
+fn truncate(
+    text: &str,
+    length: Option<usize>,
+    killwords: Option<bool>,
+    args: Rest<ValueOrKwargs>,
+) -> Result<String, Error> {
+    let args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
+    let (end, leeway, keywords): (Option<String>, Option<usize>, Kwargs) = from_args(&args)?;
+    let length = length.or(keywords.get("length")?).unwrap_or(255);
+    let killwords = killwords.or(keywords.get("killwords")?).unwrap_or(false);
+    let end = end.or(keywords.get("end")?).unwrap_or_else(|| "...".to_owned());
+    let leeway = leeway.or(keywords.get("leeway")?).unwrap_or(5);
+    keywords.assert_all_used()?;
+    let short = |what: &str| Error::new(ErrorKind::InvalidOperation, what.to_owned());
+    let kept =
+        length.checked_sub(end.chars().count()).ok_or_else(|| short("the length is less than that of the end"))?;
+    if text.chars().count() <= length.saturating_add(leeway) {
+        return Ok(text.to_owned());
+    }
+    let cut: String = text.chars().take(kept).collect();
+    let whole = if killwords { &cut } else { cut.rsplit_once(' ').map_or(cut.as_str(), |(words, _)| words) };
+    Ok(format!("{whole}{end}"))
+}
+
 fn joined(state: &mut State<'_, '_>, items: &Value, separator: &str) -> Result<(), Error> {
     pay_for(state, items)?;
     afford(state, separator.len().saturating_mul(items.len().unwrap_or(0)))
-}
-
-fn replace(state: &mut State<'_, '_>, text: &str, from: &str, to: &str, count: Option<i64>) -> Result<String, Error> {
-    let found = if from.is_empty() { text.chars().count() + 1 } else { text.matches(from).count() };
-    let count = count.and_then(|count| usize::try_from(count).ok()).map_or(found, |count| count.min(found));
-    afford(state, text.len().saturating_add(to.len().saturating_mul(count)))?;
-    Ok(text.replacen(from, to, count))
 }
 
 fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, keywords: Kwargs) -> Result<Value, Error> {
@@ -107,13 +119,6 @@ fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, keywords:
     let boolean = boolean.or(keywords.get("boolean")?).unwrap_or(false);
     keywords.assert_all_used()?;
     Ok(if value.is_undefined() || (boolean && !value.is_true()) { other } else { value.clone() })
-}
-
-/// As in Jinja2, what is undefined has the length 0.
-fn length(value: &Value) -> Result<usize, Error> {
-    let unsized_value =
-        || Error::new(ErrorKind::InvalidOperation, format!("a value of type {} has no length", value.kind()));
-    if value.is_undefined() { Ok(0) } else { value.len().ok_or_else(unsized_value) }
 }
 
 /// As in Python: nothing can be iterated over in `none`, which minijinja allows.
@@ -188,10 +193,6 @@ fn string_method(state: &mut State<'_, '_>, text: &str, name: &str, args: &[Valu
         "title" => {
             let () = from_args(args)?;
             Value::from(title(text))
-        }
-        "replace" => {
-            let (from, to, count): (&str, &str, Option<i64>) = from_args(args)?;
-            Value::from(replace(state, text, from, to, count)?)
         }
         "join" => {
             if let Some(items) = args.first() {

@@ -1,6 +1,6 @@
 //! Where a template comes from, and what its text gives away.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -11,6 +11,9 @@ use crate::engine::weights::json;
 /// Templates larger than this are refused; the largest known is 30 kB.
 const MAX_SOURCE_BYTES: u64 = 1 << 20;
 
+/// A `tokenizer_config.json` may list thousands of added tokens.
+const MAX_CONFIG_BYTES: u64 = 64 << 20;
+
 /// `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`; of several the one called `default`.
 pub fn of_folder(folder: &Path) -> Result<Option<String>, TemplateError> {
     let path = folder.join("chat_template.jinja");
@@ -18,9 +21,28 @@ pub fn of_folder(folder: &Path) -> Result<Option<String>, TemplateError> {
         return Ok(Some(source));
     }
     let path = folder.join("tokenizer_config.json");
-    let Some(config) = read(&path, 64 << 20)? else { return Ok(None) };
+    match read(&path, MAX_CONFIG_BYTES)? {
+        Some(text) => of_config(&path, &text),
+        None => Ok(None),
+    }
+}
+
+/// The template in a file that the user named; `None` where there is none. Of a JSON file its `chat_template`.
+pub fn of_file(name: &str) -> Result<Option<String>, TemplateError> {
+    let home = name.strip_prefix("~/").and_then(|rest| Some(std::env::home_dir()?.join(rest)));
+    let path = home.unwrap_or_else(|| PathBuf::from(name));
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let Some(text) = read(&path, MAX_CONFIG_BYTES)? else { return Ok(None) };
+        let missing = || TemplateError(format!("{} has no chat_template", path.display()));
+        return of_config(&path, &text)?.ok_or_else(missing).map(Some);
+    }
+    Ok(read(&path, MAX_SOURCE_BYTES)?.map(|source| source.trim_start_matches('\u{feff}').to_owned()))
+}
+
+/// `chat_template` in the text of a JSON file; of several the one called `default`.
+fn of_config(path: &Path, text: &str) -> Result<Option<String>, TemplateError> {
     let config: Value =
-        json::from_slice(config.as_bytes()).map_err(|error| TemplateError(format!("{}: {error}", path.display())))?;
+        json::from_slice(text.as_bytes()).map_err(|error| TemplateError(format!("{}: {error}", path.display())))?;
     let template = &config["chat_template"];
     let named = |name: &str| {
         template.as_array()?.iter().find(|entry| entry["name"].as_str() == Some(name))?["template"].as_str()
@@ -32,7 +54,11 @@ fn read(path: &Path, limit: u64) -> Result<Option<String>, TemplateError> {
     let problem = |error: std::io::Error| TemplateError(format!("{}: {error}", path.display()));
     match std::fs::metadata(path) {
         Ok(meta) if meta.is_file() && meta.len() <= limit => {}
-        Ok(_) => return Err(TemplateError(format!("{} is not a file of a sensible size", path.display()))),
+        Ok(meta) if meta.is_file() => {
+            let (size, limit) = (meta.len() >> 10, limit >> 10);
+            return Err(TemplateError(format!("{} is {size} KiB large, and {limit} KiB is the most", path.display())));
+        }
+        Ok(_) => return Err(TemplateError(format!("{} is not a regular file", path.display()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(problem(error)),
     }

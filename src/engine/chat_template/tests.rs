@@ -74,6 +74,22 @@ fn every_template_renders_as_in_python() {
 }
 
 #[test]
+fn every_snippet_renders_as_in_python() {
+    let expected = std::fs::read_to_string(templates().join("snippets.json")).unwrap();
+    let expected: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&expected).unwrap();
+    let mut wrong = Vec::new();
+    for (source, expected) in &expected {
+        let messages = [user("Why is the sky blue?")];
+        let got = template(source).and_then(|template| template.jinja.render(&messages, true, deadline()));
+        if got.as_deref().ok() != expected.as_str() {
+            wrong.push(format!("{source}\n  got      {got:?}\n  expected {expected}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), expected.len(), wrong.join("\n"));
+    assert!(expected.len() > 100);
+}
+
+#[test]
 fn a_refused_system_message_goes_before_the_first_user_message() {
     let source = std::fs::read_to_string(templates().join("google-gemma-2-2b-it.jinja")).unwrap();
     let template = template(&source).unwrap();
@@ -114,7 +130,7 @@ fn no_template_is_replaced_by_the_vocabularys_form() {
         (&[("<|user|>", 3)], "Zephyr", "<|system|>\nS</s>\n<|user|>\nU</s>\n<|assistant|>\n"),
         (&[], "Llama 2", "<s>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST]"),
     ] {
-        let template = ChatTemplate::by_vocabulary(&small_spm(special, &[])).unwrap();
+        let template = ChatTemplate::by_vocabulary(&small_spm(special, &[]), "it has none").unwrap();
         assert!(template.warnings()[0].contains(name), "{:?}", template.warnings());
         let text = template.render(&[system("S"), user("U")], true).unwrap();
         assert!(text.starts_with(begins), "{name}: {text:?}");
@@ -128,11 +144,114 @@ fn no_template_is_replaced_by_the_vocabularys_form() {
 fn the_vocabularys_form_does_without_the_tokens_that_it_lacks() {
     for choice in ["Llama 2", "Zephyr"] {
         let special: &[(&str, i64)] = if choice == "Zephyr" { &[("<|user|>", 3)] } else { &[] };
-        let (_, source) = fallback::choose(&small_spm(special, &[]));
-        let template = ChatTemplate::with_clock(source.to_owned(), Vec::new(), Vec::new(), standing_clock).unwrap();
+        let form = forms::by_vocabulary(&small_spm(special, &[]));
+        let template =
+            ChatTemplate::with_clock(form.source.to_owned(), Vec::new(), Vec::new(), standing_clock).unwrap();
         let text = template.render(&[system("S"), user("U"), ChatMessage::new(Role::Assistant, "A"), user("V")], true);
         assert!(text.as_ref().is_ok_and(|text| text.contains('V')), "{choice}: {text:?}");
     }
+}
+
+#[test]
+fn every_form_renders_a_conversation() {
+    let messages = [system("S"), user("U"), ChatMessage::new(Role::Assistant, "A"), user("V")];
+    for (name, expected) in [
+        ("alpaca", "<BOS>S\n\n### Instruction:\nU\n\n### Response:\nA<EOS>\n\n### Instruction:\nV\n\n### Response:\n"),
+        (
+            "chatml",
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (
+            "command-r",
+            "<BOS><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>S<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|>U<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>A<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|>V<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
+        ),
+        ("deepseek", "<BOS>S<｜User｜>U<｜Assistant｜>A<EOS><｜User｜>V<｜Assistant｜>"),
+        ("deepseek2", "<BOS>S\n\nUser: U\n\nAssistant: A<EOS>User: V\n\nAssistant:"),
+        ("exaone3", "[|system|]S[|endofturn|]\n[|user|]U\n[|assistant|]A[|endofturn|]\n[|user|]V\n[|assistant|]"),
+        (
+            "gemma",
+            "<BOS><start_of_turn>user\nS\n\nU<end_of_turn>\n<start_of_turn>model\nA<end_of_turn>\n<start_of_turn>user\nV<end_of_turn>\n<start_of_turn>model\n",
+        ),
+        ("glm4", "[gMASK]<sop><|system|>\nS<|user|>\nU<|assistant|>\nA<|user|>\nV<|assistant|>\n"),
+        (
+            "granite",
+            "<|start_of_role|>system<|end_of_role|>S<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>U<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>A<|end_of_text|>\n<|start_of_role|>user<|end_of_role|>V<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+        ),
+        ("llama2", "<BOS>[INST] <<SYS>>\nS\n<</SYS>>\n\nU [/INST] A <EOS><BOS>[INST] V [/INST]"),
+        (
+            "llama3",
+            "<BOS><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nA<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nV<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        ),
+        (
+            "llama4",
+            "<BOS><|header_start|>system<|header_end|>\n\nS<|eot|><|header_start|>user<|header_end|>\n\nU<|eot|><|header_start|>assistant<|header_end|>\n\nA<|eot|><|header_start|>user<|header_end|>\n\nV<|eot|><|header_start|>assistant<|header_end|>\n\n",
+        ),
+        ("mistral", "<BOS>[INST] S\n\nU [/INST] A<EOS>[INST] V [/INST]"),
+        ("mistral-v7", "<BOS>[SYSTEM_PROMPT]S[/SYSTEM_PROMPT][INST]U[/INST]A<EOS>[INST]V[/INST]"),
+        (
+            "openchat",
+            "<BOS>S<|end_of_turn|>GPT4 Correct User: U<|end_of_turn|>GPT4 Correct Assistant: A<|end_of_turn|>GPT4 Correct User: V<|end_of_turn|>GPT4 Correct Assistant:",
+        ),
+        (
+            "phi3",
+            "<|system|>\nS<|end|>\n<|user|>\nU<|end|>\n<|assistant|>\nA<|end|>\n<|user|>\nV<|end|>\n<|assistant|>\n",
+        ),
+        (
+            "phi4",
+            "<|im_start|>system<|im_sep|>S<|im_end|><|im_start|>user<|im_sep|>U<|im_end|><|im_start|>assistant<|im_sep|>A<|im_end|><|im_start|>user<|im_sep|>V<|im_end|><|im_start|>assistant<|im_sep|>",
+        ),
+        ("plain", "S\n\nUser: U\nAssistant: A\nUser: V\nAssistant:"),
+        ("vicuna", "<BOS>S USER: U ASSISTANT: A<EOS>USER: V ASSISTANT:"),
+        ("zephyr", "<|system|>\nS<EOS>\n<|user|>\nU<EOS>\n<|assistant|>\nA<EOS>\n<|user|>\nV<EOS>\n<|assistant|>\n"),
+    ] {
+        let Chosen { source, .. } = Chosen::find(&name.to_uppercase()).unwrap();
+        let template = template(&source).unwrap();
+        assert!(template.warnings().is_empty(), "{name}: {:?}", template.warnings());
+        assert_eq!(template.render(&messages, true).unwrap(), expected, "{name}");
+        let short = template.render(&messages[1..2], true).unwrap();
+        assert!(short.contains('U') && !short.contains("system"), "{name}: {short:?}");
+    }
+}
+
+#[test]
+fn a_template_that_cannot_be_used_is_replaced_by_the_vocabularys_form() {
+    let tokenizer = small_spm(&[("<|im_start|>", 3), ("<|im_end|>", 3)], &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("chat_template.jinja");
+    let chain = format!("{{{{ {}1 }}}}", "-".repeat(5000));
+    let large = "x".repeat(2 << 20);
+    for source in ["{% if %}", "{{ a b }}", "{% endfor %}", "{{ 'a", "{% include 'x' %}", &chain, &large] {
+        std::fs::write(&file, source).unwrap();
+        let template = ChatTemplate::from_folder(folder.path(), &tokenizer, None).unwrap();
+        let [warning] = template.warnings() else { panic!("{:?}", template.warnings()) };
+        assert!(warning.contains("ChatML") && warning.contains("--chat-template"), "{warning}");
+        assert!(warning.len() < 400, "{warning}");
+        assert!(template.render(&[user("U")], true).unwrap().starts_with("<|im_start|>user\nU"));
+    }
+    // Who asks for a template gets that one or an error.
+    let chosen = Chosen { name: "mine".into(), source: "{% if %}".into() };
+    let error = ChatTemplate::from_folder(folder.path(), &tokenizer, Some(&chosen)).err().unwrap();
+    assert!(error.0.contains("mine") && error.0.contains("not valid"), "{error}");
+    let chosen = Chosen::find("plain").unwrap();
+    let template = ChatTemplate::from_folder(folder.path(), &tokenizer, Some(&chosen)).unwrap();
+    assert_eq!(template.render(&[user("U")], true).unwrap(), "User: U\nAssistant:");
+}
+
+#[test]
+fn a_chosen_file_may_be_jinja_or_the_config_of_a_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    assert_eq!(Chosen::find(&write("a.jinja", "\u{feff}A")).unwrap().source, "A");
+    assert_eq!(Chosen::find(&write("b.json", r#"{"chat_template": "B"}"#)).unwrap().source, "B");
+    assert!(Chosen::find(&write("c.json", "{}")).unwrap_err().0.contains("no chat_template"));
+    assert!(Chosen::find(&write("large", &"x".repeat(2 << 20))).unwrap_err().0.contains("KiB"));
+    assert!(Chosen::find(folder.path().to_str().unwrap()).unwrap_err().0.contains("not a regular file"));
+    assert!(Chosen::find("nosuch").unwrap_err().0.contains("vicuna, zephyr"));
+    assert_eq!(Chosen::of(None).unwrap(), None);
 }
 
 #[test]
@@ -147,7 +266,8 @@ fn a_template_that_refuses_says_why() {
 fn a_folder_names_its_template_in_two_ways() {
     let tokenizer = small_spm(&[("<|im_start|>", 3)], &[]);
     let folder = tempfile::tempdir().unwrap();
-    let render = || ChatTemplate::from_folder(folder.path(), &tokenizer).unwrap().render(&[user("U")], true).unwrap();
+    let render =
+        || ChatTemplate::from_folder(folder.path(), &tokenizer, None).unwrap().render(&[user("U")], true).unwrap();
     assert!(render().starts_with("<|im_start|>"));
     let config = folder.path().join("tokenizer_config.json");
     std::fs::write(&config, r#"{"chat_template": [{"name": "rag", "template": "R"}, {"name": "default", "template": "D{{ messages[0].content }}"}]}"#).unwrap();

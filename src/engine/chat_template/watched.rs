@@ -26,7 +26,7 @@ pub fn watch(source: &str) -> Result<String, TemplateError> {
 }
 
 pub(super) fn not_valid(what: &str) -> TemplateError {
-    TemplateError(format!("the model's chat template is not valid: {what}"))
+    TemplateError(format!("the chat template is not valid: {what}"))
 }
 
 /// What the call behind a tag pays for and looks at.

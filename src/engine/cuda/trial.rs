@@ -47,6 +47,7 @@ fn load_until(
         gpu_memory_utilization: 0.95,
         threads: None,
         smaller: &[],
+        chat_template: None,
         cancel,
     };
     let (parts, opened) = open(&options)?;

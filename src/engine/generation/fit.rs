@@ -28,7 +28,10 @@ pub fn fit(
 ) -> Result<Fitted, EngineError> {
     let render = |messages: &[ChatMessage]| {
         prompt::render_within(template, tokenizer, messages, context_length).map_err(|error| {
-            let message = format!("The chat template could not be used: {error}. Nothing was sent; the text is kept.");
+            let message = format!(
+                "The chat template could not be used: {error}. Nothing was sent; the text is kept. --chat-template FILE or \
+                 NAME uses another template."
+            );
             EngineError::new(ErrorKind::Failed, message)
         })
     };

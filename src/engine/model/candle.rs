@@ -69,7 +69,7 @@ impl<'a> CandleParts<'a> {
                 "{name} models run on the CPU only; use --device cpu, or a model of another family"
             )));
         }
-        let (tokenizer, template) = text_of_folder(&self.plan, self.folder)?;
+        let (tokenizer, template) = text_of_folder(&self.plan, self.folder, options.chat_template)?;
         let (model, unread) = CandleModel::load(&self.config, &self.plan, options.threads, options.cancel, progress)?;
         let stored = self.plan.main_type().map_or("unknown", |kind| kind.name());
         let mut warnings = all_warnings(&self.plan, &tokenizer, &template);

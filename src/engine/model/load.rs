@@ -6,7 +6,7 @@ use super::config::ModelConfig;
 use super::transformer::Transformer;
 use super::{LoadOptions, LoadedModel, Model, ModelError};
 use crate::engine::ModelFiles;
-use crate::engine::chat_template::ChatTemplate;
+use crate::engine::chat_template::{ChatTemplate, Chosen};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::gguf::{self, Header};
 use crate::engine::weights::plan::TensorPlan;
@@ -116,7 +116,7 @@ pub(super) fn load_on_cpu(
     };
     // A vocabulary takes about as long to build as small weights to read, so both happen at once.
     let (text, model) = std::thread::scope(|scope| {
-        let text = scope.spawn(|| read_text(&parts, folder));
+        let text = scope.spawn(|| read_text(&parts, folder, options.chat_template));
         let model = Transformer::load(&parts.config, &parts.plan, options.threads, options.cancel, progress);
         let text = text.join().unwrap_or_else(|_| Err(ModelError::Invalid("the tokenizer could not be made".into())));
         (text, model)
@@ -126,24 +126,32 @@ pub(super) fn load_on_cpu(
     Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
 }
 
-/// Tokenizer and chat template, from where the format keeps them.
-pub fn read_text(parts: &ModelParts, folder: &Path) -> Result<(Tokenizer, ChatTemplate), ModelError> {
+/// Tokenizer and chat template, from where the format keeps them; `chosen` instead of the model's template.
+pub fn read_text(
+    parts: &ModelParts,
+    folder: &Path,
+    chosen: Option<&Chosen>,
+) -> Result<(Tokenizer, ChatTemplate), ModelError> {
     let wrong = |error: &dyn std::fmt::Display| parts.plan.invalid(error);
     match &parts.header {
         Some(header) => {
             let tokenizer = Tokenizer::from_gguf(&header.metadata).map_err(|e| wrong(&e))?;
-            let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer).map_err(|e| wrong(&e))?;
+            let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer, chosen).map_err(|e| wrong(&e))?;
             Ok((tokenizer, template))
         }
-        None => text_of_folder(&parts.plan, folder),
+        None => text_of_folder(&parts.plan, folder, chosen),
     }
 }
 
 /// Tokenizer and chat template of a safetensors folder.
-pub(super) fn text_of_folder(plan: &TensorPlan, folder: &Path) -> Result<(Tokenizer, ChatTemplate), ModelError> {
+pub(super) fn text_of_folder(
+    plan: &TensorPlan,
+    folder: &Path,
+    chosen: Option<&Chosen>,
+) -> Result<(Tokenizer, ChatTemplate), ModelError> {
     // The errors name their own file.
     let tokenizer = Tokenizer::from_folder(folder).map_err(|error| ModelError::Invalid(error.to_string()))?;
-    let template = ChatTemplate::from_folder(folder, &tokenizer).map_err(|e| plan.invalid(e))?;
+    let template = ChatTemplate::from_folder(folder, &tokenizer, chosen).map_err(|e| plan.invalid(e))?;
     Ok((tokenizer, template))
 }
 

@@ -27,6 +27,7 @@ impl Play {
             gpu_memory_utilization: 0.9,
             threads: None,
             smaller: &[],
+            chat_template: None,
             cancel,
         };
         crate::engine::model::load(&options, progress)
@@ -112,7 +113,7 @@ fn an_unknown_key_or_a_missing_file_is_an_error() {
     let play = Play::new("tokenms = 3");
     let error = play.load(&CancelFlag::default(), &mut |_| ()).err().unwrap();
     assert!(error.to_string().contains("tokenms"), "{error}");
-    assert!(open(Path::new("/nowhere/script.toml")).is_err());
+    assert!(open(Path::new("/nowhere/script.toml"), None).is_err());
 }
 
 #[test]

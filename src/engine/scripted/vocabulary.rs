@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::engine::chat_template::ChatTemplate;
+use crate::engine::chat_template::{ChatTemplate, Chosen};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::gguf::{Metadata, Value};
 
@@ -25,11 +25,11 @@ const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message
                         + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' \
                         }}{% endif %}";
 
-/// The tokenizer and the template.
-pub(super) fn open() -> Result<(Tokenizer, ChatTemplate), String> {
+/// The tokenizer and the template, or `chosen`.
+pub(super) fn open(chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), String> {
     let metadata = metadata();
     let tokenizer = Tokenizer::from_gguf(&metadata).map_err(|error| error.to_string())?;
-    let template = ChatTemplate::from_gguf(&metadata, &tokenizer).map_err(|error| error.to_string())?;
+    let template = ChatTemplate::from_gguf(&metadata, &tokenizer, chosen).map_err(|error| error.to_string())?;
     Ok((tokenizer, template))
 }
 

@@ -131,6 +131,7 @@ fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter
         gpu_memory_utilization: options.gpu_memory_utilization,
         threads: options.threads,
         smaller: &smaller,
+        chat_template: options.chat_template.as_ref(),
         cancel,
     };
     let fetch_again = options.source.fetch_again();

@@ -103,6 +103,7 @@ fn options(script: PathBuf, idle_window: IdleWindow) -> EngineOptions {
         device: DevicePreference::Cpu,
         gpu_memory_utilization: 0.9,
         threads: None,
+        chat_template: None,
     }
 }
 

@@ -344,6 +344,7 @@ fn a_conversation_reuses_what_it_continues_and_says_so() {
         device: DevicePreference::Auto,
         gpu_memory_utilization: 0.9,
         threads: Some(2),
+        chat_template: None,
     };
     let (sender, events) = std::sync::mpsc::channel();
     let engine = Engine::start(options, move |event| drop(sender.send(event))).unwrap();
@@ -388,6 +389,7 @@ fn a_card_is_refused_with_the_reason() {
         gpu_memory_utilization: 0.9,
         threads: None,
         smaller: &[],
+        chat_template: None,
         cancel: &CancelFlag::default(),
     };
     let error = super::super::load(&options, &mut |_| {}).err().unwrap();

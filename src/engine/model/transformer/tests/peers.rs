@@ -136,7 +136,7 @@ fn kernels_round_keys_and_values_alike() {
             println!("{name}, {isa}: {} of {} differ", apart.len(), bits.len());
             // Near zero a half-precision number has finer steps than the sums behind it.
             let far = apart.iter().filter(|d| **d > 1).count();
-            assert!(apart.len() * 200 < bits.len() && far * 5000 < bits.len(), "{name}, {isa}: {}", apart.len());
+            assert!(apart.len() * 200 < bits.len() && far * 500 < bits.len(), "{name}, {isa}: {}", apart.len());
         });
         assert!(!plain.is_empty());
     }
