@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod conversation;
 pub mod engine;
+pub mod files;
 pub mod hub;
 pub mod oneshot;
 pub mod protocol;

@@ -1,12 +1,12 @@
 //! The config file: TOML with known keys at the top level, each error with its line.
 
-use std::io::Read;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::SettingsError;
 use super::keys::{self, Key, Kind};
+use crate::files;
 
 /// A config file larger than this is something else.
 const LARGEST: u64 = 1 << 20;
@@ -15,7 +15,7 @@ const LARGEST: u64 = 1 << 20;
 /// empty, unless the user named it.
 pub(super) fn read(path: &Path, named: bool) -> Result<Vec<(&'static Key, String, usize)>, SettingsError> {
     let at = |line: usize, why: String| SettingsError(format!("{}:{line}: {why}", path.display()));
-    let text = match read_text(path) {
+    let text = match files::read_text(path, LARGEST) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(Vec::new()),
         Err(error) => {
@@ -37,15 +37,6 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Vec<(&'static Key, String
     }
     entries.sort_by_key(|(_, _, line)| *line);
     Ok(entries)
-}
-
-fn read_text(path: &Path) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(std::io::Error::other("it is larger than 1 MiB"));
-    }
-    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8"))
 }
 
 /// A value as the text that `Key::set` reads, if it has the key's type.

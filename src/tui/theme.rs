@@ -7,6 +7,8 @@ use std::path::Path;
 use ratatui::style::{Color, Modifier, Style};
 use serde::Deserialize;
 
+use crate::files;
+
 const BUILT_IN: &[(&str, &str)] = &[
     ("dark", include_str!("../../themes/dark.toml")),
     ("light", include_str!("../../themes/light.toml")),
@@ -244,7 +246,7 @@ fn source(name: &str, folder: &Path, built_in_only: bool) -> Result<(String, Str
     let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
     let path = folder.join(format!("{name}.toml"));
     if plain && !built_in_only && !folder.as_os_str().is_empty() {
-        match read_small(&path) {
+        match files::read_text(&path, LARGEST_FILE) {
             Ok(text) => return Ok((path.display().to_string(), text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(ThemeError(format!("{}: {error}", path.display()))),
@@ -259,14 +261,6 @@ fn source(name: &str, folder: &Path, built_in_only: bool) -> Result<(String, Str
             folder.display()
         ))
     })
-}
-
-fn read_small(path: &Path) -> std::io::Result<String> {
-    let meta = std::fs::metadata(path)?;
-    if !meta.is_file() || meta.len() > LARGEST_FILE {
-        return Err(std::io::Error::other("this is no theme file"));
-    }
-    std::fs::read_to_string(path)
 }
 
 fn parse(label: &str, text: &str) -> Result<ThemeFile, ThemeError> {

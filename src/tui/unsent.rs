@@ -2,13 +2,17 @@
 //! own, and offered when the interface starts again.
 
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::App;
 use crate::chat::{Cause, Event, Note, NoteKind};
+use crate::files;
 
 const PREFIX: &str = "unsent-";
+
+/// A larger file is no draft.
+const LARGEST: u64 = 64 << 20;
 
 /// Prompts of earlier runs that were never sent.
 #[derive(Debug, Default)]
@@ -21,10 +25,10 @@ impl Unsent {
     pub fn find(data_dir: &Path) -> (Self, Vec<String>) {
         let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
         let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
-        let mut files: Vec<_> =
+        let mut found: Vec<_> =
             ours.map(|entry| (entry.metadata().and_then(|data| data.modified()).ok(), entry.path())).collect();
-        files.sort();
-        let read = files.into_iter().filter_map(|(_, path)| Some((std::fs::read_to_string(&path).ok()?, path)));
+        found.sort();
+        let read = found.into_iter().filter_map(|(_, path)| Some((files::read_text(&path, LARGEST).ok()?, path)));
         let (texts, files) = read.unzip();
         (Self { files }, texts)
     }
@@ -68,9 +72,10 @@ impl App {
 
 /// Keeps `text` under a name that no other process uses, readable by the user alone.
 pub fn keep(data_dir: &Path, name: &str, text: &str) -> io::Result<()> {
-    std::fs::create_dir_all(data_dir)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let path = data_dir.join(format!("{PREFIX}{name}.md"));
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = files::open_regular(&path, options.write(true).create(true).truncate(true).mode(0o600))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
