@@ -144,7 +144,7 @@ pub fn interpret(
 }
 
 /// Whether errors belong on stdout as JSON too. Asked before anything is parsed: a usage error is an error like others.
-fn asks_for_json(argv: &[OsString]) -> bool {
+pub fn asks_for_json(argv: &[OsString]) -> bool {
     let json = |text: &str| matches!(text, "json" | "jsonl");
     let words: Vec<_> = argv.iter().filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--").collect();
     words.windows(2).any(|pair| pair[0] == "--format" && json(pair[1]))

@@ -13,6 +13,7 @@ use crate::protocol::*;
 
 pub mod chat_template;
 pub mod cpu;
+pub mod crash;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod generation;

@@ -3,9 +3,15 @@
 use std::process::ExitCode;
 
 use chatnap::cli::{self, Failure, Invocation, commands};
+use chatnap::engine::crash;
 use chatnap::{oneshot, tui};
 
+#[global_allocator]
+static ALLOCATOR: crash::Allocator = crash::Allocator;
+
 fn main() -> ExitCode {
+    let (stdout, stderr) = Failure::out_of_memory().lines(cli::asks_for_json(&std::env::args_os().collect::<Vec<_>>()));
+    crash::say_out_of_memory(stdout.into_bytes(), stderr.into_bytes());
     ExitCode::from(run().unwrap_or_else(|failure| failure.report()))
 }
 

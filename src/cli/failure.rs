@@ -76,6 +76,20 @@ impl Failure {
         Self { json: json || self.json, ..self }
     }
 
+    /// The end of a process that cannot allocate memory.
+    pub fn out_of_memory() -> Self {
+        let message = "There is not enough memory: the system refused to give this process more. What was stored is \
+                       kept. Use a smaller model or a smaller --context-length, or raise the limit (ulimit -v).";
+        Self::new(Code::OutOfMemory, message)
+    }
+
+    /// What is written to stdout and to stderr, with JSON on stdout where `json` holds.
+    pub fn lines(&self, json: bool) -> (String, String) {
+        let object = json!({"error": {"code": self.code as u8, "message": self.message}});
+        let stdout = if json { format!("{object}\n") } else { String::new() };
+        (stdout, format!("chatnap: {}\n", sanitize(&self.message)))
+    }
+
     /// Tells the user, on the stream where it belongs, and gives the exit code.
     pub fn report(&self) -> u8 {
         if self.code == Code::Ok {
@@ -83,11 +97,11 @@ impl Failure {
             let _ = output::write(&self.message);
             return 0;
         }
-        if self.json {
-            let object = json!({"error": {"code": self.code as u8, "message": self.message}});
-            let _ = output::write(&format!("{object}\n"));
+        let (stdout, stderr) = self.lines(self.json);
+        if !stdout.is_empty() {
+            let _ = output::write(&stdout);
         }
-        let _ = writeln!(std::io::stderr(), "chatnap: {}", sanitize(&self.message));
+        let _ = write!(std::io::stderr(), "{stderr}");
         self.code as u8
     }
 }

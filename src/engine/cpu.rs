@@ -40,7 +40,7 @@ mod vectors;
 mod x86;
 
 pub use activations::Activations;
-pub use aligned::AlignedBytes;
+pub use aligned::{AlignedBytes, zeroed_vec};
 pub use attention::{AttentionShape, attention};
 pub use bandwidth::{instruction_set, read_bandwidth};
 pub use ggml::GgmlType;

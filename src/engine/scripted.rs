@@ -26,6 +26,8 @@
 //! when = "weather"
 //! text = "<think>\nLook outside.\n</think>\n\nIt rains."
 //! token_ms = 50              # another speed for this one
+//! pause_after = 10           # after so many tokens it says nothing
+//! pause_ms = 5000            # for this long
 //!
 //! [[answer]]                 # raw bytes, for what is no UTF-8
 //! when = "bytes"
@@ -170,6 +172,8 @@ struct ScriptedModel {
 struct Answer {
     tokens: Vec<u32>,
     token_ms: f64,
+    /// After how many tokens it pauses, and for how many milliseconds.
+    pause: Option<(usize, f64)>,
     /// The message that it answers.
     user: String,
 }
@@ -227,7 +231,8 @@ impl ScriptedModel {
     /// The token after `written` tokens of the answer.
     fn say(&self, written: usize) -> Result<u32, ModelError> {
         if written > 0 {
-            wait(self.answer.token_ms, None)?;
+            let pause = self.answer.pause.filter(|(after, _)| *after == written).map_or(0.0, |(_, time)| time);
+            wait(self.answer.token_ms + pause, None)?;
         }
         self.script.fail_if_due(&self.path, Moment::Token, written, &self.answer.user)?;
         Ok(self.answer.tokens.get(written).copied().unwrap_or(END_OF_TURN))

@@ -65,6 +65,16 @@ impl AlignedBytes {
     }
 }
 
+/// `len` zeroed bytes for what a file holds beside its tensors; `OutOfMemory` where the system refuses.
+pub fn zeroed_vec(len: usize) -> Result<Vec<u8>, ModelError> {
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(len)
+        .map_err(|e| ModelError::OutOfMemory(format!("cannot get {len} bytes of memory: {e}")))?;
+    bytes.resize(len, 0);
+    Ok(bytes)
+}
+
 impl Deref for AlignedBytes {
     type Target = [u8];
 

@@ -65,6 +65,9 @@ struct ScriptedAnswer {
     text: String,
     bytes: Option<Vec<u8>>,
     token_ms: Option<f64>,
+    pause_after: Option<usize>,
+    #[serde(default)]
+    pause_ms: f64,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -133,7 +136,8 @@ impl Script {
             None => encode(fill(text, conversation, nth).as_bytes()),
         };
         let token_ms = chosen.and_then(|answer| answer.token_ms).unwrap_or(self.token_ms);
-        Answer { tokens, token_ms, user }
+        let pause = chosen.and_then(|answer| answer.pause_after.map(|after| (after, answer.pause_ms)));
+        Answer { tokens, token_ms, pause, user }
     }
 
     /// Fails, or panics, where the script says so for this moment.

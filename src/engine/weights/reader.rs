@@ -13,7 +13,7 @@ use std::sync::mpsc::{Sender, channel};
 use super::gguf::invalid;
 use super::plan::{PlannedTensor, TensorPlan, open_regular};
 use crate::engine::CancelFlag;
-use crate::engine::cpu::AlignedBytes;
+use crate::engine::cpu::{AlignedBytes, zeroed_vec};
 use crate::engine::model::ModelError;
 use crate::protocol::{LoadPhase, LoadProgress};
 
@@ -53,10 +53,11 @@ pub fn read_tensors<T: Send>(
     let (sender, receiver) = channel::<News<T>>();
     let sender = Mutex::new(sender);
     std::thread::scope(|scope| {
+        let mut started = 0;
         for _ in 0..readers.clamp(1, jobs.len().max(1)) {
             let news = sender.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
             let (files, jobs, next, stop, build) = (&files, &jobs, &next, &stop, &build);
-            scope.spawn(move || {
+            let read = move || {
                 while let Some((name, tensor)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let result = read_one(&files[tensor.file], &plan.files[tensor.file], tensor, cancel, stop, &news)
                         .and_then(|bytes| build(name, tensor, bytes));
@@ -70,7 +71,15 @@ pub fn read_tensors<T: Send>(
                         return;
                     }
                 }
-            });
+            };
+            // Where the system refuses a thread, fewer do the work.
+            match std::thread::Builder::new().spawn_scoped(scope, read) {
+                Ok(_) => started += 1,
+                Err(error) if started == 0 => {
+                    return Err(ModelError::OutOfMemory(format!("cannot start a thread to read with: {error}")));
+                }
+                Err(_) => break,
+            }
         }
         drop(sender);
         gather(receiver, total, progress)
@@ -165,7 +174,7 @@ pub fn read_floats(plan: &TensorPlan, tensor: &PlannedTensor) -> Result<Vec<f32>
     if tensor.bytes > size {
         return Err(invalid(path, "a tensor is larger than the file"));
     }
-    let mut bytes = vec![0; tensor.bytes as usize];
+    let mut bytes = zeroed_vec(usize::try_from(tensor.bytes).unwrap_or(usize::MAX))?;
     read_at(&file, path, &mut bytes, tensor.offset)?;
     floats(path, tensor, &bytes)
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::gguf::{invalid, truncated};
 use super::plan::{PlannedTensor, TensorPlan, open_regular};
 use super::{foreign, json};
-use crate::engine::cpu::GgmlType;
+use crate::engine::cpu::{GgmlType, zeroed_vec};
 use crate::engine::model::ModelError;
 
 /// The limit of the format's own library.
@@ -163,7 +163,7 @@ fn read_header(path: &Path, index: usize) -> Result<Vec<(String, Stored)>, Model
     if length > MAX_HEADER || length > size.saturating_sub(8) {
         return Err(truncated(path, format!("it has {size} bytes, and its header alone claims {length}")));
     }
-    let mut text = vec![0; length as usize];
+    let mut text = zeroed_vec(usize::try_from(length).unwrap_or(usize::MAX))?;
     file.read_exact(&mut text).map_err(io)?;
     let Entries(entries) = serde_json::from_slice(&text).map_err(|e| invalid(path, format!("the header: {e}")))?;
     let data = 8 + length;

@@ -161,6 +161,11 @@ fn load_failure(name: &str, error: ModelError, fetch_again: Option<&str>) -> Eng
 }
 
 fn load_panic(message: &str) -> EngineError {
+    // Libraries start threads too, and panic where the system has no memory for their stacks.
+    if ["failed to spawn thread", "ThreadPoolBuildError"].iter().any(|what| message.contains(what)) {
+        let text = format!("The model could not be loaded: there is not enough memory to start a thread ({message}).");
+        return EngineError::new(ErrorKind::OutOfMemory, text);
+    }
     EngineError::new(
         ErrorKind::Failed,
         format!("Loading stumbled over a fault of its own ({message}). The next message tries again."),

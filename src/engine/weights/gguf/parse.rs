@@ -7,6 +7,7 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 
 use super::{Header, Metadata, TensorInfo, Value, invalid, truncated};
+use crate::engine::cpu::zeroed_vec;
 use crate::engine::model::ModelError;
 use crate::engine::weights::foreign;
 use crate::engine::weights::plan::{byte_size, open_regular};
@@ -177,7 +178,7 @@ impl Cursor<'_> {
 
     fn string(&mut self) -> Result<String, ModelError> {
         let length = self.count("bytes of text", 1, u64::MAX)?;
-        let mut bytes = vec![0; length as usize];
+        let mut bytes = zeroed_vec(usize::try_from(length).unwrap_or(usize::MAX))?;
         self.fill(&mut bytes)?;
         Ok(String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
