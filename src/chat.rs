@@ -290,6 +290,7 @@ impl Chat {
             self.hint = None;
         }
         let mut effects = self.save_partial();
+        effects.extend(self.ask_unsaved());
         effects.extend(self.count_draft());
         effects
     }

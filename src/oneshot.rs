@@ -5,7 +5,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use crate::cli::output::Reader;
+use crate::cli::output::{self, Reader};
 use crate::cli::{Code, Failure, OneShot, OneShotFormat};
 use crate::conversation::Ending;
 use crate::engine::chat_template::Chosen;
@@ -30,7 +30,7 @@ use keeper::Keeper;
 use messages::Messages;
 
 /// How long a stopped engine may take to say that it has stopped.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(1200);
 
 /// What can happen while an answer is waited for.
 #[derive(Debug)]
@@ -123,11 +123,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn until_the_end(mut self, engine: &Engine, inputs: &Receiver<Input>) -> Result<u8, Failure> {
         loop {
-            let input = match &self.stopped {
-                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some((_, since)) => inputs.recv_timeout(PATIENCE.saturating_sub(since.elapsed())),
-            };
-            let end = match input {
+            let end = match self.next(inputs) {
                 Ok(Input::Engine(event)) => self.event(*event, engine),
                 Ok(Input::Stop) => {
                     self.stop(Stopped::Signal, engine);
@@ -146,6 +142,22 @@ impl Run<'_> {
             if let Some(end) = end {
                 return self.end(end);
             }
+        }
+    }
+
+    /// Waits for the next input, saving what was answered so far whenever that is due. `Timeout`: the engine was asked to
+    /// stop and does not.
+    fn next(&mut self, inputs: &Receiver<Input>) -> Result<Input, RecvTimeoutError> {
+        loop {
+            let patience = self.stopped.as_ref().map(|(_, since)| PATIENCE.saturating_sub(since.elapsed()));
+            let input = match [self.keeper.due_in(), patience].into_iter().flatten().min() {
+                None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(time) => inputs.recv_timeout(time),
+            };
+            if !matches!(input, Err(RecvTimeoutError::Timeout)) || patience.is_some_and(|left| left.is_zero()) {
+                return input;
+            }
+            self.keeper.save_if_due();
         }
     }
 
@@ -187,6 +199,10 @@ impl Run<'_> {
 
     /// Writes to stdout; stops the engine where that is in vain.
     fn check(&mut self, write: impl FnOnce(&mut Self) -> Result<Reader, Failure>, engine: &Engine) {
+        if !output::is_ready() {
+            // Whoever reads stdout has seen what was written before, and may keep this process waiting for long.
+            self.keeper.save_now();
+        }
         match write(self) {
             Ok(Reader::Listening) => {}
             Ok(Reader::Gone) => self.stop(Stopped::ReaderGone, engine),

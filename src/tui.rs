@@ -3,6 +3,8 @@
 //! The only user of ratatui and crossterm. Decides nothing about a chat (that is `chat::update`) and knows no tensor.
 
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ratatui::backend::Backend;
@@ -18,14 +20,17 @@ use crate::hub::ModelName;
 use crate::protocol::*;
 use crate::sanitize::sanitize;
 use crate::settings::Settings;
+use crate::store::Standing;
 
 mod completion;
 mod composer;
 mod editor;
+mod ending;
 mod engine;
 mod input;
 mod keymap;
 mod keys;
+mod output;
 mod persist;
 mod repaint;
 mod screen;
@@ -35,8 +40,10 @@ mod unsent;
 mod view;
 
 use editor::Editor;
+use ending::Ending;
 use input::Input;
 use keys::Keys;
+use output::Output;
 use persist::Keeper;
 use screen::{Outcome, Screen};
 use theme::{ColorDepth, Theme};
@@ -88,9 +95,11 @@ pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) ->
 struct App {
     chat: Chat,
     screen: Screen,
+    output: Output,
     terminal: terminal::Screen,
     doubtful: repaint::Doubtful,
     guard: terminal::Guard,
+    ending: Ending,
     settings: Settings,
     depth: ColorDepth,
     engine: Option<Engine>,
@@ -114,7 +123,8 @@ impl App {
     /// Takes the terminal and shows the first frame; touches neither model nor database.
     fn start(settings: Settings, warnings: Vec<String>) -> io::Result<Self> {
         let (sender, inputs) = unbounded_channel();
-        input::listen_to_signals(&sender)?;
+        let (ending, ours) = (Ending::default(), Arc::<AtomicBool>::default());
+        input::listen_to_signals(&sender, &ending, &ours)?;
         let environment = |name: &str| std::env::var(name).ok();
         let depth = ColorDepth::of_environment(environment);
         let theme = Theme::load(&settings.theme, &settings.config_dir.join("themes"), depth);
@@ -144,14 +154,17 @@ impl App {
             update(&mut chat, Event::Engine(EngineEvent::LoadFailed { error }));
         }
         let screen = Screen::new(theme, Glyphs::of_environment(environment));
-        let guard = terminal::Guard::enter()?;
-        let terminal = terminal::screen()?;
+        let output = Output::open(ending.clone())?;
+        let guard = terminal::Guard::enter(output.clone(), ours)?;
+        let terminal = terminal::screen(&output)?;
         let mut app = Self {
             chat,
             screen,
+            output,
             terminal,
             doubtful: repaint::Doubtful::default(),
             guard,
+            ending,
             settings,
             depth,
             engine: None,
@@ -386,7 +399,7 @@ impl App {
     /// Draws everything anew. ratatui's own `clear` asks the terminal where its cursor is, and would wait for an answer
     /// that the thread that reads keys gets.
     fn redraw(&mut self) -> io::Result<()> {
-        self.terminal = terminal::screen()?;
+        self.terminal = terminal::screen(&self.output)?;
         self.terminal.backend_mut().clear()?;
         self.dirty = true;
         Ok(())
@@ -408,14 +421,16 @@ impl App {
     /// Restores the terminal, lets the engine and the store end, and says what is left to say.
     fn end(mut self, result: io::Result<()>) -> io::Result<u8> {
         if result.is_err() {
-            // The terminal failed: what was written so far is kept nevertheless.
-            self.chat_event(Event::Quit(Cause::Signal(rustix::process::Signal::HUP.as_raw())));
+            // The terminal failed, or does not read while a signal asks for the end: what was written so far is kept.
+            let signal = self.ending.signal().unwrap_or(rustix::process::Signal::HUP.as_raw());
+            self.chat_event(Event::Quit(Cause::Signal(signal)));
         }
         self.keep_unsent();
         self.guard.restore();
         // Where the terminal is gone, so is stderr, and ratatui's last words there would be a panic.
         std::mem::forget(self.terminal);
         let (engine, keeper) = (self.engine.take(), self.keeper.take());
+        let standings = keeper.as_ref().map(Keeper::standings);
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             drop(keeper);
@@ -423,28 +438,48 @@ impl App {
             // Nobody waits any more where the patience is over.
             let _ = done.send(());
         });
-        let _ = ended.recv_timeout(PATIENCE);
+        let _ = ended.recv_timeout(self.ending.patience(PATIENCE));
         for panic in self.guard.panics.take() {
             // Whoever cannot be told is not told.
             let _ = writeln!(io::stderr(), "chatnap: a background thread failed: {}", sanitize(&panic));
         }
         match (result, self.quit) {
             // EIO is what a terminal that was hung up answers.
-            (Err(error), _) if error.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) => Err(error),
-            (_, Some(Cause::Signal(number))) => Ok(u8::try_from(128 + number).unwrap_or(1)),
+            (Err(error), _)
+                if self.ending.signal().is_none()
+                    && error.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) =>
+            {
+                Err(error)
+            }
+            (_, Some(Cause::Signal(number))) => Ok(u8::try_from(ending::exit_code(number)).unwrap_or(1)),
             _ => {
-                say_how_to_continue(&self.chat.conversation);
+                let standing = standings.and_then(|standing| standing(&self.chat.conversation.id));
+                say_how_to_continue(&self.chat.conversation, standing);
                 Ok(0)
             }
         }
     }
 }
 
-fn say_how_to_continue(conversation: &Conversation) {
-    if conversation.head().is_some() {
-        let id = sanitize(&conversation.id.0);
-        let _ = writeln!(io::stdout(), "chatnap --conversation {id} goes on with this conversation.");
+/// The last line: how to go on with the conversation, or what became of it. `standing` is `None` for a conversation that
+/// was only read.
+fn say_how_to_continue(conversation: &Conversation, standing: Option<Standing>) {
+    if conversation.head().is_none() {
+        return;
     }
+    let line = match standing {
+        None | Some(Standing::Stored) => {
+            format!("chatnap --conversation {} goes on with this conversation.", conversation.id.0)
+        }
+        Some(Standing::Aside(path)) => format!(
+            "This conversation could not be stored yet. It is kept in {} and stored when chatnap starts the next time.",
+            path.display()
+        ),
+        Some(Standing::Lost(why)) => format!("This conversation, or its end, could not be stored. {why}"),
+        Some(Standing::Queued) => "This conversation may not be stored: the disk does not answer.".to_owned(),
+    };
+    // stdout may be closed.
+    let _ = writeln!(io::stdout(), "{}", sanitize(&line));
 }
 
 /// Lets a test see what a panic of the interface does.

@@ -11,6 +11,9 @@ use super::{Chat, Count, Effect, EngineState, Entry, Hint, NoteKind, TurnRecord,
 /// An answer that grows is written this often, so that the disk is never a quarter of a second behind the screen.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
 
+/// How long a question may take to the disk before it is asked all the same.
+const DISK_PATIENCE: Duration = Duration::from_millis(1500);
+
 /// Whether an answer is under way.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Activity {
@@ -159,14 +162,31 @@ impl Chat {
                 format!("This conversation is not being saved: {why}. It goes on here, and is lost when you leave."),
             );
         }
+        match &self.activity {
+            Activity::Busy(answering) if answering.turn == turn => self.generate(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Asks a question whose way to the disk takes too long.
+    pub(super) fn ask_unsaved(&mut self) -> Vec<Effect> {
+        let late = |answering: &Answering| self.now.since(answering.submitted) >= DISK_PATIENCE;
+        match &self.activity {
+            Activity::Busy(answering) if answering.stage == Stage::Saving && late(answering) => self.generate(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Gives the engine the question, unless it has it.
+    fn generate(&mut self) -> Vec<Effect> {
         let Activity::Busy(answering) = &mut self.activity else { return Vec::new() };
-        if answering.turn != turn || answering.stage != Stage::Saving {
+        if answering.stage != Stage::Saving {
             return Vec::new();
         }
         answering.stage = Stage::Waiting;
         vec![Effect::Generate(GenerationRequest {
             id: answering.id,
-            messages: self.conversation.messages_for(turn),
+            messages: self.conversation.messages_for(answering.turn),
             sampling: self.options.sampling.clone(),
             max_tokens: self.options.max_tokens,
             on_overflow: self.options.on_overflow,

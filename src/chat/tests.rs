@@ -127,6 +127,18 @@ fn the_message_is_on_disk_before_the_engine_is_asked() {
 }
 
 #[test]
+fn a_disk_that_does_not_answer_holds_no_answer_up() {
+    let mut story = Story::begin();
+    story.submit("hi");
+    assert_eq!(story.after(1400), []);
+    assert!(story.chat.next_wake().is_some());
+    let effects = story.after(100);
+    assert!(matches!(&effects[..], [Effect::Generate(_)]), "{effects:?}");
+    assert_eq!(story.after(1500), []);
+    assert_eq!(story.event(Event::Saved { turn: TurnId(0), result: Ok(()) }), [], "it is asked once");
+}
+
+#[test]
 fn a_disk_that_fails_is_told_once_and_stops_nothing() {
     let mut story = Story::begin();
     story.submit("hi");

@@ -24,6 +24,15 @@ pub fn write(text: &str) -> Result<Reader, Failure> {
     }
 }
 
+/// Whether a short write to stdout would not block now.
+pub fn is_ready() -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let stdout = std::io::stdout();
+    let mut wanted = [PollFd::new(&stdout, PollFlags::OUT)];
+    // Where that cannot be known, the write itself will tell.
+    poll(&mut wanted, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_or(true, |ready| ready > 0)
+}
+
 /// Writes foreign text: harmless where a terminal reads it, as it is where a file or a program does.
 pub fn write_foreign(text: &str) -> Result<Reader, Failure> {
     if std::io::stdout().is_terminal() { write(&sanitize(text)) } else { write(text) }

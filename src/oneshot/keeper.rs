@@ -1,58 +1,76 @@
-//! Keeps question and answer in the store while they happen. An answer is given even where nothing can be stored.
+//! Keeps question and answer in the store while they happen. An answer is given even where nothing can be stored, and
+//! waits for the store for a second at most.
 
-use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::messages::Messages;
 use crate::cli::{Failure, OneShot, Resume};
-use crate::conversation::{Answer, Conversation, Ending, Turn, TurnId};
+use crate::conversation::{Answer, Conversation, Ending, TurnId};
 use crate::protocol::{Channel, ChatMessage, SamplingParams};
 use crate::settings::Settings;
-use crate::store::{SAVE_EVERY, Store, StoreError, StoreHandle, TurnRecord, new_conversation_id};
+use crate::store::{
+    SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, TurnRecord, new_conversation_id, now_ms,
+};
+
+/// How long an answer waits for its question to be on disk. A store that is locked gives up earlier by itself; this is
+/// for a disk that does not answer.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// How long a conversation to go on with is waited for: without it there is no answer.
+const RESUME_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a locked store is asked for that conversation again.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// One turn on its way to the disk.
 pub(super) struct Keeper {
-    /// `None` where nothing can be stored.
+    /// `None` where there is no thread for it.
     store: Option<StoreHandle>,
+    told: Receiver<Told>,
+    refused: bool,
     conversation: Conversation,
     turn: TurnId,
     sampling: SamplingParams,
+    asked_ms: i64,
     saved: Instant,
-    errors: (std::sync::mpsc::Sender<StoreError>, std::sync::mpsc::Receiver<StoreError>),
+    /// Whether anything of the answer is not on its way to the disk.
+    unsaved: bool,
+    errors: (Sender<StoreError>, Receiver<StoreError>),
 }
 
 impl Keeper {
     /// Finds the conversation to go on with, appends the question, and commits it.
     pub(super) fn open(settings: &Settings, one_shot: &OneShot, messages: &Messages) -> Result<Self, Failure> {
-        let (sender, opened) = channel();
-        let store = StoreHandle::start(settings.data_dir.clone(), move |result| {
-            let _ = sender.send(result.map_err(Clone::clone));
+        let (sender, told) = channel();
+        let store = StoreHandle::start(settings.data_dir.clone(), move |what| {
+            // The receiver is gone only where the run is over.
+            let _ = sender.send(what);
         });
-        let store = match store.map_err(|error| StoreError::Io(error.to_string())).and_then(|store| {
-            let notice = opened.recv().unwrap_or(Ok(None))?;
-            Ok((store, notice))
-        }) {
-            Ok((store, notice)) => {
-                notice.iter().for_each(|notice| messages.warn(notice));
-                Some(store)
-            }
-            // There is nothing to go on with, and an answer without it would be another one.
-            Err(error) if one_shot.resume.is_some() => return Err(error.into()),
-            Err(error) => {
-                messages.warn(&format!("this conversation will not be kept. {error}"));
-                None
-            }
-        };
+        let store = store.map_err(|error| StoreError::Io(error.to_string()));
         let mut conversation = match &one_shot.resume {
             None => Conversation::new(new_conversation_id(), settings.system.clone()),
-            Some(resume) => resume_from(store.as_ref(), resume)?,
+            // An answer without what went before would be another one.
+            Some(resume) => resume_from(store.as_ref().map_err(Clone::clone)?, resume, messages)?,
         };
         if one_shot.system.is_some() {
             conversation.system = one_shot.system.clone();
         }
         let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
-        let sampling = settings.sampling.clone();
-        let mut keeper = Self { store, conversation, turn, sampling, saved: Instant::now(), errors: channel() };
+        let errors = channel();
+        let store = store.map_err(|error| errors.0.send(error)).ok();
+        let mut keeper = Self {
+            refused: store.is_none(),
+            store,
+            told,
+            conversation,
+            turn,
+            sampling: settings.sampling.clone(),
+            asked_ms: now_ms(),
+            saved: Instant::now(),
+            unsaved: false,
+            errors,
+        };
         keeper.commit(messages);
         Ok(keeper)
     }
@@ -62,9 +80,10 @@ impl Keeper {
         self.conversation.messages_for(self.turn)
     }
 
-    /// The conversation's id, where it is kept.
+    /// The conversation's id, if it is in the store.
     pub(super) fn conversation(&self) -> Option<&str> {
-        self.store.as_ref().map(|_| self.conversation.id.0.as_str())
+        let standing = self.store.as_ref().and_then(|store| store.standing(&self.conversation.id));
+        (standing == Some(Standing::Stored)).then_some(self.conversation.id.0.as_str())
     }
 
     /// The answer so far.
@@ -73,7 +92,7 @@ impl Keeper {
         self.conversation.turn(self.turn).map_or(&NONE, |turn| &turn.answer)
     }
 
-    /// Adds a piece of the answer, and saves it where that is due.
+    /// Adds a piece of the answer, and saves it if that is due.
     pub(super) fn token(&mut self, channel: Channel, text: &str) {
         if let Some(turn) = self.conversation.turn_mut(self.turn) {
             match channel {
@@ -81,8 +100,42 @@ impl Keeper {
                 Channel::Reasoning => turn.answer.reasoning.push_str(text),
             }
         }
-        if self.saved.elapsed() >= SAVE_EVERY {
+        self.unsaved = true;
+        self.save_if_due();
+    }
+
+    /// The time until [`Self::save_if_due`] has something to do; `None`: everything is saved.
+    pub(super) fn due_in(&self) -> Option<Duration> {
+        self.unsaved.then(|| SAVE_EVERY.saturating_sub(self.saved.elapsed()))
+    }
+
+    /// Saves the answer so far if that is due, also if no token comes any more.
+    pub(super) fn save_if_due(&mut self) {
+        if self.due_in() == Some(Duration::ZERO) {
             self.save();
+        }
+    }
+
+    /// Saves the answer so far if any of it is not saved: the caller may be blocked for long.
+    pub(super) fn save_now(&mut self) {
+        if self.unsaved {
+            self.save();
+        }
+    }
+
+    /// Says what the store told since.
+    pub(super) fn tell(&mut self, messages: &Messages) {
+        for told in self.told.try_iter() {
+            match told {
+                Told::Notice(notice) => messages.warn(&notice),
+                Told::Refused => self.refused = true,
+                Told::Delayed(why, path) => messages.warn(&delayed(&why, &path)),
+                Told::CaughtUp => {}
+            }
+        }
+        if let Some(error) = self.errors.1.try_iter().last() {
+            let what = if self.refused { "this conversation will not be kept" } else { "this turn could not be kept" };
+            messages.warn(&format!("{what}. {error}"));
         }
     }
 
@@ -94,53 +147,79 @@ impl Keeper {
         self.commit(messages);
     }
 
-    /// Saves, waits, and says what went wrong.
+    /// Saves, waits until that is on disk, and says what went wrong.
     fn commit(&mut self, messages: &Messages) {
-        self.save();
-        let (sender, done) = channel();
-        if let Some(store) = &self.store {
-            store.run(move |_| {
-                let _ = sender.send(());
-            });
-            let _ = done.recv();
+        let done = self.save();
+        if done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            messages.warn("the disk takes long to store this turn; the answer does not wait for it.");
         }
-        if let Some(error) = self.errors.1.try_iter().last() {
-            messages.warn(&format!("this turn could not be kept. {error}"));
-        }
+        self.tell(messages);
     }
 
-    fn save(&mut self) {
-        self.saved = Instant::now();
-        let (Some(store), Some(turn)) = (&self.store, self.conversation.turn(self.turn)) else { return };
-        let (id, system, turn): (_, _, Turn) =
-            (self.conversation.id.clone(), self.conversation.system.clone(), turn.clone());
-        let (place, sampling, errors) = (self.turn, self.sampling.clone(), self.errors.0.clone());
-        store.run(move |store| {
+    /// Queues the turn as it is; the receiver hears of the end.
+    fn save(&mut self) -> Receiver<()> {
+        (self.saved, self.unsaved) = (Instant::now(), false);
+        let (sender, done) = channel();
+        if let (Some(store), Some(turn)) = (&self.store, self.conversation.turn(self.turn)) {
             let record = TurnRecord {
-                conversation: &id,
-                system: system.as_deref(),
-                id: place,
-                turn: &turn,
-                sampling: Some(&sampling),
+                conversation: self.conversation.id.clone(),
+                system: self.conversation.system.clone(),
+                id: self.turn,
+                turn: turn.clone(),
+                sampling: Some(self.sampling.clone()),
+                asked_ms: self.asked_ms,
             };
-            let result = store.map_err(|error| error.clone()).and_then(|store: &mut Store| store.save(&record));
-            if let Err(error) = result {
-                let _ = errors.send(error);
-            }
-        });
+            let errors = self.errors.0.clone();
+            store.save(record, move |result| {
+                if let Err(error) = result {
+                    let _ = errors.send(error);
+                }
+                // Nobody waits for a partial answer.
+                let _ = sender.send(());
+            });
+        }
+        done
     }
 }
 
-/// Loads the conversation to go on with.
-fn resume_from(store: Option<&StoreHandle>, resume: &Resume) -> Result<Conversation, Failure> {
-    let (sender, found) = channel();
-    let resume = resume.clone();
-    if let Some(store) = store {
-        store.run(move |store| {
-            let load = |store: &mut Store| resume.find(store).and_then(|id| store.load(&id));
-            let _ = sender.send(store.map_err(|error| error.clone()).and_then(load));
-        });
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        if let Some(store) = self.store.take() {
+            store.close(PATIENCE);
+        }
     }
-    let found = found.recv().map_err(|_| Failure::failed("The stored conversations cannot be read."))?;
-    Ok(found?)
+}
+
+/// What is said once where turns are kept beside the database.
+fn delayed(why: &StoreError, path: &std::path::Path) -> String {
+    format!(
+        "this turn is not stored yet. {why} The answer does not wait for it: the turn is kept in {} and stored as soon as \
+         that is possible, at the latest when chatnap starts the next time.",
+        path.display()
+    )
+}
+
+/// Loads the conversation to go on with; waits for a store that is locked, and says so.
+fn resume_from(store: &StoreHandle, resume: &Resume, messages: &Messages) -> Result<Conversation, Failure> {
+    let start = Instant::now();
+    loop {
+        let (sender, found) = channel();
+        let wanted = resume.clone();
+        store.run(move |store| {
+            let load = |store: &mut Store| wanted.find(store).and_then(|id| store.load(&id));
+            // Nobody waits any more where the patience is over.
+            let _ = sender.send(store.and_then(load));
+        });
+        match found.recv_timeout(RESUME_PATIENCE.saturating_sub(start.elapsed())) {
+            Ok(Err(StoreError::Busy)) if start.elapsed() < RESUME_PATIENCE => {
+                messages
+                    .warn("another program has locked the stored conversations; waiting for the one to go on with.");
+                std::thread::sleep(RETRY);
+            }
+            Ok(found) => return Ok(found?),
+            Err(_) => {
+                return Err(Failure::failed("The stored conversations cannot be read: the disk does not answer."));
+            }
+        }
+    }
 }

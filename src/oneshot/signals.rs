@@ -1,11 +1,16 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first one stops the answer and keeps it, the second one ends the process.
+//! Ctrl-C, SIGTERM and SIGHUP: the first one stops the answer and keeps it, the second one ends the process. So does the
+//! first one after two seconds: whoever reads stdout may have stopped reading, and a blocked write has no other end.
 
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Input;
 use crate::cli::{Code, Failure};
+
+/// After this time the process ends, whatever it is doing. What was answered is stored already.
+const LATEST: Duration = Duration::from_millis(1900);
 
 /// Listens on a thread of its own, for as long as the process lives. Returns when the handlers are in place.
 pub(super) fn listen(inputs: Sender<Input>) -> Result<(), Failure> {
@@ -22,7 +27,7 @@ pub(super) fn listen(inputs: Sender<Input>) -> Result<(), Failure> {
         runtime.block_on(async {
             any(&mut signals).await;
             let _ = inputs.send(Input::Stop);
-            any(&mut signals).await;
+            let _ = tokio::time::timeout(LATEST, any(&mut signals)).await;
             std::process::exit(Code::Interrupted as i32);
         });
     };

@@ -26,9 +26,15 @@ pub enum StoreError {
     /// The disk is full; what was stored before stays.
     #[error("The disk is full: nothing more can be stored until there is room ({0}). What was stored before is kept.")]
     Full(String),
-    /// Other processes wrote all the time.
-    #[error("Other programs have kept the conversations' file locked for too long; what was stored before is kept.")]
+    /// Another process holds a lock on the database, or on opening it.
+    #[error("Another program has locked the stored conversations; what was stored before is kept.")]
     Busy,
+    /// The file is damaged, or it is not a database of this program.
+    #[error(
+        "The stored conversations are damaged ({0}). Start chatnap again: it keeps the damaged file aside and starts \
+         a new one."
+    )]
+    Damaged(String),
     /// The folder or file cannot be written.
     #[error("The conversations cannot be stored: {0}")]
     Io(String),
@@ -38,16 +44,30 @@ impl StoreError {
     pub(super) fn missing(what: &str) -> Self {
         Self::NotFound(format!("There is no such {what}."))
     }
+
+    pub(super) fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::Io(format!("{}: {error}", path.display()))
+    }
+
+    /// Whether the same call may succeed later, or with the new file of the next start.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Busy | Self::Full(_) | Self::Damaged(_) | Self::Io(_))
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        use ErrorCode::{
+            DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed, NotADatabase,
+        };
+        // A statement that does not fit the tables; the statement itself means nothing to the user.
+        if let rusqlite::Error::SqlInputError { msg, .. } = &error {
+            return Self::Damaged(msg.clone());
+        }
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
-            Some(ErrorCode::DatabaseBusy) => Self::Busy,
-            _ if super::is_damaged(&error) => Self::Io(format!(
-                "the file is damaged ({error}); start chatnap again: it keeps the damaged file aside and starts anew"
-            )),
+            Some(DiskFull) => Self::Full(error.to_string()),
+            Some(DatabaseBusy | DatabaseLocked | FileLockingProtocolFailed) => Self::Busy,
+            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged(error.to_string()),
             _ => Self::Io(error.to_string()),
         }
     }

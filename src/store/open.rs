@@ -1,26 +1,29 @@
-//! Opening the store: folder, permissions, schema, repair.
+//! Opening the store: lock, folder, schema; what is damaged is set aside, what other processes left behind is tidied up.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use rustix::fs::{FlockOperation, flock};
 
-use super::{Result, Store, StoreError, database_path, is_damaged, now_ms, writer};
+use super::place::{create_folder, lock, make_private, open_private};
+use super::{Result, Store, StoreError, cell, database_path, repair, unstored, writer};
+use crate::files::check_regular;
 
 /// The file in the data folder.
 pub const DATABASE: &str = "conversations.db";
 
+/// Held while a process opens the store.
+const LOCK: &str = "conversations.lock";
+
 /// The schema that this program writes; `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+pub(super) const SCHEMA_VERSION: i64 = 1;
 
-/// How long a call waits for other processes before it gives up.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a subcommand waits for other processes before it gives up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Files up to this size are checked whole at each start; that takes a few dozen milliseconds at most.
-const CHECKED_SIZE: u64 = 32 << 20;
+/// How long tidying up waits for other processes: it can be done later.
+const TIDYING: Duration = Duration::from_millis(50);
 
 const SCHEMA: &str = "
 CREATE TABLE conversations (
@@ -62,50 +65,79 @@ pub struct Opened {
     /// The store.
     pub store: Store,
     /// A damaged file was kept aside, for example.
-    pub notice: Option<String>,
+    pub notices: Vec<String>,
 }
 
-pub(super) fn open(data_dir: &Path) -> Result<Opened> {
+/// Opens the store. `Busy` if another process keeps it locked for longer than about `patience`.
+pub(super) fn open(data_dir: &Path, patience: Duration) -> Result<Opened> {
     create_folder(data_dir)?;
-    let path = database_path(data_dir);
-    // One process at a time creates, repairs or marks; the others find it done.
-    let _turn = lock(&data_dir.join("conversations.lock"))?;
-    let (db, notice) = match connect(&path) {
-        Ok(db) => (db, None),
-        Err(Refusal::Damaged(why)) => {
-            let kept = set_aside(&path)?;
-            let notice = format!(
-                "The stored conversations could not be read ({why}). The damaged file is kept as {}; a new one was started.",
-                kept.display()
-            );
-            (connect(&path).map_err(Refusal::into_error)?, Some(notice))
+    let mut notices: Vec<String> = make_private(data_dir).into_iter().collect();
+    // One process at a time creates, repairs or tidies up; the others find it done.
+    let _turn = lock(&data_dir.join(LOCK), patience)?;
+    let store = match take_over(data_dir, patience, &mut notices) {
+        Err(StoreError::Damaged(why)) => {
+            notices.push(repair::set_aside(data_dir, &why)?);
+            take_over(data_dir, patience, &mut notices)?
         }
-        Err(refusal) => return Err(refusal.into_error()),
+        done => done?,
     };
-    mark_interrupted(&db, data_dir)?;
-    writer::sweep(data_dir);
-    Ok(Opened { store: Store::new(db, data_dir), notice })
+    Ok(Opened { store, notices })
 }
 
+/// Connects and tidies up. `Damaged` from any statement.
+fn take_over(data_dir: &Path, patience: Duration, notices: &mut Vec<String>) -> Result<Store> {
+    let mut store = Store::new(connect(data_dir, patience)?, data_dir);
+    let tidied = store.tidy(notices);
+    store.db.busy_timeout(patience)?;
+    match tidied {
+        Ok(()) => store.tidied = true,
+        // Nothing that was asked for depends on it; the next save tries again.
+        Err(StoreError::Busy) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(store)
+}
+
+impl Store {
+    /// Stores what earlier processes could not, and marks answers that nobody is writing any more as interrupted. The
+    /// caller holds the lock on opening.
+    fn tidy(&mut self, notices: &mut Vec<String>) -> Result<()> {
+        let data_dir = self.data_dir.clone();
+        self.db.busy_timeout(TIDYING)?;
+        unstored::import(&mut self.db, &data_dir, notices)?;
+        mark_interrupted(&self.db, &data_dir)?;
+        writer::sweep(&data_dir);
+        Ok(())
+    }
+
+    /// Tidies up where that was impossible when the store was opened.
+    pub(super) fn tidy_later(&mut self) {
+        if !self.tidied
+            && let Ok(_turn) = lock(&self.data_dir.join(LOCK), Duration::ZERO)
+        {
+            // What is left undone is done at the next start.
+            self.tidied = self.tidy(&mut Vec::new()).is_ok();
+        }
+    }
+}
+
+/// Opens an existing store to read it.
 pub(super) fn open_to_read(data_dir: &Path) -> Result<Option<Store>> {
     let path = database_path(data_dir);
-    if !path.try_exists().map_err(|error| StoreError::Io(format!("{}: {error}", path.display())))? {
+    if !path.try_exists().map_err(|error| StoreError::io(&path, &error))? {
         return Ok(None);
     }
+    check_files(&path)?;
     let read_only = |uri: String| -> Result<Connection> {
         let db = Connection::open_with_flags(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?;
         db.busy_timeout(PATIENCE)?;
-        match newer_version(&db, &path)? {
-            Some(newer) => Err(newer),
-            None => Ok(db),
-        }
+        repair::check_schema(&db, &path)?;
+        Ok(db)
     };
-    let plain = read_only(file_uri(&path, "mode=ro"));
-    let db = match plain {
-        Ok(db) => db,
-        Err(newer @ StoreError::Newer { .. }) => return Err(newer),
+    let db = match read_only(file_uri(&path, "mode=ro")) {
         // A log beside the database cannot be opened in a folder that cannot be written; without one this is complete.
-        Err(_) => read_only(file_uri(&path, "immutable=1"))?,
+        Err(StoreError::Io(_)) => read_only(file_uri(&path, "immutable=1"))?,
+        done => done?,
     };
     Ok(Some(Store::new(db, data_dir)))
 }
@@ -122,114 +154,62 @@ fn file_uri(path: &Path, query: &str) -> String {
     format!("file:{escaped}?{query}")
 }
 
-/// Why a file could not be taken into use.
-enum Refusal {
-    Damaged(String),
-    Other(StoreError),
-}
-
-impl Refusal {
-    fn into_error(self) -> StoreError {
-        match self {
-            Self::Damaged(why) => StoreError::Io(why),
-            Self::Other(error) => error,
-        }
+/// SQLite opens these itself, and would wait at a FIFO.
+fn check_files(path: &Path) -> Result<()> {
+    for companion in ["", "-wal", "-shm", "-journal"] {
+        let file = repair::beside(path, companion);
+        check_regular(&file).map_err(|error| StoreError::io(&file, &error))?;
     }
-}
-
-impl From<rusqlite::Error> for Refusal {
-    fn from(error: rusqlite::Error) -> Self {
-        if is_damaged(&error) { Self::Damaged(error.to_string()) } else { Self::Other(error.into()) }
-    }
+    Ok(())
 }
 
 /// Opens or creates the file, and makes sure that it is sound and ours.
-fn connect(path: &Path) -> std::result::Result<Connection, Refusal> {
-    // SQLite gives its other files the permissions of this one.
-    let private = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = private.map_err(|error| Refusal::Other(StoreError::Io(format!("{}: {error}", path.display()))))?;
-    let size = file.metadata().map_or(0, |metadata| metadata.len());
-    let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
-    drop(file);
-    let mut db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    db.busy_timeout(PATIENCE)?;
-    db.pragma_update(None, "foreign_keys", "ON")?;
-    if let Some(newer) = newer_version(&db, path)? {
-        return Err(Refusal::Other(newer));
+fn connect(data_dir: &Path, patience: Duration) -> Result<Connection> {
+    let path = &database_path(data_dir);
+    check_files(path)?;
+    if !path.try_exists().map_err(|error| StoreError::io(path, &error))? {
+        create(path)?;
     }
+    // SQLite gives its other files the permissions of this one.
+    let private = open_private(path, OpenOptions::new().read(true).write(true));
+    let size = private.and_then(|file| file.metadata()).map_err(|error| StoreError::io(path, &error))?.len();
+    if size == 0 {
+        return Err(StoreError::Damaged("it was empty".into()));
+    }
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    db.busy_timeout(patience)?;
+    db.pragma_update(None, "foreign_keys", "ON")?;
+    repair::check_schema(&db, path)?;
     // Readers and writers do not wait for each other. FULL: the question must survive a power cut before it is answered.
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
-    if size <= CHECKED_SIZE {
-        let verdict: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if verdict != "ok" {
-            return Err(Refusal::Damaged(verdict));
-        }
-    }
-    create_schema(&mut db)?;
+    repair::check_content(&db, data_dir, size)?;
     Ok(db)
 }
 
-/// The refusal of a file that a later program wrote.
-fn newer_version(db: &Connection, path: &Path) -> rusqlite::Result<Option<StoreError>> {
-    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let newer = || StoreError::Newer { path: path.to_path_buf(), found, known: SCHEMA_VERSION };
-    Ok((found > SCHEMA_VERSION).then(newer))
-}
-
-fn create_schema(db: &mut Connection) -> std::result::Result<(), Refusal> {
-    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if version == 0 {
-        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        tx.execute_batch(SCHEMA)?;
-        tx.commit()?;
+/// Creates the database under another name and renames it, so that an empty file in its place means that content was
+/// lost.
+fn create(path: &Path) -> Result<()> {
+    let new = repair::beside(path, ".new");
+    for leftover in [&new, &repair::beside(&new, "-journal")] {
+        let _ = std::fs::remove_file(leftover);
     }
-    Ok(())
+    open_private(&new, OpenOptions::new().write(true).create_new(true))
+        .map_err(|error| StoreError::io(&new, &error))?;
+    let mut db = Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(SCHEMA)?;
+    tx.commit()?;
+    drop(db);
+    std::fs::rename(&new, path).map_err(|error| StoreError::io(path, &error))
 }
 
 /// Answers that nobody is writing any more were interrupted.
 fn mark_interrupted(db: &Connection, data_dir: &Path) -> Result<()> {
     let mut statement = db.prepare("SELECT DISTINCT writer FROM turns WHERE state = 'pending'")?;
-    let writers: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let writers: Vec<String> = statement.query_map([], |row| cell::text(row, 0))?.collect::<rusqlite::Result<_>>()?;
     for name in writers.iter().filter(|name| writer::is_gone(data_dir, name)) {
         db.execute("UPDATE turns SET state = 'interrupted' WHERE state = 'pending' AND writer = ?1", [name])?;
     }
     Ok(())
-}
-
-/// Renames a damaged file and its companions; returns the new path.
-fn set_aside(path: &Path) -> Result<PathBuf> {
-    let aside = |companion: &str| PathBuf::from(format!("{}{companion}", path.display()));
-    let stamp = format!(".damaged-{}", now_ms());
-    let kept = aside(&stamp);
-    std::fs::rename(path, &kept).map_err(|error| StoreError::Io(format!("{}: {error}", path.display())))?;
-    for companion in ["-wal", "-shm"] {
-        // Their names must go on matching, or what they hold is lost.
-        let _ = std::fs::rename(aside(companion), aside(&format!("{stamp}{companion}")));
-    }
-    Ok(kept)
-}
-
-/// Creates a folder that only this user can enter, whatever the umask; one that exists stays as it is.
-pub(super) fn create_folder(folder: &Path) -> Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let failed = |error: std::io::Error| StoreError::Io(format!("{}: {error}", folder.display()));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
-/// Waits for the lock on `path`, but not for ever.
-fn lock(path: &Path) -> Result<File> {
-    let failed = |error: std::io::Error| StoreError::Io(format!("{}: {error}", path.display()));
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
-    let start = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(_) if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
-            Err(error) => return Err(failed(error.into())),
-        }
-    }
 }

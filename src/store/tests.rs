@@ -4,8 +4,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::conversation::Ending;
-use crate::protocol::Timing;
+use crate::conversation::{Answer, Ending};
+use crate::protocol::{FinishReason, Timing, Usage};
 
 struct Home(tempfile::TempDir);
 
@@ -20,22 +20,23 @@ impl Home {
 
     fn open(&self) -> Store {
         let opened = Store::open(&self.data()).unwrap();
-        assert_eq!(opened.notice, None);
+        assert_eq!(opened.notices, Vec::<String>::new());
         opened.store
     }
 }
 
 fn save(store: &mut Store, conversation: &Conversation, id: TurnId) {
-    store.save(&record(conversation, id)).unwrap();
+    store.save(&record(conversation, id), Duration::from_secs(10)).unwrap();
 }
 
-fn record(conversation: &Conversation, id: TurnId) -> TurnRecord<'_> {
+fn record(conversation: &Conversation, id: TurnId) -> TurnRecord {
     TurnRecord {
-        conversation: &conversation.id,
-        system: conversation.system.as_deref(),
+        conversation: conversation.id.clone(),
+        system: conversation.system.clone(),
         id,
-        turn: conversation.turn(id).unwrap(),
+        turn: conversation.turn(id).unwrap().clone(),
         sampling: None,
+        asked_ms: now_ms(),
     }
 }
 
@@ -121,7 +122,7 @@ fn list_search_rename_remove_export() {
     assert!(single.open().find("").unwrap_err().to_string().contains("not an empty text"));
     store.remove(&talk.id).unwrap();
     assert!(store.load(&talk.id).is_err() && store.remove(&talk.id).is_err());
-    assert!(store.save(&record(&other, id)).is_ok());
+    save(&mut store, &other, id);
 }
 
 #[test]
@@ -164,8 +165,8 @@ fn a_damaged_file_is_kept_aside() {
     let sound = std::fs::read(&path).unwrap();
     for damage in [b"garbage, not a database".repeat(50), sound[..sound.len() - 5000].to_vec()] {
         std::fs::write(&path, &damage).unwrap();
-        let Opened { mut store, notice } = Store::open(&home.data()).unwrap();
-        let notice = notice.unwrap();
+        let Opened { mut store, notices } = Store::open(&home.data()).unwrap();
+        let notice = &notices[0];
         let kept = notice.split("kept as ").nth(1).unwrap().split("; a new").next().unwrap();
         assert_eq!(std::fs::read(kept).unwrap(), damage, "{notice}");
         assert!(store.load(&talk.id).is_err());
@@ -202,15 +203,14 @@ fn a_folder_that_cannot_be_made_is_an_error_and_reading_makes_none() {
 fn the_handle_does_everything_before_it_goes() {
     let home = Home::new();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let handle = StoreHandle::start(home.data(), move |opened| sender.send(opened.cloned_notice()).unwrap()).unwrap();
+    let handle = StoreHandle::start(home.data(), move |told| sender.send(told).unwrap()).unwrap();
     let mut talk = Conversation::new(new_conversation_id(), None);
     for n in 0..20 {
         let id = talk.ask(talk.head(), format!("{n}?"), "tiny");
-        let talk = talk.clone();
-        handle.run(move |store| store.unwrap().save(&record(&talk, id)).unwrap());
+        handle.save(record(&talk, id), |saved| saved.unwrap());
     }
     drop(handle);
-    assert_eq!(receiver.recv().unwrap(), None);
+    assert!(receiver.recv().is_err(), "nothing was told");
     assert_eq!(home.open().load(&talk.id).unwrap(), {
         let mut ended = talk.clone();
         for n in 0..20 {
@@ -218,16 +218,6 @@ fn the_handle_does_everything_before_it_goes() {
         }
         ended
     });
-}
-
-trait ClonedNotice {
-    fn cloned_notice(&self) -> Option<String>;
-}
-
-impl ClonedNotice for std::result::Result<Option<String>, &StoreError> {
-    fn cloned_notice(&self) -> Option<String> {
-        self.clone().unwrap()
-    }
 }
 
 #[test]
@@ -253,4 +243,222 @@ fn what_goes_on_is_the_last_conversation_that_has_an_answer() {
     let last = asked("three?", "");
     assert_eq!(home.open().last_answered().unwrap(), answered);
     assert_eq!(home.open().last().unwrap(), Some(last));
+}
+
+/// Another program that holds the database's write lock until this is dropped.
+fn locked(home: &Home, how: &str) -> Connection {
+    let other = Connection::open(home.data().join(DATABASE)).unwrap();
+    other.execute_batch(how).unwrap();
+    other
+}
+
+/// Saves through the handle and waits until that is done.
+fn save_by(handle: &StoreHandle, talk: &Conversation, id: TurnId) -> Result<()> {
+    let (sender, done) = std::sync::mpsc::channel();
+    handle.save(record(talk, id), move |saved| sender.send(saved).unwrap());
+    done.recv().unwrap()
+}
+
+/// Two turns asked and answered while another program locks the database.
+fn two_turns_meanwhile(handle: &StoreHandle) -> Conversation {
+    let mut talk = Conversation::new(new_conversation_id(), Some("Be brief.".into()));
+    for (question, text) in [("one?", "1"), ("two?", "2")] {
+        let id = talk.ask(talk.head(), question, "tiny");
+        save_by(handle, &talk, id).unwrap();
+        talk.turn_mut(id).unwrap().answer = Answer { text: text.into(), ending: finished(), ..Answer::default() };
+        save_by(handle, &talk, id).unwrap();
+    }
+    talk
+}
+
+#[test]
+fn what_a_locked_database_does_not_take_waits_beside_it_and_is_stored_when_it_can_be() {
+    for how in ["BEGIN IMMEDIATE", "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"] {
+        let home = Home::new();
+        branched(&mut home.open());
+        let other = locked(&home, how);
+        let start = Instant::now();
+        let (sender, told) = std::sync::mpsc::channel();
+        let handle = StoreHandle::start(home.data(), move |what| drop(sender.send(what))).unwrap();
+        let talk = two_turns_meanwhile(&handle);
+        assert!(start.elapsed() < Duration::from_secs(4), "{how}: waited {:?}", start.elapsed());
+        assert!(matches!(told.recv().unwrap(), Told::Delayed(StoreError::Busy, _)), "{how}");
+        assert!(matches!(handle.standing(&talk.id), Some(Standing::Aside(_))), "{how}");
+        drop(other);
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(Told::CaughtUp), "{how}");
+        assert_eq!(handle.standing(&talk.id), Some(Standing::Stored), "{how}");
+        assert_eq!(std::fs::read_dir(home.data().join("unstored")).unwrap().count(), 0);
+        drop(handle);
+        assert_eq!(home.open().load(&talk.id).unwrap(), talk, "{how}");
+    }
+}
+
+#[test]
+fn what_could_not_be_stored_before_the_end_is_stored_by_the_next_start_once() {
+    let home = Home::new();
+    let earlier = branched(&mut home.open());
+    let other = locked(&home, "BEGIN IMMEDIATE");
+    let handle = StoreHandle::start(home.data(), |_| ()).unwrap();
+    let talk = two_turns_meanwhile(&handle);
+    // One more turn of a conversation that is in the database.
+    let (sender, loaded) = std::sync::mpsc::channel();
+    let id = earlier.id.clone();
+    handle.run(move |store| sender.send(store.unwrap().load(&id).unwrap()).unwrap());
+    let mut longer = loaded.recv().unwrap();
+    let next = longer.ask(longer.head(), "and then?", "tiny");
+    save_by(&handle, &longer, next).unwrap();
+    drop(handle);
+    let file = std::fs::read_dir(home.data().join("unstored")).unwrap().next().unwrap().unwrap().path();
+    let copy = std::fs::read(&file).unwrap();
+    drop(other);
+    for _ in 0..2 {
+        let mut store = home.open();
+        assert_eq!(store.load(&talk.id).unwrap(), talk);
+        longer.turn_mut(next).unwrap().answer.ending = Ending::Interrupted;
+        assert_eq!(store.load(&longer.id).unwrap(), longer);
+        assert!(!file.exists());
+        // The process was killed after it stored them and before it removed the file.
+        std::fs::write(&file, &copy).unwrap();
+    }
+    std::fs::write(&file, b"[{\"conversation\": 1").unwrap();
+    let notices = Store::open(&home.data()).unwrap().notices;
+    assert!(notices.len() == 1 && notices[0].contains("their file is kept as "), "{notices:?}");
+}
+
+#[test]
+fn one_flipped_byte_costs_its_row_alone() {
+    let home = Home::new();
+    let mut expected = Vec::new();
+    {
+        let mut store = home.open();
+        for n in 0..3 {
+            let mut talk = Conversation::new(new_conversation_id(), Some(format!("SYSTEM-{n}")));
+            let id = talk.ask(None, format!("PROMPT-{n}"), format!("MODEL-{n}"));
+            save(&mut store, &talk, id);
+            let answer = Answer { reasoning: format!("THOUGHT-{n}"), text: format!("ANSWER-{n}"), ending: finished() };
+            talk.turn_mut(id).unwrap().answer = answer;
+            save(&mut store, &talk, id);
+            store.rename(&talk.id, &format!("TITLE-{n}")).unwrap();
+            talk.title = Some(format!("TITLE-{n}"));
+            expected.push(talk);
+        }
+    }
+    let path = home.data().join(DATABASE);
+    Connection::open(&path).unwrap().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let sound = std::fs::read(&path).unwrap();
+    let words = ["SYSTEM-2", "PROMPT-2", "MODEL-2", "THOUGHT-2", "ANSWER-2", "TITLE-2", "length", &expected[2].id.0];
+    for word in words {
+        let places = sound.windows(word.len()).enumerate().filter(|(_, window)| *window == word.as_bytes());
+        for (place, _) in places {
+            let mut damaged = sound.clone();
+            damaged[place] = 0xff;
+            std::fs::write(&path, damaged).unwrap();
+            let mut store = home.open();
+            assert_eq!(store.list().unwrap().len(), 3, "{word} at {place}");
+            assert_eq!(store.search("ANSWER-1").unwrap().len(), 1, "{word} at {place}");
+            let last = store.last_answered().unwrap();
+            assert!(store.load(&last).is_ok(), "{word} at {place}");
+            // Each of the three turns ended so.
+            for talk in expected[..2].iter().filter(|_| word != "length") {
+                assert_eq!(&store.load(&talk.id).unwrap(), talk, "{word} at {place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_large_database_that_is_found_damaged_is_set_aside_by_the_next_start() {
+    let home = Home::new();
+    let mut talk = Conversation::new(new_conversation_id(), None);
+    {
+        let mut store = home.open();
+        for n in 0..36 {
+            let id = talk.ask(talk.head(), format!("{n} {}", "x".repeat(1 << 20)), "tiny");
+            talk.turn_mut(id).unwrap().answer.ending = finished();
+            save(&mut store, &talk, id);
+        }
+    }
+    let path = home.data().join(DATABASE);
+    Connection::open(&path).unwrap().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() > 32 << 20);
+    // Overflow pages in the middle name the next one in their first four bytes.
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 40 * 4096].fill(0xee);
+    std::fs::write(&path, &bytes).unwrap();
+    let mut store = home.open();
+    let error = store.load(&talk.id).unwrap_err();
+    assert!(error.to_string().contains("Start chatnap again"), "{error}");
+    drop(store);
+    let notices = Store::open(&home.data()).unwrap().notices;
+    assert!(notices.len() == 1 && notices[0].contains("kept as"), "{notices:?}");
+    home.open();
+    // Damage that the first statement meets is found at once.
+    bytes[100..4096].fill(0xee);
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(Store::open(&home.data()).unwrap().notices.len(), 1);
+}
+
+#[test]
+fn a_file_that_is_not_chatnaps_is_set_aside_with_one_plain_line() {
+    let foreign: [fn(&Path); 4] = [
+        |path| std::fs::write(path, "").unwrap(),
+        |path| Connection::open(path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap(),
+        |path| Connection::open(path).unwrap().execute_batch("CREATE TABLE conversations (id, mail)").unwrap(),
+        |path| {
+            let sql = "CREATE TABLE conversations (id); CREATE TABLE turns (n); PRAGMA user_version = 1";
+            Connection::open(path).unwrap().execute_batch(sql).unwrap();
+        },
+    ];
+    for (n, make) in foreign.into_iter().enumerate() {
+        let home = Home::new();
+        std::fs::create_dir(home.data()).unwrap();
+        make(&home.data().join(DATABASE));
+        let found = std::fs::read(home.data().join(DATABASE)).unwrap();
+        assert!(Store::open_to_read(&home.data()).is_err(), "{n}");
+        let Opened { mut store, notices } = Store::open(&home.data()).unwrap();
+        assert_eq!(notices.len(), 1, "{n}: {notices:?}");
+        assert!(!notices[0].contains("SELECT") && !notices[0].contains("CREATE"), "{n}: {notices:?}");
+        let kept = notices[0].split("kept as ").nth(1).unwrap().split("; a new").next().unwrap();
+        assert_eq!(std::fs::read(kept).unwrap(), found, "{n}");
+        branched(&mut store);
+        home.open();
+    }
+}
+
+#[test]
+fn what_is_no_regular_file_is_an_error_and_never_waited_for() {
+    use rustix::fs::{CWD, FileType, mknodat};
+    for name in [DATABASE, "conversations.lock", "conversations.db-wal", "conversations.db-journal"] {
+        let home = Home::new();
+        branched(&mut home.open());
+        let place = home.data().join(name);
+        let _ = std::fs::remove_file(&place);
+        mknodat(CWD, &place, FileType::Fifo, 0o600.into(), 0).unwrap();
+        let error = Store::open(&home.data()).err().unwrap().to_string();
+        assert!(error.contains("FIFO, not a regular file"), "{name}: {error}");
+    }
+    let home = Home::new();
+    branched(&mut home.open());
+    mknodat(CWD, home.data().join("writers/0123456789ab"), FileType::Fifo, 0o600.into(), 0).unwrap();
+    home.open();
+}
+
+#[test]
+fn a_folder_and_files_that_others_can_reach_are_taken_from_them_or_told_of() {
+    let home = Home::new();
+    let usual = home.0.path().join("chatnap");
+    drop(branched(&mut Store::open(&usual).unwrap().store));
+    let chmod = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    for (name, open, private) in [("", 0o777, 0o700), ("conversations.lock", 0o644, 0o600), (DATABASE, 0o644, 0o600)] {
+        chmod(&usual.join(name), open);
+        assert_eq!(Store::open(&usual).unwrap().notices, Vec::<String>::new());
+        assert_eq!(mode(&usual.join(name)), private, "{name}");
+    }
+    branched(&mut home.open());
+    chmod(&home.data(), 0o777);
+    let notices = Store::open(&home.data()).unwrap().notices;
+    assert!(notices.len() == 1 && notices[0].contains("Other users can write to"), "{notices:?}");
+    assert_eq!(mode(&home.data()), 0o777, "a folder of the user's choice stays as it is");
 }

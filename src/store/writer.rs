@@ -2,15 +2,25 @@
 //! whose writer holds no lock any more was interrupted, however that process ended.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
 use super::id::random_hex;
+use super::place::{create_private_folder, open_private, wait_for_lock};
+use crate::files::open_regular;
 
 const FOLDER: &str = "writers";
+
+/// Another process holds the lock of a new file only while it looks whether anybody does.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// A sweep removed the new file so often: it is no coincidence.
+const ATTEMPTS: usize = 16;
 
 /// This process's name and lock. The file is made at the first question.
 pub(super) struct Writer {
@@ -28,15 +38,27 @@ impl Writer {
         if let Some((name, _)) = &self.announced {
             return Ok(name.clone());
         }
-        super::open::create_folder(&self.folder)?;
-        let name = random_hex();
-        let path = self.folder.join(&name);
-        let failed = |error: std::io::Error| StoreError::Io(format!("{}: {error}", path.display()));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| failed(error.into()))?;
-        self.announced = Some((name.clone(), file));
-        Ok(name)
+        create_private_folder(&self.folder)?;
+        for _ in 0..ATTEMPTS {
+            let name = random_hex();
+            if let Some(file) = claim(&self.folder.join(&name))? {
+                self.announced = Some((name.clone(), file));
+                return Ok(name);
+            }
+        }
+        Err(StoreError::Io(format!("{}: the new files in it are removed at once", self.folder.display())))
     }
+}
+
+/// Creates `path` and locks it. `None`: between the two another process took the file for one that was left behind, and
+/// removed it; the lock is then on a file that nobody can find.
+fn claim(path: &Path) -> Result<Option<File>, StoreError> {
+    let failed = |error: std::io::Error| StoreError::io(path, &error);
+    let file = open_private(path, OpenOptions::new().write(true).create_new(true)).map_err(failed)?;
+    wait_for_lock(&file, PROBE).map_err(|error| failed(error.into()))?;
+    let ours = file.metadata().map_err(failed)?;
+    let in_place = path.symlink_metadata().is_ok_and(|found| (found.dev(), found.ino()) == (ours.dev(), ours.ino()));
+    Ok(in_place.then_some(file))
 }
 
 impl Drop for Writer {
@@ -50,18 +72,56 @@ impl Drop for Writer {
 
 /// Whether the process of this name is gone.
 pub(super) fn is_gone(data_dir: &Path, name: &str) -> bool {
-    match File::open(data_dir.join(FOLDER).join(name)) {
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+    match seize(&data_dir.join(FOLDER).join(name)) {
+        Ok(seized) => seized.is_some(),
+        Err(error) => error.kind() == ErrorKind::NotFound,
     }
 }
 
-/// Removes the files of processes that are gone.
+/// The lock of a process that is gone; `None`: it lives.
+fn seize(path: &Path) -> std::io::Result<Option<File>> {
+    let file = open_regular(path, OpenOptions::new().read(true))?;
+    Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
+}
+
+/// Removes the files of processes that are gone. The lock is held until the file is removed, so that a process that
+/// waits for it finds out that its file is no longer in place.
 pub(super) fn sweep(data_dir: &Path) {
     let Ok(entries) = std::fs::read_dir(data_dir.join(FOLDER)) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_str().is_some_and(|name| is_gone(data_dir, name)) {
-            let _ = std::fs::remove_file(entry.path());
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if let Ok(Some(_lock)) = seize(&path) {
+            let _ = std::fs::remove_file(path);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_at_any_moment_takes_no_file_of_a_living_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                        sweep(data);
+                    }
+                });
+            }
+            let lost = (0..500)
+                .filter(|_| {
+                    let mut writer = Writer::new(data);
+                    let name = writer.announce().unwrap();
+                    is_gone(data, &name) || !data.join(FOLDER).join(&name).exists()
+                })
+                .count();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(lost, 0);
+        });
     }
 }

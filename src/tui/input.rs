@@ -1,6 +1,8 @@
 //! Everything that reaches the interface, through one channel: keys, signals, the engine, the store.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ratatui::crossterm::event::Event as TerminalEvent;
 use tokio::io::Interest;
@@ -9,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::completion::Talk;
+use super::ending::Ending;
 use crate::chat;
 
 /// What can reach the interface.
@@ -61,30 +64,39 @@ pub fn watch_terminal(sender: UnboundedSender<Input>) -> io::Result<()> {
     Ok(())
 }
 
-/// Turns signals into inputs.
-pub fn listen_to_signals(sender: &UnboundedSender<Input>) -> io::Result<()> {
+/// Turns signals into inputs, on a thread of its own: the interface may be blocked by its terminal. Those that ask for
+/// the end begin `ending` at once; Ctrl-C does so only while the terminal is `ours` and not the editor's.
+pub fn listen_to_signals(sender: &UnboundedSender<Input>, ending: &Ending, ours: &Arc<AtomicBool>) -> io::Result<()> {
     use rustix::process::Signal;
-    type Meaning = fn(i32) -> Input;
-    let signals: [(i32, Meaning); 6] = [
-        (Signal::TERM.as_raw(), Input::Signal),
-        (Signal::HUP.as_raw(), Input::Signal),
-        (Signal::INT.as_raw(), Input::Signal),
-        (Signal::TSTP.as_raw(), |_| Input::Suspend),
-        (Signal::CONT.as_raw(), |_| Input::Continued),
-        (Signal::WINCH.as_raw(), |_| Input::Resized),
-    ];
-    for (number, input) in signals {
-        let mut stream = signal(SignalKind::from_raw(number))?;
-        let sender = sender.clone();
-        tokio::spawn(async move {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let guard = runtime.enter();
+    let mut tasks = Vec::new();
+    for number in [Signal::TERM, Signal::HUP, Signal::INT, Signal::TSTP, Signal::CONT, Signal::WINCH] {
+        tasks.push((number, signal(SignalKind::from_raw(number.as_raw()))?));
+    }
+    drop(guard);
+    for (number, mut stream) in tasks {
+        let (sender, ending, ours) = (sender.clone(), ending.clone(), ours.clone());
+        runtime.spawn(async move {
             while stream.recv().await.is_some() {
-                if sender.send(input(number)).is_err() {
-                    return;
-                }
+                let input = match number {
+                    Signal::TSTP => Input::Suspend,
+                    Signal::CONT => Input::Continued,
+                    Signal::WINCH => Input::Resized,
+                    end => {
+                        if end != Signal::INT || ours.load(Ordering::Acquire) {
+                            ending.begin(end.as_raw());
+                        }
+                        Input::Signal(end.as_raw())
+                    }
+                };
+                // The receiver is gone only where the interface has ended.
+                let _ = sender.send(input);
             }
         });
     }
-    Ok(())
+    let listen = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
 }
 
 /// Stops this process's group until the shell continues it. False where no shell is there that could.

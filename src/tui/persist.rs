@@ -4,13 +4,13 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::completion::Talk;
 use super::input::Input;
-use crate::chat::{Event, Note, TurnRecord};
+use crate::chat::{Event, Note, NoteKind, TurnRecord};
 use crate::cli::Resume;
 use crate::conversation::{Conversation, ConversationId, TurnId};
 use crate::protocol::SamplingParams;
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
-use crate::store::{self, Store, StoreError, StoreHandle};
+use crate::store::{self, Standing, Store, StoreHandle, Told};
 use crate::wording::{plural, utc};
 
 /// A name for a conversation that begins now.
@@ -28,13 +28,24 @@ impl Keeper {
     /// in the transcript; the chat goes on without a disk, and says so.
     pub fn start(settings: &Settings, resume: Option<Resume>, sender: &UnboundedSender<Input>) -> Self {
         let told = sender.clone();
-        let opened = move |result: Result<Option<String>, &StoreError>| {
-            // Why nothing can be stored is said at the first turn that is not.
-            if let Ok(Some(notice)) = result {
-                tell(&told, Event::Noted(Note::warning(notice)));
-            }
+        let tell_what = move |what: Told| {
+            let (kind, text) = match what {
+                Told::Notice(notice) => (NoteKind::Warning, notice),
+                // Why nothing can be stored is said at the first turn that is not.
+                Told::Refused => return,
+                Told::Delayed(why, path) => (
+                    NoteKind::Warning,
+                    format!(
+                        "This conversation is not stored yet. {why} It goes on here, is kept in {}, and is stored as \
+                         soon as that is possible.",
+                        path.display()
+                    ),
+                ),
+                Told::CaughtUp => (NoteKind::Info, "The conversation is stored now.".to_owned()),
+            };
+            tell(&told, Event::Noted(Note { kind, text }));
         };
-        let store = StoreHandle::start(settings.data_dir.clone(), opened);
+        let store = StoreHandle::start(settings.data_dir.clone(), tell_what);
         let store = store.inspect_err(|error| {
             tell(sender, Event::Noted(Note::warning(format!("Conversations cannot be stored: {error}."))));
         });
@@ -99,19 +110,23 @@ impl Keeper {
         let Some(store) = &self.store else {
             return tell(&sender, Event::Saved { turn, result: Err("there is no store".into()) });
         };
-        store.run(move |store| {
-            let saved = store.map_err(|error| error.to_string()).and_then(|store| {
-                let row = store::TurnRecord {
-                    conversation: &record.conversation,
-                    system: record.system.as_deref(),
-                    id: record.id,
-                    turn: &record.turn,
-                    sampling: Some(&sampling),
-                };
-                store.save(&row).map_err(|error| error.to_string())
-            });
-            tell(&sender, Event::Saved { turn, result: saved });
+        let row = store::TurnRecord {
+            conversation: record.conversation,
+            system: record.system,
+            id: record.id,
+            turn: record.turn,
+            sampling: Some(sampling),
+            asked_ms: store::now_ms(),
+        };
+        store.save(row, move |saved| {
+            tell(&sender, Event::Saved { turn, result: saved.map_err(|error| error.to_string()) });
         });
+    }
+
+    /// Where the turns of a conversation are, which can be asked also after this is gone; `None`: none was saved.
+    pub fn standings(&self) -> impl Fn(&ConversationId) -> Option<Standing> + use<> {
+        let standings = self.store.as_ref().map(StoreHandle::standings);
+        move |conversation| standings.as_ref().and_then(|standing| standing(conversation))
     }
 }
 

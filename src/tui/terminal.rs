@@ -1,6 +1,6 @@
 //! The terminal's state: what is switched on when the interface begins, and off again however it ends.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, Write};
 use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +17,11 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::crossterm::{cursor, execute, queue};
 
+use super::output::Output;
+use crate::engine::crash::{self, Restoration};
+
 /// What is drawn to.
-pub type Screen = Terminal<CrosstermBackend<BufWriter<Stdout>>>;
+pub type Screen = Terminal<CrosstermBackend<BufWriter<Output>>>;
 
 /// Bytes of a frame that are gathered before they are written.
 const BUFFER: usize = 64 * 1024;
@@ -43,17 +46,22 @@ pub struct Guard {
     active: Arc<AtomicBool>,
     /// Whether the keyboard is asked to tell Shift+Enter from Enter.
     keyboard: bool,
+    output: Output,
+    /// What a fatal signal does with the terminal.
+    restoration: Option<&'static Restoration>,
     /// What other threads said when they panicked.
     pub panics: Panics,
 }
 
 impl Guard {
     /// Takes the terminal over. From now on a panic of this thread restores it before it is told, and that of any
-    /// other thread is kept for later, so that it tears no frame.
-    pub fn enter() -> io::Result<Self> {
+    /// other thread is kept for later, so that it tears no frame. A fatal signal restores it too. `active` says whether
+    /// the terminal is ours.
+    pub fn enter(output: Output, active: Arc<AtomicBool>) -> io::Result<Self> {
         // The console of Linux takes the sequence's last letter for another one.
         let keyboard = std::env::var("TERM").is_ok_and(|term| term != "linux");
-        let guard = Self { active: Arc::new(AtomicBool::new(false)), keyboard, panics: Panics::default() };
+        let restoration = restoration(&output, keyboard);
+        let guard = Self { active, keyboard, output, restoration, panics: Panics::default() };
         guard.hook_panics();
         guard.resume()?;
         Ok(guard)
@@ -62,9 +70,10 @@ impl Guard {
     /// Switches everything on.
     pub fn resume(&self) -> io::Result<()> {
         self.active.store(true, Ordering::Release);
+        self.restoration.inspect(|restoration| restoration.arm());
         enable_raw_mode()?;
-        let mut out = io::stdout();
-        execute!(out, EnterAlternateScreen, EnableBracketedPaste)?;
+        let mut out = BufWriter::new(self.output.clone());
+        queue!(out, EnterAlternateScreen, EnableBracketedPaste)?;
         if self.keyboard {
             queue!(out, PushKeyboardEnhancementFlags(KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES))?;
         }
@@ -73,16 +82,19 @@ impl Guard {
 
     /// Switches everything off, once; a terminal that is gone cannot be restored and need not be.
     pub fn restore(&self) {
-        restore(&self.active, self.keyboard);
+        restore(&self.active, self.keyboard, &self.output);
+        self.restoration.inspect(|restoration| restoration.disarm());
     }
 
     fn hook_panics(&self) {
         let interface = std::thread::current().id();
         let (active, keyboard, panics) = (self.active.clone(), self.keyboard, self.panics.clone());
+        let (output, restoration) = (self.output.clone(), self.restoration);
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if std::thread::current().id() == interface {
-                restore(&active, keyboard);
+                restore(&active, keyboard, &output);
+                restoration.inspect(|restoration| restoration.disarm());
             }
             if active.load(Ordering::Acquire) {
                 panics.note(info.to_string());
@@ -99,22 +111,39 @@ impl Drop for Guard {
     }
 }
 
-fn restore(active: &AtomicBool, keyboard: bool) {
+fn restore(active: &AtomicBool, keyboard: bool, output: &Output) {
     if !active.swap(false, Ordering::AcqRel) {
         return;
     }
-    let mut out = io::stdout();
-    if keyboard {
-        let _ = queue!(out, PopKeyboardEnhancementFlags);
-    }
-    // The keyboard belongs to the alternate screen, so it is put back before that is left.
-    let _ = execute!(out, DisableBracketedPaste, EndSynchronizedUpdate, LeaveAlternateScreen, cursor::Show);
+    let _ = output.clone().write_all(&sequences(keyboard));
     let _ = disable_raw_mode();
 }
 
+/// What switches everything off that [`Guard::resume`] switches on.
+fn sequences(keyboard: bool) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if keyboard {
+        let _ = queue!(bytes, PopKeyboardEnhancementFlags);
+    }
+    // The keyboard belongs to the alternate screen, so it is put back before that is left.
+    let _ = queue!(bytes, DisableBracketedPaste, EndSynchronizedUpdate, LeaveAlternateScreen, cursor::Show);
+    bytes
+}
+
+/// Prepares what a fatal signal does: the terminal as it is now, before anything is switched on. `None` where its
+/// settings cannot be read.
+fn restoration(output: &Output, keyboard: bool) -> Option<&'static Restoration> {
+    let (terminal, settings) = (output.file().ok()?, rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()?);
+    let mut bytes = sequences(keyboard);
+    bytes.extend(
+        b"\r\nchatnap was ended by a fault or a signal. What was stored is kept: chatnap -c goes on with it.\r\n",
+    );
+    Some(crash::restore_terminal(terminal, settings, bytes))
+}
+
 /// The screen that the guard's terminal is drawn through.
-pub fn screen() -> io::Result<Screen> {
-    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(BUFFER, io::stdout())))
+pub fn screen(output: &Output) -> io::Result<Screen> {
+    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(BUFFER, output.clone())))
 }
 
 /// Draws so that a terminal that can shows the frame all at once.

@@ -89,3 +89,39 @@ fn control_z_without_a_shell_does_not_freeze() {
     tui.type_text("\x1a").wait_for("there is no shell to go back to");
     tui.send("still here").wait_for("You said: still here");
 }
+
+#[test]
+fn a_terminal_that_does_not_read_holds_no_signal_up() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
+        let home = Home::new(ENDLESS);
+        let mut tui = home.start(&[]);
+        tui.send("talk").wait_for("partial words");
+        tui.type_text("half a thought").wait_for("half a thought");
+        tui.stall();
+        let begin = Instant::now();
+        tui.signal(signal);
+        assert_eq!(tui.wait_for_exit_unread(), code);
+        // Two seconds, and what a busy machine adds.
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        tui.go_on();
+        let kept = output(home.folder.path(), &["conversations", "show", "last"]);
+        assert!(kept.contains("partial words") && kept.contains("interrupted"), "{kept}");
+        let mut again = home.start(&[]);
+        again.wait_for("is kept: Up brings it back");
+    }
+}
+
+#[test]
+fn a_fatal_signal_leaves_a_sane_terminal() {
+    for signal in [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::QUIT, Signal::USR1] {
+        let home = Home::new(ENDLESS);
+        let mut tui = home.start(&[]);
+        tui.send("talk").wait_for("partial words");
+        tui.signal(signal);
+        assert_ne!(tui.wait_for_exit(), 0, "{signal:?}");
+        tui.assert_restored();
+        assert!(tui.text().contains("chatnap -c goes on"), "{signal:?}: {}", tui.text());
+        let kept = output(home.folder.path(), &["conversations", "show", "last"]);
+        assert!(kept.contains("partial words"), "{signal:?}: {kept}");
+    }
+}

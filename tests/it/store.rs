@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -159,4 +159,160 @@ fn a_living_answer_is_not_taken_for_an_interrupted_one() {
     assert_eq!(exported(&home, &id)["turns"][0]["state"], "pending");
     assert_eq!(finish(child).code(), 0);
     assert_eq!(exported(&home, &id)["turns"][0]["state"], "stop");
+}
+
+/// Another program that holds the write lock of the stored conversations until this is dropped.
+fn lock(home: &Home) -> rusqlite::Connection {
+    let other = rusqlite::Connection::open(home.data().join("conversations.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+#[test]
+fn a_locked_database_delays_no_answer_and_nothing_is_lost() {
+    let home = Home::new();
+    let model = home.model("fallback = \"You said: {user}\"");
+    assert_eq!(home.run(&["-m", &model, "-p", "before"]).code(), 0);
+    let other = lock(&home);
+    let begin = Instant::now();
+    let ran = home.run(&["-m", &model, "-p", "meanwhile", "--format", "json"]);
+    // A second of waiting, and what a busy machine adds.
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    assert_eq!((ran.code(), &ran.json()["answer"]), (0, &"You said: meanwhile".into()), "{ran:?}");
+    assert!(ran.json()["conversation"].is_null(), "it is not in the database: {ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+    assert!(ran.stderr.contains("Another program has locked"), "{ran:?}");
+    // Reading needs no lock: the conversation before goes on.
+    let ran = home.run(&["-m", &model, "-c", "-p", "go on"]);
+    assert_eq!((ran.code(), ran.stdout.as_str()), (0, "You said: go on\n"), "{ran:?}");
+    drop(other);
+    assert_eq!(home.run(&["-m", &model, "-p", "after"]).stderr, "");
+    let listed = home.run(&["conversations", "list", "--format", "json"]).json();
+    let titles: Vec<_> = listed.as_array().unwrap().iter().map(|one| one["title"].as_str().unwrap()).collect();
+    assert_eq!(titles.len(), 3, "{titles:?}");
+    let id = listed.as_array().unwrap().iter().find(|one| one["title"] == "before").unwrap()["conversation"].clone();
+    let kept = exported(&home, id.as_str().unwrap());
+    assert_eq!(
+        (&kept["turns"][1]["prompt"], &kept["turns"][1]["answer"]),
+        (&"go on".into(), &"You said: go on".into())
+    );
+    assert_eq!((&kept["turns"][1]["parent"], &kept["turns"][1]["state"]), (&0.into(), &"stop".into()));
+}
+
+#[test]
+fn the_interface_waits_for_no_lock_and_promises_nothing_false() {
+    let home = crate::support_pty::Home::new("fallback = \"You said: {user}\"");
+    let mut tui = home.start(&[]);
+    tui.send("before").wait_for("You said: before").type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    let database = home.folder.path().join("data/chatnap/conversations.db");
+    let other = rusqlite::Connection::open(database).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut tui = home.start(&[]);
+    let begin = Instant::now();
+    tui.send("meanwhile").wait_for("You said: meanwhile");
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    tui.wait_for("Another program has locked").type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    let text = tui.text();
+    assert!(!text.contains("--conversation") && text.contains("could not be stored yet"), "{text}");
+    drop(other);
+    // The next start stores it, and one that sees the lock go stores its own.
+    let mut tui = home.start(&["-c"]);
+    tui.wait_for("You said: meanwhile");
+    let other = lock_at(&home);
+    tui.send("again").wait_for("You said: again");
+    drop(other);
+    tui.wait_for("is stored now").type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    assert!(tui.text().contains("chatnap --conversation"), "{}", tui.text());
+    let kept = crate::support_pty::output(home.folder.path(), &["conversations", "show", "last"]);
+    assert!(kept.contains("You said: meanwhile") && kept.contains("You said: again"), "{kept}");
+}
+
+fn lock_at(home: &crate::support_pty::Home) -> rusqlite::Connection {
+    let other = rusqlite::Connection::open(home.folder.path().join("data/chatnap/conversations.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+#[test]
+fn an_answer_that_pauses_is_stored_as_far_as_it_was_shown() {
+    let home = Home::new();
+    let text = "0123456789".repeat(12);
+    let model = home.model(&format!(
+        "token_ms = 1\n[[answer]]\nwhen = \"talk\"\ntext = \"{text}\"\npause_after = 90\npause_ms = 60000\n"
+    ));
+    let mut child = home.chatnap(&["-m", &model, "-p", "talk"]).spawn().unwrap();
+    let shown = read_some(&mut child, 90);
+    // 250 ms, and as much again for a machine that is busy with other tests.
+    std::thread::sleep(Duration::from_millis(500));
+    signal(&child, Signal::KILL);
+    finish(child);
+    assert_eq!(exported(&home, "last")["turns"][0]["answer"], shown);
+}
+
+#[test]
+fn a_reader_that_does_not_read_holds_no_signal_up_and_costs_nothing_that_it_read() {
+    let home = Home::new();
+    let text = "0123456789".repeat(20_000);
+    let model = home.model(&format!("context_length = 300000\n[[answer]]\nwhen = \"talk\"\ntext = \"{text}\"\n"));
+    let args = ["-m", &model, "-p", "talk", "--context-length", "300000"];
+    let mut child = home.chatnap(&args).spawn().unwrap();
+    read_some(&mut child, 10);
+    let stored = || exported(&home, "last")["turns"][0]["answer"].as_str().unwrap().len();
+    // The pipe takes 64 KiB; then the program is blocked, with all of that stored.
+    let begin = Instant::now();
+    while stored() < 1 << 16 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{} bytes are stored", stored());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let begin = Instant::now();
+    signal(&child, Signal::TERM);
+    let status = crate::run::wait(&mut child);
+    assert_eq!(status.code(), Some(130));
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    let read = finish(child).stdout.len() + 10;
+    assert!(stored() >= read, "{read} bytes were written, {} are stored", stored());
+}
+
+#[test]
+fn memory_that_the_system_refuses_is_exit_code_4() {
+    let home = Home::new();
+    let model = home.model("ballast_mib = 3000\nfallback = \"x\"");
+    let mut shell = Command::new("bash");
+    home.prepare(&mut shell);
+    let binary = env!("CARGO_BIN_EXE_chatnap");
+    let script = format!("ulimit -v 2000000; exec {binary} -m {model} -p hi --format json");
+    let ran = finish(shell.args(["-c", &script]).spawn().unwrap());
+    assert_eq!(ran.code(), 4, "{ran:?}");
+    assert_eq!(ran.json()["error"]["code"], 4, "{ran:?}");
+    assert!(ran.stderr.contains("not enough memory"), "{ran:?}");
+    let kept = exported(&home, "last");
+    assert_eq!(kept["turns"][0]["prompt"], "hi");
+}
+
+#[test]
+fn a_fifo_in_the_place_of_a_file_is_an_error_and_not_waited_for() {
+    let home = Home::new();
+    let model = home.model("fallback = \"x\"");
+    let fifo = home.path().join("fifo");
+    let make = |path: &std::path::Path| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    };
+    make(&fifo);
+    let ran = home.run(&["--config", fifo.to_str().unwrap(), "-m", &model, "-p", "hi"]);
+    assert_eq!(ran.code(), 2, "{ran:?}");
+    assert!(ran.stderr.contains("FIFO, not a regular file"), "{ran:?}");
+    assert_eq!(home.run(&["--config", "/dev/null", "-m", &model, "-p", "hi"]).code(), 0);
+    for name in ["conversations.lock", "conversations.db"] {
+        let place = home.data().join(name);
+        std::fs::remove_file(&place).unwrap();
+        make(&place);
+        let ran = home.run(&["-m", &model, "-p", "hi"]);
+        assert_eq!((ran.code(), ran.stdout.as_str()), (0, "x\n"), "{ran:?}");
+        assert!(ran.stderr.contains("FIFO, not a regular file"), "{ran:?}");
+        std::fs::remove_file(&place).unwrap();
+    }
 }

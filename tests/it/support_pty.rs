@@ -17,6 +17,8 @@ struct Seen {
     over: bool,
     /// Read no more.
     vanished: bool,
+    /// Read nothing for now.
+    stalled: bool,
 }
 
 /// A program in a terminal.
@@ -97,7 +99,10 @@ impl Tui {
         let child = Program(pair.slave.spawn_command(command).unwrap());
         drop(pair.slave);
         let parser = vt100::Parser::new(nonzero(rows), nonzero(columns), 0);
-        let seen = Arc::new((Mutex::new(Seen { parser, bytes: 0, over: false, vanished: false }), Condvar::new()));
+        let seen = Arc::new((
+            Mutex::new(Seen { parser, bytes: 0, over: false, vanished: false, stalled: false }),
+            Condvar::new(),
+        ));
         let mut reader = pair.master.try_clone_reader().unwrap();
         let writer = pair.master.take_writer().unwrap();
         let shared = seen.clone();
@@ -113,6 +118,7 @@ impl Tui {
                 if seen.over {
                     return;
                 }
+                drop(shared.1.wait_while(seen, |seen| seen.stalled).unwrap());
             }
         });
         Self { seen, child, master: pair.master, writer, terminal_before }
@@ -193,6 +199,33 @@ impl Tui {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.0.process_id().unwrap()).unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// From now on the terminal reads nothing, as one does whose connection stalls; its buffer is filled.
+    pub fn stall(&mut self) {
+        self.seen.0.lock().unwrap().stalled = true;
+        for n in 0..40 {
+            self.resize(200 + n % 2, 60);
+            std::thread::sleep(Duration::from_millis(25));
+        }
+    }
+
+    /// The terminal reads again.
+    pub fn go_on(&mut self) {
+        self.seen.0.lock().unwrap().stalled = false;
+        self.seen.1.notify_all();
+    }
+
+    /// Waits for the end without reading; the exit code.
+    pub fn wait_for_exit_unread(&mut self) -> u32 {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.0.try_wait().unwrap() {
+                return status.exit_code();
+            }
+            assert!(begin.elapsed() < PATIENCE, "it does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Waits for the end; the exit code.

@@ -1,0 +1,131 @@
+//! A turn as the columns that keep it.
+
+use rusqlite::{Connection, Row, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::{cell, now_ms, timing};
+use crate::conversation::{Answer, ConversationId, Ending, Turn, TurnId};
+use crate::protocol::{FinishReason, SamplingParams, Usage};
+
+/// An answer and how it ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Columns {
+    pub reasoning: String,
+    pub text: String,
+    state: String,
+    error: Option<String>,
+    usage: Option<[i64; 3]>,
+    timing: Option<String>,
+}
+
+impl Columns {
+    pub(super) fn of(answer: &Answer) -> Self {
+        let (mut error, mut counts, mut times) = (None, None, None);
+        let state = match &answer.ending {
+            Ending::Pending => "pending",
+            Ending::Interrupted => "interrupted",
+            Ending::Failed { message } => {
+                error = Some(message.clone());
+                "failed"
+            }
+            Ending::Finished { reason, usage, timing } => {
+                let of = [usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens];
+                counts = Some(of.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
+                times = timing.as_ref().map(timing::to_json);
+                match reason {
+                    FinishReason::Stop => "stop",
+                    FinishReason::Length => "length",
+                    FinishReason::Cancelled => "cancelled",
+                }
+            }
+        };
+        let (reasoning, text) = (answer.reasoning.clone(), answer.text.clone());
+        Self { reasoning, text, state: state.to_owned(), error, usage: counts, timing: times }
+    }
+
+    /// Writes the answer to its row; gives the number of rows that it found, 0 or 1.
+    pub(super) fn write(&self, db: &Connection, row: i64) -> rusqlite::Result<usize> {
+        let count = |place: usize| self.usage.as_ref().map(|usage| usage[place]);
+        db.execute(
+            "UPDATE turns SET reasoning = ?2, answer = ?3, state = ?4, error = ?5, prompt_tokens = ?6,
+             cached_tokens = ?7, completion_tokens = ?8, timing = ?9 WHERE key = ?1",
+            params![row, self.reasoning, self.text, self.state, self.error, count(0), count(1), count(2), self.timing],
+        )
+    }
+}
+
+/// A question with where it belongs.
+pub(super) struct Question<'a> {
+    pub conversation: &'a ConversationId,
+    pub system: Option<&'a str>,
+    /// The row of the turn that it follows.
+    pub parent: Option<i64>,
+    pub prompt: &'a str,
+    pub model: &'a str,
+    pub sampling: Option<&'a str>,
+    /// Milliseconds since 1970, UTC.
+    pub asked: i64,
+    pub writer: &'a str,
+}
+
+impl Question<'_> {
+    /// Inserts it, with its conversation if that is new, as the head of the branch that is shown; the new row.
+    pub(super) fn insert(&self, tx: &Transaction<'_>) -> rusqlite::Result<i64> {
+        let (id, now) = (&self.conversation.0, now_ms());
+        tx.execute(
+            "INSERT INTO conversations (id, system, created, changed) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (id) DO UPDATE SET system = excluded.system, changed = excluded.changed",
+            params![id, self.system, self.asked, now],
+        )?;
+        tx.execute(
+            "INSERT INTO turns (conversation, parent, prompt, model, sampling, asked, writer)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![id, self.parent, self.prompt, self.model, self.sampling, self.asked, self.writer],
+        )?;
+        let row = tx.last_insert_rowid();
+        tx.execute("UPDATE conversations SET head = ?2 WHERE id = ?1", params![id, row])?;
+        Ok(row)
+    }
+}
+
+/// How tokens are chosen, as JSON.
+pub(super) fn sampling(params: Option<&SamplingParams>) -> Option<String> {
+    params.and_then(|params| serde_json::to_string(params).ok())
+}
+
+/// The columns that [`read_turn`] reads, in its order.
+pub(super) const TURN: &str = "key, parent, prompt, model, reasoning, answer, state, error, prompt_tokens, \
+                               cached_tokens, completion_tokens, timing";
+
+/// Reads a turn; `before` are the rows of the conversation's turns before it.
+pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn> {
+    let count = |column: usize| cell::count(row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    let state = cell::text(row, 6)?;
+    let reason = match state.as_str() {
+        "stop" => Some(FinishReason::Stop),
+        "length" => Some(FinishReason::Length),
+        "cancelled" => Some(FinishReason::Cancelled),
+        _ => None,
+    };
+    let ending = match (reason, state.as_str()) {
+        (Some(reason), _) => {
+            let usage = Usage { prompt_tokens: count(8)?, cached_tokens: count(9)?, completion_tokens: count(10)? };
+            let timing = cell::optional_text(row, 11)?.and_then(|text| timing::from_json(&text));
+            Ending::Finished { reason, usage, timing }
+        }
+        (None, "failed") => Ending::Failed { message: cell::text(row, 7)? },
+        (None, "pending") => Ending::Pending,
+        (None, _) => Ending::Interrupted,
+    };
+    Ok(Turn {
+        parent: cell::integer(row, 1)?.and_then(|key| place(before, key)),
+        prompt: cell::text(row, 2)?,
+        model: cell::text(row, 3)?,
+        answer: Answer { reasoning: cell::text(row, 4)?, text: cell::text(row, 5)?, ending },
+    })
+}
+
+/// The number of the turn in this row.
+pub(super) fn place(rows: &[i64], key: i64) -> Option<TurnId> {
+    rows.iter().position(|row| *row == key).map(TurnId)
+}

@@ -1,0 +1,139 @@
+//! What is read from the database. A damaged value costs its row, never the others.
+
+use std::collections::HashSet;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::columns::{TURN, place, read_turn};
+use super::{Result, StoreError, cell};
+use crate::conversation::{Conversation, ConversationId, TurnId};
+
+/// A conversation as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its name.
+    pub id: ConversationId,
+    /// What the user calls it, else the beginning of its first question.
+    pub title: String,
+    /// The model that was asked last.
+    pub model: String,
+    /// Turns of all branches.
+    pub turns: usize,
+    /// Those of them to which the model wrote anything.
+    pub answers: usize,
+    /// When it was started; milliseconds since 1970, UTC.
+    pub created_ms: u64,
+    /// When it was changed last; milliseconds since 1970, UTC.
+    pub changed_ms: u64,
+}
+
+/// The conversation, and the rows of its turns.
+pub(super) fn conversation(db: &Connection, id: &ConversationId) -> Result<(Conversation, Vec<i64>)> {
+    type Frame = (Option<String>, Option<String>, Option<i64>);
+    let frame: Option<Frame> = db
+        .query_row("SELECT title, system, head FROM conversations WHERE id = ?1", [&id.0], |row| {
+            Ok((cell::optional_text(row, 0)?, cell::optional_text(row, 1)?, cell::integer(row, 2)?))
+        })
+        .optional()?;
+    let (title, system, head) = frame.ok_or_else(|| StoreError::missing("conversation"))?;
+    let mut statement = db.prepare(&format!("SELECT {TURN} FROM turns WHERE conversation = ?1 ORDER BY key"))?;
+    let (mut rows, mut turns) = (Vec::new(), Vec::new());
+    let mut found = statement.query([&id.0])?;
+    while let Some(row) = found.next()? {
+        let turn = read_turn(row, &rows)?;
+        rows.push(row.get(0)?);
+        turns.push(turn);
+    }
+    let head = head.and_then(|head| place(&rows, head)).or_else(|| turns.len().checked_sub(1).map(TurnId));
+    Ok((Conversation::restore(id.clone(), title, system, turns, head), rows))
+}
+
+/// A damaged time must not make a conversation the last one for good.
+const LAST_FIRST: &str = "typeof(changed) = 'integer' DESC, changed DESC, rowid DESC";
+
+pub(super) fn last(db: &Connection) -> Result<Option<ConversationId>> {
+    Ok(names(db, &format!("SELECT id FROM conversations ORDER BY {LAST_FIRST}"), [], 1)?.pop().map(ConversationId))
+}
+
+pub(super) fn last_answered(db: &Connection) -> Result<Option<ConversationId>> {
+    let query = format!(
+        "SELECT id FROM conversations c
+         ORDER BY EXISTS (SELECT 1 FROM turns WHERE conversation = c.id AND answer <> '') DESC, {LAST_FIRST}"
+    );
+    Ok(names(db, &query, [], 1)?.pop().map(ConversationId))
+}
+
+/// Every id that begins with `prefix`.
+pub(super) fn ids(db: &Connection, prefix: &str) -> Result<Vec<String>> {
+    names(db, "SELECT id FROM conversations WHERE substr(id, 1, length(?1)) = ?1", [prefix], usize::MAX)
+}
+
+/// The first `most` ids of a query; one that is damaged names nothing.
+fn names(db: &Connection, query: &str, values: impl rusqlite::Params, most: usize) -> Result<Vec<String>> {
+    let mut statement = db.prepare(query)?;
+    let mut rows = statement.query(values)?;
+    let mut found = Vec::new();
+    while found.len() < most
+        && let Some(row) = rows.next()?
+    {
+        if let ValueRef::Text(bytes) = row.get_ref(0)?
+            && let Ok(id) = std::str::from_utf8(bytes)
+        {
+            found.push(id.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn list(db: &Connection) -> Result<Vec<Summary>> {
+    let mut statement = db.prepare(
+        "SELECT c.id, c.title, c.created, c.changed, count(t.key),
+           (SELECT prompt FROM turns WHERE conversation = c.id ORDER BY key LIMIT 1),
+           (SELECT model FROM turns WHERE conversation = c.id ORDER BY key DESC LIMIT 1),
+           count(nullif(t.answer, ''))
+         FROM conversations c LEFT JOIN turns t ON t.conversation = c.id
+         GROUP BY c.id ORDER BY typeof(c.changed) = 'integer' DESC, c.changed DESC, c.rowid DESC",
+    )?;
+    let rows = statement.query_map([], summary)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+pub(super) fn search(db: &Connection, text: &str) -> Result<Vec<Summary>> {
+    let needle = text.to_lowercase();
+    let mut hits = HashSet::new();
+    let mut statement = db.prepare(
+        "SELECT id, title FROM conversations
+         UNION ALL SELECT conversation, prompt FROM turns UNION ALL SELECT conversation, answer FROM turns",
+    )?;
+    let mut rows = statement.query([])?;
+    // SQLite's own LIKE folds ASCII only.
+    while let Some(row) = rows.next()? {
+        if cell::text(row, 1)?.to_lowercase().contains(&needle) {
+            hits.insert(cell::text(row, 0)?);
+        }
+    }
+    Ok(list(db)?.into_iter().filter(|summary| hits.contains(&summary.id.0)).collect())
+}
+
+fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
+    let count = |column: usize| cell::count(row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    Ok(Summary {
+        id: ConversationId(cell::text(row, 0)?),
+        title: cell::optional_text(row, 1)?.map_or_else(|| cell::text(row, 5).map(|prompt| shorten(&prompt)), Ok)?,
+        model: cell::text(row, 6)?,
+        turns: count(4)?,
+        answers: count(7)?,
+        created_ms: cell::count(row, 2)?,
+        changed_ms: cell::count(row, 3)?,
+    })
+}
+
+/// The first line that says something, at most 60 characters of it.
+fn shorten(prompt: &str) -> String {
+    let line = prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    match line.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", line[..end].trim_end()),
+        None => line.to_owned(),
+    }
+}

@@ -1,0 +1,196 @@
+//! Turns that the database does not take at the moment: kept in a file beside it, `unstored/NAME.json`, and stored when
+//! the store is opened the next time. NAME is the writer's, whose lock says whether it still lives and stores them itself.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
+
+use super::columns::{self, Columns};
+use super::place::create_private_folder;
+use super::writer::{self, Writer};
+use super::{Result, Store, StoreError, TurnRecord};
+use crate::conversation::ConversationId;
+use crate::files::read_text;
+
+const FOLDER: &str = "unstored";
+const ENDING: &str = "json";
+
+/// A file larger than this is something else.
+const LARGEST: u64 = 1 << 30;
+
+/// One turn, in the columns of the database.
+#[derive(Debug, Serialize, Deserialize)]
+struct Unstored {
+    conversation: String,
+    system: Option<String>,
+    /// The turn's number in its conversation.
+    place: usize,
+    /// Its row, if the database has the question already.
+    row: Option<i64>,
+    /// The row of the turn that it follows, if that one is stored.
+    parent_row: Option<i64>,
+    /// The number of the turn that it follows, which may stand in the same file.
+    parent_place: Option<usize>,
+    prompt: String,
+    model: String,
+    sampling: Option<String>,
+    asked: i64,
+    answer: Columns,
+}
+
+impl Unstored {
+    fn new(record: &TurnRecord, store: Option<&Store>) -> Self {
+        let row = |id| store.and_then(|store| store.row(&record.conversation, id).ok());
+        let parent = record.turn.parent;
+        Self {
+            conversation: record.conversation.0.clone(),
+            system: record.system.clone(),
+            place: record.id.0,
+            row: row(record.id),
+            parent_row: parent.and_then(row),
+            parent_place: parent.map(|parent| parent.0),
+            prompt: record.turn.prompt.clone(),
+            model: record.turn.model.clone(),
+            sampling: columns::sampling(record.sampling.as_ref()),
+            asked: record.asked_ms,
+            answer: Columns::of(&record.turn.answer),
+        }
+    }
+}
+
+/// This process's file of unstored turns. It is made when it is needed.
+pub(super) struct Aside {
+    folder: PathBuf,
+    writer: Writer,
+    path: Option<PathBuf>,
+}
+
+impl Aside {
+    pub(super) fn new(data_dir: &Path) -> Self {
+        Self { folder: data_dir.join(FOLDER), writer: Writer::new(data_dir), path: None }
+    }
+
+    /// Replaces what the file holds with `records`, the oldest first. The path, with everything on disk.
+    pub(super) fn write(&mut self, records: &[TurnRecord], store: Option<&Store>) -> Result<PathBuf> {
+        let path = self.folder.join(self.writer.announce()?).with_extension(ENDING);
+        create_private_folder(&self.folder)?;
+        let turns: Vec<Unstored> = records.iter().map(|record| Unstored::new(record, store)).collect();
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            serde_json::to_writer(&mut file, &turns)?;
+            file.flush()?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map(drop).map_err(|error| error.error)
+        };
+        write().map_err(|error| StoreError::io(&path, &error))?;
+        self.path = Some(path.clone());
+        Ok(path)
+    }
+
+    /// Whether the file holds anything.
+    pub(super) fn is_there(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// The database has all of it now; whether there was a file.
+    pub(super) fn clear(&mut self) -> bool {
+        let Some(path) = self.path.take() else { return false };
+        // A file that stays changes nothing: the database has at least as much of each of its turns.
+        let _ = std::fs::remove_file(path);
+        true
+    }
+}
+
+/// Stores what processes that are gone could not. A file that cannot be read is kept under another name, with a notice.
+pub(super) fn import(db: &mut Connection, data_dir: &Path, notices: &mut Vec<String>) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(data_dir.join(FOLDER)) else { return Ok(()) };
+    let files = entries.flatten().map(|entry| entry.path());
+    for path in files.filter(|path| path.extension().is_some_and(|ending| ending == ENDING)) {
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
+        if !writer::is_gone(data_dir, name) {
+            continue;
+        }
+        let read = read_text(&path, LARGEST).map_err(|error| error.to_string());
+        match read.and_then(|text| serde_json::from_str::<Vec<Unstored>>(&text).map_err(|error| error.to_string())) {
+            Ok(turns) => {
+                store_all(db, &turns, name)?;
+                // Stored a second time it would change nothing.
+                let _ = std::fs::remove_file(&path);
+            }
+            Err(why) => {
+                let kept = path.with_extension("damaged");
+                let _ = std::fs::rename(&path, &kept);
+                notices.push(format!(
+                    "Turns that an earlier run could not store cannot be read ({why}); their file is kept as {}.",
+                    kept.display()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn store_all(db: &mut Connection, turns: &[Unstored], writer: &str) -> Result<()> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut rows = HashMap::new();
+    for turn in turns {
+        let row = match known_row(&tx, turn)? {
+            Some(row) => update(&tx, row, turn)?,
+            None => insert(&tx, turn, writer, &rows)?,
+        };
+        rows.insert((turn.conversation.as_str(), turn.place), row);
+    }
+    Ok(tx.commit()?)
+}
+
+/// The turn's row, if the database has it. A database that was set aside since has other rows under the same numbers.
+fn known_row(tx: &Transaction<'_>, turn: &Unstored) -> Result<Option<i64>> {
+    let found = tx.query_row(
+        "SELECT key FROM turns WHERE conversation = ?1 AND prompt = ?2 AND (key = ?3 OR asked = ?4) LIMIT 1",
+        params![turn.conversation, turn.prompt, turn.row, turn.asked],
+        |row| row.get(0),
+    );
+    Ok(found.optional()?)
+}
+
+/// Brings a stored turn up to date, unless the database has more of it.
+fn update(tx: &Transaction<'_>, row: i64, turn: &Unstored) -> Result<i64> {
+    let newer = tx.query_row(
+        "SELECT state IN ('pending', 'interrupted') AND length(answer) <= length(?2) FROM turns WHERE key = ?1",
+        params![row, turn.answer.text],
+        |found| found.get(0),
+    )?;
+    if newer {
+        turn.answer.write(tx, row)?;
+    }
+    Ok(row)
+}
+
+fn insert(tx: &Transaction<'_>, turn: &Unstored, writer: &str, rows: &HashMap<(&str, usize), i64>) -> Result<i64> {
+    let in_file = turn.parent_place.and_then(|place| rows.get(&(turn.conversation.as_str(), place)).copied());
+    let stored = || -> Result<Option<i64>> {
+        let known = tx.query_row(
+            "SELECT key FROM turns WHERE key = ?1 AND conversation = ?2",
+            params![turn.parent_row, turn.conversation],
+            |row| row.get(0),
+        );
+        Ok(known.optional()?)
+    };
+    let parent = if in_file.is_some() { in_file } else { stored()? };
+    let question = columns::Question {
+        conversation: &ConversationId(turn.conversation.clone()),
+        system: turn.system.as_deref(),
+        parent,
+        prompt: &turn.prompt,
+        model: &turn.model,
+        sampling: turn.sampling.as_deref(),
+        asked: turn.asked,
+        writer,
+    };
+    let row = question.insert(tx)?;
+    turn.answer.write(tx, row)?;
+    Ok(row)
+}
