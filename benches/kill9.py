@@ -16,7 +16,7 @@ left behind. Checked after each kill, with another process:
 
 `--model scripted` plays a script whose words are numbered; any other name is a real model, for which the one-shot alone is
 killed (its text is compared byte for byte). Needs Python's standard library alone. Prints the figures and exits with 1 if a
-check failed. 1,000 kills take about 40 minutes; `--kills 200` is a quick check.
+check failed. 1,000 kills take about 15 minutes; `--kills 200` is a quick check.
 """
 import argparse
 import os

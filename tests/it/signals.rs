@@ -117,6 +117,8 @@ fn a_fatal_signal_leaves_a_sane_terminal() {
         let home = Home::new(ENDLESS);
         let mut tui = home.start(&[]);
         tui.send("talk").wait_for("partial words");
+        // What is shown is stored within a quarter of a second.
+        std::thread::sleep(Duration::from_millis(600));
         tui.signal(signal);
         assert_ne!(tui.wait_for_exit(), 0, "{signal:?}");
         tui.assert_restored();
