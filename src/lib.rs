@@ -12,10 +12,11 @@
 //! 1. The core (`chat`, `conversation`, `engine::lifecycle`, `stats`) does no I/O, reads no clock and spawns nothing.
 //! 2. The engine knows no terminal, the terminal knows no tensor: [`protocol`] is all that they share.
 //! 3. Every accepted request gets exactly one terminal event: finished (stop, length, cancelled) or failed.
-//! 4. Foreign text passes [`sanitize`] before it meets a terminal.
+//! 4. Foreign text passes [`sanitize`] before it meets a terminal, and [`cells`] before it meets a frame.
 
 pub mod bench;
 pub mod catalogue;
+pub mod cells;
 pub mod chat;
 pub mod cli;
 pub mod clock;

@@ -15,6 +15,10 @@ const LONGEST_FLAG: u8 = 7;
 
 const ESC: char = '\u{1b}';
 
+mod json;
+
+pub use json::{json, json_pretty};
+
 /// Cleans a stream of text piece by piece.
 #[derive(Clone, Debug, Default)]
 pub struct Sanitizer {
@@ -158,11 +162,20 @@ impl Sanitizer {
 
 /// Characters that steer a terminal or reorder, hide or annotate the text around them. U+200E, U+200F and U+061C stay:
 /// right-to-left text needs them and they reorder nothing beyond themselves. So do joiners and variation selectors.
-fn is_harmful(c: char) -> bool {
+pub(crate) fn is_harmful(c: char) -> bool {
     matches!(c,
         '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}'
         | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Default-ignorable characters that shape nothing in a terminal: soft hyphens, zero width spaces, Khmer and Mongolian
+/// vowel signs without a form, invisible operators, tags.
+pub(crate) fn is_ignorable(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{200b}'
+        | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
 }
 
 /// The harmless form of a whole text.
@@ -179,102 +192,4 @@ pub fn sanitize_line(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn sequences_vanish_and_the_text_around_them_stays() {
-        for (foreign, harmless) in [
-            ("a\x1b[31mred\x1b[0mb", "aredb"),
-            ("a\x1b]0;title\x07b", "ab"),
-            ("a\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\b", "alinkb"),
-            ("a\x1b]52;c;aGk=\x07b", "ab"),
-            ("a\x1bPq#0;2;0\x1b\\b", "ab"),
-            ("a\x1b_Gi=1\x1b\\b\x1b^pm\x1b\\c\x1bXsos\x1b\\d", "abcd"),
-            ("a\x1b[6nb\x1bcc\x1b(Bd\x1b#8e", "abcde"),
-            ("a\u{9b}31mb\u{9d}0;t\u{9c}c\u{90}q\u{9c}d", "abcd"),
-            ("a\x07\x08\x00\x7fb", "ab"),
-            ("a\u{202e}b\u{2066}c\u{2069}d", "abcd"),
-            ("a\x1b[31\x1b[0mb", "ab"),
-            ("a\x1b]0;x\x1b[1mb", "ab"),
-            ("tag\u{e0001}\u{e0041}s", "tags"),
-        ] {
-            assert_eq!(sanitize(foreign), harmless, "{foreign:?}");
-        }
-    }
-
-    #[test]
-    fn lines_end_in_newlines_however_they_were_written() {
-        assert_eq!(sanitize("a\r\nb\rc\n\rd\r\r\ne\u{2028}f\u{85}g"), "a\nb\nc\n\nd\n\ne\nf\ng");
-    }
-
-    #[test]
-    fn languages_and_emoji_stay_as_they_are() {
-        for text in [
-            "שלום \u{200f}עולם\u{200e}!",
-            "👩\u{200d}👩\u{200d}👧 ❤\u{fe0f} 🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f} e\u{301}",
-            "한국어 日本語 नमस्ते\tTab\nLine [31m ]0;x",
-        ] {
-            assert_eq!(sanitize(text), text);
-        }
-    }
-
-    #[test]
-    fn an_unterminated_string_hides_nothing_for_ever() {
-        assert_eq!(sanitize("a\x1b]0;never\nended"), "a0;never\nended");
-        assert_eq!(sanitize("a\x1b]0;never ended"), "a0;never ended");
-        let long = "x".repeat(3 * LONGEST_STRING);
-        let mut sanitizer = Sanitizer::default();
-        assert_eq!(sanitizer.push(&format!("a\x1bP{long}")), format!("a{long}"), "shown before the stream ends");
-        assert_eq!(sanitize(&format!("\x1b[{}", "1".repeat(1000))).len(), 1000 - LONGEST_CSI);
-    }
-
-    fn foreign() -> impl Strategy<Value = String> {
-        let pieces = prop_oneof![
-            Just("\x1b".to_string()),
-            "[\\[\\]PX^_()\\\\#c0-9;m]",
-            "[\u{0}-\u{1f}\u{7f}-\u{9f}]",
-            "[\u{2028}-\u{202f}\u{2060}-\u{2069}\u{1f3f4}\u{e0061}\u{e007f}]",
-            "[a-zא-ת ]{0,3}",
-            Just("\r\n".to_string()),
-        ];
-        prop::collection::vec(pieces, 0..40).prop_map(|pieces| pieces.concat())
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_that_steers_a_terminal_comes_through(text in foreign()) {
-            let clean = sanitize(&text);
-            let steering = |c: char| {
-                (c.is_control() && c != '\n' && c != '\t')
-                    || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-            };
-            prop_assert!(!clean.contains(steering), "{clean:?}");
-            prop_assert_eq!(sanitize(&clean), clean);
-        }
-
-        #[test]
-        fn any_split_gives_the_same(text in foreign(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
-            let chars: Vec<char> = text.chars().collect();
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(chars.len() + 1)).collect();
-            cuts.extend([0, chars.len()]);
-            cuts.sort_unstable();
-            let mut sanitizer = Sanitizer::default();
-            let mut out = String::new();
-            for pair in cuts.windows(2) {
-                out += &sanitizer.push(&chars[pair[0]..pair[1]].iter().collect::<String>());
-            }
-            out += &sanitizer.finish();
-            prop_assert_eq!(out, sanitize(&text));
-        }
-
-        #[test]
-        fn harmless_text_is_unchanged(text in "[ -~\n\tà-üא-ת一-十😀-😎]{0,80}") {
-            prop_assert_eq!(sanitize(&text), text);
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::output;
 use crate::protocol::{EngineError, ErrorKind};
-use crate::sanitize::sanitize;
+use crate::sanitize::{self, sanitize};
 
 /// Exit codes, as scripts may rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Failure {
     /// What is written to stdout and to stderr, with JSON on stdout where `json` holds.
     pub fn lines(&self, json: bool) -> (String, String) {
         let object = json!({"error": {"code": self.code as u8, "message": self.message}});
-        let stdout = if json { format!("{object}\n") } else { String::new() };
+        let stdout = if json { sanitize::json(&object) + "\n" } else { String::new() };
         (stdout, format!("chatnap: {}\n", sanitize(&self.message)))
     }
 

@@ -1,7 +1,7 @@
 //! Standard input as part of the prompt: read to its end, bounded, checked.
 
-use std::io::{IsTerminal, Read, Write};
-use std::sync::mpsc::{Sender, channel};
+use std::io::{Read, Write};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use super::failure::Failure;
@@ -9,11 +9,14 @@ use super::failure::Failure;
 /// More than this is no prompt (16 MiB); the limit bounds memory where the input never ends.
 const LARGEST: usize = 16 << 20;
 
+/// How long standard input may stay open before that is said.
+const SILENCE: Duration = Duration::from_secs(3);
+
 /// Everything on standard input, without a byte order mark and without the newline that ends it; `None` where nothing
 /// but white space came.
-pub(super) fn read(stdin: &mut dyn Read) -> Result<Option<String>, Failure> {
+pub(super) fn read(stdin: &mut dyn Read, quiet: bool) -> Result<Option<String>, Failure> {
     let mut bytes = Vec::new();
-    let _until_read = say_what_is_waited_for();
+    let _until_read = (!quiet).then(say_what_is_waited_for);
     stdin
         .take(LARGEST as u64 + 1)
         .read_to_end(&mut bytes)
@@ -34,19 +37,20 @@ pub(super) fn read(stdin: &mut dyn Read) -> Result<Option<String>, Failure> {
     Ok((!text.trim().is_empty()).then(|| text.to_owned()))
 }
 
-/// A pipe that somebody forgot to close looks like a program that hangs; where a person watches, say what it is. Holds
-/// its tongue when the returned end is dropped in time.
-fn say_what_is_waited_for() -> Option<Sender<()>> {
-    if !std::io::stderr().is_terminal() {
-        return None;
-    }
+/// A pipe that nobody closes looks like a program that hangs, on a terminal and in a log alike: one line says what it
+/// waits for and what helps. Nothing is said if the returned end is dropped in time.
+pub(super) fn say_what_is_waited_for() -> Sender<()> {
     let (read, waiting) = channel::<()>();
     std::thread::spawn(move || {
-        if waiting.recv_timeout(Duration::from_secs(3)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            let _ = writeln!(std::io::stderr(), "chatnap: reading standard input to its end (< /dev/null gives none)");
+        if waiting.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {
+            let _ = writeln!(
+                std::io::stderr(),
+                "chatnap: waiting for the end of standard input, which the program that started chatnap keeps open; \
+                 close it there, or add < /dev/null if nothing is to be read from it"
+            );
         }
     });
-    Some(read)
+    read
 }
 
 /// The prompt, then a blank line, then the piped text; either alone; `None` where there is nothing to answer.

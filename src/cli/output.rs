@@ -2,8 +2,10 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
+use serde_json::Value;
+
 use super::failure::Failure;
-use crate::sanitize::sanitize;
+use crate::sanitize::{self, sanitize};
 
 /// Whether stdout still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,16 @@ pub fn is_ready() -> bool {
 /// Writes foreign text: harmless where a terminal reads it, as it is where a file or a program does.
 pub fn write_foreign(text: &str) -> Result<Reader, Failure> {
     if std::io::stdout().is_terminal() { write(&sanitize(text)) } else { write(text) }
+}
+
+/// Writes a JSON value on a line of its own. It is the same for a terminal and for a program.
+pub fn write_json(value: &Value) -> Result<Reader, Failure> {
+    write(&(sanitize::json(value) + "\n"))
+}
+
+/// Writes a JSON value on several lines.
+pub fn write_json_pretty(value: &Value) -> Result<Reader, Failure> {
+    write(&(sanitize::json_pretty(value) + "\n"))
 }
 
 /// How wide stdout's terminal is, in cells; `None` where it is none.

@@ -1,9 +1,8 @@
 //! Rows for people (aligned), for documents (Markdown) and for programs (JSON).
 
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
-
 use super::args::TableFormat;
-use crate::sanitize::sanitize_line;
+use crate::cells::{drawn, pieces, width};
+use crate::sanitize::{json_pretty, sanitize_line};
 
 /// A table whose cells may hold foreign text.
 #[derive(Clone, Debug, Default)]
@@ -49,7 +48,7 @@ impl Table {
             let total = widths.iter().flatten().map(|width| width + GAP.len()).sum::<usize>().saturating_sub(GAP.len());
             let Some(width) = widths[*column].filter(|_| total > columns) else { continue };
             let left = width.saturating_sub(total - columns);
-            widths[*column] = (left >= self.head[*column].width().max(*least)).then_some(left);
+            widths[*column] = (left >= self.head[*column].len().max(*least)).then_some(left);
         }
         let kept = |cells: Vec<String>| -> Vec<String> {
             cells.iter().zip(&widths).filter_map(|(cell, width)| width.map(|width| clip(cell, width))).collect()
@@ -59,8 +58,8 @@ impl Table {
     }
 
     fn width(&self, column: usize) -> usize {
-        let cells = self.rows.iter().map(|row| row[column].width());
-        cells.chain([self.head[column].width()]).max().unwrap_or(0)
+        let cells = self.rows.iter().map(|row| width(&row[column]));
+        cells.chain([self.head[column].len()]).max().unwrap_or(0)
     }
 
     /// The text of the table, or of `json` where that is wanted.
@@ -68,15 +67,14 @@ impl Table {
         match format {
             TableFormat::Table => self.aligned(),
             TableFormat::Markdown => self.markdown(),
-            TableFormat::Json => format!("{json:#}\n"),
+            TableFormat::Json => json_pretty(json) + "\n",
         }
     }
 
     fn aligned(&self) -> String {
         let widths: Vec<_> = (0..self.head.len()).map(|column| self.width(column)).collect();
         let line = |cells: &mut dyn Iterator<Item = &str>| {
-            let text: Vec<_> =
-                cells.zip(&widths).map(|(cell, width)| format!("{cell}{}", " ".repeat(width - cell.width()))).collect();
+            let text: Vec<_> = cells.zip(&widths).map(|(cell, column)| pad(cell, *column)).collect();
             format!("{}\n", text.join(GAP).trim_end())
         };
         let mut out = line(&mut self.head.iter().copied());
@@ -96,17 +94,23 @@ impl Table {
 /// Between two columns.
 const GAP: &str = "  ";
 
-/// As much of `cell` as `width` cells hold, with a mark where something is missing.
-fn clip(cell: &str, width: usize) -> String {
-    if cell.width() <= width {
+/// `cell` as it is drawn, and spaces up to `column` cells.
+fn pad(cell: &str, column: usize) -> String {
+    format!("{}{}", drawn(cell), " ".repeat(column.saturating_sub(width(cell))))
+}
+
+/// As much of `cell` as `room` cells hold, with a mark where something is missing.
+fn clip(cell: &str, room: usize) -> String {
+    if width(cell) <= room {
         return cell.to_owned();
     }
-    let mut clipped = String::new();
-    for c in cell.chars() {
-        if clipped.width() + c.width().unwrap_or(0) >= width {
+    let (mut clipped, mut taken) = (String::new(), 0);
+    for (piece, cells) in pieces(&drawn(cell)) {
+        taken += cells;
+        if taken >= room {
             break;
         }
-        clipped.push(c);
+        clipped.push_str(piece);
     }
     format!("{}…", clipped.trim_end())
 }

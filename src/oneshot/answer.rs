@@ -68,7 +68,7 @@ impl AnswerWriter {
 
     fn event(&self, object: impl FnOnce() -> Value) -> Result<Reader, Failure> {
         match self.format {
-            OneShotFormat::Jsonl => output::write(&format!("{}\n", object())),
+            OneShotFormat::Jsonl => output::write_json(&object()),
             _ => Ok(Reader::Listening),
         }
     }
@@ -96,13 +96,13 @@ impl AnswerWriter {
     /// The end of an answer that has one.
     pub(super) fn finish(&mut self, report: &Report<'_>) -> Result<Reader, Failure> {
         match self.format {
-            OneShotFormat::Json => output::write(&format!("{}\n", report.json())),
+            OneShotFormat::Json => output::write_json(&report.json()),
             OneShotFormat::Jsonl => {
                 let mut done = json!({"event": "done"});
                 if let (Some(done), Value::Object(fields)) = (done.as_object_mut(), report.json()) {
                     done.extend(fields);
                 }
-                output::write(&format!("{done}\n"))
+                output::write_json(&done)
             }
             OneShotFormat::Text => {
                 if !self.streams {

@@ -33,7 +33,7 @@ pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure
         OneShotFormat::Text => output::write_foreign(&rendered.text),
         OneShotFormat::Json | OneShotFormat::Jsonl => {
             let (ids, count) = (&rendered.tokens, rendered.tokens.len());
-            output::write(&format!("{}\n", json!({"prompt": rendered.text, "ids": ids, "prompt_tokens": count})))
+            output::write_json(&json!({"prompt": rendered.text, "ids": ids, "prompt_tokens": count}))
         }
     };
     written.map(|_| 0)

@@ -3,8 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use unicode_width::UnicodeWidthChar;
-
+use crate::cells;
 use crate::hub::human;
 use crate::protocol::{LoadPhase, LoadProgress};
 use crate::sanitize::sanitize_line;
@@ -101,13 +100,13 @@ fn columns() -> usize {
 
 /// As much of `text` as `columns` hold.
 fn fit(text: &str, columns: usize) -> String {
-    let mut width = 0;
-    text.chars()
-        .take_while(|c| {
-            width += c.width().unwrap_or(0);
-            width <= columns
-        })
-        .collect()
+    let mut taken = 0;
+    let text = cells::drawn(text);
+    let fits = cells::pieces(&text).take_while(|(_, width)| {
+        taken += width;
+        taken <= columns
+    });
+    fits.map(|(piece, _)| piece).collect()
 }
 
 #[cfg(test)]

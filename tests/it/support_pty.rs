@@ -82,6 +82,18 @@ impl Home {
         tui
     }
 
+    /// Everything that a run writes to its terminal until it ends.
+    pub fn output(&self, arguments: &[&str]) -> Vec<u8> {
+        let size = PtySize { rows: 24, cols: 200, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let _child = Program(pair.slave.spawn_command(self.command(arguments)).unwrap());
+        drop(pair.slave);
+        let mut bytes = Vec::new();
+        // A terminal whose program has ended answers with an error.
+        let _ = pair.master.try_clone_reader().unwrap().read_to_end(&mut bytes);
+        bytes
+    }
+
     /// An interactive shell.
     pub fn shell(&self) -> Tui {
         let mut command = CommandBuilder::new("bash");

@@ -96,8 +96,7 @@ fn export(settings: &Settings, id: &str, format: ExportFormat) -> Result<Reader,
     let summary = summary(&store, &id)?;
     match format {
         ExportFormat::Markdown => output::write_foreign(&store::markdown(&summary, &conversation)),
-        // JSON escapes control characters by itself.
-        ExportFormat::Json => output::write(&format!("{:#}\n", store::json(&summary, &conversation))),
+        ExportFormat::Json => output::write_json_pretty(&store::json(&summary, &conversation)),
     }
 }
 
@@ -113,7 +112,7 @@ fn rename(settings: &Settings, id: &str, title: &str) -> Result<Reader, Failure>
     let mut store = Store::open(&settings.data_dir)?.store;
     let id = store.find(id)?;
     store.rename(&id, title)?;
-    output::write(&format!("{} is now {:?}\n", id.0, sanitize_line(title)))
+    output::write_foreign(&format!("{} is now {:?}\n", id.0, sanitize_line(title)))
 }
 
 /// Finds all before it removes any: one wrong id removes nothing.
@@ -130,7 +129,7 @@ fn remove(settings: &Settings, ids: &[String]) -> Result<Reader, Failure> {
         store.remove(id)?;
     }
     let ids: Vec<_> = found.iter().map(|id| id.0.as_str()).collect();
-    output::write(&format!("removed {}\n", ids.join(", ")))
+    output::write_foreign(&format!("removed {}\n", ids.join(", ")))
 }
 
 #[cfg(test)]

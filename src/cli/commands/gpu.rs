@@ -79,7 +79,7 @@ pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Fa
         "driver": seen.driver, "cuda": cuda, "build_targets": seen.targets, "families": seen.families, "cards": objects, "models": fitting,
     });
     if matches!(format, TableFormat::Json) {
-        return output::write_foreign(&cards.render(format, &json));
+        return output::write(&cards.render(format, &json));
     }
     let head = format!(
         "driver {driver} (CUDA {cuda}); this build has machine code for compute capability {}\n\

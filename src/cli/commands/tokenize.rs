@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::cli::args::{TextFormat, TokenizeArgs};
 use crate::cli::failure::Failure;
+use crate::cli::input::say_what_is_waited_for;
 use crate::cli::output::{self, Reader};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::{CancelFlag, ModelSource, prompt};
@@ -28,14 +29,15 @@ fn tokens(settings: &Settings, args: &TokenizeArgs) -> Result<Reader, Failure> {
     };
     let tokenizer = open(settings)?;
     let ids = if args.special { tokenizer.encode_special(&text) } else { tokenizer.encode(&text) };
-    let rendered = match args.format {
-        TextFormat::Text => format!("{}\n", ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")),
+    match args.format {
+        TextFormat::Text => {
+            output::write(&format!("{}\n", ids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")))
+        }
         TextFormat::Json => {
             let pieces: Vec<_> = ids.iter().map(|id| tokenizer.piece(*id)).collect();
-            format!("{}\n", json!({"ids": ids, "pieces": pieces}))
+            output::write_json(&json!({"ids": ids, "pieces": pieces}))
         }
-    };
-    output::write(&rendered)
+    }
 }
 
 fn open(settings: &Settings) -> Result<Tokenizer, Failure> {
@@ -61,6 +63,7 @@ fn read_stdin() -> Result<String, Failure> {
         return Err(Failure::usage("There is no text: give it as an argument or on standard input."));
     }
     let mut bytes = Vec::new();
+    let _until_read = say_what_is_waited_for();
     let read = stdin.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failure::usage(format!("Standard input could not be read: {error}")))?;
     if bytes.len() as u64 > LARGEST {
