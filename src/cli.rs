@@ -6,12 +6,12 @@ use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 
 use clap::error::ErrorKind as ClapError;
-use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches};
 
 pub mod args;
 pub mod commands;
 mod failure;
+mod flags;
 mod hint;
 mod input;
 pub mod output;
@@ -156,12 +156,14 @@ fn parse(argv: Vec<OsString>) -> Result<Args, Failure> {
     let words: Vec<_> = argv.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let usage = |error: clap::Error| match error.kind() {
         ClapError::InvalidSubcommand => hint::of_subcommand(&error, &words),
+        ClapError::UnknownArgument => hint::of_flag(&error, &words),
         ClapError::DisplayHelp | ClapError::DisplayVersion => Failure::help(error.render().to_string()),
         _ => rendered(&error),
     };
+    flags::refuse_flag_as_text(&words)?;
     let matches = Args::command().try_get_matches_from(argv).map_err(usage)?;
     if let Some((name, _)) = matches.subcommand() {
-        refuse_stray_flags(&matches, name)?;
+        flags::refuse_stray_flags(&matches, name)?;
     }
     Args::from_arg_matches(&matches).map_err(usage)
 }
@@ -169,20 +171,6 @@ fn parse(argv: Vec<OsString>) -> Result<Args, Failure> {
 /// clap's own words.
 fn rendered(error: &clap::Error) -> Failure {
     Failure::usage(error.render().to_string().trim_start_matches("error: ").trim_end())
-}
-
-/// A flag of the chat in front of a subcommand would be dropped without a word; it is an error instead.
-fn refuse_stray_flags(matches: &clap::ArgMatches, subcommand: &str) -> Result<(), Failure> {
-    let command = Args::command();
-    for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
-        let id = arg.get_id().as_str();
-        if matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine) {
-            let flag = arg.get_long().unwrap_or(id);
-            let advice = format!("--{flag} in front of it means nothing to `chatnap {subcommand}`");
-            return Err(Failure::usage(format!("{advice}; `chatnap {subcommand} --help` shows its own flags.")));
-        }
-    }
-    Ok(())
 }
 
 /// Picks the front end by DESIGN's rule: interactive only where both ends are terminals and nothing was asked.
@@ -201,7 +189,7 @@ fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<I
             None => Ok(Invocation::Interactive { resolved, resume }),
         };
     }
-    let piped = if streams.stdin_is_terminal { None } else { input::read(streams.stdin)? };
+    let piped = if streams.stdin_is_terminal { None } else { input::read(streams.stdin, args.one_shot.quiet)? };
     let nothing = || if has_prompt { hint::empty_prompt() } else { hint::nothing_to_answer() };
     let prompt = input::join(args.chat.prompt, piped).ok_or_else(nothing)?;
     let flags = args.one_shot;

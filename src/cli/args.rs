@@ -55,10 +55,10 @@ fn repeat(text: &str) -> Result<usize, String> {
 #[command(next_help_heading = "Chat")]
 pub struct ChatFlags {
     /// Answer this and exit; text on standard input follows it after a blank line
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// System message
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
     /// Use this Jinja file, or a known form (chatml, llama3, mistral, gemma, phi3, ...), instead of the model's template
     #[arg(long, value_name = "FILE|NAME", value_parser = setting("chat_template"), value_hint = ValueHint::FilePath)]
@@ -372,6 +372,7 @@ pub enum ConversationsCommand {
         /// The beginning of its id, or `last`
         id: String,
         /// The title
+        #[arg(allow_hyphen_values = true)]
         title: String,
     },
     /// Remove some for good
@@ -383,6 +384,7 @@ pub enum ConversationsCommand {
     /// Find those in which a text stands
     Search {
         /// The text; letter case does not count
+        #[arg(allow_hyphen_values = true)]
         text: String,
         /// Output
         #[arg(long, value_enum, default_value_t)]

@@ -53,6 +53,17 @@ pub(super) fn of_subcommand(error: &Error, argv: &[String]) -> Failure {
     ))
 }
 
+/// A text of several words that begins with a dash, where a flag belongs: a prompt without `-p`.
+pub(super) fn of_flag(error: &Error, argv: &[String]) -> Failure {
+    let texts = argv.iter().skip(1).take_while(|arg| *arg != "--");
+    match texts.clone().find(|arg| arg.starts_with('-') && arg.trim_end().contains(char::is_whitespace)) {
+        Some(text) if texts.clone().all(|arg| arg.starts_with('-')) => {
+            Failure::usage(format!("There is no flag {text:?}. Did you mean chatnap -p {} to ask it?", quoted(text)))
+        }
+        _ => rendered(error),
+    }
+}
+
 /// The one subcommand that `word` begins, or is nearly.
 fn similar<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let mut begun = known.iter().filter(|name| word.len() > 2 && name.starts_with(word));

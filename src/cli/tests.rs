@@ -78,6 +78,7 @@ fn a_line_that_means_nothing_gets_a_hint() {
         (&["hello"][..], "chatnap -p \"hello\" to ask it"),
         (&["-m", "x", "tell", "me", "a story", "--stats"], "chatnap -p \"tell me a story\" to ask it"),
         (&["what is $HOME?"], "chatnap -p 'what is $HOME?' to ask it"),
+        (&["- buy milk"], "chatnap -p \"- buy milk\" to ask it"),
         (&["modles"], "Did you mean chatnap models, or chatnap -p \"modles\""),
         (&["-p", ""], "-p was given an empty text"),
         (&["-p", "-"], "Standard input is read without it"),
@@ -149,6 +150,66 @@ fn a_flag_that_a_subcommand_would_drop_is_refused() {
         panic!("command")
     };
     assert_eq!((args.special, args.text.as_deref()), (true, Some("-- x")));
+}
+
+#[test]
+fn a_text_may_begin_with_a_dash() {
+    for text in [
+        "- buy milk",
+        "-1 + 1 = ?",
+        "--- a/file.c",
+        "-",
+        "--frobnicate the knobs",
+        "-x",
+        "-cats",
+        "-p is what?",
+        "--",
+        "-- a",
+        "--format it",
+    ] {
+        if text != "-" {
+            assert_eq!(TERMINAL.prompt(&["-p", text]), text);
+            assert_eq!(TERMINAL.prompt(&["--prompt", text, "--stats"]), text);
+            assert_eq!(TERMINAL.prompt(&["-cp", text]), text);
+        }
+        let Invocation::OneShot(resolved, one_shot) = TERMINAL.of(&["-s", text, "-p", "hi"]).unwrap() else { panic!() };
+        assert_eq!((resolved.settings.system.as_deref(), one_shot.system.as_deref()), (Some(text), Some(text)));
+    }
+    assert_eq!(TERMINAL.prompt(&["-p=--format"]), "--format");
+    assert_eq!(TERMINAL.prompt(&["--prompt=-c"]), "-c");
+}
+
+#[test]
+fn a_flag_in_the_place_of_a_text_is_a_slip() {
+    for (argv, word, flag) in [
+        (&["-p", "--format", "json"][..], "-p", "--format"),
+        (&["--prompt", "--format=json"], "--prompt", "--format=json"),
+        (&["-s", "-p", "hi"], "-s", "-p"),
+        (&["-m", "x", "-p", "-q"], "-p", "-q"),
+        (&["-p", "--help"], "-p", "--help"),
+        (&["-cp", "--stats"], "-cp", "--stats"),
+    ] {
+        let said = TERMINAL.refusal(argv);
+        assert!(said.contains(&format!("{word} wants a text, and the flag {flag} follows it")), "{argv:?}: {said}");
+    }
+}
+
+#[test]
+fn a_subcommand_takes_texts_that_begin_with_a_dash_too() {
+    for text in ["- item", "-1", "--- a/file.c", "-x y"] {
+        let command = |argv: &[&str]| match TERMINAL.of(argv).unwrap() {
+            Invocation::Command(_, command) => command,
+            other => panic!("{other:?}"),
+        };
+        let Command::Tokenize(args) = command(&["tokenize", text]) else { panic!() };
+        assert_eq!(args.text.as_deref(), Some(text));
+        let Command::Tokenize(args) = command(&["tokenize", "--format", "json", text]) else { panic!() };
+        assert_eq!(args.text.as_deref(), Some(text));
+        let search = command(&["conversations", "search", text]);
+        assert!(format!("{search:?}").contains(&format!("text: {text:?}")), "{search:?}");
+        let rename = command(&["conversations", "rename", "last", text]);
+        assert!(format!("{rename:?}").contains(&format!("title: {text:?}")), "{rename:?}");
+    }
 }
 
 #[test]

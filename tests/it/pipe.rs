@@ -52,3 +52,21 @@ fn input_that_is_no_text_is_refused() {
     assert_eq!(ran.code(), 2);
     assert!(ran.stderr.contains("16777216"), "{ran:?}");
 }
+
+#[test]
+fn a_pipe_that_nobody_closes_is_told_in_a_log_too() {
+    let home = Home::new();
+    let model = home.model(ECHO);
+    let mut waiting = home.chatnap(&["-m", &model, "-p", "hi"]);
+    let mut child = waiting.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let pipe = child.stdin.take().unwrap();
+    let mut quiet = home.chatnap(&["-m", &model, "-p", "hi", "--quiet"]);
+    let mut quiet = quiet.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let silent = quiet.stdin.take().unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    drop((pipe, silent));
+    let ran = crate::run::finish(child);
+    assert_eq!((ran.code(), ran.stdout.as_str(), ran.stderr.lines().count()), (0, "[hi]\n", 1), "{ran:?}");
+    assert!(ran.stderr.contains("the end of standard input") && ran.stderr.contains("< /dev/null"), "{ran:?}");
+    assert_eq!(crate::run::finish(quiet).stderr, "", "--quiet leaves nothing but errors");
+}
