@@ -20,7 +20,10 @@ impl Doubtful {
             let text = doubtful.then(|| (area.left()..area.right()).map(|x| next[(x, y)].symbol()).collect::<String>());
             if before.get(&y) != text.as_ref() {
                 for x in area.left()..area.right() {
-                    next[(x, y)].set_diff_option(CellDiffOption::AlwaysUpdate);
+                    let cell = &mut next[(x, y)];
+                    if cell.diff_option == CellDiffOption::None {
+                        cell.set_diff_option(CellDiffOption::AlwaysUpdate);
+                    }
                 }
             }
             if let Some(text) = text {

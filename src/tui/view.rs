@@ -15,6 +15,7 @@ mod gauge;
 pub mod glyphs;
 pub mod help;
 pub mod markdown;
+mod paint;
 mod popup;
 mod status;
 pub mod transcript;
@@ -115,6 +116,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &Screen) {
     } else if let Some(cursor) = composer::cursor(&areas, screen) {
         frame.set_cursor_position(cursor);
     }
+    paint::clean(frame.buffer_mut());
 }
 
 /// A rectangle of at most this size in the middle of `area`.

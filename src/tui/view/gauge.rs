@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Look, units, wrap};
+use super::{Look, paint, units, wrap};
 use crate::chat::{Chat, EngineState, Loading};
 use crate::protocol::{LoadPhase, LoadProgress};
 use crate::sanitize::sanitize;
@@ -15,7 +15,7 @@ const WIDEST: usize = 30;
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
     let EngineState::Loading(loading) = &chat.engine.state else { return };
     if !area.is_empty() {
-        frame.render_widget(line(loading, chat, usize::from(area.width), look), area);
+        paint::line(frame.buffer_mut(), area, &line(loading, chat, usize::from(area.width), look));
     }
 }
 
@@ -88,5 +88,5 @@ pub(super) fn draw_queue(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &
         Line::from(Span::styled(wrap::clip(&text, width, look.glyphs.ellipsis), look.theme.dim))
     });
     let lines: Vec<_> = lines.collect();
-    frame.render_widget(ratatui::text::Text::from(lines), area);
+    paint::lines(frame.buffer_mut(), area, &lines);
 }

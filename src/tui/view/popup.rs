@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Areas, Look, wrap};
+use super::{Areas, Look, paint, wrap};
 use crate::tui::screen::Screen;
 
 /// The list shows so many entries at once.
@@ -43,7 +43,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, screen: &Screen, look: 
         let gap = " ".repeat(room - wrap::width(&name) - wrap::width(&about));
         let spans = [(name, style), (about, dim), (gap, style), (hidden, dim)];
         let line = Line::from_iter(spans.map(|(text, style)| Span::styled(text, style))).style(style);
-        frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
+        paint::line(frame.buffer_mut(), Rect { y: area.y + row as u16, height: 1, ..area }, &line);
     }
 }
 

@@ -3,9 +3,9 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::{Line, Span, Text};
+use ratatui::text::{Line, Span};
 
-use super::{Areas, Look, units, wrap};
+use super::{Areas, Look, paint, units, wrap};
 use crate::chat::{Chat, EngineState, Hint};
 use crate::protocol::DeviceKind;
 use crate::sanitize::sanitize;
@@ -17,9 +17,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'
     let width = usize::from(area.width);
     match hint(chat) {
         Some(text) if wrap::width(&text) < width => {
-            frame.render_widget(Span::styled(format!(" {text}"), look.theme.warning), area);
+            paint::line(frame.buffer_mut(), area, &Span::styled(format!(" {text}"), look.theme.warning).into());
         }
-        _ => frame.render_widget(line(chat, width, look), area),
+        _ => paint::line(frame.buffer_mut(), area, &line(chat, width, look)),
     }
 }
 
@@ -32,8 +32,8 @@ pub(super) fn draw_long_hint(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, 
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(above);
     let area = Rect { y: areas.composer.y - height, height, ..areas.composer };
     super::clear(frame, area, look);
-    let lines = lines.into_iter().map(|spans| wrap::prepend(Span::raw(" "), spans));
-    frame.render_widget(Text::from_iter(lines), area);
+    let lines: Vec<_> = lines.into_iter().map(|spans| wrap::prepend(Span::raw(" "), spans)).collect();
+    paint::lines(frame.buffer_mut(), area, &lines);
 }
 
 fn hint(chat: &Chat) -> Option<String> {

@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::turn::Rendered;
-use super::{Areas, Look, composer, units, welcome, wrap};
+use super::{Areas, Look, composer, paint, units, welcome, wrap};
 use crate::chat::{Chat, Entry, EntryKey};
 use crate::tui::screen::Screen;
 use crate::wording::plural;
@@ -225,9 +225,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
     } else {
         &transcript.visible
     };
-    for (row, line) in lines.iter().take(usize::from(area.height)).enumerate() {
-        frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
-    }
+    paint::lines(frame.buffer_mut(), area, lines);
     if transcript.below > 0 {
         let mode = composer::mode(areas.composer, chat, screen, look).map_or(0, |mode| wrap::width(&mode) + 1);
         draw_more(frame, areas, transcript.below, mode, look);

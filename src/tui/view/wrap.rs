@@ -4,16 +4,16 @@
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_segmentation::UnicodeSegmentation;
-use unicode_width::UnicodeWidthStr;
 
-/// A tab becomes this many spaces.
-const TAB: &str = "    ";
+use crate::cells;
 
-/// Cells that `text` takes on the screen.
-pub fn width(text: &str) -> usize {
-    // Control characters are never drawn; unicode-width would count them as one cell.
-    text.graphemes(true).filter(|g| !g.contains(char::is_control)).map(UnicodeWidthStr::width).sum()
-}
+/// A tab goes on to the next multiple of this many cells.
+const TAB: usize = 4;
+
+/// A line may be parted here, and nothing is seen.
+const ZERO_WIDTH_SPACE: char = '\u{200b}';
+
+pub use crate::cells::width;
 
 #[derive(Clone, Copy)]
 struct Cell<'a> {
@@ -25,24 +25,26 @@ struct Cell<'a> {
 /// Cuts `spans` into lines of at most `limit` cells (at least 1; a wider grapheme is left out rather than torn).
 pub fn wrap(spans: &[Span<'_>], limit: usize) -> Vec<Vec<Span<'static>>> {
     let mut wrapper = Wrapper { limit: limit.max(1), lines: Vec::new(), line: Vec::new(), width: 0, break_at: 0 };
-    for span in spans {
-        for text in span.content.graphemes(true) {
+    let parts = spans.iter().flat_map(|span| {
+        let parts = span.content.split(ZERO_WIDTH_SPACE).enumerate();
+        parts.map(|(index, part)| (index > 0, cells::drawn(part), span.style))
+    });
+    let parts: Vec<_> = parts.collect();
+    for (may_part, text, style) in &parts {
+        if *may_part {
+            wrapper.break_at = wrapper.line.len();
+        }
+        for text in text.graphemes(true) {
             match text {
                 "\n" | "\r\n" => wrapper.end_line(),
-                "\t" => TAB.graphemes(true).for_each(|space| wrapper.push(space, span.style)),
+                "\t" => (0..TAB - wrapper.width % TAB).for_each(|_| wrapper.push(" ", *style)),
                 _ if text.contains(char::is_control) => {}
-                _ => wrapper.push(whole(text), span.style),
+                _ => wrapper.push(text, *style),
             }
         }
     }
     wrapper.end_line();
     wrapper.lines
-}
-
-/// A grapheme without a joiner at its end, as an emoji has that is still being written: a terminal would join it to whatever
-/// stands in the next cell.
-fn whole(grapheme: &str) -> &str {
-    grapheme.trim_end_matches('\u{200d}')
 }
 
 struct Wrapper<'a> {
@@ -56,7 +58,7 @@ struct Wrapper<'a> {
 
 impl<'a> Wrapper<'a> {
     fn push(&mut self, text: &'a str, style: Style) {
-        let width = text.width();
+        let width = width(text);
         if width > self.limit || text.is_empty() {
             return;
         }
@@ -156,6 +158,7 @@ pub fn clip(text: &str, limit: usize, mark: &str) -> String {
     }
     let room = limit.saturating_sub(width(mark));
     let mut taken = 0;
+    let text = cells::drawn(text);
     let kept = text.graphemes(true).take_while(|g| {
         taken += width(g);
         taken <= room
@@ -182,6 +185,24 @@ mod tests {
         assert_eq!(drawn("ok \u{1f469}\u{200d}"), "ok \u{1f469}");
         assert_eq!(drawn("\u{200d}"), "");
         assert_eq!(drawn("\u{1f469}\u{200d}\u{1f680} go"), "\u{1f469}\u{200d}\u{1f680} go");
+    }
+
+    #[test]
+    fn a_joiner_of_indic_scripts_is_drawn() {
+        for text in
+            ["\u{dc1}\u{dca}\u{200d}\u{dbb}\u{dd3} \u{d28}\u{d4d}\u{200d}", "\u{647}\u{200d} \u{915}\u{94d}\u{200d}"]
+        {
+            assert_eq!(lines(text, 20), [text]);
+        }
+    }
+
+    #[test]
+    fn what_is_invisible_takes_no_cell_and_is_not_drawn() {
+        assert_eq!(lines("co\u{ad}op\u{2060}er\u{feff}ate", 20), ["cooperate"]);
+        assert_eq!(lines("long\u{200b}word", 5), ["long", "word"], "a line may be parted there");
+        assert_eq!(lines("a\u{202e}b\u{9b}c", 20), ["abc"]);
+        assert_eq!(lines("ab\tc\td", 20), ["ab  c   d"]);
+        assert_eq!(clip("a\u{200b}b\u{3164}c", 9, "…"), "a\u{200b}b\u{3164}c");
     }
 
     #[test]

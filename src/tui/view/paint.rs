@@ -1,0 +1,99 @@
+//! Lines in the cells of a frame, by the widths that [`cells`] gives. ratatui's own measure of a whole span differs: it
+//! takes a ligature of Arabic for one cell, and a voiced half-width kana for three.
+
+use std::num::NonZeroU16;
+
+use ratatui::buffer::{Buffer, CellDiffOption};
+use ratatui::layout::Rect;
+use ratatui::text::Line;
+
+use crate::cells;
+
+/// Writes `line` in the first row of `area`, as much of it as fits.
+pub(super) fn line(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
+    let area = Rect { height: 1, ..area }.intersection(buffer.area);
+    if area.is_empty() {
+        return;
+    }
+    buffer.set_style(area, line.style);
+    let mut x = area.x;
+    for span in &line.spans {
+        let style = line.style.patch(span.style);
+        for (piece, width) in cells::pieces(&cells::drawn(&span.content)) {
+            let Some(next) = u16::try_from(width).ok().and_then(|width| x.checked_add(width)) else { return };
+            if next > area.right() {
+                return;
+            }
+            if next > x {
+                buffer[(x, area.y)].set_symbol(piece).set_style(style);
+                (x + 1..next).for_each(|x| buffer[(x, area.y)].reset());
+                force_width(buffer, x, area.y, piece);
+            }
+            x = next;
+        }
+    }
+}
+
+/// A mark that makes a half-width kana voiced stands in one cell, of which ratatui makes two.
+fn force_width(buffer: &mut Buffer, x: u16, y: u16, piece: &str) {
+    if let (true, Some(one)) = (piece.starts_with(['\u{ff9e}', '\u{ff9f}']), NonZeroU16::new(1)) {
+        buffer[(x, y)].set_diff_option(CellDiffOption::ForcedWidth(one));
+    }
+}
+
+/// Writes `lines` in the rows of `area`.
+pub(super) fn lines(buffer: &mut Buffer, area: Rect, lines: &[Line<'_>]) {
+    for (row, text) in area.rows().zip(lines) {
+        line(buffer, row, text);
+    }
+}
+
+/// Takes out of a whole frame what may not be drawn, whoever drew it.
+pub(super) fn clean(buffer: &mut Buffer) {
+    for cell in &mut buffer.content {
+        let symbol = cell.symbol();
+        if symbol.len() > 1 && symbol.chars().any(cells::is_unseen) {
+            let shown = cells::drawn(symbol).into_owned();
+            cell.set_symbol(if shown.is_empty() { " " } else { &shown });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::style::Style;
+    use ratatui::text::Span;
+
+    use super::*;
+
+    fn drawn(spans: &[&str]) -> Vec<String> {
+        let area = Rect::new(0, 0, 12, 1);
+        let mut buffer = Buffer::empty(area);
+        let spans = spans.iter().enumerate().map(|(n, text)| {
+            Span::styled(text.to_string(), if n % 2 == 1 { Style::new().bold() } else { Style::new() })
+        });
+        line(&mut buffer, area, &Line::from_iter(spans));
+        Buffer::empty(area).diff(&buffer).into_iter().map(|(x, _, cell)| format!("{x}{}", cell.symbol())).collect()
+    }
+
+    #[test]
+    fn a_span_begins_where_the_one_before_ends_on_the_screen() {
+        assert_eq!(drawn(&["لا", "x"]), ["0ل", "1ا", "2x"]);
+        assert_eq!(drawn(&["ｶﾞ", "x"]), ["0ｶ", "1ﾞ", "2x"]);
+        assert_eq!(drawn(&["日", "x", "👩\u{200d}🚀", "y"]), ["0日", "2x", "3👩\u{200d}🚀", "5y"]);
+    }
+
+    #[test]
+    fn what_has_no_room_is_left_out() {
+        assert_eq!(drawn(&["abcdefghijk", "日"]).last().unwrap(), "10k");
+    }
+
+    #[test]
+    fn nothing_of_a_frame_is_invisible() {
+        let mut buffer = Buffer::with_lines(["ab", "cd"]);
+        buffer[(0, 0)].set_symbol("a\u{34f}\u{202e}");
+        buffer[(1, 1)].set_symbol("\u{200b}");
+        clean(&mut buffer);
+        assert_eq!(buffer, Buffer::with_lines(["ab", "c "]));
+    }
+}
