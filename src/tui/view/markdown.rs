@@ -3,7 +3,7 @@
 //!
 //! Reads text that was made harmless already. Knows no chat.
 
-use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag};
+use pulldown_cmark::{CodeBlockKind, Event, Options, Tag};
 use ratatui::text::Line;
 
 use super::Look;
@@ -11,9 +11,12 @@ use super::Look;
 mod code;
 mod fence;
 mod render;
+mod source;
 mod table;
 
 use fence::Fence;
+use render::Number;
+use source::Source;
 
 /// A paragraph longer than this is cut at a line's end: lines are drawn as they were written, so nobody sees it.
 const LONGEST_PARAGRAPH: usize = 1024;
@@ -37,8 +40,8 @@ pub struct Markdown {
     /// The text's length when the tail was rendered.
     tail_of: usize,
     fence: Option<Fence>,
-    /// The number that the next item of a list that was cut has; the list goes on in the tail.
-    list: Option<Option<u64>>,
+    /// A list was cut and goes on in the tail; the number of its last item, if its items have any.
+    list: Option<Option<Number>>,
     /// The last item of a list that was cut stands apart from the next.
     tall: bool,
     gap: bool,
@@ -92,17 +95,16 @@ impl Markdown {
         let end = self.settled + cut.end;
         let (from, list) = (self.settled, self.list.take());
         self.settled = end;
-        let (text, number) = (self.text[from..end].to_owned(), list.flatten());
+        let (text, mut number) = (self.text[from..end].to_owned(), list.flatten());
         if !text.trim().is_empty() {
             self.begin_block(list.is_some());
-            let rendered = render::blocks(&text, self.width, number, look);
+            let rendered = render::blocks(&Source::new(&text, false), self.width, number, look);
             self.lines.extend(rendered.lines);
             self.gap = !cut.inside;
             self.tall = rendered.ends_tall;
+            number = rendered.number;
         }
-        if let Some(items) = cut.list {
-            self.list = Some(items.next_number(number));
-        }
+        self.list = cut.in_list.then_some(number);
         if let Some(info) = cut.fence {
             self.begin_block(false);
             let (fence, length) = Fence::open(&self.text[self.settled..], info);
@@ -147,7 +149,7 @@ impl Markdown {
                 self.tail = fence.clone().line(rest, self.width, look);
             }
         } else if !rest.trim().is_empty() {
-            let rendered = render::blocks(rest, self.width, self.list.flatten(), look).lines;
+            let rendered = render::blocks(&Source::new(rest, true), self.width, self.list.flatten(), look).lines;
             if self.gap && !rendered.is_empty() && (self.list.is_none() || self.tall) {
                 self.tail.push(Line::default());
             }
@@ -162,28 +164,16 @@ struct Cut {
     /// A fenced code block with this info string begins at `end`.
     fence: Option<String>,
     /// What stands before the cut ends with items of a list that goes on.
-    list: Option<Items>,
+    in_list: bool,
     /// The cut goes through a block.
     inside: bool,
-}
-
-/// Items of a list that were cut off.
-struct Items {
-    first: Option<u64>,
-    count: u64,
-}
-
-impl Items {
-    fn next_number(&self, continued: Option<u64>) -> Option<u64> {
-        self.first.map(|first| continued.unwrap_or(first) + self.count)
-    }
 }
 
 #[derive(Default)]
 struct LastBlock {
     start: usize,
     fence: Option<String>,
-    list: Option<Option<u64>>,
+    list: bool,
     paragraph: bool,
     items: Vec<usize>,
 }
@@ -195,7 +185,8 @@ impl Cut {
         let mut depth = 0usize;
         let mut blocks = 0;
         let mut last = LastBlock::default();
-        for (event, range) in Parser::new_ext(text, options()).into_offset_iter() {
+        let source = Source::new(text, true);
+        for (event, range) in source.events() {
             let starts = matches!(event, Event::Start(_));
             if depth == 0 && !matches!(event, Event::End(_)) {
                 blocks += 1;
@@ -204,7 +195,7 @@ impl Cut {
                 last = LastBlock { start, ..LastBlock::default() };
                 match &event {
                     Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(info))) => last.fence = Some(info.to_string()),
-                    Event::Start(Tag::List(number)) => last.list = Some(*number),
+                    Event::Start(Tag::List(_)) => last.list = true,
                     Event::Start(Tag::Paragraph) => last.paragraph = true,
                     _ => {}
                 }
@@ -217,30 +208,31 @@ impl Cut {
                 _ => {}
             }
         }
-        last.cut(text, blocks)
+        last.cut(&source, blocks)
     }
 }
 
 impl LastBlock {
-    fn cut(self, text: &str, blocks: usize) -> Option<Cut> {
+    fn cut(self, source: &Source<'_>, blocks: usize) -> Option<Cut> {
+        let text = source.text;
         let whole_line = |info: &String| text[self.start..].contains('\n').then(|| info.clone());
         let fence = self.fence.as_ref().and_then(whole_line);
-        let plain = |end, inside| Some(Cut { end, fence: None, list: None, inside });
+        let plain = |end, inside| Some(Cut { end, fence: None, in_list: false, inside });
         if fence.is_some() {
-            return Some(Cut { end: self.start, fence, list: None, inside: false });
+            return Some(Cut { end: self.start, fence, in_list: false, inside: false });
         }
         if blocks > 1 && self.start > 0 {
             return plain(self.start, false);
         }
         // A first item begins the list, also where blank lines stand before it: there is nothing to cut off.
-        if let (Some(first), [_, .., end]) = (self.list, self.items.as_slice()) {
-            let end = *end;
-            let count = self.items.len() as u64 - 1;
-            return Some(Cut { end, fence: None, list: Some(Items { first, count }), inside: false });
+        if let (true, [_, .., end]) = (self.list, self.items.as_slice()) {
+            return Some(Cut { end: *end, fence: None, in_list: true, inside: false });
         }
         let longest = if self.paragraph { LONGEST_PARAGRAPH } else { LONGEST_TAIL };
-        if text.len() > longest && self.list.is_none() {
-            return text[..text.len() - 1].rfind('\n').filter(|end| *end > 0).and_then(|end| plain(end + 1, true));
+        if text.len() > longest && !self.list {
+            let end = source.last_newline().filter(|end| *end > 0)? + 1;
+            // What follows the last line is a blank one: the block ends here.
+            return plain(end, !text[end..].trim().is_empty());
         }
         None
     }

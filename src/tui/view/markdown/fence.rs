@@ -5,13 +5,18 @@ use ratatui::text::{Line, Span};
 use super::code::Highlighter;
 use crate::tui::view::{Look, wrap};
 
+/// The language that an info string begins with.
+fn language(info: &str) -> &str {
+    info.split([' ', ',', '{']).next().unwrap_or_default()
+}
+
 /// An open fence.
 #[derive(Clone, Debug)]
 pub(super) struct Fence {
     mark: char,
     length: usize,
     indent: usize,
-    language: String,
+    info: String,
     highlighter: Highlighter,
 }
 
@@ -22,17 +27,14 @@ impl Fence {
         let fence = line.trim_start();
         let mark = fence.chars().next().unwrap_or('`');
         let length = fence.chars().take_while(|c| *c == mark).count().max(3);
-        let language = info.split([' ', ',', '{']).next().unwrap_or_default().to_owned();
-        let highlighter = Highlighter::new(&language);
+        let highlighter = Highlighter::new(language(&info));
         let indent = line.len() - fence.len();
-        (Self { mark, length, indent, language, highlighter }, text.find('\n').map_or(text.len(), |at| at + 1))
+        (Self { mark, length, indent, info, highlighter }, text.find('\n').map_or(text.len(), |at| at + 1))
     }
 
-    /// For a code block that is whole and of this language.
-    pub fn whole(language: &str) -> Self {
-        let language = language.split([' ', ',', '{']).next().unwrap_or_default().to_owned();
-        let highlighter = Highlighter::new(&language);
-        Self { mark: '`', length: 3, indent: 0, language, highlighter }
+    /// For a code block that is whole, with this info string.
+    pub fn whole(info: &str) -> Self {
+        Self { mark: '`', length: 3, indent: 0, info: info.to_owned(), highlighter: Highlighter::new(language(info)) }
     }
 
     /// Whether this whole line ends the block.
@@ -49,7 +51,7 @@ impl Fence {
 
     /// The line above the code.
     pub fn label(&self, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
-        let name = if self.language.is_empty() { "code" } else { &self.language };
+        let name = if self.info.trim().is_empty() { "code" } else { self.info.trim() };
         let name = wrap::clip(name, width.saturating_sub(4), look.glyphs.ellipsis);
         vec![Line::from(Span::styled(format!("{} {name}", look.glyphs.code_top), look.theme.dim))]
     }

@@ -1,22 +1,26 @@
 //! Whole Markdown blocks as lines.
 
-use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Parser, Tag, TagEnd};
+use std::ops::Range;
+
+use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Tag, TagEnd};
 use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use super::fence::Fence;
+use super::source::Source;
 use super::table::Table;
+use crate::cells;
 use crate::tui::view::{Look, wrap};
 
-/// Renders `text` in `width` cells. `number`: what the first item of an ordered list at the beginning is really
-/// numbered, where the list began in text that was rendered before.
-pub(super) fn blocks(text: &str, width: usize, number: Option<u64>, look: &Look<'_>) -> Blocks {
-    let mut writer = Writer { look, width, continued: number, ..Writer::new(look) };
-    for event in Parser::new_ext(text, super::options()) {
-        writer.event(event);
+/// Renders `source` in `width` cells. `continued`: the last number of the ordered list that goes on at the beginning,
+/// where the list began in text that was rendered before.
+pub(super) fn blocks(source: &Source<'_>, width: usize, continued: Option<Number>, look: &Look<'_>) -> Blocks {
+    let mut writer = Writer { width, continued, ..Writer::new(source, look) };
+    for (event, range) in source.events() {
+        writer.event(event, range);
     }
     writer.flush();
-    Blocks { lines: writer.lines, ends_tall: writer.ends_tall }
+    Blocks { lines: writer.lines, ends_tall: writer.ends_tall, number: writer.last_number }
 }
 
 /// Rendered blocks.
@@ -24,19 +28,45 @@ pub(super) struct Blocks {
     pub lines: Vec<Line<'static>>,
     /// They end with an item of a list that more than its words belong to: the next one stands apart from it.
     pub ends_tall: bool,
+    /// The number of the last item of the last list.
+    pub number: Option<Number>,
+}
+
+/// The number of an item. Models number lists as they want them read: from 7 on, or with gaps. A list whose items all have
+/// one number is to be counted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Number {
+    first: u64,
+    written: u64,
+    shown: u64,
+}
+
+impl Number {
+    /// The number of the item after `last`, which is written so.
+    fn after(last: Option<Self>, written: u64) -> Self {
+        match last {
+            Some(last) if last.first == written && last.written == written => {
+                Self { shown: last.shown.saturating_add(1), ..last }
+            }
+            Some(last) => Self { first: last.first, written, shown: written },
+            None => Self { first: written, written, shown: written },
+        }
+    }
 }
 
 /// What stands before each line of what is inside.
 enum Container {
     Quote,
-    List { number: Option<u64> },
+    List { ordered: bool, number: Option<Number> },
     Item { marker: Option<String>, indent: usize, paragraphs: usize, tall: bool },
 }
 
 struct Writer<'a> {
+    source: &'a Source<'a>,
     look: &'a Look<'a>,
     width: usize,
-    continued: Option<u64>,
+    continued: Option<Number>,
+    last_number: Option<Number>,
     lines: Vec<Line<'static>>,
     containers: Vec<Container>,
     spans: Vec<Span<'static>>,
@@ -45,17 +75,19 @@ struct Writer<'a> {
     gap: bool,
     code: Option<(Fence, String)>,
     table: Option<Table>,
-    link: Option<(String, usize)>,
+    link: Option<(String, String, usize)>,
     html: bool,
     ends_tall: bool,
 }
 
 impl<'a> Writer<'a> {
-    fn new(look: &'a Look<'a>) -> Self {
+    fn new(source: &'a Source<'a>, look: &'a Look<'a>) -> Self {
         Self {
+            source,
             look,
             width: 0,
             continued: None,
+            last_number: None,
             lines: Vec::new(),
             containers: Vec::new(),
             spans: Vec::new(),
@@ -69,18 +101,23 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn event(&mut self, event: Event<'_>) {
+    fn event(&mut self, event: Event<'_>, range: Range<usize>) {
+        let source = self.source;
         match event {
-            Event::Start(tag) => self.start(tag),
-            Event::End(tag) => self.end(tag),
-            Event::Text(text) => self.text(&text),
-            Event::Code(code) => self.inline(&code, self.look.theme.code),
-            Event::InlineMath(text) | Event::DisplayMath(text) => self.inline(&text, self.look.theme.code),
+            Event::Start(tag) => self.start(tag, range),
+            Event::End(tag) => self.end(tag, range),
+            Event::Text(text) => self.text(&text, range),
+            Event::Code(code) => self.inline(source.written(&code, range), self.look.theme.code),
             Event::InlineHtml(tag) if is_break(&tag) => self.inline("\n", Style::new()),
-            Event::Html(text) | Event::InlineHtml(text) => self.inline(&text, self.look.theme.dim),
-            Event::FootnoteReference(name) => self.inline(&format!("[{name}]"), self.look.theme.link),
+            Event::Html(text) | Event::InlineHtml(text) => {
+                self.inline(source.written(&text, range), self.look.theme.dim);
+            }
             // Models end lines where they want them ended.
-            Event::SoftBreak | Event::HardBreak => self.inline("\n", Style::new()),
+            Event::SoftBreak | Event::HardBreak => self.line_break(range.end),
+            // Not switched on.
+            Event::InlineMath(text) | Event::DisplayMath(text) | Event::FootnoteReference(text) => {
+                self.inline(&text, Style::new());
+            }
             Event::Rule => self.rule(),
             Event::TaskListMarker(done) => {
                 let mark = if done { self.look.glyphs.task_done } else { self.look.glyphs.task_open };
@@ -89,7 +126,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn start(&mut self, tag: Tag<'_>) {
+    fn start(&mut self, tag: Tag<'_>, range: Range<usize>) {
         let theme = self.look.theme;
         match tag {
             Tag::Paragraph => {
@@ -104,16 +141,17 @@ impl<'a> Writer<'a> {
                 self.styles.push(theme.quote);
             }
             Tag::List(number) => {
+                let ordered = number.is_some();
                 self.flush();
                 // A list inside an item follows its text at once.
                 if self.containers.is_empty() || matches!(self.containers.last(), Some(Container::Quote)) {
                     self.begin_block();
                 }
                 self.gap = false;
-                let number = number.map(|number| self.continued.take().unwrap_or(number));
-                self.containers.push(Container::List { number });
+                let number = number.and_then(|_| self.continued.take());
+                self.containers.push(Container::List { ordered, number });
             }
-            Tag::Item => self.item(),
+            Tag::Item => self.item(range.start),
             Tag::CodeBlock(kind) => {
                 self.begin_block();
                 self.mark_tall();
@@ -136,8 +174,9 @@ impl<'a> Writer<'a> {
             Tag::Emphasis => self.styles.push(Style::new().add_modifier(Modifier::ITALIC)),
             Tag::Strong => self.styles.push(Style::new().add_modifier(Modifier::BOLD)),
             Tag::Strikethrough => self.styles.push(Style::new().add_modifier(Modifier::CROSSED_OUT)),
-            Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. } => {
-                self.link = Some((dest_url.to_string(), self.spans.len()));
+            Tag::Link { dest_url, title, .. } | Tag::Image { dest_url, title, .. } => {
+                let url = self.source.written(&dest_url, range);
+                self.link = Some((url.to_owned(), title.to_string(), self.spans.len()));
                 self.styles.push(theme.link);
             }
             Tag::HtmlBlock => {
@@ -148,10 +187,14 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn end(&mut self, tag: TagEnd) {
+    fn end(&mut self, tag: TagEnd, range: Range<usize>) {
         match tag {
             TagEnd::Paragraph => self.end_block(),
             TagEnd::Heading(_) => {
+                // A heading of no words is a line of number signs.
+                if self.spans.is_empty() {
+                    self.inline(self.source.text.get(range).unwrap_or_default().trim_end(), Style::new());
+                }
                 self.styles.pop();
                 self.end_block();
             }
@@ -217,13 +260,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn item(&mut self) {
+    /// An item whose marker is written at `start`.
+    fn item(&mut self, start: usize) {
         self.begin_block();
         let marker = match self.containers.last_mut() {
-            Some(Container::List { number: Some(number) }) => {
-                let marker = format!("{number}. ");
-                *number = number.saturating_add(1);
-                marker
+            Some(Container::List { ordered: true, number }) => {
+                let rest = self.source.text.get(start..).unwrap_or_default().trim_start();
+                let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+                let next = Number::after(*number, rest[..digits].parse().unwrap_or(1));
+                (*number, self.last_number) = (Some(next), Some(next));
+                let sign = if rest[digits..].starts_with(')') { ')' } else { '.' };
+                format!("{}{sign} ", next.shown)
             }
             _ => format!("{} ", self.look.glyphs.bullet),
         };
@@ -241,11 +288,22 @@ impl<'a> Writer<'a> {
         }
     }
 
-    fn text(&mut self, text: &str) {
+    fn text(&mut self, text: &str, range: Range<usize>) {
+        // An entity that stands for what no terminal may be shown is shown as it is written.
+        let unseen = text.contains(cells::is_unseen) && !self.source.read(range.clone()).contains(text);
+        let written =
+            if unseen { self.source.text.get(range).unwrap_or_default() } else { self.source.written(text, range) };
         match &mut self.code {
-            Some((_, code)) => code.push_str(text),
-            None => self.inline(text, Style::new()),
+            Some((_, code)) => code.push_str(written),
+            None => self.inline(written, Style::new()),
         }
+    }
+
+    /// A line that ends before `next`. Outside of quotations and lists the next one keeps its indentation.
+    fn line_break(&mut self, next: usize) {
+        let rest = if self.containers.is_empty() { self.source.read(next..self.source.text.len()) } else { "" };
+        let indentation = &rest[..rest.len() - rest.trim_start_matches([' ', '\t']).len()];
+        self.inline(&format!("\n{indentation}"), Style::new());
     }
 
     fn inline(&mut self, text: &str, style: Style) {
@@ -315,10 +373,11 @@ impl<'a> Writer<'a> {
 
     fn end_link(&mut self) {
         self.styles.pop();
-        let Some((url, from)) = self.link.take() else { return };
+        let Some((url, title, from)) = self.link.take() else { return };
         let text: String = self.spans.iter().skip(from).map(|span| &*span.content).collect();
         if !url.is_empty() && text != url && format!("mailto:{text}") != url {
-            self.inline(&format!(" ({url})"), self.look.theme.dim);
+            let title = if title.is_empty() { title } else { format!(" \"{title}\"") };
+            self.inline(&format!(" ({url}{title})"), self.look.theme.dim);
         }
     }
 

@@ -270,3 +270,129 @@ fn a_long_answer_costs_each_piece_the_same() {
         });
     }
 }
+
+/// The answer of a model that writes formulas, in the interface.
+#[test]
+fn formulas_stand_as_they_were_written_in_lists_tables_and_quotations() {
+    let text = "Inline $x*y*z$ and \\(a_1 + b_1\\) and \\[ \\{1,2\\}_{P_1} \\].\n\n$$\n\\underbrace{\\{1,2\\}}_{P_1},\\;\\dots \\\\\n\
+                a * b * c\n$$\n\n- item $a*b*c$\n\n> \\[\n> x_*1*\n> \\]\n\nPrices: $5 and $10 stay *prices*.\n";
+    let wanted = [
+        "Inline $x*y*z$ and \\(a_1 + b_1\\) and \\[ \\{1,2\\}_{P_1} \\].",
+        "",
+        "$$",
+        "\\underbrace{\\{1,2\\}}_{P_1},\\;\\dots \\\\",
+        "a * b * c",
+        "$$",
+        "",
+        "• item $a*b*c$",
+        "",
+        "▎ \\[",
+        "▎ x_*1*",
+        "▎ \\]",
+        "",
+        "Prices: $5 and $10 stay prices.",
+    ];
+    assert_eq!(render(text, 80), wanted);
+    assert_eq!(streamed(text, 80, 1), wanted);
+    let table = render("| a | b |\n|---|---|\n| $|x|$ | $y_1*z*$ |\n| `p|q` | 1 | 2 |\n", 60);
+    assert_eq!(table[3..5], ["│ $|x|$ │ $y_1*z*$ │", "│ p|q   │ 1 | 2    │"]);
+}
+
+fn streamed(text: &str, width: usize, size: usize) -> Vec<String> {
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        let chars: Vec<char> = text.chars().collect();
+        for piece in chars.chunks(size) {
+            markdown.push(&piece.iter().collect::<String>());
+            markdown.layout(width, look);
+        }
+        plain(&markdown)
+    })
+}
+
+/// A displayed formula that is longer than a paragraph may be before it is cut.
+#[test]
+fn a_long_formula_is_not_cut_while_it_comes() {
+    let lines: String = (0..80).map(|n| format!("x_{n}*y* + z*w_{n}* \\\\\n\n")).collect();
+    let text = format!("before\n\n$$\n{lines}$$\n\nafter *it*\n");
+    let shown = streamed(&text, 60, 7);
+    assert!(shown.contains(&"x_79*y* + z*w_79* \\\\".to_owned()), "{shown:#?}");
+    assert_eq!(shown, render(&text, 60));
+    assert_eq!(shown.last().unwrap(), "after it");
+}
+
+#[test]
+fn the_numbers_of_a_list_are_the_ones_that_were_written() {
+    assert_eq!(render("7. a\n8. b\n10. c\n", 20), ["7. a", "8. b", "10. c"]);
+    assert_eq!(render("1) a\n2) b\n", 20), ["1) a", "2) b"]);
+    assert_eq!(render("1. a\n1. b\n1. c\n", 20), ["1. a", "2. b", "3. c"]);
+    assert_eq!(render("3. a\n2. b\n1. c\n", 20), ["3. a", "2. b", "1. c"]);
+    for text in ["7. a\n8. b\n10. c\n12. d\n", "1. a\n1. b\n1. c\n1. d\n", "2) a\n4) b\n   1. x\n   5. y\n6) c\n"] {
+        assert_eq!(streamed(text, 20, 1), render(text, 20), "{text}");
+    }
+}
+
+/// What the parser would swallow is there to be read.
+#[test]
+fn nothing_that_was_written_vanishes() {
+    for (text, wanted) in [
+        ("[1]: https://x.org \"Title\"\n", &["[1]: https://x.org \"Title\""][..]),
+        ("[^1]: word\n", &["[^1]: word"]),
+        ("[t](https://x.org \"Title\")", &["t (https://x.org \"Title\")"]),
+        ("#\n", &["#"]),
+        ("```python title=a.py\nx\n```\n", &["╭ python title=a.py", "│ x"]),
+        ("a\n  b\n    c", &["a", "  b", "    c"]),
+        ("&#x202e;x&#27;[1m &amp; &#x200b;", &["&#x202e;x&#27;[1m & &#x200b;"]),
+        ("It is.\n---\nmore", &["It is.", "", "────────────────────────────────────────", "", "more"]),
+        ("> > a\n> b", &["▎ ▎ a", "▎ ▎ b"]),
+        ("<think>\nfoo *x*\n</think>", &["<think>", "foo *x*", "</think>"]),
+        ("Vec<String> a<b", &["Vec<String> a<b"]),
+        ("C:\\Users\\_x\\_y_ __init__.py 2*3*4", &["C:\\Users\\_x\\_y_ __init__.py 2*3*4"]),
+        ("```\na\tb\n\tc\n```\n", &["╭ code", "│ a   b", "│     c"]),
+    ] {
+        assert_eq!(render(text, 60), wanted, "{text:?}");
+    }
+}
+
+#[test]
+fn emphasis_beside_cjk_is_emphasis() {
+    let text = "**「A」**なので**「B」**です。\n\n**注意：**これは大事です。\n\n한국어 **마크다운(Markdown)**을 쓴다\n";
+    let wanted = ["「A」なので「B」です。", "", "注意：これは大事です。", "", "한국어 마크다운(Markdown)을 쓴다"];
+    assert_eq!(render(text, 60), wanted);
+    assert_eq!(streamed(text, 60, 1), wanted);
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        markdown.push(text);
+        markdown.layout(60, look);
+        let bold = |span: &&ratatui::text::Span<'_>| span.style.add_modifier.contains(ratatui::style::Modifier::BOLD);
+        let bold: Vec<_> = markdown.line(0).unwrap().spans.iter().filter(bold).map(|span| &*span.content).collect();
+        assert_eq!(bold, ["「A」", "「B」"]);
+    });
+}
+
+/// Whatever is built of these, each letter and digit is shown, in its order.
+mod letters {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn no_letter_is_lost(pieces in prop::collection::vec(prop_oneof![
+            "[a-z]{1,4}", "[「」なのでé。、]{1,2}", Just("**".to_owned()), Just("*".to_owned()), Just("_".to_owned()),
+            Just("`".to_owned()), Just("$".to_owned()), Just("\\(".to_owned()), Just("\\)".to_owned()), Just(" ".to_owned()),
+            Just("\n".to_owned()), Just("\n\n".to_owned()), Just("- ".to_owned()), Just("> ".to_owned()), Just("[a]: b".to_owned()),
+            Just("~~".to_owned()), Just("\\".to_owned()), Just("| a | b |\n|---|---|\n".to_owned()), Just("|".to_owned()),
+            Just("---".to_owned()), Just("$$\n".to_owned()), Just("#".to_owned()),
+        ], 0..30)) {
+            let text = pieces.concat();
+            // A code fence is named, and a table that has no room repeats its head.
+            let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+            let shown = render(&text, 400).concat();
+            let wanted = letters(&text);
+            let mut rest = shown.chars();
+            prop_assert!(wanted.chars().all(|c| rest.any(|shown| shown == c)), "{text:?} is shown as {shown:?}");
+        }
+    }
+}
