@@ -13,8 +13,8 @@ const MOST_CELLS: usize = 1000;
 /// What is known of the lines before.
 #[derive(Default)]
 pub(super) struct Lines {
-    /// The open code fence: its character and length.
-    fence: Option<(u8, usize)>,
+    /// The open code fence: its character and length, and how far it is indented.
+    fence: Option<(u8, usize, usize)>,
     paragraph: Option<Paragraph>,
     /// Columns of the table whose rows these are.
     columns: Option<usize>,
@@ -77,14 +77,15 @@ impl Copy<'_> {
             }
         }
         let content = self.text.get(at..end).unwrap_or_default();
-        if let Some((mark, length)) = self.lines.fence {
+        let indent = at - start;
+        if let Some((mark, length, opened)) = self.lines.fence {
             let marks = content.trim_end();
-            let closes = marks.len() >= length && marks.bytes().all(|byte| byte == mark);
-            self.lines.fence = (!closes).then_some((mark, length));
+            let closes = marks.len() >= length && marks.bytes().all(|byte| byte == mark) && indent < opened + 4;
+            self.lines.fence = (!closes).then_some((mark, length, opened));
             return None;
         }
-        if let Some(opened) = fence(content) {
-            self.lines = Lines { fence: Some(opened), ..Lines::default() };
+        if let Some((mark, length)) = fence(content) {
+            self.lines = Lines { fence: Some((mark, length, indent)), ..Lines::default() };
             return None;
         }
         if content.is_empty() {

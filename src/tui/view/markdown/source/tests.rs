@@ -81,6 +81,7 @@ fn formulas_stand_as_they_were_written() {
         ("$$\nx*y*\n\nz*w*", "$$\nx*y*\n\nz*w*¶"),
         ("$HOME is *nice* and", "$HOME is <i>nice</i> and¶"),
         ("```\n$$\n```\n*x* $y$", "<pre>$$\n</pre><i>x</i> $y$¶"),
+        ("```\n    ```\n```\n$a*b*$ c", "<pre>    ```\n</pre>$a*b*$ c¶"),
         ("`a $b` *x* `c$` d", "`a $b` <i>x</i> `c$` d¶"),
         ("其中$x*y*z$是*重*要", "其中$x*y*z$是<i>重</i>要¶"),
         ("echo $$ and *x* $$", "echo $$ and *x* $$¶"),
