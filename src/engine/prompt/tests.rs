@@ -126,7 +126,7 @@ fn a_missing_file_is_an_error() {
 #[test]
 fn a_text_far_beyond_the_context_is_not_encoded_to_its_end() {
     let tokenizer = golden_tokenizer("llama-spm");
-    let template = ChatTemplate::by_vocabulary(&tokenizer).unwrap();
+    let template = ChatTemplate::by_vocabulary(&tokenizer, "it has none").unwrap();
     let ask = |text: String| vec![ChatMessage::new(Role::User, text)];
     let started = std::time::Instant::now();
     for text in ["many words of a text ".repeat(700_000), "</s>".repeat(3 << 20), "x".repeat(15 << 20)] {
