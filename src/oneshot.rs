@@ -74,8 +74,7 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
 
 /// The chat template that the user wants instead of the model's.
 fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, Failure> {
-    Chosen::of(settings.chat_template.as_deref())
-        .map_err(|error| Failure::usage(format!("The chat template cannot be used: {error}")))
+    Chosen::of(settings.chat_template.as_deref()).map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn engine_options(settings: &Settings, source: HubSource, chat_template: Option<Chosen>) -> EngineOptions {

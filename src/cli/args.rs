@@ -60,9 +60,6 @@ pub struct ChatFlags {
     /// System message
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// Use this Jinja file, or a known form (chatml, llama3, mistral, gemma, phi3, ...), instead of the model's template
-    #[arg(long, value_name = "FILE|NAME", value_parser = setting("chat_template"), value_hint = ValueHint::FilePath)]
-    pub chat_template: Option<String>,
     /// Continue the last conversation
     #[arg(short = 'c', long = "continue")]
     pub last: bool,
@@ -118,6 +115,9 @@ pub struct ModelFlags {
     /// A catalogue name, owner/repo, owner/repo:file.gguf, a .gguf file, or a folder with config.json + safetensors
     #[arg(short, long, value_name = "NAME", global = true, value_parser = setting("model"))]
     pub model: Option<String>,
+    /// Use this Jinja file, or a known form (chatml, llama3, mistral, gemma, phi3, ...), instead of the model's template
+    #[arg(long, value_name = "FILE|NAME", global = true, value_parser = setting("chat_template"), value_hint = ValueHint::FilePath)]
+    pub chat_template: Option<String>,
     /// Tokens that a conversation may take; default 8192, or the model's own where that is smaller
     #[arg(long, value_name = "N", global = true, value_parser = setting("context_length"), allow_hyphen_values = true)]
     pub context_length: Option<String>,
@@ -190,7 +190,7 @@ impl Args {
         let given = [
             ("model", "--model", &model.model),
             ("system", "--system", &chat.system),
-            ("chat_template", "--chat-template", &chat.chat_template),
+            ("chat_template", "--chat-template", &model.chat_template),
             ("max_tokens", "--max-tokens", &chat.max_tokens),
             ("temperature", "--temperature", &chat.temperature),
             ("top_p", "--top-p", &chat.top_p),

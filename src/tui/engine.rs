@@ -74,7 +74,7 @@ pub(super) fn model_source(settings: &Settings) -> Result<HubSource, EngineError
 /// The chat template that the user wants instead of the model's.
 pub(super) fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, EngineError> {
     Chosen::of(settings.chat_template.as_deref())
-        .map_err(|error| EngineError::new(ErrorKind::Failed, format!("The chat template cannot be used: {error}")))
+        .map_err(|error| EngineError::new(ErrorKind::Failed, error.to_string()))
 }
 
 fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {

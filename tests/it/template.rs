@@ -65,7 +65,7 @@ fn the_chat_uses_the_chosen_template() {
     let mut tui = home.start(&["--chat-template", file.to_str().unwrap()]);
     tui.send("hello").wait_for("mine.jinja").wait_for("not valid");
     drop(tui);
-    let mut tui = home.start(&["--chat-template", "nosuch"]);
+    let mut tui = support_pty::Tui::spawn(home.command(&["--chat-template", "nosuch"]), 80, 24);
     assert_eq!(tui.wait_for_exit(), 2);
     assert!(tui.text().contains("no known form of that name"), "{}", tui.text());
 }

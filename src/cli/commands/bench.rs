@@ -10,6 +10,7 @@ use crate::cli::args::{BenchArgs, BenchCommand, TableFormat};
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output::{self, Reader};
 use crate::cli::table::Table;
+use crate::engine::chat_template::Chosen;
 use crate::engine::cpu::{Threads, instruction_set, read_bandwidth};
 use crate::engine::model::load::ModelParts;
 use crate::engine::model::perplexity::{DEFAULT_CHUNK, perplexity};
@@ -93,6 +94,7 @@ fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
         Context::Exactly(length) => length,
         Context::UpTo(length) => model::trained_context_length(&files).map_or(length, |trained| length.min(trained)),
     };
+    let chosen = Chosen::of(settings.chat_template.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
     let options = LoadOptions {
         name: &source.name(),
         files: &files,
@@ -101,7 +103,7 @@ fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
         gpu_memory_utilization: settings.gpu_memory_utilization,
         threads: settings.threads,
         smaller: &source.smaller(),
-        chat_template: None,
+        chat_template: chosen.as_ref(),
         cancel: &cancel,
     };
     let mut loaded = model::load(&options, &mut |step| progress.show(&step)).map_err(failure)?;

@@ -85,9 +85,10 @@ pub struct Chosen {
 }
 
 impl Chosen {
-    /// As `find`, where there is a choice.
+    /// As `find`, where there is a choice. The error is for the user.
     pub fn of(choice: Option<&str>) -> Result<Option<Self>, TemplateError> {
-        choice.map(Self::find).transpose()
+        let found = choice.map(Self::find).transpose();
+        found.map_err(|error| TemplateError(format!("The chat template cannot be used: {error}")))
     }
 
     /// The form of that name, else the file at that path (`./NAME` where both are there). Reads the file; nothing is
