@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::tokenizer::Tokenizer;
 use super::weights::gguf::Metadata;
@@ -41,12 +41,7 @@ pub struct TemplateError(pub String);
 const OPEN_TIME: Duration = Duration::from_millis(1500);
 
 /// Time for the renders of one prompt.
-const RENDER_TIME: Duration = Duration::from_millis(2500);
-
-/// When the renders of a prompt that begin now have to be done.
-pub fn deadline() -> Instant {
-    Instant::now() + RENDER_TIME
-}
+pub const RENDER_TIME: Duration = Duration::from_millis(2500);
 
 /// A chat template, compiled, and what is known about it.
 pub struct ChatTemplate {
@@ -115,7 +110,7 @@ impl ChatTemplate {
     ) -> Result<Self, TemplateError> {
         let source = source::clean(source)?;
         let read = source.clone();
-        let (jinja, folds_system) = aside::run(Instant::now() + OPEN_TIME, move |until| {
+        let (jinja, folds_system) = aside::run(OPEN_TIME, move |until| {
             let jinja = Jinja::new(&read, tokens, now)?;
             let folds_system = jinja.refuses_system(until);
             Ok((Arc::new(jinja), folds_system))
@@ -132,20 +127,20 @@ impl ChatTemplate {
     /// The text, byte-equal to transformers' `apply_chat_template(messages, add_generation_prompt=...)`; a system
     /// message that the template refuses stands before the first user message instead.
     pub fn render(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, TemplateError> {
-        self.render_by(deadline(), messages, add_generation_prompt)
+        self.render_within(RENDER_TIME, messages, add_generation_prompt)
     }
 
-    /// As `render`; an error soon after `until` at the latest.
-    pub fn render_by(
+    /// As `render`; an error soon after `limit`.
+    pub fn render_within(
         &self,
-        until: Instant,
+        limit: Duration,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
         let folds = self.folds_system && messages.iter().any(|message| message.role == Role::System);
         let messages = if folds { fold_system(messages) } else { messages.to_vec() };
         let jinja = Arc::clone(&self.jinja);
-        aside::run(until, move |until| jinja.render(&messages, add_generation_prompt, until))?
+        aside::run(limit, move |until| jinja.render(&messages, add_generation_prompt, until))?
     }
 
     /// What opens and closes a reasoning block, where the template knows one.

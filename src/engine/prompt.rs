@@ -68,16 +68,16 @@ struct Framed {
 
 impl Framed {
     fn new(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Result<Self, TemplateError> {
-        // Both renders together have the time of one.
-        let until = chat_template::deadline();
-        let text = template.render_by(until, messages, true)?;
+        // There may be two renders, which share the time.
+        let limit = chat_template::RENDER_TIME / 2;
+        let text = template.render_within(limit, messages, true)?;
         let foreign = frame_tokens_in(template, tokenizer, messages);
         if foreign.is_empty() {
             return Ok(Self { text, mark: None });
         }
         // A mark inside each spelled-out control token keeps it from being read as one; the marks go before encoding.
         let mark = unused_mark(&text)?;
-        let text = template.render_by(until, &mark_messages(messages, &foreign, mark), true)?;
+        let text = template.render_within(limit, &mark_messages(messages, &foreign, mark), true)?;
         Ok(Self { text, mark: Some(mark) })
     }
 

@@ -1,10 +1,9 @@
 //! One compiled template: source → environment → text. Everything here is called on `aside`'s thread.
 
-use std::time::Instant;
-
 use minijinja::Environment;
 use minijinja::value::Value;
 
+use super::aside::Deadline;
 use super::meter::{LIMITS, Limits};
 use super::{TemplateError, environment, watched};
 use crate::protocol::{ChatMessage, Role};
@@ -34,7 +33,7 @@ impl Jinja {
     }
 
     /// Whether a system message is an error, or vanishes, where the same conversation without it renders.
-    pub fn refuses_system(&self, until: Instant) -> bool {
+    pub fn refuses_system(&self, until: Deadline) -> bool {
         const PROBE: &str = "chatnap-system-probe";
         let user = ChatMessage::new(Role::User, "a");
         let with = [ChatMessage::new(Role::System, PROBE), user.clone()];
@@ -47,7 +46,7 @@ impl Jinja {
         &self,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
-        until: Instant,
+        until: Deadline,
     ) -> Result<String, TemplateError> {
         let problem = |error: minijinja::Error| {
             TemplateError(format!("the chat template cannot render this conversation: {}", describe(&error)))

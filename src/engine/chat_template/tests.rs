@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::aside::Deadline;
 use super::*;
 use crate::engine::tokenizer::tests::small_spm;
 
@@ -60,7 +61,7 @@ fn every_template_renders_as_in_python() {
             let messages = messages(&golden["cases"][case]);
             for (prompt, expected) in [false, true].into_iter().zip(expected.as_array().unwrap()) {
                 compared += 1;
-                let got = template.jinja.render(&messages, prompt, deadline());
+                let got = template.jinja.render(&messages, prompt, Deadline::after(RENDER_TIME));
                 match (&got, expected.as_str()) {
                     (Ok(got), Some(expected)) if got == expected => {}
                     (Err(_), None) => {}
@@ -80,7 +81,8 @@ fn every_snippet_renders_as_in_python() {
     let mut wrong = Vec::new();
     for (source, expected) in &expected {
         let messages = [user("Why is the sky blue?")];
-        let got = template(source).and_then(|template| template.jinja.render(&messages, true, deadline()));
+        let got =
+            template(source).and_then(|template| template.jinja.render(&messages, true, Deadline::after(RENDER_TIME)));
         if got.as_deref().ok() != expected.as_str() {
             wrong.push(format!("{source}\n  got      {got:?}\n  expected {expected}"));
         }

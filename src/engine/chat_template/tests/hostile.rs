@@ -1,5 +1,7 @@
 //! Templates that mean harm: they end soon, and they never end the program.
 
+use std::time::Instant;
+
 use super::*;
 
 /// What a caller has to wait at most, all renders of a template together.
