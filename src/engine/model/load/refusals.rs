@@ -407,7 +407,9 @@ fn each_refusal_names_the_file_and_the_reason() {
 }
 
 /// What is taken, and a part of the warning; no warning where that is empty.
-fn accepted() -> Vec<(&'static str, &'static str, fn(&Path) -> ModelFiles)> {
+type Accepted = (&'static str, &'static str, fn(&Path) -> ModelFiles);
+
+fn accepted() -> Vec<Accepted> {
     vec![
         ("a sound GGUF file", "", |at| gguf(at, &llama(), |_, _| {})),
         ("a sound folder", "", |at| folder(at, &llama(), |_| {})),
