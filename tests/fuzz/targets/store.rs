@@ -1,0 +1,201 @@
+//! The conversation database: any bytes in its place, and sound databases whose cells hold something else.
+//!
+//! An input that begins with an even byte is a database file; with an odd one, cells that are written into a sound
+//! database: column, row, kind of value, and the value's 8 bytes.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use chatnap::conversation::{Answer, Conversation, Ending, TurnId};
+use chatnap::protocol::{FinishReason, Timing, Usage};
+use chatnap::store::{DATABASE, Store, TurnRecord, json, markdown, new_conversation_id};
+use rusqlite::Connection;
+use rusqlite::types::Value;
+
+use super::{Target, folder};
+
+pub const TARGET: Target = Target {
+    name: "store",
+    cases: 250,
+    time: Duration::from_secs(2),
+    memory: 64 << 20,
+    words: &[
+        "SQLite format 3\0",
+        "CREATE TABLE conversations",
+        "CREATE TABLE turns",
+        "CREATE INDEX turns_pending",
+        "CREATE TRIGGER t AFTER INSERT ON turns BEGIN",
+        "CREATE VIEW turns AS SELECT",
+        " INTEGER",
+        " TEXT",
+        " BLOB",
+        "NOT NULL",
+        "PRIMARY KEY",
+        "AUTOINCREMENT",
+        "REFERENCES",
+        "pending",
+        "stop",
+        "\u{2}\u{2}",
+        "\u{1}\u{1}",
+        "\u{0}\u{0}\u{0}\u{7}",
+    ],
+    seeds,
+    run,
+};
+
+const COLUMNS: [(&str, &str); 21] = [
+    ("conversations", "id"),
+    ("conversations", "title"),
+    ("conversations", "system"),
+    ("conversations", "created"),
+    ("conversations", "changed"),
+    ("conversations", "head"),
+    ("turns", "conversation"),
+    ("turns", "parent"),
+    ("turns", "prompt"),
+    ("turns", "model"),
+    ("turns", "sampling"),
+    ("turns", "asked"),
+    ("turns", "reasoning"),
+    ("turns", "answer"),
+    ("turns", "state"),
+    ("turns", "error"),
+    ("turns", "prompt_tokens"),
+    ("turns", "completion_tokens"),
+    ("turns", "timing"),
+    ("turns", "writer"),
+    ("turns", "key"),
+];
+
+fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = vec![[&[0], sound()].concat()];
+    for (column, kind) in (0..COLUMNS.len() as u8).zip((0..6).cycle()) {
+        seeds.push([&[1, column, 1, kind][..], &u64::from(column).to_le_bytes()].concat());
+    }
+    seeds
+}
+
+/// A database with two branches and an answer of every ending, in small pages.
+fn sound() -> &'static [u8] {
+    static SOUND: OnceLock<Vec<u8>> = OnceLock::new();
+    SOUND.get_or_init(|| {
+        let folder = folder(&[]);
+        write(&mut Store::open(folder.path()).unwrap().store);
+        let path = folder.path().join(DATABASE);
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA page_size = 512; VACUUM; PRAGMA journal_mode = WAL;")
+            .unwrap();
+        drop(db);
+        std::fs::read(path).unwrap()
+    })
+}
+
+fn write(store: &mut Store) {
+    let usage = Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: 3 };
+    let finished = Ending::Finished { reason: FinishReason::Stop, usage, timing: Some(Timing::default()) };
+    let mut talk = Conversation::new(new_conversation_id(), Some("Be brief.".into()));
+    let endings = [finished, Ending::Failed { message: "no".into() }, Ending::Interrupted, Ending::Pending];
+    for (index, ending) in endings.into_iter().enumerate() {
+        let id = talk.ask(index.checked_sub(2).map(TurnId), format!("question {index}?\nmore"), "tiny");
+        talk.turn_mut(id).unwrap().answer = Answer { reasoning: "hm".into(), text: "Grüße".into(), ending };
+        save(store, &talk, id).unwrap();
+    }
+    let mut other = Conversation::new(new_conversation_id(), None);
+    let id = other.ask(None, "weather", "tiny");
+    save(store, &other, id).unwrap();
+    store.rename(&other.id, "Weather").unwrap();
+}
+
+fn save(store: &mut Store, talk: &Conversation, id: TurnId) -> Result<(), chatnap::store::StoreError> {
+    let turn = talk.turn(id).unwrap();
+    store.save(&TurnRecord { conversation: &talk.id, system: talk.system.as_deref(), id, turn, sampling: None })
+}
+
+fn run(input: &[u8]) -> bool {
+    let folder = folder(&[]);
+    let path = folder.path().join(DATABASE);
+    match input.split_first() {
+        Some((first, bytes)) if first % 2 == 0 => std::fs::write(&path, bytes).unwrap(),
+        Some((_, cells)) => {
+            std::fs::write(&path, sound()).unwrap();
+            change(&path, cells);
+        }
+        None => {}
+    }
+    let before = std::fs::read(&path).unwrap_or_default();
+    if let Ok(Some(mut store)) = Store::open_to_read(folder.path()) {
+        read(&mut store);
+    }
+    let notice = match Store::open(folder.path()) {
+        Ok(opened) => {
+            use_it(opened.store);
+            opened.notice
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            Some(error.to_string())
+        }
+    };
+    // Opening may set the two bytes that say how the journal is kept, which stand in the file's own header.
+    if let Some(notice) = &notice {
+        let kept = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| std::fs::read(entry.path()));
+        let same = |kept: &Vec<u8>| kept.len() == before.len() && kept.iter().skip(100).eq(before.iter().skip(100));
+        assert!(kept.flatten().any(|kept| same(&kept)), "what was there is lost: {notice}");
+    }
+    notice.is_none()
+}
+
+/// Writes cells past all constraints.
+fn change(path: &Path, cells: &[u8]) {
+    let db = Connection::open(path).unwrap();
+    db.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON;").unwrap();
+    for cell in cells.chunks_exact(11).take(32) {
+        let (table, column) = COLUMNS[usize::from(cell[0]) % COLUMNS.len()];
+        let number = i64::from_le_bytes(cell[3..].try_into().unwrap());
+        let value = match cell[2] % 6 {
+            0 => Value::Null,
+            1 => Value::Integer(number),
+            2 => Value::Real(f64::from_bits(number as u64)),
+            3 => Value::Text(String::from_utf8_lossy(&cell[3..]).into_owned()),
+            4 => Value::Blob(cell[3..].to_vec()),
+            _ => {
+                Value::Text("{\"load\":18446744073709551615,\"ttft\":1,\"prefill\":1,\"decode\":1,\"total\":1}".into())
+            }
+        };
+        // A constraint that SQLite keeps in any case is an error here.
+        let _ = db.execute(
+            &format!("UPDATE {table} SET {column} = ?1 WHERE rowid IN (SELECT rowid FROM {table} LIMIT 1 OFFSET ?2)"),
+            (value, i64::from(cell[1] % 6)),
+        );
+    }
+    db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+}
+
+fn read(store: &mut Store) {
+    let _ = (store.search("GRÜ"), store.last(), store.last_answered(), store.find("last"), store.find("a"));
+    for summary in store.list().unwrap_or_default() {
+        let Ok(talk) = store.load(&summary.id) else { continue };
+        assert!(talk.turns().iter().enumerate().all(|(at, turn)| turn.parent.is_none_or(|parent| parent.0 < at)));
+        assert!(markdown(&summary, &talk).starts_with("# "));
+        assert!(json(&summary, &talk).is_object());
+    }
+}
+
+/// Everything that a session does.
+fn use_it(mut store: Store) {
+    read(&mut store);
+    let mut fresh = Conversation::new(new_conversation_id(), None);
+    let id = fresh.ask(None, "and now?", "tiny");
+    if save(&mut store, &fresh, id).is_ok() {
+        assert_eq!(store.load(&fresh.id).unwrap().turn(id).unwrap().prompt, "and now?");
+    }
+    for summary in store.list().unwrap_or_default().iter().take(3) {
+        if let Ok(mut talk) = store.load(&summary.id) {
+            let id = talk.ask(talk.head(), "more", "tiny");
+            let _ = save(&mut store, &talk, id);
+            let _ = store.select(&talk.id, TurnId(0));
+        }
+        let _ = (store.rename(&summary.id, "x"), store.remove(&summary.id));
+    }
+}
