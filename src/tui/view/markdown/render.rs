@@ -75,6 +75,8 @@ struct Writer<'a> {
     gap: bool,
     code: Option<(Fence, String)>,
     table: Option<Table>,
+    /// Where the last table cell ends in the source.
+    cell_end: usize,
     link: Option<(String, String, usize)>,
     html: bool,
     ends_tall: bool,
@@ -95,6 +97,7 @@ impl<'a> Writer<'a> {
             gap: false,
             code: None,
             table: None,
+            cell_end: 0,
             link: None,
             html: false,
             ends_tall: false,
@@ -224,7 +227,11 @@ impl<'a> Writer<'a> {
             TagEnd::TableHead => {
                 self.styles.pop();
             }
-            TagEnd::TableCell => self.end_cell(),
+            TagEnd::TableRow => self.end_row(range.end),
+            TagEnd::TableCell => {
+                self.cell_end = range.end;
+                self.end_cell();
+            }
             TagEnd::Emphasis | TagEnd::Strong | TagEnd::Strikethrough => {
                 self.styles.pop();
             }
@@ -360,6 +367,16 @@ impl<'a> Writer<'a> {
         let cell = std::mem::take(&mut self.spans);
         if let Some(row) = self.table.as_mut().and_then(|table| table.rows.last_mut()) {
             row.push(cell);
+        }
+    }
+
+    /// Cells beyond the head's columns, which the parser leaves out, stay as written in the last cell.
+    fn end_row(&mut self, end: usize) {
+        let surplus = self.source.text.get(self.cell_end..end).unwrap_or_default();
+        let surplus = surplus.trim_matches(|c: char| c == '|' || c.is_whitespace());
+        let row = self.table.as_mut().and_then(|table| table.rows.last_mut());
+        if let Some(cell) = row.and_then(|row| row.last_mut()).filter(|_| !surplus.is_empty()) {
+            cell.push(Span::raw(format!(" | {surplus}")));
         }
     }
 

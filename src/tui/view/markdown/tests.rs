@@ -338,6 +338,10 @@ fn nothing_that_was_written_vanishes() {
     for (text, wanted) in [
         ("[1]: https://x.org \"Title\"\n", &["[1]: https://x.org \"Title\""][..]),
         ("[^1]: word\n", &["[^1]: word"]),
+        (
+            "|a|b|\n|-|-|\n|1|2|3|\n",
+            &["┌───┬───────┐", "│ a │ b     │", "├───┼───────┤", "│ 1 │ 2 | 3 │", "└───┴───────┘"],
+        ),
         ("[t](https://x.org \"Title\")", &["t (https://x.org \"Title\")"]),
         ("#\n", &["#"]),
         ("```python title=a.py\nx\n```\n", &["╭ python title=a.py", "│ x"]),
