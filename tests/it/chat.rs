@@ -223,7 +223,8 @@ fn an_earlier_conversation_is_chosen_from_a_list() {
     tui.type_text("/new\r").wait_until_gone("remember me");
     tui.send("something else").wait_for("You said: something else").wait_for("TTFT");
     tui.type_text("/resume\r").wait_for("› remember me").type_text("MEMB\r\r").wait_for("You said: remember me");
-    tui.send("What came first?").wait_for("It was: remember me");
+    // While an answer is written nothing is taken up.
+    tui.send("What came first?").wait_for("It was: remember me").wait_for_times("TTFT", 2);
     tui.type_text("/resume nosuch\r").wait_for("This one goes on.");
 }
 

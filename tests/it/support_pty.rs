@@ -174,6 +174,11 @@ impl Tui {
         self.wait_until(text, |screen| screen.contents().contains(text))
     }
 
+    /// Waits until a text stands so often on the screen.
+    pub fn wait_for_times(&mut self, text: &str, times: usize) -> &mut Self {
+        self.wait_until(&format!("{text} {times} times"), |screen| screen.contents().matches(text).count() >= times)
+    }
+
     pub fn wait_until_gone(&mut self, text: &str) -> &mut Self {
         self.wait_until(&format!("no {text}"), |screen| !screen.contents().contains(text))
     }
