@@ -74,7 +74,7 @@ fn the_guard_sees_panics_hangs_and_greed() {
     assert!(refusal(|_| std::hint::black_box(vec![0_u8; 1 << 30]).is_empty()).contains("bytes"));
     let spin = |_: &[u8]| {
         // Without a clock: on a busy machine much time passes in which nothing is done.
-        (0..100_000_000_u64).all(|number| std::hint::black_box(number) < u64::MAX)
+        (0..3_000_000_000_u64).all(|number| std::hint::black_box(number) < u64::MAX)
     };
     assert!(refusal(spin).contains("ms of CPU time"));
     assert!(guard::run(&targets::TARGETS[0], b"x").is_ok_and(|read| !read));

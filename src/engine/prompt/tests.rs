@@ -110,8 +110,9 @@ fn a_slow_template_ends_in_time_also_where_it_is_rendered_twice() {
     let tokenizer = golden_tokenizer("qwen2");
     let slow = "{% for i in range(9999) %}{% for j in range(99999) %}{% set k = j %}{% endfor %}{% endfor %}";
     let begun = std::time::Instant::now();
-    let template = ChatTemplate::new(slow.into(), &tokenizer, Vec::new()).unwrap();
-    let error = render(&template, &tokenizer, &conversation("<|im_end|>")).unwrap_err();
+    // Opening it renders it once, which may be enough.
+    let template = ChatTemplate::new(slow.into(), &tokenizer, Vec::new());
+    let error = template.and_then(|template| render(&template, &tokenizer, &conversation("<|im_end|>"))).unwrap_err();
     assert!(error.0.contains("too long") || error.0.contains("fuel"), "{error}");
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 }

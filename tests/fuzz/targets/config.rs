@@ -164,11 +164,12 @@ fn run(input: &[u8]) -> bool {
     }
     if let Ok(tokenizer) = Tokenizer::from_folder(path) {
         tokenizer::check(&tokenizer, "hello <s>");
-        let _ = ChatTemplate::from_folder(path, &tokenizer);
+        let _ = ChatTemplate::from_folder(path, &tokenizer, None);
     }
     let options = LoadOptions {
         name: "fuzz",
         files: &files,
+        chat_template: None,
         context_length: asked,
         device: DevicePreference::Cpu,
         gpu_memory_utilization: 0.5,

@@ -153,7 +153,7 @@ fn run(input: &[u8]) -> bool {
     }
     let Ok(tokenizer) = Tokenizer::from_gguf(&header.metadata) else { return parts.is_ok() };
     super::tokenizer::check(&tokenizer, "hello <|im_end|>\n Grüße 👩\u{200d}👧 1234567");
-    if let Ok(chat) = ChatTemplate::from_gguf(&header.metadata, &tokenizer) {
+    if let Ok(chat) = ChatTemplate::from_gguf(&header.metadata, &tokenizer, None) {
         template::check(&chat, &tokenizer, "hello");
     }
     true

@@ -80,11 +80,13 @@ fn seeds() -> Vec<Vec<u8>> {
     // The SHA-256 of `abc`.
     let large = "302 Found\r\nlocation: http://elsewhere.invalid/x\r\ncontent-length: 0\r\nx-linked-size: 3\r\n\
                  x-linked-etag: \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"";
-    let small = "200 OK\r\netag: \"0123456789abcdef0123456789abcdef01234567\"\r\ncontent-length: 3";
+    // The hashes that git gives `abc` and `{}` with a line's end.
+    let small = "200 OK\r\netag: \"f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f\"\r\ncontent-length: 3";
+    let empty = "200 OK\r\netag: \"0967ef424bce6791893e9a57bb952f80fd536e93\"\r\ncontent-length: 3";
     vec![
         seed(&["README.md", "a-Q4_K_M.gguf", "a-Q8_0.gguf"], large, b"abc"),
         seed(&["q/b-Q8_0-00001-of-00002.gguf", "q/b-Q8_0-00002-of-00002.gguf"], small, b"abc"),
-        seed(&["config.json", "tokenizer.json", "model.safetensors"], small, b"{}\n"),
+        seed(&["config.json", "tokenizer.json", "model.safetensors"], empty, b"{}\n"),
         seed(&["a.gguf"], "307 Temporary Redirect\r\nlocation: /x/y\r\ncontent-length: 0", b"abc"),
         seed(&["a.gguf"], "429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0", b""),
         seed(&["a.gguf"], "401 Unauthorized\r\nx-error-code: GatedRepo\r\ncontent-length: 0", b""),
@@ -187,6 +189,7 @@ fn settings(model: &str, root: &Path) -> Settings {
     Settings {
         model: model.to_owned(),
         system: None,
+        chat_template: None,
         sampling: SamplingParams::default(),
         max_tokens: None,
         context_length: None,

@@ -109,7 +109,9 @@ fn write(store: &mut Store) {
 
 fn save(store: &mut Store, talk: &Conversation, id: TurnId) -> Result<(), chatnap::store::StoreError> {
     let turn = talk.turn(id).unwrap();
-    store.save(&TurnRecord { conversation: &talk.id, system: talk.system.as_deref(), id, turn, sampling: None })
+    let (conversation, system, turn) = (talk.id.clone(), talk.system.clone(), turn.clone());
+    let record = TurnRecord { conversation, system, id, turn, sampling: None, asked_ms: 0 };
+    store.save(&record, std::time::Duration::from_secs(1))
 }
 
 fn run(input: &[u8]) -> bool {
@@ -127,23 +129,23 @@ fn run(input: &[u8]) -> bool {
     if let Ok(Some(mut store)) = Store::open_to_read(folder.path()) {
         read(&mut store);
     }
-    let notice = match Store::open(folder.path()) {
+    let notices = match Store::open(folder.path()) {
         Ok(opened) => {
             use_it(opened.store);
-            opened.notice
+            opened.notices
         }
         Err(error) => {
             assert!(!error.to_string().is_empty());
-            Some(error.to_string())
+            vec![error.to_string()]
         }
     };
     // Opening may set the two bytes that say how the journal is kept, which stand in the file's own header.
-    if let Some(notice) = &notice {
+    if let Some(notice) = notices.first() {
         let kept = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| std::fs::read(entry.path()));
         let same = |kept: &Vec<u8>| kept.len() == before.len() && kept.iter().skip(100).eq(before.iter().skip(100));
         assert!(kept.flatten().any(|kept| same(&kept)), "what was there is lost: {notice}");
     }
-    notice.is_none()
+    notices.is_empty()
 }
 
 /// Writes cells past all constraints.
