@@ -239,9 +239,9 @@ macro_rules! kernels {
                 out: *mut f32,
             ) {
                 let start: [*const K; T] = std::array::from_fn(|t| {
-                    let (tile, part) = ((from + t) / (TILE / LANES), (from + t) % (TILE / LANES));
+                    let first = (from + t) * LANES;
                     // SAFETY: the first dimension of these keys.
-                    unsafe { keys.add(tile * d * TILE + part * LANES) }
+                    unsafe { keys.add(first / TILE * d * TILE + first % TILE) }
                 });
                 let mut sums = [[$v::zero_float(); M]; T];
                 for e in 0..d {
