@@ -253,7 +253,7 @@ fn no_value_is_nested_too_deeply_for_the_stack() {
     ];
     for expression in inside {
         let source = format!(
-            "{{% set ns = namespace(l=[0]) %}}{{% for i in range(30000) %}}{{% set ns.l = {expression} %}}{{% endfor %}}{{{{ ns.l | tojson }}}}"
+            "{{% set ns = namespace(l=[0]) %}}{{% for i in range(12000) %}}{{% set ns.l = {expression} %}}{{% endfor %}}{{{{ ns.l | tojson }}}}"
         );
         let _ = outcome(&source);
     }
