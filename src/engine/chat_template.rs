@@ -37,7 +37,7 @@ use jinja::Jinja;
 #[error("{0}")]
 pub struct TemplateError(pub String);
 
-/// Time for finding out about a template: to compile it and to render it twice. Real ones take milliseconds.
+/// Time to open a template: half for compiling it, half for the probe that renders it twice. Real ones take milliseconds.
 const OPEN_TIME: Duration = Duration::from_millis(1500);
 
 /// Time for the renders of one prompt.
@@ -110,11 +110,10 @@ impl ChatTemplate {
     ) -> Result<Self, TemplateError> {
         let source = source::clean(source)?;
         let read = source.clone();
-        let (jinja, folds_system) = aside::run(OPEN_TIME, move |until| {
-            let jinja = Jinja::new(&read, tokens, now)?;
-            let folds_system = jinja.refuses_system(until);
-            Ok((Arc::new(jinja), folds_system))
-        })??;
+        let jinja = aside::run(OPEN_TIME / 2, move |_| Jinja::new(&read, tokens, now))?.map(Arc::new)?;
+        let probed = Arc::clone(&jinja);
+        // A template that compiles is kept even if the probe takes too long.
+        let folds_system = aside::run(OPEN_TIME / 2, move |until| probed.refuses_system(until)).unwrap_or(false);
         let mut template = Self { jinja, marks: source::reasoning_marks(&source), source, folds_system, warnings };
         if template.folds_system {
             template

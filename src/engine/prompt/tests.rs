@@ -106,13 +106,13 @@ fn bos_stands_once_or_never() {
 }
 
 #[test]
-fn a_slow_template_ends_in_time_also_where_it_is_rendered_twice() {
+fn a_slow_template_opens_and_its_render_ends_in_time() {
     let tokenizer = golden_tokenizer("qwen2");
     let slow = "{% for i in range(9999) %}{% for j in range(99999) %}{% set k = j %}{% endfor %}{% endfor %}";
     let begun = std::time::Instant::now();
-    // Opening it renders it once, which may be enough.
-    let template = ChatTemplate::new(slow.into(), &tokenizer, Vec::new());
-    let error = template.and_then(|template| render(&template, &tokenizer, &conversation("<|im_end|>"))).unwrap_err();
+    // The probe for a system message exceeds its time; the template compiles and is kept.
+    let template = ChatTemplate::new(slow.into(), &tokenizer, Vec::new()).unwrap();
+    let error = render(&template, &tokenizer, &conversation("<|im_end|>")).unwrap_err();
     assert!(error.0.contains("too long") || error.0.contains("fuel"), "{error}");
     assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
 }
