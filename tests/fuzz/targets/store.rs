@@ -10,8 +10,9 @@ use std::time::Duration;
 use chatnap::conversation::{Answer, Conversation, Ending, TurnId};
 use chatnap::protocol::{FinishReason, Timing, Usage};
 use chatnap::store::{DATABASE, Store, TurnRecord, json, markdown, new_conversation_id};
-use rusqlite::Connection;
+
 use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags};
 
 use super::{Target, folder};
 
@@ -126,6 +127,7 @@ fn run(input: &[u8]) -> bool {
         None => {}
     }
     let before = std::fs::read(&path).unwrap_or_default();
+    let texts = texts(&path);
     if let Ok(Some(mut store)) = Store::open_to_read(folder.path()) {
         read(&mut store);
     }
@@ -146,13 +148,25 @@ fn run(input: &[u8]) -> bool {
             vec![error.to_string()]
         }
     };
-    // Opening may set the two bytes that say how the journal is kept, which stand in the file's own header.
+    // Opening may set the two bytes in the file's own header that say how the journal is kept, and rebuild indexes.
     if let Some(notice) = notices.first() {
-        let kept = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| std::fs::read(entry.path()));
         let same = |kept: &Vec<u8>| kept.len() == before.len() && kept.iter().skip(100).eq(before.iter().skip(100));
-        assert!(kept.flatten().any(|kept| same(&kept)), "what was there is lost: {notice}");
+        let is_kept = |path: &Path| {
+            std::fs::read(path).is_ok_and(|kept| same(&kept)) || texts.is_some() && self::texts(path) == texts
+        };
+        let mut files = std::fs::read_dir(folder.path()).unwrap().flatten();
+        assert!(files.any(|entry| is_kept(&entry.path())), "what was there is lost: {notice}");
     }
     notices.is_empty()
+}
+
+/// Every prompt and answer of a database, if it can be read.
+fn texts(path: &Path) -> Option<Vec<(Value, Value)>> {
+    let address = format!("file:{}?immutable=1", path.display());
+    let db =
+        Connection::open_with_flags(address, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).ok()?;
+    let mut rows = db.prepare("SELECT prompt, answer FROM turns NOT INDEXED ORDER BY rowid").ok()?;
+    rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).ok()?.collect::<rusqlite::Result<_>>().ok()
 }
 
 /// The conversations whose id is text. A cell of another type costs its own row alone.
