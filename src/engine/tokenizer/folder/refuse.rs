@@ -42,7 +42,12 @@ fn growth(normalizer: &Value) -> Result<f64, TokenizerError> {
         return Err(TokenizerError("its normalizer puts a whole page before each text".into()));
     }
     if let Some(content) = normalizer["content"].as_str() {
-        // What a pattern matches may be empty, and then it matches at every byte.
+        if normalizer["pattern"]["String"] == "" && !content.is_empty() {
+            return Err(TokenizerError(
+                "its normalizer replaces an empty pattern, which fails at the end of a text".into(),
+            ));
+        }
+        // What a regular expression matches may be empty, and then it matches at every byte.
         let matched = normalizer["pattern"]["String"].as_str().map_or(0, str::len);
         let factor = if matched == 0 { content.len() + 1 } else { content.len().div_ceil(matched) };
         return Ok(factor.max(1) as f64);
@@ -143,6 +148,8 @@ mod tests {
             json!({"type": "Sequence", "normalizers": [ten, ten, ten]}),
             json!({"normalizers": [untyped, {"normalizers": [untyped, untyped]}]}),
             replace("", &"b".repeat(100)),
+            // The crate panics in the part that follows.
+            json!({"normalizers": [{"type": "Prepend", "prepend": "▁"}, replace("", "▁"), {"type": "NFKC"}]}),
             json!({"type": "Replace", "pattern": {"Regex": "a*"}, "content": "b".repeat(100)}),
             json!({"type": "Prepend", "prepend": "x".repeat(2000)}),
             json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
