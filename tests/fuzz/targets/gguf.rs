@@ -13,7 +13,6 @@ use chatnap::engine::cpu::GgmlType;
 use chatnap::engine::model::config::ModelConfig;
 use chatnap::engine::model::load::ModelParts;
 use chatnap::engine::tokenizer::Tokenizer;
-
 use chatnap::engine::weights::gguf::{Header, TensorInfo, Value as Ours, read_header};
 
 use super::gguf_writer::{Value, header};

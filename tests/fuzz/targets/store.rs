@@ -10,7 +10,6 @@ use std::time::Duration;
 use chatnap::conversation::{Answer, Conversation, Ending, TurnId};
 use chatnap::protocol::{FinishReason, Timing, Usage};
 use chatnap::store::{DATABASE, Store, TurnRecord, json, markdown, new_conversation_id};
-
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
@@ -160,12 +159,13 @@ fn run(input: &[u8]) -> bool {
     notices.is_empty()
 }
 
-/// Every prompt and answer of a database, if it can be read.
+/// The bytes of every prompt and answer of a database, if it can be read.
 fn texts(path: &Path) -> Option<Vec<(Value, Value)>> {
     let address = format!("file:{}?immutable=1", path.display());
     let db =
         Connection::open_with_flags(address, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI).ok()?;
-    let mut rows = db.prepare("SELECT prompt, answer FROM turns NOT INDEXED ORDER BY rowid").ok()?;
+    let query = "SELECT CAST(prompt AS BLOB), CAST(answer AS BLOB) FROM turns NOT INDEXED ORDER BY rowid";
+    let mut rows = db.prepare(query).ok()?;
     rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).ok()?.collect::<rusqlite::Result<_>>().ok()
 }
 
