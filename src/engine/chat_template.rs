@@ -37,8 +37,8 @@ use jinja::Jinja;
 #[error("{0}")]
 pub struct TemplateError(pub String);
 
-/// Time to open a template: half for compiling it, half for the probe that renders it twice. Real ones take milliseconds.
-const OPEN_TIME: Duration = Duration::from_millis(1500);
+/// Time to compile a template, and again to probe it with two renders. Real ones take milliseconds.
+const OPEN_TIME: Duration = Duration::from_millis(750);
 
 /// Time for the renders of one prompt.
 pub const RENDER_TIME: Duration = Duration::from_millis(2500);
@@ -110,10 +110,10 @@ impl ChatTemplate {
     ) -> Result<Self, TemplateError> {
         let source = source::clean(source)?;
         let read = source.clone();
-        let jinja = aside::run(OPEN_TIME / 2, move |_| Jinja::new(&read, tokens, now))?.map(Arc::new)?;
+        let jinja = aside::run(OPEN_TIME, move |_| Jinja::new(&read, tokens, now))?.map(Arc::new)?;
         let probed = Arc::clone(&jinja);
         // A template that compiles is kept even if the probe takes too long.
-        let folds_system = aside::run(OPEN_TIME / 2, move |until| probed.refuses_system(until)).unwrap_or(false);
+        let folds_system = aside::run(OPEN_TIME, move |until| probed.refuses_system(until)).unwrap_or(false);
         let mut template = Self { jinja, marks: source::reasoning_marks(&source), source, folds_system, warnings };
         if template.folds_system {
             template
