@@ -117,6 +117,7 @@ impl Engine {
     /// Starts the worker, cold: no file is touched before the first `load` or `generate`. `sink` gets every event,
     /// on the worker's thread; it must not block.
     pub fn start(options: EngineOptions, sink: impl Fn(EngineEvent) + Send + 'static) -> Result<Self, EngineError> {
+        memory::limit_arenas();
         let (outbox, inbox) = channel();
         let worker = Worker::new(options, inbox, outbox.clone(), Box::new(sink));
         let thread = std::thread::Builder::new().name("chatnap-engine".into());
