@@ -14,7 +14,9 @@ use proptest::strategy::{SBoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 mod guard;
+#[allow(dead_code, reason = "the strategy serves the property tests")]
 mod mutate;
+#[allow(dead_code, reason = "the number of cases serves the property tests")]
 mod targets;
 
 use targets::Target;
@@ -116,6 +118,7 @@ extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, most: usize, s
 
 /// What `libfuzzer-sys` expects where its own `main` is used, which it is not.
 #[unsafe(no_mangle)]
+#[allow(improper_ctypes_definitions, reason = "both sides are Rust: libfuzzer-sys declares it so")]
 extern "C" fn rust_fuzzer_test_input(input: &[u8]) -> i32 {
     run(input.as_ptr(), input.len())
 }
