@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::model::{Model, ModelError};
+use crate::engine::error::ModelError;
+use crate::engine::model::Model;
 use crate::protocol::SamplingParams;
 
 /// One thing to measure, as llama-bench names it.

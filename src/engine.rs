@@ -16,6 +16,7 @@ pub mod cpu;
 pub mod crash;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod error;
 pub mod generation;
 pub mod lifecycle;
 pub mod memory;

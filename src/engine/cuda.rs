@@ -9,8 +9,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::ModelFiles;
+use super::error::ModelError;
 use super::model::load::{ModelParts, read_text};
-use super::model::{LoadOptions, LoadedModel, Model, ModelError};
+use super::model::{LoadOptions, LoadedModel, Model};
 use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, ModelInfo};
 
 pub(crate) mod bandwidth;

@@ -4,8 +4,9 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+use super::error::ModelError;
 use super::lifecycle::Aftermath;
-use super::model::{LoadedModel, Model, ModelError};
+use super::model::{LoadedModel, Model};
 use super::prefix::Prefix;
 use super::sampler::Sampler;
 use super::tokenizer::Tokenizer;
@@ -322,14 +323,13 @@ fn fresh_seed() -> u64 {
 /// What a model's error means for the turn and for the model.
 fn turn_failure(error: ModelError) -> Failure {
     const KEPT: &str = "The text so far is kept; the next message loads the model again.";
-    let (kind, message, aftermath) = match error {
+    let kind = error.kind();
+    let (message, aftermath) = match error {
         ModelError::OutOfMemory(message) => (
-            ErrorKind::OutOfMemory,
             format!("Memory ran out during the answer: {message}. {KEPT} A shorter --context-length needs less."),
             Aftermath::Broken,
         ),
         ModelError::Device { message, sticky: true } => (
-            ErrorKind::Fatal,
             format!(
                 "The device was lost: {message}. The text so far is kept; the next message tries a fresh start of the \
                  device. Where its driver refuses that, start chatnap again or choose another device."
@@ -337,9 +337,9 @@ fn turn_failure(error: ModelError) -> Failure {
             Aftermath::Lost,
         ),
         ModelError::Device { message, sticky: false } => {
-            (ErrorKind::Failed, format!("The device failed: {message}. {KEPT}"), Aftermath::Broken)
+            (format!("The device failed: {message}. {KEPT}"), Aftermath::Broken)
         }
-        error => (ErrorKind::Failed, format!("The answer failed: {error}. {KEPT}"), Aftermath::Broken),
+        error => (format!("The answer failed: {error}. {KEPT}"), Aftermath::Broken),
     };
     Failure { error: EngineError::new(kind, message), aftermath }
 }

@@ -4,7 +4,6 @@ use super::chat_template::{self, ChatTemplate, Chosen, TemplateError};
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::weights::gguf;
 use super::{EngineError, ModelFiles};
-use crate::engine::model::ModelError;
 use crate::protocol::{ChatMessage, ErrorKind};
 
 /// A prompt, ready to be evaluated.
@@ -196,7 +195,7 @@ fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
 pub fn open(files: &ModelFiles, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
     match files {
         ModelFiles::Gguf(paths) => {
-            let header = gguf::read_split_header(paths).map_err(model_problem)?;
+            let header = gguf::read_split_header(paths)?;
             let tokenizer = Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)?;
             let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer, chosen).map_err(template_problem)?;
             Ok((tokenizer, template))
@@ -214,21 +213,12 @@ pub fn open(files: &ModelFiles, chosen: Option<&Chosen>) -> Result<(Tokenizer, C
 pub fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
     match files {
         ModelFiles::Gguf(paths) => {
-            let header = gguf::read_split_header(paths).map_err(model_problem)?;
+            let header = gguf::read_split_header(paths)?;
             Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)
         }
         ModelFiles::Safetensors(folder) => Tokenizer::from_folder(folder).map_err(tokenizer_problem),
         ModelFiles::Scripted(path) => super::scripted::open(path, None).map(|(tokenizer, _)| tokenizer),
     }
-}
-
-fn model_problem(error: ModelError) -> EngineError {
-    let kind = match error {
-        ModelError::OutOfMemory(_) => ErrorKind::OutOfMemory,
-        ModelError::Cancelled => ErrorKind::Cancelled,
-        _ => ErrorKind::Failed,
-    };
-    EngineError::new(kind, error.to_string())
 }
 
 fn tokenizer_problem(error: TokenizerError) -> EngineError {

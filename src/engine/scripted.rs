@@ -52,7 +52,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::chat_template::{ChatTemplate, Chosen};
-use super::model::{DEFAULT_CONTEXT_LENGTH, DeviceDecoder, LoadOptions, LoadedModel, Model, ModelError};
+use super::error::ModelError;
+use super::model::{DEFAULT_CONTEXT_LENGTH, DeviceDecoder, LoadOptions, LoadedModel, Model};
 use super::tokenizer::Tokenizer;
 use super::{CancelFlag, EngineError, ErrorKind};
 use crate::protocol::{DeviceInfo, LoadProgress, MemoryUse, ModelInfo, SamplingParams};

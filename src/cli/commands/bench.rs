@@ -7,18 +7,19 @@ use serde_json::{Value, json};
 
 use crate::bench::{Figure, Test, measure};
 use crate::cli::args::{BenchArgs, BenchCommand, TableFormat};
-use crate::cli::failure::{Code, Failure};
+use crate::cli::failure::Failure;
 use crate::cli::output::{self, Reader};
 use crate::cli::table::Table;
 use crate::engine::chat_template::Chosen;
 use crate::engine::cpu::{Threads, instruction_set, read_bandwidth};
+use crate::engine::error::ModelError;
 use crate::engine::model::load::ModelParts;
 use crate::engine::model::perplexity::{DEFAULT_CHUNK, perplexity};
-use crate::engine::model::{self, LoadOptions, LoadedModel, ModelError};
+use crate::engine::model::{self, LoadOptions, LoadedModel};
 use crate::engine::{CancelFlag, ModelFiles, ModelSource};
 use crate::hub::{HubSource, human};
 use crate::oneshot::Progress;
-use crate::protocol::{DeviceKind, DevicePreference};
+use crate::protocol::{DeviceKind, DevicePreference, EngineError};
 use crate::sanitize::sanitize_line;
 use crate::settings::{Origin, Resolved, Settings};
 
@@ -126,12 +127,7 @@ fn looked_up(files: &ModelFiles, context_length: usize) -> u64 {
 }
 
 fn failure(error: ModelError) -> Failure {
-    let code = match error {
-        ModelError::OutOfMemory(_) => Code::OutOfMemory,
-        ModelError::Cancelled => Code::Interrupted,
-        _ => Code::Failed,
-    };
-    Failure::new(code, error.to_string())
+    EngineError::from(error).into()
 }
 
 /// Whether the model will be loaded onto a card, as far as that is known before.

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use memmap2::{MmapMut, MmapOptions};
 
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// An owned buffer, page-aligned (at least 64 bytes) and zero at first. It takes memory only where it was written to,
 /// and all of it goes back to the system on drop, whatever the allocator's habits.

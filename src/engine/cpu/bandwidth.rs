@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::isa::for_each_isa;
 use super::{AlignedBytes, Isa, Threads};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Larger than the caches of today's processors.
 const BYTES: usize = 512 << 20;

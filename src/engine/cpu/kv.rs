@@ -3,7 +3,7 @@
 use super::half::f32_to_f16;
 use super::isa::for_each_isa;
 use super::{AlignedBytes, Threads};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Positions whose keys lie interleaved: one vector of 16 scores at a time, without a sum across lanes.
 pub(super) const TILE: usize = 16;

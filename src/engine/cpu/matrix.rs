@@ -1,7 +1,7 @@
 //! A weight matrix as the file stores it.
 
 use super::{AlignedBytes, GgmlType, unpack};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Weights of `rows` × `cols`, row-major, each row a whole number of blocks.
 #[derive(Debug)]

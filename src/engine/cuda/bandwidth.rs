@@ -3,7 +3,7 @@
 use super::driver::{DeviceBuffer, Event, Gpu, Shape};
 use super::kernels::Kernels;
 use super::params::ReadArgs;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Bytes a second, best of several reads of a buffer far larger than the L2.
 pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use cudarc::driver::sys;
 
 use super::driver::{Gpu, check};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// The context of a [`Gpu`], for a thread that works beside its owner and ends before the `Gpu` goes.
 #[derive(Clone, Copy)]

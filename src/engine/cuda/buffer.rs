@@ -7,7 +7,7 @@ use std::ptr;
 use cudarc::driver::sys;
 
 use super::driver::{Gpu, check};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Memory on the card, in elements of `T`.
 pub struct DeviceBuffer<T> {

@@ -15,7 +15,7 @@ use super::params::*;
 use super::upload;
 use crate::engine::CancelFlag;
 use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::weights::plan::PlannedTensor;
 
 mod attention;

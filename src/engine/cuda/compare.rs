@@ -11,8 +11,9 @@ use super::kernels::Kernels;
 use super::params::EmbedArgs;
 use super::trial::{first_card, generate, load, model_files, random_tokens, sampling};
 use crate::engine::cpu::GgmlType;
+use crate::engine::error::ModelError;
 use crate::engine::model::load::{ModelParts, cpu_model};
-use crate::engine::model::{DeviceDecoder, Model, ModelError};
+use crate::engine::model::{DeviceDecoder, Model};
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor};
 use crate::protocol::SamplingParams;
 

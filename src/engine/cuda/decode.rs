@@ -3,7 +3,8 @@
 use super::driver::Event;
 use super::model::{CudaModel, HISTORY, OUT_RING};
 use super::params::State;
-use crate::engine::model::{DeviceDecoder, ModelError};
+use crate::engine::error::ModelError;
+use crate::engine::model::DeviceDecoder;
 use crate::protocol::SamplingParams;
 
 /// Marks in flight: the host is at most one step behind, so two would do.

@@ -16,7 +16,7 @@ use super::faults;
 use super::launch::with_config;
 pub use super::launch::{Graph, Kernel, Shape};
 use super::turn::Turn;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Turns a driver's answer into a result; `what` says what was tried.
 pub fn check(result: CUresult, what: &str) -> Result<(), ModelError> {

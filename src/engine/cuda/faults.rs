@@ -1,6 +1,6 @@
 //! What a driver's error number means for the model and for this process. Pure; the calls are in `driver`.
 
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// CUDA hides every card from this process, or there is none (`CUDA_ERROR_NO_DEVICE`).
 pub const NO_DEVICE: u32 = 100;

@@ -11,7 +11,7 @@ use super::library::{self, Problem, Slot, Usual};
 use super::params::{DequantiseArgs, GemmArgs, Mat};
 use super::skinny::{Limits, Skinny};
 use super::tuning::Tuning;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Elements of the bf16 scratch for quantised weights.
 pub const SCRATCH: usize = 128 << 20;

@@ -3,7 +3,7 @@
 use super::driver::{Gpu, Kernel, Shape};
 use super::params::{HopperAttentionArgs, PrefillAttentionArgs};
 use super::tensor_map::TensorMap;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Queries of a block, and keys of a tile.
 pub const ROWS: usize = 128;

@@ -5,7 +5,7 @@ use super::gemm::Into;
 use super::library::Problem;
 use super::params::HopperGemmArgs;
 use super::tensor_map::TensorMap;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Rows of A that a block takes.
 const ROWS: usize = 128;

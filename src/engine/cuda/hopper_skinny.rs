@@ -5,7 +5,7 @@ use super::driver::{Gpu, Kernel, Shape};
 use super::gemm::Into;
 use super::params::{HopperSkinnyArgs, Mat};
 use super::tensor_map::TensorMap;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// The numbers of tokens that there are kernels for; a block takes that many or fewer.
 pub const ROOMS: [usize; 3] = [16, 64, 128];

@@ -4,7 +4,7 @@ use super::driver::{CardProperties, Gpu, cards, driver_version};
 use super::kernels::Kernels;
 use super::nvml::Management;
 use super::{NO_CARD, TARGETS, bandwidth};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Families whose forward pass the kernels are made for, as far as their heads have a usual width.
 const FAMILIES: &str = "Llama, Mistral, SmolLM2, Qwen 2, Qwen 3 and Phi 3 (heads 32, 64 or 128 wide)";

@@ -4,7 +4,7 @@ use super::driver::{Gpu, Kernel};
 use super::layout::Format;
 use super::skinny::ROOMS;
 use super::{hopper_attention, hopper_gemm, hopper_skinny};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Fat binaries begin with words that the driver reads in place.
 #[repr(C, align(64))]

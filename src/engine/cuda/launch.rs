@@ -6,7 +6,7 @@ use std::ptr;
 use cudarc::driver::sys::{self, CUresult};
 
 use super::driver::{Gpu, check};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// A kernel on the card.
 #[derive(Clone, Copy)]

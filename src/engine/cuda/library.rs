@@ -12,7 +12,7 @@ use cudarc::driver::sys::CUstream;
 use super::driver::{Beside, DeviceBuffer, Gpu, Stream};
 use super::gemm::Into;
 use super::timeline;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Bytes of cuBLASLt's workspace.
 pub const WORKSPACE: usize = 32 << 20;

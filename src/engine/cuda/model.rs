@@ -18,9 +18,10 @@ use super::timeline;
 use super::tuning::Tuning;
 use super::upload::{self, Ring};
 use super::weights::{Layer, Layout};
+use crate::engine::error::ModelError;
 use crate::engine::model::config::{Activation, ModelConfig};
 use crate::engine::model::rope::RopeLayout;
-use crate::engine::model::{DeviceDecoder, Model, ModelError};
+use crate::engine::model::{DeviceDecoder, Model};
 use crate::engine::weights::plan::TensorPlan;
 use crate::protocol::MemoryUse;
 

@@ -6,7 +6,7 @@ use super::hopper_skinny::Order;
 use super::model::{CudaModel, LOGIT_ROWS};
 use super::params::*;
 use super::weights::Layer;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 impl CudaModel {
     /// Runs `tokens` (at most a chunk) through all layers; the residual stream of each is then in `buffers.x`.

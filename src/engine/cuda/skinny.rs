@@ -4,7 +4,7 @@ use super::driver::{Gpu, Kernel, Shape};
 use super::gemm::Into;
 use super::layout::Format;
 use super::params::{Mat, SkinnyArgs};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Tokens of a block, at most: it reads its weights once for them.
 pub const BLOCK_TOKENS: usize = 64;

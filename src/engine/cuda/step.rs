@@ -7,7 +7,7 @@ use super::model::{CudaModel, HISTORY, MOST_SPLITS, OUT_RING};
 use super::params::*;
 use super::tuning::Ring;
 use super::weights::Layer;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// Threads of a matrix-vector block, and its warps.
 const THREADS: u32 = 256;

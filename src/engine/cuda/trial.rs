@@ -10,8 +10,9 @@ use super::driver::{self, CardProperties, cards};
 use super::nvml::Management;
 use super::timeline;
 use super::{CudaModel, load_parts, open};
+use crate::engine::error::ModelError;
 use crate::engine::model::load::ModelParts;
-use crate::engine::model::{DeviceDecoder, LoadOptions, Model, ModelError};
+use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
 use crate::engine::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, LoadProgress, SamplingParams};
 

@@ -15,7 +15,7 @@ use super::params::{Mat, RepackArgs};
 use super::timeline;
 use crate::engine::CancelFlag;
 use crate::engine::cpu::GgmlType;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::weights::plan::{PlannedTensor, open_regular};
 use crate::protocol::{LoadPhase, LoadProgress};
 

@@ -8,7 +8,7 @@ use super::params::Mat;
 use super::timeline;
 use super::upload::{Job, Ring, jobs_for, upload};
 use crate::engine::CancelFlag;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::model::config::ModelConfig;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::read_floats;

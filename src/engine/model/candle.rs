@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 
 use super::load::{all_warnings, cpu_name, text_of_folder};
-use super::{LoadOptions, LoadedModel, Model, ModelError};
+use super::{LoadOptions, LoadedModel, Model};
+use crate::engine::error::ModelError;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::safetensors::read_folder_as_named;
 use crate::engine::{CancelFlag, ModelFiles};

@@ -5,8 +5,9 @@
 
 use std::path::Path;
 
+use super::DEFAULT_CONTEXT_LENGTH;
 use super::rope::Rope;
-use super::{DEFAULT_CONTEXT_LENGTH, ModelError};
+use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::Header;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::unread;

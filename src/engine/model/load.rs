@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::config::ModelConfig;
 use super::transformer::Transformer;
-use super::{LoadOptions, LoadedModel, Model, ModelError};
+use super::{LoadOptions, LoadedModel, Model};
 use crate::engine::ModelFiles;
 use crate::engine::chat_template::{ChatTemplate, Chosen};
+use crate::engine::error::ModelError;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::gguf::{self, Header};
 use crate::engine::weights::plan::TensorPlan;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::Answer;
 use super::vocabulary::{Conversation, encode};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::protocol::{DeviceKind, LoadPhase};
 
 /// A script, as the file holds it.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 mod parse;
 

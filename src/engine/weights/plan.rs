@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::gguf::{Header, invalid};
 use crate::engine::cpu::GgmlType;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// One tensor as it lies in a file: `rows` × `cols`, `cols` contiguous. A vector is one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::gguf::{invalid, truncated};
 use super::plan::{PlannedTensor, TensorPlan, open_regular};
 use super::{foreign, json};
 use crate::engine::cpu::{GgmlType, zeroed_vec};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// The limit of the format's own library.
 const MAX_HEADER: u64 = 100_000_000;

@@ -4,7 +4,7 @@
 //! layers is refused, in both formats, and what stands beside them is left out with a warning.
 
 use super::plan::TensorPlan;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// What an unread tensor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

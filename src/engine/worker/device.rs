@@ -9,9 +9,10 @@ use std::thread::JoinHandle;
 
 use super::Message;
 use crate::clock::Timestamp;
+use crate::engine::error::ModelError;
 use crate::engine::generation::{self, Turn, Warm};
 use crate::engine::lifecycle::Aftermath;
-use crate::engine::model::{self, LoadOptions, LoadedModel, ModelError};
+use crate::engine::model::{self, LoadOptions, LoadedModel};
 use crate::engine::prefix::Prefix;
 use crate::engine::{CancelFlag, EngineOptions};
 use crate::protocol::*;
@@ -145,19 +146,16 @@ fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter
 }
 
 fn load_failure(name: &str, error: ModelError, fetch_again: Option<&str>) -> EngineError {
-    let kind = match &error {
-        ModelError::Cancelled => return EngineError::new(ErrorKind::Cancelled, "Loading was stopped."),
-        ModelError::OutOfMemory(_) => ErrorKind::OutOfMemory,
-        ModelError::Device { sticky: true, .. } => ErrorKind::Fatal,
-        _ => ErrorKind::Failed,
-    };
+    if error == ModelError::Cancelled {
+        return EngineError::new(ErrorKind::Cancelled, "Loading was stopped.");
+    }
     let text = match (&error, fetch_again) {
         (ModelError::Truncated(text), Some(how)) => format!("{text}: {how}"),
         _ => error.to_string(),
     };
     // A file of the user's own is its name: once is enough.
     let who = if text.starts_with(name) { "The model" } else { name };
-    EngineError::new(kind, format!("{who} could not be loaded: {text}"))
+    EngineError::new(error.kind(), format!("{who} could not be loaded: {text}"))
 }
 
 fn load_panic(message: &str) -> EngineError {

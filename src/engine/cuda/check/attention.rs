@@ -6,7 +6,7 @@ use super::super::hopper_skinny::Order;
 use super::super::kernels::{HEAD_DIMS, HEADS};
 use super::super::params::*;
 use super::{Bench, Random, Report, halves, relative_error, wide};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 impl Bench {
     pub(super) fn decode_attention(

@@ -10,7 +10,7 @@ use super::super::params::Mat;
 use super::super::skinny;
 use super::super::tuning::Tuning;
 use super::{Bench, Random, Report, halves, relative_error, wide};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 
 /// A product of a short prompt with twice the same matrix, side by side, and what has to come of it.
 struct ShortPrompt {

@@ -13,7 +13,7 @@ use crate::engine::cuda::decode::NOTHING;
 use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, PinnedBuffer, Shape};
 use crate::engine::cuda::kernels::Kernels;
 use crate::engine::cuda::params::{SampleArgs, State};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::sampler::Sampler;
 use crate::protocol::SamplingParams;
 

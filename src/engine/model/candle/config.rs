@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::model::config::{check_task, context_length, unknown_rope_keys};
 use crate::engine::weights::gguf::invalid;
 use crate::engine::weights::safetensors::read_json;

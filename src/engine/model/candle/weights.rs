@@ -9,7 +9,7 @@ use candle_nn::{Init, VarBuilder};
 
 use super::config::Config;
 use crate::engine::CancelFlag;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::{floats, read_tensors};
 use crate::engine::weights::unread;

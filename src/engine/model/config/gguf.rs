@@ -1,7 +1,7 @@
 //! GGUF metadata → `ModelConfig`. Keys: `docs/gguf.md` of ggml; what they mean for each family: `llama-model.cpp`.
 
 use super::{Activation, Family, ModelConfig, context_length};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::{Header, Value};
 use crate::engine::weights::plan::TensorPlan;
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Activation, Family, ModelConfig, context_length};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::invalid;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::safetensors::{read_folder, read_json};

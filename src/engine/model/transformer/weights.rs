@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::engine::CancelFlag;
 use crate::engine::cpu::Matrix;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::model::config::ModelConfig;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::{floats, read_tensors};

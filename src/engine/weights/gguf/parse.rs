@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::{Header, Metadata, TensorInfo, Value, invalid, truncated};
 use crate::engine::cpu::zeroed_vec;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::weights::foreign;
 use crate::engine::weights::plan::{byte_size, open_regular};
 

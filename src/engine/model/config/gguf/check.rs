@@ -1,7 +1,7 @@
 //! Metadata that change the arithmetic of a model in ways that no code here follows, and metadata that nothing here knows.
 
 use super::Keys;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::{Header, Value};
 use crate::engine::weights::plan::TensorPlan;
 

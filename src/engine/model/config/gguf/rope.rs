@@ -1,7 +1,7 @@
 //! The rotary positions that GGUF metadata describe, as `llama-model.cpp` and `llama-context.cpp` read them.
 
 use super::Keys;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::model::config::{Family, ShortRope};
 use crate::engine::model::rope::{Rope, RopeLayout, RopeScaling};
 use crate::engine::weights::reader::read_floats;

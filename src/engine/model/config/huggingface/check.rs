@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{Family, TensorPlan};
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::invalid;
 use crate::engine::weights::reader::same_bytes;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::Raw;
-use crate::engine::model::ModelError;
+use crate::engine::error::ModelError;
 use crate::engine::model::config::ShortRope;
 use crate::engine::model::rope::{Rope, RopeLayout, RopeScaling};
 use crate::engine::weights::gguf::invalid;
