@@ -2,9 +2,7 @@
 //!
 //! Knows nothing of terminals, conversations on disk or command lines.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
@@ -25,67 +23,13 @@ pub mod prefix;
 pub mod prompt;
 pub mod sampler;
 pub mod scripted;
+pub mod source;
 pub mod tokenizer;
 pub mod weights;
 mod worker;
 
+use source::ModelSource;
 use worker::{Message, Worker};
-
-/// A flag that stops long work from another thread; clones share it.
-#[derive(Clone, Debug, Default)]
-pub struct CancelFlag(Arc<AtomicBool>);
-
-impl CancelFlag {
-    /// Asks the work to stop. There is no way back.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether somebody asked.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
-
-/// The files of one model, found and complete on this machine.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ModelFiles {
-    /// GGUF; more than one path where the model is split, in order.
-    Gguf(Vec<PathBuf>),
-    /// A folder with `config.json`, safetensors and a tokenizer.
-    Safetensors(PathBuf),
-    /// A script that plays a model; for tests.
-    Scripted(PathBuf),
-}
-
-/// Where an engine gets its model from. Implemented by the shell (`hub`), so that the engine knows no network.
-pub trait ModelSource: Send {
-    /// The name that the user knows the model by.
-    fn name(&self) -> String;
-
-    /// Finds the files, fetching them if need be; blocks. Reports `Download` and `Verify` progress and stops soon
-    /// after `cancel` is raised, with an error of kind `Cancelled`.
-    fn locate(
-        &mut self,
-        progress: &mut dyn FnMut(LoadProgress),
-        cancel: &CancelFlag,
-    ) -> Result<ModelFiles, EngineError>;
-
-    /// What the user should know about the files that `locate` found last.
-    fn warnings(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// What the user types to fetch files anew that turned out to be damaged; `None` where nobody fetched them.
-    fn fetch_again(&self) -> Option<String> {
-        None
-    }
-
-    /// Smaller forms of the same model, the largest first, for the advice where it does not fit a card.
-    fn smaller(&self) -> Vec<model::Alternative> {
-        Vec::new()
-    }
-}
 
 /// What an engine is started with.
 pub struct EngineOptions {

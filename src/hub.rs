@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 
 use crate::catalogue::{CatalogueModel, Source, Variant};
-use crate::engine::model::Alternative;
-use crate::engine::{CancelFlag, ModelFiles, ModelSource};
+use crate::engine::source::Alternative;
+use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use crate::protocol::*;
 use crate::settings::Settings;
 

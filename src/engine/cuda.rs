@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use super::ModelFiles;
 use super::error::ModelError;
 use super::model::load::{ModelParts, read_text};
 use super::model::{LoadOptions, LoadedModel, Model};
+use super::source::ModelFiles;
 use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, ModelInfo};
 
 pub(crate) mod bandwidth;

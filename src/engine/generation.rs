@@ -8,9 +8,10 @@ use super::error::ModelError;
 use super::lifecycle::Aftermath;
 use super::model::{LoadedModel, Model};
 use super::prefix::Prefix;
+use super::prompt;
 use super::sampler::Sampler;
+use super::source::CancelFlag;
 use super::tokenizer::Tokenizer;
-use super::{CancelFlag, prompt};
 use crate::clock::Timestamp;
 use crate::protocol::*;
 

@@ -1,8 +1,8 @@
 //! What a model must do for the engine, whatever its family and device.
 
 use super::chat_template::{ChatTemplate, Chosen};
+use super::source::{CancelFlag, ModelFiles};
 use super::tokenizer::Tokenizer;
-use super::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
 
 mod candle;
@@ -99,15 +99,6 @@ pub trait DeviceDecoder {
 
     /// Ends the loop and waits for the device. Returns how many positions of the KV cache are valid.
     fn end(&mut self) -> Result<usize, ModelError>;
-}
-
-/// A model that could be loaded instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alternative {
-    /// The name that `-m` takes.
-    pub name: String,
-    /// Bytes of its weights.
-    pub bytes: u64,
 }
 
 /// What `load` needs to know.

@@ -1,9 +1,10 @@
 //! Messages → the tokens that the model reads. Shared by generation and `--dry-run`.
 
+use super::EngineError;
 use super::chat_template::{self, ChatTemplate, Chosen, TemplateError};
+use super::source::ModelFiles;
 use super::tokenizer::{Tokenizer, TokenizerError};
 use super::weights::gguf;
-use super::{EngineError, ModelFiles};
 use crate::protocol::{ChatMessage, ErrorKind};
 
 /// A prompt, ready to be evaluated.

@@ -54,8 +54,9 @@ use std::time::Duration;
 use super::chat_template::{ChatTemplate, Chosen};
 use super::error::ModelError;
 use super::model::{DEFAULT_CONTEXT_LENGTH, DeviceDecoder, LoadOptions, LoadedModel, Model};
+use super::source::CancelFlag;
 use super::tokenizer::Tokenizer;
-use super::{CancelFlag, EngineError, ErrorKind};
+use super::{EngineError, ErrorKind};
 use crate::protocol::{DeviceInfo, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
 
 mod script;

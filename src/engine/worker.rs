@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::lifecycle::{Aftermath, Cause, Effect, Event, Phase, State, step};
-use super::{CancelFlag, EngineOptions, generation, memory};
+use super::source::CancelFlag;
+use super::{EngineOptions, generation, memory};
 use crate::clock::Timestamp;
 use crate::protocol::*;
 

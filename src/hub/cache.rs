@@ -7,7 +7,7 @@ use super::lock::cannot_write;
 use super::name::Pick;
 use super::pick::{Choice, choose};
 use super::regular;
-use crate::engine::ModelFiles;
+use crate::engine::source::ModelFiles;
 use crate::protocol::*;
 
 /// An index of tensors larger than this is not read.

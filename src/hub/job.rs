@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::CancelFlag;
+use crate::engine::source::CancelFlag;
 use crate::protocol::*;
 
 /// How often long work looks at the cancel flag.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::{not_found, regular};
-use crate::engine::ModelFiles;
+use crate::engine::source::ModelFiles;
 use crate::engine::weights::foreign;
 use crate::protocol::*;
 

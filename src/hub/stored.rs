@@ -51,7 +51,7 @@ impl Stored {
     fn repo(&self, repo: &str, pick: &Pick) -> Option<StoredModel> {
         let cached = repo::cached(&self.options, repo, pick)?;
         let path = match cached.files() {
-            crate::engine::ModelFiles::Gguf(parts) => parts.into_iter().next()?,
+            crate::engine::source::ModelFiles::Gguf(parts) => parts.into_iter().next()?,
             _ => cached.snapshot.clone(),
         };
         Some(StoredModel { path, size: cached.size() })

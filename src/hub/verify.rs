@@ -124,7 +124,7 @@ fn stamp_line(path: &Path, sha256: &str) -> std::io::Result<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::engine::CancelFlag;
+    use crate::engine::source::CancelFlag;
 
     #[test]
     fn a_file_is_what_its_etag_says() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use chatnap::engine::{CancelFlag, ModelFiles, ModelSource};
+use chatnap::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use chatnap::hub::{HubOptions, HubSource, ModelName, Stored};
 use chatnap::protocol::*;
 use chatnap::settings::Settings;

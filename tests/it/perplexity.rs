@@ -2,7 +2,7 @@
 
 use chatnap::engine::model::perplexity::perplexity;
 use chatnap::engine::model::{LoadOptions, load};
-use chatnap::engine::{CancelFlag, ModelFiles};
+use chatnap::engine::source::{CancelFlag, ModelFiles};
 use chatnap::protocol::DevicePreference;
 
 use crate::support;

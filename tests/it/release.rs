@@ -6,7 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use chatnap::engine::memory::resident_bytes;
-use chatnap::engine::{CancelFlag, Engine, EngineOptions, ModelFiles, ModelSource};
+use chatnap::engine::source::{CancelFlag, ModelFiles, ModelSource};
+use chatnap::engine::{Engine, EngineOptions};
 use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 

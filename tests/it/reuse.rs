@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use chatnap::engine::model::{LoadOptions, LoadedModel, load};
-use chatnap::engine::{CancelFlag, Engine, EngineOptions, ModelFiles, prompt};
+use chatnap::engine::source::{CancelFlag, ModelFiles};
+use chatnap::engine::{Engine, EngineOptions, prompt};
 use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 

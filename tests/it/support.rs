@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use chatnap::engine::{CancelFlag, ModelFiles, ModelSource};
+use chatnap::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 use chatnap::settings::Settings;

@@ -16,7 +16,7 @@ use crate::engine::error::ModelError;
 use crate::engine::model::load::ModelParts;
 use crate::engine::model::perplexity::{DEFAULT_CHUNK, perplexity};
 use crate::engine::model::{self, LoadOptions, LoadedModel};
-use crate::engine::{CancelFlag, ModelFiles, ModelSource};
+use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use crate::hub::{HubSource, human};
 use crate::oneshot::Progress;
 use crate::protocol::{DeviceKind, DevicePreference, EngineError};

@@ -9,7 +9,7 @@ use crate::cli::args::{ModelsCommand, TableFormat};
 use crate::cli::failure::{Code, Failure};
 use crate::cli::output::{self, Reader};
 use crate::cli::table::Table;
-use crate::engine::{CancelFlag, ModelFiles, ModelSource};
+use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use crate::hub::{HubSource, ModelName, Stored, human};
 use crate::oneshot::Progress;
 use crate::settings::Settings;

@@ -13,9 +13,9 @@ use super::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
 use super::layout::{Arena, Format};
 use super::params::*;
 use super::upload;
-use crate::engine::CancelFlag;
 use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
 use crate::engine::error::ModelError;
+use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::PlannedTensor;
 
 mod attention;

@@ -312,8 +312,8 @@ impl Drop for Place {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::engine::ModelFiles;
     use crate::engine::cuda::model::{plan, unsupported};
+    use crate::engine::source::ModelFiles;
 
     fn opened(spec: &Spec, context: usize) -> ModelParts {
         let mut parts = None;

@@ -1,7 +1,7 @@
 //! Whether a model fits the card, before a byte is loaded. Pure arithmetic and the message about it.
 
 use crate::engine::error::ModelError;
-use crate::engine::model::Alternative;
+use crate::engine::source::Alternative;
 
 /// A context shorter than this is no advice; longer ones are rounded down to a multiple.
 const LEAST_CONTEXT: u64 = 256;

@@ -13,7 +13,7 @@ use super::{CudaModel, load_parts, open};
 use crate::engine::error::ModelError;
 use crate::engine::model::load::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
-use crate::engine::{CancelFlag, ModelFiles};
+use crate::engine::source::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, LoadProgress, SamplingParams};
 
 /// Greedy, or llama.cpp's defaults.

@@ -13,9 +13,9 @@ use super::driver::{DeviceBuffer, Event, Gpu, HostMemory, Kernel, PinnedBuffer, 
 use super::layout::Format;
 use super::params::{Mat, RepackArgs};
 use super::timeline;
-use crate::engine::CancelFlag;
 use crate::engine::cpu::GgmlType;
 use crate::engine::error::ModelError;
+use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::{PlannedTensor, open_regular};
 use crate::protocol::{LoadPhase, LoadProgress};
 

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::engine::ModelFiles;
 use crate::engine::model::load::{ModelParts, cpu_model};
+use crate::engine::source::ModelFiles;
 
 /// A model with LongRoPE, made for 40 positions at first.
 fn long_rope() -> Box<dyn Model> {

@@ -18,9 +18,9 @@ use candle_core::{Device, Tensor};
 use super::load::{all_warnings, cpu_name, text_of_folder};
 use super::{LoadOptions, LoadedModel, Model};
 use crate::engine::error::ModelError;
+use crate::engine::source::{CancelFlag, ModelFiles};
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::safetensors::read_folder_as_named;
-use crate::engine::{CancelFlag, ModelFiles};
 use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, MemoryUse, ModelInfo};
 
 mod config;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use super::config::ModelConfig;
 use super::transformer::Transformer;
 use super::{LoadOptions, LoadedModel, Model};
-use crate::engine::ModelFiles;
 use crate::engine::chat_template::{ChatTemplate, Chosen};
 use crate::engine::error::ModelError;
+use crate::engine::source::ModelFiles;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::gguf::{self, Header};
 use crate::engine::weights::plan::TensorPlan;
@@ -95,7 +95,7 @@ fn file_type_name(number: u64) -> Option<&'static str> {
 
 /// The forward pass on the CPU alone, without tokenizer and template: for comparisons with other devices.
 pub fn cpu_model(parts: &ModelParts, threads: Option<usize>) -> Result<Box<dyn Model>, ModelError> {
-    let cancel = crate::engine::CancelFlag::default();
+    let cancel = crate::engine::source::CancelFlag::default();
     let model = Transformer::load(&parts.config, &parts.plan, threads, &cancel, &mut |_| {})?;
     Ok(Box::new(model))
 }

@@ -1,8 +1,8 @@
 //! How well a model predicts a text, by llama.cpp's protocol (`tools/perplexity`), so that figures can be compared.
 
 use super::Model;
-use crate::engine::CancelFlag;
 use crate::engine::error::ModelError;
+use crate::engine::source::CancelFlag;
 use crate::engine::tokenizer::Tokenizer;
 
 /// Context of a chunk where nobody asks for another.

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::Model;
 use super::config::{Activation, ModelConfig};
-use crate::engine::CancelFlag;
 use crate::engine::cpu::{self, Activations, AttentionShape, KvCache, Threads};
 use crate::engine::error::ModelError;
+use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::TensorPlan;
 use crate::protocol::{LoadProgress, MemoryUse};
 

@@ -2,7 +2,7 @@
 //! A script plays a load, answers and failures as its file says.
 
 use super::*;
-use crate::engine::ModelFiles;
+use crate::engine::source::ModelFiles;
 use crate::protocol::{ChatMessage, DevicePreference, Role};
 
 /// A script in a file of its own.

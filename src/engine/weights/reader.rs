@@ -12,9 +12,9 @@ use std::sync::mpsc::{Sender, channel};
 
 use super::gguf::invalid;
 use super::plan::{PlannedTensor, TensorPlan, open_regular};
-use crate::engine::CancelFlag;
 use crate::engine::cpu::{AlignedBytes, zeroed_vec};
 use crate::engine::error::ModelError;
+use crate::engine::source::CancelFlag;
 use crate::protocol::{LoadPhase, LoadProgress};
 
 /// Read in one call: small enough that a cancel is heard soon, large enough to cost nothing.

@@ -9,12 +9,13 @@ use std::thread::JoinHandle;
 
 use super::Message;
 use crate::clock::Timestamp;
+use crate::engine::EngineOptions;
 use crate::engine::error::ModelError;
 use crate::engine::generation::{self, Turn, Warm};
 use crate::engine::lifecycle::Aftermath;
 use crate::engine::model::{self, LoadOptions, LoadedModel};
 use crate::engine::prefix::Prefix;
-use crate::engine::{CancelFlag, EngineOptions};
+use crate::engine::source::CancelFlag;
 use crate::protocol::*;
 
 /// What the device thread is told to do, once its model is loaded.

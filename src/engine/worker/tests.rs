@@ -8,7 +8,8 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Engine, ModelFiles, ModelSource};
+use crate::engine::Engine;
+use crate::engine::source::{ModelFiles, ModelSource};
 
 /// A script that is on this machine already.
 struct ScriptSource(PathBuf);

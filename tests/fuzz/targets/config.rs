@@ -9,8 +9,8 @@ use std::time::Duration;
 use chatnap::engine::chat_template::ChatTemplate;
 use chatnap::engine::model::config::ModelConfig;
 use chatnap::engine::model::{LoadOptions, load, trained_context_length};
+use chatnap::engine::source::{CancelFlag, ModelFiles};
 use chatnap::engine::tokenizer::Tokenizer;
-use chatnap::engine::{CancelFlag, ModelFiles};
 use chatnap::protocol::DevicePreference;
 
 use super::gguf::check_config;

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use candle_core::quantized::gguf_file::{Content, Value as Theirs};
-use chatnap::engine::ModelFiles;
 use chatnap::engine::chat_template::ChatTemplate;
 use chatnap::engine::cpu::GgmlType;
 use chatnap::engine::model::config::ModelConfig;
 use chatnap::engine::model::load::ModelParts;
+use chatnap::engine::source::ModelFiles;
 use chatnap::engine::tokenizer::Tokenizer;
 use chatnap::engine::weights::gguf::{Header, TensorInfo, Value as Ours, read_header};
 

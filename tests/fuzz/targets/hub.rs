@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use chatnap::engine::{CancelFlag, ModelFiles, ModelSource};
+use chatnap::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use chatnap::hub::{HubOptions, HubSource, ModelName, Patience, Stored};
 use chatnap::protocol::{DevicePreference, IdleWindow, OverflowPolicy, SamplingParams};
 use chatnap::settings::Settings;

@@ -318,7 +318,7 @@ fn chat_folder(family: &Family) -> tempfile::TempDir {
 /// A folder that is on this machine already.
 struct Here(PathBuf);
 
-impl crate::engine::ModelSource for Here {
+impl crate::engine::source::ModelSource for Here {
     fn name(&self) -> String {
         "tiny".into()
     }

@@ -8,8 +8,8 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 
 use super::config::Config;
-use crate::engine::CancelFlag;
 use crate::engine::error::ModelError;
+use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::{floats, read_tensors};
 use crate::engine::weights::unread;

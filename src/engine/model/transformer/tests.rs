@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use crate::engine::ModelFiles;
 use crate::engine::cpu::{GgmlType, Isa};
 use crate::engine::model::load::ModelParts;
+use crate::engine::source::ModelFiles;
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor, Tensors};
 
 mod deep;

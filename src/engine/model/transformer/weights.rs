@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::engine::CancelFlag;
 use crate::engine::cpu::Matrix;
 use crate::engine::error::ModelError;
 use crate::engine::model::config::ModelConfig;
+use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::{floats, read_tensors};
 use crate::protocol::LoadProgress;
