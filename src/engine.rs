@@ -17,6 +17,7 @@ pub mod cuda;
 pub mod error;
 pub mod generation;
 pub mod lifecycle;
+pub mod load;
 pub mod memory;
 pub mod model;
 pub mod prefix;

@@ -51,5 +51,12 @@ pub use matrix::Matrix;
 pub use ops::{RopeLayout, add, gelu_mul, rms_norm, rms_norm_heads, rope, silu_mul};
 pub use threads::{Threads, default_threads};
 
+/// The processor as its maker calls it, where the system says so; else the architecture.
+pub fn name() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
+    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,15 +4,14 @@
 //! this feature also starts where there is none. Dropping a loaded model resets the card's primary context: afterwards
 //! nothing of this process is left on the card. Knows no conversations and no terminals.
 
-use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::error::ModelError;
-use super::model::load::{ModelParts, read_text};
-use super::model::{LoadOptions, LoadedModel, Model};
-use super::source::ModelFiles;
-use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, ModelInfo};
+use super::model::LoadOptions;
+use super::model::parts::ModelParts;
+use super::source::CancelFlag;
+use crate::protocol::{DevicePreference, LoadProgress};
 
 pub(crate) mod bandwidth;
 mod beside;
@@ -47,39 +46,13 @@ mod turn;
 pub(crate) mod upload;
 pub(crate) mod weights;
 
-pub use model::CudaModel;
+pub use model::{CudaModel, unsupported};
 
 /// The compute capabilities that this build has machine code for.
 pub const TARGETS: &str = env!("CHATNAP_CUDA_TARGETS");
 
 /// What is said where a driver answers and shows nothing.
 const NO_CARD: &str = "CUDA shows no card (CUDA_VISIBLE_DEVICES may hide it)";
-
-/// Bytes that the last model's release gave back on its card, by NVML's word; each release can be asked for once. Dropping
-/// the model has done the work: no context of this process is left.
-pub fn release() -> Option<u64> {
-    driver::take_freed()
-}
-
-/// What came of asking for a card.
-pub enum Loaded {
-    /// The model runs on a card.
-    Model(Box<LoadedModel>),
-    /// There is no card to use, and the user left the choice to us: load on the CPU and say why.
-    UseCpu(String),
-}
-
-/// Loads a model onto the card that `options` ask for. With `DevicePreference::Auto`, what keeps a card from ever running
-/// the model (no driver, no card, an unknown family) sends it to the CPU instead. Too little memory is an error that says
-/// what would fit: how much slower the CPU may be is the user's choice.
-pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<Loaded, ModelError> {
-    let automatic = options.device == DevicePreference::Auto;
-    match load_on_card(options, progress) {
-        Ok(model) => Ok(Loaded::Model(Box::new(model))),
-        Err(ModelError::Unsupported(why)) if automatic => Ok(Loaded::UseCpu(why)),
-        Err(error) => Err(error),
-    }
-}
 
 /// Whether a card would be asked first for `device`: there is one, as far as a look without a context can tell.
 pub fn expected(device: DevicePreference) -> bool {
@@ -111,8 +84,8 @@ fn choose(device: DevicePreference) -> Result<driver::CardProperties, ModelError
     }))
 }
 
-/// A card with a context of ours on it, the kernels, and memory for the weights to pass through.
-pub(crate) struct Opened {
+/// A GPU with a context of this process, the kernels, and pinned memory for the weights to pass through.
+pub struct Opened {
     kernels: kernels::Kernels,
     memory: upload::RingMemory,
     gpu: driver::Gpu,
@@ -131,82 +104,63 @@ impl Opened {
             Ok(Self { kernels, memory, gpu })
         })
     }
+
+    /// The GPU's name.
+    pub fn name(&self) -> &str {
+        &self.gpu.card.name
+    }
 }
 
-/// Often enough that a cancel is heard at once.
-const LOOK_AROUND: Duration = Duration::from_millis(2);
+/// How often a wait looks at the cancel flag.
+const CANCEL_POLL: Duration = Duration::from_millis(2);
 
-/// Reads the headers while the card gets its context. That takes the driver a fifth of a second in one piece; a cancel does
-/// not wait for it, but the next load and the end of the program do ([`settle`]).
-pub(crate) fn open(options: &LoadOptions<'_>) -> Result<(ModelParts, Opened), ModelError> {
-    timeline::restart();
-    let card = choose(options.device)?;
-    timeline::mark("driver");
-    if options.cancel.is_cancelled() {
-        return Err(ModelError::Cancelled);
+/// A context that is being created on a thread of its own. The driver takes 0.2 s for it in one piece. A cancelled load
+/// does not wait for that; the next load and the end of the program do ([`wait_for_contexts`]).
+pub struct Opening(Receiver<Result<Opened, ModelError>>);
+
+impl Opening {
+    /// Starts on the GPU that `device` asks for. `Unsupported` without a driver or such a GPU.
+    pub fn start(device: DevicePreference, cancel: &CancelFlag) -> Result<Self, ModelError> {
+        timeline::restart();
+        let card = choose(device)?;
+        timeline::mark("driver");
+        if cancel.is_cancelled() {
+            return Err(ModelError::Cancelled);
+        }
+        let (sender, receiver) = mpsc::channel();
+        let opener = std::thread::Builder::new().name("chatnap-context".into()).spawn(move || {
+            // Without a receiver it is dropped here, which destroys the context.
+            drop(sender.send(Opened::new(card)));
+        });
+        opener.map_err(|error| ModelError::Io(format!("no thread for the GPU: {error}")))?;
+        Ok(Self(receiver))
     }
-    let (sender, receiver) = mpsc::channel();
-    let opener = std::thread::Builder::new().name("card".into()).spawn(move || {
-        // Where nobody takes it any more, it is dropped here: the context is given back.
-        drop(sender.send(Opened::new(card)));
-    });
-    opener.map_err(|error| ModelError::Io(format!("no thread for the card: {error}")))?;
-    let parts = ModelParts::open(options.files, options.context_length);
-    timeline::mark("headers");
-    let opened = loop {
-        match receiver.recv_timeout(LOOK_AROUND) {
-            Ok(opened) => break opened,
-            Err(RecvTimeoutError::Timeout) if options.cancel.is_cancelled() => return Err(ModelError::Cancelled),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                break Err(ModelError::Invalid("the card could not be opened".into()));
+
+    /// Waits until the context is there or `cancel` is raised.
+    pub fn finish(self, cancel: &CancelFlag) -> Result<Opened, ModelError> {
+        timeline::mark("headers");
+        loop {
+            match self.0.recv_timeout(CANCEL_POLL) {
+                Ok(opened) => return opened,
+                Err(RecvTimeoutError::Timeout) if cancel.is_cancelled() => return Err(ModelError::Cancelled),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(ModelError::Invalid("the GPU could not be opened".into()));
+                }
             }
         }
-    };
-    let parts = parts?;
-    match model::unsupported(&parts.config, &parts.plan) {
-        Some(why) => Err(ModelError::Unsupported(why)),
-        None => Ok((parts, opened?)),
     }
 }
 
-/// Waits until no context of this process is left, so long at most: a load that was cancelled gives its own back behind the
-/// scenes, and a program should not end in the middle of that.
-pub fn settle(most: Duration) -> bool {
-    turn::settle(most)
-}
-
-fn load_on_card(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
-    let (parts, opened) = open(options)?;
-    let folder = match options.files {
-        ModelFiles::Safetensors(folder) => folder.as_path(),
-        _ => Path::new(""),
-    };
-    let (text, loaded) = std::thread::scope(|scope| {
-        let text = scope.spawn(|| read_text(&parts, folder, options.chat_template));
-        let loaded = load_parts(&parts, opened, options, progress);
-        let text = text.join().unwrap_or_else(|_| Err(ModelError::Invalid("the tokenizer could not be made".into())));
-        (text, loaded)
-    });
-    let (mut model, (tokenizer, template)) = (loaded?, text?);
-    model.ready();
-    let info = ModelInfo {
-        name: options.name.to_owned(),
-        architecture: parts.config.architecture.clone(),
-        quantization: parts.quantization(),
-        parameters: parts.plan.parameters(),
-        context_length: parts.config.context_length,
-        trained_context_length: parts.config.trained_context_length,
-        device: DeviceInfo { kind: DeviceKind::Cuda, name: model.gpu().card.name.clone() },
-        memory: model.memory(),
-        warnings: parts.warnings(&tokenizer, &template),
-    };
-    Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
+/// Waits up to `timeout` until no context of this process is left; whether that came true. A program should not end while
+/// a cancelled load destroys its context in the background.
+pub fn wait_for_contexts(timeout: Duration) -> bool {
+    turn::settle(timeout)
 }
 
 /// Weights and caches of a model whose headers were read. On an error nothing stays on the card; after a cancel it is given
 /// back behind the scenes.
-pub(crate) fn load_parts(
+pub fn load(
     parts: &ModelParts,
     opened: Opened,
     options: &LoadOptions<'_>,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::error::ModelError;
 use super::lifecycle::Aftermath;
-use super::model::{LoadedModel, Model};
+use super::load::LoadedModel;
+use super::model::Model;
 use super::prefix::Prefix;
 use super::prompt;
 use super::sampler::Sampler;

@@ -1,39 +1,5 @@
 //! The process's own memory: how much of it is resident, and giving freed memory back to the system.
 
-use std::time::Duration;
-
-use crate::protocol::{DeviceKind, DevicePreference};
-
-/// Gives back what a device keeps for this process beside the model: its context, pools and workspaces. Called when
-/// the model is dropped and its thread has ended, so that nothing that owns device memory outlives it. Returns the
-/// bytes that came back since the load, where the device can be asked.
-pub fn release_device(kind: DeviceKind) -> Option<u64> {
-    match kind {
-        DeviceKind::Cpu => None,
-        #[cfg(feature = "cuda")]
-        DeviceKind::Cuda => super::cuda::release(),
-        #[cfg(not(feature = "cuda"))]
-        DeviceKind::Cuda => None,
-    }
-}
-
-/// Starts the driver of what `device` may use. Takes no memory of a card.
-pub fn wake_device(device: DevicePreference) {
-    #[cfg(feature = "cuda")]
-    super::cuda::expected(device);
-    #[cfg(not(feature = "cuda"))]
-    let _ = device;
-}
-
-/// Waits until no card has anything of this process, so long at most: what a cancelled load took is given back behind the
-/// scenes.
-pub fn settle_device(most: Duration) {
-    #[cfg(feature = "cuda")]
-    super::cuda::settle(most);
-    #[cfg(not(feature = "cuda"))]
-    let _ = most;
-}
-
 /// Bytes of this process that are resident, where the system says so.
 pub fn resident_bytes() -> Option<u64> {
     // proc_pid_status(5): `VmRSS:  12345 kB`, of 1024 bytes each.

@@ -1,16 +1,16 @@
 //! What a model must do for the engine, whatever its family and device.
 
-use super::chat_template::{ChatTemplate, Chosen};
-use super::source::{CancelFlag, ModelFiles};
-use super::tokenizer::Tokenizer;
-use crate::protocol::{DevicePreference, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
+use super::chat_template::Chosen;
+use super::error::ModelError;
+use super::source::{Alternative, CancelFlag, ModelFiles};
+use crate::protocol::{DevicePreference, MemoryUse, SamplingParams};
 
-mod candle;
+pub(super) mod candle;
 pub mod config;
-pub mod load;
+pub mod parts;
 pub mod perplexity;
 pub mod rope;
-mod transformer;
+pub(super) mod transformer;
 
 /// Context used where neither the user nor the model asks for less.
 pub const DEFAULT_CONTEXT_LENGTH: usize = 8192;
@@ -71,12 +71,25 @@ pub trait Model: Send {
         true
     }
 
-    /// Waits for what comes up beside a model that answers already, so that from now on it is as fast as it will be. For
-    /// measurements.
-    fn settle(&mut self) {}
+    /// Called once, when everything else of the load is done too: background work may begin that would have slowed it.
+    fn load_finished(&mut self) {}
+
+    /// Waits for background work that makes the model faster, so that its speed no longer changes. For measurements.
+    fn finish_warmup(&mut self) {}
+
+    /// What the user should know about the weights that were read.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The device's own decode loop, where it has one; else the engine samples on the host.
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {
+        None
+    }
+
+    /// Frees everything that the model holds on its device, the device's context included. Returns the bytes that came
+    /// back since the load, where the device can be asked.
+    fn release(self: Box<Self>) -> Option<u64> {
         None
     }
 }
@@ -121,46 +134,4 @@ pub struct LoadOptions<'a> {
     pub chat_template: Option<&'a Chosen>,
     /// Stops the load within 200 ms.
     pub cancel: &'a CancelFlag,
-}
-
-/// A model with what turns text into its tokens and back.
-pub struct LoadedModel {
-    /// The transformer.
-    pub model: Box<dyn Model>,
-    /// Text ↔ tokens.
-    pub tokenizer: Tokenizer,
-    /// Messages → text.
-    pub template: ChatTemplate,
-    /// What it is.
-    pub info: ModelInfo,
-}
-
-/// Positions that a model was made for, by its headers; `None` where they cannot be read, which a load will tell.
-pub fn trained_context_length(files: &ModelFiles) -> Option<usize> {
-    match candle::CandleParts::open(files, None) {
-        Ok(Some(parts)) => Some(parts.trained_context_length()),
-        _ => load::ModelParts::open(files, None).ok().map(|parts| parts.config.trained_context_length),
-    }
-}
-
-/// Loads a model: header, checks, weights, KV cache. Calls `progress` at most every few megabytes.
-pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
-    if let ModelFiles::Scripted(path) = options.files {
-        return super::scripted::load(options, path, progress);
-    }
-    if let Some(parts) = candle::CandleParts::open(options.files, options.context_length)? {
-        return parts.load(options, progress);
-    }
-    #[cfg(feature = "cuda")]
-    if options.device != DevicePreference::Cpu {
-        return match super::cuda::load(options, progress)? {
-            super::cuda::Loaded::Model(model) => Ok(*model),
-            super::cuda::Loaded::UseCpu(why) => {
-                let mut loaded = load::load_on_cpu(options, progress)?;
-                loaded.info.warnings.push(format!("running on the CPU: {why}"));
-                Ok(loaded)
-            }
-        };
-    }
-    load::load_on_cpu(options, progress)
 }

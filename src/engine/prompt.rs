@@ -1,11 +1,8 @@
 //! Messages → the tokens that the model reads. Shared by generation and `--dry-run`.
 
-use super::EngineError;
-use super::chat_template::{self, ChatTemplate, Chosen, TemplateError};
-use super::source::ModelFiles;
-use super::tokenizer::{Tokenizer, TokenizerError};
-use super::weights::gguf;
-use crate::protocol::{ChatMessage, ErrorKind};
+use super::chat_template::{self, ChatTemplate, TemplateError};
+use super::tokenizer::Tokenizer;
+use crate::protocol::ChatMessage;
 
 /// A prompt, ready to be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,44 +187,6 @@ fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
         tokens.insert(0, bos);
     }
     tokens
-}
-
-/// Reads the tokenizer and the template of `files`, and nothing else of them; `chosen` instead of their template.
-pub fn open(files: &ModelFiles, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
-    match files {
-        ModelFiles::Gguf(paths) => {
-            let header = gguf::read_split_header(paths)?;
-            let tokenizer = Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)?;
-            let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer, chosen).map_err(template_problem)?;
-            Ok((tokenizer, template))
-        }
-        ModelFiles::Safetensors(folder) => {
-            let tokenizer = Tokenizer::from_folder(folder).map_err(tokenizer_problem)?;
-            let template = ChatTemplate::from_folder(folder, &tokenizer, chosen).map_err(template_problem)?;
-            Ok((tokenizer, template))
-        }
-        ModelFiles::Scripted(path) => super::scripted::open(path, chosen),
-    }
-}
-
-/// Reads the tokenizer of `files`, and nothing else; works on a vocabulary-only GGUF.
-pub fn open_tokenizer(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
-    match files {
-        ModelFiles::Gguf(paths) => {
-            let header = gguf::read_split_header(paths)?;
-            Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)
-        }
-        ModelFiles::Safetensors(folder) => Tokenizer::from_folder(folder).map_err(tokenizer_problem),
-        ModelFiles::Scripted(path) => super::scripted::open(path, None).map(|(tokenizer, _)| tokenizer),
-    }
-}
-
-fn tokenizer_problem(error: TokenizerError) -> EngineError {
-    EngineError::new(ErrorKind::Failed, format!("The model's tokenizer cannot be used: {error}"))
-}
-
-fn template_problem(error: TemplateError) -> EngineError {
-    EngineError::new(ErrorKind::Failed, error.to_string())
 }
 
 #[cfg(test)]

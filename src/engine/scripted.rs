@@ -53,11 +53,11 @@ use std::time::Duration;
 
 use super::chat_template::{ChatTemplate, Chosen};
 use super::error::ModelError;
-use super::model::{DEFAULT_CONTEXT_LENGTH, DeviceDecoder, LoadOptions, LoadedModel, Model};
+use super::model::parts::Facts;
+use super::model::{DEFAULT_CONTEXT_LENGTH, DeviceDecoder, Model};
 use super::source::CancelFlag;
 use super::tokenizer::Tokenizer;
-use super::{EngineError, ErrorKind};
-use crate::protocol::{DeviceInfo, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
+use crate::protocol::{DeviceInfo, EngineError, ErrorKind, LoadProgress, MemoryUse, SamplingParams};
 
 mod script;
 mod vocabulary;
@@ -71,36 +71,54 @@ const CERTAIN: f32 = 10_000.0;
 /// How often a wait looks at the cancel flag.
 const NAP: Duration = Duration::from_millis(10);
 
-/// Plays `path` as a model.
-pub fn load(
-    options: &LoadOptions<'_>,
-    path: &Path,
-    progress: &mut dyn FnMut(LoadProgress),
-) -> Result<LoadedModel, ModelError> {
-    let script = Script::read(path)?;
-    let context_length = context_length(&script, options.context_length)?;
-    play_load(&script, path, options.cancel, progress)?;
-    let (tokenizer, template) = vocabulary::open(options.chat_template).map_err(ModelError::Invalid)?;
-    let memory = MemoryUse { weights: script.ballast_bytes() as u64, kv_cache: 0, workspace: 0 };
-    let info = ModelInfo {
-        name: options.name.to_string(),
-        architecture: "scripted".into(),
-        quantization: "none".into(),
-        parameters: 0,
-        context_length,
-        trained_context_length: script.context_length,
-        device: DeviceInfo { kind: script.device, name: "script".into() },
-        memory,
-        warnings: Vec::new(),
-    };
-    let model = ScriptedModel::new(script, path, context_length);
-    Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
+/// A script, read and checked.
+pub(super) struct ScriptParts<'a> {
+    path: &'a Path,
+    script: Script,
+    context_length: usize,
 }
 
-/// The tokenizer and the template of every script, or `chosen`; `path` must be a sound one.
-pub fn open(path: &Path, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
-    Script::read(path).map_err(|error| EngineError::new(ErrorKind::ModelNotFound, error.to_string()))?;
-    vocabulary::open(chosen).map_err(|message| EngineError::new(ErrorKind::Failed, message))
+impl<'a> ScriptParts<'a> {
+    pub(super) fn open(path: &'a Path, context_length: Option<usize>) -> Result<Self, ModelError> {
+        let script = Script::read(path)?;
+        let context_length = self::context_length(&script, context_length)?;
+        Ok(Self { path, script, context_length })
+    }
+
+    pub(super) fn device(&self) -> DeviceInfo {
+        DeviceInfo { kind: self.script.device, name: "script".into() }
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            architecture: "scripted".into(),
+            quantization: "none".into(),
+            parameters: 0,
+            context_length: self.context_length,
+            trained_context_length: self.script.context_length,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The tokenizer and the template of every script, or `chosen`.
+    pub(super) fn read_text(chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), ModelError> {
+        vocabulary::open(chosen).map_err(ModelError::Invalid)
+    }
+
+    /// The same for a script that may not be one.
+    pub(super) fn open_text(path: &Path, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
+        Script::read(path).map_err(|error| EngineError::new(ErrorKind::ModelNotFound, error.to_string()))?;
+        Ok(Self::read_text(chosen)?)
+    }
+
+    pub(super) fn load(
+        &self,
+        cancel: &CancelFlag,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Box<dyn Model>, ModelError> {
+        play_load(&self.script, self.path, cancel, progress)?;
+        Ok(Box::new(ScriptedModel::new(self.script.clone(), self.path, self.context_length)))
+    }
 }
 
 fn context_length(script: &Script, wanted: Option<usize>) -> Result<usize, ModelError> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::lifecycle::{Aftermath, Cause, Effect, Event, Phase, State, step};
 use super::source::CancelFlag;
-use super::{EngineOptions, generation, memory};
+use super::{EngineOptions, generation, load, memory};
 use crate::clock::Timestamp;
 use crate::protocol::*;
 
@@ -118,7 +118,7 @@ impl Worker {
         let device = self.options.lock().unwrap_or_else(PoisonError::into_inner).device;
         let thread = std::thread::Builder::new().name("driver".into());
         // Without a thread the load does it.
-        self.waking = thread.spawn(move || memory::wake_device(device)).ok();
+        self.waking = thread.spawn(move || load::start_driver(device)).ok();
     }
 
     /// The program should not end while a thread is within the driver.
@@ -127,7 +127,7 @@ impl Worker {
             let _ = waking.join();
         }
         let left = self.exit_by.map_or(LONGEST_GOODBYE, |exit_by| exit_by.since(Timestamp::now()));
-        memory::settle_device(left);
+        load::wait_for_contexts(left);
     }
 
     fn wait(&self) -> Result<Message, RecvTimeoutError> {
@@ -198,7 +198,7 @@ impl Worker {
                 self.finish(id, event);
                 self.step(Event::Answered { id, aftermath });
             }
-            Report::Ended => self.device_ended(),
+            Report::Ended { freed } => self.device_ended(freed),
         }
     }
 
@@ -217,8 +217,8 @@ impl Worker {
         }
     }
 
-    /// The device thread has dropped all that it had.
-    fn device_ended(&mut self) {
+    /// The device thread has dropped all that it had, which gave `freed` bytes of device memory back.
+    fn device_ended(&mut self, freed: Option<u64>) {
         if let Some(device) = self.device.take() {
             // It has sent its last message, so this waits for its thread-local state alone.
             let _ = device.thread.join();
@@ -226,7 +226,6 @@ impl Worker {
         match self.state.phase() {
             Phase::Loading { .. } => {
                 self.flush_progress();
-                memory::release_device(self.device_kind());
                 memory::trim_allocator();
                 let error = self.last_error.get_or_insert_with(|| lost_thread("loading")).clone();
                 self.tell(EngineEvent::LoadFailed { error });
@@ -237,7 +236,7 @@ impl Worker {
                 self.finish(id, EngineEvent::Failed { id, error, at: Timestamp::now() });
                 self.step(Event::Answered { id, aftermath: Aftermath::Broken });
             }
-            Phase::Releasing => self.released(),
+            Phase::Releasing => self.released(freed),
             // A thread that ended by itself while nothing was asked of it has freed the model: make it official.
             Phase::Idle { .. } => self.step(Event::Release),
             Phase::Cold | Phase::Failed { .. } | Phase::Closed => {}
@@ -256,14 +255,13 @@ impl Worker {
                 device.jobs = None;
             }
             // A load that was given up has ended, and its memory was measured before that.
-            None => self.released(),
+            None => self.released(None),
         }
     }
 
-    fn released(&mut self) {
-        let measured = memory::release_device(self.device_kind());
+    fn released(&mut self, freed: Option<u64>) {
         memory::trim_allocator();
-        let freed = measured.unwrap_or_else(|| self.freed());
+        let freed = freed.unwrap_or_else(|| self.freed());
         self.info = None;
         self.tell(EngineEvent::Released { freed, at: Timestamp::now() });
         self.step(Event::Released);
@@ -325,7 +323,7 @@ impl Worker {
             Err(error) => {
                 let message = format!("the system gives no thread to load on: {error}; close something and try again");
                 self.last_error = Some(EngineError::new(ErrorKind::Failed, message));
-                self.device_ended();
+                self.device_ended(None);
             }
         }
     }

@@ -6,8 +6,8 @@ use super::messages::Messages;
 use crate::cli::output;
 use crate::cli::{Failure, OneShot, OneShotFormat};
 use crate::conversation::{Conversation, ConversationId};
-use crate::engine::prompt;
 use crate::engine::source::{CancelFlag, ModelSource};
+use crate::engine::{load, prompt};
 use crate::hub::HubSource;
 use crate::settings::Settings;
 use crate::store::Store;
@@ -23,7 +23,7 @@ pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure
     let mut source = HubSource::new(settings)?;
     let files = source.locate(&mut |step| messages.progress(&step), &CancelFlag::default());
     messages.clear();
-    let (tokenizer, template) = prompt::open(&files?, chosen.as_ref())?;
+    let (tokenizer, template) = load::read_text(&files?, chosen.as_ref())?;
     for warning in tokenizer.warnings().iter().chain(template.warnings()).chain(&source.warnings()) {
         messages.warn(warning);
     }

@@ -1,7 +1,8 @@
 //! How well the real starter model predicts a text: llama.cpp's figure for the same text, model and chunks.
 
+use chatnap::engine::load::load;
+use chatnap::engine::model::LoadOptions;
 use chatnap::engine::model::perplexity::perplexity;
-use chatnap::engine::model::{LoadOptions, load};
 use chatnap::engine::source::{CancelFlag, ModelFiles};
 use chatnap::protocol::DevicePreference;
 

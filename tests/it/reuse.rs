@@ -4,7 +4,8 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use chatnap::engine::model::{LoadOptions, LoadedModel, load};
+use chatnap::engine::load::{LoadedModel, load};
+use chatnap::engine::model::LoadOptions;
 use chatnap::engine::source::{CancelFlag, ModelFiles};
 use chatnap::engine::{Engine, EngineOptions, prompt};
 use chatnap::hub::HubSource;

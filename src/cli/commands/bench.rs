@@ -11,15 +11,15 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{self, Reader};
 use crate::cli::table::Table;
 use crate::engine::chat_template::Chosen;
-use crate::engine::cpu::{Threads, instruction_set, read_bandwidth};
+use crate::engine::cpu::{Threads, instruction_set};
 use crate::engine::error::ModelError;
-use crate::engine::model::load::ModelParts;
+use crate::engine::load::{self, LoadedModel};
+use crate::engine::model::LoadOptions;
 use crate::engine::model::perplexity::{DEFAULT_CHUNK, perplexity};
-use crate::engine::model::{self, LoadOptions, LoadedModel};
-use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
+use crate::engine::source::{CancelFlag, ModelSource};
 use crate::hub::{HubSource, human};
 use crate::oneshot::Progress;
-use crate::protocol::{DeviceKind, DevicePreference, EngineError};
+use crate::protocol::EngineError;
 use crate::sanitize::sanitize_line;
 use crate::settings::{Origin, Resolved, Settings};
 
@@ -69,31 +69,21 @@ enum Context {
     UpTo(usize),
 }
 
-/// A model, ready to be measured.
-struct Subject {
-    loaded: LoadedModel,
-    /// Bytes of an embedding table that only looks tokens up, which no step reads as a whole.
-    looked_up: u64,
+/// Bytes that one step of decode reads with `positions` in the KV cache.
+fn step_bytes(loaded: &LoadedModel, positions: usize) -> u64 {
+    let (model, memory) = (&loaded.model, &loaded.info.memory);
+    let position = memory.kv_cache / model.context_length().max(1) as u64;
+    model.step_bytes(positions).unwrap_or_else(|| memory.weights + position * positions as u64)
 }
 
-impl Subject {
-    /// Bytes that one step of decode reads with `positions` in the KV cache.
-    fn step_bytes(&self, positions: usize) -> u64 {
-        let (model, memory) = (&self.loaded.model, &self.loaded.info.memory);
-        let position = memory.kv_cache / model.context_length().max(1) as u64;
-        let counted = model.step_bytes(positions);
-        counted.unwrap_or_else(|| memory.weights.saturating_sub(self.looked_up) + position * positions as u64)
-    }
-}
-
-fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
+fn load_model(settings: &Settings, context: Context) -> Result<LoadedModel, Failure> {
     let mut source = HubSource::new(settings)?;
     let mut progress = Progress::new(false);
     let cancel = CancelFlag::default();
     let files = source.locate(&mut |step| progress.show(&step), &cancel)?;
     let context_length = match context {
         Context::Exactly(length) => length,
-        Context::UpTo(length) => model::trained_context_length(&files).map_or(length, |trained| length.min(trained)),
+        Context::UpTo(length) => load::trained_context_length(&files).map_or(length, |trained| length.min(trained)),
     };
     let chosen = Chosen::of(settings.chat_template.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
     let options = LoadOptions {
@@ -107,12 +97,12 @@ fn load(settings: &Settings, context: Context) -> Result<Subject, Failure> {
         chat_template: chosen.as_ref(),
         cancel: &cancel,
     };
-    let mut loaded = model::load(&options, &mut |step| progress.show(&step)).map_err(failure)?;
-    loaded.model.settle();
+    let mut loaded = load::load(&options, &mut |step| progress.show(&step)).map_err(failure)?;
+    loaded.model.finish_warmup();
     progress.clear();
     loaded.info.warnings.extend(source.warnings());
     loaded.info.warnings.iter().for_each(|warning| warn(warning));
-    Ok(Subject { loaded, looked_up: looked_up(&files, context_length) })
+    Ok(loaded)
 }
 
 /// What must be seen, also where nobody watches.
@@ -120,31 +110,13 @@ fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", sanitize_line(text));
 }
 
-/// Bytes of an embedding table that makes no logits.
-fn looked_up(files: &ModelFiles, context_length: usize) -> u64 {
-    let parts = ModelParts::open(files, Some(context_length)).ok().filter(|parts| !parts.config.tied);
-    parts.and_then(|parts| parts.plan.get("token_embd.weight").map(|tensor| tensor.bytes)).unwrap_or(0)
-}
-
 fn failure(error: ModelError) -> Failure {
     EngineError::from(error).into()
 }
 
-/// Whether the model will be loaded onto a card, as far as that is known before.
-#[cfg(feature = "cuda")]
-fn on_card(device: DevicePreference) -> bool {
-    crate::engine::cuda::expected(device)
-}
-
-/// This build knows no cards; asking for one is an error of the load.
-#[cfg(not(feature = "cuda"))]
-fn on_card(_: DevicePreference) -> bool {
-    false
-}
-
 /// The tests that are asked for, or the set for where the model will run.
 fn tests(settings: &Settings, chosen: &[Test]) -> Vec<Test> {
-    let names = if on_card(settings.device) { ON_CUDA } else { ON_CPU };
+    let names = if load::expects_gpu(settings.device) { ON_CUDA } else { ON_CPU };
     match chosen {
         [] => names.iter().filter_map(|name| Test::parse(name).ok()).collect(),
         chosen => chosen.to_vec(),
@@ -181,23 +153,25 @@ fn fitting(tests: &[Test], chosen: bool, context_length: usize) -> Result<Vec<Te
 fn speed(settings: &Settings, args: &BenchArgs, asked: Option<usize>, format: TableFormat) -> Result<Reader, Failure> {
     let tests = tests(settings, &args.test);
     let most = tests.iter().map(|test| test.positions()).max().unwrap_or(0);
-    let mut subject = load(settings, asked.map_or(Context::UpTo(most), Context::Exactly))?;
-    let context_length = subject.loaded.model.context_length();
+    let mut loaded = load_model(settings, asked.map_or(Context::UpTo(most), Context::Exactly))?;
+    let context_length = loaded.model.context_length();
     let mut rows = Vec::new();
     for test in fitting(&tests, !args.test.is_empty(), context_length)? {
         note(&format!("{test} ..."));
-        let figure = measure(subject.loaded.model.as_mut(), test, args.repeat.unwrap_or(3)).map_err(failure)?;
+        let figure = measure(loaded.model.as_mut(), test, args.repeat.unwrap_or(3)).map_err(failure)?;
         let bytes = match test {
             Test::Prefill { .. } => None,
             // On average half of the tokens that the test writes are there.
-            Test::Decode { tokens, depth } => Some(subject.step_bytes(depth + tokens / 2)),
+            Test::Decode { tokens, depth } => Some(step_bytes(&loaded, depth + tokens / 2)),
         };
         rows.push(Row { figure, bytes });
     }
-    let info = subject.loaded.info;
+    let info = loaded.info;
     // The model goes first: a card is measured with nothing of this process on it.
-    drop(subject.loaded.model);
-    let limit = read_limit(settings, info.device.kind);
+    drop(loaded.model);
+    note("memory ...");
+    // The limit of decode. On the CPU with as many threads as the tests had.
+    let limit = load::read_bandwidth(info.device.kind, settings.device, settings.threads);
     let machine = machine(settings);
     let read = limit.map(|limit| format!(", memory read at {}/s", human(limit as u64))).unwrap_or_default();
     let head = format!(
@@ -226,19 +200,6 @@ fn speed(settings: &Settings, args: &BenchArgs, asked: Option<usize>, format: Ta
     });
     let body = table(&rows, limit).render(format, &json);
     output::write(&if format == TableFormat::Json { body } else { head + &body })
-}
-
-/// Bytes a second that the device reads from its memory: the limit of decode. Measured once, after the model's own
-/// figures; on the CPU with as many threads as they had.
-fn read_limit(settings: &Settings, kind: DeviceKind) -> Option<f64> {
-    note("memory ...");
-    match kind {
-        DeviceKind::Cpu => read_bandwidth(&Threads::new(settings.threads)).ok(),
-        #[cfg(feature = "cuda")]
-        DeviceKind::Cuda => crate::engine::cuda::read_bandwidth(settings.device).ok(),
-        #[cfg(not(feature = "cuda"))]
-        DeviceKind::Cuda => None,
-    }
 }
 
 /// A figure, and for decode what one token reads.
@@ -300,7 +261,7 @@ fn machine(settings: &Settings) -> String {
 
 fn perplexity_of(settings: &Settings, file: &Path, chunk: usize, format: TableFormat) -> Result<Reader, Failure> {
     let text = read_text(file)?;
-    let Subject { mut loaded, .. } = load(settings, Context::Exactly(chunk))?;
+    let mut loaded = load_model(settings, Context::Exactly(chunk))?;
     let mut progress = |so_far: crate::engine::model::perplexity::Perplexity, chunks: usize| {
         if so_far.chunks.is_multiple_of(16) {
             note(&format!("{} of {chunks} chunks: {:.4}", so_far.chunks, so_far.perplexity));

@@ -8,7 +8,7 @@ use crate::cli::args::{TextFormat, TokenizeArgs};
 use crate::cli::failure::Failure;
 use crate::cli::input::say_what_is_waited_for;
 use crate::cli::output::{self, Reader};
-use crate::engine::prompt;
+use crate::engine::load;
 use crate::engine::source::{CancelFlag, ModelSource};
 use crate::engine::tokenizer::Tokenizer;
 use crate::hub::HubSource;
@@ -44,7 +44,7 @@ fn tokens(settings: &Settings, args: &TokenizeArgs) -> Result<Reader, Failure> {
 fn open(settings: &Settings) -> Result<Tokenizer, Failure> {
     let mut source = HubSource::new(settings)?;
     let files = source.locate(&mut |_| (), &CancelFlag::default())?;
-    let tokenizer = prompt::open_tokenizer(&files)?;
+    let tokenizer = load::read_tokenizer(&files)?;
     for warning in tokenizer.warnings().iter().chain(&source.warnings()) {
         eprintln_quietly(&format!("chatnap: warning: {}", sanitize_line(warning)));
     }

@@ -12,7 +12,8 @@ use super::params::EmbedArgs;
 use super::trial::{first_card, generate, load, model_files, random_tokens, sampling};
 use crate::engine::cpu::GgmlType;
 use crate::engine::error::ModelError;
-use crate::engine::model::load::{ModelParts, cpu_model};
+use crate::engine::load::cpu_model;
+use crate::engine::model::parts::ModelParts;
 use crate::engine::model::{DeviceDecoder, Model};
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor};
 use crate::protocol::SamplingParams;
@@ -30,7 +31,7 @@ const OF_THE_CPU: f64 = 3.0;
 pub fn compare(path: &str, depth: usize, seed: u64, tolerance: f64, report: &mut Report) -> Result<(), ModelError> {
     let (parts, mut card) = load(path, context(depth))?;
     // Both answers to one seed shall come by the same kernels.
-    card.settle();
+    card.finish_warmup();
     let tokens = random_tokens(&mut Random(seed), depth + STEPS, card.vocab_size());
     let got = Logits::of(&mut card, &tokens)?;
     let wanted = Logits::of(on_cpu(path, depth)?.as_mut(), &tokens)?;

@@ -5,7 +5,6 @@
 
 use std::ffi::{CStr, CString};
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
@@ -124,6 +123,8 @@ pub struct Gpu {
     modules: Vec<sys::CUmodule>,
     /// Bytes in use on the card when the model was ready.
     held: Arc<OnceLock<u64>>,
+    /// Bytes that came back when the context was destroyed.
+    freed: Arc<OnceLock<u64>>,
     /// The stream that all work but loading runs on.
     pub stream: sys::CUstream,
     /// Goes last.
@@ -139,19 +140,19 @@ impl Gpu {
     /// Makes the card's primary context, after the end of an earlier one.
     pub fn open(card: CardProperties) -> Result<Self, ModelError> {
         let turn = Turn::take();
-        let (mut device, mut context, mut stream) = (0, ptr::null_mut(), ptr::null_mut());
+        let (mut device, mut context) = (0, ptr::null_mut());
         // SAFETY: handles into locals; `card` comes from `cards`, which has started the driver.
         unsafe {
             check(sys::cuDeviceGet(&mut device, card.ordinal as i32), "finding the card")?;
             check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the card")
                 .map_err(|error| faults::no_context(error, &card.name))?;
         }
-        let held = Arc::default();
-        let mut gpu = Self { card, device, context, modules: Vec::new(), held, stream: ptr::null_mut(), _turn: turn };
+        let (held, freed) = (Arc::default(), Arc::default());
+        let (modules, stream) = (Vec::new(), ptr::null_mut());
+        let mut gpu = Self { card, device, context, modules, held, freed, stream, _turn: turn };
         gpu.activate()?;
-        // SAFETY: the context is current.
-        check(unsafe { sys::cuStreamCreate(&mut stream, 1) }, "making a stream")?;
-        gpu.stream = stream;
+        // SAFETY: a handle into a field; the context is current.
+        check(unsafe { sys::cuStreamCreate(&mut gpu.stream, 1) }, "making a stream")?;
         Ok(gpu)
     }
 
@@ -162,6 +163,11 @@ impl Gpu {
         let asking = std::thread::Builder::new().name("memory".into());
         // Without a thread the release stays without a figure.
         let _ = asking.spawn(move || used(&bus_id).map(|bytes| held.set(bytes)));
+    }
+
+    /// Is set when the context is destroyed: the bytes that came back since `note_use`, by NVML.
+    pub fn freed(&self) -> Arc<OnceLock<u64>> {
+        Arc::clone(&self.freed)
     }
 
     /// The context, for [`Beside`] alone.
@@ -277,14 +283,6 @@ impl Gpu {
     }
 }
 
-/// Bytes that the last reset gave back; 0 where nobody could tell.
-static FREED: AtomicU64 = AtomicU64::new(0);
-
-/// What the last reset gave back, once.
-pub fn take_freed() -> Option<u64> {
-    Some(FREED.swap(0, Ordering::Relaxed)).filter(|bytes| *bytes > 0)
-}
-
 /// Bytes of the card at this address in use by everybody, where NVML tells.
 pub(super) fn used(bus_id: &str) -> Option<u64> {
     super::nvml::Management::open()?.card(bus_id).used
@@ -308,8 +306,10 @@ impl Drop for Gpu {
             sys::cuDevicePrimaryCtxRelease_v2(self.device);
             sys::cuDevicePrimaryCtxReset_v2(self.device);
         }
-        let freed = before.zip(used(&self.card.bus_id)).map_or(0, |(before, after)| before.saturating_sub(after));
-        FREED.store(freed.min(total), Ordering::Relaxed);
+        if let Some((before, after)) = before.zip(used(&self.card.bus_id)) {
+            // Set once: a context is destroyed once.
+            let _ = self.freed.set(before.saturating_sub(after).min(total));
+        }
     }
 }
 

@@ -336,11 +336,6 @@ impl CudaModel {
         self.layout.bytes_a_token() + (self.config.layers * 2 * kv * positions * 2) as u64
     }
 
-    /// All parts of the load are there, also those that are not the card's.
-    pub fn ready(&mut self) {
-        self.gemm.cublaslt().idle();
-    }
-
     /// Who multiplies matrices in a prefill.
     pub fn gemm_backend(&mut self) -> &'static str {
         self.gemm.backend()
@@ -468,8 +463,18 @@ impl Model for CudaModel {
         tokens <= FRESH_PROMPT || self.gemm.is_fast() || self.gemm.cublaslt().hurry()
     }
 
-    fn settle(&mut self) {
+    fn load_finished(&mut self) {
+        self.gemm.cublaslt().idle();
+    }
+
+    fn finish_warmup(&mut self) {
         self.gemm.cublaslt().settle();
+    }
+
+    fn release(self: Box<Self>) -> Option<u64> {
+        let freed = self.gpu.freed();
+        drop(self);
+        freed.get().copied().filter(|bytes| *bytes > 0)
     }
 
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {

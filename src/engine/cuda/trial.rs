@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use super::CudaModel;
 use super::check::Random;
 use super::driver::{self, CardProperties, cards};
 use super::nvml::Management;
 use super::timeline;
-use super::{CudaModel, load_parts, open};
 use crate::engine::error::ModelError;
-use crate::engine::model::load::ModelParts;
+use crate::engine::model::parts::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
 use crate::engine::source::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, LoadProgress, SamplingParams};
@@ -51,8 +51,14 @@ fn load_until(
         chat_template: None,
         cancel,
     };
-    let (parts, opened) = open(&options)?;
-    let model = load_parts(&parts, opened, &options, progress)?;
+    let opening = super::Opening::start(options.device, cancel)?;
+    let parts = ModelParts::open(&files, options.context_length);
+    let opened = opening.finish(cancel);
+    let parts = parts?;
+    if let Some(why) = super::unsupported(&parts.config, &parts.plan) {
+        return Err(ModelError::Unsupported(why));
+    }
+    let model = super::load(&parts, opened?, &options, progress)?;
     Ok((parts, model))
 }
 

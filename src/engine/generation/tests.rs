@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::engine::model::load::{ModelParts, cpu_model};
+use crate::engine::load::cpu_model;
+use crate::engine::model::parts::ModelParts;
 use crate::engine::source::ModelFiles;
 
 /// A model with LongRoPE, made for 40 positions at first.

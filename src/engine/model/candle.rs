@@ -14,14 +14,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
+use serde_json::Value;
 
-use super::load::{all_warnings, cpu_name, text_of_folder};
-use super::{LoadOptions, LoadedModel, Model};
+use super::Model;
+use super::config::CONFIG_FILE;
+use super::parts::{Facts, text_of_folder};
+use crate::engine::chat_template::{ChatTemplate, Chosen};
 use crate::engine::error::ModelError;
-use crate::engine::source::{CancelFlag, ModelFiles};
+use crate::engine::source::CancelFlag;
+use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::safetensors::read_folder_as_named;
-use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, LoadProgress, MemoryUse, ModelInfo};
+use crate::protocol::{LoadProgress, MemoryUse};
 
 mod config;
 mod networks;
@@ -38,58 +42,60 @@ const STEP_TIME: Duration = Duration::from_millis(60);
 const MAX_STEP: usize = 128;
 
 /// A folder of one of these families, its headers read and checked.
-pub(super) struct CandleParts<'a> {
+pub(in crate::engine) struct CandleParts<'a> {
     folder: &'a Path,
     config: Config,
     plan: TensorPlan,
 }
 
 impl<'a> CandleParts<'a> {
-    /// `None` where the files are of no family of these.
-    pub(super) fn open(files: &'a ModelFiles, context_length: Option<usize>) -> Result<Option<Self>, ModelError> {
-        let ModelFiles::Safetensors(folder) = files else { return Ok(None) };
-        let Some(config) = Config::of_folder(folder, context_length)? else { return Ok(None) };
+    /// The family that a `config.json` names, if it is one of these.
+    pub(in crate::engine) fn family(json: &Value) -> Option<&'static str> {
+        let name = json.get("model_type").and_then(Value::as_str)?;
+        NAMES.into_iter().find(|known| *known == name)
+    }
+
+    pub(in crate::engine) fn open(
+        folder: &'a Path,
+        json: Value,
+        family: &'static str,
+        context_length: Option<usize>,
+    ) -> Result<Self, ModelError> {
+        let config = Config::new(folder.join(CONFIG_FILE), json, family, context_length)?;
         let plan = read_folder_as_named(folder)?;
-        Ok(Some(Self { folder, config, plan }))
+        Ok(Self { folder, config, plan })
     }
 
-    /// Positions that the model was made for.
-    pub(super) fn trained_context_length(&self) -> usize {
-        self.config.trained_context_length
+    pub(in crate::engine) fn name(&self) -> &'static str {
+        self.config.name
     }
 
-    /// Reads the weights and builds the model, with tokenizer and template.
-    pub(super) fn load(
-        self,
-        options: &LoadOptions<'_>,
-        progress: &mut dyn FnMut(LoadProgress),
-    ) -> Result<LoadedModel, ModelError> {
-        let name = self.config.name;
-        if matches!(options.device, DevicePreference::Cuda(_)) {
-            return Err(ModelError::Unsupported(format!(
-                "{name} models run on the CPU only; use --device cpu, or a model of another family"
-            )));
-        }
-        let (tokenizer, template) = text_of_folder(&self.plan, self.folder, options.chat_template)?;
-        let (model, unread) = CandleModel::load(&self.config, &self.plan, options.threads, options.cancel, progress)?;
-        let stored = self.plan.main_type().map_or("unknown", |kind| kind.name());
-        let mut warnings = all_warnings(&self.plan, &tokenizer, &template);
-        warnings.extend(self.config.warnings.iter().cloned().chain(unread));
-        if cfg!(feature = "cuda") && options.device == DevicePreference::Auto {
-            warnings.push(format!("running on the CPU: {name} models have no code for cards"));
-        }
-        let info = ModelInfo {
-            name: options.name.to_owned(),
-            architecture: name.to_owned(),
-            quantization: stored.to_owned(),
+    pub(in crate::engine) fn facts(&self) -> Facts {
+        Facts {
+            architecture: self.config.name.to_owned(),
+            quantization: self.plan.main_type().map_or("unknown", |kind| kind.name()).to_owned(),
             parameters: self.plan.parameters(),
             context_length: self.config.context_length,
             trained_context_length: self.config.trained_context_length,
-            device: DeviceInfo { kind: DeviceKind::Cpu, name: cpu_name() },
-            memory: model.memory(),
-            warnings,
-        };
-        Ok(LoadedModel { model: Box::new(model), tokenizer, template, info })
+            warnings: [&self.plan.warnings[..], &self.config.warnings].concat(),
+        }
+    }
+
+    pub(in crate::engine) fn read_text(
+        &self,
+        chosen: Option<&Chosen>,
+    ) -> Result<(Tokenizer, ChatTemplate), ModelError> {
+        text_of_folder(&self.plan, self.folder, chosen)
+    }
+
+    /// Reads the weights and builds the model.
+    pub(in crate::engine) fn load(
+        &self,
+        threads: Option<usize>,
+        cancel: &CancelFlag,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Box<dyn Model>, ModelError> {
+        Ok(Box::new(CandleModel::load(&self.config, &self.plan, threads, cancel, progress)?))
     }
 }
 
@@ -105,17 +111,18 @@ struct CandleModel {
     evaluated: Vec<u32>,
     /// Tokens that one step of a prefill takes, by the speed measured so far.
     chunk: usize,
+    /// A warning that names tensors which no part of the network reads.
+    unread: Option<String>,
 }
 
 impl CandleModel {
-    /// With what the user should know about tensors that no part of the network asked for.
     fn load(
         config: &Config,
         plan: &TensorPlan,
         threads: Option<usize>,
         cancel: &CancelFlag,
         progress: &mut dyn FnMut(LoadProgress),
-    ) -> Result<(Self, Option<String>), ModelError> {
+    ) -> Result<Self, ModelError> {
         let threads = threads.unwrap_or_else(crate::engine::cpu::default_threads);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -127,7 +134,7 @@ impl CandleModel {
         let network = pool.install(|| networks::build(config, weights)).map_err(|error| unbuilt(plan, &error))?;
         let unread = asked.unread(plan, config)?;
         let memory = MemoryUse { weights: bytes, kv_cache: config.cache_bytes(), workspace: config.workspace_bytes() };
-        let model = Self {
+        Ok(Self {
             network,
             pool,
             vocab_size: config.vocab_size,
@@ -135,8 +142,8 @@ impl CandleModel {
             memory,
             evaluated: Vec::new(),
             chunk: 16,
-        };
-        Ok((model, unread))
+            unread,
+        })
     }
 
     fn check(&self, tokens: &[u32], position: usize, last: usize) -> Result<(), ModelError> {
@@ -257,6 +264,10 @@ impl Model for CandleModel {
 
     fn memory(&self) -> MemoryUse {
         self.memory
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.unread.iter().cloned().collect()
     }
 }
 

@@ -5,15 +5,26 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::DEFAULT_CONTEXT_LENGTH;
 use super::rope::Rope;
 use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::Header;
 use crate::engine::weights::plan::TensorPlan;
+use crate::engine::weights::safetensors::read_json;
 use crate::engine::weights::unread;
 
 mod gguf;
 mod huggingface;
+
+/// The file of a safetensors folder that describes the model.
+pub(super) const CONFIG_FILE: &str = "config.json";
+
+/// `config.json` of a safetensors folder, unchecked.
+pub fn read_folder_config(folder: &Path) -> Result<Value, ModelError> {
+    read_json(&folder.join(CONFIG_FILE))
+}
 
 pub(super) use huggingface::{check_task, unknown_rope_keys};
 
@@ -155,8 +166,12 @@ impl ModelConfig {
     }
 
     /// From a folder's `config.json`, with the plan of its tensors.
-    pub fn from_folder(folder: &Path, context_length: Option<usize>) -> Result<(Self, TensorPlan), ModelError> {
-        let (config, plan) = huggingface::config(folder, context_length)?;
+    pub fn from_folder(
+        folder: &Path,
+        json: Value,
+        context_length: Option<usize>,
+    ) -> Result<(Self, TensorPlan), ModelError> {
+        let (config, plan) = huggingface::config(folder, json, context_length)?;
         config.checked(plan, "num_hidden_layers")
     }
 

@@ -21,7 +21,7 @@ const STEP_TIME: Duration = Duration::from_millis(500);
 const CHUNKS: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// A loaded model on the CPU.
-pub(super) struct Transformer {
+pub(in crate::engine) struct Transformer {
     config: ModelConfig,
     weights: Weights,
     cache: KvCache,
@@ -57,7 +57,7 @@ struct Scratch {
 
 impl Transformer {
     /// Reads the weights and sets the KV cache aside.
-    pub(super) fn load(
+    pub(in crate::engine) fn load(
         config: &ModelConfig,
         plan: &TensorPlan,
         threads: Option<usize>,
@@ -311,6 +311,11 @@ impl Model for Transformer {
             kv_cache: self.cache.bytes() as u64,
             workspace: self.scratch.bytes() as u64,
         }
+    }
+
+    fn step_bytes(&self, positions: usize) -> Option<u64> {
+        let position = self.cache.bytes() / self.config.context_length.max(1);
+        Some(self.weights.bytes_per_step() + (position * positions) as u64)
     }
 }
 

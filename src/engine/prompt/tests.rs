@@ -118,13 +118,6 @@ fn a_slow_template_opens_and_its_render_ends_in_time() {
 }
 
 #[test]
-fn a_missing_file_is_an_error() {
-    let nowhere = Path::new("/nonexistent/model.gguf").to_path_buf();
-    assert!(open(&ModelFiles::Gguf(vec![nowhere.clone()]), None).is_err());
-    assert!(open_tokenizer(&ModelFiles::Safetensors(nowhere)).is_err());
-}
-
-#[test]
 fn a_text_far_beyond_the_context_is_not_encoded_to_its_end() {
     let tokenizer = golden_tokenizer("llama-spm");
     let template = ChatTemplate::by_vocabulary(&tokenizer, "it has none").unwrap();

@@ -2,6 +2,8 @@
 //! A script plays a load, answers and failures as its file says.
 
 use super::*;
+use crate::engine::load::{LoadedModel, load};
+use crate::engine::model::LoadOptions;
 use crate::engine::source::ModelFiles;
 use crate::protocol::{ChatMessage, DevicePreference, Role};
 
@@ -30,7 +32,7 @@ impl Play {
             chat_template: None,
             cancel,
         };
-        crate::engine::model::load(&options, progress)
+        load(&options, progress)
     }
 
     fn loaded(&self) -> LoadedModel {
@@ -113,7 +115,7 @@ fn an_unknown_key_or_a_missing_file_is_an_error() {
     let play = Play::new("tokenms = 3");
     let error = play.load(&CancelFlag::default(), &mut |_| ()).err().unwrap();
     assert!(error.to_string().contains("tokenms"), "{error}");
-    assert!(open(Path::new("/nowhere/script.toml"), None).is_err());
+    assert!(ScriptParts::open_text(Path::new("/nowhere/script.toml"), None).is_err());
 }
 
 #[test]

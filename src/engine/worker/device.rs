@@ -2,6 +2,7 @@
 //! thread-local handles) outlives the model. Loads, answers, counts; decides nothing.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,8 @@ use crate::engine::EngineOptions;
 use crate::engine::error::ModelError;
 use crate::engine::generation::{self, Turn, Warm};
 use crate::engine::lifecycle::Aftermath;
-use crate::engine::model::{self, LoadOptions, LoadedModel};
+use crate::engine::load::{self, LoadedModel};
+use crate::engine::model::LoadOptions;
 use crate::engine::prefix::Prefix;
 use crate::engine::source::CancelFlag;
 use crate::protocol::*;
@@ -36,7 +38,10 @@ pub(in crate::engine) enum Report {
         aftermath: Aftermath,
     },
     /// The model is dropped and the thread ends.
-    Ended,
+    Ended {
+        /// Bytes of device memory that came back, where the device can be asked.
+        freed: Option<u64>,
+    },
 }
 
 /// A running device thread.
@@ -55,7 +60,7 @@ impl Device {
         let cancel = cancel_load.clone();
         let thread = std::thread::Builder::new().name("chatnap-device".into()).spawn(move || {
             // Whatever happens in here, the worker hears of the end.
-            let reporter = Reporter { outbox, serial };
+            let reporter = Reporter { outbox, serial, freed: Cell::new(None) };
             let _ = catch_unwind(AssertUnwindSafe(|| live(&options, &cancel, &inbox, &reporter)));
         })?;
         Ok(Self { jobs: Some(jobs), cancel_load, thread })
@@ -65,6 +70,8 @@ impl Device {
 struct Reporter {
     outbox: Sender<Message>,
     serial: u64,
+    /// Goes into the last report.
+    freed: Cell<Option<u64>>,
 }
 
 impl Reporter {
@@ -76,7 +83,7 @@ impl Reporter {
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        self.send(Report::Ended);
+        self.send(Report::Ended { freed: self.freed.get() });
     }
 }
 
@@ -98,6 +105,7 @@ fn live(options: &Mutex<EngineOptions>, cancel: &CancelFlag, jobs: &Receiver<Job
             Job::Count { id, messages } => count(&warm, id, &messages, reporter),
         }
     }
+    reporter.freed.set(warm.loaded.model.release());
 }
 
 fn answer(warm: &mut Warm, turn: &Turn<'_>, reporter: &Reporter) {
@@ -138,7 +146,7 @@ fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter
     };
     let fetch_again = options.source.fetch_again();
     let failure = |error| load_failure(&name, error, fetch_again.as_deref());
-    let mut loaded = model::load(&load_options, &mut progress).map_err(failure)?;
+    let mut loaded = load::load(&load_options, &mut progress).map_err(failure)?;
     loaded.info.warnings.extend(options.source.warnings());
     if cancel.is_cancelled() {
         return Err(failure(ModelError::Cancelled));

@@ -7,8 +7,9 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use chatnap::engine::chat_template::ChatTemplate;
-use chatnap::engine::model::config::ModelConfig;
-use chatnap::engine::model::{LoadOptions, load, trained_context_length};
+use chatnap::engine::load::{load, trained_context_length};
+use chatnap::engine::model::LoadOptions;
+use chatnap::engine::model::config::{ModelConfig, read_folder_config};
 use chatnap::engine::source::{CancelFlag, ModelFiles};
 use chatnap::engine::tokenizer::Tokenizer;
 use chatnap::protocol::DevicePreference;
@@ -159,7 +160,7 @@ fn run(input: &[u8]) -> bool {
     let files = ModelFiles::Safetensors(path.to_owned());
     let trained = trained_context_length(&files);
     let asked = Some(trained.unwrap_or(16).min(16));
-    if let Ok((config, _)) = ModelConfig::from_folder(path, None) {
+    if let Ok((config, _)) = read_folder_config(path).and_then(|json| ModelConfig::from_folder(path, json, None)) {
         check_config(&config);
     }
     if let Ok(tokenizer) = Tokenizer::from_folder(path) {

@@ -10,7 +10,7 @@ use candle_core::quantized::gguf_file::{Content, Value as Theirs};
 use chatnap::engine::chat_template::ChatTemplate;
 use chatnap::engine::cpu::GgmlType;
 use chatnap::engine::model::config::ModelConfig;
-use chatnap::engine::model::load::ModelParts;
+use chatnap::engine::model::parts::ModelParts;
 use chatnap::engine::source::ModelFiles;
 use chatnap::engine::tokenizer::Tokenizer;
 use chatnap::engine::weights::gguf::{Header, TensorInfo, Value as Ours, read_header};

@@ -1,14 +1,13 @@
 //! `config.json` of these families → checked numbers, and the keys that candle's own settings are read from. Defaults
 //! are those of transformers' `configuration_*.py`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::engine::error::ModelError;
 use crate::engine::model::config::{check_task, context_length, unknown_rope_keys};
 use crate::engine::weights::gguf::invalid;
-use crate::engine::weights::safetensors::read_json;
 
 /// The families, as `model_type` names them.
 pub(in crate::engine::model) const NAMES: [&str; 10] =
@@ -58,18 +57,14 @@ pub(super) struct Config {
 }
 
 impl Config {
-    /// `None` where the folder's `model_type` is none of `NAMES`.
-    pub(super) fn of_folder(folder: &Path, asked: Option<usize>) -> Result<Option<Self>, ModelError> {
-        let path = folder.join("config.json");
-        if !path.exists() {
-            return Ok(None);
-        }
-        let json: Value = read_json(&path)?;
-        let name = json.get("model_type").and_then(Value::as_str);
-        match name.and_then(|name| NAMES.into_iter().find(|known| *known == name)) {
-            Some(name) => Raw { path, json, name }.config(asked).map(Some),
-            None => Ok(None),
-        }
+    /// Checks the `config.json` at `path`, which holds `json`, of the family `name`.
+    pub(super) fn new(
+        path: PathBuf,
+        json: Value,
+        name: &'static str,
+        asked: Option<usize>,
+    ) -> Result<Self, ModelError> {
+        Raw { path, json, name }.config(asked)
     }
 
     /// Bytes of the KV cache when the context is full.

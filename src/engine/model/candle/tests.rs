@@ -9,7 +9,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::engine::load::load;
+use crate::engine::model::LoadOptions;
+use crate::engine::model::config::read_folder_config;
+use crate::engine::source::ModelFiles;
 use crate::protocol::LoadPhase;
+use crate::protocol::{DeviceKind, DevicePreference};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -105,9 +110,10 @@ fn open(
     context_length: Option<usize>,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<CandleModel, ModelError> {
-    let files = ModelFiles::Safetensors(folder);
-    let parts = CandleParts::open(&files, context_length)?.expect("a family of candle's");
-    CandleModel::load(&parts.config, &parts.plan, Some(2), &CancelFlag::default(), progress).map(|(model, _)| model)
+    let json = read_folder_config(&folder)?;
+    let family = CandleParts::family(&json).expect("a family of candle's");
+    let parts = CandleParts::open(&folder, json, family, context_length)?;
+    CandleModel::load(&parts.config, &parts.plan, Some(2), &CancelFlag::default(), progress)
 }
 
 fn failure(result: Result<CandleModel, ModelError>) -> String {
@@ -392,12 +398,12 @@ fn a_card_is_refused_with_the_reason() {
         chat_template: None,
         cancel: &CancelFlag::default(),
     };
-    let error = super::super::load(&options, &mut |_| {}).err().unwrap();
+    let error = load(&options, &mut |_| {}).err().unwrap();
     assert!(
         matches!(&error, ModelError::Unsupported(why) if why.contains("gemma models run on the CPU only")),
         "{error}"
     );
-    let loaded = super::super::load(&LoadOptions { device: DevicePreference::Cpu, ..options }, &mut |_| {}).unwrap();
+    let loaded = load(&LoadOptions { device: DevicePreference::Cpu, ..options }, &mut |_| {}).unwrap();
     assert_eq!((loaded.info.architecture.as_str(), loaded.info.quantization.as_str()), ("gemma", "BF16"));
     assert_eq!((loaded.info.context_length, loaded.info.device.kind), (64, DeviceKind::Cpu));
 }

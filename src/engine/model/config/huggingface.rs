@@ -6,11 +6,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Activation, Family, ModelConfig, context_length};
+use super::{Activation, CONFIG_FILE, Family, ModelConfig, context_length};
 use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::invalid;
 use crate::engine::weights::plan::TensorPlan;
-use crate::engine::weights::safetensors::{read_folder, read_json};
+use crate::engine::weights::safetensors::read_folder;
 
 mod check;
 mod rope;
@@ -93,10 +93,13 @@ fn fill_in(config: &mut Map<String, Value>, family: Family, model_type: &str) {
     }
 }
 
-pub(super) fn config(folder: &Path, asked: Option<usize>) -> Result<(ModelConfig, TensorPlan), ModelError> {
-    let path = folder.join("config.json");
-    let whole: Value = read_json(&path)?;
-    let Value::Object(whole) = whole else {
+pub(super) fn config(
+    folder: &Path,
+    json: Value,
+    asked: Option<usize>,
+) -> Result<(ModelConfig, TensorPlan), ModelError> {
+    let path = folder.join(CONFIG_FILE);
+    let Value::Object(whole) = json else {
         return Err(no_description(&path, "it is no object"));
     };
     check_task(&path, &whole)?;

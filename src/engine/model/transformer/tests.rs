@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::engine::cpu::{GgmlType, Isa};
-use crate::engine::model::load::ModelParts;
+use crate::engine::model::parts::ModelParts;
 use crate::engine::source::ModelFiles;
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor, Tensors};
 

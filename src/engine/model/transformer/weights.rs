@@ -92,6 +92,12 @@ impl Weights {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Bytes that one step of decode reads: an embedding that makes no logits is read for one row alone.
+    pub(super) fn bytes_per_step(&self) -> u64 {
+        let looked_up = if self.output.is_some() { self.embedding.bytes() as u64 } else { 0 };
+        self.bytes.saturating_sub(looked_up)
+    }
 }
 
 impl Stock<'_> {

@@ -31,7 +31,7 @@ struct Deep<'a> {
 
 impl<'a> Deep<'a> {
     fn open(parts: &'a ModelParts) -> Self {
-        let metadata = &parts.header.as_ref().unwrap().metadata;
+        let metadata = parts.metadata().unwrap();
         let number = |key: &str| metadata.uint(&format!("llama.{key}")).unwrap() as usize;
         let (hidden, heads) = (number("embedding_length"), number("attention.head_count"));
         let dim = metadata.uint("llama.attention.key_length").map_or(hidden / heads, |dim| dim as usize);

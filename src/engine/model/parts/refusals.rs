@@ -511,13 +511,13 @@ fn a_file_of_a_tokenizer_that_is_something_else_is_named() {
         );
         std::fs::write(place.path().join(name), bytes).unwrap();
         let parts = ModelParts::open(&files, None).unwrap();
-        let said = read_text(&parts, place.path(), None).err().unwrap().to_string();
+        let said = parts.read_text(None).err().unwrap().to_string();
         let file = place.path().join(name).display().to_string();
         assert!(said.starts_with(&file) && said.contains(says), "{said}");
     }
     let place = tempfile::tempdir().unwrap();
     let files = with_file(place.path(), "tokenizer.model", b"\n\x0E");
     let parts = ModelParts::open(&files, None).unwrap();
-    let said = read_text(&parts, place.path(), None).err().unwrap().to_string();
+    let said = parts.read_text(None).err().unwrap().to_string();
     assert!(said.contains("no tokenizer.json") && said.contains("tokenizer.model"), "{said}");
 }

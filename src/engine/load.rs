@@ -1,0 +1,318 @@
+//! From files to a model that answers. The only module that knows all loaders and devices and chooses between them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::chat_template::{ChatTemplate, Chosen};
+use super::cpu;
+#[cfg(feature = "cuda")]
+use super::cuda;
+use super::error::ModelError;
+use super::model::candle::CandleParts;
+use super::model::config::read_folder_config;
+use super::model::parts::{Facts, ModelParts};
+use super::model::transformer::Transformer;
+use super::model::{LoadOptions, Model};
+use super::scripted::ScriptParts;
+use super::source::{CancelFlag, ModelFiles};
+use super::tokenizer::{Tokenizer, TokenizerError};
+use super::weights::gguf;
+use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, EngineError, ErrorKind, LoadProgress, ModelInfo};
+
+/// A model with what turns text into its tokens and back.
+pub struct LoadedModel {
+    /// The transformer.
+    pub model: Box<dyn Model>,
+    /// Text ↔ tokens.
+    pub tokenizer: Tokenizer,
+    /// Messages → text.
+    pub template: ChatTemplate,
+    /// What it is.
+    pub info: ModelInfo,
+}
+
+/// A model's headers, read and checked, by the code that runs the model.
+enum Parts<'a> {
+    Own(Box<ModelParts>),
+    Candle(CandleParts<'a>),
+    Scripted(ScriptParts<'a>),
+}
+
+/// Where the weights go.
+enum Device {
+    Cpu,
+    #[cfg(feature = "cuda")]
+    Cuda(cuda::Opened),
+}
+
+/// Positions that a model was trained for, by its headers; `None` if they cannot be read (the load reports why).
+pub fn trained_context_length(files: &ModelFiles) -> Option<usize> {
+    let parts = Headers::read(files).and_then(|headers| headers.parts(None)).ok()?;
+    Some(parts.facts().trained_context_length)
+}
+
+/// Whether a load for `device` would try a GPU first: the driver shows one.
+pub fn expects_gpu(device: DevicePreference) -> bool {
+    #[cfg(feature = "cuda")]
+    return cuda::expected(device);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// Starts the driver of the GPU that `device` may use, which takes a tenth of a second and no GPU memory.
+pub fn start_driver(device: DevicePreference) {
+    expects_gpu(device);
+}
+
+/// Waits up to `timeout` for this process's last CUDA context to be destroyed: a cancelled load destroys its context in
+/// the background.
+pub fn wait_for_contexts(timeout: Duration) {
+    #[cfg(feature = "cuda")]
+    cuda::wait_for_contexts(timeout);
+    #[cfg(not(feature = "cuda"))]
+    let _ = timeout;
+}
+
+/// Bytes a second that the device of a loaded model reads from its memory, measured now. No model may be loaded.
+pub fn read_bandwidth(kind: DeviceKind, device: DevicePreference, threads: Option<usize>) -> Option<f64> {
+    match kind {
+        DeviceKind::Cpu => cpu::read_bandwidth(&cpu::Threads::new(threads)).ok(),
+        #[cfg(feature = "cuda")]
+        DeviceKind::Cuda => cuda::read_bandwidth(device).ok(),
+        #[cfg(not(feature = "cuda"))]
+        DeviceKind::Cuda => {
+            let _ = device;
+            None
+        }
+    }
+}
+
+/// Loads a model: headers, checks, weights, KV cache, tokenizer, template. Calls `progress` at most every few megabytes.
+///
+/// With `DevicePreference::Auto` a model that no GPU can run (no driver, no GPU, an unknown family) goes to the CPU with a
+/// warning. Too little GPU memory is an error that lists what would fit: how slow the CPU may be is the user's choice.
+pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
+    let (parts, device, fallback) = open(options)?;
+    let device_info = parts.device_info(&device);
+    // A vocabulary takes about as long to build as small weights to read, so both happen at once.
+    let (text, model) = std::thread::scope(|scope| {
+        let text = scope.spawn(|| parts.read_text(options.chat_template));
+        let model = parts.load(device, options, progress);
+        let text = text.join().unwrap_or_else(|_| Err(ModelError::Invalid("the tokenizer could not be made".into())));
+        (text, model)
+    });
+    let (mut model, (tokenizer, template)) = (model?, text?);
+    model.load_finished();
+    let facts = parts.facts();
+    let fallback = fallback.map(|why| format!("running on the CPU: {why}")).into_iter().collect();
+    let warnings =
+        [facts.warnings, tokenizer.warnings().to_vec(), template.warnings().to_vec(), model.warnings(), fallback];
+    let info = ModelInfo {
+        name: options.name.to_owned(),
+        architecture: facts.architecture,
+        quantization: facts.quantization,
+        parameters: facts.parameters,
+        context_length: facts.context_length,
+        trained_context_length: facts.trained_context_length,
+        device: device_info,
+        memory: model.memory(),
+        warnings: warnings.concat(),
+    };
+    Ok(LoadedModel { model, tokenizer, template, info })
+}
+
+/// The forward pass on the CPU alone, without tokenizer and template: for comparisons with other devices.
+pub fn cpu_model(parts: &ModelParts, threads: Option<usize>) -> Result<Box<dyn Model>, ModelError> {
+    let model = Transformer::load(&parts.config, &parts.plan, threads, &CancelFlag::default(), &mut |_| {})?;
+    Ok(Box::new(model))
+}
+
+/// Reads the tokenizer and the template of `files`, and nothing else of them; `chosen` instead of their template.
+pub fn read_text(files: &ModelFiles, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
+    let (tokenizer, template) = match files {
+        ModelFiles::Gguf(paths) => {
+            let header = gguf::read_split_header(paths)?;
+            let tokenizer = Tokenizer::from_gguf(&header.metadata).map_err(tokenizer_problem)?;
+            let template = ChatTemplate::from_gguf(&header.metadata, &tokenizer, chosen);
+            (tokenizer, template)
+        }
+        ModelFiles::Safetensors(folder) => {
+            let tokenizer = Tokenizer::from_folder(folder).map_err(tokenizer_problem)?;
+            let template = ChatTemplate::from_folder(folder, &tokenizer, chosen);
+            (tokenizer, template)
+        }
+        ModelFiles::Scripted(path) => return ScriptParts::open_text(path, chosen),
+    };
+    let template = template.map_err(|error| EngineError::new(ErrorKind::Failed, error.to_string()))?;
+    Ok((tokenizer, template))
+}
+
+/// Reads the tokenizer of `files`, and nothing else; works on a vocabulary-only GGUF.
+pub fn read_tokenizer(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
+    match files {
+        ModelFiles::Gguf(paths) => {
+            Tokenizer::from_gguf(&gguf::read_split_header(paths)?.metadata).map_err(tokenizer_problem)
+        }
+        ModelFiles::Safetensors(folder) => Tokenizer::from_folder(folder).map_err(tokenizer_problem),
+        ModelFiles::Scripted(path) => ScriptParts::open_text(path, None).map(|(tokenizer, _)| tokenizer),
+    }
+}
+
+fn tokenizer_problem(error: TokenizerError) -> EngineError {
+    EngineError::new(ErrorKind::Failed, format!("The model's tokenizer cannot be used: {error}"))
+}
+
+/// The headers, the device, and the reason if a GPU was possible and the CPU is used instead.
+fn open<'a>(options: &LoadOptions<'a>) -> Result<(Parts<'a>, Device, Option<String>), ModelError> {
+    let headers = Headers::read(options.files)?;
+    #[cfg(feature = "cuda")]
+    if options.device != DevicePreference::Cpu && headers.may_run_on_gpu() {
+        return open_with_gpu(headers, options);
+    }
+    let parts = headers.parts(options.context_length)?;
+    let fallback = parts.run_on_cpu(options.device)?;
+    Ok((parts, Device::Cpu, fallback))
+}
+
+/// Reads the headers while the driver creates a context on the GPU.
+#[cfg(feature = "cuda")]
+fn open_with_gpu<'a>(
+    headers: Headers<'a>,
+    options: &LoadOptions<'a>,
+) -> Result<(Parts<'a>, Device, Option<String>), ModelError> {
+    let opening = cuda::Opening::start(options.device, options.cancel);
+    let parts = headers.parts(options.context_length);
+    let opened = opening.and_then(|opening| opening.finish(options.cancel));
+    if matches!(opened, Err(ModelError::Cancelled)) {
+        return Err(ModelError::Cancelled);
+    }
+    let parts = parts?;
+    let supported = |opened| match &parts {
+        Parts::Own(own) => cuda::unsupported(&own.config, &own.plan).map_or(Ok(opened), Err),
+        Parts::Candle(_) | Parts::Scripted(_) => Err("no GPU code exists for this family".to_owned()),
+    };
+    match opened.and_then(|opened| supported(opened).map_err(ModelError::Unsupported)) {
+        Err(ModelError::Unsupported(why)) if options.device == DevicePreference::Auto => {
+            Ok((parts, Device::Cpu, Some(why)))
+        }
+        opened => Ok((parts, Device::Cuda(opened?), None)),
+    }
+}
+
+/// Files whose kind is known; of a safetensors folder `config.json` was read.
+enum Headers<'a> {
+    Gguf(&'a ModelFiles),
+    Folder(&'a Path, Value),
+    Script(&'a Path),
+}
+
+impl<'a> Headers<'a> {
+    fn read(files: &'a ModelFiles) -> Result<Self, ModelError> {
+        Ok(match files {
+            ModelFiles::Gguf(_) => Self::Gguf(files),
+            ModelFiles::Safetensors(folder) => Self::Folder(folder, read_folder_config(folder)?),
+            ModelFiles::Scripted(path) => Self::Script(path),
+        })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn may_run_on_gpu(&self) -> bool {
+        match self {
+            Self::Gguf(_) => true,
+            Self::Folder(_, json) => CandleParts::family(json).is_none(),
+            Self::Script(_) => false,
+        }
+    }
+
+    fn parts(self, context_length: Option<usize>) -> Result<Parts<'a>, ModelError> {
+        Ok(match self {
+            Self::Gguf(files) => Parts::Own(Box::new(ModelParts::open(files, context_length)?)),
+            Self::Folder(folder, json) => match CandleParts::family(&json) {
+                Some(family) => Parts::Candle(CandleParts::open(folder, json, family, context_length)?),
+                None => Parts::Own(Box::new(ModelParts::of_folder(folder, json, context_length)?)),
+            },
+            Self::Script(path) => Parts::Scripted(ScriptParts::open(path, context_length)?),
+        })
+    }
+}
+
+impl Parts<'_> {
+    /// Checks that the CPU is what the user asked for. The reason if the choice was left to the program and this family
+    /// keeps the model from a GPU.
+    fn run_on_cpu(&self, device: DevicePreference) -> Result<Option<String>, ModelError> {
+        let with_cuda = cfg!(feature = "cuda");
+        match (self, device) {
+            (Self::Candle(parts), DevicePreference::Cuda(_)) => Err(ModelError::Unsupported(format!(
+                "{} models run on the CPU only; use --device cpu, or a model of another family",
+                parts.name()
+            ))),
+            (Self::Candle(parts), DevicePreference::Auto) if with_cuda => {
+                Ok(Some(format!("{} models have no GPU code", parts.name())))
+            }
+            (Self::Own(_), DevicePreference::Cuda(_)) if !with_cuda => Err(ModelError::Unsupported(
+                "this chatnap was built without CUDA; build it with --features cuda or use --device cpu".into(),
+            )),
+            _ => Ok(None),
+        }
+    }
+
+    fn device_info(&self, device: &Device) -> DeviceInfo {
+        match (self, device) {
+            (Self::Scripted(parts), _) => parts.device(),
+            (_, Device::Cpu) => DeviceInfo { kind: DeviceKind::Cpu, name: cpu::name() },
+            #[cfg(feature = "cuda")]
+            (_, Device::Cuda(opened)) => DeviceInfo { kind: DeviceKind::Cuda, name: opened.name().to_owned() },
+        }
+    }
+
+    fn read_text(&self, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), ModelError> {
+        match self {
+            Self::Own(parts) => parts.read_text(chosen),
+            Self::Candle(parts) => parts.read_text(chosen),
+            Self::Scripted(_) => ScriptParts::read_text(chosen),
+        }
+    }
+
+    fn load(
+        &self,
+        device: Device,
+        options: &LoadOptions<'_>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Box<dyn Model>, ModelError> {
+        let (threads, cancel) = (options.threads, options.cancel);
+        match (self, device) {
+            #[cfg(feature = "cuda")]
+            (Self::Own(parts), Device::Cuda(opened)) => Ok(Box::new(cuda::load(parts, opened, options, progress)?)),
+            (Self::Own(parts), _) => {
+                Ok(Box::new(Transformer::load(&parts.config, &parts.plan, threads, cancel, progress)?))
+            }
+            (Self::Candle(parts), _) => parts.load(threads, cancel, progress),
+            (Self::Scripted(parts), _) => parts.load(cancel, progress),
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        match self {
+            Self::Own(parts) => parts.facts(),
+            Self::Candle(parts) => parts.facts(),
+            Self::Scripted(parts) => parts.facts(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_file_is_an_error() {
+        let nowhere = Path::new("/nonexistent/model.gguf").to_path_buf();
+        assert!(read_text(&ModelFiles::Gguf(vec![nowhere.clone()]), None).is_err());
+        assert!(read_tokenizer(&ModelFiles::Safetensors(nowhere)).is_err());
+    }
+}
