@@ -10,7 +10,7 @@ use half::{bf16, f16};
 
 use super::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
 use super::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
-use super::layout::{Arena, Format};
+use super::layout::{Arena, Format, Mat};
 use super::params::*;
 use super::upload;
 use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};

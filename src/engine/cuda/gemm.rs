@@ -6,70 +6,30 @@ use super::driver::{DeviceBuffer, Gpu, Kernel, Shape};
 use super::hopper_gemm::HopperGemm;
 use super::hopper_skinny::{HopperSkinny, Order};
 use super::kernels::Kernels;
-use super::layout::Format;
-use super::library::{self, Problem, Slot, Usual};
-use super::params::{DequantiseArgs, GemmArgs, Mat};
+use super::layout::{Format, Mat};
+use super::library::{self, Slot, Usual};
+use super::params::{DequantiseArgs, Epilogue, GemmArgs, Problem};
 use super::skinny::{Limits, Skinny};
-use super::tuning::Tuning;
+use super::tuning::{ShortPromptLimits, Tuning};
 use crate::engine::error::ModelError;
 
 /// Elements of the bf16 scratch for quantised weights.
 pub const SCRATCH: usize = 128 << 20;
-
-/// Where a product goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Into {
-    /// bf16, overwritten.
-    Half,
-    /// f32, added to.
-    Add,
-    /// f32, overwritten.
-    Float,
-}
-
-impl Into {
-    /// The kernels' number for it.
-    pub fn mode(self) -> i32 {
-        match self {
-            Into::Half => 0,
-            Into::Add => 1,
-            Into::Float => 2,
-        }
-    }
-}
 
 /// Multiplies.
 pub struct Gemm {
     hopper: Option<(HopperGemm, HopperSkinny)>,
     cublaslt: Slot,
     skinny: Skinny,
-    few: Few,
+    few: ShortPromptLimits,
     room: usize,
     scratch: Option<DeviceBuffer<u16>>,
     kernel: Kernel,
     dequantise: Kernel,
 }
 
-/// Tokens up to which a product is the skinny kernel's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Few {
-    /// With all weights in bf16.
-    pub plain: usize,
-    /// With others, which would have to go through the scratch memory.
-    pub quantised: usize,
-    /// The same by Hopper's own skinny kernel.
-    pub hopper: usize,
-}
-
-impl Few {
-    /// The larger of both, of what the kernels for all cards take.
-    fn or(self, other: Few) -> Self {
-        Self { plain: self.plain.max(other.plain), quantised: self.quantised.max(other.quantised), ..self }
-    }
-}
-
 /// What is short as long as the library is not there.
-const UNSETTLED: Few = Few { plain: 64, quantised: 128, hopper: 0 };
+const UNSETTLED: ShortPromptLimits = ShortPromptLimits { plain: 64, quantised: 128, hopper: 0 };
 
 impl Gemm {
     /// `scratch`: what is needed for quantised weights ([`SCRATCH`] elements); `room`: how many rows there are in all buffers,
@@ -135,7 +95,7 @@ impl Gemm {
     }
 
     /// Changes what counts as a short prompt, from the time on when the library is there.
-    pub fn set_few(&mut self, few: Few) {
+    pub fn set_few(&mut self, few: ShortPromptLimits) {
         self.cublaslt.settle();
         self.few = few;
     }
@@ -158,14 +118,14 @@ impl Gemm {
     }
 
     /// `mats` one above the other (each `k` wide) times `m` rows at `a`, each in its [order](Self::order); C's rows are `ldc`
-    /// long, a multiple of 4 but for [`Into::Float`].
+    /// long, a multiple of 4 but for [`Epilogue::StoreF32`].
     pub fn multiply(
         &mut self,
         gpu: &Gpu,
         mats: &[Mat],
         (a, m): (u64, usize),
         (c, ldc): (u64, usize),
-        into: Into,
+        into: Epilogue,
     ) -> Result<(), ModelError> {
         if let Some((_, skinny)) = self.hopper
             && self.order(mats, m) != Order::Natural
@@ -179,7 +139,7 @@ impl Gemm {
         {
             return self.skinny.launch(gpu, mats, (a, m), (c, ldc), into, tiling);
         }
-        let element = if into == Into::Half { 2 } else { 4 };
+        let element = if into == Epilogue::StoreBf16 { 2 } else { 4 };
         let (mut column, mut i) = (0, 0);
         while let Some(&first) = mats.get(i) {
             let k = first.cols as usize;
@@ -212,7 +172,7 @@ impl Gemm {
         mats: &[Mat],
         (a, m): (u64, usize),
         (c, ldc): (u64, usize),
-        into: Into,
+        into: Epilogue,
     ) -> Result<(usize, usize), ModelError> {
         let Some(scratch) = self.scratch.as_ref().map(DeviceBuffer::pointer) else {
             return Err(ModelError::Invalid("no scratch for quantised weights".into()));
@@ -229,7 +189,7 @@ impl Gemm {
             self.product(gpu, a, scratch, c, Problem { m, n: rows, k, ldc, into })?;
             return Ok((used, rows));
         }
-        let element = if into == Into::Half { 2 } else { 4 };
+        let element = if into == Epilogue::StoreBf16 { 2 } else { 4 };
         let all = mats[0].rows as usize;
         // Slices of about the same size, so that none leaves most multiprocessors without work.
         let slices = all.div_ceil(fits.max(32));
@@ -253,8 +213,10 @@ impl Gemm {
         // With whole tiles of tokens there are few shapes, and each that comes for the first time takes the library some
         // milliseconds. What the rows beyond hold is nobody's.
         let padded = match problem.into {
-            Into::Half | Into::Add => problem.m.next_multiple_of(library::TILE).min(self.room.max(problem.m)),
-            Into::Float => problem.m,
+            Epilogue::StoreBf16 | Epilogue::AddF32 => {
+                problem.m.next_multiple_of(library::TILE).min(self.room.max(problem.m))
+            }
+            Epilogue::StoreF32 => problem.m,
         };
         if let Some(library) = self.cublaslt.get()
             && library.multiply(gpu.stream, a, w, c, Problem { m: padded, ..problem })?

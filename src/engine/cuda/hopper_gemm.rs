@@ -1,9 +1,7 @@
 //! Matrix products of a prompt on Hopper cards (`kernels/hopper_gemm.cu`): which tiles to cut them into. Pure but for the launch.
 
 use super::driver::{Gpu, Kernel, Shape};
-use super::gemm::Into;
-use super::library::Problem;
-use super::params::HopperGemmArgs;
+use super::params::{Epilogue, HopperGemmArgs, Problem};
 use super::tensor_map::TensorMap;
 use crate::engine::error::ModelError;
 
@@ -61,7 +59,7 @@ impl HopperGemm {
     ) -> Result<bool, ModelError> {
         let Problem { m, n, k, ldc, into } = problem;
         // The copy engine wants rows of whole 16 bytes, and bf16 is stored four at a time.
-        let whole = into != Into::Half || (n.is_multiple_of(4) && ldc.is_multiple_of(4));
+        let whole = into != Epilogue::StoreBf16 || (n.is_multiple_of(4) && ldc.is_multiple_of(4));
         if !k.is_multiple_of(8) || !a.is_multiple_of(16) || !w.is_multiple_of(16) || !c.is_multiple_of(16) || !whole {
             return Ok(false);
         }

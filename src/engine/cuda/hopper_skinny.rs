@@ -2,8 +2,8 @@
 //! the depth. Pure but for the launch.
 
 use super::driver::{Gpu, Kernel, Shape};
-use super::gemm::Into;
-use super::params::{HopperSkinnyArgs, Mat};
+use super::layout::Mat;
+use super::params::{Epilogue, HopperSkinnyArgs};
 use super::tensor_map::TensorMap;
 use crate::engine::error::ModelError;
 
@@ -118,7 +118,7 @@ impl HopperSkinny {
         mats: &[Mat],
         (a, m, rows): (u64, usize, usize),
         (c, ldc): (u64, usize),
-        into: Into,
+        into: Epilogue,
         share: usize,
     ) -> Result<(), ModelError> {
         let kernel = kernel_for(m);

@@ -1,7 +1,27 @@
 //! How matrices lie on the card: formats, planes and their sizes. Pure arithmetic; the kernels' side is `common.cuh`.
 
-use super::params::Mat;
 use crate::engine::cpu::GgmlType;
+
+/// A matrix in planes (`common.cuh`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mat {
+    pub main: u64,
+    pub high: u64,
+    pub scale: u64,
+    pub extra: u64,
+    pub rows: i32,
+    pub cols: i32,
+    pub format: i32,
+    pub pad: i32,
+}
+
+impl Mat {
+    /// How its numbers are stored.
+    pub fn format(&self) -> Format {
+        Format::from_number(self.format)
+    }
+}
 
 /// Planes begin at multiples of this.
 pub const ALIGNMENT: u64 = 256;

@@ -10,7 +10,7 @@ use cudarc::cublaslt::sys as lt;
 use cudarc::driver::sys::CUstream;
 
 use super::driver::{Beside, DeviceBuffer, Gpu, Stream};
-use super::gemm::Into;
+use super::params::{Epilogue, Problem};
 use super::timeline;
 use crate::engine::error::ModelError;
 
@@ -18,16 +18,6 @@ use crate::engine::error::ModelError;
 pub const WORKSPACE: usize = 32 << 20;
 /// Tokens that products by the library are a multiple of.
 pub const TILE: usize = 64;
-
-/// One product's shape: `m` tokens, `n` rows of weights, `k` deep, `ldc` elements between rows of C.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Problem {
-    pub m: usize,
-    pub n: usize,
-    pub k: usize,
-    pub ldc: usize,
-    pub into: Into,
-}
 
 /// When the library may be opened. That keeps the driver busy, so that an answer which began meanwhile would stutter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +62,7 @@ fn open(words: &Receiver<Word>, usual: &[Usual]) -> Option<Library> {
     // cancel during a prompt's.
     let at = library.workspace.pointer();
     let (w, c) = (at + (4 << 20), at + (8 << 20));
-    for into in [Into::Half, Into::Add] {
+    for into in [Epilogue::StoreBf16, Epilogue::AddF32] {
         library.multiply(stream.0, at, w, c, Problem { m: 256, n: 1024, k: 1024, ldc: 1024, into }).ok()?;
     }
     // What is left is for the usual prompts; one that waits does it for itself.
@@ -95,7 +85,7 @@ pub struct Usual {
     /// Columns of the weights.
     pub k: usize,
     /// Where the product goes.
-    pub into: Into,
+    pub into: Epilogue,
 }
 
 impl Usual {
@@ -106,7 +96,7 @@ impl Usual {
         // A, then C, both of them within the workspace: a product may use that too, as what comes of it is nobody's.
         let a = library.workspace.pointer();
         let c = a + (m * k * 2).next_multiple_of(256) as u64;
-        let end = c + (m * n * if into == Into::Half { 2 } else { 4 }) as u64;
+        let end = c + (m * n * if into == Epilogue::StoreBf16 { 2 } else { 4 }) as u64;
         if end <= a + WORKSPACE as u64 {
             library.multiply(stream.0, a, weights, c, Problem { m, n, k, ldc: n, into }).ok()?;
         }
@@ -230,7 +220,7 @@ impl Library {
             self.plans.insert(problem, plan);
         }
         let Some(Some(plan)) = self.plans.get(&problem) else { return Ok(false) };
-        let (one, beta) = (1.0f32, if problem.into == Into::Add { 1.0f32 } else { 0.0 });
+        let (one, beta) = (1.0f32, if problem.into == Epilogue::AddF32 { 1.0f32 } else { 0.0 });
         // SAFETY: layouts describe the operands; C is both input and output.
         let status = unsafe {
             lt::cublasLtMatmul(
@@ -286,7 +276,7 @@ impl Library {
         }
         let weights = layout(CUDA_R_16BF, p.k, p.n, p.k)?;
         let input = layout(CUDA_R_16BF, p.k, p.m, p.k)?;
-        let output = layout(if p.into == Into::Half { CUDA_R_16BF } else { CUDA_R_32F }, p.n, p.m, p.ldc)?;
+        let output = layout(if p.into == Epilogue::StoreBf16 { CUDA_R_16BF } else { CUDA_R_32F }, p.n, p.m, p.ldc)?;
         // SAFETY: all zeros is a valid value of this plain C structure.
         let mut found: lt::cublasLtMatmulHeuristicResult_t = unsafe { std::mem::zeroed() };
         let mut count = 0;

@@ -6,18 +6,17 @@ use std::time::Instant;
 use super::decode::Decoding;
 use super::driver::{Beside, DeviceBuffer, Event, Gpu, Graph, PinnedBuffer, Shape};
 use super::fit::Needs;
-use super::gemm::{self, Few, Gemm, Into};
+use super::gemm::{self, Gemm};
 use super::hopper_attention::{self, HopperAttention, Places};
 use super::kernels::{HEAD_DIMS, Kernels};
-use super::layout::Format;
-use super::library;
+use super::layout::{Format, Mat};
 use super::pace::Pace;
-use super::params::{Mat, RopeTableArgs, State};
+use super::params::{Epilogue, RopeTableArgs, State};
 use super::skinny::GROUPS;
-use super::timeline;
-use super::tuning::Tuning;
+use super::tuning::{ShortPromptLimits, Tuning};
 use super::upload::{self, Ring};
 use super::weights::{Layer, Layout};
+use super::{library, timeline};
 use crate::engine::error::ModelError;
 use crate::engine::model::config::{Activation, ModelConfig};
 use crate::engine::model::rope::RopeLayout;
@@ -348,7 +347,7 @@ impl CudaModel {
 
     /// Takes prompts of up to so many tokens as short ones; for comparisons.
     pub fn take_as_short(&mut self, tokens: usize) {
-        self.gemm.set_few(Few { plain: tokens, quantised: tokens, hopper: tokens });
+        self.gemm.set_few(ShortPromptLimits { plain: tokens, quantised: tokens, hopper: tokens });
     }
 
     /// Prints how long each product of a layer takes for so many tokens, by tiling: over all layers, so that nothing is
@@ -374,7 +373,7 @@ impl CudaModel {
                     }
                     for layer in &self.layout.layers {
                         let mats = mats(layer);
-                        skinny.launch(&self.gpu, &mats, (a, tokens), (c, ldc), Into::Half, tiling)?;
+                        skinny.launch(&self.gpu, &mats, (a, tokens), (c, ldc), Epilogue::StoreBf16, tiling)?;
                     }
                 }
                 end.record(self.gpu.stream)?;

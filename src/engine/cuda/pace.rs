@@ -43,7 +43,7 @@ impl Pace {
 
     /// A chunk of `tokens` took so long. Deeper in the context the next one takes longer, so slower is believed at once and
     /// faster by and by, and only where there is much room: attention's time comes in waves of blocks, and on an H100 640
-    /// tokens deep in the context took 1.8 times as long as 512. Few tokens say nothing.
+    /// tokens deep in the context took 1.8 times as long as 512. ShortPromptLimits tokens say nothing.
     pub fn learn(&mut self, tokens: usize, took: Duration) {
         if tokens < 2 * TILE {
             return;

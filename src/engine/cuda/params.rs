@@ -1,27 +1,38 @@
 //! The structures that kernels take, field for field as in `kernels/*.cu`. Pointers are card addresses; 0 is null.
 
-use super::layout::Format;
+use super::layout::Mat;
 use super::tensor_map::TensorMap;
 
-/// A matrix in planes (`common.cuh`).
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mat {
-    pub main: u64,
-    pub high: u64,
-    pub scale: u64,
-    pub extra: u64,
-    pub rows: i32,
-    pub cols: i32,
-    pub format: i32,
-    pub pad: i32,
+/// What a matrix product does with its sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Epilogue {
+    /// Store bf16.
+    StoreBf16,
+    /// Add to f32.
+    AddF32,
+    /// Store f32.
+    StoreF32,
 }
 
-impl Mat {
-    /// How its numbers are stored.
-    pub fn format(&self) -> Format {
-        Format::from_number(self.format)
+impl Epilogue {
+    /// The kernels' number for it.
+    pub fn mode(self) -> i32 {
+        match self {
+            Epilogue::StoreBf16 => 0,
+            Epilogue::AddF32 => 1,
+            Epilogue::StoreF32 => 2,
+        }
     }
+}
+
+/// One product's shape: `m` tokens, `n` rows of weights, `k` deep, `ldc` elements between rows of C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Problem {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    pub ldc: usize,
+    pub into: Epilogue,
 }
 
 /// What the decode loop keeps on the card.

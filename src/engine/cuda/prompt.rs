@@ -1,8 +1,8 @@
 //! A prompt on the card: its tokens through all layers in chunks, and rows of logits.
 
 use super::driver::Shape;
-use super::gemm::Into;
 use super::hopper_skinny::Order;
+use super::layout::Mat;
 use super::model::{CudaModel, LOGIT_ROWS};
 use super::params::*;
 use super::weights::Layer;
@@ -42,13 +42,13 @@ impl CudaModel {
         let orders = [in_order(&first), in_order(&[layer.output]), in_order(&second), in_order(&[layer.down])];
 
         self.norm(x, layer.attention_norm, count, orders[0])?;
-        self.gemm.multiply(&self.gpu, &first, (normed, count), (qkv, q + 2 * kv), Into::Half)?;
+        self.gemm.multiply(&self.gpu, &first, (normed, count), (qkv, q + 2 * kv), Epilogue::StoreBf16)?;
         self.launch_rope(index, &layer, count, position, false)?;
         self.prefill_attention(index, count, position, orders[1])?;
-        self.gemm.multiply(&self.gpu, &[layer.output], (attended, count), (x, hidden), Into::Add)?;
+        self.gemm.multiply(&self.gpu, &[layer.output], (attended, count), (x, hidden), Epilogue::AddF32)?;
 
         self.norm(x, layer.ffn_norm, count, orders[2])?;
-        self.gemm.multiply(&self.gpu, &second, (normed, count), (gate_up, 2 * ff), Into::Half)?;
+        self.gemm.multiply(&self.gpu, &second, (normed, count), (gate_up, 2 * ff), Epilogue::StoreBf16)?;
         let args = SwigluArgs {
             input: gate_up,
             out: activated,
@@ -59,7 +59,7 @@ impl CudaModel {
         let units = (ff / 8 * count).div_ceil(256) as u64;
         // SAFETY: both buffers have a row for every token of a chunk.
         unsafe { self.kernels.swiglu.launch(self.gpu.stream, self.overlapping(Shape::linear(units, 256)), &args)? };
-        self.gemm.multiply(&self.gpu, &[layer.down], (activated, count), (x, hidden), Into::Add)
+        self.gemm.multiply(&self.gpu, &[layer.down], (activated, count), (x, hidden), Epilogue::AddF32)
     }
 
     /// A kernel that waits by itself for the one before it.
@@ -163,7 +163,7 @@ impl CudaModel {
             let order = self.gemm.order(&[self.layout.output], rows);
             self.norm(self.buffers.x.at(start * hidden), self.layout.output_norm, rows, order)?;
             let (normed, out) = (self.buffers.normed.pointer(), self.buffers.rows.pointer());
-            self.gemm.multiply(&self.gpu, &[self.layout.output], (normed, rows), (out, vocab), Into::Float)?;
+            self.gemm.multiply(&self.gpu, &[self.layout.output], (normed, rows), (out, vocab), Epilogue::StoreF32)?;
             let at = logits.len();
             logits.resize(at + rows * vocab, 0.0);
             self.buffers.rows.read(&self.gpu, 0, &mut logits[at..])?;

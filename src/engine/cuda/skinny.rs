@@ -1,9 +1,8 @@
 //! Matrix products of short prompts by the kernel of `skinny.cu`: how many rows a block takes. Pure but for the launch.
 
 use super::driver::{Gpu, Kernel, Shape};
-use super::gemm::Into;
-use super::layout::Format;
-use super::params::{Mat, SkinnyArgs};
+use super::layout::{Format, Mat};
+use super::params::{Epilogue, SkinnyArgs};
 use crate::engine::error::ModelError;
 
 /// Tokens of a block, at most: it reads its weights once for them.
@@ -109,7 +108,7 @@ impl Skinny {
         mats: &[Mat],
         (a, m): (u64, usize),
         (c, ldc): (u64, usize),
-        into: Into,
+        into: Epilogue,
         tiling: Tiling,
     ) -> Result<(), ModelError> {
         let tiles = |i: usize| mats.get(i).map_or(0, |mat: &Mat| (mat.rows as usize).div_ceil(ROWS * tiling.groups));

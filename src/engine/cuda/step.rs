@@ -2,7 +2,7 @@
 
 use super::driver::Shape;
 use super::kernels::{Gemv, HEADS, Use};
-use super::layout::Format;
+use super::layout::{Format, Mat};
 use super::model::{CudaModel, HISTORY, MOST_SPLITS, OUT_RING};
 use super::params::*;
 use super::tuning::Ring;

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::CudaModel;
 use super::check::Random;
 use super::driver::{self, CardProperties, cards};
 use super::nvml::Management;
-use super::timeline;
+use super::{CudaModel, timeline};
 use crate::engine::error::ModelError;
 use crate::engine::model::parts::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
@@ -262,7 +261,7 @@ pub fn cancel(path: &str) -> Result<(), ModelError> {
     }
     tell("cancel of a load, worst ms", worst.as_secs_f64() * 1e3, 0);
     let start = Instant::now();
-    super::settle(Duration::from_secs(2));
+    super::wait_for_contexts(Duration::from_secs(2));
     tell("cancel of a load, what it took is back after ms", start.elapsed().as_secs_f64() * 1e3, 0);
     let after = used(&card);
     tell("cancel: card before and after, difference MiB", (after.saturating_sub(before) >> 20) as f64, 0);

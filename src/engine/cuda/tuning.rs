@@ -1,6 +1,5 @@
 //! Numbers that can be tuned per card: how kernels are launched and weights are read.
 
-use super::gemm::Few;
 use super::upload::MOST_READERS;
 
 /// How kernels are launched and weights are read.
@@ -21,9 +20,27 @@ pub struct Tuning {
     /// Hopper's own attention for prompts.
     pub hopper: bool,
     /// What counts as a short prompt.
-    pub few: Few,
+    pub few: ShortPromptLimits,
     /// Threads that read weights.
     pub readers: usize,
+}
+
+/// Tokens up to which a product is the skinny kernel's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortPromptLimits {
+    /// With all weights in bf16.
+    pub plain: usize,
+    /// With others, which would have to go through the scratch memory.
+    pub quantised: usize,
+    /// The same by Hopper's own skinny kernel.
+    pub hopper: usize,
+}
+
+impl ShortPromptLimits {
+    /// The larger of both, of what the kernels for all cards take.
+    pub fn or(self, other: ShortPromptLimits) -> Self {
+        Self { plain: self.plain.max(other.plain), quantised: self.quantised.max(other.quantised), ..self }
+    }
 }
 
 /// What a matrix-vector kernel's shared memory is made to hold.
@@ -51,7 +68,7 @@ impl Tuning {
         overlap: true,
         graph: true,
         hopper: true,
-        few: Few { plain: 0, quantised: 64, hopper: 256 },
+        few: ShortPromptLimits { plain: 0, quantised: 64, hopper: 256 },
         readers: MOST_READERS,
     };
 
@@ -129,7 +146,7 @@ mod tests {
     fn names_in_the_environment_change_what_they_name() {
         let mut tuning = tuning(2, 9000);
         tuning.apply("blocks=0,graph=0,nonsense=7,ring=x,stages=9,few_plain=16,readers=7");
-        let few = Few { plain: 16, ..Tuning::DEFAULT.few };
+        let few = ShortPromptLimits { plain: 16, ..Tuning::DEFAULT.few };
         let wanted = Tuning { blocks: 1, ring: 9000, graph: false, few, readers: 7, ..Tuning::DEFAULT };
         assert_eq!(tuning, wanted);
     }

@@ -10,8 +10,8 @@ use std::sync::mpsc::{Sender, channel};
 use cudarc::driver::sys;
 
 use super::driver::{DeviceBuffer, Event, Gpu, HostMemory, Kernel, PinnedBuffer, Shape, Stream, check};
-use super::layout::Format;
-use super::params::{Mat, RepackArgs};
+use super::layout::{Format, Mat};
+use super::params::RepackArgs;
 use super::timeline;
 use crate::engine::cpu::GgmlType;
 use crate::engine::error::ModelError;

@@ -1,10 +1,10 @@
 //! A model's tensors on the card: one arena, laid out from the plan before anything is read.
 
 use super::driver::{DeviceBuffer, Gpu, Kernel};
-use super::gemm::{Into, SCRATCH};
-use super::layout::{Arena, Format};
+use super::gemm::SCRATCH;
+use super::layout::{Arena, Format, Mat};
 use super::library::Usual;
-use super::params::Mat;
+use super::params::Epilogue;
 use super::timeline;
 use super::upload::{Job, Ring, jobs_for, upload};
 use crate::engine::error::ModelError;
@@ -117,13 +117,13 @@ impl Layout {
     /// The products of a layer of a prompt, with the first layer's weights; those that go through `scratch` with that.
     pub fn usual_products(&self, scratch: Option<u64>) -> Vec<Usual> {
         let Some(layer) = self.layers.first() else { return Vec::new() };
-        let uses: [(&[Mat], Into); 4] = [
-            (&[layer.q, layer.k, layer.v], Into::Half),
-            (&[layer.output], Into::Add),
-            (&[layer.gate, layer.up], Into::Half),
-            (&[layer.down], Into::Add),
+        let uses: [(&[Mat], Epilogue); 4] = [
+            (&[layer.q, layer.k, layer.v], Epilogue::StoreBf16),
+            (&[layer.output], Epilogue::AddF32),
+            (&[layer.gate, layer.up], Epilogue::StoreBf16),
+            (&[layer.down], Epilogue::AddF32),
         ];
-        let usual = |(mats, into): (&[Mat], Into)| {
+        let usual = |(mats, into): (&[Mat], Epilogue)| {
             let (n, k) = (mats.iter().map(|mat| mat.rows as usize).sum::<usize>(), mats[0].cols as usize);
             let plain = mats.iter().all(|mat| mat.format() == Format::Bf16);
             let weights = if plain { Some(mats[0].main) } else { scratch.filter(|_| n * k <= SCRATCH) };

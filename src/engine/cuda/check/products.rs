@@ -1,15 +1,16 @@
 //! The matrix products of prompts, short and long, against sums in f64.
 
 use super::super::driver::{DeviceBuffer, Gpu};
-use super::super::gemm::{Few, Gemm, Into};
+use super::super::gemm::Gemm;
 use super::super::hopper_gemm::{self, HopperGemm};
 use super::super::hopper_skinny::{HopperSkinny, Order};
 use super::super::layout::Format;
-use super::super::library::Problem;
-use super::super::params::Mat;
 use super::super::skinny;
 use super::super::tuning::Tuning;
 use super::{Bench, Random, Report, halves, relative_error, wide};
+use crate::engine::cuda::layout::Mat;
+use crate::engine::cuda::params::{Epilogue, Problem};
+use crate::engine::cuda::tuning::ShortPromptLimits;
 use crate::engine::error::ModelError;
 
 /// A product of a short prompt with twice the same matrix, side by side, and what has to come of it.
@@ -77,7 +78,7 @@ impl Bench {
             let x = DeviceBuffer::from_slice(&self.gpu, &case.x)?;
             let out = DeviceBuffer::from_slice(&self.gpu, &case.before)?;
             let (a, c) = ((x.pointer(), tokens), (out.pointer(), 2 * rows));
-            skinny.launch(&self.gpu, &[mat, mat], a, c, Into::Add, tiling)?;
+            skinny.launch(&self.gpu, &[mat, mat], a, c, Epilogue::AddF32, tiling)?;
             let error = case.error(&self.gpu, &out)?;
             report.tell(&format!("short prompt {name}, {tokens} tokens, {groups} groups"), error, 3e-4);
         }
@@ -90,7 +91,7 @@ impl Bench {
             let out = DeviceBuffer::from_slice(&self.gpu, &case.before)?;
             let (a, c) = ((x.pointer(), tokens, 0), (out.pointer(), 2 * rows));
             // SAFETY: all sizes are those of the buffers.
-            unsafe { skinny.launch(&self.gpu, &[mat, mat], a, c, Into::Add, share)? };
+            unsafe { skinny.launch(&self.gpu, &[mat, mat], a, c, Epilogue::AddF32, share)? };
             let error = case.error(&self.gpu, &out)?;
             report.tell(
                 &format!("short prompt {name} by Hopper's kernel, {tokens} tokens, {share} share"),
@@ -124,7 +125,7 @@ impl Bench {
                 );
             }
         }
-        let few = Few { plain: 0, quantised: 0, hopper: 0 };
+        let few = ShortPromptLimits { plain: 0, quantised: 0, hopper: 0 };
         let tuning = Tuning { few, ..Tuning::for_card(self.gpu.card.compute_capability) };
         let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?;
         let (operands, size) = ((da.pointer(), m), m * n);
@@ -133,7 +134,7 @@ impl Bench {
                 gemm.use_own(turn == 2);
             }
             let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
-            gemm.multiply(&self.gpu, &[mat], operands, (c.pointer(), n), Into::Add)?;
+            gemm.multiply(&self.gpu, &[mat], operands, (c.pointer(), n), Epilogue::AddF32)?;
             let mut got = vec![0.0; size];
             c.read(&self.gpu, 0, &mut got)?;
             let name = format!("matrix product {m} x {n} x {k}, {}", gemm.backend());
@@ -142,7 +143,7 @@ impl Bench {
         let Some(kernels) = self.kernels.hopper else { return Ok(()) };
         let hopper = HopperGemm { kernels: kernels.gemm, multiprocessors: 3, overlap: false };
         for (index, columns) in hopper_gemm::COLUMNS.into_iter().enumerate() {
-            for into in [Into::Half, Into::Add, Into::Float] {
+            for into in [Epilogue::StoreBf16, Epilogue::AddF32, Epilogue::StoreF32] {
                 let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
                 let operands = (da.pointer(), dw.pointer(), c.pointer());
                 // SAFETY: all sizes are those of the buffers; bf16 takes half of C.
@@ -152,13 +153,13 @@ impl Bench {
                 let mut got = vec![0.0; size];
                 c.read(&self.gpu, 0, &mut got)?;
                 let mut tolerated = 1e-5;
-                if into == Into::Half {
+                if into == Epilogue::StoreBf16 {
                     let halves: Vec<u16> =
                         got.iter().flat_map(|v| [v.to_bits() as u16, (v.to_bits() >> 16) as u16]).collect();
                     got = wide(&halves[..size]);
                     tolerated = 4e-3;
                 }
-                let added = if into == Into::Add { 0.0 } else { 1.0 };
+                let added = if into == Epilogue::AddF32 { 0.0 } else { 1.0 };
                 let wanted: Vec<f64> = wanted.iter().zip(&before).map(|(w, b)| w - added * f64::from(*b)).collect();
                 let name = format!("matrix product {m} x {n} x {k} for Hopper, {columns} columns, {into:?}");
                 report.tell(&name, relative_error(&got, &wanted), tolerated);

@@ -153,7 +153,7 @@ impl Case {
         // Every fourth draw is by the defaults, the others by anything.
         let params = if round % 4 == 0 { SamplingParams::default() } else { parameters(random) };
         let count = if params.repeat_last_n == 0 { 0 } else { random.below(params.repeat_last_n.min(HISTORY) + 1) };
-        // Few different tokens, so that some come often.
+        // ShortPromptLimits different tokens, so that some come often.
         let kinds = vocab.min(40);
         let recent = (0..count).map(|_| (random.below(kinds) * (vocab / kinds)) as u32).collect();
         Self { logits, params, recent, seed: random.next(), step: random.below(5000) as u64 }
