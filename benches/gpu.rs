@@ -19,8 +19,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chatnap::engine::cuda::check::{Report, kernels, sampler};
-use chatnap::engine::cuda::{compare, read_bandwidth, trial};
+use chatnap::engine::cuda::checks::kernels::{Report, kernels, sampler};
+use chatnap::engine::cuda::checks::{models, timings};
+use chatnap::engine::cuda::read_bandwidth;
 use chatnap::protocol::DevicePreference;
 
 fn numbers(text: Option<&String>, default: &[usize]) -> Vec<usize> {
@@ -40,23 +41,23 @@ fn main() {
         println!("SEED={seed}");
     }
     let result = match command {
-        Some("kernels") => trial::first_card().and_then(|card| kernels(card, seed, &mut report)),
-        Some("sampler") => trial::first_card().and_then(|card| sampler(card, seed, &mut report)),
-        Some("formats") => compare::formats(seed, &mut report),
-        Some("depths") => compare::depths(&numbers(args.get(1), &[100, 8000, 30_000]), seed, &mut report),
+        Some("kernels") => timings::first_card().and_then(|card| kernels(card, seed, &mut report)),
+        Some("sampler") => timings::first_card().and_then(|card| sampler(card, seed, &mut report)),
+        Some("formats") => models::formats(seed, &mut report),
+        Some("depths") => models::depths(&numbers(args.get(1), &[100, 8000, 30_000]), seed, &mut report),
         Some("compare") => {
             let (tolerance, depth) = (args[1].parse().expect("a tolerance"), args[2].parse().expect("a depth"));
-            compare::compare(&args[3], depth, seed, tolerance, &mut report)
+            models::compare(&args[3], depth, seed, tolerance, &mut report)
         }
-        Some("fault") => compare::fault(seed, &mut report),
-        Some("cold") => trial::cold(&args[1], 8192),
+        Some("fault") => models::fault(seed, &mut report),
+        Some("cold") => timings::cold(&args[1], 8192),
         Some("speed") => {
-            trial::speed(&args[1], &numbers(args.get(2), &[0, 4096, 16384]), &numbers(args.get(3), &[50, 512, 2048]))
+            timings::speed(&args[1], &numbers(args.get(2), &[0, 4096, 16384]), &numbers(args.get(3), &[50, 512, 2048]))
         }
-        Some("cancel") => trial::cancel(&args[1]),
-        Some("short") => trial::short(&args[1]),
-        Some("chunks") => trial::chunks(&args[1], numbers(args.get(2), &[32768])[0]),
-        Some("cycles") => trial::cycles(&args[2], args[1].parse().expect("a count")),
+        Some("cancel") => timings::cancel(&args[1]),
+        Some("short") => timings::short(&args[1]),
+        Some("chunks") => timings::chunks(&args[1], numbers(args.get(2), &[32768])[0]),
+        Some("cycles") => timings::cycles(&args[2], args[1].parse().expect("a count")),
         Some("bandwidth") => read_bandwidth(DevicePreference::Cuda(0))
             .map(|rate| println!("figure\tread bandwidth TB/s\t{:.3}", rate / 1e12)),
         _ => panic!("see the table at the top of benches/gpu.rs"),

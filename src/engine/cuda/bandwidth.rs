@@ -3,7 +3,9 @@
 use super::driver::{DeviceBuffer, Event, Gpu, Shape};
 use super::kernels::Kernels;
 use super::params::ReadArgs;
+use super::select::choose;
 use crate::engine::error::ModelError;
+use crate::protocol::DevicePreference;
 
 /// Bytes a second, best of several reads of a buffer far larger than the L2.
 pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
@@ -28,4 +30,12 @@ pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
         }
     }
     Ok(bytes as f64 / best)
+}
+
+/// Bytes a second that the card of `device` reads of its memory, measured now. No model may be on the card: its context is
+/// this process's only one, and is given back at the end.
+pub fn read_bandwidth(device: DevicePreference) -> Result<f64, ModelError> {
+    let mut gpu = Gpu::open(choose(device)?)?;
+    let kernels = Kernels::load(&mut gpu)?;
+    measure(&gpu, &kernels)
 }

@@ -3,36 +3,27 @@
 //! Everything that owns device memory must be dropped before its [`Gpu`]: dropping that resets the primary context, so
 //! that nothing of this process stays on the card. Knows nothing of models.
 
+pub(super) mod background;
+pub(super) mod buffer;
+pub(super) mod context_lock;
+pub(super) mod errors;
+pub(super) mod launch;
+pub(super) mod nvml;
+pub(super) mod tensor_map;
+
 use std::ffi::{CStr, CString};
 use std::ptr;
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
-pub use super::beside::Beside;
-pub use super::buffer::{DeviceBuffer, HostMemory, PinnedBuffer};
-use super::faults;
-use super::launch::with_config;
-pub use super::launch::{Graph, Kernel, Shape};
-use super::turn::Turn;
 use crate::engine::error::ModelError;
-
-/// Turns a driver's answer into a result; `what` says what was tried.
-pub fn check(result: CUresult, what: &str) -> Result<(), ModelError> {
-    if result == CUresult::CUDA_SUCCESS {
-        return Ok(());
-    }
-    let mut text = ptr::null();
-    // SAFETY: the driver fills `text` with a static string or leaves it null.
-    let known = unsafe { sys::cuGetErrorString(result, &mut text) } == CUresult::CUDA_SUCCESS && !text.is_null();
-    let said = if known {
-        // SAFETY: a successful call leaves a NUL-terminated static string.
-        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
-    } else {
-        "unknown error".to_owned()
-    };
-    Err(faults::classify(result as u32, &format!("{what}: {said} (CUDA error {})", result as u32)))
-}
+pub use background::Beside;
+pub use buffer::{DeviceBuffer, HostMemory, PinnedBuffer};
+use context_lock::Turn;
+use errors::check;
+use launch::with_config;
+pub use launch::{Graph, Kernel, Shape};
 
 /// Whether a driver library can be loaded at all. Every other call of this module comes after a yes.
 pub fn driver_present() -> bool {
@@ -67,12 +58,12 @@ pub fn cards() -> Result<Vec<CardProperties>, ModelError> {
     let mut count = 0;
     // SAFETY: starts the driver, once for the process; nothing else.
     let started = unsafe { sys::cuInit(0) };
-    if started as u32 == faults::NO_DEVICE {
+    if started as u32 == errors::NO_DEVICE {
         return Ok(Vec::new());
     }
-    check(started, "starting CUDA").map_err(faults::unusable)?;
+    check(started, "starting CUDA").map_err(errors::unusable)?;
     // SAFETY: a query into a local.
-    check(unsafe { sys::cuDeviceGetCount(&mut count) }, "counting cards").map_err(faults::unusable)?;
+    check(unsafe { sys::cuDeviceGetCount(&mut count) }, "counting cards").map_err(errors::unusable)?;
     (0..count).map(properties).collect()
 }
 
@@ -145,7 +136,7 @@ impl Gpu {
         unsafe {
             check(sys::cuDeviceGet(&mut device, card.ordinal as i32), "finding the card")?;
             check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the card")
-                .map_err(|error| faults::no_context(error, &card.name))?;
+                .map_err(|error| errors::no_context(error, &card.name))?;
         }
         let (held, freed) = (Arc::default(), Arc::default());
         let (modules, stream) = (Vec::new(), ptr::null_mut());
@@ -285,7 +276,7 @@ impl Gpu {
 
 /// Bytes of the card at this address in use by everybody, where NVML tells.
 pub(super) fn used(bus_id: &str) -> Option<u64> {
-    super::nvml::Management::open()?.card(bus_id).used
+    nvml::Management::open()?.card(bus_id).used
 }
 
 impl Drop for Gpu {

@@ -1,8 +1,8 @@
 //! Attention for a prompt on Hopper cards, with what their copy engine has to know (`kernels/hopper_attention.cu`).
 
+use super::driver::tensor_map::TensorMap;
 use super::driver::{Gpu, Kernel, Shape};
 use super::params::{HopperAttentionArgs, PrefillAttentionArgs};
-use super::tensor_map::TensorMap;
 use crate::engine::error::ModelError;
 
 /// Queries of a block, and keys of a tile.

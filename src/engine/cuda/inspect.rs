@@ -1,9 +1,10 @@
 //! What `chatnap gpu` shows: cards, driver, memory in use, and the read bandwidth that limits decoding.
 
+use super::driver::nvml::Management;
 use super::driver::{CardProperties, Gpu, cards, driver_version};
 use super::kernels::Kernels;
-use super::nvml::Management;
-use super::{NO_CARD, TARGETS, bandwidth};
+use super::select::NO_CARD;
+use super::{TARGETS, bandwidth};
 use crate::engine::error::ModelError;
 
 /// Families whose forward pass the kernels are made for, as far as their heads have a usual width.

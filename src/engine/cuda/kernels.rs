@@ -1,9 +1,10 @@
 //! The kernels by name, from machine code that is part of this program.
 
 use super::driver::{Gpu, Kernel};
+use super::hopper_attention;
 use super::layout::Format;
-use super::skinny::ROOMS;
-use super::{hopper_attention, hopper_gemm, hopper_skinny};
+use super::matmul::skinny::ROOMS;
+use super::matmul::{hopper_gemm, hopper_skinny};
 use crate::engine::error::ModelError;
 
 /// Fat binaries begin with words that the driver reads in place.

@@ -1,7 +1,7 @@
 //! The structures that kernels take, field for field as in `kernels/*.cu`. Pointers are card addresses; 0 is null.
 
+use super::driver::tensor_map::TensorMap;
 use super::layout::Mat;
-use super::tensor_map::TensorMap;
 
 /// What a matrix product does with its sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

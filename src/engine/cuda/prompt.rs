@@ -1,11 +1,11 @@
 //! A prompt on the card: its tokens through all layers in chunks, and rows of logits.
 
 use super::driver::Shape;
-use super::hopper_skinny::Order;
 use super::layout::Mat;
+use super::load::weights::Layer;
+use super::matmul::hopper_skinny::Order;
 use super::model::{CudaModel, LOGIT_ROWS};
 use super::params::*;
-use super::weights::Layer;
 use crate::engine::error::ModelError;
 
 impl CudaModel {

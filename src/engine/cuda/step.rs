@@ -3,10 +3,10 @@
 use super::driver::Shape;
 use super::kernels::{Gemv, HEADS, Use};
 use super::layout::{Format, Mat};
+use super::load::weights::Layer;
 use super::model::{CudaModel, HISTORY, MOST_SPLITS, OUT_RING};
 use super::params::*;
 use super::tuning::Ring;
-use super::weights::Layer;
 use crate::engine::error::ModelError;
 
 /// Threads of a matrix-vector block, and its warps.

@@ -1,6 +1,6 @@
 //! Numbers that can be tuned per card: how kernels are launched and weights are read.
 
-use super::upload::MOST_READERS;
+use super::load::upload::MOST_READERS;
 
 /// How kernels are launched and weights are read.
 #[derive(Clone, Copy, Debug, PartialEq)]

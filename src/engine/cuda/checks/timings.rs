@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use super::check::Random;
-use super::driver::{self, CardProperties, cards};
-use super::nvml::Management;
-use super::{CudaModel, timeline};
+use super::kernels::Random;
+use crate::engine::cuda::CudaModel;
+use crate::engine::cuda::driver::nvml::Management;
+use crate::engine::cuda::driver::{self, CardProperties, cards};
+use crate::engine::cuda::load::timeline;
 use crate::engine::error::ModelError;
 use crate::engine::model::parts::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
@@ -50,14 +51,14 @@ fn load_until(
         chat_template: None,
         cancel,
     };
-    let opening = super::Opening::start(options.device, cancel)?;
+    let opening = crate::engine::cuda::Opening::start(options.device, cancel)?;
     let parts = ModelParts::open(&files, options.context_length);
     let opened = opening.finish(cancel);
     let parts = parts?;
-    if let Some(why) = super::unsupported(&parts.config, &parts.plan) {
+    if let Some(why) = crate::engine::cuda::unsupported(&parts.config, &parts.plan) {
         return Err(ModelError::Unsupported(why));
     }
-    let model = super::load(&parts, opened?, &options, progress)?;
+    let model = crate::engine::cuda::load(&parts, opened?, &options, progress)?;
     Ok((parts, model))
 }
 
@@ -157,7 +158,7 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
             }
         }
     }
-    let planned = super::model::plan(&parts.config, &parts.plan, card.multiprocessors)?.needs.total();
+    let planned = crate::engine::cuda::model::plan(&parts.config, &parts.plan, card.multiprocessors)?.needs.total();
     tell(&format!("{kind} planned MiB, besides CUDA's own"), (planned >> 20) as f64, 0);
     release(&kind, model, &card, before);
     Ok(())
@@ -261,7 +262,7 @@ pub fn cancel(path: &str) -> Result<(), ModelError> {
     }
     tell("cancel of a load, worst ms", worst.as_secs_f64() * 1e3, 0);
     let start = Instant::now();
-    super::wait_for_contexts(Duration::from_secs(2));
+    crate::engine::cuda::wait_for_contexts(Duration::from_secs(2));
     tell("cancel of a load, what it took is back after ms", start.elapsed().as_secs_f64() * 1e3, 0);
     let after = used(&card);
     tell("cancel: card before and after, difference MiB", (after.saturating_sub(before) >> 20) as f64, 0);

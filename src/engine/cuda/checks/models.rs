@@ -4,13 +4,13 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::CudaModel;
-use super::check::{Random, Report, relative_error};
-use super::driver::{DeviceBuffer, Gpu, Shape};
-use super::kernels::Kernels;
-use super::params::EmbedArgs;
-use super::trial::{first_card, generate, load, model_files, random_tokens, sampling};
+use super::kernels::{Random, Report, relative_error};
+use super::timings::{first_card, generate, load, model_files, random_tokens, sampling};
 use crate::engine::cpu::GgmlType;
+use crate::engine::cuda::CudaModel;
+use crate::engine::cuda::driver::{DeviceBuffer, Gpu, Shape};
+use crate::engine::cuda::kernels::Kernels;
+use crate::engine::cuda::params::EmbedArgs;
 use crate::engine::error::ModelError;
 use crate::engine::load::cpu_model;
 use crate::engine::model::parts::ModelParts;

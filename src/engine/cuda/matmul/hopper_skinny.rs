@@ -1,10 +1,10 @@
 //! Matrix products of short prompts with quantised weights on Hopper cards (`kernels/hopper_skinny.cu`): how many blocks share
 //! the depth. Pure but for the launch.
 
-use super::driver::{Gpu, Kernel, Shape};
-use super::layout::Mat;
-use super::params::{Epilogue, HopperSkinnyArgs};
-use super::tensor_map::TensorMap;
+use crate::engine::cuda::driver::tensor_map::TensorMap;
+use crate::engine::cuda::driver::{Gpu, Kernel, Shape};
+use crate::engine::cuda::layout::Mat;
+use crate::engine::cuda::params::{Epilogue, HopperSkinnyArgs};
 use crate::engine::error::ModelError;
 
 /// The numbers of tokens that there are kernels for; a block takes that many or fewer.

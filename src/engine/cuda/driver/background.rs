@@ -4,7 +4,8 @@ use std::thread::JoinHandle;
 
 use cudarc::driver::sys;
 
-use super::driver::{Gpu, check};
+use super::Gpu;
+use super::errors::check;
 use crate::engine::error::ModelError;
 
 /// The context of a [`Gpu`], for a thread that works beside its owner and ends before the `Gpu` goes.

@@ -1,8 +1,8 @@
 //! Matrix products of short prompts by the kernel of `skinny.cu`: how many rows a block takes. Pure but for the launch.
 
-use super::driver::{Gpu, Kernel, Shape};
-use super::layout::{Format, Mat};
-use super::params::{Epilogue, SkinnyArgs};
+use crate::engine::cuda::driver::{Gpu, Kernel, Shape};
+use crate::engine::cuda::layout::{Format, Mat};
+use crate::engine::cuda::params::{Epilogue, SkinnyArgs};
 use crate::engine::error::ModelError;
 
 /// Tokens of a block, at most: it reads its weights once for them.

@@ -2,16 +2,21 @@
 //! loaded, else Hopper's own kernel (`hopper_gemm.rs`) or the one for all cards (`prefill.cu`). Quantised weights are turned into bf16
 //! in slices first. Short prompts go through none of them: `skinny.rs`, `hopper_skinny.rs`.
 
+pub(super) mod cublaslt;
+pub(super) mod hopper_gemm;
+pub(super) mod hopper_skinny;
+pub(super) mod skinny;
+
 use super::driver::{DeviceBuffer, Gpu, Kernel, Shape};
-use super::hopper_gemm::HopperGemm;
-use super::hopper_skinny::{HopperSkinny, Order};
 use super::kernels::Kernels;
 use super::layout::{Format, Mat};
-use super::library::{self, Slot, Usual};
 use super::params::{DequantiseArgs, Epilogue, GemmArgs, Problem};
-use super::skinny::{Limits, Skinny};
 use super::tuning::{ShortPromptLimits, Tuning};
 use crate::engine::error::ModelError;
+use cublaslt::{Slot, Usual};
+use hopper_gemm::HopperGemm;
+use hopper_skinny::{HopperSkinny, Order};
+use skinny::{Limits, Skinny};
 
 /// Elements of the bf16 scratch for quantised weights.
 pub const SCRATCH: usize = 128 << 20;
@@ -214,7 +219,7 @@ impl Gemm {
         // milliseconds. What the rows beyond hold is nobody's.
         let padded = match problem.into {
             Epilogue::StoreBf16 | Epilogue::AddF32 => {
-                problem.m.next_multiple_of(library::TILE).min(self.room.max(problem.m))
+                problem.m.next_multiple_of(cublaslt::TILE).min(self.room.max(problem.m))
             }
             Epilogue::StoreF32 => problem.m,
         };

@@ -1,12 +1,12 @@
 //! A model's tensors on the card: one arena, laid out from the plan before anything is read.
 
-use super::driver::{DeviceBuffer, Gpu, Kernel};
-use super::gemm::SCRATCH;
-use super::layout::{Arena, Format, Mat};
-use super::library::Usual;
-use super::params::Epilogue;
 use super::timeline;
 use super::upload::{Job, Ring, jobs_for, upload};
+use crate::engine::cuda::driver::{DeviceBuffer, Gpu, Kernel};
+use crate::engine::cuda::layout::{Arena, Format, Mat};
+use crate::engine::cuda::matmul::SCRATCH;
+use crate::engine::cuda::matmul::cublaslt::Usual;
+use crate::engine::cuda::params::Epilogue;
 use crate::engine::error::ModelError;
 use crate::engine::model::config::ModelConfig;
 use crate::engine::source::CancelFlag;

@@ -29,10 +29,11 @@ impl Drop for Turn {
     }
 }
 
-/// Waits until no context of this process is left, so long at most; whether that came true.
-pub fn settle(most: Duration) -> bool {
+/// Waits up to `timeout` until no context of this process is left; whether that came true. A program should not end while
+/// a cancelled load destroys its context in the background.
+pub fn wait_for_contexts(timeout: Duration) -> bool {
     let open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let waited = OPEN.1.wait_timeout_while(open, most, |open| *open).unwrap_or_else(PoisonError::into_inner);
+    let waited = OPEN.1.wait_timeout_while(open, timeout, |open| *open).unwrap_or_else(PoisonError::into_inner);
     !*waited.0
 }
 
@@ -47,9 +48,9 @@ mod tests {
     /// One test, because the turn is the process's.
     #[test]
     fn there_is_one_context_at_a_time_and_its_end_can_be_waited_for() {
-        assert!(settle(Duration::ZERO), "there is none at first");
+        assert!(wait_for_contexts(Duration::ZERO), "there is none at first");
         let first = Turn::take();
-        assert!(!settle(Duration::from_millis(5)));
+        assert!(!wait_for_contexts(Duration::from_millis(5)));
         let (sender, receiver) = channel();
         let second = std::thread::spawn(move || {
             let turn = Turn::take();
@@ -59,8 +60,8 @@ mod tests {
         assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err(), "the second waits");
         drop(first);
         receiver.recv_timeout(Duration::from_secs(10)).unwrap();
-        assert!(!settle(Duration::from_millis(5)), "now there is the second");
+        assert!(!wait_for_contexts(Duration::from_millis(5)), "now there is the second");
         drop(second.join().unwrap());
-        assert!(settle(Duration::from_secs(10)));
+        assert!(wait_for_contexts(Duration::from_secs(10)));
     }
 }

@@ -1,8 +1,8 @@
 //! Matrix products of a prompt on Hopper cards (`kernels/hopper_gemm.cu`): which tiles to cut them into. Pure but for the launch.
 
-use super::driver::{Gpu, Kernel, Shape};
-use super::params::{Epilogue, HopperGemmArgs, Problem};
-use super::tensor_map::TensorMap;
+use crate::engine::cuda::driver::tensor_map::TensorMap;
+use crate::engine::cuda::driver::{Gpu, Kernel, Shape};
+use crate::engine::cuda::params::{Epilogue, HopperGemmArgs, Problem};
 use crate::engine::error::ModelError;
 
 /// Rows of A that a block takes.

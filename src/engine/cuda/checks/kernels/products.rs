@@ -1,16 +1,13 @@
 //! The matrix products of prompts, short and long, against sums in f64.
 
-use super::super::driver::{DeviceBuffer, Gpu};
-use super::super::gemm::Gemm;
-use super::super::hopper_gemm::{self, HopperGemm};
-use super::super::hopper_skinny::{HopperSkinny, Order};
-use super::super::layout::Format;
-use super::super::skinny;
-use super::super::tuning::Tuning;
 use super::{Bench, Random, Report, halves, relative_error, wide};
-use crate::engine::cuda::layout::Mat;
+use crate::engine::cuda::driver::{DeviceBuffer, Gpu};
+use crate::engine::cuda::layout::{Format, Mat};
+use crate::engine::cuda::matmul::hopper_gemm::{self, HopperGemm};
+use crate::engine::cuda::matmul::hopper_skinny::{HopperSkinny, Order};
+use crate::engine::cuda::matmul::{Gemm, skinny};
 use crate::engine::cuda::params::{Epilogue, Problem};
-use crate::engine::cuda::tuning::ShortPromptLimits;
+use crate::engine::cuda::tuning::{ShortPromptLimits, Tuning};
 use crate::engine::error::ModelError;
 
 /// A product of a short prompt with twice the same matrix, side by side, and what has to come of it.

@@ -5,7 +5,8 @@ use std::ptr;
 
 use cudarc::driver::sys::{self, CUresult};
 
-use super::driver::{Gpu, check};
+use super::Gpu;
+use super::errors::check;
 use crate::engine::error::ModelError;
 
 /// A kernel on the card.

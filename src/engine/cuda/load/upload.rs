@@ -9,11 +9,12 @@ use std::sync::mpsc::{Sender, channel};
 
 use cudarc::driver::sys;
 
-use super::driver::{DeviceBuffer, Event, Gpu, HostMemory, Kernel, PinnedBuffer, Shape, Stream, check};
-use super::layout::{Format, Mat};
-use super::params::RepackArgs;
 use super::timeline;
 use crate::engine::cpu::GgmlType;
+use crate::engine::cuda::driver::errors::check;
+use crate::engine::cuda::driver::{DeviceBuffer, Event, Gpu, HostMemory, Kernel, PinnedBuffer, Shape, Stream};
+use crate::engine::cuda::layout::{Format, Mat};
+use crate::engine::cuda::params::RepackArgs;
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::{PlannedTensor, open_regular};

@@ -1,11 +1,11 @@
 //! Attention kernels against a plain softmax in f64.
 
-use super::super::driver::{DeviceBuffer, Shape};
-use super::super::hopper_attention::{HopperAttention, Places};
-use super::super::hopper_skinny::Order;
-use super::super::kernels::{HEAD_DIMS, HEADS};
-use super::super::params::*;
 use super::{Bench, Random, Report, halves, relative_error, wide};
+use crate::engine::cuda::driver::{DeviceBuffer, Shape};
+use crate::engine::cuda::hopper_attention::{HopperAttention, Places};
+use crate::engine::cuda::kernels::{HEAD_DIMS, HEADS};
+use crate::engine::cuda::matmul::hopper_skinny::Order;
+use crate::engine::cuda::params::*;
 use crate::engine::error::ModelError;
 
 impl Bench {

@@ -1,6 +1,28 @@
-//! What a driver's error number means for the model and for this process. Pure; the calls are in `driver`.
+//! What a driver's error number means for the model and for this process.
+
+use std::ffi::CStr;
+use std::ptr;
+
+use cudarc::driver::sys::{self, CUresult};
 
 use crate::engine::error::ModelError;
+
+/// Turns a driver's answer into a result; `what` says what was tried.
+pub fn check(result: CUresult, what: &str) -> Result<(), ModelError> {
+    if result == CUresult::CUDA_SUCCESS {
+        return Ok(());
+    }
+    let mut text = ptr::null();
+    // SAFETY: the driver fills `text` with a static string or leaves it null.
+    let known = unsafe { sys::cuGetErrorString(result, &mut text) } == CUresult::CUDA_SUCCESS && !text.is_null();
+    let said = if known {
+        // SAFETY: a successful call leaves a NUL-terminated static string.
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    } else {
+        "unknown error".to_owned()
+    };
+    Err(classify(result as u32, &format!("{what}: {said} (CUDA error {})", result as u32)))
+}
 
 /// CUDA hides every card from this process, or there is none (`CUDA_ERROR_NO_DEVICE`).
 pub const NO_DEVICE: u32 = 100;

@@ -9,9 +9,9 @@ use std::time::Duration;
 use cudarc::cublaslt::sys as lt;
 use cudarc::driver::sys::CUstream;
 
-use super::driver::{Beside, DeviceBuffer, Gpu, Stream};
-use super::params::{Epilogue, Problem};
-use super::timeline;
+use crate::engine::cuda::driver::{Beside, DeviceBuffer, Gpu, Stream};
+use crate::engine::cuda::load::timeline;
+use crate::engine::cuda::params::{Epilogue, Problem};
 use crate::engine::error::ModelError;
 
 /// Bytes of cuBLASLt's workspace.

@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use cudarc::driver::sys;
 
-use super::driver::check;
+use super::errors::check;
 use crate::engine::error::ModelError;
 
 /// Columns of a tile: 128 bytes of bf16, the width that is swizzled in one go.

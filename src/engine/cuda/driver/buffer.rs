@@ -6,7 +6,8 @@ use std::ptr;
 
 use cudarc::driver::sys;
 
-use super::driver::{Gpu, check};
+use super::Gpu;
+use super::errors::check;
 use crate::engine::error::ModelError;
 
 /// Memory on the card, in elements of `T`.

@@ -8,12 +8,12 @@ use std::io::Write;
 
 use half::{bf16, f16};
 
-use super::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
-use super::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
-use super::layout::{Arena, Format, Mat};
-use super::params::*;
-use super::upload;
 use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
+use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
+use crate::engine::cuda::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
+use crate::engine::cuda::layout::{Arena, Format, Mat};
+use crate::engine::cuda::load::upload;
+use crate::engine::cuda::params::*;
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::PlannedTensor;
