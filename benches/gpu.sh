@@ -3,7 +3,7 @@
 #
 #   benches/gpu.sh [OPTION...] PROGRAMS
 #
-# PROGRAMS is a folder with `chatnap` and, there or in its `examples`, `gpu`: what `cargo build --release --features cuda
+# PROGRAMS is a folder with `chatnap` and, there or in its `examples`, `gpu`: what `cargo build --release --features gpu-checks
 # --bin chatnap --example gpu` leaves in target/release. They need no toolkit where they run. With cuBLASLt on
 # LD_LIBRARY_PATH the prefill uses it, else the program's own matrix product.
 #

@@ -5,6 +5,7 @@
 //! nothing of this process is left on the card. Knows no conversations and no terminals.
 
 mod bandwidth;
+#[cfg(any(test, feature = "gpu-checks"))]
 pub mod checks;
 mod decode;
 mod driver;

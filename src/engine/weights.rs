@@ -15,7 +15,7 @@
 //! - An error names the file, says what it is, and what to do ([`foreign`] knows what is often saved under a model's name).
 //!
 //! Warnings travel in [`plan::TensorPlan::warnings`] and in the tokenizer to `ModelInfo::warnings`. The table in
-//! `model/load/refusals.rs` names each refusal, its reason and a file that triggers it; a refusal without a row there is a
+//! `model/parts/refusals.rs` names each refusal, its reason and a file that triggers it; a refusal without a row there is a
 //! mistake.
 
 pub mod foreign;
@@ -24,8 +24,8 @@ pub mod json;
 pub mod plan;
 pub mod reader;
 pub mod safetensors;
-/// For tests, and for the checks that a machine with a card runs.
-#[cfg(any(test, feature = "cuda"))]
-#[cfg_attr(not(test), allow(dead_code, reason = "the checks of a card use a part of it"))]
+/// Writers of small random models, for tests and for the GPU checks.
+#[cfg(any(test, feature = "gpu-checks"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the GPU checks use a part of it"))]
 pub(crate) mod testing;
 pub mod unread;

@@ -17,6 +17,7 @@ pub fn restart() {
 }
 
 /// What was marked, with the milliseconds since `start`, in the order of time.
+#[cfg(any(test, feature = "gpu-checks"))]
 pub fn since(start: Instant) -> Vec<(&'static str, f64)> {
     let marks = MARKS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut found: Vec<_> =
