@@ -1,4 +1,4 @@
-//! The command line: argv, environment and standard input → an [`Invocation`], and the subcommands that need no chat.
+//! The command line: argv, environment and standard input → an [`Invocation`].
 //!
 //! Decides what is asked for; answers nothing itself. Knows no engine thread and draws nothing.
 
@@ -9,40 +9,15 @@ use clap::error::ErrorKind as ClapError;
 use clap::{CommandFactory, FromArgMatches};
 
 pub mod args;
-pub mod commands;
-mod failure;
 mod flags;
 mod hint;
-mod input;
-pub mod output;
-mod table;
+pub(crate) mod input;
 
-pub use args::{Args, Command, OneShotFormat, TableFormat};
-pub use failure::{Code, Failure};
-
-use crate::conversation::ConversationId;
+use crate::failure::Failure;
 use crate::sanitize::sanitize_line;
-use crate::settings::{Folders, Origin, Resolved, Sources, environment_warnings, resolve};
-use crate::store::{Store, StoreError};
-
-/// Which stored conversation to go on with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resume {
-    /// The one that was changed last and has an answer to go on from.
-    Last,
-    /// The one whose id begins with this.
-    Id(String),
-}
-
-impl Resume {
-    /// The conversation that is meant.
-    pub fn find(&self, store: &Store) -> Result<ConversationId, StoreError> {
-        match self {
-            Self::Last => store.last_answered(),
-            Self::Id(prefix) => store.find(prefix),
-        }
-    }
-}
+use crate::settings::{Folders, Resolved, Sources, environment_warnings, resolve};
+use crate::store::Resume;
+pub use args::{Args, Command, OneShotFormat, TableFormat};
 
 /// Everything that a one-shot answer needs.
 #[derive(Clone, Debug)]
@@ -133,11 +108,6 @@ pub fn interpret(
                 flags: args.overrides(),
             };
             let resolved = resolve(&sources).map_err(|error| Failure::usage(error.0))?;
-            // A flag that cannot be is an error like any other, also where nothing is drawn. A theme of the config file
-            // that is gone keeps nobody from the chat: the interface says so and takes another.
-            if let Origin::Flag(flag) = resolved.origin("theme") {
-                crate::tui::check_theme(&resolved.settings).map_err(|why| Failure::usage(format!("{flag}: {why}.")))?;
-            }
             choose(args, resolved, streams)
         })
         .map_err(|failure| failure.with_json(json))

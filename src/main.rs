@@ -2,22 +2,29 @@
 
 use std::process::ExitCode;
 
-use chatnap::cli::{self, Failure, Invocation, commands};
+use chatnap::cli::{self, Invocation};
 use chatnap::engine::crash;
-use chatnap::{oneshot, tui};
+use chatnap::failure::Failure;
+use chatnap::settings::{Origin, Resolved};
+use chatnap::{commands, oneshot, tui};
 
 #[global_allocator]
 static ALLOCATOR: crash::Allocator = crash::Allocator;
 
 fn main() -> ExitCode {
-    let (stdout, stderr) = Failure::out_of_memory().lines(cli::asks_for_json(&std::env::args_os().collect::<Vec<_>>()));
+    let json = cli::asks_for_json(&std::env::args_os().collect::<Vec<_>>());
+    let (stdout, stderr) = Failure::out_of_memory().lines(json);
     crash::say_out_of_memory(stdout.into_bytes(), stderr.into_bytes());
-    ExitCode::from(run().unwrap_or_else(|failure| failure.report()))
+    ExitCode::from(run().unwrap_or_else(|failure| failure.with_json(json).report()))
 }
 
 fn run() -> Result<u8, Failure> {
     let invocation = cli::from_process()?;
     let warnings = cli::warnings();
+    let (Invocation::Interactive { resolved, .. }
+    | Invocation::OneShot(resolved, _)
+    | Invocation::Command(resolved, _)) = &invocation;
+    check_theme(resolved)?;
     match invocation {
         Invocation::Interactive { resolved, resume } => tui::run(resolved.settings, resume, warnings),
         Invocation::OneShot(resolved, one_shot) => {
@@ -30,5 +37,16 @@ fn run() -> Result<u8, Failure> {
             cli::warn(&warnings);
             commands::run(&resolved, command).map(|()| 0)
         }
+    }
+}
+
+/// An unknown `--theme` is a usage error even if nothing is drawn. A theme of the config file that is missing only warns:
+/// the interface falls back to another.
+fn check_theme(resolved: &Resolved) -> Result<(), Failure> {
+    match resolved.origin("theme") {
+        Origin::Flag(flag) => {
+            tui::check_theme(&resolved.settings).map_err(|why| Failure::usage(format!("{flag}: {why}.")))
+        }
+        _ => Ok(()),
     }
 }

@@ -5,12 +5,13 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use crate::cli::output::{self, Reader};
-use crate::cli::{Code, Failure, OneShot, OneShotFormat};
+use crate::cli::{OneShot, OneShotFormat};
 use crate::conversation::Ending;
 use crate::engine::chat_template::Chosen;
 use crate::engine::{Engine, EngineOptions};
+use crate::failure::{Code, Failure};
 use crate::hub::HubSource;
+use crate::output::{self, Reader};
 use crate::protocol::*;
 use crate::settings::Settings;
 use crate::wording::larger_context;
@@ -19,11 +20,8 @@ mod answer;
 mod dry_run;
 mod keeper;
 mod messages;
-mod progress;
 mod report;
 mod signals;
-
-pub use progress::Progress;
 
 use answer::AnswerWriter;
 use keeper::Keeper;

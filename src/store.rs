@@ -22,6 +22,7 @@ mod open;
 mod place;
 mod read;
 mod repair;
+mod resume;
 mod timing;
 mod unstored;
 mod writer;
@@ -32,6 +33,7 @@ pub use handle::{Standing, StoreHandle, Told};
 pub use id::new_conversation_id;
 pub use open::{DATABASE, Opened};
 pub use read::Summary;
+pub use resume::Resume;
 
 use columns::{Columns, Question};
 

@@ -12,15 +12,15 @@ use ratatui::layout::Rect;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::chat::{self, Cause, Chat, ChatOptions, Effect, EngineState, Event, Note, update};
-use crate::cli::{Failure, Resume};
 use crate::clock::Timestamp;
 use crate::conversation::Conversation;
 use crate::engine::Engine;
+use crate::failure::Failure;
 use crate::hub::ModelName;
 use crate::protocol::*;
 use crate::sanitize::sanitize;
 use crate::settings::Settings;
-use crate::store::Standing;
+use crate::store::{Resume, Standing};
 
 mod completion;
 mod composer;
@@ -30,6 +30,7 @@ mod engine;
 mod input;
 mod keymap;
 mod keys;
+mod layout;
 mod output;
 mod persist;
 mod repaint;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 
-use super::Resume;
 use crate::bench::Test;
 use crate::settings::{Override, check};
+use crate::store::Resume;
 
 /// A terminal chat whose engine runs in the same process and gives the memory back when nobody talks to it.
 ///

@@ -4,7 +4,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, CommandFactory};
 
 use super::args::Args;
-use super::failure::Failure;
+use crate::failure::Failure;
 
 /// A flag of the chat in front of a subcommand would be dropped without a word; it is an error instead.
 pub(super) fn refuse_stray_flags(matches: &clap::ArgMatches, subcommand: &str) -> Result<(), Failure> {

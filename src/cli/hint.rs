@@ -4,8 +4,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Error};
 
 use super::args::Args;
-use super::failure::Failure;
 use super::rendered;
+use crate::failure::Failure;
 use crate::wording::nearest;
 
 /// Neither a terminal nor a prompt.

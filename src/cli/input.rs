@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use super::failure::Failure;
+use crate::failure::Failure;
 
 /// More than this is no prompt (16 MiB); the limit bounds memory where the input never ends.
 const LARGEST: usize = 16 << 20;
@@ -39,7 +39,7 @@ pub(super) fn read(stdin: &mut dyn Read, quiet: bool) -> Result<Option<String>, 
 
 /// A pipe that nobody closes looks like a program that hangs, on a terminal and in a log alike: one line says what it
 /// waits for and what helps. Nothing is said if the returned end is dropped in time.
-pub(super) fn say_what_is_waited_for() -> Sender<()> {
+pub(crate) fn say_what_is_waited_for() -> Sender<()> {
     let (read, waiting) = channel::<()>();
     std::thread::spawn(move || {
         if waiting.recv_timeout(SILENCE) == Err(RecvTimeoutError::Timeout) {

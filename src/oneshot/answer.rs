@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::report::Report;
-use crate::cli::output::{self, Reader};
-use crate::cli::{Failure, OneShot, OneShotFormat};
+use crate::cli::{OneShot, OneShotFormat};
+use crate::failure::Failure;
+use crate::output::{self, Reader};
 use crate::protocol::{Channel, FinishReason, LoadProgress, ModelInfo};
 use crate::sanitize::Sanitizer;
 

@@ -3,12 +3,13 @@
 use serde_json::json;
 
 use super::messages::Messages;
-use crate::cli::output;
-use crate::cli::{Failure, OneShot, OneShotFormat};
+use crate::cli::{OneShot, OneShotFormat};
 use crate::conversation::{Conversation, ConversationId};
 use crate::engine::source::{CancelFlag, ModelSource};
 use crate::engine::{load, prompt};
+use crate::failure::Failure;
 use crate::hub::HubSource;
+use crate::output;
 use crate::settings::Settings;
 use crate::store::Store;
 

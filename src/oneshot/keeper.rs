@@ -5,12 +5,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::messages::Messages;
-use crate::cli::{Failure, OneShot, Resume};
+use crate::cli::OneShot;
 use crate::conversation::{Answer, Conversation, Ending, TurnId};
+use crate::failure::Failure;
 use crate::protocol::{Channel, ChatMessage, SamplingParams};
 use crate::settings::Settings;
 use crate::store::{
-    SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, TurnRecord, new_conversation_id, now_ms,
+    Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, TurnRecord, new_conversation_id, now_ms,
 };
 
 /// How long an answer waits for its question to be on disk. A store that is locked gives up earlier by itself; this is

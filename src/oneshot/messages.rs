@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 
-use super::progress::Progress;
+use crate::progress::Progress;
 use crate::protocol::LoadProgress;
 use crate::sanitize::{Sanitizer, sanitize};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Input;
-use crate::cli::{Code, Failure};
+use crate::failure::{Code, Failure};
 
 /// After this time the process ends, whatever it is doing. What was answered is stored already.
 const LATEST: Duration = Duration::from_millis(1900);

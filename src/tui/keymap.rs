@@ -2,7 +2,22 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::view::transcript::Scroll;
+/// How to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scroll {
+    /// Lines up.
+    Up(usize),
+    /// Lines down.
+    Down(usize),
+    /// A page up.
+    PageUp,
+    /// A page down.
+    PageDown,
+    /// To the beginning.
+    Top,
+    /// To the end, and stay there.
+    Follow,
+}
 
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,12 +5,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::completion::Talk;
 use super::input::Input;
 use crate::chat::{Event, Note, NoteKind, TurnRecord};
-use crate::cli::Resume;
 use crate::conversation::{Conversation, ConversationId, TurnId};
 use crate::protocol::SamplingParams;
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
-use crate::store::{self, Standing, Store, StoreHandle, Told};
+use crate::store::{self, Resume, Standing, Store, StoreHandle, Told};
 use crate::wording::{plural, utc};
 
 /// A name for a conversation that begins now.

@@ -7,11 +7,12 @@ use ratatui_textarea::TextArea;
 
 use super::completion::{self, Choice, Talk};
 use super::composer::Composer;
-use super::keymap::{self, Action, Context, Edit};
+use super::keymap::{self, Action, Context, Edit, Scroll};
+use super::layout::{Areas, Look};
 use super::theme::Theme;
 use super::view::glyphs::Glyphs;
-use super::view::transcript::{Scroll, Transcript};
-use super::view::{Areas, Look, help};
+use super::view::help;
+use super::view::transcript::Transcript;
 use crate::chat::{Cause, Chat, EngineState, Event};
 
 /// What the interface remembers.

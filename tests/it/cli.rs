@@ -28,6 +28,8 @@ fn what_cannot_be_is_said_with_exit_code_2() {
         (&["--nonsense"][..], "--nonsense"),
         (&["-p", "hi", "--temperature", "hot"], "--temperature"),
         (&["--temperature", "1", "models", "list"], "--temperature"),
+        (&["-p", "hi", "--theme", "nope"], "--theme: there is no theme \"nope\"; there are dark, light, high-contrast"),
+        (&["--theme", "nope", "gpu"], "dark, light, high-contrast"),
         (&["report"], "not built yet"),
         (&["conversations", "show", "abc"], "no conversation"),
         #[cfg(not(feature = "cuda"))]

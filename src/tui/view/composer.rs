@@ -5,26 +5,20 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::Span;
 use ratatui::widgets::{Block, BorderType};
 
-use super::{Areas, Look, units, wrap};
+use super::{units, wrap};
 use crate::chat::Chat;
 use crate::protocol::OverflowPolicy;
-use crate::tui::screen::Screen;
+use crate::tui::composer::Composer;
+use crate::tui::layout::{Areas, Look, MARK};
 
-/// Cells that the mark before the text takes.
-const MARK: u16 = 2;
-
-pub(super) fn text_area(area: Rect, framed: bool) -> Rect {
-    let (side, top) = if framed { (2, 1) } else { (0, 0) };
-    let mark = if area.width > 6 { MARK } else { 0 };
-    Rect {
-        x: area.x + (side + mark).min(area.width),
-        y: area.y + top,
-        width: area.width.saturating_sub(2 * side + mark),
-        height: area.height.saturating_sub(2 * top),
-    }
-}
-
-pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &Screen, look: &Look<'_>) {
+pub(super) fn draw(
+    frame: &mut Frame<'_>,
+    areas: &Areas,
+    chat: &Chat,
+    composer: &Composer,
+    scrolled: bool,
+    look: &Look<'_>,
+) {
     let area = areas.composer;
     if area.is_empty() {
         return;
@@ -34,8 +28,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
         let block = Block::bordered().border_type(corners).border_style(look.theme.border_active);
         let block = if look.glyphs.boxes { block } else { block.border_set(super::help::ASCII_BORDER) };
         frame.render_widget(block, area);
-        draw_mode(frame, area, chat, screen, look);
-        draw_hidden(frame, area, areas.composer_text().height, screen, look);
+        draw_mode(frame, area, mode(area, chat, composer, scrolled, look), look);
+        draw_hidden(frame, area, composer.hidden(areas.composer_text().height), look);
         draw_count(frame, area, chat, look);
     }
     let text = areas.composer_text();
@@ -46,19 +40,19 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
     if text.is_empty() {
         return;
     }
-    if screen.composer.is_empty() {
-        let words = if screen.composer.is_searching() { "part of an earlier prompt" } else { "Ask anything" };
+    if composer.is_empty() {
+        let words = if composer.is_searching() { "part of an earlier prompt" } else { "Ask anything" };
         let words = super::wrap::clip(words, usize::from(text.width), look.glyphs.ellipsis);
         frame.render_widget(Span::styled(words, look.theme.placeholder), text);
     } else {
-        frame.render_widget(screen.composer.widget(), text);
+        frame.render_widget(composer.widget(), text);
     }
 }
 
 /// What becomes of the text that is not simply the next prompt: as much of it as fits in the frame's upper edge.
-pub(super) fn mode(area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) -> Option<String> {
+pub(super) fn mode(area: Rect, chat: &Chat, composer: &Composer, scrolled: bool, look: &Look<'_>) -> Option<String> {
     let dot = look.glyphs.dot;
-    let forms = if screen.composer.is_searching() {
+    let forms = if composer.is_searching() {
         [format!(" search earlier prompts {dot} Enter takes {dot} Esc leaves "), " search earlier prompts ".into()]
     } else if chat.is_editing() {
         [format!(" in place of your last prompt {dot} Ctrl-C leaves that as it is "), " in place of your last ".into()]
@@ -66,22 +60,21 @@ pub(super) fn mode(area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) ->
         return None;
     };
     // The other end of the edge says what is below.
-    let room = usize::from(area.width).saturating_sub(if screen.transcript.is_scrolled() { 16 } else { 4 });
+    let room = usize::from(area.width).saturating_sub(if scrolled { 16 } else { 4 });
     let [.., shortest] = &forms;
     let text = forms.iter().find(|text| wrap::width(text) <= room).unwrap_or(shortest);
     Some(wrap::clip(text, room, look.glyphs.ellipsis))
 }
 
-fn draw_mode(frame: &mut Frame<'_>, area: Rect, chat: &Chat, screen: &Screen, look: &Look<'_>) {
-    if let Some(text) = mode(area, chat, screen, look) {
+fn draw_mode(frame: &mut Frame<'_>, area: Rect, text: Option<String>, look: &Look<'_>) {
+    if let Some(text) = text {
         let width = wrap::width(&text) as u16;
         frame.render_widget(Span::styled(text, look.theme.accent), Rect { x: area.x + 2, y: area.y, width, height: 1 });
     }
 }
 
 /// Lines of the draft that have no room, in the frame's lower edge.
-fn draw_hidden(frame: &mut Frame<'_>, area: Rect, rows: u16, screen: &Screen, look: &Look<'_>) {
-    let (above, below) = screen.composer.hidden(rows);
+fn draw_hidden(frame: &mut Frame<'_>, area: Rect, (above, below): (u16, u16), look: &Look<'_>) {
     let signs = [(look.glyphs.up, above), (look.glyphs.down, below)];
     let signs = signs.into_iter().filter(|(_, lines)| *lines > 0).map(|(sign, lines)| format!("{sign} {lines} "));
     let text: String = signs.collect();
@@ -111,8 +104,8 @@ fn draw_count(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
 }
 
 /// Where the terminal's own cursor belongs, for input methods and screen readers, too.
-pub(super) fn cursor(areas: &Areas, screen: &Screen) -> Option<Position> {
+pub(super) fn cursor(areas: &Areas, composer: &Composer) -> Option<Position> {
     let text = areas.composer_text();
-    let (row, column) = screen.composer.cursor_on_screen();
-    (!text.is_empty()).then(|| super::position(column, row, text))
+    let (row, column) = composer.cursor_on_screen();
+    (!text.is_empty()).then(|| super::paint::position(column, row, text))
 }

@@ -4,12 +4,13 @@
 use ratatui::style::Style;
 use ratatui::text::Span;
 
-use super::{Look, gauge, units, wrap};
+use super::{gauge, units, wrap};
 use crate::chat::{Answering, Chat, EngineState, Limit, Stage};
 use crate::conversation::{Answer, Ending, TurnId};
 use crate::protocol::{FinishReason, OverflowPolicy, Timing, Usage};
 use crate::sanitize::sanitize;
 use crate::stats::{AnswerStats, rate};
+use crate::tui::layout::Look;
 use crate::wording::plural;
 
 type Row = Vec<Span<'static>>;

@@ -4,10 +4,11 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Look, paint, units, wrap};
+use super::{paint, units, wrap};
 use crate::chat::{Chat, EngineState, Loading};
 use crate::protocol::{LoadPhase, LoadProgress};
 use crate::sanitize::sanitize;
+use crate::tui::layout::Look;
 
 /// The gauge is this wide at most.
 const WIDEST: usize = 30;
@@ -23,7 +24,7 @@ fn line(loading: &Loading, chat: &Chat, width: usize, look: &Look<'_>) -> Line<'
     let theme = look.theme;
     let Some(progress) = &loading.progress else {
         return Line::from(Span::styled(
-            format!(" {} loading {}", spinner(chat, look), super::model_name(chat)),
+            format!(" {} loading {}", spinner(chat, look), super::units::model_name(chat)),
             theme.dim,
         ));
     };

@@ -6,8 +6,9 @@ use ratatui::symbols::border;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, BorderType};
 
-use super::{Look, wrap};
+use super::wrap;
 use crate::chat::command::{COMMANDS, Spec};
+use crate::tui::layout::Look;
 
 /// Every key that does something beyond editing, and the editing keys worth knowing.
 pub const KEYS: &[(&str, &str)] = &[
@@ -84,13 +85,13 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, top: usize, look: &Look<'_
     let below = page.lines.len().saturating_sub(top + page.rows);
     let text = Text::from_iter(page.lines.into_iter().skip(top).take(page.rows));
     if !page.framed {
-        super::clear(frame, area, look);
+        super::paint::clear(frame, area, look);
         return frame.render_widget(text, area);
     }
     // A frame that can be scrolled keeps its size.
     let width = if scrolls { area.width } else { text.width() as u16 + 4 };
-    let area = super::centred(area, width, text.height() as u16 + 2);
-    super::clear(frame, area, look);
+    let area = super::paint::centred(area, width, text.height() as u16 + 2);
+    super::paint::clear(frame, area, look);
     let block = Block::bordered().border_style(look.theme.border_active).title(" chatnap: Esc closes ");
     let block = if scrolls {
         let (up, down) = (look.glyphs.up, look.glyphs.down);

@@ -6,7 +6,7 @@
 use pulldown_cmark::{CodeBlockKind, Event, Options, Tag};
 use ratatui::text::Line;
 
-use super::Look;
+use crate::tui::layout::Look;
 
 mod code;
 mod fence;

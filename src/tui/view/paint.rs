@@ -3,11 +3,14 @@
 
 use std::num::NonZeroU16;
 
+use ratatui::Frame;
 use ratatui::buffer::{Buffer, CellDiffOption};
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::text::Line;
+use ratatui::widgets::{Block, Clear};
 
 use crate::cells;
+use crate::tui::layout::Look;
 
 /// Writes `line` in the first row of `area`, as much of it as fits.
 pub(super) fn line(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
@@ -57,6 +60,24 @@ pub(super) fn clean(buffer: &mut Buffer) {
             cell.set_symbol(if shown.is_empty() { " " } else { &shown });
         }
     }
+}
+
+/// A rectangle of at most this size in the middle of `area`.
+pub(super) fn centred(area: Rect, width: u16, height: u16) -> Rect {
+    let (width, height) = (width.min(area.width), height.min(area.height));
+    Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height }
+}
+
+/// Empties `area` and paints it in the theme's background.
+pub(super) fn clear(frame: &mut Frame<'_>, area: Rect, look: &Look<'_>) {
+    frame.render_widget(Clear, area);
+    frame.render_widget(Block::new().style(look.theme.text), area);
+}
+
+pub(super) fn position(x: usize, y: usize, area: Rect) -> Position {
+    let inside =
+        |value: usize, low: u16, size: u16| (low + value.min(usize::from(size.saturating_sub(1))) as u16).max(low);
+    Position { x: inside(x, area.x, area.width), y: inside(y, area.y, area.height) }
 }
 
 #[cfg(test)]

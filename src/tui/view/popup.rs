@@ -4,8 +4,9 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{Areas, Look, paint, wrap};
-use crate::tui::screen::Screen;
+use super::{paint, wrap};
+use crate::tui::completion::Choice;
+use crate::tui::layout::{Areas, Look};
 
 /// The list shows so many entries at once.
 const HIGHEST: u16 = 8;
@@ -13,16 +14,15 @@ const HIGHEST: u16 = 8;
 /// From this width on there is room for words beside the counts.
 const WORDY: u16 = 40;
 
-pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, screen: &Screen, look: &Look<'_>) {
-    let entries = screen.completions();
+pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, entries: &[Choice], chosen: usize, look: &Look<'_>) {
     let above = areas.composer.y.saturating_sub(areas.transcript.y);
     let height = u16::try_from(entries.len()).unwrap_or(u16::MAX).min(above).min(HIGHEST);
     if height == 0 {
         return;
     }
     let area = Rect { y: areas.composer.y - height, height, ..areas.composer };
-    super::clear(frame, area, look);
-    let (chosen, rows) = (screen.chosen_completion(), usize::from(height));
+    super::paint::clear(frame, area, look);
+    let rows = usize::from(height);
     let first = first_in_view(chosen, rows, entries.len());
     let width = usize::from(area.width);
     let column = entries.iter().map(|choice| wrap::width(&choice.label) + 2).max().unwrap_or(0).max(18);

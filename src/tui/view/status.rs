@@ -5,10 +5,11 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Areas, Look, paint, units, wrap};
+use super::{paint, units, wrap};
 use crate::chat::{Chat, EngineState, Hint};
 use crate::protocol::DeviceKind;
 use crate::sanitize::sanitize;
+use crate::tui::layout::{Areas, Look};
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
     if area.is_empty() {
@@ -31,7 +32,7 @@ pub(super) fn draw_long_hint(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, 
     let above = areas.composer.y.saturating_sub(areas.transcript.y);
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(above);
     let area = Rect { y: areas.composer.y - height, height, ..areas.composer };
-    super::clear(frame, area, look);
+    super::paint::clear(frame, area, look);
     let lines: Vec<_> = lines.into_iter().map(|spans| wrap::prepend(Span::raw(" "), spans)).collect();
     paint::lines(frame.buffer_mut(), area, &lines);
 }
@@ -110,7 +111,7 @@ fn joined(parts: Vec<Part>, separator: &str, look: &Look<'_>) -> Vec<Span<'stati
 fn left(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Part> {
     let theme = look.theme;
     let engine = &chat.engine;
-    let model = wrap::clip(&super::model_name(chat), 32, look.glyphs.ellipsis);
+    let model = wrap::clip(&super::units::model_name(chat), 32, look.glyphs.ellipsis);
     let mut parts = vec![(model, theme.status)];
     let info = engine.info.as_ref();
     if let Some(info) = info {

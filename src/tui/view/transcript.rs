@@ -8,28 +8,14 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::composer::mode;
 use super::turn::Rendered;
-use super::{Areas, Look, composer, paint, units, welcome, wrap};
+use super::{paint, units, welcome, wrap};
 use crate::chat::{Chat, Entry, EntryKey};
-use crate::tui::screen::Screen;
+use crate::tui::composer::Composer;
+use crate::tui::keymap::Scroll;
+use crate::tui::layout::{Areas, Look};
 use crate::wording::plural;
-
-/// How to move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scroll {
-    /// Lines up.
-    Up(usize),
-    /// Lines down.
-    Down(usize),
-    /// A page up.
-    PageUp,
-    /// A page down.
-    PageDown,
-    /// To the beginning.
-    Top,
-    /// To the end, and stay there.
-    Follow,
-}
 
 /// A transcript of fewer lines than this has none to spare.
 const TIGHT: usize = 7;
@@ -212,12 +198,18 @@ impl Transcript {
     }
 }
 
-pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &Screen, look: &Look<'_>) {
+pub(super) fn draw(
+    frame: &mut Frame<'_>,
+    areas: &Areas,
+    chat: &Chat,
+    composer: &Composer,
+    transcript: &Transcript,
+    look: &Look<'_>,
+) {
     let area = areas.transcript;
     if area.is_empty() {
         return;
     }
-    let transcript = &screen.transcript;
     let welcome;
     let lines = if chat.feed.entries().is_empty() {
         welcome = welcome::lines(chat, usize::from(area.width), usize::from(area.height), look);
@@ -227,8 +219,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, screen: &S
     };
     paint::lines(frame.buffer_mut(), area, lines);
     if transcript.below > 0 {
-        let mode = composer::mode(areas.composer, chat, screen, look).map_or(0, |mode| wrap::width(&mode) + 1);
-        draw_more(frame, areas, transcript.below, mode, look);
+        let taken = mode(areas.composer, chat, composer, true, look).map_or(0, |text| wrap::width(&text) + 1);
+        draw_more(frame, areas, transcript.below, taken, look);
     }
 }
 

@@ -4,10 +4,11 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::markdown::Markdown;
-use super::{Look, footer, units, wrap};
+use super::{footer, units, wrap};
 use crate::chat::{Chat, Note, NoteKind};
 use crate::conversation::{Ending, Turn, TurnId};
 use crate::sanitize::{Sanitizer, sanitize};
+use crate::tui::layout::Look;
 use crate::wording::plural;
 
 /// Answers stand this far from the left.

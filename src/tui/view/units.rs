@@ -1,5 +1,7 @@
 //! Figures as people read them: bytes, times, counts.
 
+use crate::chat::Chat;
+use crate::sanitize::sanitize;
 use std::time::Duration;
 
 /// `98 MB`, `1.2 GB`: decimal units, two or three digits.
@@ -55,6 +57,16 @@ pub fn clock(time: Duration) -> String {
 /// `45.3 tok/s`.
 pub fn token_rate(rate: f64) -> String {
     if rate >= 99.95 { format!("{} tok/s", count(rate.round() as usize)) } else { format!("{rate:.1} tok/s") }
+}
+
+/// The model's name in few words: a path's last part.
+pub(super) fn model_name(chat: &Chat) -> String {
+    let name = sanitize(&chat.engine.model).replace(['\n', '\t'], " ");
+    let is_path = name.starts_with(['/', '.', '~']) || name.starts_with("scripted:");
+    match name.trim_end_matches('/').rsplit_once('/') {
+        Some((_, last)) if is_path => last.trim_end_matches('/').to_owned(),
+        _ => name,
+    }
 }
 
 #[cfg(test)]

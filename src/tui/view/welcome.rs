@@ -3,8 +3,9 @@
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{Look, wrap};
+use super::wrap;
 use crate::chat::{Chat, EngineState};
+use crate::tui::layout::Look;
 
 /// As much of it as `height` lines of `width` cells hold: how to begin matters most.
 pub(super) fn lines(chat: &Chat, width: usize, height: usize, look: &Look<'_>) -> Vec<Line<'static>> {
@@ -33,7 +34,7 @@ fn draw(rows: Vec<(String, Style)>, width: usize) -> Vec<Line<'static>> {
 
 /// What is known of the model, and what comes next.
 fn model(chat: &Chat) -> (String, &'static str) {
-    let model = super::model_name(chat);
+    let model = super::units::model_name(chat);
     let here = format!("{model} runs in this process.");
     match chat.engine.state {
         EngineState::Failed => {

@@ -4,7 +4,7 @@
 use ratatui::style::Style;
 use ratatui::text::Span;
 
-use crate::tui::view::Look;
+use crate::tui::layout::Look;
 
 /// Words that are keywords in at least one of the languages that share a comment style.
 const KEYWORDS_C: &[&str] = &[

@@ -3,7 +3,8 @@
 use ratatui::text::{Line, Span};
 
 use super::code::Highlighter;
-use crate::tui::view::{Look, wrap};
+use crate::tui::layout::Look;
+use crate::tui::view::wrap;
 
 /// The language that an info string begins with.
 fn language(info: &str) -> &str {

@@ -10,7 +10,8 @@ use super::fence::Fence;
 use super::source::Source;
 use super::table::Table;
 use crate::cells;
-use crate::tui::view::{Look, wrap};
+use crate::tui::layout::Look;
+use crate::tui::view::wrap;
 
 /// Renders `source` in `width` cells. `continued`: the last number of the ordered list that goes on at the beginning,
 /// where the list began in text that was rendered before.

@@ -4,7 +4,8 @@ use pulldown_cmark::Alignment;
 use ratatui::text::{Line, Span};
 use unicode_segmentation::UnicodeSegmentation;
 
-use crate::tui::view::{Look, wrap};
+use crate::tui::layout::Look;
+use crate::tui::view::wrap;
 
 type Cell = Vec<Span<'static>>;
 

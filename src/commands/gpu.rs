@@ -1,8 +1,8 @@
 //! `chatnap gpu`: the cards, what this build can do with them, and what fits.
 
 use crate::cli::args::TableFormat;
-use crate::cli::failure::Failure;
-use crate::cli::output::Reader;
+use crate::failure::Failure;
+use crate::output::Reader;
 use crate::settings::Settings;
 
 #[cfg(not(feature = "cuda"))]
@@ -17,10 +17,10 @@ pub(super) fn run(_settings: &Settings, _format: TableFormat) -> Result<Reader, 
 #[cfg(feature = "cuda")]
 pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
     use crate::catalogue::catalogue;
-    use crate::cli::output;
-    use crate::cli::table::Table;
+    use crate::commands::table::Table;
     use crate::engine::cuda::inspect::inspect;
     use crate::hub::human;
+    use crate::output;
 
     let seen = inspect().map_err(|error| {
         Failure::failed(format!("No card can be used: {error}. chatnap answers on the CPU (--device cpu) meanwhile."))

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 
 use crate::cli::args::Args;
-use crate::cli::failure::Failure;
+use crate::failure::Failure;
 
 pub(super) fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
@@ -13,7 +13,7 @@ pub(super) fn completions(shell: clap_complete::Shell) -> String {
 }
 
 /// clap knows the flags, and not the names that they take.
-const MODELS_IN_BASH: &str = include_str!("../../../assets/completions.bash");
+const MODELS_IN_BASH: &str = include_str!("../../assets/completions.bash");
 
 /// One page with the flags, then each subcommand's.
 pub(super) fn man() -> Result<String, Failure> {

@@ -5,10 +5,10 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::cli::args::{ConversationsCommand, ExportFormat, TableFormat};
-use crate::cli::failure::{Code, Failure};
-use crate::cli::output::{self, Reader};
-use crate::cli::table::Table;
+use crate::commands::table::Table;
 use crate::conversation::ConversationId;
+use crate::failure::{Code, Failure};
+use crate::output::{self, Reader};
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
 use crate::store::{self, Store, StoreError, Summary};

@@ -5,13 +5,13 @@ use std::io::{IsTerminal, Read};
 use serde_json::json;
 
 use crate::cli::args::{TextFormat, TokenizeArgs};
-use crate::cli::failure::Failure;
 use crate::cli::input::say_what_is_waited_for;
-use crate::cli::output::{self, Reader};
 use crate::engine::load;
 use crate::engine::source::{CancelFlag, ModelSource};
 use crate::engine::tokenizer::Tokenizer;
+use crate::failure::Failure;
 use crate::hub::HubSource;
+use crate::output::{self, Reader};
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
 

@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::catalogue::{Source, catalogue};
 use crate::cli::args::{ModelsCommand, TableFormat};
-use crate::cli::failure::{Code, Failure};
-use crate::cli::output::{self, Reader};
-use crate::cli::table::Table;
+use crate::commands::table::Table;
 use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
+use crate::failure::{Code, Failure};
 use crate::hub::{HubSource, ModelName, Stored, human};
-use crate::oneshot::Progress;
+use crate::output::{self, Reader};
+use crate::progress::Progress;
 use crate::settings::Settings;
 
 pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader, Failure> {

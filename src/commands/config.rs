@@ -5,8 +5,8 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::cli::args::ConfigCommand;
-use crate::cli::failure::Failure;
-use crate::cli::output::{self, Reader};
+use crate::failure::Failure;
+use crate::output::{self, Reader};
 use crate::settings::{DEFAULT_CONFIG, Resolved};
 
 pub(super) fn run(resolved: &Resolved, command: ConfigCommand) -> Result<Reader, Failure> {

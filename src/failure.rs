@@ -4,7 +4,6 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::output;
 use crate::protocol::{EngineError, ErrorKind};
 use crate::sanitize::{self, sanitize};
 
@@ -67,7 +66,7 @@ impl Failure {
     }
 
     /// Text that was asked for and ends the run at once.
-    pub(super) fn help(text: impl Into<String>) -> Self {
+    pub(crate) fn help(text: impl Into<String>) -> Self {
         Self::new(Code::Ok, text)
     }
 
@@ -93,13 +92,13 @@ impl Failure {
     /// Tells the user, on the stream where it belongs, and gives the exit code.
     pub fn report(&self) -> u8 {
         if self.code == Code::Ok {
-            // Nobody is left to be told that stdout is gone.
-            let _ = output::write(&self.message);
+            // If stdout is gone, nothing can be reported there.
+            let _ = write_stdout(&self.message);
             return 0;
         }
         let (stdout, stderr) = self.lines(self.json);
         if !stdout.is_empty() {
-            let _ = output::write(&stdout);
+            let _ = write_stdout(&stdout);
         }
         let _ = write!(std::io::stderr(), "{stderr}");
         self.code as u8
@@ -110,4 +109,10 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         Self::new(error.kind.into(), error.message)
     }
+}
+
+fn write_stdout(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }

@@ -1,7 +1,7 @@
 //! Rows for people (aligned), for documents (Markdown) and for programs (JSON).
 
-use super::args::TableFormat;
 use crate::cells::{drawn, pieces, width};
+use crate::cli::args::TableFormat;
 use crate::sanitize::{json_pretty, sanitize_line};
 
 /// A table whose cells may hold foreign text.

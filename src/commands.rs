@@ -1,6 +1,6 @@
 //! The subcommands: each does one thing, writes stdout, and returns.
 
-use super::args::{
+use super::cli::args::{
     Command, ConversationsArgs, ConversationsCommand, ExportFormat, ModelsArgs, ModelsCommand, TableFormat,
 };
 use super::failure::Failure;
@@ -13,6 +13,7 @@ mod conversations;
 mod generate;
 mod gpu;
 mod models;
+mod table;
 mod tokenize;
 
 /// Runs a subcommand. Where JSON was asked for, errors are JSON too.
