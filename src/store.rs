@@ -23,6 +23,7 @@ mod place;
 mod read;
 mod repair;
 mod resume;
+mod schema;
 mod timing;
 mod unstored;
 mod writer;

@@ -18,6 +18,7 @@
 //! `model/parts/refusals.rs` names each refusal, its reason and a file that triggers it; a refusal without a row there is a
 //! mistake.
 
+pub mod file;
 pub mod foreign;
 pub mod gguf;
 pub mod json;

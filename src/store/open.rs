@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::place::{create_folder, lock, make_private, open_private};
-use super::{Result, Store, StoreError, cell, database_path, repair, unstored, writer};
+use super::{Result, Store, StoreError, cell, database_path, repair, schema, unstored, writer};
 use crate::files::check_regular;
 
 /// The file in the data folder.
@@ -16,49 +16,11 @@ pub const DATABASE: &str = "conversations.db";
 /// Held while a process opens the store.
 const LOCK: &str = "conversations.lock";
 
-/// The schema that this program writes; `PRAGMA user_version`.
-pub(super) const SCHEMA_VERSION: i64 = 1;
-
 /// How long a subcommand waits for other processes before it gives up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long tidying up waits for other processes: it can be done later.
 const TIDYING: Duration = Duration::from_millis(50);
-
-const SCHEMA: &str = "
-CREATE TABLE conversations (
-  id TEXT PRIMARY KEY,
-  title TEXT,
-  system TEXT,
-  created INTEGER NOT NULL,
-  changed INTEGER NOT NULL,
-  head INTEGER
-);
-CREATE INDEX conversations_changed ON conversations (changed);
-CREATE TABLE turns (
-  key INTEGER PRIMARY KEY AUTOINCREMENT,
-  conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
-  parent INTEGER REFERENCES turns (key) ON DELETE SET NULL,
-  prompt TEXT NOT NULL,
-  model TEXT NOT NULL,
-  sampling TEXT,
-  asked INTEGER NOT NULL,
-  reasoning TEXT NOT NULL DEFAULT '',
-  answer TEXT NOT NULL DEFAULT '',
-  state TEXT NOT NULL DEFAULT 'pending'
-    CHECK (state IN ('pending', 'stop', 'length', 'cancelled', 'failed', 'interrupted')),
-  error TEXT,
-  prompt_tokens INTEGER,
-  cached_tokens INTEGER,
-  completion_tokens INTEGER,
-  timing TEXT,
-  writer TEXT NOT NULL
-);
-CREATE INDEX turns_conversation ON turns (conversation, key);
-CREATE INDEX turns_parent ON turns (parent);
-CREATE INDEX turns_pending ON turns (writer) WHERE state = 'pending';
-PRAGMA user_version = 1;
-";
 
 /// An open store, with what the user should know about how it was found.
 pub struct Opened {
@@ -198,7 +160,7 @@ fn create(path: &Path) -> Result<()> {
         .map_err(|error| StoreError::io(&new, &error))?;
     let mut db = Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute_batch(SCHEMA)?;
+    tx.execute_batch(schema::CREATE)?;
     tx.commit()?;
     drop(db);
     std::fs::rename(&new, path).map_err(|error| StoreError::io(path, &error))

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::open::SCHEMA_VERSION;
+use super::schema::{TABLES, VERSION};
 use super::{Result, StoreError, cell, database_path, now_ms};
 
 /// Files up to this size are checked whole at each start; that takes a few dozen milliseconds at most.
@@ -23,32 +23,6 @@ const ROW_FAULTS: [&str; 3] = ["CHECK constraint failed", "NULL value in", " val
 const INDEX_FAULTS: [&str; 4] =
     ["missing from index", "of entries in index", "non-unique entry in index", "values differ from index"];
 
-/// Tables and columns that this program reads and writes.
-const TABLES: [(&str, &[&str]); 2] = [
-    ("conversations", &["id", "title", "system", "created", "changed", "head"]),
-    (
-        "turns",
-        &[
-            "key",
-            "conversation",
-            "parent",
-            "prompt",
-            "model",
-            "sampling",
-            "asked",
-            "reasoning",
-            "answer",
-            "state",
-            "error",
-            "prompt_tokens",
-            "cached_tokens",
-            "completion_tokens",
-            "timing",
-            "writer",
-        ],
-    ),
-];
-
 /// Makes sure that the tables are those of this program, and not those of a later one.
 pub(super) fn check_schema(db: &Connection, path: &Path) -> Result<()> {
     let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -62,8 +36,8 @@ pub(super) fn check_schema(db: &Connection, path: &Path) -> Result<()> {
         }
         complete &= columns.iter().all(|column| there.iter().any(|name| name == column));
     }
-    if found > SCHEMA_VERSION {
-        return Err(StoreError::Newer { path: path.to_path_buf(), found, known: SCHEMA_VERSION });
+    if found > VERSION {
+        return Err(StoreError::Newer { path: path.to_path_buf(), found, known: VERSION });
     }
     if complete { Ok(()) } else { Err(StoreError::Damaged("its tables are not those of chatnap".into())) }
 }

@@ -4,8 +4,7 @@
 //! `x[0][0]`, `a|b|b`, `x if y else x if y else …`, `elif`. It walks each of them with one stack frame or more per link.
 
 use super::TemplateError;
-use super::lexer::{Kind, Piece, Tag, Token};
-use super::watched::{keyword, not_valid};
+use super::lexer::{Kind, Piece, Tag, Token, keyword, not_valid};
 
 /// Links of all chains in one tag. Real templates stay below 150.
 pub const MAX_LINKS: usize = 2000;

@@ -5,7 +5,7 @@ use minijinja::value::Value;
 
 use super::aside::Deadline;
 use super::meter::{LIMITS, Limits};
-use super::{TemplateError, environment, watched};
+use super::{TemplateError, environment, lexer, watched};
 use crate::protocol::{ChatMessage, Role};
 
 /// Text that a render may write; far more than any context holds.
@@ -28,7 +28,7 @@ impl Jinja {
         let mut environment = environment::new(now);
         environment
             .add_template_owned("chat", watched::watch(source)?)
-            .map_err(|error| watched::not_valid(&describe(&error)))?;
+            .map_err(|error| lexer::not_valid(&describe(&error)))?;
         Ok(Self { environment, tokens })
     }
 

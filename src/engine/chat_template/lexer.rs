@@ -239,6 +239,33 @@ fn number(rest: &str, indexes: bool) -> usize {
     at
 }
 
+/// What kind of statement `tag` is; nothing for `{{ … }}`.
+pub(super) fn keyword<'s>(tag: &Tag<'s>) -> &'s str {
+    tag.tokens.first().filter(|token| tag.statement && token.kind == Kind::Name).map_or("", |token| token.text)
+}
+
+/// The place of the `=` that stands in no bracket.
+pub(super) fn assignment(tag: &Tag<'_>) -> Option<usize> {
+    let mut depth = 0;
+    tag.tokens.iter().position(|token| {
+        depth += bracket(token);
+        depth == 0 && token.is("=")
+    })
+}
+
+/// 1 for an opening bracket, -1 for a closing one.
+pub(super) fn bracket(token: &Token<'_>) -> isize {
+    match (token.kind, token.text) {
+        (Kind::Sign, "(" | "[" | "{") => 1,
+        (Kind::Sign, ")" | "]" | "}") => -1,
+        _ => 0,
+    }
+}
+
+pub(super) fn not_valid(what: &str) -> TemplateError {
+    TemplateError(format!("the chat template is not valid: {what}"))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

@@ -4,9 +4,8 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 
 use super::TemplateError;
-use super::lexer::{Kind, Tag, Token};
+use super::lexer::{Kind, Tag, Token, assignment, bracket, keyword, not_valid};
 use super::meter::{GROWN, REMAINDER, RESERVED, SLICE, TERM, TEXT, TIMES};
-use super::watched::{assignment, bracket, keyword, not_valid};
 
 /// Names that end an operand.
 const KEYWORDS: [&str; 14] = [

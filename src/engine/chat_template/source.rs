@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::TemplateError;
-use super::watched::not_valid;
+use super::lexer::not_valid;
 use crate::engine::weights::json;
 
 /// Templates larger than this are refused; the largest known is 30 kB.

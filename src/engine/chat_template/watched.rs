@@ -5,7 +5,7 @@
 //! pays for the text it is about to write. The calls give their argument back and stand on the same line, so that nothing
 //! else changes, line numbers included. `{% generation %}`, which marks what the model wrote for training, goes.
 
-use super::lexer::{Kind, Piece, Tag, Token, pieces};
+use super::lexer::{Kind, Piece, Tag, Token, assignment, bracket, keyword, not_valid, pieces};
 use super::meter::PASS;
 use super::operands::Operands;
 use super::{TemplateError, depth};
@@ -23,10 +23,6 @@ pub fn watch(source: &str) -> Result<String, TemplateError> {
         }
     }
     Ok(watched)
-}
-
-pub(super) fn not_valid(what: &str) -> TemplateError {
-    TemplateError(format!("the chat template is not valid: {what}"))
 }
 
 /// What the call behind a tag pays for and looks at.
@@ -75,29 +71,6 @@ fn regions(pieces: &[Piece<'_>]) -> Vec<Region> {
         }
     }
     regions
-}
-
-/// What kind of statement `tag` is; nothing for `{{ … }}`.
-pub(super) fn keyword<'s>(tag: &Tag<'s>) -> &'s str {
-    tag.tokens.first().filter(|token| tag.statement && token.kind == Kind::Name).map_or("", |token| token.text)
-}
-
-/// The place of the `=` that stands in no bracket.
-pub(super) fn assignment(tag: &Tag<'_>) -> Option<usize> {
-    let mut depth = 0;
-    tag.tokens.iter().position(|token| {
-        depth += bracket(token);
-        depth == 0 && token.is("=")
-    })
-}
-
-/// 1 for an opening bracket, -1 for a closing one.
-pub(super) fn bracket(token: &Token<'_>) -> isize {
-    match (token.kind, token.text) {
-        (Kind::Sign, "(" | "[" | "{") => 1,
-        (Kind::Sign, ")" | "]" | "}") => -1,
-        _ => 0,
-    }
 }
 
 /// The variables that `tag` sets, `namespace.attribute` included.

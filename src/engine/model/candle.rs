@@ -17,7 +17,7 @@ use candle_core::{Device, Tensor};
 use serde_json::Value;
 
 use super::Model;
-use super::config::CONFIG_FILE;
+use super::config::{CANDLE_FAMILIES, CONFIG_FILE};
 use super::parts::{Facts, text_of_folder};
 use crate::engine::chat_template::{ChatTemplate, Chosen};
 use crate::engine::error::ModelError;
@@ -32,7 +32,6 @@ mod networks;
 mod weights;
 
 use config::Config;
-pub(super) use config::NAMES;
 use networks::Network;
 use weights::Weights;
 
@@ -52,7 +51,7 @@ impl<'a> CandleParts<'a> {
     /// The family that a `config.json` names, if it is one of these.
     pub(in crate::engine) fn family(json: &Value) -> Option<&'static str> {
         let name = json.get("model_type").and_then(Value::as_str)?;
-        NAMES.into_iter().find(|known| *known == name)
+        CANDLE_FAMILIES.into_iter().find(|known| *known == name)
     }
 
     pub(in crate::engine) fn open(

@@ -55,6 +55,10 @@ const FAMILIES: [(&str, Family); 8] = [
     ("phi3", Family::Phi3),
 ];
 
+/// The families that candle runs, as `model_type` names them.
+pub(super) const CANDLE_FAMILIES: [&str; 10] =
+    ["gemma", "gemma2", "glm4", "granite", "granitemoehybrid", "olmo", "olmo2", "smollm3", "stablelm", "starcoder2"];
+
 impl Family {
     /// The family of an architecture's name, or an error that lists the known names.
     pub fn named(name: &str) -> Result<Self, ModelError> {
@@ -63,7 +67,7 @@ impl Family {
             ModelError::Unsupported(format!(
                 "the architecture {name:?} is not supported; chatnap knows {}, and as safetensors folders {}",
                 known.join(", "),
-                super::candle::NAMES.join(", ")
+                CANDLE_FAMILIES.join(", ")
             ))
         })
     }

@@ -10,8 +10,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
+use super::file::open_regular;
 use super::gguf::invalid;
-use super::plan::{PlannedTensor, TensorPlan, open_regular};
+use super::plan::{PlannedTensor, TensorPlan};
 use crate::engine::cpu::{AlignedBytes, zeroed_vec};
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
+use super::file::open_regular;
 use super::gguf::{invalid, truncated};
-use super::plan::{PlannedTensor, TensorPlan, open_regular};
+use super::plan::{PlannedTensor, TensorPlan};
 use super::{foreign, json};
 use crate::engine::cpu::{GgmlType, zeroed_vec};
 use crate::engine::error::ModelError;

@@ -17,7 +17,8 @@ use crate::engine::cuda::layout::{Format, Mat};
 use crate::engine::cuda::params::RepackArgs;
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
-use crate::engine::weights::plan::{PlannedTensor, open_regular};
+use crate::engine::weights::file::open_regular;
+use crate::engine::weights::plan::PlannedTensor;
 use crate::protocol::{LoadPhase, LoadProgress};
 
 /// Bytes of one read and copy: a cancel waits for at most one of them.

@@ -9,10 +9,6 @@ use crate::engine::error::ModelError;
 use crate::engine::model::config::{check_task, context_length, unknown_rope_keys};
 use crate::engine::weights::gguf::invalid;
 
-/// The families, as `model_type` names them.
-pub(in crate::engine::model) const NAMES: [&str; 10] =
-    ["gemma", "gemma2", "glm4", "granite", "granitemoehybrid", "olmo", "olmo2", "smollm3", "stablelm", "starcoder2"];
-
 /// Keys that are read as numbers and have a default.
 const NUMBERS: [&str; 14] = [
     "rope_theta",
@@ -34,7 +30,7 @@ const NUMBERS: [&str; 14] = [
 /// A model's shape, and candle's settings.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
-    /// One of `NAMES`.
+    /// One of `CANDLE_FAMILIES`.
     pub name: &'static str,
     /// Logits a position.
     pub vocab_size: usize,

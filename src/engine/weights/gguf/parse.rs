@@ -9,8 +9,8 @@ use std::path::Path;
 use super::{Header, Metadata, TensorInfo, Value, invalid, truncated};
 use crate::engine::cpu::zeroed_vec;
 use crate::engine::error::ModelError;
+use crate::engine::weights::file::{byte_size, open_regular};
 use crate::engine::weights::foreign;
-use crate::engine::weights::plan::{byte_size, open_regular};
 
 /// Far above any real header (a vocabulary of 262,144 tokens takes 12 MB), far below what hurts.
 const MAX_HEADER: u64 = 512 << 20;
