@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const KERNELS: [&str; 6] = ["gemv", "attention", "prefill", "skinny", "sample", "repack"];
+const KERNELS: [&str; 6] = ["gemv", "attention", "prompt_ops", "skinny", "sample", "repack"];
 /// Kernels for compute capability 9.0 alone, by instructions that no other generation has; so there is no PTX of them.
 const HOPPER_KERNELS: [&str; 3] = ["hopper_attention", "hopper_gemm", "hopper_skinny"];
 const DIRECTORY: &str = "src/engine/cuda/kernels";

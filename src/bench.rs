@@ -110,7 +110,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn prefill(&mut self, tokens: usize) -> Result<Duration, ModelError> {
-        self.model.keep(0);
+        self.model.truncate_cache(0);
         let prompt = prompt(tokens, self.model.vocab_size());
         let start = Instant::now();
         self.evaluate(&prompt, 0)?;
@@ -130,7 +130,7 @@ impl Bench<'_> {
         // Writing needs something to follow.
         let depth = depth.max(1);
         let prompt = prompt(depth, self.model.vocab_size());
-        let kept = self.model.keep(if first { 0 } else { depth - 1 }).min(depth - 1);
+        let kept = self.model.truncate_cache(if first { 0 } else { depth - 1 }).min(depth - 1);
         self.evaluate(&prompt[kept..depth - 1], kept)?;
         let last = prompt[depth - 1];
         let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
@@ -199,7 +199,7 @@ mod tests {
         fn prefill_chunk(&self) -> usize {
             16
         }
-        fn keep(&mut self, positions: usize) -> usize {
+        fn truncate_cache(&mut self, positions: usize) -> usize {
             self.filled = self.filled.min(positions);
             self.filled
         }

@@ -91,7 +91,7 @@ impl Engine {
 
     /// Starts the driver of the device, which takes a tenth of a second; nothing is taken of its memory.
     pub fn wake(&self) {
-        self.send(Message::Wake);
+        self.send(Message::StartDriver);
     }
 
     /// Starts to load, so that the first request finds the model warm. Nothing happens where it is loaded already.

@@ -6,14 +6,14 @@
 use std::path::PathBuf;
 
 use crate::catalogue::{CatalogueModel, Source, Variant};
-use crate::engine::source::Alternative;
-use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
+use crate::engine::source::{Alternative, CancelFlag, ModelFiles, ModelSource};
 use crate::protocol::*;
 use crate::settings::Settings;
 
 mod address;
 mod cache;
 mod fetch;
+mod inventory;
 mod job;
 mod local;
 mod lock;
@@ -22,16 +22,15 @@ mod name;
 mod options;
 mod pick;
 mod pip;
-mod regular;
+mod regular_file;
 mod remote;
 mod repo;
-mod stored;
 mod verify;
 
+pub use inventory::{Stored, StoredModel};
 use job::Job;
 pub use name::{ModelName, Pick};
 pub use options::{HubOptions, Patience};
-pub use stored::{Stored, StoredModel};
 
 /// Finds and fetches the files of one model name.
 pub struct HubSource {

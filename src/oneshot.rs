@@ -18,14 +18,14 @@ use crate::wording::larger_context;
 
 mod answer;
 mod dry_run;
-mod keeper;
 mod messages;
 mod report;
 mod signals;
+mod turn_recorder;
 
 use answer::AnswerWriter;
-use keeper::Keeper;
 use messages::Messages;
+use turn_recorder::TurnRecorder;
 
 /// How long a stopped engine may take to say that it has stopped.
 const PATIENCE: Duration = Duration::from_millis(1200);
@@ -52,7 +52,7 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     let source = HubSource::new(settings)?;
     let chat_template = chosen_template(settings)?;
     // The question is on disk before anything else can go wrong with it.
-    let keeper = Keeper::open(settings, one_shot, &messages)?;
+    let keeper = TurnRecorder::open(settings, one_shot, &messages)?;
     let engine = Engine::start(engine_options(settings, source, chat_template), move |event| {
         // The receiver is gone only where the run is over.
         let _ = sender.send(Input::Engine(Box::new(event)));
@@ -110,7 +110,7 @@ struct Run<'a> {
     settings: &'a Settings,
     one_shot: &'a OneShot,
     id: RequestId,
-    keeper: Keeper,
+    keeper: TurnRecorder,
     messages: Messages,
     writer: AnswerWriter,
     info: Option<ModelInfo>,

@@ -14,18 +14,18 @@ use crate::protocol::SamplingParams;
 
 mod cell;
 mod columns;
+mod data_dir;
 mod error;
 mod export;
 mod handle;
 mod id;
 mod open;
-mod place;
 mod read;
 mod repair;
 mod resume;
 mod schema;
+mod spool;
 mod timing;
-mod unstored;
 mod writer;
 
 pub use error::StoreError;

@@ -32,11 +32,11 @@ mod keymap;
 mod keys;
 mod layout;
 mod output;
-mod persist;
 mod repaint;
-mod screen;
 mod terminal;
 mod theme;
+mod turn_recorder;
+mod ui_state;
 mod unsent;
 mod view;
 
@@ -45,9 +45,9 @@ use ending::Ending;
 use input::Input;
 use keys::Keys;
 use output::Output;
-use persist::Keeper;
-use screen::{Outcome, Screen};
 use theme::{ColorDepth, Theme};
+use turn_recorder::TurnRecorder;
+use ui_state::{Outcome, UiState};
 use unsent::Unsent;
 use view::glyphs::Glyphs;
 
@@ -95,16 +95,16 @@ pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) ->
 /// The interface while it runs.
 struct App {
     chat: Chat,
-    screen: Screen,
+    screen: UiState,
     output: Output,
-    terminal: terminal::Screen,
-    doubtful: repaint::Doubtful,
+    terminal: terminal::CrosstermTerminal,
+    doubtful: repaint::RowRepainter,
     guard: terminal::Guard,
     ending: Ending,
     settings: Settings,
     depth: ColorDepth,
     engine: Option<Engine>,
-    keeper: Option<Keeper>,
+    keeper: Option<TurnRecorder>,
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
     keys: Option<Keys>,
@@ -135,7 +135,7 @@ impl App {
             max_tokens: settings.max_tokens,
             on_overflow: settings.on_overflow,
         };
-        let conversation = Conversation::new(persist::new_id(), settings.system.clone());
+        let conversation = Conversation::new(turn_recorder::new_id(), settings.system.clone());
         let mut chat = Chat::new(options, conversation, Timestamp::now());
         let theme = theme.unwrap_or_else(|error| {
             update(&mut chat, Event::Noted(Note::error(error.0)));
@@ -154,7 +154,7 @@ impl App {
         if let Some(error) = unknown {
             update(&mut chat, Event::Engine(EngineEvent::LoadFailed { error }));
         }
-        let screen = Screen::new(theme, Glyphs::of_environment(environment));
+        let screen = UiState::new(theme, Glyphs::of_environment(environment));
         let output = Output::open(ending.clone())?;
         let guard = terminal::Guard::enter(output.clone(), ours)?;
         let terminal = terminal::screen(&output)?;
@@ -163,7 +163,7 @@ impl App {
             screen,
             output,
             terminal,
-            doubtful: repaint::Doubtful::default(),
+            doubtful: repaint::RowRepainter::default(),
             guard,
             ending,
             settings,
@@ -193,7 +193,7 @@ impl App {
         self.keys = Some(Keys::start(self.sender.clone())?);
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();
-        self.keeper = Some(Keeper::start(&self.settings, resume, &self.sender));
+        self.keeper = Some(TurnRecorder::start(&self.settings, resume, &self.sender));
         if self.chat.engine.state != EngineState::Failed {
             self.start_engine();
         }
@@ -344,7 +344,7 @@ impl App {
                 }
             }
             Effect::NewConversation { system } => {
-                self.chat_event(Event::Opened(Conversation::new(persist::new_id(), system)));
+                self.chat_event(Event::Opened(Conversation::new(turn_recorder::new_id(), system)));
             }
             Effect::Resume(id) => match &self.keeper {
                 Some(keeper) => keeper.take_up(Resume::Id(id), None, "This one goes on.", &self.sender),
@@ -431,7 +431,7 @@ impl App {
         // Where the terminal is gone, so is stderr, and ratatui's last words there would be a panic.
         std::mem::forget(self.terminal);
         let (engine, keeper) = (self.engine.take(), self.keeper.take());
-        let standings = keeper.as_ref().map(Keeper::standings);
+        let standings = keeper.as_ref().map(TurnRecorder::standings);
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             drop(keeper);

@@ -12,22 +12,21 @@ use super::tokenizer::Tokenizer;
 use super::weights::gguf::Metadata;
 use crate::protocol::{ChatMessage, Role};
 
-mod aside;
+mod budget;
 mod depth;
 mod environment;
 mod forms;
 mod globals;
+mod instrument;
 mod jinja;
 mod json;
 mod lexer;
-mod meter;
-mod operands;
+mod limited_thread;
 mod percent;
 mod python;
 mod source;
 mod strftime;
 mod text;
-mod watched;
 
 pub use forms::Chosen;
 use jinja::Jinja;
@@ -110,10 +109,10 @@ impl ChatTemplate {
     ) -> Result<Self, TemplateError> {
         let source = source::clean(source)?;
         let read = source.clone();
-        let jinja = aside::run(OPEN_TIME, move |_| Jinja::new(&read, tokens, now))?.map(Arc::new)?;
+        let jinja = limited_thread::run(OPEN_TIME, move |_| Jinja::new(&read, tokens, now))?.map(Arc::new)?;
         let probed = Arc::clone(&jinja);
         // A template that compiles is kept even if the probe takes too long.
-        let folds_system = aside::run(OPEN_TIME, move |until| probed.refuses_system(until)).unwrap_or(false);
+        let folds_system = limited_thread::run(OPEN_TIME, move |until| probed.refuses_system(until)).unwrap_or(false);
         let mut template = Self { jinja, marks: source::reasoning_marks(&source), source, folds_system, warnings };
         if template.folds_system {
             template
@@ -139,7 +138,7 @@ impl ChatTemplate {
         let folds = self.folds_system && messages.iter().any(|message| message.role == Role::System);
         let messages = if folds { fold_system(messages) } else { messages.to_vec() };
         let jinja = Arc::clone(&self.jinja);
-        aside::run(limit, move |until| jinja.render(&messages, add_generation_prompt, until))?
+        limited_thread::run(limit, move |until| jinja.render(&messages, add_generation_prompt, until))?
     }
 
     /// What opens and closes a reasoning block, where the template knows one.

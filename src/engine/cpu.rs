@@ -10,6 +10,7 @@ mod activations;
 mod aligned;
 mod attention;
 mod bandwidth;
+mod dequantize;
 #[cfg(target_arch = "x86_64")]
 mod gemm;
 #[cfg(target_arch = "x86_64")]
@@ -21,7 +22,7 @@ mod half;
 #[cfg(target_arch = "x86_64")]
 mod interleave;
 mod isa;
-mod kv;
+mod kv_cache;
 mod matmul;
 mod matrix;
 #[cfg(target_arch = "aarch64")]
@@ -31,9 +32,8 @@ mod neon_gemm;
 mod ops;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod panel;
-mod plain;
+mod scalar;
 mod threads;
-mod unpack;
 #[cfg(target_arch = "x86_64")]
 mod vectors;
 #[cfg(target_arch = "x86_64")]
@@ -45,7 +45,7 @@ pub use attention::{AttentionShape, attention};
 pub use bandwidth::{instruction_set, read_bandwidth};
 pub use ggml::GgmlType;
 pub use isa::Isa;
-pub use kv::KvCache;
+pub use kv_cache::KvCache;
 pub use matmul::{matmul, matmul_many};
 pub use matrix::Matrix;
 pub use ops::{RopeLayout, add, gelu_mul, rms_norm, rms_norm_heads, rope, silu_mul};

@@ -1,11 +1,11 @@
 //! One turn: render → fit → reuse the cache → prefill → decode → events. Knows the model, and nothing of threads, queues
-//! or what happens before and after the turn.
+//! or what happens before and after the job.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use super::error::ModelError;
-use super::lifecycle::Aftermath;
+use super::lifecycle::ModelHealth;
 use super::load::LoadedModel;
 use super::model::Model;
 use super::prefix::Prefix;
@@ -16,15 +16,15 @@ use super::tokenizer::Tokenizer;
 use crate::clock::Timestamp;
 use crate::protocol::*;
 
-mod fit;
 mod output;
+mod overflow;
 mod reasoning;
 
-pub use fit::{Fitted, fit};
 use output::Output;
+pub use overflow::{Fitted, fit};
 
 /// One request, when its turn has come.
-pub struct Turn<'a> {
+pub struct Job<'a> {
     /// What is asked.
     pub request: &'a GenerationRequest,
     /// Stops it within one token or one prefill chunk.
@@ -36,7 +36,7 @@ pub struct Turn<'a> {
 }
 
 /// A model with what its KV cache holds.
-pub struct Warm {
+pub struct LoadedEngine {
     /// The model.
     pub loaded: LoadedModel,
     /// Tokens in its KV cache.
@@ -46,18 +46,18 @@ pub struct Warm {
 /// Why a turn failed.
 struct Failure {
     error: EngineError,
-    aftermath: Aftermath,
+    health: ModelHealth,
 }
 
-/// Answers `turn`; everything but the terminal event goes to `emit`. Returns that event and what became of the model.
-pub fn answer(warm: &mut Warm, turn: &Turn<'_>, emit: &mut dyn FnMut(EngineEvent)) -> (EngineEvent, Aftermath) {
-    let id = turn.request.id;
-    match run(warm, turn, emit) {
+/// Answers `job`; everything but the terminal event goes to `emit`. Returns that event and what became of the model.
+pub fn answer(warm: &mut LoadedEngine, job: &Job<'_>, emit: &mut dyn FnMut(EngineEvent)) -> (EngineEvent, ModelHealth) {
+    let id = job.request.id;
+    match run(warm, job, emit) {
         Ok((reason, usage, timing)) => {
-            let at = turn.submitted + timing.total;
-            (EngineEvent::Finished { id, reason, usage, timing, at }, Aftermath::Sound)
+            let at = job.submitted + timing.total;
+            (EngineEvent::Finished { id, reason, usage, timing, at }, ModelHealth::Ok)
         }
-        Err(Failure { error, aftermath }) => (EngineEvent::Failed { id, error, at: Timestamp::now() }, aftermath),
+        Err(Failure { error, health }) => (EngineEvent::Failed { id, error, at: Timestamp::now() }, health),
     }
 }
 
@@ -68,35 +68,35 @@ pub fn count(loaded: &LoadedModel, messages: &[ChatMessage]) -> Option<usize> {
 }
 
 fn run(
-    warm: &mut Warm,
-    turn: &Turn<'_>,
+    warm: &mut LoadedEngine,
+    job: &Job<'_>,
     emit: &mut dyn FnMut(EngineEvent),
 ) -> Result<(FinishReason, Usage, Timing), Failure> {
-    let Warm { loaded, prefix } = warm;
+    let LoadedEngine { loaded, prefix } = warm;
     let LoadedModel { model, tokenizer, template, info } = loaded;
     let context_length = model.context_length();
-    let fitted = fit(template, tokenizer, turn.request, context_length, info.trained_context_length)
-        .map_err(|error| Failure { error, aftermath: Aftermath::Sound })?;
+    let fitted = fit(template, tokenizer, job.request, context_length, info.trained_context_length)
+        .map_err(|error| Failure { error, health: ModelHealth::Ok })?;
     let tokens = as_cached(prefix, tokenizer, fitted.prompt.tokens, context_length);
     if tokens.is_empty() {
         let error =
             EngineError::new(ErrorKind::Failed, "The chat template wrote nothing, so there is nothing to answer.");
-        return Err(Failure { error, aftermath: Aftermath::Sound });
+        return Err(Failure { error, health: ModelHealth::Ok });
     }
-    let mut output = Output::new(turn.request, tokenizer, template, &fitted.prompt.text, emit);
-    let mut decoder = Decoder::new(turn.request);
-    model.watch(turn.cancel);
+    let mut output = Output::new(job.request, tokenizer, template, &fitted.prompt.text, emit);
+    let mut decoder = Decoder::new(job.request);
+    model.set_cancel_flag(job.cancel);
     let mut usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };
     let started = Timestamp::now();
     let prefilled =
-        prefill(&mut **model, prefix, &tokens, &mut decoder, turn, fitted.trimmed_turns, &mut output, &mut usage);
+        prefill(&mut **model, prefix, &tokens, &mut decoder, job, fitted.trimmed_turns, &mut output, &mut usage);
     let mut prefill_time = Timestamp::now().since(started);
     let ended = match prefilled {
         Ok(false) => Ok(FinishReason::Cancelled),
         Ok(true) => {
-            let limit = turn.request.max_tokens.unwrap_or(usize::MAX).min(context_length - tokens.len());
+            let limit = job.request.max_tokens.unwrap_or(usize::MAX).min(context_length - tokens.len());
             let is_end = |token| tokenizer.is_end_of_generation(token);
-            let ended = decoder.run(&mut **model, prefix, &tokens, limit, turn.cancel, &is_end, &mut output);
+            let ended = decoder.run(&mut **model, prefix, &tokens, limit, job.cancel, &is_end, &mut output);
             if let (true, Some(first)) = (decoder.on_device, output.first) {
                 // The device was asked for the prefill and the first token at once.
                 prefill_time = first.since(started);
@@ -112,14 +112,14 @@ fn run(
         ended => ended.map_err(turn_failure)?,
     };
     usage.completion_tokens = output.count;
-    let waited_until = turn.loaded_at.max(turn.submitted);
+    let waited_until = job.loaded_at.max(job.submitted);
     let (decode, inter_token) = output.decode_times();
     let timing = Timing {
-        load: turn.loaded_at.since(turn.submitted),
+        load: job.loaded_at.since(job.submitted),
         ttft: output.first.unwrap_or(end).since(waited_until),
         prefill: prefill_time,
         decode,
-        total: end.since(turn.submitted),
+        total: end.since(job.submitted),
         inter_token,
     };
     Ok((reason, usage, timing))
@@ -137,33 +137,33 @@ const LOOK_AROUND: Duration = Duration::from_millis(2);
 
 /// Waits for a model that is not ready for a prompt of so many tokens, or for the cancel of it.
 fn wait_until_ready(model: &mut dyn Model, tokens: usize, cancel: &CancelFlag) {
-    while !cancel.is_cancelled() && !model.ready_for(tokens) {
+    while !cancel.is_cancelled() && !model.is_ready(tokens) {
         std::thread::sleep(LOOK_AROUND);
     }
 }
 
 /// Brings the KV cache to the whole prompt; false where it was cancelled.
-#[allow(clippy::too_many_arguments, reason = "each is a different part of one turn, and used once")]
+#[allow(clippy::too_many_arguments, reason = "each is a different part of one job, and used once")]
 fn prefill(
     model: &mut dyn Model,
     prefix: &mut Prefix,
     tokens: &[u32],
     decoder: &mut Decoder<'_>,
-    turn: &Turn<'_>,
+    job: &Job<'_>,
     trimmed_turns: usize,
     output: &mut Output<'_>,
     usage: &mut Usage,
 ) -> Result<bool, ModelError> {
-    let wanted = model.serve(prefix.reusable(tokens), tokens.len());
-    let cached = model.keep(wanted).min(wanted);
+    let wanted = model.reusable_prefix(prefix.reusable(tokens), tokens.len());
+    let cached = model.truncate_cache(wanted).min(wanted);
     prefix.cut(cached);
     usage.cached_tokens = cached;
-    let (id, total) = (turn.request.id, tokens.len());
+    let (id, total) = (job.request.id, tokens.len());
     let mut done = cached;
-    wait_until_ready(model, total - done, turn.cancel);
+    wait_until_ready(model, total - done, job.cancel);
     loop {
         output.tell(EngineEvent::Prefill { id, done, total, cached, trimmed_turns, at: Timestamp::now() });
-        if turn.cancel.is_cancelled() {
+        if job.cancel.is_cancelled() {
             return Ok(false);
         }
         if done == total {
@@ -211,7 +211,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Writes up to `limit` tokens after `prompt`.
-    #[allow(clippy::too_many_arguments, reason = "each is a different part of one turn, and used once")]
+    #[allow(clippy::too_many_arguments, reason = "each is a different part of one job, and used once")]
     fn run(
         &mut self,
         model: &mut dyn Model,
@@ -259,7 +259,7 @@ impl<'a> Decoder<'a> {
         written: &[u32],
     ) -> Result<bool, ModelError> {
         let held = prefix.len();
-        if self.on_device || written.is_empty() || model.serve(held, held + 1) == held {
+        if self.on_device || written.is_empty() || model.reusable_prefix(held, held + 1) == held {
             return Ok(true);
         }
         for part in prefix.take().chunks(model.prefill_chunk().max(1)) {
@@ -326,24 +326,24 @@ fn fresh_seed() -> u64 {
 fn turn_failure(error: ModelError) -> Failure {
     const KEPT: &str = "The text so far is kept; the next message loads the model again.";
     let kind = error.kind();
-    let (message, aftermath) = match error {
+    let (message, health) = match error {
         ModelError::OutOfMemory(message) => (
             format!("Memory ran out during the answer: {message}. {KEPT} A shorter --context-length needs less."),
-            Aftermath::Broken,
+            ModelHealth::Reload,
         ),
         ModelError::Device { message, sticky: true } => (
             format!(
                 "The device was lost: {message}. The text so far is kept; the next message tries a fresh start of the \
                  device. Where its driver refuses that, start chatnap again or choose another device."
             ),
-            Aftermath::Lost,
+            ModelHealth::DeviceLost,
         ),
         ModelError::Device { message, sticky: false } => {
-            (format!("The device failed: {message}. {KEPT}"), Aftermath::Broken)
+            (format!("The device failed: {message}. {KEPT}"), ModelHealth::Reload)
         }
-        error => (format!("The answer failed: {error}. {KEPT}"), Aftermath::Broken),
+        error => (format!("The answer failed: {error}. {KEPT}"), ModelHealth::Reload),
     };
-    Failure { error: EngineError::new(kind, message), aftermath }
+    Failure { error: EngineError::new(kind, message), health }
 }
 
 /// Failed: the model's code panicked with `message`.

@@ -42,7 +42,7 @@ pub enum Event {
         /// Which.
         id: RequestId,
         /// What became of the model.
-        aftermath: Aftermath,
+        health: ModelHealth,
     },
     /// The deadline of this idle time may have come.
     Deadline {
@@ -57,13 +57,13 @@ pub enum Event {
 
 /// What an answer left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Aftermath {
+pub enum ModelHealth {
     /// The model can answer more.
-    Sound,
+    Ok,
     /// The model must be loaded anew: memory ran out, or it panicked.
-    Broken,
+    Reload,
     /// The device must be started anew; lost for this process where that happens twice in a row.
-    Lost,
+    DeviceLost,
 }
 
 /// What has to be done.
@@ -172,7 +172,7 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
         Event::Switch(window) => state.switch(window, &mut effects),
         Event::Loaded => state.loaded(now, &mut effects),
         Event::LoadFailed => state.load_failed(&mut effects),
-        Event::Answered { id, aftermath } => state.answered(id, aftermath, now, &mut effects),
+        Event::Answered { id, health } => state.answered(id, health, now, &mut effects),
         Event::Deadline { epoch } => state.deadline(epoch, now, &mut effects),
         Event::Released => state.released(&mut effects),
         Event::Shutdown => state.shutdown(&mut effects),
@@ -317,21 +317,21 @@ impl State {
         }
     }
 
-    fn answered(&mut self, id: RequestId, aftermath: Aftermath, now: Timestamp, effects: &mut Vec<Effect>) {
+    fn answered(&mut self, id: RequestId, health: ModelHealth, now: Timestamp, effects: &mut Vec<Effect>) {
         let Phase::Generating { id: running, .. } = self.phase else { return };
         if running != id {
             return;
         }
         // A fresh context mends most faults of a device; one that comes back at once is for good.
-        let again = std::mem::replace(&mut self.doubtful, aftermath == Aftermath::Lost);
-        match aftermath {
-            Aftermath::Sound => self.go_on_warm(self.window, now, effects),
-            Aftermath::Lost if again => {
+        let again = std::mem::replace(&mut self.doubtful, health == ModelHealth::DeviceLost);
+        match health {
+            ModelHealth::Ok => self.go_on_warm(self.window, now, effects),
+            ModelHealth::DeviceLost if again => {
                 self.lost = true;
                 self.fail_queue(Cause::DeviceLost, effects);
                 self.start_release(effects);
             }
-            Aftermath::Broken | Aftermath::Lost => self.start_release(effects),
+            ModelHealth::Reload | ModelHealth::DeviceLost => self.start_release(effects),
         }
     }
 

@@ -30,12 +30,12 @@ pub trait Model: Send {
 
     /// Keeps the first `positions` of the KV cache and forgets the rest. Returns how many it really kept: a model
     /// that cannot cut its cache keeps all or nothing.
-    fn keep(&mut self, positions: usize) -> usize;
+    fn truncate_cache(&mut self, positions: usize) -> usize;
 
     /// How many of the first `positions` of the KV cache serve a sequence of `total` positions; what comes then belongs
     /// to it. Fewer than `positions` only for models that see short and long sequences differently (LongRoPE): these
     /// must be told before each sequence, and again where one grows.
-    fn serve(&mut self, positions: usize, total: usize) -> usize {
+    fn reusable_prefix(&mut self, positions: usize, total: usize) -> usize {
         let _ = total;
         positions
     }
@@ -55,7 +55,7 @@ pub trait Model: Send {
 
     /// Lets the steps from now on be cut short: they look at this flag between the layers and end with `Cancelled`, as
     /// if they had not begun. Models whose steps are short anyway ignore it.
-    fn watch(&mut self, _cancel: &CancelFlag) {}
+    fn set_cancel_flag(&mut self, _cancel: &CancelFlag) {}
 
     /// Memory that the model takes on its device.
     fn memory(&self) -> MemoryUse;
@@ -67,7 +67,7 @@ pub trait Model: Send {
 
     /// Whether a prompt of so many tokens shall begin now; else what makes it faster is on its way, and whoever asks asks again
     /// in a moment.
-    fn ready_for(&mut self, _tokens: usize) -> bool {
+    fn is_ready(&mut self, _tokens: usize) -> bool {
         true
     }
 

@@ -272,7 +272,7 @@ impl Model for ScriptedModel {
         self.script.prefill_chunk.max(1)
     }
 
-    fn keep(&mut self, positions: usize) -> usize {
+    fn truncate_cache(&mut self, positions: usize) -> usize {
         if self.script.cuts_cache || positions >= self.shown.len() {
             self.shown.truncate(positions);
         } else {

@@ -12,21 +12,21 @@ use super::weights::gguf::Metadata;
 
 mod bpe;
 mod bytes;
-mod end;
+mod end_tokens;
 mod folder;
-mod partition;
-mod pre;
+mod pre_tokenizer;
 mod special;
+mod special_split;
 mod split;
 mod spm;
 mod stream;
 mod vocabulary;
-mod words;
+mod word_cache;
 
 pub use stream::TextStream;
 
 use folder::FolderTokenizer;
-use partition::{Fragment, Partition};
+use special_split::{Fragment, Partition};
 use vocabulary::{Kind, Vocabulary};
 
 /// Why a tokenizer could not be made.
@@ -59,7 +59,7 @@ impl Tokenizer {
         let (vocabulary, rules) = match model {
             "gpt2" | "gemma4" => {
                 let name = if model == "gemma4" { Some("gemma4") } else { metadata.string("tokenizer.ggml.pre") };
-                let pre = pre::find(name, &mut warnings);
+                let pre = pre_tokenizer::find(name, &mut warnings);
                 let vocabulary = special::bpe_vocabulary(metadata, pre, &mut warnings)?;
                 let rules = Rules::Bpe(bpe::Bpe::new(metadata, pre, &vocabulary, &mut warnings)?);
                 (vocabulary, rules)

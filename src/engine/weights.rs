@@ -19,7 +19,7 @@
 //! mistake.
 
 pub mod file;
-pub mod foreign;
+pub mod file_kind;
 pub mod gguf;
 pub mod json;
 pub mod plan;
@@ -29,4 +29,4 @@ pub mod safetensors;
 #[cfg(any(test, feature = "gpu-checks"))]
 #[cfg_attr(not(test), allow(dead_code, reason = "the GPU checks use a part of it"))]
 pub(crate) mod testing;
-pub mod unread;
+pub mod unused_tensors;

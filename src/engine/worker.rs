@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::lifecycle::{Aftermath, Cause, Effect, Event, Phase, State, step};
+use super::lifecycle::{Cause, Effect, Event, ModelHealth, Phase, State, step};
 use super::source::CancelFlag;
 use super::{EngineOptions, generation, load, memory};
 use crate::clock::Timestamp;
@@ -16,7 +16,7 @@ use crate::protocol::*;
 mod device;
 mod progress;
 
-use device::{Device, Job, Report};
+use device::{Command, Device, Report};
 use progress::Throttle;
 
 /// Timers of the system may stand still during suspend, so an idle engine looks at the clock this often.
@@ -29,7 +29,7 @@ const LONGEST_GOODBYE: Duration = Duration::from_millis(1700);
 pub(super) enum Message {
     Generate(GenerationRequest, Timestamp),
     Cancel(RequestId),
-    Wake,
+    StartDriver,
     Load,
     Release,
     Count(RequestId, Vec<ChatMessage>),
@@ -155,10 +155,10 @@ impl Worker {
         match message {
             Message::Generate(request, submitted) => self.accept(request, submitted),
             Message::Cancel(id) => self.step(Event::Cancel(id)),
-            Message::Wake => self.wake(),
+            Message::StartDriver => self.wake(),
             Message::Load => self.step(Event::Load),
             Message::Release => self.step(Event::Release),
-            Message::Count(id, messages) => self.give(Job::Count { id, messages }),
+            Message::Count(id, messages) => self.give(Command::Count { id, messages }),
             Message::Switch(options) => {
                 let window = options.idle_window;
                 self.next_options.push_back(options);
@@ -191,12 +191,12 @@ impl Worker {
             Report::Loaded(info) => self.loaded(info),
             Report::LoadFailed(error) => self.last_error = Some(error),
             Report::Told(event) => self.tell(event),
-            Report::Answered { id, event, aftermath } => {
+            Report::Answered { id, event, health } => {
                 if let EngineEvent::Failed { error, .. } = &event {
                     self.last_error = Some(error.clone());
                 }
                 self.finish(id, event);
-                self.step(Event::Answered { id, aftermath });
+                self.step(Event::Answered { id, health });
             }
             Report::Ended { freed } => self.device_ended(freed),
         }
@@ -234,7 +234,7 @@ impl Worker {
             Phase::Generating { id, .. } => {
                 let error = lost_thread("the answer");
                 self.finish(id, EngineEvent::Failed { id, error, at: Timestamp::now() });
-                self.step(Event::Answered { id, aftermath: Aftermath::Broken });
+                self.step(Event::Answered { id, health: ModelHealth::Reload });
             }
             Phase::Releasing => self.released(freed),
             // A thread that ended by itself while nothing was asked of it has freed the model: make it official.
@@ -332,11 +332,11 @@ impl Worker {
         let Some(ticket) = self.tickets.get_mut(&id) else { return };
         let Some(request) = ticket.request.take() else { return };
         let (cancel, submitted, loaded_at) = (ticket.cancel.clone(), ticket.submitted, self.loaded_at);
-        self.give(Job::Generate { request, cancel, submitted, loaded_at });
+        self.give(Command::Generate { request, cancel, submitted, loaded_at });
     }
 
     /// A device thread that no longer takes jobs has sent its `Ended`, which settles what waited.
-    fn give(&self, job: Job) {
+    fn give(&self, job: Command) {
         if let Some(jobs) = self.device.as_ref().and_then(|device| device.jobs.as_ref()) {
             let _ = jobs.send(job);
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::lock::cannot_write;
 use super::name::Pick;
 use super::pick::{Choice, choose};
-use super::regular;
+use super::regular_file;
 use crate::engine::source::ModelFiles;
 use crate::protocol::*;
 
@@ -88,7 +88,7 @@ impl RepoCache {
 
     /// The snapshot that `main` was last, then the others, the newest first.
     fn snapshots(&self) -> Vec<PathBuf> {
-        let main = regular::text(&self.folder().join("refs").join("main"), MAX_REF);
+        let main = regular_file::text(&self.folder().join("refs").join("main"), MAX_REF);
         let mut all: Vec<_> = entries(&self.folder().join("snapshots")).filter(|path| path.is_dir()).collect();
         let changed = |path: &PathBuf| path.metadata().and_then(|meta| meta.modified()).ok();
         all.sort_by_key(|path| {
@@ -114,7 +114,7 @@ impl RepoCache {
         }
         let main = self.folder().join("refs").join("main");
         write(&main, std::fs::create_dir_all(self.folder().join("refs")))?;
-        write(&main, regular::replace(&main, commit.as_bytes()))?;
+        write(&main, regular_file::replace(&main, commit.as_bytes()))?;
         Ok(pointer)
     }
 }
@@ -177,7 +177,7 @@ fn shards(index: &Path) -> Option<Vec<String>> {
     struct Index {
         weight_map: std::collections::HashMap<String, String>,
     }
-    let index: Index = serde_json::from_slice(&regular::read(index, MAX_INDEX).ok()?).ok()?;
+    let index: Index = serde_json::from_slice(&regular_file::read(index, MAX_INDEX).ok()?).ok()?;
     let mut shards: Vec<_> = index.weight_map.into_values().collect();
     shards.sort();
     shards.dedup();

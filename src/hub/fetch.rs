@@ -12,7 +12,7 @@ use super::job::Job;
 use super::lock::{FetchLock, cannot_write};
 use super::remote::{Hub, Remote, Trouble};
 use super::verify::Expected;
-use super::{human, not_found, regular};
+use super::{human, not_found, regular_file};
 use crate::protocol::*;
 
 /// An attempt that brought this much starts the count of attempts anew.
@@ -92,7 +92,7 @@ async fn download(hub: &Hub, wanted: &Wanted<'_>, incomplete: &Path, job: &mut J
         std::fs::create_dir_all(folder).map_err(failed)?;
         check_space(folder, wanted, length(incomplete))?;
     }
-    let mut file = regular::open_to_fill(incomplete).map_err(failed)?;
+    let mut file = regular_file::open_to_fill(incomplete).map_err(failed)?;
     let patience = &hub.options.patience;
     let mut fruitless = 0;
     loop {

@@ -4,9 +4,9 @@ use std::fs::Metadata;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::{not_found, regular};
+use super::{not_found, regular_file};
 use crate::engine::source::ModelFiles;
-use crate::engine::weights::foreign;
+use crate::engine::weights::file_kind;
 use crate::protocol::*;
 
 /// `scripted:FILE`.
@@ -35,7 +35,7 @@ pub(super) fn path(path: &Path) -> Result<ModelFiles, EngineError> {
         let hint = if name.ends_with(".safetensors") || name == "config.json" {
             "name the folder that it lies in instead"
         } else {
-            foreign::describe(path).unwrap_or("a model is a .gguf file or a folder with config.json and safetensors")
+            file_kind::describe(path).unwrap_or("a model is a .gguf file or a folder with config.json and safetensors")
         };
         return Err(not_found(format!("{} is no model: {hint}.", path.display())));
     }
@@ -90,7 +90,7 @@ const ELSEWHERE: &str = "`chatnap models list` shows the catalogue; owner/repo, 
 fn is_gguf(path: &Path) -> bool {
     let magic = || {
         let mut first = [0; 4];
-        regular::open_to_read(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && &first == b"GGUF"
+        regular_file::open_to_read(path).and_then(|mut file| file.read_exact(&mut first)).is_ok() && &first == b"GGUF"
     };
     has_extension(path, "gguf") || magic()
 }

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::job::{Job, TICK};
-use super::{not_found, regular};
+use super::{not_found, regular_file};
 use crate::protocol::*;
 
 /// Held while one process fetches one file; released when dropped, and by the system when the process dies.
@@ -21,7 +21,7 @@ impl FetchLock {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
         }
-        let file = regular::open_to_fill(path).map_err(|error| cannot_write(path, &error))?;
+        let file = regular_file::open_to_fill(path).map_err(|error| cannot_write(path, &error))?;
         loop {
             job.check()?;
             match file.try_lock() {

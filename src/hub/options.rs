@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::{not_found, regular};
+use super::{not_found, regular_file};
 use crate::protocol::EngineError;
 use crate::settings::expand_path;
 
@@ -157,7 +157,7 @@ fn token(home: &Path) -> Option<String> {
     }
     let file = variable("HF_TOKEN_PATH").map_or_else(|| home.join("token"), |path| expand_path(&path));
     word("HF_TOKEN").or_else(|| {
-        let text = regular::text(&file, LONGEST_TOKEN);
+        let text = regular_file::text(&file, LONGEST_TOKEN);
         Some(text.trim().to_owned()).filter(|token| !token.is_empty())
     })
 }

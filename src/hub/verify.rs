@@ -8,7 +8,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::job::Job;
-use super::{not_found, regular};
+use super::{not_found, regular_file};
 use crate::protocol::*;
 
 /// Hashes in one read, so that a cancel is heard soon.
@@ -69,7 +69,7 @@ fn git_blob_of(path: &Path, job: &mut Job<'_>) -> Result<String, EngineError> {
 /// The hash that `start` begins with the file's length.
 fn hash_of<D: Digest>(path: &Path, start: impl Fn(u64) -> D, job: &mut Job<'_>) -> Result<String, EngineError> {
     let unreadable = |error: std::io::Error| not_found(format!("Cannot read {}: {error}.", path.display()));
-    let mut file = regular::open_to_read(path).map_err(unreadable)?;
+    let mut file = regular_file::open_to_read(path).map_err(unreadable)?;
     let total = file.metadata().map_err(unreadable)?.len();
     let label = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut hasher = start(total);
@@ -99,12 +99,12 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// Remembers beside `path` that it was verified: hash, size and time of change must all still fit.
 pub(super) fn stamp(path: &Path, sha256: &str) -> std::io::Result<()> {
-    regular::replace(&stamp_path(path), stamp_line(path, sha256)?.as_bytes())
+    regular_file::replace(&stamp_path(path), stamp_line(path, sha256)?.as_bytes())
 }
 
 /// Whether `path` was verified to have this hash and was not touched since.
 pub(super) fn is_stamped(path: &Path, sha256: &str) -> bool {
-    stamp_line(path, sha256).is_ok_and(|expected| expected == regular::text(&stamp_path(path), LONGEST_STAMP))
+    stamp_line(path, sha256).is_ok_and(|expected| expected == regular_file::text(&stamp_path(path), LONGEST_STAMP))
 }
 
 /// The stamp file of `path`.

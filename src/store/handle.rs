@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::unstored::Aside;
+use super::spool::Aside;
 use super::{Result, Store, StoreError, TurnRecord, open};
 use crate::conversation::ConversationId;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::place::{create_folder, lock, make_private, open_private};
-use super::{Result, Store, StoreError, cell, database_path, repair, schema, unstored, writer};
+use super::data_dir::{create_folder, lock, make_private, open_private};
+use super::{Result, Store, StoreError, cell, database_path, repair, schema, spool, writer};
 use crate::files::check_regular;
 
 /// The file in the data folder.
@@ -66,7 +66,7 @@ impl Store {
     fn tidy(&mut self, notices: &mut Vec<String>) -> Result<()> {
         let data_dir = self.data_dir.clone();
         self.db.busy_timeout(TIDYING)?;
-        unstored::import(&mut self.db, &data_dir, notices)?;
+        spool::import(&mut self.db, &data_dir, notices)?;
         mark_interrupted(&self.db, &data_dir)?;
         writer::sweep(&data_dir);
         Ok(())

@@ -74,7 +74,7 @@ pub(super) fn check_content(db: &Connection, data_dir: &Path, size: u64) -> Resu
 pub(super) fn suspect(data_dir: &Path) {
     let mut options = std::fs::OpenOptions::new();
     // Where nothing can be written, nothing can be set aside either.
-    let _ = super::place::open_private(&data_dir.join(SUSPECT), options.write(true).create(true).truncate(false));
+    let _ = super::data_dir::open_private(&data_dir.join(SUSPECT), options.write(true).create(true).truncate(false));
 }
 
 /// `path` with `ending` after its name.

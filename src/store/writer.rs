@@ -10,8 +10,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use super::StoreError;
+use super::data_dir::{create_private_folder, open_private, wait_for_lock};
 use super::id::random_hex;
-use super::place::{create_private_folder, open_private, wait_for_lock};
 use crate::files::open_regular;
 
 const FOLDER: &str = "writers";

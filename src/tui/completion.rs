@@ -20,7 +20,7 @@ pub struct Choice {
 
 /// A stored conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Talk {
+pub struct ConversationChoice {
     /// Its name.
     pub id: String,
     /// Its title, harmless.
@@ -31,7 +31,7 @@ pub struct Talk {
 
 /// Everything that `draft` may become, in the order in which it is listed; nothing where it is a prompt. `talks` is what
 /// can be taken up, the last changed first.
-pub fn choices(draft: &str, talks: &[Talk]) -> Vec<Choice> {
+pub fn choices(draft: &str, talks: &[ConversationChoice]) -> Vec<Choice> {
     match draft.split_once(' ') {
         None => command::completions(draft).into_iter().map(command_choice).collect(),
         Some(("/model", typed)) => among(models(), "/model", typed),
@@ -57,10 +57,10 @@ fn command_choice(spec: &command::Spec) -> Choice {
 }
 
 /// Those whose id begins so, or in whose title this stands.
-fn resumable(talks: &[Talk], typed: &str) -> Vec<Choice> {
+fn resumable(talks: &[ConversationChoice], typed: &str) -> Vec<Choice> {
     let wanted = typed.to_lowercase();
     let fits = talks.iter().filter(|talk| talk.id.starts_with(typed) || talk.title.to_lowercase().contains(&wanted));
-    let choice = |talk: &Talk| Choice {
+    let choice = |talk: &ConversationChoice| Choice {
         text: format!("/resume {}", talk.id),
         label: wrap::clip(&talk.title, 36, "…"),
         about: talk.about.clone(),
@@ -102,7 +102,8 @@ mod tests {
     use super::*;
 
     fn labels(draft: &str) -> Vec<String> {
-        let talk = |id: &str, title: &str| Talk { id: id.into(), title: title.into(), about: String::new() };
+        let talk =
+            |id: &str, title: &str| ConversationChoice { id: id.into(), title: title.into(), about: String::new() };
         let talks = [talk("12ab", "Why is the sky blue?"), talk("34cd", "Rain")];
         choices(draft, &talks).into_iter().map(|choice| choice.label.trim_end().to_owned()).collect()
     }

@@ -10,8 +10,8 @@ use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 use super::view::units;
 use crate::sanitize::sanitize;
 
+mod grapheme;
 mod history;
-mod sign;
 
 use history::{History, Written, unfold};
 
@@ -247,8 +247,8 @@ impl Composer {
     pub fn edit(&mut self, key: KeyEvent) -> bool {
         let names = || self.pastes.iter().map(|(name, _)| name.as_str());
         let from = self.area.cursor();
-        let changed = sign::edit(&mut self.area, key, names()).unwrap_or_else(|| self.area.input(key));
-        sign::leave_names(&mut self.area, from, names());
+        let changed = grapheme::edit(&mut self.area, key, names()).unwrap_or_else(|| self.area.input(key));
+        grapheme::leave_names(&mut self.area, from, names());
         self.edited(changed)
     }
 

@@ -10,7 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::completion::Talk;
+use super::completion::ConversationChoice;
 use super::ending::Ending;
 use crate::chat;
 
@@ -29,7 +29,7 @@ pub enum Input {
         lines: usize,
     },
     /// The conversations that are stored.
-    Talks(Vec<Talk>),
+    Talks(Vec<ConversationChoice>),
     /// The editor ended, with this text or for that reason.
     Edited(Result<String, String>),
     /// Another size.

@@ -8,9 +8,9 @@ use ratatui::buffer::{Buffer, CellDiffOption};
 
 /// The rows with such signs in the frame that was drawn last, with their text.
 #[derive(Debug, Default)]
-pub(super) struct Doubtful(BTreeMap<u16, String>);
+pub(super) struct RowRepainter(BTreeMap<u16, String>);
 
-impl Doubtful {
+impl RowRepainter {
     /// Has those rows of `next` written whole that hold such a sign, or held one, and are not what they were.
     pub fn mark(&mut self, next: &mut Buffer) {
         let area = next.area;
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn a_flag_leaves_nothing_behind_where_it_takes_cells_of_its_own() {
         for sign in ["🇩🇪", "👩‍👩‍👧‍👦", "👍🏽", "❤️"] {
-            let mut doubtful = Doubtful::default();
+            let mut doubtful = RowRepainter::default();
             let mut first = Buffer::with_lines([format!("{sign} ab"), "plain".to_owned()]);
             let width = first.area.width;
             doubtful.mark(&mut first);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_row_that_stays_is_not_written_again_and_plain_rows_never_are() {
-        let mut doubtful = Doubtful::default();
+        let mut doubtful = RowRepainter::default();
         let lines = ["🇩🇪 ab", "日本 e\u{301}", "plain"];
         let mut frames = [(); 3].map(|()| Buffer::with_lines(lines));
         frames.iter_mut().for_each(|frame| doubtful.mark(frame));

@@ -21,7 +21,7 @@ use super::output::Output;
 use crate::engine::crash::{self, Restoration};
 
 /// What is drawn to.
-pub type Screen = Terminal<CrosstermBackend<BufWriter<Output>>>;
+pub type CrosstermTerminal = Terminal<CrosstermBackend<BufWriter<Output>>>;
 
 /// Bytes of a frame that are gathered before they are written.
 const BUFFER: usize = 64 * 1024;
@@ -142,19 +142,19 @@ fn restoration(output: &Output, keyboard: bool) -> Option<&'static Restoration> 
 }
 
 /// The screen that the guard's terminal is drawn through.
-pub fn screen(output: &Output) -> io::Result<Screen> {
+pub fn screen(output: &Output) -> io::Result<CrosstermTerminal> {
     Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(BUFFER, output.clone())))
 }
 
 /// Draws so that a terminal that can shows the frame all at once.
-pub fn draw(screen: &mut Screen, paint: impl FnOnce(&mut ratatui::Frame<'_>)) -> io::Result<()> {
+pub fn draw(screen: &mut CrosstermTerminal, paint: impl FnOnce(&mut ratatui::Frame<'_>)) -> io::Result<()> {
     queue!(screen.backend_mut(), BeginSynchronizedUpdate)?;
     screen.draw(paint)?;
     execute!(screen.backend_mut(), EndSynchronizedUpdate)
 }
 
 /// Puts `text` on the clipboard by OSC 52, which also reaches the terminal's own machine over SSH.
-pub fn copy(screen: &mut Screen, text: &str) -> io::Result<()> {
+pub fn copy(screen: &mut CrosstermTerminal, text: &str) -> io::Result<()> {
     let backend = screen.backend_mut();
     write!(backend, "\x1b]52;c;{}\x07", base64(text.as_bytes()))?;
     backend.flush()

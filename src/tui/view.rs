@@ -3,7 +3,7 @@
 use ratatui::Frame;
 use ratatui::widgets::Block;
 
-use super::screen::Screen;
+use super::ui_state::UiState;
 use crate::chat::Chat;
 
 mod composer;
@@ -22,7 +22,7 @@ mod welcome;
 pub mod wrap;
 
 /// Draws everything. `screen` was laid out for this size before.
-pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &Screen) {
+pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {
     let area = frame.area();
     if area.is_empty() {
         return;

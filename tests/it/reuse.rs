@@ -130,7 +130,7 @@ fn logits_after_reuse_equal_those_of_a_cold_run() {
     assert!(common > 10 && common < second.len() - 1);
     let (mut reused, mut cold) = (Vec::new(), Vec::new());
     warm.model.forward(&first, 0, &mut reused).unwrap();
-    assert_eq!(warm.model.keep(common), common);
+    assert_eq!(warm.model.truncate_cache(common), common);
     warm.model.forward(&second[common..], common, &mut reused).unwrap();
     starter().model.forward(&second, 0, &mut cold).unwrap();
     let range = cold.iter().copied().fold(f32::MIN, f32::max) - cold.iter().copied().fold(f32::MAX, f32::min);

@@ -8,7 +8,7 @@ use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::json::tojson;
 use super::strftime::strftime;
-use super::{globals, meter, python};
+use super::{budget, globals, python};
 
 /// Nesting of calls, loops and blocks; real templates stay below 20.
 const MAX_DEPTH: usize = 120;
@@ -27,7 +27,7 @@ pub fn new(now: Now) -> Environment<'static> {
     minijinja_contrib::add_to_environment(&mut environment);
     globals::install(&mut environment);
     python::install(&mut environment);
-    meter::install(&mut environment);
+    budget::install(&mut environment);
     environment.add_filter("tojson", tojson);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", move |format: &str| strftime(&now(), format));

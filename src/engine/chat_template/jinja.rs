@@ -3,9 +3,9 @@
 use minijinja::Environment;
 use minijinja::value::Value;
 
-use super::aside::Deadline;
-use super::meter::{LIMITS, Limits};
-use super::{TemplateError, environment, lexer, watched};
+use super::budget::{LIMITS, Limits};
+use super::limited_thread::Deadline;
+use super::{TemplateError, environment, instrument, lexer};
 use crate::protocol::{ChatMessage, Role};
 
 /// Text that a render may write; far more than any context holds.
@@ -27,7 +27,7 @@ impl Jinja {
     ) -> Result<Self, TemplateError> {
         let mut environment = environment::new(now);
         environment
-            .add_template_owned("chat", watched::watch(source)?)
+            .add_template_owned("chat", instrument::instrument(source)?)
             .map_err(|error| lexer::not_valid(&describe(&error)))?;
         Ok(Self { environment, tokens })
     }

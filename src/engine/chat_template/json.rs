@@ -3,7 +3,7 @@
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Error, ErrorKind, State};
 
-use super::meter::pay_for_lines;
+use super::budget::pay_for_lines;
 
 /// Nesting deeper than this is refused.
 const MAX_DEPTH: usize = 64;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 
-use super::meter::{self, afford, pay_for, pay_for_lines};
+use super::budget::{self, afford, pay_for, pay_for_lines};
 use super::{percent, text};
 
 /// The longest text that padding makes, the widest indentation, the most items that filling up makes.
@@ -81,7 +81,7 @@ fn format(state: &mut State<'_, '_>, template: String, args: Rest<ValueOrKwargs>
             return Err(Error::new(ErrorKind::InvalidOperation, what));
         }
     };
-    percent::format(&template, values, meter::left(state))
+    percent::format(&template, values, budget::left(state))
 }
 
 /// Jinja2's filter: at most `length` characters, `end` included, cut between words; a little more is left as it is.

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::aside::Deadline;
+use super::limited_thread::Deadline;
 use super::*;
 use crate::engine::tokenizer::tests::small_spm;
 

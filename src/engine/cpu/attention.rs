@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use super::half::f16_to_f32;
 use super::isa::for_each_isa;
-use super::kv::TILE;
+use super::kv_cache::TILE;
 use super::ops::exp;
 use super::{Isa, KvCache, Threads};
 

@@ -9,9 +9,9 @@ use std::cell::RefCell;
 
 use super::Isa;
 use super::activations::Quantised;
+use super::dequantize::with_quant;
 use super::interleave::{interleave_ymm, interleave_zmm, transpose8};
 use super::panel::{COLUMNS, GROUPS, Panel, ROWS, Rows, Target, with_rows};
-use super::unpack::with_quant;
 use super::vectors::{ymm, zmm};
 use super::x86::{CHUNK, Groups, X86};
 

@@ -92,7 +92,7 @@ macro_rules! kernels {
                 for k in whole..range.len() {
                     for r in 0..ROWS {
                         let mut number = [0.0];
-                        super::super::unpack::dequantize(rows.kind, &rows.bytes[at(r, k)..at(r, k + 1)], &mut number);
+                        super::super::dequantize::dequantize(rows.kind, &rows.bytes[at(r, k)..at(r, k + 1)], &mut number);
                         panel[k * ROWS + r] = number[0];
                     }
                 }

@@ -5,9 +5,9 @@
 use std::arch::x86_64::*;
 
 use super::activations::{BLOCK, QRows};
-use super::unpack::with_quant;
+use super::dequantize::with_quant;
 use super::x86::{CHUNK, Groups, X86, eight, two_halves};
-use super::{GgmlType, Isa, unpack};
+use super::{GgmlType, Isa, dequantize};
 
 /// Most rows of activations at a time.
 pub(super) const ROWS: usize = 4;
@@ -300,7 +300,7 @@ pub(super) unsafe fn multiply_float(kind: GgmlType, rows: &[u8], x: &[f32], out:
         }
         let sum = _mm256_add_ps(_mm256_add_ps(sums[0], sums[1]), _mm256_add_ps(sums[2], sums[3]));
         let mut rest = [0.0; 32];
-        unpack::dequantize(kind, &row[whole * size..], &mut rest);
+        dequantize::dequantize(kind, &row[whole * size..], &mut rest);
         let rest: f32 = x[whole..].iter().zip(rest).map(|(x, w)| x * w).sum();
         *out = sum_of(sum) + rest;
     }

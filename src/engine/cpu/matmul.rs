@@ -6,8 +6,7 @@ use super::neon as gemv;
 #[cfg(target_arch = "aarch64")]
 use super::neon_gemm;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-use super::panel;
-use super::{GgmlType, Isa, Matrix, Threads, plain};
+use super::{GgmlType, Isa, Matrix, Threads, panel, scalar};
 #[cfg(target_arch = "x86_64")]
 use super::{gemm, gemm_float, gemv};
 
@@ -90,7 +89,7 @@ unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end
         let range = i * x.cols()..(i + 1) * x.cols();
         if w.kind().is_quantised() {
             let row = x.quantised().range(range.start, range.end);
-            plain::gemv_quantised(pool.isa(), w.kind(), bytes, row, out);
+            scalar::gemv_quantised(pool.isa(), w.kind(), bytes, row, out);
         } else {
             float_rows(pool.isa(), w.kind(), bytes, &x.floats()[range], out);
         }
@@ -104,7 +103,7 @@ fn float_rows(isa: Isa, kind: GgmlType, rows: &[u8], x: &[f32], out: &mut [f32])
         // SAFETY: an `Isa` is only handed out where the processor has it.
         return unsafe { gemv::multiply_float(kind, rows, x, out) };
     }
-    plain::gemv_float(isa, kind, rows, x, out);
+    scalar::gemv_float(isa, kind, rows, x, out);
 }
 
 /// Rows of activations from which unpacking the weights once for all of them pays.

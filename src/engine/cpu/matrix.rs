@@ -1,6 +1,6 @@
 //! A weight matrix as the file stores it.
 
-use super::{AlignedBytes, GgmlType, unpack};
+use super::{AlignedBytes, GgmlType, dequantize};
 use crate::engine::error::ModelError;
 
 /// Weights of `rows` × `cols`, row-major, each row a whole number of blocks.
@@ -55,7 +55,7 @@ impl Matrix {
     /// Where there is no such row, or `out` has another length.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols, "a row has as many numbers as the matrix has columns");
-        unpack::dequantize(self.kind, self.row(row), out);
+        dequantize::dequantize(self.kind, self.row(row), out);
     }
 
     /// The bytes of one row.

@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::activations::QRows;
-use super::unpack::{MAX_GROUPS, MAX_N, Quant, with_quant};
+use super::dequantize::{MAX_GROUPS, MAX_N, Quant, with_quant};
 use super::{GgmlType, Isa};
 
 /// Most rows of activations at a time.

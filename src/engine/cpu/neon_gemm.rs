@@ -5,9 +5,9 @@ use std::arch::aarch64::*;
 use std::cell::RefCell;
 
 use super::activations::Quantised;
+use super::dequantize::{MAX_GROUPS, MAX_N, Quant, with_quant};
 use super::neon::dot;
 use super::panel::{COLUMNS, Panel, ROWS, Rows, Target, with_rows};
-use super::unpack::{MAX_GROUPS, MAX_N, Quant, with_quant};
 
 /// Rows of activations whose sums are in registers.
 const MOST: usize = 4;

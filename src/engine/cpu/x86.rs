@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::GgmlType;
+use super::dequantize::*;
 use super::half::f16_at;
-use super::unpack::*;
 
 /// Numbers of a row that kernels handle at a time: their scales lie on the stack.
 pub(super) const CHUNK: usize = 2048;

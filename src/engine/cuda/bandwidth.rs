@@ -1,6 +1,6 @@
 //! The limit of decoding: how fast the card reads its memory.
 
-use super::driver::{DeviceBuffer, Event, Gpu, Shape};
+use super::driver::{DeviceBuffer, Event, Gpu, LaunchConfig};
 use super::kernels::Kernels;
 use super::params::ReadArgs;
 use super::select::choose;
@@ -21,7 +21,7 @@ pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
     for per_card in [4, 8, 16] {
         for _ in 0..4 {
             start.record(gpu.stream)?;
-            let shape = Shape::linear(u64::from(gpu.card.multiprocessors as u32 * per_card), 256);
+            let shape = LaunchConfig::linear(u64::from(gpu.card.multiprocessors as u32 * per_card), 256);
             // SAFETY: the kernel reads `count` words of the buffer.
             unsafe { kernels.read_bandwidth.launch(gpu.stream, shape, &args)? };
             end.record(gpu.stream)?;

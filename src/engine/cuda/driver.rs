@@ -18,12 +18,12 @@ use std::sync::{Arc, OnceLock};
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
 use crate::engine::error::ModelError;
-pub use background::Beside;
+pub use background::BackgroundTask;
 pub use buffer::{DeviceBuffer, HostMemory, PinnedBuffer};
-use context_lock::Turn;
+use context_lock::ContextLock;
 use errors::check;
 use launch::with_config;
-pub use launch::{Graph, Kernel, Shape};
+pub use launch::{Graph, Kernel, LaunchConfig};
 
 /// Whether a driver library can be loaded at all. Every other call of this module comes after a yes.
 pub fn driver_present() -> bool {
@@ -119,7 +119,7 @@ pub struct Gpu {
     /// The stream that all work but loading runs on.
     pub stream: sys::CUstream,
     /// Goes last.
-    _turn: Turn,
+    _lock: ContextLock,
 }
 
 // SAFETY: the driver's handles may be used from any thread that has made the context current; `activate` does.
@@ -130,7 +130,7 @@ unsafe impl Sync for Gpu {}
 impl Gpu {
     /// Makes the card's primary context, after the end of an earlier one.
     pub fn open(card: CardProperties) -> Result<Self, ModelError> {
-        let turn = Turn::take();
+        let lock = ContextLock::take();
         let (mut device, mut context) = (0, ptr::null_mut());
         // SAFETY: handles into locals; `card` comes from `cards`, which has started the driver.
         unsafe {
@@ -140,7 +140,7 @@ impl Gpu {
         }
         let (held, freed) = (Arc::default(), Arc::default());
         let (modules, stream) = (Vec::new(), ptr::null_mut());
-        let mut gpu = Self { card, device, context, modules, held, freed, stream, _turn: turn };
+        let mut gpu = Self { card, device, context, modules, held, freed, stream, _lock: lock };
         gpu.activate()?;
         // SAFETY: a handle into a field; the context is current.
         check(unsafe { sys::cuStreamCreate(&mut gpu.stream, 1) }, "making a stream")?;
@@ -161,7 +161,7 @@ impl Gpu {
         Arc::clone(&self.freed)
     }
 
-    /// The context, for [`Beside`] alone.
+    /// The context, for [`BackgroundTask`] alone.
     pub fn context(&self) -> sys::CUcontext {
         self.context
     }
@@ -231,10 +231,10 @@ impl Gpu {
     }
 
     /// Clusters of a kernel that the card runs at once; 0 where it cannot tell.
-    pub fn clusters(&self, kernel: Kernel, shape: Shape) -> usize {
+    pub fn clusters(&self, kernel: Kernel, config: LaunchConfig) -> usize {
         let mut clusters = 0;
-        let shape = Shape { grid: (shape.cluster.max(1), 1, 1), overlap: false, ..shape };
-        let answer = with_config(self.stream, shape, |config| {
+        let config = LaunchConfig { grid: (config.cluster.max(1), 1, 1), overlap: false, ..config };
+        let answer = with_config(self.stream, config, |config| {
             // SAFETY: a query into a local; the configuration outlives it.
             unsafe { sys::cuOccupancyMaxActiveClusters(&mut clusters, kernel.function, config) }
         });

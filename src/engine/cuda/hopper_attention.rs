@@ -1,7 +1,7 @@
 //! Attention for a prompt on Hopper cards, with what their copy engine has to know (`kernels/hopper_attention.cu`).
 
 use super::driver::tensor_map::TensorMap;
-use super::driver::{Gpu, Kernel, Shape};
+use super::driver::{Gpu, Kernel, LaunchConfig};
 use super::params::{HopperAttentionArgs, PrefillAttentionArgs};
 use crate::engine::error::ModelError;
 
@@ -23,7 +23,7 @@ pub struct HopperAttention {
 }
 
 /// Where a model's queries and cache lie.
-pub struct Places {
+pub struct AttentionBuffers {
     /// Address, rows and columns of the prompt's Q, K and V.
     pub queries: (u64, usize, usize),
     /// Address and rows (of `head_dim`) of all layers' keys and values.
@@ -33,7 +33,7 @@ pub struct Places {
 
 impl HopperAttention {
     /// `kernels`: in the order of [`HEAD_DIMS`]; `None` where none is made for heads of this width.
-    pub fn new(kernels: &[Kernel; HEAD_DIMS.len()], places: &Places) -> Result<Option<Self>, ModelError> {
+    pub fn new(kernels: &[Kernel; HEAD_DIMS.len()], places: &AttentionBuffers) -> Result<Option<Self>, ModelError> {
         let Some(index) = HEAD_DIMS.iter().position(|dim| *dim == places.head_dim) else { return Ok(None) };
         let ((queries, rows, columns), (start, cache_rows)) = (places.queries, places.cache);
         Ok(Some(Self {
@@ -72,7 +72,11 @@ impl HopperAttention {
         let grid = ((args.tokens as u32).div_ceil(ROWS as u32), args.heads as u32, 1);
         // SAFETY: the caller vouches for the addresses.
         unsafe {
-            self.kernel.launch(gpu.stream, Shape { grid, threads: THREADS, shared, overlap, ..Shape::default() }, &own)
+            self.kernel.launch(
+                gpu.stream,
+                LaunchConfig { grid, threads: THREADS, shared, overlap, ..LaunchConfig::default() },
+                &own,
+            )
         }
     }
 }

@@ -33,7 +33,7 @@ pub const HEADS: usize = 8;
 
 /// What a matrix-vector product is for; indexes `Kernels::gemv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum GemvRole {
     Qkv = 0,
     GateUp = 1,
     Residual = 2,
@@ -144,12 +144,12 @@ impl Hopper {
 
 impl Kernels {
     /// The matrix-vector kernel for a use and for matrices of `formats`: that of the smallest set with all of them.
-    pub fn gemv(&self, what: Use, formats: &[Format]) -> Gemv {
+    pub fn gemv(&self, what: GemvRole, formats: &[Format]) -> Gemv {
         self.gemv_within(what, formats, 0)
     }
 
     /// The same, leaving out the `skipped` smallest of the sets that would do.
-    pub fn gemv_within(&self, what: Use, formats: &[Format], skipped: usize) -> Gemv {
+    pub fn gemv_within(&self, what: GemvRole, formats: &[Format], skipped: usize) -> Gemv {
         let fits = |set: &Set| formats.iter().all(|format| set.formats.contains(format));
         let fitting: Vec<usize> = (0..SETS.len()).filter(|i| fits(&SETS[*i])).collect();
         let index = fitting.get(skipped).or(fitting.last()).copied().unwrap_or(SETS.len() - 1);
@@ -169,7 +169,7 @@ impl Kernels {
     pub fn load(gpu: &mut Gpu) -> Result<Self, ModelError> {
         let gemv = gpu.load_module(image!("gemv"))?;
         let attention = gpu.load_module(image!("attention"))?;
-        let prefill = gpu.load_module(image!("prefill"))?;
+        let prompt_ops = gpu.load_module(image!("prompt_ops"))?;
         let skinny = gpu.load_module(image!("skinny"))?;
         let sample = gpu.load_module(image!("sample"))?;
         let repack = gpu.load_module(image!("repack"))?;
@@ -187,11 +187,11 @@ impl Kernels {
             attention_decode: [decode(HEAD_DIMS[0])?, decode(HEAD_DIMS[1])?, decode(HEAD_DIMS[2])?],
             attention_prefill: [tiles(HEAD_DIMS[0])?, tiles(HEAD_DIMS[1])?, tiles(HEAD_DIMS[2])?],
             hopper,
-            norm_rows: gpu.function(prefill, "norm_rows", false)?,
-            rope_kv: gpu.function(prefill, "rope_kv", true)?,
-            swiglu: gpu.function(prefill, "swiglu", false)?,
-            rope_table: gpu.function(prefill, "rope_table", false)?,
-            gemm: gpu.function(prefill, "gemm_bf16", true)?,
+            norm_rows: gpu.function(prompt_ops, "norm_rows", false)?,
+            rope_kv: gpu.function(prompt_ops, "rope_kv", true)?,
+            swiglu: gpu.function(prompt_ops, "swiglu", false)?,
+            rope_table: gpu.function(prompt_ops, "rope_table", false)?,
+            gemm: gpu.function(prompt_ops, "gemm_bf16", true)?,
             skinny: [few(ROOMS[0])?, few(ROOMS[1])?, few(ROOMS[2])?],
             sample: gpu.function(sample, "sample", true)?,
             repack: gpu.function(repack, "repack", false)?,

@@ -105,7 +105,7 @@ impl Format {
     }
 
     /// Bytes of one unit (32 times `steps` words of 16 bytes of two rows, and what belongs to them) in the ring of a
-    /// matrix-vector kernel: `stream.cuh`.
+    /// matrix-vector kernel: `weight_ring.cuh`.
     pub fn unit_bytes(self, steps: u64) -> u64 {
         let [_, high, scale, extra] = self.plane_bytes().map(|(bytes, of)| bytes * 256 / of);
         // Other planes take whole words of 16 bytes, however they lie.

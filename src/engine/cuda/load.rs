@@ -7,7 +7,7 @@ use super::driver::{CardProperties, DeviceBuffer, Gpu};
 use super::kernels::Kernels;
 use super::matmul::{Gemm, SCRATCH};
 use super::model::{self, CudaModel};
-use super::prefill_chunk::Pace;
+use super::prefill_chunk::ChunkSizer;
 use super::select::choose;
 use super::tuning::Tuning;
 use crate::engine::error::ModelError;
@@ -118,7 +118,7 @@ pub fn load(
     let scratch = if plan.scratch { Some(DeviceBuffer::new(SCRATCH)?) } else { None };
     let usual = layout.usual_products(scratch.as_ref().map(DeviceBuffer::pointer));
     let gemm = Gemm::new(&gpu, &kernels, tuning, scratch, plan.chunk, usual)?;
-    let pace = Pace::new(plan.chunk, parts.plan.parameters(), gpu.card.multiprocessors);
+    let pace = ChunkSizer::new(plan.chunk, parts.plan.parameters(), gpu.card.multiprocessors);
     CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, pace, gemm, ring)
 }
 

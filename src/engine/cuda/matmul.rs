@@ -1,5 +1,5 @@
 //! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. cuBLASLt where and when it is
-//! loaded, else Hopper's own kernel (`hopper_gemm.rs`) or the one for all cards (`prefill.cu`). Quantised weights are turned into bf16
+//! loaded, else Hopper's own kernel (`hopper_gemm.rs`) or the one for all cards (`prompt_ops.cu`). Quantised weights are turned into bf16
 //! in slices first. Short prompts go through none of them: `skinny.rs`, `hopper_skinny.rs`.
 
 pub(super) mod cublaslt;
@@ -7,13 +7,13 @@ pub(super) mod hopper_gemm;
 pub(super) mod hopper_skinny;
 pub(super) mod skinny;
 
-use super::driver::{DeviceBuffer, Gpu, Kernel, Shape};
+use super::driver::{DeviceBuffer, Gpu, Kernel, LaunchConfig};
 use super::kernels::Kernels;
 use super::layout::{Format, Mat};
 use super::params::{DequantiseArgs, Epilogue, GemmArgs, Problem};
 use super::tuning::{ShortPromptLimits, Tuning};
 use crate::engine::error::ModelError;
-use cublaslt::{Slot, Usual};
+use cublaslt::{CublasLtLoader, WarmupShape};
 use hopper_gemm::HopperGemm;
 use hopper_skinny::{HopperSkinny, Order};
 use skinny::{Limits, Skinny};
@@ -24,7 +24,7 @@ pub const SCRATCH: usize = 128 << 20;
 /// Multiplies.
 pub struct Gemm {
     hopper: Option<(HopperGemm, HopperSkinny)>,
-    cublaslt: Slot,
+    cublaslt: CublasLtLoader,
     skinny: Skinny,
     few: ShortPromptLimits,
     room: usize,
@@ -45,7 +45,7 @@ impl Gemm {
         tuning: Tuning,
         scratch: Option<DeviceBuffer<u16>>,
         room: usize,
-        usual: Vec<Usual>,
+        usual: Vec<WarmupShape>,
     ) -> Result<Self, ModelError> {
         let limits = Limits {
             multiprocessors: gpu.card.multiprocessors.max(1) as usize,
@@ -58,7 +58,7 @@ impl Gemm {
         });
         Ok(Self {
             hopper,
-            cublaslt: Slot::new(gpu, usual),
+            cublaslt: CublasLtLoader::new(gpu, usual),
             skinny: Skinny { kernels: kernels.skinny, limits, overlap: tuning.overlap },
             few: tuning.few,
             room,
@@ -69,7 +69,7 @@ impl Gemm {
     }
 
     /// The library, and when it comes.
-    pub fn cublaslt(&mut self) -> &mut Slot {
+    pub fn cublaslt(&mut self) -> &mut CublasLtLoader {
         &mut self.cublaslt
     }
 
@@ -211,7 +211,7 @@ impl Gemm {
         let per_row = mat.cols as u64 / 32;
         let args = DequantiseArgs { m: *mat, out, first: first as u64 * per_row, count: rows as u64 * per_row };
         // SAFETY: the rows lie within the matrix and `out` has room for them.
-        unsafe { self.dequantise.launch(gpu.stream, Shape::linear(args.count.div_ceil(64), 256), &args) }
+        unsafe { self.dequantise.launch(gpu.stream, LaunchConfig::linear(args.count.div_ceil(64), 256), &args) }
     }
 
     fn product(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<(), ModelError> {
@@ -242,7 +242,7 @@ impl Gemm {
         unsafe {
             self.kernel.launch(
                 gpu.stream,
-                Shape { grid, threads: 128, shared: 3 * 32768, overlap: false, ..Shape::default() },
+                LaunchConfig { grid, threads: 128, shared: 3 * 32768, overlap: false, ..LaunchConfig::default() },
                 &args,
             )
         }

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use super::decode::Decoding;
-use super::driver::{Beside, DeviceBuffer, Event, Gpu, Graph, PinnedBuffer, Shape};
-use super::hopper_attention::{self, HopperAttention, Places};
+use super::driver::{BackgroundTask, DeviceBuffer, Event, Gpu, Graph, LaunchConfig, PinnedBuffer};
+use super::hopper_attention::{self, AttentionBuffers, HopperAttention};
 use super::kernels::{HEAD_DIMS, Kernels};
 use super::layout::{Format, Mat};
 use super::load::capacity::Needs;
@@ -15,7 +15,7 @@ use super::load::weights::{Layer, Layout};
 use super::matmul::skinny::GROUPS;
 use super::matmul::{self, Gemm, cublaslt};
 use super::params::{Epilogue, RopeTableArgs, State};
-use super::prefill_chunk::Pace;
+use super::prefill_chunk::ChunkSizer;
 use super::tuning::{ShortPromptLimits, Tuning};
 use crate::engine::error::ModelError;
 use crate::engine::model::config::{Activation, ModelConfig};
@@ -170,10 +170,10 @@ impl Buffers {
 }
 
 /// Where the copy engine finds a prompt's queries and the cache.
-fn places(config: &ModelConfig, buffers: &Buffers, cache: &DeviceBuffer<u16>, chunk: usize) -> Places {
+fn places(config: &ModelConfig, buffers: &Buffers, cache: &DeviceBuffer<u16>, chunk: usize) -> AttentionBuffers {
     let columns = (config.heads + 2 * config.kv_heads) * config.head_dim;
     let rows = config.layers * 2 * config.kv_heads * config.context_length;
-    Places {
+    AttentionBuffers {
         queries: (buffers.qkv.pointer(), chunk, columns),
         cache: (cache.pointer(), rows),
         head_dim: config.head_dim,
@@ -191,14 +191,14 @@ pub struct CudaModel {
     pub(super) kernels: Kernels,
     pub(super) tuning: Tuning,
     /// The load's ring of pinned memory, on its way back.
-    _ring: Beside<()>,
+    _ring: BackgroundTask<()>,
     cache: DeviceBuffer<u16>,
     /// Attention for prompts, where the card has a quicker one.
     pub(super) hopper: Option<HopperAttention>,
     pub(super) rope: DeviceBuffer<f32>,
     arena: DeviceBuffer<u8>,
     pub(super) chunk: usize,
-    pace: Pace,
+    pace: ChunkSizer,
     pub(super) gpu: Gpu,
 }
 
@@ -212,12 +212,12 @@ impl CudaModel {
         layout: Layout,
         arena: DeviceBuffer<u8>,
         chunk: usize,
-        pace: Pace,
+        pace: ChunkSizer,
         gemm: Gemm,
         ring: Ring,
     ) -> Result<Self, ModelError> {
         // Unpinning takes as long as ten tokens.
-        let ring = Beside::start(&gpu, move || {
+        let ring = BackgroundTask::start(&gpu, move || {
             drop(ring);
             Some(())
         });
@@ -276,7 +276,7 @@ impl CudaModel {
         unsafe {
             self.kernels.rope_table.launch(
                 self.gpu.stream,
-                Shape::linear((half * positions).div_ceil(256) as u64, 256),
+                LaunchConfig::linear((half * positions).div_ceil(256) as u64, 256),
                 &args,
             )?
         };
@@ -400,7 +400,7 @@ impl Model for CudaModel {
         self.pace.chunk(self.gemm.is_fast())
     }
 
-    fn keep(&mut self, positions: usize) -> usize {
+    fn truncate_cache(&mut self, positions: usize) -> usize {
         positions
     }
 
@@ -458,7 +458,7 @@ impl Model for CudaModel {
         Some(self.bytes_a_token(positions))
     }
 
-    fn ready_for(&mut self, tokens: usize) -> bool {
+    fn is_ready(&mut self, tokens: usize) -> bool {
         tokens <= FRESH_PROMPT || self.gemm.is_fast() || self.gemm.cublaslt().hurry()
     }
 

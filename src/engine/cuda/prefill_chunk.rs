@@ -12,14 +12,14 @@ const PER_MULTIPROCESSOR: f64 = 5e12;
 
 /// The size of the next chunk.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Pace {
+pub struct ChunkSizer {
     most: usize,
     chunk: usize,
     /// Tokens after which attention takes longer by a step, 0 where nobody knows.
     wave: usize,
 }
 
-impl Pace {
+impl ChunkSizer {
     /// For a model of so many weights on a card with so many multiprocessors; `most`: what its buffers hold.
     pub fn new(most: usize, weights: u64, multiprocessors: i32) -> Self {
         let speed = PER_MULTIPROCESSOR * f64::from(multiprocessors.max(1));
@@ -77,16 +77,16 @@ mod tests {
 
     #[test]
     fn the_first_guess_follows_from_model_and_card() {
-        assert_eq!(Pace::new(2048, 8_000_000_000, 132).chunk(true), 2048);
-        let large = Pace::new(2048, 70_000_000_000, 132).chunk(true);
+        assert_eq!(ChunkSizer::new(2048, 8_000_000_000, 132).chunk(true), 2048);
+        let large = ChunkSizer::new(2048, 70_000_000_000, 132).chunk(true);
         assert!((256..512).contains(&large) && large.is_multiple_of(64), "{large}");
-        assert_eq!(Pace::new(512, u64::MAX, 20).chunk(true), 64);
-        assert_eq!(Pace::new(64, 0, 0).chunk(true), 64);
+        assert_eq!(ChunkSizer::new(512, u64::MAX, 20).chunk(true), 64);
+        assert_eq!(ChunkSizer::new(64, 0, 0).chunk(true), 64);
     }
 
     #[test]
     fn where_waves_are_known_chunks_are_whole_ones() {
-        let mut pace = Pace::new(2048, 8_000_000_000, 132).in_waves(640);
+        let mut pace = ChunkSizer::new(2048, 8_000_000_000, 132).in_waves(640);
         assert_eq!(pace.chunk(true), 1920);
         pace.learn(1920, Duration::from_millis(75));
         assert_eq!(pace.chunk(true), 1280);
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_slow_chunk_makes_the_next_one_short_enough_and_fast_ones_bring_it_back() {
-        let mut pace = Pace::new(2048, 8_000_000_000, 132);
+        let mut pace = ChunkSizer::new(2048, 8_000_000_000, 132);
         pace.learn(2048, Duration::from_millis(50));
         assert_eq!(pace.chunk(true), 2048, "within the time");
         pace.learn(2048, Duration::from_millis(400));

@@ -1,6 +1,6 @@
 //! A prompt on the card: its tokens through all layers in chunks, and rows of logits.
 
-use super::driver::Shape;
+use super::driver::LaunchConfig;
 use super::layout::Mat;
 use super::load::weights::Layer;
 use super::matmul::hopper_skinny::Order;
@@ -22,7 +22,13 @@ impl CudaModel {
         };
         let grid = ((self.config.hidden / 32).div_ceil(64) as u32, count as u32, 1);
         // SAFETY: `x` has a row for every token of a chunk.
-        unsafe { self.kernels.embed.launch(self.gpu.stream, Shape { grid, threads: 64, ..Shape::default() }, &args)? };
+        unsafe {
+            self.kernels.embed.launch(
+                self.gpu.stream,
+                LaunchConfig { grid, threads: 64, ..LaunchConfig::default() },
+                &args,
+            )?
+        };
         for index in 0..self.layout.layers.len() {
             self.prefill_layer(index, count, position)?;
         }
@@ -58,13 +64,15 @@ impl CudaModel {
         };
         let units = (ff / 8 * count).div_ceil(256) as u64;
         // SAFETY: both buffers have a row for every token of a chunk.
-        unsafe { self.kernels.swiglu.launch(self.gpu.stream, self.overlapping(Shape::linear(units, 256)), &args)? };
+        unsafe {
+            self.kernels.swiglu.launch(self.gpu.stream, self.overlapping(LaunchConfig::linear(units, 256)), &args)?
+        };
         self.gemm.multiply(&self.gpu, &[layer.down], (activated, count), (x, hidden), Epilogue::AddF32)
     }
 
     /// A kernel that waits by itself for the one before it.
-    fn overlapping(&self, shape: Shape) -> Shape {
-        Shape { overlap: self.tuning.overlap, ..shape }
+    fn overlapping(&self, shape: LaunchConfig) -> LaunchConfig {
+        LaunchConfig { overlap: self.tuning.overlap, ..shape }
     }
 
     fn norm(&self, x: u64, weight: u64, rows: usize, order: Order) -> Result<(), ModelError> {
@@ -78,7 +86,11 @@ impl CudaModel {
         };
         // SAFETY: `normed` has a row for every token of a chunk.
         unsafe {
-            self.kernels.norm_rows.launch(self.gpu.stream, self.overlapping(Shape::linear(rows as u64, 256)), &args)
+            self.kernels.norm_rows.launch(
+                self.gpu.stream,
+                self.overlapping(LaunchConfig::linear(rows as u64, 256)),
+                &args,
+            )
         }
     }
 
@@ -116,7 +128,7 @@ impl CudaModel {
             context: c.context_length as i32,
         };
         let items = count * (c.heads + if step { 1 } else { 2 } * c.kv_heads);
-        let shape = self.overlapping(Shape::linear(items.div_ceil(8) as u64, 256));
+        let shape = self.overlapping(LaunchConfig::linear(items.div_ceil(8) as u64, 256));
         // SAFETY: the cache has room for every position.
         unsafe { self.kernels.rope_kv.launch(self.gpu.stream, shape, &args) }
     }
@@ -145,7 +157,8 @@ impl CudaModel {
         }
         let shared = (5 * 64 * (c.head_dim + 8) * 2) as u32;
         let grid = (count.div_ceil(64) as u32, c.heads as u32, 1);
-        let shape = self.overlapping(Shape { grid, threads: 128, shared, overlap: false, ..Shape::default() });
+        let shape =
+            self.overlapping(LaunchConfig { grid, threads: 128, shared, overlap: false, ..LaunchConfig::default() });
         // SAFETY: the cache holds every position before and of this chunk.
         unsafe { self.kernels.attention_prefill[self.width()].launch(self.gpu.stream, shape, &args) }
     }

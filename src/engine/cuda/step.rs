@@ -1,7 +1,7 @@
 //! One token through the model: five launches a layer, each of which reads its weights while the one before still ends.
 
-use super::driver::Shape;
-use super::kernels::{Gemv, HEADS, Use};
+use super::driver::LaunchConfig;
+use super::kernels::{Gemv, GemvRole, HEADS};
 use super::layout::{Format, Mat};
 use super::load::weights::Layer;
 use super::model::{CudaModel, HISTORY, MOST_SPLITS, OUT_RING};
@@ -16,8 +16,8 @@ const WARPS: u32 = THREADS / 32;
 const TILE: usize = 16;
 
 /// Bytes of activations in a matrix-vector kernel's shared memory.
-fn staged_bytes(what: Use, stage: i32, cols: u32) -> u32 {
-    let float = if what == Use::Residual { 2 } else { 4 };
+fn staged_bytes(what: GemvRole, stage: i32, cols: u32) -> u32 {
+    let float = if what == GemvRole::Residual { 2 } else { 4 };
     let plain = if stage & 1 != 0 { cols * float } else { 0 };
     plain + if stage & 2 != 0 { cols * 5 / 4 } else { 0 }
 }
@@ -27,7 +27,7 @@ impl CudaModel {
     pub(super) fn launch_step(&self, sample: bool) -> Result<(), ModelError> {
         let b = &self.buffers;
         let args = EmbedArgs { m: self.layout.embedding, tokens: 0, out: b.step_x.pointer(), state: b.state.pointer() };
-        let mut shape = Shape::linear((self.config.hidden / 32).div_ceil(64) as u64, 64);
+        let mut shape = LaunchConfig::linear((self.config.hidden / 32).div_ceil(64) as u64, 64);
         shape.overlap = self.tuning.overlap;
         // SAFETY: all buffers belong to this model; sizes follow its configuration.
         unsafe { self.kernels.embed.launch(self.gpu.stream, shape, &args)? };
@@ -50,7 +50,7 @@ impl CudaModel {
         (qkv.bias_a, qkv.bias_b, qkv.bias_c) = (layer.q_bias, layer.k_bias, layer.v_bias);
         (qkv.k_cache, qkv.v_cache) = (self.keys(index), self.values(index));
         qkv.k_raw = if head_norms { b.step_k.pointer() } else { 0 };
-        self.launch_gemv(Use::Qkv, qkv, (layer.q.rows + layer.k.rows + layer.v.rows) / 2)?;
+        self.launch_gemv(GemvRole::Qkv, qkv, (layer.q.rows + layer.k.rows + layer.v.rows) / 2)?;
         if head_norms {
             self.launch_rope(index, layer, 1, 0, true)?;
         }
@@ -58,15 +58,15 @@ impl CudaModel {
 
         let mut out = self.gemv(&[layer.output], c.heads * c.head_dim);
         (out.x, out.out) = (b.step_attended.pointer(), b.step_x.pointer());
-        self.launch_gemv(Use::Residual, out, (layer.output.rows + 1) / 2)?;
+        self.launch_gemv(GemvRole::Residual, out, (layer.output.rows + 1) / 2)?;
 
         let mut up = self.gemv(&[layer.gate, layer.up], c.hidden);
         (up.x, up.norm, up.out_half) = (b.step_x.pointer(), layer.ffn_norm, b.step_hidden.pointer());
-        self.launch_gemv(Use::GateUp, up, layer.gate.rows)?;
+        self.launch_gemv(GemvRole::GateUp, up, layer.gate.rows)?;
 
         let mut down = self.gemv(&[layer.down], c.feed_forward);
         (down.xh, down.out) = (b.step_hidden.pointer(), b.step_x.pointer());
-        self.launch_gemv(Use::Residual, down, (layer.down.rows + 1) / 2)
+        self.launch_gemv(GemvRole::Residual, down, (layer.down.rows + 1) / 2)
     }
 
     /// Arguments that all uses share.
@@ -87,7 +87,7 @@ impl CudaModel {
         }
     }
 
-    fn launch_gemv(&self, what: Use, mut args: GemvArgs, tasks: i32) -> Result<(), ModelError> {
+    fn launch_gemv(&self, what: GemvRole, mut args: GemvArgs, tasks: i32) -> Result<(), ModelError> {
         let mats = [args.a, args.b, args.c];
         let formats: Vec<Format> = mats.iter().filter(|m| m.rows > 0).map(Mat::format).collect();
         let Gemv { kernel, unit, stage } = self.kernels.gemv(what, &formats);
@@ -97,8 +97,13 @@ impl CudaModel {
         let shared = WARPS * depth * unit + staged;
         let resident = self.gpu.occupancy(kernel, THREADS, shared).min(blocks);
         let blocks = (tasks as u32).min(self.gpu.card.multiprocessors as u32 * resident);
-        let shape =
-            Shape { grid: (blocks, 1, 1), threads: THREADS, shared, overlap: self.tuning.overlap, ..Shape::default() };
+        let shape = LaunchConfig {
+            grid: (blocks, 1, 1),
+            threads: THREADS,
+            shared,
+            overlap: self.tuning.overlap,
+            ..LaunchConfig::default()
+        };
         // SAFETY: matrices, vectors and buffers have the sizes that the configuration was checked for.
         unsafe { kernel.launch(self.gpu.stream, shape, &args) }
     }
@@ -107,7 +112,7 @@ impl CudaModel {
     pub(super) fn check_shared(&self) -> Result<(), ModelError> {
         let c = &self.config;
         let limit = self.kernels.gemv_limit();
-        let needs = |what: Use, cols: usize| {
+        let needs = |what: GemvRole, cols: usize| {
             let of = |format: Format| {
                 let Gemv { unit, stage, .. } = self.kernels.gemv(what, &[format]);
                 staged_bytes(what, stage, cols as u32) + WARPS * 2 * unit
@@ -115,7 +120,7 @@ impl CudaModel {
             self.layout.formats().map(of).max().unwrap_or(0)
         };
         let inner = c.feed_forward.max(c.heads * c.head_dim);
-        let worst = needs(Use::Residual, inner).max(needs(Use::Qkv, c.hidden));
+        let worst = needs(GemvRole::Residual, inner).max(needs(GemvRole::Qkv, c.hidden));
         let attention = self.attention_shared(1);
         if worst.max(attention) <= limit {
             return Ok(());
@@ -159,12 +164,12 @@ impl CudaModel {
             keys: self.tuning.keys as i32,
             stages: stages as i32,
         };
-        let shape = Shape {
+        let shape = LaunchConfig {
             grid: (c.kv_heads as u32, splits, groups),
             threads: THREADS,
             shared,
             overlap: self.tuning.overlap,
-            ..Shape::default()
+            ..LaunchConfig::default()
         };
         // SAFETY: cache and partial results have room for every position and split.
         unsafe { kernel.launch(self.gpu.stream, shape, &args) }
@@ -174,7 +179,7 @@ impl CudaModel {
     pub(super) fn launch_head(&self, x: u64) -> Result<(), ModelError> {
         let mut head = self.gemv(&[self.layout.output], self.config.hidden);
         (head.x, head.norm, head.out) = (x, self.layout.output_norm, self.buffers.logits.pointer());
-        self.launch_gemv(Use::Logits, head, (self.layout.output.rows + 1) / 2)
+        self.launch_gemv(GemvRole::Logits, head, (self.layout.output.rows + 1) / 2)
     }
 
     pub(super) fn launch_sample(&self) -> Result<(), ModelError> {
@@ -189,8 +194,13 @@ impl CudaModel {
             out_capacity: OUT_RING as i32,
             pad: 0,
         };
-        let shape =
-            Shape { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: self.tuning.overlap, ..Shape::default() };
+        let shape = LaunchConfig {
+            grid: (1, 1, 1),
+            threads: 1024,
+            shared: 0,
+            overlap: self.tuning.overlap,
+            ..LaunchConfig::default()
+        };
         // SAFETY: the rings have the capacities named.
         unsafe { self.kernels.sample.launch(self.gpu.stream, shape, &args) }
     }

@@ -52,7 +52,7 @@ pub struct Ring {
     pub depth: u32,
 }
 
-/// Depths of a ring that the kernels know (`stream.cuh`).
+/// Depths of a ring that the kernels know (`weight_ring.cuh`).
 const DEPTHS: [u32; 6] = [8, 6, 5, 4, 3, 2];
 /// Bytes of a block's shared memory that are not ours to fill, generously.
 const RESERVED: u32 = 2048;

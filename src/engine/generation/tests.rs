@@ -32,7 +32,7 @@ fn a_sequence_that_grows_too_long_is_evaluated_anew() {
     let request = request();
     let mut decoder = Decoder::new(&request);
     let mut prefix = Prefix::default();
-    model.serve(0, 39);
+    model.reusable_prefix(0, 39);
     model.forward(&tokens[..39], 0, &mut decoder.logits).unwrap();
     prefix.extend(&tokens[..39]);
     // The 40th still fits; the 41st does not.
@@ -43,7 +43,7 @@ fn a_sequence_that_grows_too_long_is_evaluated_anew() {
     assert_eq!(prefix.len(), 40);
     model.forward(&tokens[40..], 40, &mut decoder.logits).unwrap();
     let mut expected = Vec::new();
-    other.serve(0, 41);
+    other.reusable_prefix(0, 41);
     other.forward(&tokens[..40], 0, &mut expected).unwrap();
     other.forward(&tokens[40..], 40, &mut expected).unwrap();
     assert_eq!(decoder.logits, expected);
@@ -55,7 +55,7 @@ fn evaluating_anew_can_be_stopped() {
     let request = request();
     let mut decoder = Decoder::new(&request);
     let mut prefix = Prefix::default();
-    model.serve(0, 40);
+    model.reusable_prefix(0, 40);
     model.forward(&[5; 40], 0, &mut decoder.logits).unwrap();
     prefix.extend(&[5; 40]);
     let cancel = CancelFlag::default();
@@ -85,7 +85,7 @@ impl Model for Late {
         1
     }
 
-    fn keep(&mut self, positions: usize) -> usize {
+    fn truncate_cache(&mut self, positions: usize) -> usize {
         positions
     }
 
@@ -101,7 +101,7 @@ impl Model for Late {
         MemoryUse::default()
     }
 
-    fn ready_for(&mut self, tokens: usize) -> bool {
+    fn is_ready(&mut self, tokens: usize) -> bool {
         self.asked += 1;
         if self.asked == 5 && self.ready_at.is_none() {
             self.cancel.cancel();

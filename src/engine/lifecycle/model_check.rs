@@ -55,13 +55,13 @@ impl World {
 
     /// What the device can report now.
     fn reports(&self) -> Vec<Event> {
-        let answered = |id, aftermath| Event::Answered { id, aftermath };
+        let answered = |id, health| Event::Answered { id, health };
         match self.device {
             Device::Empty | Device::Loaded => vec![],
             Device::Loading => vec![Event::Loaded, Event::LoadFailed],
-            Device::Generating(id) => {
-                [Aftermath::Sound, Aftermath::Broken, Aftermath::Lost].map(|after| answered(id, after)).to_vec()
-            }
+            Device::Generating(id) => [ModelHealth::Ok, ModelHealth::Reload, ModelHealth::DeviceLost]
+                .map(|after| answered(id, after))
+                .to_vec(),
             Device::Releasing => vec![Event::Released],
         }
     }
@@ -139,7 +139,7 @@ impl World {
     fn check_release(&mut self, event: Event) {
         assert!(matches!(self.device, Device::Loaded | Device::Empty), "released in flight: {:?}", self.device);
         let model_is_gone = self.device == Device::Empty
-            || matches!(event, Event::Answered { aftermath: Aftermath::Broken | Aftermath::Lost, .. });
+            || matches!(event, Event::Answered { health: ModelHealth::Reload | ModelHealth::DeviceLost, .. });
         let next = self.state.queue.front();
         assert!(model_is_gone || !matches!(next, Some(Waiting::Request(_))), "released with {next:?} waiting");
         self.device = Device::Releasing;

@@ -33,8 +33,8 @@ impl Story {
         effects
     }
 
-    fn answered(&mut self, id: u64, aftermath: Aftermath) -> Vec<Effect> {
-        self.then(Event::Answered { id: RequestId(id), aftermath })
+    fn answered(&mut self, id: u64, health: ModelHealth) -> Vec<Effect> {
+        self.then(Event::Answered { id: RequestId(id), health })
     }
 }
 
@@ -48,9 +48,9 @@ fn a_request_wakes_a_cold_engine_and_the_window_puts_it_to_sleep() {
     assert_eq!(story.then(submit(1)), [Effect::StartLoad]);
     assert_eq!(story.then(submit(2)), []);
     assert_eq!(story.then(Event::Loaded), [Effect::Generate(RequestId(1))]);
-    assert_eq!(story.answered(1, Aftermath::Sound), [Effect::Generate(RequestId(2))]);
+    assert_eq!(story.answered(1, ModelHealth::Ok), [Effect::Generate(RequestId(2))]);
     story.now = 1000;
-    assert_eq!(story.answered(2, Aftermath::Sound), [Effect::AnnounceIdle(Some(at(121_000)))]);
+    assert_eq!(story.answered(2, ModelHealth::Ok), [Effect::AnnounceIdle(Some(at(121_000)))]);
     let epoch = story.state.epoch();
     story.now = 120_999;
     assert_eq!(story.then(Event::Deadline { epoch }), []);
@@ -66,7 +66,7 @@ fn a_timer_of_an_earlier_idle_time_releases_nothing() {
     let old = story.state.epoch();
     story.now = 60_000;
     story.then(submit(1));
-    story.answered(1, Aftermath::Sound);
+    story.answered(1, ModelHealth::Ok);
     story.now = 300_000;
     assert_eq!(story.then(Event::Deadline { epoch: old }), []);
     let epoch = story.state.epoch();
@@ -80,11 +80,11 @@ fn windows_of_zero_and_never() {
     let unused = Some(Timestamp::from_origin(UNUSED_WINDOW));
     assert_eq!(story.then(Event::Loaded), [Effect::AnnounceIdle(unused)]);
     story.then(submit(1));
-    assert_eq!(story.answered(1, Aftermath::Sound), [Effect::Release]);
+    assert_eq!(story.answered(1, ModelHealth::Ok), [Effect::Release]);
     let mut story = Story::new(IdleWindow::Never);
     story.then(submit(1));
     story.then(Event::Loaded);
-    assert_eq!(story.answered(1, Aftermath::Sound), [Effect::AnnounceIdle(None)]);
+    assert_eq!(story.answered(1, ModelHealth::Ok), [Effect::AnnounceIdle(None)]);
     assert_eq!(story.state.release_at(), None);
 }
 
@@ -128,15 +128,18 @@ fn memory_that_ran_out_means_a_new_load_and_a_device_lost_twice_in_a_row_means_n
     let mut story = Story::warm();
     story.then(submit(1));
     story.then(submit(2));
-    assert_eq!(story.answered(1, Aftermath::Broken), [Effect::Release]);
+    assert_eq!(story.answered(1, ModelHealth::Reload), [Effect::Release]);
     assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
     assert_eq!(story.then(Event::Loaded), [Effect::Generate(RequestId(2))]);
-    assert_eq!(story.answered(2, Aftermath::Lost), [Effect::Release]);
+    assert_eq!(story.answered(2, ModelHealth::DeviceLost), [Effect::Release]);
     assert_eq!(story.then(submit(3)), [], "a fresh context may mend it");
     assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
     story.then(Event::Loaded);
     story.then(submit(4));
-    assert_eq!(story.answered(3, Aftermath::Lost), [Effect::Fail(RequestId(4), Cause::DeviceLost), Effect::Release]);
+    assert_eq!(
+        story.answered(3, ModelHealth::DeviceLost),
+        [Effect::Fail(RequestId(4), Cause::DeviceLost), Effect::Release]
+    );
     assert_eq!(story.then(submit(5)), [Effect::Fail(RequestId(5), Cause::DeviceLost)]);
     assert_eq!(story.then(Event::Released), []);
     assert_eq!(story.state.phase(), Phase::Failed { lost: true });
@@ -151,10 +154,10 @@ fn an_answer_between_two_faults_restores_the_trust_in_a_device() {
     for id in 0..6 {
         story.then(submit(id));
         if id % 2 == 1 {
-            assert!(matches!(story.answered(id, Aftermath::Sound)[..], [Effect::AnnounceIdle(_)]));
+            assert!(matches!(story.answered(id, ModelHealth::Ok)[..], [Effect::AnnounceIdle(_)]));
             continue;
         }
-        assert_eq!(story.answered(id, Aftermath::Lost), [Effect::Release]);
+        assert_eq!(story.answered(id, ModelHealth::DeviceLost), [Effect::Release]);
         story.then(Event::Load);
         assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
         story.then(Event::Loaded);
@@ -168,11 +171,11 @@ fn a_switch_waits_for_the_requests_before_it_and_comes_before_those_after_it() {
     story.then(submit(2));
     assert_eq!(story.then(Event::Switch(IdleWindow::Never)), []);
     story.then(submit(3));
-    assert_eq!(story.answered(1, Aftermath::Sound), [Effect::Generate(RequestId(2))]);
-    assert_eq!(story.answered(2, Aftermath::Sound), [Effect::Release]);
+    assert_eq!(story.answered(1, ModelHealth::Ok), [Effect::Generate(RequestId(2))]);
+    assert_eq!(story.answered(2, ModelHealth::Ok), [Effect::Release]);
     assert_eq!(story.then(Event::Released), [Effect::ApplyOptions, Effect::StartLoad]);
     story.then(Event::Loaded);
-    assert_eq!(story.answered(3, Aftermath::Sound), [Effect::AnnounceIdle(None)]);
+    assert_eq!(story.answered(3, ModelHealth::Ok), [Effect::AnnounceIdle(None)]);
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn a_release_waits_for_the_answer() {
     let mut story = Story::warm();
     story.then(submit(1));
     assert_eq!(story.then(Event::Release), []);
-    assert_eq!(story.answered(1, Aftermath::Sound), [Effect::Release]);
+    assert_eq!(story.answered(1, ModelHealth::Ok), [Effect::Release]);
 }
 
 #[test]
@@ -189,7 +192,7 @@ fn shutdown_stops_what_runs_and_tells_all_that_wait() {
     story.then(submit(1));
     story.then(submit(2));
     assert_eq!(story.then(Event::Shutdown), [Effect::FinishCancelled(RequestId(2)), Effect::Stop(RequestId(1))]);
-    assert_eq!(story.answered(1, Aftermath::Sound), [Effect::Release]);
+    assert_eq!(story.answered(1, ModelHealth::Ok), [Effect::Release]);
     assert_eq!(story.then(Event::Released), [Effect::Exit]);
 }
 
@@ -229,7 +232,7 @@ fn ten_thousand_requests_around_the_end_of_the_window() {
                 Effect::Generate(running) => {
                     assert_eq!(running, RequestId(id));
                     answers += 1;
-                    effects.extend(story.answered(id, Aftermath::Sound));
+                    effects.extend(story.answered(id, ModelHealth::Ok));
                 }
                 Effect::AnnounceIdle(_) => {}
                 other => panic!("{other:?}"),

@@ -223,7 +223,7 @@ impl Model for CandleModel {
     }
 
     /// All or nothing: the cache cannot be cut.
-    fn keep(&mut self, positions: usize) -> usize {
+    fn truncate_cache(&mut self, positions: usize) -> usize {
         if positions < self.evaluated.len() && self.clear().is_err() {
             // The next step fails as well and tells why.
             return 0;

@@ -13,7 +13,7 @@ use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::Header;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::safetensors::read_json;
-use crate::engine::weights::unread;
+use crate::engine::weights::unused_tensors;
 
 mod gguf;
 mod huggingface;
@@ -241,7 +241,7 @@ impl ModelConfig {
         let unread =
             plan.tensors.keys().chain(plan.unreadable.keys()).filter(|name| !self.reads(name) && !elsewhere(name));
         let unread: Vec<_> = unread.chain(&plan.strange).map(String::as_str).collect();
-        let warning = unread::check(plan, unread, self.layers, layers_key)?;
+        let warning = unused_tensors::check(plan, unread, self.layers, layers_key)?;
         plan.warnings.extend(warning);
         Ok(())
     }

@@ -94,8 +94,8 @@ pub fn perplexity(
 fn score_chunk(model: &mut dyn Model, chunk: &[u32], cancel: &CancelFlag, score: &mut Score) -> Result<(), ModelError> {
     let half = chunk.len() / 2;
     let mut logits = Vec::new();
-    model.serve(0, chunk.len());
-    model.keep(0);
+    model.reusable_prefix(0, chunk.len());
+    model.truncate_cache(0);
     let mut at = 0;
     // The last token's own prediction is not scored, so it need not be evaluated.
     while at < chunk.len() - 1 {

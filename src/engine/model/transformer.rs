@@ -257,12 +257,12 @@ impl Model for Transformer {
         self.chunk
     }
 
-    fn keep(&mut self, positions: usize) -> usize {
+    fn truncate_cache(&mut self, positions: usize) -> usize {
         // Keys and values are addressed by position: what lies behind is never read before it is written anew.
         positions.min(self.config.context_length)
     }
 
-    fn serve(&mut self, positions: usize, total: usize) -> usize {
+    fn reusable_prefix(&mut self, positions: usize, total: usize) -> usize {
         let short = self.config.short_rope.as_ref().is_some_and(|short| total <= short.positions);
         if short == self.short {
             return positions;
@@ -301,7 +301,7 @@ impl Model for Transformer {
         Ok(())
     }
 
-    fn watch(&mut self, cancel: &CancelFlag) {
+    fn set_cancel_flag(&mut self, cancel: &CancelFlag) {
         self.cancel = cancel.clone();
     }
 

@@ -5,13 +5,11 @@ use std::collections::{BinaryHeap, HashMap};
 
 use ahash::RandomState;
 
-use super::TokenizerError;
-use super::bytes;
-use super::pre::PreTokenizer;
+use super::pre_tokenizer::PreTokenizer;
 use super::split::Splitter;
 use super::spm::SPACE;
 use super::vocabulary::Vocabulary;
-use super::words;
+use super::{TokenizerError, bytes, word_cache};
 use crate::engine::weights::gguf::Metadata;
 
 /// A byte, or a symbol that has been joined to its left neighbour, which is no token.
@@ -66,7 +64,7 @@ impl Bpe {
         let text = escaped.as_deref().unwrap_or(text);
         let mut session = Session::default();
         let words = self.splitter.split(text).into_iter().map(|(start, end)| &text[start as usize..end as usize]);
-        words::each_once(words, tokens, |word, tokens| self.encode_word(vocabulary, word, &mut session, tokens));
+        word_cache::each_once(words, tokens, |word, tokens| self.encode_word(vocabulary, word, &mut session, tokens));
     }
 
     fn encode_word(&self, vocabulary: &Vocabulary, word: &str, session: &mut Session, tokens: &mut Vec<u32>) {

@@ -13,16 +13,14 @@ use tokenizers::tokenizer::{
     Model, NormalizedString, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Tokenizer as Json,
 };
 
-use super::TokenizerError;
-use super::bytes;
-use super::end;
-use super::partition::{Fragment, Partition, Special};
+use super::special_split::{Fragment, Partition, Special};
 use super::spm::SPACE;
 use super::vocabulary::{Kind, Vocabulary};
+use super::{TokenizerError, bytes, end_tokens};
 use crate::engine::weights::json;
 use crate::engine::weights::safetensors::no_json;
 
-mod refuse;
+mod validate;
 
 /// Larger files than this are refused; the largest known is 33 MB.
 const MAX_FILE_BYTES: u64 = 512 << 20;
@@ -64,7 +62,7 @@ impl FolderTokenizer {
             return Err(TokenizerError(format!("{} is not a tokenizer; fetch it again", path.display())));
         }
         let named = |error: TokenizerError| TokenizerError(format!("{}: {error}", path.display()));
-        refuse::check(&source).map_err(named)?;
+        validate::check(&source).map_err(named)?;
         let added = added_tokens(&source).map_err(named)?;
         let config = read_json(&folder.join("tokenizer_config.json"))?.unwrap_or(Value::Null);
         let generation = generation(folder, warnings)?;
@@ -365,7 +363,7 @@ fn vocabulary(
     (special.bos, special.pad, special.unk) = (bos, pad, unk);
     special.eos = eos.or_else(|| named.first().copied());
     special.adds_bos = bos.is_some() && adds_bos.unwrap_or(false);
-    end::collect(&mut vocabulary, &named, [None; 3]);
+    end_tokens::collect(&mut vocabulary, &named, [None; 3]);
     Ok(vocabulary)
 }
 

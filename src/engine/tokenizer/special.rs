@@ -1,9 +1,8 @@
 //! GGUF metadata → a vocabulary with its kinds and special tokens.
 
-use super::TokenizerError;
-use super::end;
-use super::pre::PreTokenizer;
+use super::pre_tokenizer::PreTokenizer;
 use super::vocabulary::{Kind, SpecialTokens, Vocabulary};
+use super::{TokenizerError, end_tokens};
 use crate::engine::weights::gguf::{Metadata, Value};
 
 /// The vocabulary of a BPE file; what it adds by default depends on the pre-tokenizer.
@@ -42,7 +41,7 @@ fn vocabulary(
     for unused in ["seperator", "mask", "cls", "fim_pre", "fim_suf", "fim_mid", "prefix", "suffix", "middle"] {
         ids.id(unused);
     }
-    end::collect(&mut vocabulary, &named, fim);
+    end_tokens::collect(&mut vocabulary, &named, fim);
     vocabulary.strips_right = strips_right(metadata, &vocabulary);
     Ok(vocabulary)
 }

@@ -3,12 +3,11 @@
 //! The published patterns end in `\s+(?!\S)|\s+`, a look-ahead that a linear-time engine does not have. It is played
 //! in code: a run of white space before a word leaves its last character to that word.
 
-use regex_automata::Anchored;
-use regex_automata::Input;
 use regex_automata::meta::Regex;
+use regex_automata::{Anchored, Input};
 
 use super::TokenizerError;
-use super::pre::Step;
+use super::pre_tokenizer::Step;
 
 /// Bytes `start..end` of a text.
 pub type Word = (u32, u32);

@@ -3,9 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::TokenizerError;
-use super::bytes;
 use super::vocabulary::{Kind, Vocabulary};
+use super::{TokenizerError, bytes};
 use crate::engine::weights::gguf::Metadata;
 
 /// How a space is written in the vocabulary.
@@ -80,7 +79,7 @@ impl Spm {
             self.encode_word(vocabulary, &written, &mut session, tokens);
             return;
         }
-        super::words::each_once(words(&written), tokens, |word, tokens| {
+        super::word_cache::each_once(words(&written), tokens, |word, tokens| {
             self.encode_word(vocabulary, word, &mut session, tokens);
         });
     }

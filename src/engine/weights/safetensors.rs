@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::file::open_regular;
 use super::gguf::{invalid, truncated};
 use super::plan::{PlannedTensor, TensorPlan};
-use super::{foreign, json};
+use super::{file_kind, json};
 use crate::engine::cpu::{GgmlType, zeroed_vec};
 use crate::engine::error::ModelError;
 
@@ -100,7 +100,7 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Model
 
 /// An error about a JSON file that is none: what it is, where that can be told.
 pub(crate) fn no_json(path: &Path, text: &[u8], error: &serde_json::Error) -> ModelError {
-    match foreign::of_bytes(text) {
+    match file_kind::of_bytes(text) {
         Some(what) => invalid(path, format!("this is no JSON; {what}")),
         None => invalid(path, format!("{error}; fetch the file again")),
     }
@@ -149,8 +149,10 @@ enum Stored {
 
 /// The tensors of one file by the names that it gives them.
 fn read_file(path: &Path, index: usize) -> Result<Vec<(String, Stored)>, ModelError> {
-    read_header(path, index).map_err(|error| match foreign::describe(path) {
-        Some(what) if what != foreign::SAFETENSORS => invalid(path, format!("this is not a safetensors file; {what}")),
+    read_header(path, index).map_err(|error| match file_kind::describe(path) {
+        Some(what) if what != file_kind::SAFETENSORS => {
+            invalid(path, format!("this is not a safetensors file; {what}"))
+        }
         _ => error,
     })
 }

@@ -12,8 +12,8 @@ use super::Message;
 use crate::clock::Timestamp;
 use crate::engine::EngineOptions;
 use crate::engine::error::ModelError;
-use crate::engine::generation::{self, Turn, Warm};
-use crate::engine::lifecycle::Aftermath;
+use crate::engine::generation::{self, Job, LoadedEngine};
+use crate::engine::lifecycle::ModelHealth;
 use crate::engine::load::{self, LoadedModel};
 use crate::engine::model::LoadOptions;
 use crate::engine::prefix::Prefix;
@@ -21,7 +21,7 @@ use crate::engine::source::CancelFlag;
 use crate::protocol::*;
 
 /// What the device thread is told to do, once its model is loaded.
-pub(super) enum Job {
+pub(super) enum Command {
     Generate { request: GenerationRequest, cancel: CancelFlag, submitted: Timestamp, loaded_at: Timestamp },
     Count { id: RequestId, messages: Vec<ChatMessage> },
 }
@@ -35,7 +35,7 @@ pub(in crate::engine) enum Report {
     Answered {
         id: RequestId,
         event: EngineEvent,
-        aftermath: Aftermath,
+        health: ModelHealth,
     },
     /// The model is dropped and the thread ends.
     Ended {
@@ -47,7 +47,7 @@ pub(in crate::engine) enum Report {
 /// A running device thread.
 pub(super) struct Device {
     /// Dropped to make the thread give its model back and end.
-    pub jobs: Option<Sender<Job>>,
+    pub jobs: Option<Sender<Command>>,
     pub cancel_load: CancelFlag,
     pub thread: JoinHandle<()>,
 }
@@ -87,7 +87,7 @@ impl Drop for Reporter {
     }
 }
 
-fn live(options: &Mutex<EngineOptions>, cancel: &CancelFlag, jobs: &Receiver<Job>, reporter: &Reporter) {
+fn live(options: &Mutex<EngineOptions>, cancel: &CancelFlag, jobs: &Receiver<Command>, reporter: &Reporter) {
     let loaded = catch_unwind(AssertUnwindSafe(|| load(options, cancel, reporter)))
         .unwrap_or_else(|panic| Err(load_panic(&panic_message(&*panic))));
     let loaded = match loaded {
@@ -95,31 +95,31 @@ fn live(options: &Mutex<EngineOptions>, cancel: &CancelFlag, jobs: &Receiver<Job
         Err(error) => return reporter.send(Report::LoadFailed(error)),
     };
     reporter.send(Report::Loaded(loaded.info.clone()));
-    let mut warm = Warm { loaded, prefix: Prefix::default() };
+    let mut warm = LoadedEngine { loaded, prefix: Prefix::default() };
     for job in jobs {
         match job {
-            Job::Generate { request, cancel, submitted, loaded_at } => {
-                let turn = Turn { request: &request, cancel: &cancel, submitted, loaded_at };
-                answer(&mut warm, &turn, reporter);
+            Command::Generate { request, cancel, submitted, loaded_at } => {
+                let job = Job { request: &request, cancel: &cancel, submitted, loaded_at };
+                answer(&mut warm, &job, reporter);
             }
-            Job::Count { id, messages } => count(&warm, id, &messages, reporter),
+            Command::Count { id, messages } => count(&warm, id, &messages, reporter),
         }
     }
     reporter.freed.set(warm.loaded.model.release());
 }
 
-fn answer(warm: &mut Warm, turn: &Turn<'_>, reporter: &Reporter) {
-    let id = turn.request.id;
+fn answer(warm: &mut LoadedEngine, job: &Job<'_>, reporter: &Reporter) {
+    let id = job.request.id;
     let mut emit = |event| reporter.send(Report::Told(event));
-    let answered = catch_unwind(AssertUnwindSafe(|| generation::answer(warm, turn, &mut emit)));
-    let (event, aftermath) = answered.unwrap_or_else(|panic| {
+    let answered = catch_unwind(AssertUnwindSafe(|| generation::answer(warm, job, &mut emit)));
+    let (event, health) = answered.unwrap_or_else(|panic| {
         let event = generation::panic_failure(id, &panic_message(&*panic));
-        (event, Aftermath::Broken)
+        (event, ModelHealth::Reload)
     });
-    reporter.send(Report::Answered { id, event, aftermath });
+    reporter.send(Report::Answered { id, event, health });
 }
 
-fn count(warm: &Warm, id: RequestId, messages: &[ChatMessage], reporter: &Reporter) {
+fn count(warm: &LoadedEngine, id: RequestId, messages: &[ChatMessage], reporter: &Reporter) {
     let counted = catch_unwind(AssertUnwindSafe(|| generation::count(&warm.loaded, messages)));
     if let Ok(Some(prompt_tokens)) = counted {
         let context_length = warm.loaded.info.context_length;

@@ -11,8 +11,8 @@ use crate::chat::{Chat, ChatOptions, Effect, Event, Note, update};
 use crate::clock::Timestamp;
 use crate::conversation::{Conversation, ConversationId};
 use crate::protocol::*;
-use crate::tui::screen::{Outcome, Screen};
 use crate::tui::theme::{ColorDepth, Theme};
+use crate::tui::ui_state::{Outcome, UiState};
 use crate::tui::view::glyphs::{ASCII, Glyphs, UNICODE};
 
 mod keys;
@@ -21,7 +21,7 @@ mod room;
 /// The interface without a terminal, an engine or a disk.
 struct App {
     chat: Chat,
-    screen: Screen,
+    screen: UiState,
     terminal: Terminal<TestBackend>,
     at: Duration,
     effects: Vec<Effect>,
@@ -44,7 +44,7 @@ impl App {
         let theme = Theme::load(theme, Path::new(""), ColorDepth::True).unwrap();
         Self {
             chat: Chat::new(options, conversation, Timestamp::default()),
-            screen: Screen::new(theme, glyphs),
+            screen: UiState::new(theme, glyphs),
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
             at: Duration::ZERO,
             effects: Vec::new(),

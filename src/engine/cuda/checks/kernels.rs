@@ -9,8 +9,8 @@ use std::io::Write;
 use half::{bf16, f16};
 
 use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
-use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, Shape};
-use crate::engine::cuda::kernels::{Gemv, HEAD_DIMS, Kernels, Use};
+use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, LaunchConfig};
+use crate::engine::cuda::kernels::{Gemv, GemvRole, HEAD_DIMS, Kernels};
 use crate::engine::cuda::layout::{Arena, Format, Mat};
 use crate::engine::cuda::load::upload;
 use crate::engine::cuda::params::*;
@@ -196,7 +196,11 @@ impl Bench {
         let args = DequantiseArgs { m: mat, out: out.pointer(), first: 0, count: (rows * cols / 32) as u64 };
         // SAFETY: `out` has room for the matrix.
         unsafe {
-            self.kernels.dequantise_rows.launch(self.gpu.stream, Shape::linear(args.count.div_ceil(64), 256), &args)?
+            self.kernels.dequantise_rows.launch(
+                self.gpu.stream,
+                LaunchConfig::linear(args.count.div_ceil(64), 256),
+                &args,
+            )?
         };
         let mut got = vec![0; rows * cols];
         out.read(&self.gpu, 0, &mut got)?;
@@ -235,9 +239,12 @@ impl Bench {
             weights.chunks(cols).map(|row| row.iter().zip(x).map(|(w, x)| weight(*w) * x).sum()).collect()
         };
         let halved: Vec<f32> = wide(&halves(&x));
-        for (what, from_half) in
-            [(Use::Residual, false), (Use::Residual, true), (Use::Logits, false), (Use::GateUp, false)]
-        {
+        for (what, from_half) in [
+            (GemvRole::Residual, false),
+            (GemvRole::Residual, true),
+            (GemvRole::Logits, false),
+            (GemvRole::GateUp, false),
+        ] {
             let y = DeviceBuffer::from_slice(&self.gpu, &before)?;
             let hidden = DeviceBuffer::<u16>::from_slice(&self.gpu, &vec![0x7fff; rows])?;
             let state = DeviceBuffer::from_slice(&self.gpu, &[State::default()])?;
@@ -248,7 +255,7 @@ impl Bench {
                 b: mat,
                 x: if from_half { 0 } else { device_x.pointer() },
                 xh: device_half.pointer(),
-                norm: if what == Use::Residual { 0 } else { device_norm.pointer() },
+                norm: if what == GemvRole::Residual { 0 } else { device_norm.pointer() },
                 eps: eps as f32,
                 cols: cols as i32,
                 stage,
@@ -261,31 +268,33 @@ impl Bench {
                 ..GemvArgs::default()
             };
             let shared = 8 * args.ring as u32 + cols as u32 * 4;
-            let shape = Shape {
+            let shape = LaunchConfig {
                 grid: (1 + random.below(4) as u32, 1, 1),
                 threads: 256,
                 shared,
                 overlap: false,
-                ..Shape::default()
+                ..LaunchConfig::default()
             };
             // SAFETY: all sizes are those of the matrix.
             unsafe { kernel.launch(self.gpu.stream, shape, &args)? };
             let mut got = vec![0.0; rows];
             let (input, tolerance) = match what {
                 // What only feeds the residual is staged as bf16 for plain weights.
-                Use::Residual if plain || from_half => (&halved, 2e-5),
-                Use::Residual => (&x, 2e-5),
+                GemvRole::Residual if plain || from_half => (&halved, 2e-5),
+                GemvRole::Residual => (&x, 2e-5),
                 // The last place of a normalised number may move an int8 by one: 1 / 40 of a deviation in one of `cols`.
                 _ => (&normed, if plain { 2e-5 } else { 3e-3 }),
             };
             let input = if plain { input.iter().map(|v| f64::from(*v)).collect() } else { through_int8(input) };
             let wanted = product(&input);
             let (wanted, tolerance): (Vec<f64>, f64) = match what {
-                Use::Residual => (wanted.iter().zip(&before).map(|(y, b)| y + f64::from(*b)).collect(), tolerance),
-                Use::GateUp => (wanted.iter().map(|y| y / (1.0 + (-y).exp()) * y).collect(), 3e-3 + 2.0 * tolerance),
+                GemvRole::Residual => (wanted.iter().zip(&before).map(|(y, b)| y + f64::from(*b)).collect(), tolerance),
+                GemvRole::GateUp => {
+                    (wanted.iter().map(|y| y / (1.0 + (-y).exp()) * y).collect(), 3e-3 + 2.0 * tolerance)
+                }
                 _ => (wanted, tolerance),
             };
-            if what == Use::GateUp {
+            if what == GemvRole::GateUp {
                 let mut bits = vec![0; rows];
                 hidden.read(&self.gpu, 0, &mut bits)?;
                 got = wide(&bits);

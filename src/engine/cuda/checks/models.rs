@@ -8,7 +8,7 @@ use super::kernels::{Random, Report, relative_error};
 use super::timings::{first_card, generate, load, model_files, random_tokens, sampling};
 use crate::engine::cpu::GgmlType;
 use crate::engine::cuda::CudaModel;
-use crate::engine::cuda::driver::{DeviceBuffer, Gpu, Shape};
+use crate::engine::cuda::driver::{DeviceBuffer, Gpu, LaunchConfig};
 use crate::engine::cuda::kernels::Kernels;
 use crate::engine::cuda::params::EmbedArgs;
 use crate::engine::error::ModelError;
@@ -250,7 +250,7 @@ fn read_nowhere() -> Result<(), ModelError> {
     let mut args = EmbedArgs { tokens: tokens.pointer(), out: out.pointer(), ..EmbedArgs::default() };
     (args.m.main, args.m.rows, args.m.cols) = (256, 1, 64);
     // SAFETY: deliberately not: the address is unmapped on purpose, and this context is thrown away with its fault.
-    unsafe { kernels.embed.launch(gpu.stream, Shape::linear(1, 64), &args)? };
+    unsafe { kernels.embed.launch(gpu.stream, LaunchConfig::linear(1, 64), &args)? };
     gpu.synchronize()
 }
 

@@ -312,7 +312,7 @@ pub fn chunks(path: &str, context: usize) -> Result<(), ModelError> {
     let name = format!("{} prompt of {context}", parts.quantization());
     for state in ["freshly loaded", "warm"] {
         let (start, mut done) = (Instant::now(), 0);
-        while !model.ready_for(context) {
+        while !model.is_ready(context) {
             std::thread::sleep(Duration::from_millis(1));
         }
         while done < context {

@@ -18,15 +18,15 @@ unsafe impl Send for Context {}
 impl Context {
     /// Makes the context current on this thread.
     fn activate(self) -> Result<(), ModelError> {
-        // SAFETY: `Beside` ends the thread before the context goes.
+        // SAFETY: `BackgroundTask` ends the thread before the context goes.
         check(unsafe { sys::cuCtxSetCurrent(self.0) }, "using the card")
     }
 }
 
 /// Work on the card beside a model's own, on a thread that ends before this is gone. To be dropped before the [`Gpu`].
-pub struct Beside<T>(Option<JoinHandle<Option<T>>>);
+pub struct BackgroundTask<T>(Option<JoinHandle<Option<T>>>);
 
-impl<T: Send + 'static> Beside<T> {
+impl<T: Send + 'static> BackgroundTask<T> {
     /// Starts it with `gpu`'s context current. Where no thread can be had, nothing comes of it.
     pub fn start(gpu: &Gpu, work: impl FnOnce() -> Option<T> + Send + 'static) -> Self {
         let context = Context(gpu.context());
@@ -35,7 +35,7 @@ impl<T: Send + 'static> Beside<T> {
     }
 }
 
-impl<T> Beside<T> {
+impl<T> BackgroundTask<T> {
     /// Whether its result is there.
     pub fn is_finished(&self) -> bool {
         self.0.as_ref().is_none_or(JoinHandle::is_finished)
@@ -47,7 +47,7 @@ impl<T> Beside<T> {
     }
 }
 
-impl<T> Drop for Beside<T> {
+impl<T> Drop for BackgroundTask<T> {
     fn drop(&mut self) {
         self.take();
     }

@@ -8,9 +8,9 @@ static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 /// The right to have the process's one context. A load that was cancelled gives its context back behind the scenes, and the
 /// next one waits for that.
-pub struct Turn;
+pub struct ContextLock;
 
-impl Turn {
+impl ContextLock {
     /// Waits for it.
     pub fn take() -> Self {
         let mut open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -22,7 +22,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for ContextLock {
     fn drop(&mut self) {
         *OPEN.0.lock().unwrap_or_else(PoisonError::into_inner) = false;
         OPEN.1.notify_all();
@@ -49,13 +49,13 @@ mod tests {
     #[test]
     fn there_is_one_context_at_a_time_and_its_end_can_be_waited_for() {
         assert!(wait_for_contexts(Duration::ZERO), "there is none at first");
-        let first = Turn::take();
+        let first = ContextLock::take();
         assert!(!wait_for_contexts(Duration::from_millis(5)));
         let (sender, receiver) = channel();
         let second = std::thread::spawn(move || {
-            let turn = Turn::take();
+            let lock = ContextLock::take();
             sender.send(()).unwrap();
-            turn
+            lock
         });
         assert!(receiver.recv_timeout(Duration::from_millis(20)).is_err(), "the second waits");
         drop(first);

@@ -24,7 +24,7 @@ unsafe impl Sync for Kernel {}
 
 /// How a kernel is started.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Shape {
+pub struct LaunchConfig {
     /// Blocks.
     pub grid: (u32, u32, u32),
     /// Threads a block.
@@ -37,41 +37,41 @@ pub struct Shape {
     pub cluster: u32,
 }
 
-impl Shape {
+impl LaunchConfig {
     /// A one-dimensional grid.
     pub fn linear(blocks: u64, threads: u32) -> Self {
         Self { grid: (blocks.max(1) as u32, 1, 1), threads, ..Self::default() }
     }
 }
 
-/// What `work` says of a launch of this shape.
+/// What `work` says of a launch of this config.
 pub(super) fn with_config(
     stream: sys::CUstream,
-    shape: Shape,
+    config: LaunchConfig,
     work: impl FnOnce(&sys::CUlaunchConfig) -> CUresult,
 ) -> CUresult {
     // SAFETY: all zeros is a valid value of these plain C structures.
     let mut attributes: [sys::CUlaunchAttribute; 2] = unsafe { std::mem::zeroed() };
     let mut count = 0;
-    if shape.overlap {
+    if config.overlap {
         attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
         attributes[count].value.programmaticStreamSerializationAllowed = 1;
         count += 1;
     }
-    if shape.cluster > 1 {
+    if config.cluster > 1 {
         attributes[count].id = sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
-        let blocks = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: shape.cluster, y: 1, z: 1 };
+        let blocks = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: config.cluster, y: 1, z: 1 };
         attributes[count].value.clusterDim = blocks;
         count += 1;
     }
     work(&sys::CUlaunchConfig {
-        gridDimX: shape.grid.0,
-        gridDimY: shape.grid.1,
-        gridDimZ: shape.grid.2,
-        blockDimX: shape.threads,
+        gridDimX: config.grid.0,
+        gridDimY: config.grid.1,
+        gridDimZ: config.grid.2,
+        blockDimX: config.threads,
         blockDimY: 1,
         blockDimZ: 1,
-        sharedMemBytes: shape.shared,
+        sharedMemBytes: config.shared,
         hStream: stream,
         attrs: attributes.as_mut_ptr(),
         numAttrs: count as u32,
@@ -83,12 +83,17 @@ impl Kernel {
     ///
     /// # Safety
     /// Every pointer in `args` must be valid on the card until the kernel has ended.
-    pub unsafe fn launch<A: Copy>(self, stream: sys::CUstream, shape: Shape, args: &A) -> Result<(), ModelError> {
+    pub unsafe fn launch<A: Copy>(
+        self,
+        stream: sys::CUstream,
+        config: LaunchConfig,
+        args: &A,
+    ) -> Result<(), ModelError> {
         let mut params = [ptr::from_ref(args).cast_mut().cast::<c_void>()];
         // SAFETY: the driver copies the arguments before it returns; the caller vouches for what they point to.
         let launch =
             |config: &_| unsafe { sys::cuLaunchKernelEx(config, self.function, params.as_mut_ptr(), ptr::null_mut()) };
-        check(with_config(stream, shape, launch), "starting a kernel")
+        check(with_config(stream, config, launch), "starting a kernel")
     }
 }
 

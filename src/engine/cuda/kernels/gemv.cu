@@ -2,10 +2,10 @@
 // down + residual, norm + head + argmax. The activations lie in shared memory: for plain weights as f32 (bf16 where they
 // only feed the residual), for quantised ones as int8 with one scale for 32 of them.
 //
-// Weights come as one stream a warp (stream.cuh): all the pairs of rows that it computes, one behind the other, through a
+// Weights come as one stream a warp (weight_ring.cuh): all the pairs of rows that it computes, one behind the other, through a
 // ring in shared memory that never drains between rows. The ring is filled before the kernel before this one has ended.
-#include "stage.cuh"
-#include "stream.cuh"
+#include "activations.cuh"
+#include "weight_ring.cuh"
 
 __device__ __forceinline__ void store_qkv(const GemvArgs& p, const Task& task, float2 turn, float a, float b, int pos) {
     const float* bias = task.which == 0 ? p.bias_a : task.which == 1 ? p.bias_b : p.bias_c;

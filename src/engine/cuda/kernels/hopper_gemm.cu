@@ -1,5 +1,5 @@
 // C[m][n] = A[m][k] * W[n][k]^T with bf16 operands and f32 sums, by Hopper's own instructions; other cards have that of
-// prefill.cu.
+// prompt_ops.cu.
 //
 // As many blocks as multiprocessors, each taking tile after tile of 128 rows of A and N of W. One warp only copies, and is
 // ahead by all stages of the ring, also of the tiles that come next; two warpgroups multiply, 64 rows of A each.

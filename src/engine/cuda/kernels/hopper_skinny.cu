@@ -7,7 +7,7 @@
 // of the tensor core, four weights each. Which places of the depth such a step takes is free as long as X has the same ones: X
 // comes in the order of `slot_of`. The depth is shared by the blocks of a cluster, whose sums are added in a fixed order.
 #include "hopper.cuh"
-#include "runs.cuh"
+#include "dequant_fragment.cuh"
 
 constexpr int THREADS = 384, MULTIPLYING = 256, STAGES = 10;
 

@@ -7,7 +7,7 @@
 // the tensor core, four weights each. Which 16 places of the depth such a step takes is free as long as X has the same
 // ones, so X lies in shared memory in that order: of a slab four planes, the plane `e` with the weights 8e to 8e + 7 of the
 // four runs, [token][run][8]. What shares the depth is added in a fixed order at the end.
-#include "runs.cuh"
+#include "dequant_fragment.cuh"
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS, MOST = 64, STAGES = 3;
 // Floats between two tokens' sums in shared memory: the lanes of a warp then meet no bank twice.

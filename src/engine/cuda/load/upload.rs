@@ -12,7 +12,7 @@ use cudarc::driver::sys;
 use super::timeline;
 use crate::engine::cpu::GgmlType;
 use crate::engine::cuda::driver::errors::check;
-use crate::engine::cuda::driver::{DeviceBuffer, Event, Gpu, HostMemory, Kernel, PinnedBuffer, Shape, Stream};
+use crate::engine::cuda::driver::{DeviceBuffer, Event, Gpu, HostMemory, Kernel, LaunchConfig, PinnedBuffer, Stream};
 use crate::engine::cuda::layout::{Format, Mat};
 use crate::engine::cuda::params::RepackArgs;
 use crate::engine::error::ModelError;
@@ -221,7 +221,7 @@ fn send(shared: &Shared<'_>, job: &Job, buffer: &[u8], at: usize, stream: &Strea
     if let Destination::Repack { mat, kind, first, count } = job.to {
         let args = RepackArgs { src: address, dst: mat, first, count, source: kind.to_ggml() as i32, pad: 0 };
         // SAFETY: source and planes hold the blocks named.
-        unsafe { shared.repack.launch(stream.0, Shape::linear(count.div_ceil(128), 128), &args)? };
+        unsafe { shared.repack.launch(stream.0, LaunchConfig::linear(count.div_ceil(128), 128), &args)? };
     }
     Ok(())
 }

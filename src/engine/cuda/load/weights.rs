@@ -5,7 +5,7 @@ use super::upload::{Job, Ring, jobs_for, upload};
 use crate::engine::cuda::driver::{DeviceBuffer, Gpu, Kernel};
 use crate::engine::cuda::layout::{Arena, Format, Mat};
 use crate::engine::cuda::matmul::SCRATCH;
-use crate::engine::cuda::matmul::cublaslt::Usual;
+use crate::engine::cuda::matmul::cublaslt::WarmupShape;
 use crate::engine::cuda::params::Epilogue;
 use crate::engine::error::ModelError;
 use crate::engine::model::config::ModelConfig;
@@ -115,7 +115,7 @@ impl Layout {
     }
 
     /// The products of a layer of a prompt, with the first layer's weights; those that go through `scratch` with that.
-    pub fn usual_products(&self, scratch: Option<u64>) -> Vec<Usual> {
+    pub fn usual_products(&self, scratch: Option<u64>) -> Vec<WarmupShape> {
         let Some(layer) = self.layers.first() else { return Vec::new() };
         let uses: [(&[Mat], Epilogue); 4] = [
             (&[layer.q, layer.k, layer.v], Epilogue::StoreBf16),
@@ -127,7 +127,7 @@ impl Layout {
             let (n, k) = (mats.iter().map(|mat| mat.rows as usize).sum::<usize>(), mats[0].cols as usize);
             let plain = mats.iter().all(|mat| mat.format() == Format::Bf16);
             let weights = if plain { Some(mats[0].main) } else { scratch.filter(|_| n * k <= SCRATCH) };
-            weights.map(|weights| Usual { weights, n, k, into })
+            weights.map(|weights| WarmupShape { weights, n, k, into })
         };
         uses.into_iter().filter_map(usual).collect()
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cudarc::cublaslt::sys as lt;
 use cudarc::driver::sys::CUstream;
 
-use crate::engine::cuda::driver::{Beside, DeviceBuffer, Gpu, Stream};
+use crate::engine::cuda::driver::{BackgroundTask, DeviceBuffer, Gpu, Stream};
 use crate::engine::cuda::load::timeline;
 use crate::engine::cuda::params::{Epilogue, Problem};
 use crate::engine::error::ModelError;
@@ -21,7 +21,7 @@ pub const TILE: usize = 64;
 
 /// When the library may be opened. That keeps the driver busy, so that an answer which began meanwhile would stutter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum OpenPolicy {
     /// A prompt is being read, an answer written.
     Busy,
     /// Nobody waits for the card.
@@ -34,15 +34,15 @@ enum Word {
 const AHEAD: Duration = Duration::from_millis(100);
 
 /// Waits for the moment to open the library; whether somebody waits for it then. `None` where it is no longer wanted.
-fn moment(words: &Receiver<Word>, ahead: Duration) -> Option<bool> {
+fn moment(words: &Receiver<OpenPolicy>, ahead: Duration) -> Option<bool> {
     // A load ends with its slowest part, which may be the tokenizer.
-    let mut word = Ok(Word::Busy);
+    let mut word = Ok(OpenPolicy::Busy);
     loop {
         word = match word {
-            Ok(Word::Busy) => words.recv().map_err(RecvTimeoutError::from),
+            Ok(OpenPolicy::Busy) => words.recv().map_err(RecvTimeoutError::from),
             // Nobody shall wait for it at the end of a one-shot answer, after which the model goes.
-            Ok(Word::Idle) => words.recv_timeout(ahead),
-            Ok(Word::Now) => return Some(true),
+            Ok(OpenPolicy::Idle) => words.recv_timeout(ahead),
+            Ok(OpenPolicy::Now) => return Some(true),
             Err(RecvTimeoutError::Timeout) => return Some(false),
             Err(RecvTimeoutError::Disconnected) => return None,
         }
@@ -53,7 +53,7 @@ fn moment(words: &Receiver<Word>, ahead: Duration) -> Option<bool> {
 /// of a second, in which the driver serves others badly. Until then our own kernels do without it, at half its speed. It is
 /// never opened in the middle of a prompt or of its answer, so that the same prompt to a freshly loaded model is always read
 /// the same way.
-fn open(words: &Receiver<Word>, usual: &[Usual]) -> Option<Library> {
+fn open(words: &Receiver<OpenPolicy>, usual: &[WarmupShape]) -> Option<Library> {
     let hurried = moment(words, AHEAD)?;
     let mut library = Library::open()?;
     timeline::mark("cuBLASLt handle");
@@ -77,7 +77,7 @@ fn open(words: &Receiver<Word>, usual: &[Usual]) -> Option<Library> {
 
 /// A product that every prompt of the model has.
 #[derive(Clone, Copy, Debug)]
-pub struct Usual {
+pub struct WarmupShape {
     /// Where there are as many bf16 as its weights, whatever they say.
     pub weights: u64,
     /// Rows of the weights.
@@ -88,7 +88,7 @@ pub struct Usual {
     pub into: Epilogue,
 }
 
-impl Usual {
+impl WarmupShape {
     /// The product of `m` tokens once, of anything into nowhere: the library chooses its kernel and loads it, which takes some
     /// milliseconds that the first prompt of this length would feel. `None` where that fails.
     fn prepare(self, library: &mut Library, stream: &Stream, m: usize) -> Option<()> {
@@ -105,51 +105,51 @@ impl Usual {
 }
 
 /// The library's place: first it is on its way, then it is there, or not to be had.
-pub struct Slot {
+pub struct CublasLtLoader {
     /// What tells `coming` when to begin.
-    word: Option<Sender<Word>>,
-    coming: Option<Beside<Library>>,
+    word: Option<Sender<OpenPolicy>>,
+    coming: Option<BackgroundTask<Library>>,
     opened: Option<Library>,
 }
 
-impl Slot {
+impl CublasLtLoader {
     /// Sends for it; it prepares for the `usual` products.
-    pub fn new(gpu: &Gpu, usual: Vec<Usual>) -> Self {
+    pub fn new(gpu: &Gpu, usual: Vec<WarmupShape>) -> Self {
         let (word, words) = channel();
-        Self { word: Some(word), coming: Some(Beside::start(gpu, move || open(&words, &usual))), opened: None }
+        Self { word: Some(word), coming: Some(BackgroundTask::start(gpu, move || open(&words, &usual))), opened: None }
     }
 
-    fn tell(&self, word: Word) {
+    fn tell(&self, word: OpenPolicy) {
         // Who listened has begun, or ended.
         let _ = self.word.as_ref().map(|to| to.send(word));
     }
 
     /// A prompt is being read, or an answer written. With what is there now it is done to its end.
     pub fn busy(&mut self) {
-        self.tell(Word::Busy);
+        self.tell(OpenPolicy::Busy);
         self.look();
     }
 
     /// The load has ended, or an answer: nobody waits for the card.
     pub fn idle(&self) {
-        self.tell(Word::Idle);
+        self.tell(OpenPolicy::Idle);
     }
 
     /// Asks for it at once; true when it is there.
     pub fn hurry(&mut self) -> bool {
-        self.tell(Word::Now);
+        self.tell(OpenPolicy::Now);
         self.look();
         self.is_settled()
     }
 
     /// Waits for it.
     pub fn settle(&mut self) {
-        self.tell(Word::Now);
+        self.tell(OpenPolicy::Now);
         self.opened = self.coming.take().and_then(|mut coming| coming.take()).or(self.opened.take());
     }
 
     fn look(&mut self) {
-        if self.coming.as_ref().is_some_and(Beside::is_finished) {
+        if self.coming.as_ref().is_some_and(BackgroundTask::is_finished) {
             self.settle();
         }
     }
@@ -176,7 +176,7 @@ impl Slot {
     }
 }
 
-impl Drop for Slot {
+impl Drop for CublasLtLoader {
     fn drop(&mut self) {
         // Or `coming` would be waited for until it has opened the library.
         self.word = None;
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
 
     /// What comes of words that were all said before anybody listened, the speaker still there or not.
-    fn after(said: &[Word], there: bool, ahead: Duration) -> Option<bool> {
+    fn after(said: &[OpenPolicy], there: bool, ahead: Duration) -> Option<bool> {
         let (word, words) = channel();
         said.iter().for_each(|said| word.send(*said).unwrap());
         let word = there.then_some(word);
@@ -335,18 +335,33 @@ mod tests {
     #[test]
     fn the_library_is_opened_when_nobody_waits_for_the_card_or_somebody_for_it() {
         let long = Duration::from_secs(600);
-        assert_eq!(after(&[Word::Idle], true, Duration::ZERO), Some(false), "loaded ahead of its first prompt");
-        assert_eq!(after(&[Word::Idle, Word::Busy], false, long), None, "loaded for a prompt that waits already");
-        assert_eq!(after(&[Word::Busy, Word::Busy, Word::Idle], true, Duration::ZERO), Some(false), "after an answer");
-        assert_eq!(after(&[Word::Busy, Word::Idle], false, long), None, "after the only answer of a one-shot");
-        assert_eq!(after(&[Word::Busy, Word::Idle, Word::Busy, Word::Now], true, long), Some(true));
-        assert_eq!(after(&[Word::Now], true, long), Some(true));
+        assert_eq!(after(&[OpenPolicy::Idle], true, Duration::ZERO), Some(false), "loaded ahead of its first prompt");
         assert_eq!(
-            after(&[Word::Busy, Word::Now], true, Duration::ZERO),
+            after(&[OpenPolicy::Idle, OpenPolicy::Busy], false, long),
+            None,
+            "loaded for a prompt that waits already"
+        );
+        assert_eq!(
+            after(&[OpenPolicy::Busy, OpenPolicy::Busy, OpenPolicy::Idle], true, Duration::ZERO),
+            Some(false),
+            "after an answer"
+        );
+        assert_eq!(
+            after(&[OpenPolicy::Busy, OpenPolicy::Idle], false, long),
+            None,
+            "after the only answer of a one-shot"
+        );
+        assert_eq!(
+            after(&[OpenPolicy::Busy, OpenPolicy::Idle, OpenPolicy::Busy, OpenPolicy::Now], true, long),
+            Some(true)
+        );
+        assert_eq!(after(&[OpenPolicy::Now], true, long), Some(true));
+        assert_eq!(
+            after(&[OpenPolicy::Busy, OpenPolicy::Now], true, Duration::ZERO),
             Some(true),
             "after a prompt that was stopped"
         );
         assert_eq!(after(&[], false, long), None, "the model is gone");
-        assert_eq!(after(&[Word::Busy], false, long), None);
+        assert_eq!(after(&[OpenPolicy::Busy], false, long), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Matrix products of a prompt on Hopper cards (`kernels/hopper_gemm.cu`): which tiles to cut them into. Pure but for the launch.
 
 use crate::engine::cuda::driver::tensor_map::TensorMap;
-use crate::engine::cuda::driver::{Gpu, Kernel, Shape};
+use crate::engine::cuda::driver::{Gpu, Kernel, LaunchConfig};
 use crate::engine::cuda::params::{Epilogue, HopperGemmArgs, Problem};
 use crate::engine::error::ModelError;
 
@@ -78,7 +78,7 @@ impl HopperGemm {
         let shared = (RING / stage * stage + 1024) as u32;
         let tiles = m.div_ceil(ROWS) * n.div_ceil(columns);
         let grid = (tiles.min(self.multiprocessors) as u32, 1, 1);
-        let shape = Shape { grid, threads: THREADS, shared, overlap: self.overlap, ..Shape::default() };
+        let shape = LaunchConfig { grid, threads: THREADS, shared, overlap: self.overlap, ..LaunchConfig::default() };
         // SAFETY: the caller vouches for the operands; the kernel guards its edges.
         unsafe { self.kernels[index].launch(gpu.stream, shape, &args)? };
         Ok(true)

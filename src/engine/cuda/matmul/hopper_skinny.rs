@@ -2,7 +2,7 @@
 //! the depth. Pure but for the launch.
 
 use crate::engine::cuda::driver::tensor_map::TensorMap;
-use crate::engine::cuda::driver::{Gpu, Kernel, Shape};
+use crate::engine::cuda::driver::{Gpu, Kernel, LaunchConfig};
 use crate::engine::cuda::layout::Mat;
 use crate::engine::cuda::params::{Epilogue, HopperSkinnyArgs};
 use crate::engine::error::ModelError;
@@ -73,18 +73,18 @@ impl HopperSkinny {
         let mut at_once = [[0; MOST_SHARES]; ROOMS.len()];
         for (index, at_once) in at_once.iter_mut().enumerate() {
             for (share, clusters) in (1..).zip(at_once) {
-                *clusters = gpu.clusters(kernels[index], Shape { cluster: share, ..Self::shape(index) });
+                *clusters = gpu.clusters(kernels[index], LaunchConfig { cluster: share, ..Self::shape(index) });
             }
         }
         Self { kernels, at_once, overlap }
     }
 
     /// A block of the kernel: the ring, and later the sums in its place, from a multiple of 1024 bytes on.
-    fn shape(kernel: usize) -> Shape {
+    fn shape(kernel: usize) -> LaunchConfig {
         let (tokens, rows) = (ROOMS[kernel], ROWS[kernel]);
         let (ring, sums) = (STAGES * tokens * 64 * 2, tokens * (rows + 4) * 4);
         let shared = ring.max(sums) as u32 + 1024;
-        Shape { threads: THREADS, shared, ..Shape::default() }
+        LaunchConfig { threads: THREADS, shared, ..LaunchConfig::default() }
     }
 
     /// Whether the kernel can do a product of these matrices.
@@ -139,7 +139,7 @@ impl HopperSkinny {
             share: share as i32,
         };
         let grid = (((tiles(0) + tiles(1) + tiles(2)) * share) as u32, m.div_ceil(tokens) as u32, 1);
-        let shape = Shape { grid, overlap: self.overlap, cluster: share as u32, ..Self::shape(kernel) };
+        let shape = LaunchConfig { grid, overlap: self.overlap, cluster: share as u32, ..Self::shape(kernel) };
         // SAFETY: the caller vouches for the operands; the kernel guards its edges.
         unsafe { self.kernels[kernel].launch(gpu.stream, shape, &args) }
     }

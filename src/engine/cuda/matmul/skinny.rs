@@ -1,6 +1,6 @@
 //! Matrix products of short prompts by the kernel of `skinny.cu`: how many rows a block takes. Pure but for the launch.
 
-use crate::engine::cuda::driver::{Gpu, Kernel, Shape};
+use crate::engine::cuda::driver::{Gpu, Kernel, LaunchConfig};
 use crate::engine::cuda::layout::{Format, Mat};
 use crate::engine::cuda::params::{Epilogue, SkinnyArgs};
 use crate::engine::error::ModelError;
@@ -127,12 +127,12 @@ impl Skinny {
             groups: tiling.groups as i32,
         };
         let grid = ((tiles(0) + tiles(1) + tiles(2)) as u32, m.div_ceil(BLOCK_TOKENS) as u32, 1);
-        let shape = Shape {
+        let shape = LaunchConfig {
             grid,
             threads: 32 * WARPS as u32,
             shared: tiling.shared,
             overlap: self.overlap,
-            ..Shape::default()
+            ..LaunchConfig::default()
         };
         let kernel = self.kernels[ROOMS.iter().position(|room| m <= *room).unwrap_or(ROOMS.len() - 1)];
         // SAFETY: A holds m rows, C m rows of ldc with room for all matrices; the kernel guards its edges.

@@ -153,7 +153,7 @@ fn every_family_agrees_with_transformers() {
             check("one by one", row, &logits);
         }
         // In parts, after the cache was cleared.
-        assert_eq!(model.keep(0), 0);
+        assert_eq!(model.truncate_cache(0), 0);
         for range in [0..1, 1..8, 8..13, 13..24] {
             model.forward(&tokens[range.clone()], range.start, &mut logits).unwrap();
             check("in parts", range.end - 1, &logits);
@@ -192,9 +192,9 @@ fn the_cache_is_kept_whole_or_not_at_all() {
     for name in ["gemma", "granite", "stablelm"] {
         let mut model = reference.families[name].open("F32", None).unwrap();
         model.forward(&reference.tokens[..10], 0, &mut logits).unwrap();
-        assert_eq!(model.keep(10), 10, "{name}");
-        assert_eq!(model.keep(9), 0, "{name}: a part cannot be kept");
-        assert_eq!(model.keep(5), 0);
+        assert_eq!(model.truncate_cache(10), 10, "{name}");
+        assert_eq!(model.truncate_cache(9), 0, "{name}: a part cannot be kept");
+        assert_eq!(model.truncate_cache(5), 0);
         assert!(model.forward(&[1], 1, &mut logits).is_err(), "{name}: nothing lies before position 1");
         model.forward(&reference.tokens, 0, &mut logits).unwrap();
         assert!(difference(&logits, &reference.families[name].logits[&23]) < EXACT);

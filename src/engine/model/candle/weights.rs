@@ -12,7 +12,7 @@ use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::{floats, read_tensors};
-use crate::engine::weights::unread;
+use crate::engine::weights::unused_tensors;
 use crate::protocol::LoadProgress;
 
 /// Tensors by the names that candle's code asks for.
@@ -35,7 +35,7 @@ impl Asked {
         let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let names = plan.tensors.keys().chain(plan.unreadable.keys()).map(String::as_str);
         let unread = names.filter(|name| !asked.contains(*name) && !is_spare(name, config));
-        unread::check(plan, unread, config.layers, "num_hidden_layers")
+        unused_tensors::check(plan, unread, config.layers, "num_hidden_layers")
     }
 }
 

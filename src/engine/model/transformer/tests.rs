@@ -71,7 +71,7 @@ fn check(label: &str, spec: &Spec, tensors: &Tensors, model: &mut Transformer, t
             let apart = difference(ours, theirs);
             assert!(apart < tolerance, "{label}: in one step, position {i}: {apart}");
         }
-        model.keep(0);
+        model.truncate_cache(0);
         for (i, (token, theirs)) in tokens.iter().zip(&expected).enumerate() {
             model.forward(&[*token], i, &mut logits).unwrap();
             let apart = difference(&logits, theirs);
@@ -236,13 +236,13 @@ fn a_kept_prefix_gives_the_same_logits_as_a_cold_run() {
     let first = sequence(&spec, 80);
     warm.forward(&first, 0, &mut ours).unwrap();
     let second: Vec<u32> = first[..50].iter().copied().chain((0..30).map(|i| i * 3)).collect();
-    assert_eq!(warm.keep(50), 50);
+    assert_eq!(warm.truncate_cache(50), 50);
     warm.forward(&second[50..], 50, &mut ours).unwrap();
     cold.forward(&second[..50], 0, &mut theirs).unwrap();
     cold.forward(&second[50..], 50, &mut theirs).unwrap();
     assert_eq!(ours, theirs);
     // Cut into other steps, only the order of sums differs.
-    cold.keep(0);
+    cold.truncate_cache(0);
     cold.forward(&second, 0, &mut theirs).unwrap();
     let expected: Vec<f64> = theirs.iter().map(|v| f64::from(*v)).collect();
     assert!(difference(&ours, &expected) < 1e-3);
@@ -258,7 +258,7 @@ fn a_prompt_of_many_steps_is_the_same_as_one_by_one() {
     // 300 rows are wanted and steps are of at most 256, so the rows span two of them.
     model.forward_rows(&tokens, 0, 300, &mut whole).unwrap();
     assert_eq!(whole.len(), 300 * spec.vocab);
-    model.keep(0);
+    model.truncate_cache(0);
     for (i, token) in tokens.iter().enumerate() {
         model.forward(&[*token], i, &mut single).unwrap();
         if i >= 300 {
@@ -292,11 +292,11 @@ fn a_cancelled_step_counts_as_not_evaluated() {
     let tokens = sequence(&spec, 20);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let cancel = CancelFlag::default();
-    model.watch(&cancel);
+    model.set_cancel_flag(&cancel);
     model.forward(&tokens[..10], 0, &mut ours).unwrap();
     cancel.cancel();
     assert!(matches!(model.forward(&tokens[10..], 10, &mut ours), Err(ModelError::Cancelled)));
-    model.watch(&CancelFlag::default());
+    model.set_cancel_flag(&CancelFlag::default());
     model.forward(&tokens[10..], 10, &mut ours).unwrap();
     other.forward(&tokens[..10], 0, &mut theirs).unwrap();
     other.forward(&tokens[10..], 10, &mut theirs).unwrap();

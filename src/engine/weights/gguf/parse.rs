@@ -10,7 +10,7 @@ use super::{Header, Metadata, TensorInfo, Value, invalid, truncated};
 use crate::engine::cpu::zeroed_vec;
 use crate::engine::error::ModelError;
 use crate::engine::weights::file::{byte_size, open_regular};
-use crate::engine::weights::foreign;
+use crate::engine::weights::file_kind;
 
 /// Far above any real header (a vocabulary of 262,144 tokens takes 12 MB), far below what hurts.
 const MAX_HEADER: u64 = 512 << 20;
@@ -139,7 +139,7 @@ impl Cursor<'_> {
     /// Magic, version and the two counts.
     fn preamble(&mut self) -> Result<(u64, u64), ModelError> {
         if self.size < 4 || &self.array::<4>()? != b"GGUF" {
-            let what = foreign::describe(self.path).map_or(String::new(), |what| format!("; {what}"));
+            let what = file_kind::describe(self.path).map_or(String::new(), |what| format!("; {what}"));
             return Err(invalid(self.path, format!("this is not a GGUF file{what}")));
         }
         match self.u32()? {

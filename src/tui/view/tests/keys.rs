@@ -1,7 +1,7 @@
 //! Stories of keys: completion, history, search, help.
 
 use super::*;
-use crate::tui::completion::Talk;
+use crate::tui::completion::ConversationChoice;
 
 #[test]
 fn the_first_keystroke_loads_and_a_command_does_not() {
@@ -137,7 +137,8 @@ fn the_help_can_be_read_on_a_small_screen() {
 #[test]
 fn an_earlier_conversation_is_found_by_its_title() {
     let mut app = App::new(80, 24);
-    let talk = |id: &str, title: &str| Talk { id: id.into(), title: title.into(), about: "3 turns".into() };
+    let talk =
+        |id: &str, title: &str| ConversationChoice { id: id.into(), title: title.into(), about: "3 turns".into() };
     app.screen.talks = vec![talk("12abcdef", "Why is the sky blue?"), talk("34abcdef", "Names for a cat 🐈")];
     app.send("/resume");
     assert!(app.screen().contains(" › Why is the sky blue?") && app.screen().contains("3 turns"), "{}", app.screen());

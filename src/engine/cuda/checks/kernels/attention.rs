@@ -1,8 +1,8 @@
 //! Attention kernels against a plain softmax in f64.
 
 use super::{Bench, Random, Report, halves, relative_error, wide};
-use crate::engine::cuda::driver::{DeviceBuffer, Shape};
-use crate::engine::cuda::hopper_attention::{HopperAttention, Places};
+use crate::engine::cuda::driver::{DeviceBuffer, LaunchConfig};
+use crate::engine::cuda::hopper_attention::{AttentionBuffers, HopperAttention};
 use crate::engine::cuda::kernels::{HEAD_DIMS, HEADS};
 use crate::engine::cuda::matmul::hopper_skinny::Order;
 use crate::engine::cuda::params::*;
@@ -55,12 +55,12 @@ impl Bench {
         };
         let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
         let shared = ((8 * 2 * args.stages as usize * 16 + 16) * dim * 2) as u32;
-        let shape = Shape {
+        let shape = LaunchConfig {
             grid: (kv_heads as u32, splits as u32, groups as u32),
             threads: 256,
             shared,
             overlap: false,
-            ..Shape::default()
+            ..LaunchConfig::default()
         };
         // SAFETY: all sizes are those of the buffers.
         unsafe { self.kernels.attention_decode[width].launch(self.gpu.stream, shape, &args)? };
@@ -138,19 +138,19 @@ impl Bench {
 
         let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
         let shared = (5 * 64 * (dim + 8) * 2) as u32;
-        let shape = Shape {
+        let shape = LaunchConfig {
             grid: (tokens.div_ceil(64) as u32, heads as u32, 1),
             threads: 128,
             shared,
             overlap: false,
-            ..Shape::default()
+            ..LaunchConfig::default()
         };
         // SAFETY: all sizes are those of the buffers.
         unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
         compare("")?;
         let Some(kernels) = self.kernels.hopper else { return Ok(()) };
         let cache = (dcache.pointer(), 2 * kv_heads * context);
-        let places = Places { queries: (dq.pointer(), tokens, heads * dim), cache, head_dim: dim };
+        let places = AttentionBuffers { queries: (dq.pointer(), tokens, heads * dim), cache, head_dim: dim };
         let Some(hopper) = HopperAttention::new(&kernels.attention, &places)? else { return Ok(()) };
         // SAFETY: these are the places, and all sizes are those of the buffers.
         unsafe { hopper.launch(&self.gpu, &args, false)? };

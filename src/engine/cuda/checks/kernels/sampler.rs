@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Random, Report};
 use crate::engine::cuda::decode::NOTHING;
-use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, PinnedBuffer, Shape};
+use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, LaunchConfig, PinnedBuffer};
 use crate::engine::cuda::kernels::Kernels;
 use crate::engine::cuda::params::{SampleArgs, State};
 use crate::engine::error::ModelError;
@@ -133,7 +133,8 @@ impl Card {
             out_capacity: 64,
             pad: 0,
         };
-        let shape = Shape { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: false, ..Shape::default() };
+        let shape =
+            LaunchConfig { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: false, ..LaunchConfig::default() };
         // SAFETY: the buffers have the capacities named and live until the wait below.
         unsafe { kernels.sample.launch(gpu.stream, shape, &args)? };
         gpu.synchronize()?;

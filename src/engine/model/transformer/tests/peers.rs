@@ -62,11 +62,11 @@ fn loaded(files: &ModelFiles, context: Option<usize>) -> Transformer {
 fn logits(model: &mut Transformer, case: &Case) -> [Vec<f32>; 2] {
     let (count, vocab) = (case.tokens.len(), model.vocab_size());
     let mut whole = Vec::new();
-    model.serve(0, count);
+    model.reusable_prefix(0, count);
     model.forward_rows(&case.tokens, 0, count, &mut whole).unwrap();
     let split = count * 2 / 3;
     let mut pieces = Vec::new();
-    model.keep(0);
+    model.truncate_cache(0);
     model.forward_rows(&case.tokens[..split], 0, split, &mut pieces).unwrap();
     for (offset, token) in case.tokens[split..].iter().enumerate() {
         let mut one = Vec::new();
@@ -125,7 +125,7 @@ fn kernels_round_keys_and_values_alike() {
         let mut model = load(with_config(&folder, "config.json").path(), case.context_length);
         let mut plain = Vec::new();
         on_every_isa(&mut model, |model, isa| {
-            model.serve(0, case.tokens.len());
+            model.reusable_prefix(0, case.tokens.len());
             model.forward(&case.tokens, 0, &mut Vec::new()).unwrap();
             let bits = model.cache.bits(0, case.tokens.len());
             if plain.is_empty() {
@@ -149,17 +149,17 @@ fn a_sequence_that_outgrows_the_original_context_is_evaluated_anew() {
     let case: Case = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
     let (mut warm, mut cold) = (load(&folder, None), load(&folder, None));
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    assert_eq!(warm.serve(0, 40), 0);
+    assert_eq!(warm.reusable_prefix(0, 40), 0);
     warm.forward(&case.tokens[..40], 0, &mut ours).unwrap();
-    assert_eq!(warm.serve(40, 40), 40, "a sequence of the same kind keeps what is there");
+    assert_eq!(warm.reusable_prefix(40, 40), 40, "a sequence of the same kind keeps what is there");
     // Growing without a word would mix both kinds.
     assert!(warm.forward(&case.tokens[40..41], 40, &mut ours).is_err());
-    assert_eq!(warm.serve(40, 41), 0);
+    assert_eq!(warm.reusable_prefix(40, 41), 0);
     warm.forward(&case.tokens[..41], 0, &mut ours).unwrap();
-    cold.serve(0, 41);
+    cold.reusable_prefix(0, 41);
     cold.forward(&case.tokens[..41], 0, &mut theirs).unwrap();
     assert_eq!(ours, theirs);
-    assert_eq!(warm.serve(41, 30), 0, "and back");
+    assert_eq!(warm.reusable_prefix(41, 30), 0, "and back");
 }
 
 /// Keys that configurations in the wild have, beside those that transformers writes.

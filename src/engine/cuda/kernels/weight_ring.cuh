@@ -2,7 +2,7 @@
 // belongs to them in the other planes. Units go through a ring in shared memory, `depth` - 1 of them under way at any
 // time, from one task to the next without a pause. (Asking the L2 for more beyond the ring cost 10 % on an H100.)
 #pragma once
-#include "stage.cuh"
+#include "activations.cuh"
 
 enum { QKV = 0, GATE_UP = 1, RESIDUAL = 2, LOGITS = 3 };
 

@@ -5,7 +5,7 @@ use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent};
 use ratatui::layout::Rect;
 use ratatui_textarea::TextArea;
 
-use super::completion::{self, Choice, Talk};
+use super::completion::{self, Choice, ConversationChoice};
 use super::composer::Composer;
 use super::keymap::{self, Action, Context, Edit, Scroll};
 use super::layout::{Areas, Look};
@@ -17,13 +17,13 @@ use crate::chat::{Cause, Chat, EngineState, Event};
 
 /// What the interface remembers.
 #[derive(Debug)]
-pub struct Screen {
+pub struct UiState {
     /// What is being written.
     pub composer: Composer,
     /// What is in view.
     pub transcript: Transcript,
     /// The conversations that can be taken up, as far as they were asked for.
-    pub talks: Vec<Talk>,
+    pub talks: Vec<ConversationChoice>,
     theme: Theme,
     glyphs: &'static Glyphs,
     areas: Areas,
@@ -59,7 +59,7 @@ pub enum Outcome {
     Editor,
 }
 
-impl Screen {
+impl UiState {
     /// A screen on which nothing was written yet.
     pub fn new(theme: Theme, glyphs: &'static Glyphs) -> Self {
         Self {

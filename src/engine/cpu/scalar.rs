@@ -2,9 +2,9 @@
 
 use super::GgmlType;
 use super::activations::{BLOCK, QRows};
+use super::dequantize::{MAX_GROUPS, MAX_N, Quant, with_quant};
 use super::half::{bf16_to_f32, f16_to_f32};
 use super::isa::for_each_isa;
-use super::unpack::{MAX_GROUPS, MAX_N, Quant, with_quant};
 
 for_each_isa! {
     /// `out[r] = rows[r] · x` for a quantised type; `rows` holds `out.len()` rows.

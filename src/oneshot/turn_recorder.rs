@@ -25,7 +25,7 @@ const RESUME_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(250);
 
 /// One turn on its way to the disk.
-pub(super) struct Keeper {
+pub(super) struct TurnRecorder {
     /// `None` where there is no thread for it.
     store: Option<StoreHandle>,
     told: Receiver<Told>,
@@ -40,7 +40,7 @@ pub(super) struct Keeper {
     errors: (Sender<StoreError>, Receiver<StoreError>),
 }
 
-impl Keeper {
+impl TurnRecorder {
     /// Finds the conversation to go on with, appends the question, and commits it.
     pub(super) fn open(settings: &Settings, one_shot: &OneShot, messages: &Messages) -> Result<Self, Failure> {
         let (sender, told) = channel();
@@ -183,7 +183,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for TurnRecorder {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
             store.close(PATIENCE);

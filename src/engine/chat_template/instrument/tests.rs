@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
-use crate::engine::chat_template::meter::{GROWN, REMAINDER, SLICE, TERM, TEXT, TIMES};
+use crate::engine::chat_template::budget::{GROWN, REMAINDER, SLICE, TERM, TEXT, TIMES};
 
 /// `source` with short names for the calls.
 fn watched(source: &str) -> String {
-    let mut text = watch(source).unwrap();
+    let mut text = instrument(source).unwrap();
     for (name, short) in
         [(PASS, "P"), (TERM, "N"), (TEXT, "T"), (TIMES, "X"), (REMAINDER, "R"), (GROWN, "G"), (SLICE, "S")]
     {
@@ -79,10 +79,10 @@ fn what_is_set_and_what_is_written_is_paid_for() {
 #[test]
 fn what_cannot_be_watched_is_refused() {
     // Whatever minijinja says to that, nothing is cut in the wrong place.
-    let _ = watch("{{ a[::2+] ~ b }}{{ a[b:c ~ :] }}{{ not in x }}{{ in x }}{% for in x %}{% in %}");
+    let _ = instrument("{{ a[::2+] ~ b }}{{ a[b:c ~ :] }}{{ not in x }}{{ in x }}{% for in x %}{% in %}");
     for source in
         ["{{ chatnap_term }}", "{{ x is y * 9 }}", "{{ x % 9 is y }}", "{{ a ) }}", "{% import 'x' as y | z %}"]
     {
-        assert!(watch(source).is_err(), "{source}");
+        assert!(instrument(source).is_err(), "{source}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use minijinja::value::{Object, Rest, Tuple, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Expression, Output, State, escape_formatter};
 
-use super::aside::Deadline;
+use super::limited_thread::Deadline;
 use super::{percent, text};
 use crate::protocol::ChatMessage;
 

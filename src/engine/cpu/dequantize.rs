@@ -39,14 +39,14 @@ macro_rules! with_quant {
     (among $($format:ident)*: $kind:expr, $q:ident => $body:expr, else $otherwise:expr) => {
         match $kind {
             $($crate::engine::cpu::GgmlType::$format => {
-                type $q = $crate::engine::cpu::unpack::$format;
+                type $q = $crate::engine::cpu::dequantize::$format;
                 $body
             })*
             _ => $otherwise,
         }
     };
     ($kind:expr, $q:ident => $body:expr, else $otherwise:expr) => {
-        $crate::engine::cpu::unpack::with_quant!(
+        $crate::engine::cpu::dequantize::with_quant!(
             among Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K: $kind, $q => $body, else $otherwise
         )
     };

@@ -111,8 +111,8 @@ fn first<'t, 'a>(after: &'t str, names: impl Iterator<Item = &'a str>) -> Option
 
 #[cfg(test)]
 mod tests {
-    use super::super::Composer;
     use super::*;
+    use crate::tui::composer::Composer;
 
     fn press(composer: &mut Composer, codes: &[KeyCode]) {
         for code in codes {

@@ -3,9 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use super::TemplateError;
-use super::lexer::{Kind, Tag, Token, assignment, bracket, keyword, not_valid};
-use super::meter::{GROWN, REMAINDER, RESERVED, SLICE, TERM, TEXT, TIMES};
+use crate::engine::chat_template::TemplateError;
+use crate::engine::chat_template::budget::{GROWN, REMAINDER, RESERVED, SLICE, TERM, TEXT, TIMES};
+use crate::engine::chat_template::lexer::{Kind, Tag, Token, assignment, bracket, keyword, not_valid};
 
 /// Names that end an operand.
 const KEYWORDS: [&str; 14] = [

@@ -5,13 +5,13 @@
 //! pays for the text it is about to write. The calls give their argument back and stand on the same line, so that nothing
 //! else changes, line numbers included. `{% generation %}`, which marks what the model wrote for training, goes.
 
+use super::budget::PASS;
 use super::lexer::{Kind, Piece, Tag, Token, assignment, bracket, keyword, not_valid, pieces};
-use super::meter::PASS;
-use super::operands::Operands;
 use super::{TemplateError, depth};
+use operands::Operands;
 
 /// `source` with the calls.
-pub fn watch(source: &str) -> Result<String, TemplateError> {
+pub fn instrument(source: &str) -> Result<String, TemplateError> {
     let pieces = pieces(source)?;
     depth::check(&pieces)?;
     let regions = regions(&pieces);
@@ -170,5 +170,6 @@ fn write_tag(source: &str, tag: &Tag<'_>, region: &Region, watched: &mut String)
     Ok(())
 }
 
+mod operands;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use serde::{Deserialize, Serialize};
 
 use super::columns::{self, Columns};
-use super::place::create_private_folder;
+use super::data_dir::create_private_folder;
 use super::writer::{self, Writer};
 use super::{Result, Store, StoreError, TurnRecord};
 use crate::conversation::ConversationId;

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::completion::Talk;
+use super::completion::ConversationChoice;
 use super::input::Input;
 use crate::chat::{Event, Note, NoteKind, TurnRecord};
 use crate::conversation::{Conversation, ConversationId, TurnId};
@@ -18,11 +18,11 @@ pub fn new_id() -> ConversationId {
 }
 
 /// Whoever writes turns down.
-pub struct Keeper {
+pub struct TurnRecorder {
     store: Option<StoreHandle>,
 }
 
-impl Keeper {
+impl TurnRecorder {
     /// Opens the store on a thread of its own, and takes up the conversation that is to go on. What went wrong stands
     /// in the transcript; the chat goes on without a disk, and says so.
     pub fn start(settings: &Settings, resume: Option<Resume>, sender: &UnboundedSender<Input>) -> Self {
@@ -129,11 +129,11 @@ impl Keeper {
     }
 }
 
-fn talk(summary: store::Summary) -> Talk {
+fn talk(summary: store::Summary) -> ConversationChoice {
     let turns = format!("{} {}", summary.turns, plural(summary.turns, "turn"));
     let turns = if summary.answers == 0 { format!("{turns}, no answer") } else { turns };
     let about = format!("{}, {turns}", utc(summary.changed_ms));
-    Talk { id: summary.id.0, title: sanitize_line(&summary.title), about }
+    ConversationChoice { id: summary.id.0, title: sanitize_line(&summary.title), about }
 }
 
 fn load(store: &mut Store, resume: &Resume) -> Result<Conversation, String> {
