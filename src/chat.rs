@@ -1,13 +1,13 @@
 //! The pure core of the interactive chat: `update(&mut Chat, Event) -> Vec<Effect>`.
 //!
-//! What happened comes in as data, what is to be done goes out as data. Does no I/O, reads no clock and spawns
-//! nothing, so that every story of a chat can be told in a test; knows no terminal and no tensor.
+//! Events and effects are plain data. No I/O, clock or threads, so that a test can drive any sequence of events.
+//! Independent of the terminal and of the engine's implementation.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::conversation::{Conversation, ConversationId, Turn, TurnId};
+use crate::conversation::{Conversation, ConversationId, TurnId, TurnRecord};
 use crate::protocol::*;
 
 mod answering;
@@ -22,181 +22,168 @@ pub use drafting::Count;
 pub use engine_view::{EngineState, EngineView, Loading, Transfer};
 pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
 
-/// How long "press Ctrl-C again" and its like stay.
+/// How long a hint such as "press Ctrl-C again" is shown.
 const HINT_TIME: Duration = Duration::from_secs(3);
 
-/// How often something that turns is drawn anew.
+/// Redraw interval of the spinner.
 const ANIMATION: Duration = Duration::from_millis(125);
 
-/// Everything that can happen to a chat.
+/// An input of [`update`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The time is now this. Comes before the events that happened by then.
+    /// The current time. Precedes the events that have happened by then.
     Tick(Timestamp),
-    /// The user writes something that is not a command.
+    /// The user edited a draft that is not a command.
     Typed,
-    /// What is written is another text now.
+    /// The draft's text changed.
     DraftChanged {
         /// Whether it could be sent as a prompt.
         prompt: bool,
     },
-    /// The user sends this.
+    /// The user sent this text: a prompt or a command.
     Submit(String),
-    /// Esc: stop what runs, close what is open.
+    /// Esc: stop the answer or load, or close the help.
     Stop,
-    /// Esc on an empty line: the same; where there is nothing to stop, the second time changes the last prompt.
+    /// Esc in an empty composer: the same; if there is nothing to stop, a second Esc edits the last prompt.
     StopOrEdit,
-    /// Ctrl-C: stop the answer, else clear the line, else quit at the second time.
+    /// Ctrl-C: stop the answer, else clear the draft, else quit on the second press.
     Interrupt {
-        /// Whether there is nothing to clear.
+        /// Whether the composer is empty.
         draft_empty: bool,
     },
     /// Show or hide the help.
     ToggleHelp,
-    /// Fold or unfold what the models thought.
+    /// Fold or unfold the reasoning.
     ToggleReasoning,
-    /// From the engine.
+    /// An event of the engine.
     Engine(EngineEvent),
-    /// A turn was written to disk, or could not be.
+    /// A turn was stored, or could not be.
     Saved {
-        /// Which.
+        /// The turn's id.
         turn: TurnId,
-        /// Why not.
+        /// The error as text.
         result: Result<(), String>,
     },
-    /// A conversation is on its way from the disk: what is sent meanwhile waits for it.
+    /// A conversation is being loaded from disk; prompts sent meanwhile are queued.
     Opening,
-    /// A conversation was begun or taken up.
+    /// A conversation was created or loaded.
     Opened(Conversation),
-    /// None was: this is why, and what becomes of the one that there is.
+    /// A conversation could not be loaded: the error, and which conversation continues.
     NotOpened(String),
-    /// The model that was asked for is the one from now on.
+    /// The requested model is used from now on.
     Switched {
-        /// Its name.
+        /// The model's name.
         model: String,
     },
-    /// The shell has something to say in the transcript.
+    /// Add a note to the transcript.
     Noted(Note),
-    /// The shell has something to say for a moment.
+    /// Show a temporary hint.
     Hinted(String),
-    /// Leave, whatever is going on.
+    /// End the program, even during an answer.
     Quit(Cause),
 }
 
 /// Why the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The user wants to.
+    /// The user quit.
     User,
-    /// A signal of this number, or a terminal that went away (SIGHUP's).
+    /// A signal of this number; SIGHUP's if the terminal was closed.
     Signal(i32),
 }
 
-/// Everything that a chat can want done.
+/// An action that the caller of [`update`] must perform.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Answer this.
+    /// Send this request to the engine.
     Generate(GenerationRequest),
-    /// Stop answering.
+    /// Cancel this request.
     Cancel(RequestId),
-    /// Count what the draft would take of the context; `EngineEvent::Counted` follows where the model is loaded.
+    /// Count the prompt tokens with the draft; `EngineEvent::Counted` follows if the model is loaded.
     Count(RequestId),
-    /// Load the model, for a prompt is being written.
+    /// Load the model now.
     Load,
-    /// Give the memory back now, or stop a load that nobody waits for.
+    /// Release the model's memory now, or cancel a load.
     Release,
-    /// Use another model from now on; `Switched` or an error note follows.
+    /// Switch to the model of this name; `Switched` or an error note follows.
     SwitchModel(String),
-    /// Write this down; `Saved` follows.
+    /// Store this turn; `Saved` follows.
     Save(Box<TurnRecord>),
-    /// Begin a new conversation; `Opened` follows.
+    /// Create a conversation; `Opened` follows.
     NewConversation {
         /// Its system message.
         system: Option<String>,
     },
-    /// From now on this turn is the last one of the branch that is shown.
+    /// Store that this turn is the last one of the branch that is shown.
     Select(ConversationId, TurnId),
-    /// Take up the stored conversation whose id begins so; `Opened` or `NotOpened` follows.
+    /// Load the stored conversation whose id begins with this; `Opened` or `NotOpened` follows.
     Resume(String),
-    /// Empty the composer; what it held can be had back.
+    /// Clear the composer; the draft goes to its history.
     ClearDraft,
-    /// Give this text back to the composer, before what it holds.
+    /// Insert this text into the composer, before the draft.
     PutBack(String),
-    /// These prompts were not sent, the oldest first: offer each of them again.
+    /// Queued prompts that were not answered, oldest first: add each to the composer's history.
     ReturnPrompts(Vec<String>),
-    /// Put this on the clipboard.
+    /// Copy this text to the clipboard.
     Copy(String),
-    /// Draw with another theme; an error note follows where there is none of that name.
+    /// Switch to the theme of this name; an error note follows if it cannot be loaded.
     SetTheme(String),
-    /// Restore the terminal and end.
+    /// Restore the terminal and exit.
     Quit(Cause),
 }
 
-/// What the store keeps of one turn: insert it or replace what is there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TurnRecord {
-    /// Of which conversation.
-    pub conversation: ConversationId,
-    /// The conversation's system message.
-    pub system: Option<String>,
-    /// Which turn.
-    pub id: TurnId,
-    /// All of it.
-    pub turn: Turn,
-}
-
-/// What a chat is begun with.
+/// Settings of a chat.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatOptions {
     /// The model's name as the user gave it.
     pub model: String,
-    /// How tokens are chosen.
+    /// Sampling parameters.
     pub sampling: SamplingParams,
-    /// Most tokens an answer may have.
+    /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,
-    /// What to do with a conversation that outgrew the context.
+    /// What to do if the conversation exceeds the context.
     pub on_overflow: OverflowPolicy,
 }
 
-/// A line that goes away by itself.
+/// A message that is shown for a few seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Hint {
     /// The next Ctrl-C quits.
     QuitArmed,
-    /// The next Esc changes the last prompt.
+    /// The next Esc edits the last prompt.
     EditArmed,
-    /// Something to know.
+    /// Any other message.
     Message(String),
 }
 
 /// The state of an interactive chat.
 #[derive(Clone, Debug)]
 pub struct Chat {
-    /// What was said.
+    /// The conversation, with all branches.
     pub conversation: Conversation,
-    /// What the transcript shows, in order.
+    /// The entries of the transcript, in order.
     pub feed: Feed,
-    /// What is known of the engine.
+    /// The engine's state, derived from its events.
     pub engine: EngineView,
-    /// What is being answered.
+    /// The answer in progress.
     pub activity: Activity,
-    /// Prompts that wait for the answer before them.
+    /// Prompts that are queued behind the current answer.
     pub queue: VecDeque<String>,
     /// Whether the help is open.
     pub help: bool,
     /// Whether reasoning is shown.
     pub reasoning_open: bool,
-    /// How long the models thought, by turn.
+    /// Duration of the reasoning, by turn.
     pub thought: BTreeMap<TurnId, Duration>,
-    /// What cut answers of this run off, by turn; of earlier runs' answers it is not known.
+    /// The limit that cut an answer off, by turn; only for answers of this run.
     pub limits: BTreeMap<TurnId, Limit>,
-    /// What is begun with.
+    /// Settings for the next prompt.
     pub options: ChatOptions,
     hint: Option<(Hint, Timestamp)>,
     drafting: drafting::Drafting,
-    /// A conversation is on its way.
+    /// A conversation is being loaded.
     opening: bool,
-    /// Where the next prompt branches off, if it does not follow the head.
+    /// Parent of the next prompt, if it is not the head.
     branch: Option<Option<TurnId>>,
     save_warned: bool,
     now: Timestamp,
@@ -204,7 +191,7 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// A chat that has not begun, at time `now`.
+    /// A chat that shows `conversation`, at time `now`.
     pub fn new(options: ChatOptions, conversation: Conversation, now: Timestamp) -> Self {
         let mut chat = Self {
             conversation: Conversation::default(),
@@ -229,7 +216,7 @@ impl Chat {
         chat
     }
 
-    /// The time as this chat knows it.
+    /// The time of the last tick.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -239,7 +226,7 @@ impl Chat {
         self.hint.as_ref().map(|(hint, _)| hint)
     }
 
-    /// When something will look different, or be due, although nothing happens; `None`: never.
+    /// When the next tick is due, for a redraw, a save or a count; `None`: not before another event.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let hint = self.hint.as_ref().map(|(_, until)| *until);
         let turning = (self.activity.is_busy() || self.engine.is_moving()).then(|| self.now + ANIMATION);
@@ -247,7 +234,7 @@ impl Chat {
         [hint, turning, second, save, self.count_due()].into_iter().flatten().min()
     }
 
-    /// Whether the next prompt takes the place of the last one, on a branch of its own.
+    /// Whether the next prompt replaces the last one, on a new branch.
     pub fn is_editing(&self) -> bool {
         self.branch.is_some()
     }
@@ -273,12 +260,12 @@ impl Chat {
         self.recount();
     }
 
-    /// Whether a prompt has to wait for something before it.
+    /// Whether a new prompt must be queued.
     fn is_occupied(&self) -> bool {
         self.activity.is_busy() || self.opening
     }
 
-    /// The conversation is there: what waited for it is asked.
+    /// Ends the loading of a conversation and sends the next queued prompt.
     fn go_on(&mut self) -> Vec<Effect> {
         self.opening = false;
         if self.activity.is_busy() { Vec::new() } else { self.next_in_queue() }
@@ -322,7 +309,7 @@ impl Chat {
         Vec::new()
     }
 
-    /// Stops the answer, or a load that nobody waits for.
+    /// Cancels the answer, or a load without a request.
     fn stop_work(&mut self) -> Vec<Effect> {
         if self.activity.is_busy() {
             return self.stop_answer();
@@ -364,7 +351,7 @@ impl Chat {
     }
 }
 
-/// Takes one event and says what is to be done about it.
+/// Applies an event to the chat and returns the effects to perform.
 pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
     match event {
         Event::Tick(now) => chat.tick(now),

@@ -1,6 +1,6 @@
-//! The command line: argv, environment and standard input → an [`Invocation`].
+//! The command line: parses argv, environment and standard input into an [`Invocation`].
 //!
-//! Decides what is asked for; answers nothing itself. Knows no engine thread and draws nothing.
+//! Only parses: independent of the engine's threads and of the terminal interface.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
@@ -19,22 +19,22 @@ use crate::settings::{Folders, Resolved, Sources, environment_warnings, resolve}
 use crate::store::Resume;
 pub use args::{Args, Command, OneShotFormat, TableFormat};
 
-/// Everything that a one-shot answer needs.
+/// Options of a one-shot answer.
 #[derive(Clone, Debug)]
 pub struct OneShot {
     /// The prompt, standard input included.
     pub prompt: String,
-    /// The conversation to go on with; `None` starts one.
+    /// The conversation to continue; `None` starts a new one.
     pub resume: Option<Resume>,
-    /// A system message that was given for this run; it replaces the one of a conversation that goes on.
+    /// System message of this run; it replaces the one of a continued conversation.
     pub system: Option<String>,
-    /// How stdout is written.
+    /// Format of stdout.
     pub format: OneShotFormat,
-    /// Figures on stderr.
+    /// Print statistics on stderr.
     pub stats: bool,
     /// Print the answer at the end.
     pub no_stream: bool,
-    /// Nothing but errors on stderr.
+    /// Print only errors on stderr.
     pub quiet: bool,
     /// Leave control characters as they are.
     pub raw: bool,
@@ -42,14 +42,14 @@ pub struct OneShot {
     pub dry_run: bool,
 }
 
-/// What the user wants.
+/// What the command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
     /// The terminal interface.
     Interactive {
-        /// What holds.
+        /// The effective settings.
         resolved: Resolved,
-        /// The conversation to go on with.
+        /// The conversation to continue.
         resume: Option<Resume>,
     },
     /// One answer.
@@ -58,7 +58,7 @@ pub enum Invocation {
     Command(Resolved, Command),
 }
 
-/// The streams as the process finds them.
+/// State of the process's standard streams.
 pub struct Streams<'a> {
     /// Whether stdin is a terminal.
     pub stdin_is_terminal: bool,
@@ -79,20 +79,20 @@ pub fn from_process() -> Result<Invocation, Failure> {
     interpret(std::env::args_os().collect(), &|name| std::env::var_os(name), &mut streams)
 }
 
-/// What is odd about the process's environment and changes nothing.
+/// Warnings about unknown `CHATNAP_*` variables in the process's environment.
 pub fn warnings() -> Vec<String> {
     let names: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
     environment_warnings(names.iter().map(String::as_str))
 }
 
-/// Says warnings on stderr; one that is gone is no reason to stop.
+/// Prints warnings on stderr; a closed stderr is not an error.
 pub fn warn(warnings: &[String]) {
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", sanitize_line(warning));
     }
 }
 
-/// What `argv` asks for. Standard input is read only where it is part of the prompt.
+/// Interprets `argv`. Standard input is read only if it is part of the prompt.
 pub fn interpret(
     argv: Vec<OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
@@ -106,6 +106,7 @@ pub fn interpret(
                 config: args.setup.config.as_deref(),
                 environment,
                 flags: args.overrides(),
+                log: args.setup.log.clone(),
             };
             let resolved = resolve(&sources).map_err(|error| Failure::usage(error.0))?;
             choose(args, resolved, streams)
@@ -113,7 +114,7 @@ pub fn interpret(
         .map_err(|failure| failure.with_json(json))
 }
 
-/// Whether errors belong on stdout as JSON too. Asked before anything is parsed: a usage error is an error like others.
+/// Whether errors go to stdout as JSON too. Scans the words before clap parses them, so that usage errors do as well.
 pub fn asks_for_json(argv: &[OsString]) -> bool {
     let json = |text: &str| matches!(text, "json" | "jsonl");
     let words: Vec<_> = argv.iter().filter_map(|arg| arg.to_str()).take_while(|arg| *arg != "--").collect();
@@ -138,12 +139,12 @@ fn parse(argv: Vec<OsString>) -> Result<Args, Failure> {
     Args::from_arg_matches(&matches).map_err(usage)
 }
 
-/// clap's own words.
+/// clap's own message.
 fn rendered(error: &clap::Error) -> Failure {
     Failure::usage(error.render().to_string().trim_start_matches("error: ").trim_end())
 }
 
-/// Picks the front end by DESIGN's rule: interactive only where both ends are terminals and nothing was asked.
+/// Selects the front end by DESIGN's rule: interactive only if stdin and stdout are terminals and there is no prompt.
 fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<Invocation, Failure> {
     if let Some(command) = args.command {
         return Ok(Invocation::Command(resolved, command));

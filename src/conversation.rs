@@ -1,54 +1,80 @@
 //! A conversation as plain data: Conversation ⊃ Turn ⊃ messages, with branches.
 //!
-//! A turn names the turn before it. Asking anew or editing an old question appends another turn with the same
-//! parent, so that nothing that was ever written is lost; `head` says which branch is shown. Knows no disk, no
-//! engine and no clock.
+//! Each turn holds the id of its parent. Asking again or editing an old question appends another turn with the same
+//! parent, so that no text is lost; `head` selects the branch that is shown. Independent of disk, engine and clock.
 
-use crate::protocol::{ChatMessage, FinishReason, Role, Timing, Usage};
+use crate::protocol::{Channel, ChatMessage, FinishReason, Role, SamplingParams, Timing, Usage};
 
-/// Names a conversation on disk.
+/// Identifies a conversation on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationId(pub String);
 
-/// A turn's place in its conversation: the n-th that was ever asked.
+/// A turn's index in its conversation, in the order in which the questions were asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TurnId(pub usize);
 
-/// Questions and answers, every branch of them.
+/// Questions and answers of all branches.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conversation {
-    /// Its name on disk.
+    /// Its id on disk.
     pub id: ConversationId,
-    /// What the user calls it.
+    /// The title that the user set.
     pub title: Option<String>,
-    /// System message of every turn that is asked from now on.
+    /// System message of all later turns.
     pub system: Option<String>,
     turns: Vec<Turn>,
     head: Option<TurnId>,
 }
 
-/// One question and its answer.
+/// A question and its answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Turn {
-    /// The turn that it follows; `None` for a first one.
+    /// The turn that it follows; `None` for a first turn.
     pub parent: Option<TurnId>,
-    /// What the user wrote.
+    /// The question.
     pub prompt: String,
-    /// The model that was asked, by the name that the user knows.
+    /// The model's name, as the user sees it.
     pub model: String,
-    /// What came back.
+    /// The answer so far.
     pub answer: Answer,
 }
 
-/// What the model wrote, exactly as it wrote it: make it harmless before showing it.
+/// A turn to be stored, with its conversation and index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TurnRecord {
+    /// The conversation; it is created if it does not exist.
+    pub conversation: ConversationId,
+    /// The conversation's system message from now on.
+    pub system: Option<String>,
+    /// The turn's index.
+    pub id: TurnId,
+    /// The whole turn; if it is stored already, only the answer is updated.
+    pub turn: Turn,
+    /// How its tokens are sampled, if known.
+    pub sampling: Option<SamplingParams>,
+    /// When it was asked, in milliseconds since 1970 (UTC); `None`: now. The first record of a turn counts.
+    pub asked_ms: Option<i64>,
+}
+
+/// The model's output, unchanged: sanitise it before display.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// What it thought before it answered; empty where it did not.
+    /// The reasoning before the answer; empty if there is none.
     pub reasoning: String,
-    /// What it said.
+    /// The answer itself.
     pub text: String,
-    /// How it ended, if it did.
+    /// How it ended.
     pub ending: Ending,
+}
+
+impl Answer {
+    /// Appends a piece of text.
+    pub fn push(&mut self, channel: Channel, text: &str) {
+        match channel {
+            Channel::Answer => self.text.push_str(text),
+            Channel::Reasoning => self.reasoning.push_str(text),
+        }
+    }
 }
 
 /// How an answer ended.
@@ -63,12 +89,12 @@ pub enum Ending {
         reason: FinishReason,
         /// Token counts.
         usage: Usage,
-        /// Where the time went; `None` for a stored answer whose times were not kept.
+        /// Times; `None` for a stored answer without them.
         timing: Option<Timing>,
     },
-    /// Something went wrong; what was streamed before stays.
+    /// An error occurred; text that was streamed before is kept.
     Failed {
-        /// What the user was told.
+        /// The error message that the user saw.
         message: String,
     },
     /// The program ended before the answer did.
@@ -81,8 +107,8 @@ impl Conversation {
         Self { id, system, ..Self::default() }
     }
 
-    /// Takes up a conversation as it was stored. A parent must stand before its child and `head` must exist; what does
-    /// not is cut loose rather than followed.
+    /// A stored conversation. A parent that does not come before its child and a `head` that does not exist are
+    /// dropped, so that a damaged store cannot cause an endless loop.
     pub fn restore(
         id: ConversationId,
         title: Option<String>,
@@ -112,22 +138,22 @@ impl Conversation {
         self.head
     }
 
-    /// A turn by its number.
+    /// The turn with this id.
     pub fn turn(&self, id: TurnId) -> Option<&Turn> {
         self.turns.get(id.0)
     }
 
-    /// A turn by its number, to write its answer.
+    /// The turn with this id, to write its answer.
     pub fn turn_mut(&mut self, id: TurnId) -> Option<&mut Turn> {
         self.turns.get_mut(id.0)
     }
 
-    /// Every turn of every branch, in the order in which they were asked.
+    /// The turns of all branches, in the order in which they were asked.
     pub fn turns(&self) -> &[Turn] {
         &self.turns
     }
 
-    /// The turns from the first one to `last`, along one branch.
+    /// The branch that ends with `last`, from its first turn on.
     pub fn path_to(&self, last: Option<TurnId>) -> Vec<TurnId> {
         let mut path: Vec<_> = std::iter::successors(last, |id| self.turn(*id)?.parent).collect();
         path.reverse();
@@ -139,27 +165,27 @@ impl Conversation {
         self.path_to(self.head)
     }
 
-    /// The turns that follow the same turn as `id` does, itself among them: asked anew, or edited.
+    /// The turns with the same parent as `id`, including `id`: repeated or edited questions.
     pub fn siblings(&self, id: TurnId) -> Vec<TurnId> {
         let Some(turn) = self.turn(id) else { return Vec::new() };
         let others = self.turns.iter().enumerate().filter(|(_, other)| other.parent == turn.parent);
         others.map(|(index, _)| TurnId(index)).collect()
     }
 
-    /// Shows the branch that goes through `id`, to its turn that was asked last.
+    /// Shows the branch through `id` that ends with the latest turn.
     pub fn show(&mut self, id: TurnId) {
         let last = (id.0..self.turns.len()).rev().map(TurnId).find(|last| self.path_to(Some(*last)).contains(&id));
         self.head = last.or(self.head);
     }
 
-    /// What the engine reads to answer turn `last`: the system message, the turns before it that have an answer, and
-    /// its question. A turn that was never answered is left out: two questions in a row fit no chat template.
+    /// The request messages for turn `last`: the system message, the earlier turns that have an answer, and its
+    /// question. A turn without an answer is left out: chat templates do not allow two questions in a row.
     pub fn messages_for(&self, last: TurnId) -> Vec<ChatMessage> {
         let Some(turn) = self.turn(last) else { return Vec::new() };
         self.messages_after(turn.parent, turn.prompt.clone())
     }
 
-    /// The same for a question that is not asked yet, to follow `parent`.
+    /// The request messages for a question after `parent` that is not appended yet.
     pub fn messages_after(&self, parent: Option<TurnId>, prompt: String) -> Vec<ChatMessage> {
         let system = self.system.iter().filter(|text| !text.is_empty());
         let mut messages: Vec<_> = system.map(|text| ChatMessage::new(Role::System, text.clone())).collect();
@@ -174,18 +200,18 @@ impl Conversation {
 }
 
 impl Answer {
-    /// The answer as later prompts carry it.
+    /// The answer as a message of later prompts.
     pub fn as_message(&self) -> ChatMessage {
         let reasoning = (!self.reasoning.is_empty()).then(|| self.reasoning.clone());
         ChatMessage { role: Role::Assistant, content: self.text.clone(), reasoning }
     }
 
-    /// Whether the model said nothing, whatever it thought.
+    /// Whether the answer text is blank, with or without reasoning.
     pub fn is_silent(&self) -> bool {
         self.text.trim().is_empty()
     }
 
-    /// Whether the model wrote nothing at all.
+    /// Whether there is neither text nor reasoning.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty() && self.reasoning.is_empty()
     }
@@ -207,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_engine_reads_the_system_message_and_the_answered_turns() {
+    fn request_messages_are_the_system_message_and_the_answered_turns() {
         let mut talk = Conversation::new(ConversationId("1".into()), Some("Be brief.".into()));
         let first = answered(&mut talk, None, "one?", "1");
         let silent = talk.ask(Some(first), "lost?", "tiny");
@@ -216,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_anew_is_a_branch_and_loses_nothing() {
+    fn asking_again_adds_a_branch_and_keeps_the_old_answer() {
         let mut talk = Conversation::default();
         let first = answered(&mut talk, None, "one?", "1");
         let second = answered(&mut talk, Some(first), "two?", "zwei");
@@ -227,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_is_shown_to_its_last_turn() {
+    fn show_selects_the_branch_up_to_its_last_turn() {
         let mut talk = Conversation::default();
         let first = answered(&mut talk, None, "one?", "1");
         let second = answered(&mut talk, Some(first), "two?", "zwei");
@@ -242,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_loop_is_cut_instead_of_followed() {
+    fn cyclic_parents_of_a_stored_conversation_are_dropped() {
         let turn = |parent| Turn { parent, prompt: "p".into(), model: "m".into(), answer: Answer::default() };
         let turns = vec![turn(Some(TurnId(1))), turn(Some(TurnId(0))), turn(Some(TurnId(9)))];
         let talk = Conversation::restore(ConversationId::default(), None, None, turns, Some(TurnId(1)));

@@ -1,14 +1,16 @@
-//! Model names → files: local path, cache, hub, package mirror; with progress.
+//! Resolves model names to files (local path, cache, hub, package mirror), with progress reports.
 //!
-//! Knows no terminal and no engine beyond the [`ModelSource`] contract; never prints: what happened is data. Blocks the
-//! thread that asks (the engine's own) and hears a cancel within 200 ms.
+//! No dependency on the terminal, and none on the engine beyond the [`ModelSource`] contract. Never prints: returns
+//! warnings and errors. Blocks the calling thread (one of the engine's); a cancel takes effect within 200 ms.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crate::catalogue::{CatalogueModel, Source, Variant};
 use crate::engine::source::{Alternative, CancelFlag, ModelFiles, ModelSource};
 use crate::protocol::*;
 use crate::settings::Settings;
+use crate::wording::without_user_info;
 
 mod address;
 mod cache;
@@ -35,11 +37,11 @@ pub use options::{HubOptions, Patience};
 /// Finds and fetches the files of one model name.
 pub struct HubSource {
     name: ModelName,
-    /// What a bare repository name turned out to be, so that the user sees it.
+    /// The `owner/repo:file.gguf` that a bare repository name resolved to; shown to the user.
     picked: Option<String>,
-    /// The name as it is written: what looks like a repository may be a file of the user's.
+    /// The name as the user wrote it: one in repository form may also be a local file.
     written: String,
-    /// What the user should know about the files that were found last.
+    /// Warnings about the files that the last `locate` returned.
     warnings: Vec<String>,
     cache_dir: PathBuf,
     offline: bool,
@@ -47,8 +49,8 @@ pub struct HubSource {
 }
 
 impl HubSource {
-    /// Understands `settings.model` (catalogue name, `owner/repo`, `owner/repo:file.gguf`, an address of these, a `.gguf`
-    /// file, a folder, `scripted:FILE`); touches neither network nor, save for the hub's token, disk.
+    /// Parses `settings.model` (catalogue name, `owner/repo`, `owner/repo:file.gguf`, an address of these, a `.gguf`
+    /// file, a folder, `scripted:FILE`). No network access; reads no file except the hub's token.
     pub fn new(settings: &Settings) -> Result<Self, EngineError> {
         Self::with_options(settings, HubOptions::from_env())
     }
@@ -66,7 +68,7 @@ impl HubSource {
         })
     }
 
-    /// The files, where nothing needs to be fetched for them; `None` where something does.
+    /// The model's files if all of them are on disk; `None` if any must be fetched.
     pub fn local(&self) -> Result<Option<ModelFiles>, EngineError> {
         let (mut silent, never) = (|_: LoadProgress| (), CancelFlag::default());
         let mut job = Job::new(&mut silent, &never);
@@ -82,8 +84,8 @@ impl HubSource {
         }
     }
 
-    /// Refuses, without waiting for anything, what cannot be loaded for sure: a word that nobody knows, a file of the
-    /// user's that is not there or is no model.
+    /// Rejects names that can never load, without network access: a word that is not in the catalogue, and a local path
+    /// that does not exist or is not a model.
     pub fn check(&self) -> Result<(), EngineError> {
         match &self.name {
             ModelName::Scripted(path) => local::scripted(path).map(drop),
@@ -201,6 +203,7 @@ impl ModelSource for HubSource {
         progress: &mut dyn FnMut(LoadProgress),
         cancel: &CancelFlag,
     ) -> Result<ModelFiles, EngineError> {
+        let begun = Instant::now();
         let mut job = Job::new(progress, cancel);
         job.check()?;
         let found = match self.name.clone() {
@@ -211,6 +214,8 @@ impl ModelSource for HubSource {
             ModelName::Repo { repo, pick } => self.fetch_repo(&repo, &pick, &mut job),
         };
         self.warnings = job.warnings;
+        let (model, failure) = (without_user_info(&self.name()), found.as_ref().err().map(|error| error.kind));
+        tracing::debug!(model, took = ?begun.elapsed(), ?failure, "files located");
         found
     }
 
@@ -236,7 +241,7 @@ impl ModelSource for HubSource {
     }
 }
 
-/// The forms of `model` that take less than `variant`, the largest first.
+/// The variants of `model` that are smaller than `variant`, largest first.
 fn smaller(model: &CatalogueModel, variant: &Variant) -> Vec<Alternative> {
     let bytes = |variant| model.size_of(variant).map(|(bytes, _)| bytes);
     let most = bytes(variant).unwrap_or(u64::MAX);
@@ -255,25 +260,14 @@ fn pick_of(file: Option<&str>) -> Pick {
     file.map_or(Pick::Safetensors, |file| Pick::File(file.to_owned()))
 }
 
-/// An error of the kind that ends a one-shot with exit code 3.
+/// An error that ends a one-shot with exit code 3.
 fn not_found(message: impl Into<String>) -> EngineError {
     EngineError::new(ErrorKind::ModelNotFound, message)
 }
 
-/// `text` with the point that ends a sentence, unless it asks.
+/// `text` with a full stop, unless it ends with a question mark.
 fn sentence(text: &str) -> String {
     if text.ends_with('?') { text.to_owned() } else { format!("{text}.") }
-}
-
-/// `4.9 GB`, in powers of ten as makers of disks and the hub count.
-pub fn human(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 #[cfg(test)]
@@ -282,7 +276,7 @@ mod tests {
     use crate::catalogue::catalogue;
 
     #[test]
-    fn smaller_forms_of_a_model_come_from_the_catalogue_the_largest_first() {
+    fn smaller_catalogue_variants_are_listed_largest_first() {
         let names = |name: &str| {
             let found = catalogue().find(name).map(|(model, variant)| smaller(model, variant));
             found.unwrap_or_default().into_iter().map(|other| other.name).collect::<Vec<_>>()

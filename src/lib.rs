@@ -1,18 +1,96 @@
-//! chatnap: a terminal chat whose engine lives in the same process and takes a nap when nobody talks to it.
+//! chatnap: a terminal chat whose inference engine runs in the same process and releases all of its memory when idle.
 //!
-//! # Flows, all one-way
+//! This page is the map: what runs where, which module owns what, how the four flows go through the modules, and which
+//! invariants hold, each with the test that guards it. How to build, test and extend the program: `CONTRIBUTING.md`.
 //!
-//! - A keystroke: terminal event → `tui::keymap` → [`chat`]`::update` → `Effect::Generate` → [`engine::Engine::generate`]
-//!   → worker → [`protocol::EngineEvent`] → `chat::update` → one draw for all that is waiting.
-//! - One-shot: [`cli`] → [`oneshot`] → the same `Engine::generate` → events → stdout.
-//! - Idle release: `engine::lifecycle` owns the deadline; the interface only shows the countdown.
+//! # The program
+//!
+//! One crate, one process. Three front ends share one engine:
+//!
+//! - [`tui`]: the interactive terminal interface (`chatnap`);
+//! - [`oneshot`]: one answer on standard output (`chatnap -p …`, or a prompt on standard input);
+//! - [`commands`]: subcommands (`chatnap models`, `conversations`, `bench`, `gpu`, …).
+//!
+//! `main.rs` parses the command line ([`cli`], [`settings`]), picks the front end and maps its result to an exit code
+//! ([`failure`]).
+//!
+//! # Threads, and what each owns
+//!
+//! | thread | started by | owns |
+//! | --- | --- | --- |
+//! | main | | the front end: `tui::App` (a current-thread tokio runtime), `oneshot::run`, or a subcommand |
+//! | `keys`, `signals` | `tui::keys`, `tui::input` | blocking reads of the terminal; both send to the interface's one channel |
+//! | `chatnap-engine` | [`engine::Engine::start`] | queue of requests, `lifecycle::State`, the idle deadline; never blocks |
+//! | `chatnap-device` | `worker::device`, one for each load | the loaded model, tokenizer, chat template, KV cache |
+//! | `chatnap-cpu-N` | `cpu::Threads` | nothing; they run parts of parallel loops for the device thread |
+//! | `chatnap-context` and other GPU helpers | `cuda::load`, `cuda::driver` | context creation and destruction, cuBLASLt loading |
+//! | `chatnap-template` | `chat_template::limited_thread` | one compile or render of a chat template, with a bounded stack and time |
+//! | `store` | [`store::StoreHandle`] | the database; front ends never wait for the disk |
+//!
+//! # Code map
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`protocol`] | plain data at the engine's boundary: requests, events, model info, errors |
+//! | [`conversation`], [`stats`], [`clock`] | plain data: turns and branches, figures, timestamps |
+//! | [`chat`] | the interactive chat as a pure state machine: `update(&mut Chat, Event) -> Vec<Effect>` |
+//! | [`tui`] | terminal events → [`chat`] events; effects → engine, store, clipboard; `tui::view` draws |
+//! | [`oneshot`], [`commands`] | the other two front ends |
+//! | [`cli`], [`settings`], [`catalogue`] | argv; defaults < config file < environment < flags; known model names |
+//! | [`hub`] | model name → files: local path, cache, Hugging Face hub, package mirror; downloads and checks |
+//! | [`store`] | conversations in SQLite; a spool file while the database is locked |
+//! | [`engine`] | the handle; below it text, numbers and devices |
+//! | [`sanitize`], [`cells`], [`wording`] | foreign text made harmless; its width in cells; texts shared by front ends |
+//! | [`output`], [`progress`], [`failure`], [`files`] | standard output, the progress line, exit codes, regular files |
+//! | [`logging`] | the log file (`CHATNAP_LOG`, `--log`) |
+//! | [`mod@bench`] | speed tests of a loaded model |
+//!
+//! Inside [`engine`], from the handle down:
+//!
+//! - `worker` (the engine thread) executes what `lifecycle` decides and talks to `worker::device`;
+//! - `generation` runs one answer: render (`prompt`, `chat_template`), encode (`tokenizer`), handle overflow, reuse the
+//!   cached prefix (`prefix`), prefill, decode (`sampler`), detokenize (`generation::output`);
+//! - `load` is the only module that knows every loader and device: headers (`model::parts`) → device → weights;
+//! - `model` has the `Model` trait, the shape of a model (`model::config`), the CPU forward pass (`model::transformer`) and
+//!   the families that candle-transformers runs (`model::candle`);
+//! - `weights` reads GGUF and safetensors; `cpu` has the CPU kernels, `cuda` the GPU engine: `cuda::driver` (the driver
+//!   API), `cuda::load`, `cuda::prompt` (prefill), `cuda::step` and `cuda::decode` (one token), `cuda::matmul`,
+//!   `cuda/kernels/*.cu`;
+//! - `source` and `error` are ground types that everything else uses; `scripted` is a model played from a file, for tests.
+//!
+//! # Flows
+//!
+//! 1. **A keystroke.** `tui::keys` → `tui::input` → `tui::App` → `tui::ui_state` → `tui::keymap` → [`chat::update`] →
+//!    `Effect` → [`engine::Engine`] or [`store::StoreHandle`]. All inputs that are waiting are handled before one frame is
+//!    drawn (`tui::view::draw`), at most one frame in 16 ms.
+//! 2. **An answer.** `Effect::Save` (the question is on disk first) → `Effect::Generate` → [`engine::Engine::generate`] →
+//!    `worker` → `lifecycle::step` → `worker::device` → `generation::answer` → `Model` → `protocol::EngineEvent` → back
+//!    through `worker` to the front end's sink. A token becomes text in `generation::output` (`tokenizer::stream`), part of
+//!    an answer in `chat::answering`, and lines on the screen in `tui::view::turn` and `tui::view::markdown`.
+//! 3. **A load.** `lifecycle` → `Effect::StartLoad` → `worker::device` → [`hub`] (`ModelSource::locate`) → `engine::load::load`:
+//!    headers, device, then tokenizer and weights side by side. Too little GPU memory is found before the first byte is read
+//!    (`cuda::load::capacity`) and reported with what would fit; memory that runs out during an answer ends that answer
+//!    with an error, and the next request loads again (`lifecycle::ModelHealth`).
+//! 4. **The idle release.** `lifecycle` decides: `State::release_at` is the deadline, `Event::Deadline` and the current
+//!    epoch make `Effect::Release`. `worker` closes the device thread's channel, `worker::device` calls `Model::release`,
+//!    which on a GPU destroys the context and measures the freed bytes; `EngineEvent::Released` carries them to the
+//!    status line. The interface only shows the countdown.
 //!
 //! # Invariants
 //!
-//! 1. The core (`chat`, `conversation`, `engine::lifecycle`, `stats`) does no I/O, reads no clock and spawns nothing.
-//! 2. The engine knows no terminal, the terminal knows no tensor: [`protocol`] is all that they share.
-//! 3. Every accepted request gets exactly one terminal event: finished (stop, length, cancelled) or failed.
-//! 4. Foreign text passes [`sanitize`] before it meets a terminal, and [`cells`] before it meets a frame.
+//! | invariant | guarded by |
+//! | --- | --- |
+//! | Modules import only what the table of layers allows; no import circle of more than three files | `tests/it/imports.rs` |
+//! | `chat`, `conversation`, `stats` and `engine::lifecycle` do no I/O, read no clock, start nothing | `tests/it/imports.rs` |
+//! | `protocol` is all that engine and front ends share | `tests/it/imports.rs` |
+//! | `unsafe` only under `engine/`, each block with its SAFETY sentence | `tests/it/imports.rs`, clippy |
+//! | Every accepted request gets exactly one terminal event; no release while a request waits | `engine/lifecycle/model_check.rs` (all states reachable in a bounded number of events) |
+//! | Foreign text passes [`sanitize`] before a terminal and [`cells`] before a frame | `tests/it/foreign.rs`, `tests/fuzz` |
+//! | A question is on disk before inference, an answer at most 250 ms behind the screen | `tests/it/store.rs`, `benches/kill9.py` |
+//! | The first frame does not wait for model, disk or network | `tests/it/chat.rs` |
+//! | Each CPU kernel equals its scalar twin, each GPU kernel its CPU twin | `engine/cpu/tests.rs`, `cuda/checks` |
+//! | A file that could make an answer wrong is refused, everything else is a warning | `engine/model/parts/refusals.rs` |
+//! | Every released byte comes back, also over many cycles | `tests/it/release.rs`, `benches/gpu.sh` |
 
 pub mod bench;
 pub mod catalogue;
@@ -26,6 +104,7 @@ pub mod engine;
 pub mod failure;
 pub mod files;
 pub mod hub;
+pub mod logging;
 pub mod oneshot;
 pub mod output;
 pub mod progress;

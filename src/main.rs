@@ -1,4 +1,4 @@
-//! Chooses a front end and maps its result to an exit code.
+//! Selects a front end and maps its result to an exit code.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use chatnap::cli::{self, Invocation};
 use chatnap::engine::crash;
 use chatnap::failure::Failure;
 use chatnap::settings::{Origin, Resolved};
-use chatnap::{commands, oneshot, tui};
+use chatnap::{commands, logging, oneshot, tui};
 
 #[global_allocator]
 static ALLOCATOR: crash::Allocator = crash::Allocator;
@@ -24,6 +24,7 @@ fn run() -> Result<u8, Failure> {
     let (Invocation::Interactive { resolved, .. }
     | Invocation::OneShot(resolved, _)
     | Invocation::Command(resolved, _)) = &invocation;
+    logging::start(&resolved.log).map_err(|why| Failure::usage(format!("{why}.")))?;
     check_theme(resolved)?;
     match invocation {
         Invocation::Interactive { resolved, resume } => tui::run(resolved.settings, resume, warnings),
@@ -40,8 +41,8 @@ fn run() -> Result<u8, Failure> {
     }
 }
 
-/// An unknown `--theme` is a usage error even if nothing is drawn. A theme of the config file that is missing only warns:
-/// the interface falls back to another.
+/// An unknown `--theme` is a usage error even if nothing is drawn. A missing theme of the config file only warns: the
+/// interface falls back to another one.
 fn check_theme(resolved: &Resolved) -> Result<(), Failure> {
     match resolved.origin("theme") {
         Origin::Flag(flag) => {

@@ -1,20 +1,20 @@
-//! One line on stderr that says how far a load has come; drawn only where stderr is a terminal that can redraw a line.
+//! The progress line of a load on stderr; drawn only if stderr is a terminal that can redraw a line.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::cells;
-use crate::hub::human;
 use crate::protocol::{LoadPhase, LoadProgress};
 use crate::sanitize::sanitize_line;
+use crate::wording::bytes;
 
-/// Between two drawings.
+/// Minimum time between two drawings.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Speeds before this are guesses.
+/// Time before a speed is shown: earlier ones are inaccurate.
 const WARM_UP: Duration = Duration::from_millis(700);
 
-/// The line.
+/// The progress line.
 pub struct Progress {
     drawn: bool,
     enabled: bool,
@@ -23,14 +23,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A line that is not drawn yet; with `quiet`, never.
+    /// A line that is not drawn yet; `quiet` disables it.
     pub fn new(quiet: bool) -> Self {
         let can_redraw = std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let enabled = !quiet && can_redraw && std::io::stderr().is_terminal();
         Self { drawn: false, enabled, last: None, phase: None }
     }
 
-    /// Draws `step`, but not too often.
+    /// Draws `step`, at most every 100 ms in one phase.
     pub fn show(&mut self, step: &LoadProgress) {
         if !self.enabled {
             return;
@@ -48,7 +48,7 @@ impl Progress {
         self.drawn = true;
     }
 
-    /// Takes the line away.
+    /// Erases the line.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.drawn) {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
@@ -62,7 +62,7 @@ impl Drop for Progress {
     }
 }
 
-/// Bytes a second.
+/// Bytes per second; `None` before [`WARM_UP`] is over.
 fn speed(bytes: u64, time: Duration) -> Option<f64> {
     (bytes > 0 && time >= WARM_UP).then(|| bytes as f64 / time.as_secs_f64())
 }
@@ -81,12 +81,12 @@ fn describe(step: &LoadProgress, speed: Option<f64>) -> String {
     match step.total.filter(|total| *total > 0) {
         Some(total) => {
             let percent = 100 * u128::from(step.done.min(total)) / u128::from(total);
-            text += &format!("{percent} % of {}", human(total));
+            text += &format!("{percent} % of {}", bytes(total));
         }
-        None => text += &human(step.done),
+        None => text += &bytes(step.done),
     }
     if let Some(speed) = speed {
-        text += &format!(", {}/s", human(speed as u64));
+        text += &format!(", {}/s", bytes(speed as u64));
         if let Some(left) = step.total.map(|total| total.saturating_sub(step.done)).filter(|left| *left > 0) {
             text += &format!(", {} s left", (left as f64 / speed).ceil() as u64);
         }
@@ -98,7 +98,7 @@ fn columns() -> usize {
     rustix::termios::tcgetwinsize(std::io::stderr()).map_or(80, |size| usize::from(size.ws_col)).max(20)
 }
 
-/// As much of `text` as `columns` hold.
+/// `text` cut to `columns` cells.
 fn fit(text: &str, columns: usize) -> String {
     let mut taken = 0;
     let text = cells::drawn(text);
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_says_what_how_much_how_fast_and_how_long() {
+    fn progress_line_shows_file_percent_speed_and_time_left() {
         let step = |done, total, detail: Option<&str>| LoadProgress {
             phase: LoadPhase::Download,
             done,
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(describe(&step(0, None, None), None), "fetching: 0 B");
         assert_eq!(
             describe(&step(50_000_000, Some(100_000_000), Some("a\x1b[2J.gguf")), Some(5e6)),
-            "fetching a.gguf: 50 % of 100.0 MB, 5.0 MB/s, 10 s left"
+            "fetching a.gguf: 50 % of 100 MB, 5.0 MB/s, 10 s left"
         );
         assert_eq!(fit("日本語", 4), "日本");
     }

@@ -1,6 +1,6 @@
-//! The boundary between the engine and its front ends: requests, events and their parts, as plain data.
+//! The interface between the engine and its front ends: requests, events and their parts, as plain data.
 //!
-//! Nothing here knows a terminal or a tensor.
+//! Independent of terminals and tensors.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
-/// Names one request of one engine; never used twice within a process.
+/// Identifies a request; never used twice by one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Who wrote a message.
+/// The author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Instructions that stand before the conversation.
+    /// Instructions before the conversation.
     System,
-    /// The person.
+    /// The user.
     User,
     /// The model.
     Assistant,
 }
 
 impl Role {
-    /// The word that chat templates use.
+    /// The role's name in chat templates.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -35,14 +35,14 @@ impl Role {
     }
 }
 
-/// One message as the engine reads it.
+/// A message of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatMessage {
-    /// Who wrote it.
+    /// Its author.
     pub role: Role,
-    /// What it says, as it was written.
+    /// Its text, unchanged: it is not sanitised.
     pub content: String,
-    /// What the model thought before it answered, where it did.
+    /// The model's reasoning before the answer, if there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
 }
@@ -54,7 +54,7 @@ impl ChatMessage {
     }
 }
 
-/// How the next token is chosen. The order in which the parts apply stands in `engine::sampler`.
+/// How the next token is sampled. `engine::sampler` documents the order of the steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
     /// 0 is greedy.
@@ -63,17 +63,17 @@ pub struct SamplingParams {
     pub top_k: usize,
     /// Keep the smallest set of tokens whose probabilities reach this; 1 keeps all.
     pub top_p: f32,
-    /// Keep tokens at least this share as likely as the most likely one; 0 keeps all.
+    /// Keep tokens whose probability is at least this share of the highest one; 0 keeps all.
     pub min_p: f32,
-    /// Divide (multiply, where negative) the logits of recent tokens by this; 1 changes nothing.
+    /// Divide positive logits of recent tokens by this, multiply negative ones; 1 changes nothing.
     pub repeat_penalty: f32,
-    /// How many of the last tokens the penalties look at.
+    /// Number of last tokens to which the penalties apply.
     pub repeat_last_n: usize,
     /// Subtracted once per recent occurrence; 0 changes nothing.
     pub frequency_penalty: f32,
-    /// Subtracted where a token occurred recently; 0 changes nothing.
+    /// Subtracted once if a token occurred recently; 0 changes nothing.
     pub presence_penalty: f32,
-    /// `None` draws a fresh seed.
+    /// `None`: a random seed.
     pub seed: Option<u64>,
 }
 
@@ -103,39 +103,39 @@ pub enum IdleWindow {
     Never,
 }
 
-/// Where the user wants the model to run.
+/// The device that the user chose for the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DevicePreference {
-    /// The first usable card, else the CPU.
+    /// The first usable GPU, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// This card, or an error.
+    /// The GPU with this index, or an error.
     Cuda(usize),
 }
 
-/// What to do with a conversation that outgrew the context.
+/// What to do with a conversation that exceeds the context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OverflowPolicy {
-    /// Refuse, with the counts.
+    /// Fail with an error that names the token counts.
     #[default]
     Error,
-    /// Leave out the oldest whole turns and say which.
+    /// Leave out the oldest whole turns and report their number.
     Trim,
 }
 
-/// One turn that the engine is asked to answer.
+/// A request to answer one turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationRequest {
-    /// Names the request in every event about it.
+    /// Identifies the request in its events.
     pub id: RequestId,
     /// System message first (if any), then the turns; the last one is the user's.
     pub messages: Vec<ChatMessage>,
-    /// How tokens are chosen.
+    /// How tokens are sampled.
     pub sampling: SamplingParams,
-    /// Most tokens to write; `None` writes until the model stops or the context is full.
+    /// Maximum number of tokens to write; `None`: until the model stops or the context is full.
     pub max_tokens: Option<usize>,
     /// What to do if the prompt does not fit.
     pub on_overflow: OverflowPolicy,
@@ -149,34 +149,34 @@ pub enum FinishReason {
     Stop,
     /// `max_tokens` or the context's end was reached.
     Length,
-    /// Somebody stopped it.
+    /// It was cancelled.
     Cancelled,
 }
 
 /// Token counts of one turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Tokens of the rendered prompt, cached ones among them.
+    /// Tokens of the rendered prompt, including cached ones.
     pub prompt_tokens: usize,
-    /// Prompt tokens whose KV cache was kept from before.
+    /// Prompt tokens whose keys and values were already in the KV cache.
     pub cached_tokens: usize,
-    /// Tokens that the model wrote.
+    /// Tokens that were generated.
     pub completion_tokens: usize,
 }
 
 impl Usage {
-    /// Prompt and completion together.
+    /// Prompt and completion tokens.
     pub fn total_tokens(&self) -> usize {
         self.prompt_tokens + self.completion_tokens
     }
 }
 
-/// Where one turn's time went.
+/// The times of one turn.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Timing {
-    /// Waiting for the model to be loaded; zero where it was warm.
+    /// Waiting for the model to be loaded; zero if it was warm.
     pub load: Duration,
-    /// From the submit, or from the end of loading where that is later, to the first token.
+    /// From the submit, or from the end of loading if that is later, to the first token.
     pub ttft: Duration,
     /// Evaluating the prompt tokens that were not cached.
     pub prefill: Duration,
@@ -188,11 +188,11 @@ pub struct Timing {
     pub inter_token: Vec<Duration>,
 }
 
-/// What stage of becoming ready the engine is in. They come in this order; some may be missing.
+/// The phase of a load. Phases come in this order; some may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoadPhase {
-    /// Fetching the files; `done` and `total` count bytes.
+    /// Downloading the files; bytes.
     Download,
     /// Checking a downloaded file's hash; bytes.
     Verify,
@@ -202,62 +202,63 @@ pub enum LoadPhase {
     Upload,
 }
 
-/// How far a load has come.
+/// The progress of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadProgress {
-    /// The stage.
+    /// The current phase.
     pub phase: LoadPhase,
     /// Bytes so far.
     pub done: u64,
-    /// Bytes in all; `None` where nobody knows.
+    /// Total bytes; `None` if unknown.
     pub total: Option<u64>,
-    /// What is being worked on (a file name, say), where that helps.
+    /// The item in progress, for example a file name.
     pub detail: Option<String>,
 }
 
-/// Where a model runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The kind of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceKind {
     /// The processor.
+    #[default]
     Cpu,
-    /// An NVIDIA card.
+    /// An NVIDIA GPU.
     Cuda,
 }
 
 /// The device that a model runs on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// Its kind.
+    /// CPU or GPU.
     pub kind: DeviceKind,
-    /// The name that its maker gave it.
+    /// The vendor's product name.
     pub name: String,
 }
 
-/// What a loaded model is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Properties of a loaded model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelInfo {
-    /// The name that the user knows it by.
+    /// The name for the user, as `ModelSource::name` returns it.
     pub name: String,
     /// `general.architecture` or `model_type`.
     pub architecture: String,
     /// For example `Q4_1`, `Q4_K_M`, `BF16`.
     pub quantization: String,
-    /// Parameters in all.
+    /// Number of parameters.
     pub parameters: u64,
     /// Positions that the KV cache holds.
     pub context_length: usize,
-    /// Positions that the model was made for.
+    /// Positions that the model was trained for.
     pub trained_context_length: usize,
-    /// Where it runs.
+    /// The device that it runs on.
     pub device: DeviceInfo,
-    /// Memory that it takes on that device.
+    /// Its memory use on that device.
     pub memory: MemoryUse,
-    /// What the user should know: an unknown pre-tokenizer, a template that was chosen by vocabulary, …
+    /// Warnings for the user: an unknown pre-tokenizer, a template that was chosen by vocabulary, …
     pub warnings: Vec<String>,
 }
 
-/// Bytes that a loaded model takes on its device.
+/// Memory use of a loaded model on its device, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
     /// Weights.
@@ -269,23 +270,23 @@ pub struct MemoryUse {
 }
 
 impl ModelInfo {
-    /// Whether a prompt and its answer of so many tokens leave no position for another token.
+    /// Whether a prompt and answer with this `usage` leave no position for another token.
     pub fn is_filled_by(&self, usage: &Usage) -> bool {
         usage.total_tokens() >= self.context_length
     }
 }
 
 impl MemoryUse {
-    /// All of it.
+    /// Weights, KV cache and workspace.
     pub fn total(&self) -> u64 {
         self.weights + self.kv_cache + self.workspace
     }
 }
 
-/// What kind of failure; the one-shot's exit code follows from it.
+/// The kind of a failure, which determines the exit code in one-shot mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Anything else.
+    /// Any other failure.
     Failed,
     /// The model was not found or could not be fetched.
     ModelNotFound,
@@ -293,25 +294,24 @@ pub enum ErrorKind {
     OutOfMemory,
     /// The prompt does not fit the context.
     ContextOverflow,
-    /// Cancelled before a terminal event was due (a load that was stopped).
+    /// A load was cancelled.
     Cancelled,
-    /// The device is lost for this process; the history stays usable.
+    /// The device is lost for this process; the conversation can continue on another device.
     Fatal,
 }
 
-/// A failure that tells the user what happened, what was kept and what to do next.
+/// A failure with a message for the user: what happened, what was kept and what to do next.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
-    /// What kind.
+    /// Determines the exit code and whether a retry can help.
     pub kind: ErrorKind,
     /// One or a few sentences for the user. May quote foreign text: sanitize before showing.
     pub message: String,
 }
 
 impl EngineError {
-    /// An error of `kind`. What a message quotes of a file is as long as the file likes; it is cut to a length that people
-    /// read.
+    /// An error of `kind`. A message may quote a file, which can be arbitrarily long: it is cut to 1000 characters.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         const MAX_CHARS: usize = 1000;
         let mut message = message.into();
@@ -323,38 +323,38 @@ impl EngineError {
     }
 }
 
-/// Which part of an answer a piece of text belongs to.
+/// The part of an answer that a piece of text belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Channel {
-    /// What the model says.
+    /// The answer itself.
     Answer,
-    /// What it thinks before it says it.
+    /// The model's reasoning before the answer.
     Reasoning,
 }
 
-/// What the engine tells its front end, in the order in which it happened.
+/// An event of the engine. A front end receives them in the order in which they occurred.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EngineEvent {
-    /// The engine began to load.
+    /// A load has started.
     Loading {
-        /// When.
+        /// Time of the event.
         at: Timestamp,
     },
-    /// It came further.
+    /// Progress of the running load.
     LoadProgress(LoadProgress),
-    /// The model can answer.
+    /// The model is loaded.
     Loaded {
-        /// What was loaded.
+        /// Properties of the model.
         info: ModelInfo,
-        /// How long it took, download included.
+        /// Duration of the load, including the download.
         took: Duration,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
     },
-    /// Loading failed. Every request that waited for it gets its own `Failed` too.
+    /// Loading failed. Every request that waited for it also gets its own `Failed`.
     LoadFailed {
-        /// Why.
+        /// The reason.
         error: EngineError,
     },
     /// A request's prompt is being evaluated.
@@ -363,24 +363,24 @@ pub enum EngineEvent {
         id: RequestId,
         /// Prompt tokens evaluated or cached so far.
         done: usize,
-        /// Prompt tokens in all.
+        /// Prompt tokens in total.
         total: usize,
-        /// Of those, how many were cached.
+        /// Prompt tokens that were cached.
         cached: usize,
-        /// Oldest whole turns that were left out to make it fit.
+        /// Number of oldest whole turns that were left out to fit the context.
         trimmed_turns: usize,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
     },
-    /// A piece of the answer: always whole characters.
+    /// A piece of the answer, in whole characters.
     Token {
         /// Which request.
         id: RequestId,
         /// Answer or reasoning.
         channel: Channel,
-        /// The text; may be empty where a token completed no character.
+        /// The text; empty if the token completed no character.
         text: String,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
     },
     /// A request was answered. Terminal.
@@ -389,47 +389,47 @@ pub enum EngineEvent {
         id: RequestId,
         /// Why it ended.
         reason: FinishReason,
-        /// Counts.
+        /// Token counts.
         usage: Usage,
         /// Times.
         timing: Timing,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
     },
-    /// A request failed; what was streamed before stays. Terminal.
+    /// A request failed; text that was streamed before remains valid. Terminal.
     Failed {
         /// Which request.
         id: RequestId,
-        /// Why.
+        /// The reason.
         error: EngineError,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
     },
-    /// Answer to `Engine::count`: what a prompt would take of the context.
+    /// Reply to `Engine::count`.
     Counted {
-        /// The number that `Engine::count` was given.
+        /// The id that was passed to `Engine::count`.
         id: RequestId,
         /// Tokens of the rendered prompt.
         prompt_tokens: usize,
-        /// Positions in all.
+        /// Positions that the KV cache holds.
         context_length: usize,
     },
-    /// Nothing to do; the weights stay until `release_at`, `None` for ever.
+    /// The model is loaded and no request is in flight or queued.
     Idle {
-        /// When the engine will release.
+        /// When the engine will release the model; `None`: never.
         release_at: Option<Timestamp>,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
     },
-    /// Giving the memory back.
+    /// A release has started.
     Releasing,
-    /// The memory is back with the system.
+    /// The memory is released to the system.
     Released {
-        /// Bytes given back on the device; measured where the device can be asked.
+        /// Bytes freed on the device; measured if the device reports them, else the model's memory use.
         freed: u64,
-        /// When.
+        /// Time of the event.
         at: Timestamp,
     },
-    /// Something that the user should know; nothing failed.
+    /// A warning for the user; nothing failed.
     Warning(String),
 }

@@ -1,11 +1,12 @@
 //! Settings: defaults < config file < environment < flags, read once.
 //!
-//! Knows where folders are, not what lies in them; opens nothing but the config file.
+//! Contains the paths of the folders; opens no file except the config file.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::logging::LogOptions;
 use crate::protocol::*;
 
 mod duration;
@@ -19,35 +20,35 @@ pub use environment::warnings as environment_warnings;
 pub use expand::expand_path;
 pub use keys::{KEYS, Key, check};
 
-/// The commented config file that `chatnap config default` writes; it says what the defaults are and changes none.
+/// The commented config file that `chatnap config default` writes; it lists the defaults and changes none.
 pub const DEFAULT_CONFIG: &str = include_str!("../assets/config.toml");
 
 /// The config file's name in the config folder.
 pub const CONFIG_FILE: &str = "config.toml";
 
-/// The model that is used where nobody chose one.
+/// The model that is used if none is set.
 pub const DEFAULT_MODEL: &str = "smollm2-135m";
 
 /// Everything that the user can set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Model name in any form of the command line's contract.
+    /// Model name in any form that `--model` accepts.
     pub model: String,
-    /// System message.
+    /// System message of new conversations.
     pub system: Option<String>,
     /// The chat template to use instead of the model's: a known form's name or a file.
     pub chat_template: Option<String>,
-    /// How tokens are chosen.
+    /// Sampling parameters.
     pub sampling: SamplingParams,
-    /// Most tokens an answer may have.
+    /// Maximum number of tokens of an answer; `None`: until the model stops or the context is full.
     pub max_tokens: Option<usize>,
-    /// KV cache positions; `None`: 8192 or the model's own.
+    /// KV cache positions; `None`: 8192, or the model's own limit if that is smaller.
     pub context_length: Option<usize>,
     /// How long an idle engine keeps its weights.
     pub idle_window: IdleWindow,
-    /// Where to run.
+    /// Device that runs the model.
     pub device: DevicePreference,
-    /// Share of the VRAM that may be used.
+    /// Share of the VRAM that may be used, above 0 and at most 1.
     pub gpu_memory_utilization: f32,
     /// CPU threads; `None`: one for each physical core.
     pub threads: Option<usize>,
@@ -66,7 +67,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings that hold where nobody set anything, in these folders.
+    /// The built-in defaults, with these folders.
     pub fn defaults(folders: &Folders) -> Self {
         Self {
             model: DEFAULT_MODEL.to_owned(),
@@ -89,19 +90,21 @@ impl Settings {
     }
 }
 
-/// Where this user's files belong. Nothing is created before something has to be kept.
+/// The user's folders. None is created before a file is stored in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Folders {
     /// Conversations and state.
     pub data: PathBuf,
-    /// What can be fetched again.
+    /// Files that can be fetched again.
     pub cache: PathBuf,
     /// The config file and the user's themes.
     pub config: PathBuf,
+    /// Log files.
+    pub state: PathBuf,
 }
 
 impl Folders {
-    /// The platform's own places (`XDG_*` on Linux).
+    /// The platform's standard folders (`XDG_*` on Linux).
     pub fn of_user() -> Result<Self, SettingsError> {
         let dirs = directories::ProjectDirs::from("", "", "chatnap")
             .ok_or_else(|| SettingsError("There is no home folder for chatnap's files: set HOME.".into()))?;
@@ -109,30 +112,31 @@ impl Folders {
             data: dirs.data_dir().to_path_buf(),
             cache: dirs.cache_dir().to_path_buf(),
             config: dirs.config_dir().to_path_buf(),
+            state: dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_path_buf(),
         })
     }
 }
 
-/// A setting that cannot be: which one, where it was set and what would do. May quote foreign text.
+/// An invalid setting: which one, where it was set and which values are valid. May quote unsanitised text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(pub String);
 
-/// Who had the last word on a setting.
+/// Where a setting's value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody.
+    /// The built-in default.
     Default,
     /// The config file.
     File {
-        /// Which one.
+        /// Path of the file.
         path: PathBuf,
-        /// Counted from 1.
+        /// Line, counted from 1.
         line: usize,
     },
-    /// A variable of the environment, by name.
+    /// An environment variable, by name.
     Environment(String),
-    /// A flag, as it is written.
+    /// A flag, as written on the command line: `--model`.
     Flag(&'static str),
 }
 
@@ -147,47 +151,51 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// A setting that a flag gives.
+/// A setting given by a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     /// The setting's key.
     pub key: &'static str,
-    /// The flag, as it is written.
+    /// The flag, as written on the command line: `--model`.
     pub flag: &'static str,
-    /// Its value.
+    /// Its value as text.
     pub value: String,
 }
 
-/// What `resolve` reads besides the config file.
+/// The inputs of `resolve` besides the config file.
 pub struct Sources<'a> {
     /// The user's folders.
     pub folders: Folders,
     /// `--config FILE`.
     pub config: Option<&'a Path>,
-    /// The environment.
+    /// Returns the value of an environment variable.
     pub environment: &'a dyn Fn(&str) -> Option<OsString>,
-    /// The flags.
+    /// The settings given by flags.
     pub flags: Vec<Override>,
+    /// `--log FILE`.
+    pub log: Option<PathBuf>,
 }
 
-/// Settings with where each of them comes from.
+/// Settings, each with its origin.
 #[derive(Clone, Debug)]
 pub struct Resolved {
     /// The effective settings.
     pub settings: Settings,
     /// The config file that was read, or would have been if it existed.
     pub config_file: PathBuf,
-    /// By key; a key that is missing has its default.
+    /// Log level and log file.
+    pub log: LogOptions,
+    /// By key; a missing key has its default value.
     origins: BTreeMap<&'static str, Origin>,
 }
 
 impl Resolved {
-    /// Who had the last word on `key`.
+    /// Where the value of `key` came from.
     pub fn origin(&self, key: &str) -> Origin {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
     }
 
-    /// One `key = value` a line, as the config file would have it, each with its origin; unset ones as comments.
+    /// One `key = value` a line in the config file's syntax, each with its origin; unset keys as comments.
     pub fn show(&self) -> String {
         let lines: Vec<(String, String)> = KEYS
             .iter()
@@ -204,8 +212,8 @@ impl Resolved {
     }
 }
 
-/// The path of the config file: `--config`, else `CHATNAP_CONFIG`, else the user's. True where the user named it. No
-/// shell expands `--config=~/x`.
+/// The path of the config file: `--config`, else `CHATNAP_CONFIG`, else the default one; `true` if the user named it.
+/// Expands `~`, which shells leave as it is in `--config=~/x`.
 fn config_file(sources: &Sources<'_>) -> (PathBuf, bool) {
     let named = sources
         .config
@@ -217,7 +225,7 @@ fn config_file(sources: &Sources<'_>) -> (PathBuf, bool) {
     }
 }
 
-/// Reads everything once: defaults < config file < environment < flags.
+/// Resolves all settings: defaults < config file < environment < flags.
 pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
     let (path, named) = config_file(sources);
     let mut settings = Settings::defaults(&sources.folders);
@@ -229,7 +237,7 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
         origins.insert(key.name, origin);
     }
     if let Some(value) = (sources.environment)("HF_HUB_OFFLINE").and_then(|value| value.into_string().ok()) {
-        // huggingface_hub's own reading of the variable.
+        // The values that huggingface_hub reads as true.
         if matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE") {
             settings.offline = true;
             origins.insert("offline", Origin::Environment("HF_HUB_OFFLINE".into()));
@@ -247,7 +255,12 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
         (key.set)(&mut settings, &given.value).map_err(|why| SettingsError(format!("{}: {why}", given.flag)))?;
         origins.insert(key.name, Origin::Flag(given.flag));
     }
-    Ok(Resolved { settings, config_file: path, origins })
+    let log = LogOptions {
+        level: (sources.environment)("CHATNAP_LOG").map(|level| level.to_string_lossy().into_owned()),
+        file: sources.log.clone(),
+        folder: sources.folders.state.clone(),
+    };
+    Ok(Resolved { settings, config_file: path, log, origins })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Conversations on disk: one SQLite file in the user's data folder, shared by every chatnap that runs.
+//! Conversations on disk: one SQLite file in the user's data folder, shared by all running chatnap processes.
 //!
-//! Stores what was written, byte for byte; knows no engine and no screen. The calls block (a busy file for seconds):
-//! whatever must not wait goes through [`StoreHandle`], which also keeps what the database does not take.
+//! Stores texts byte for byte; independent of engine and front ends. The calls block, on a locked file for seconds:
+//! code that must not wait uses [`StoreHandle`], which also keeps turns that the database cannot store yet.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use crate::conversation::{Conversation, ConversationId, Ending, Turn, TurnId};
-use crate::protocol::SamplingParams;
+use crate::conversation::{Conversation, ConversationId, Ending, TurnId, TurnRecord};
 
 mod cell;
 mod columns;
@@ -38,31 +37,14 @@ pub use resume::Resume;
 
 use columns::{Columns, Question};
 
-/// How often a streaming answer has to be saved: what the screen shows is at most this far ahead of the disk.
+/// Interval at which a streaming answer is saved; at most the text of this time is lost in a crash.
 pub const SAVE_EVERY: Duration = Duration::from_millis(200);
 
-/// SQLite's own waiting is not fair: among many writers on a slow disk one may never get its turn. So it waits this
-/// long at most, and then queues again.
+/// SQLite's busy handler is not fair: with many writers on a slow disk, one may starve. So each wait is limited to this
+/// time and then repeated.
 const ONE_WAIT: Duration = Duration::from_millis(250);
 
-/// A turn to be written down, with where it belongs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TurnRecord {
-    /// Of which conversation; it is made where it does not exist.
-    pub conversation: ConversationId,
-    /// The conversation's system message from now on.
-    pub system: Option<String>,
-    /// The turn's place.
-    pub id: TurnId,
-    /// All of it. Only the answer of a turn that is there already is looked at.
-    pub turn: Turn,
-    /// How its tokens are chosen, where that is known.
-    pub sampling: Option<SamplingParams>,
-    /// When it was asked; milliseconds since 1970, UTC. The first record of a turn counts.
-    pub asked_ms: i64,
-}
-
-/// Stands for a turn that this process never wrote nor read.
+/// The row of a turn that this process has neither written nor read.
 const UNKNOWN: i64 = 0;
 
 /// The open store.
@@ -70,21 +52,21 @@ pub struct Store {
     db: Connection,
     data_dir: PathBuf,
     writer: writer::Writer,
-    /// For each conversation that this process has seen: the row of its n-th turn.
+    /// The rows of the turns, in order, of each conversation that this process has read or written.
     rows: HashMap<ConversationId, Vec<i64>>,
-    /// Whether what earlier processes left behind is dealt with.
+    /// Whether the leftovers of earlier processes are cleaned up.
     tidied: bool,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
-    /// Opens (creates, repairs, upgrades) the store in `data_dir`. Marks answers as interrupted whose writer is gone.
+    /// Opens the store in `data_dir`; creates or repairs it if needed. Marks answers of ended writers as interrupted.
     pub fn open(data_dir: &Path) -> Result<Opened> {
         open::open(data_dir, open::PATIENCE)
     }
 
-    /// Opens an existing store to read it, also in a folder where nothing may be written. `None`: there is none.
+    /// Opens an existing store for reading, also in a read-only folder. `None` if there is no store.
     pub fn open_to_read(data_dir: &Path) -> Result<Option<Self>> {
         open::open_to_read(data_dir)
     }
@@ -94,7 +76,7 @@ impl Store {
         Self { db, data_dir: data_dir.to_path_buf(), writer, rows: HashMap::new(), tidied: false }
     }
 
-    /// Notes that a statement found the database damaged, so that the next start checks all of it.
+    /// If a statement found the database damaged, makes the next start check all of it.
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(StoreError::Damaged(_)) = &result {
             repair::suspect(&self.data_dir);
@@ -102,10 +84,10 @@ impl Store {
         result
     }
 
-    /// Writes a turn down: inserts it (and its conversation) at the first call, afterwards saves what was answered so
-    /// far. A new turn and an ended answer are on disk when this returns. A partial answer is safe from the end of this
-    /// process, and from the end of the machine a little later: it comes five times a second, and waiting for the
-    /// disk each time would wear it out for no gain. `Busy` if another process has the database locked for `patience`.
+    /// Saves a turn: the first call inserts it (and its conversation), later calls update its answer. A new turn and an
+    /// ended answer are on disk (fsync) when this returns. A partial answer survives a crash of this process at once, a
+    /// power cut only after a later fsync: one for each of five saves a second would wear out the disk without benefit.
+    /// `Busy` if another process has the database locked for `patience`.
     pub fn save(&mut self, record: &TurnRecord, patience: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
@@ -134,7 +116,7 @@ impl Store {
             prompt: &record.turn.prompt,
             model: &record.turn.model,
             sampling: sampling.as_deref(),
-            asked: record.asked_ms,
+            asked: record.asked_ms.unwrap_or_else(now_ms),
             writer: &writer,
         };
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -162,14 +144,14 @@ impl Store {
         Ok(())
     }
 
-    /// Makes `head` the branch that is shown.
+    /// Shows the branch that ends with `head`.
     pub fn select(&mut self, id: &ConversationId, head: TurnId) -> Result<()> {
         let row = self.row(id, head)?;
         let done = self.db.execute("UPDATE conversations SET head = ?2 WHERE id = ?1", params![id.0, row]);
         self.noted(done.map(drop).map_err(Into::into))
     }
 
-    /// A whole conversation, every branch of it.
+    /// A conversation with all its branches.
     pub fn load(&mut self, id: &ConversationId) -> Result<Conversation> {
         let loaded = read::conversation(&self.db, id);
         let (conversation, rows) = self.noted(loaded)?;
@@ -182,21 +164,21 @@ impl Store {
         self.noted(read::last(&self.db))
     }
 
-    /// The conversation to go on with: of those in which anything was ever answered, the one that was changed last; a
-    /// question that failed leaves nothing to go on from. Where nothing was answered at all, simply the last.
+    /// The conversation to continue: the last changed one that has an answer, because a failed question leaves nothing
+    /// to continue from. The last changed one if none has an answer.
     pub fn last_answered(&self) -> Result<ConversationId> {
         self.noted(read::last_answered(&self.db))?.ok_or_else(|| StoreError::missing("conversation yet"))
     }
 
-    /// The one conversation whose id begins with `prefix`, or the last one for `last`.
+    /// The only conversation whose id begins with `prefix`; the last changed one for `last`.
     pub fn find(&self, prefix: &str) -> Result<ConversationId> {
         if prefix == "last" {
             return self.last()?.ok_or_else(|| StoreError::missing("conversation yet"));
         }
-        // Every id begins with it: a script's empty variable would name, and remove, the only conversation there is.
+        // Every id begins with it: an empty variable in a script would select, and remove, the only conversation.
         if prefix.is_empty() {
             return Err(StoreError::NotFound(
-                "The beginning of a conversation's id is wanted, not an empty text; `chatnap conversations list` shows \
+                "The beginning of a conversation's id is needed, not an empty text; `chatnap conversations list` shows \
                  them."
                     .into(),
             ));
@@ -220,18 +202,18 @@ impl Store {
         self.noted(read::list(&self.db))
     }
 
-    /// Those in whose title, questions or answers `text` stands, whatever the letter case; the last changed first.
+    /// Conversations with `text` in the title, a question or an answer, ignoring case; the last changed first.
     pub fn search(&self, text: &str) -> Result<Vec<Summary>> {
         self.noted(read::search(&self.db, text))
     }
 
-    /// Gives a conversation another title.
+    /// Sets the title of a conversation.
     pub fn rename(&mut self, id: &ConversationId, title: &str) -> Result<()> {
         let done = self.db.execute("UPDATE conversations SET title = ?2 WHERE id = ?1", params![id.0, title]);
         self.noted(one_row(done))
     }
 
-    /// Removes a conversation with all its turns, for good.
+    /// Deletes a conversation with all its turns permanently.
     pub fn remove(&mut self, id: &ConversationId) -> Result<()> {
         self.rows.remove(id);
         let done = self.db.execute("DELETE FROM conversations WHERE id = ?1", [&id.0]);
@@ -244,7 +226,7 @@ impl Store {
     }
 }
 
-/// A statement that has to find its conversation.
+/// `NotFound` if a statement changed no row.
 fn one_row(done: rusqlite::Result<usize>) -> Result<()> {
     match done? {
         0 => Err(StoreError::missing("conversation")),

@@ -1,6 +1,6 @@
-//! The terminal interface: receive → update → effects → draw, and nothing else.
+//! The terminal interface: an event loop of receive, update, effects and draw.
 //!
-//! The only user of ratatui and crossterm. Decides nothing about a chat (that is `chat::update`) and knows no tensor.
+//! The only module that uses ratatui and crossterm. The chat's state changes only in `chat::update`.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::hub::ModelName;
 use crate::protocol::*;
 use crate::sanitize::sanitize;
 use crate::settings::Settings;
-use crate::store::{Resume, Standing};
+use crate::store::Resume;
 
 mod completion;
 mod composer;
@@ -51,32 +51,32 @@ use ui_state::{Outcome, UiState};
 use unsent::Unsent;
 use view::glyphs::Glyphs;
 
-/// At most one frame in this time.
+/// Minimum time between two frames.
 const FRAME: Duration = Duration::from_millis(16);
 
-/// At most so many inputs between two frames.
+/// Maximum inputs handled between two frames.
 const BATCH: usize = 4096;
 
-/// A draft of more bytes is not counted while it is written.
+/// Drafts longer than this, in bytes, are not tokenised while they are edited.
 const LONGEST_COUNTED: usize = 256 * 1024;
 
-/// The engine and the store get this long to end before they are left behind.
+/// How long to wait for the engine and the store to end before the process exits without them.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Why the theme of these settings cannot be used, if it cannot.
+/// Checks that the configured theme loads; the error is a message for the user.
 pub fn check_theme(settings: &Settings) -> Result<(), String> {
     let loaded = Theme::load(&settings.theme, &settings.config_dir.join("themes"), ColorDepth::None);
     loaded.map(drop).map_err(|error| error.0)
 }
 
-/// Runs the interface until the user leaves; returns the exit code. The transcript begins with `warnings`.
+/// Runs the interface until the user quits; returns the exit code. `warnings` are the transcript's first notes.
 pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) -> Result<u8, Failure> {
     if std::env::var("TERM").is_ok_and(|term| term == "dumb") {
         return Err(Failure::usage(
             "This terminal (TERM=dumb) cannot show the interface. Use chatnap -p TEXT, or set TERM to what it really is.",
         ));
     }
-    // A name that does not exist is better told before the screen is taken.
+    // Report an unknown template name before entering the alternate screen.
     engine::chosen_template(&settings).map_err(|error| Failure::usage(error.message))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -87,12 +87,12 @@ pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) ->
         let result = app.run(resume).await;
         app.end(result)
     });
-    // The thread that reads keys waits for one that may never come.
+    // Do not wait for the key reader: its `read` may never return.
     runtime.shutdown_background();
     ended.map_err(|error| Failure::failed(format!("The terminal cannot be used: {error}.")))
 }
 
-/// The interface while it runs.
+/// The running interface: chat, screen, terminal, engine and store.
 struct App {
     chat: Chat,
     screen: UiState,
@@ -108,12 +108,12 @@ struct App {
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
     keys: Option<Keys>,
-    /// The editor that has the terminal at the moment.
+    /// The external editor, while it owns the terminal.
     editor: Option<Editor>,
     unsent: Unsent,
-    /// The stored conversations were asked for, for the command that is being written.
+    /// The stored conversations were requested for the current `/resume` command.
     listing: bool,
-    /// Which text of the composer the chat knows.
+    /// The composer's revision at the last `DraftChanged`.
     draft: u64,
     dirty: bool,
     drawn: Option<Instant>,
@@ -121,7 +121,7 @@ struct App {
 }
 
 impl App {
-    /// Takes the terminal and shows the first frame; touches neither model nor database.
+    /// Enters the alternate screen and draws the first frame, before any access to the model or the database.
     fn start(settings: Settings, warnings: Vec<String>) -> io::Result<Self> {
         let (sender, inputs) = unbounded_channel();
         let (ending, ours) = (Ending::default(), Arc::<AtomicBool>::default());
@@ -144,8 +144,8 @@ impl App {
         for warning in warnings {
             update(&mut chat, Event::Noted(Note::warning(warning)));
         }
-        // A name that nobody knows is told at once, and nothing promised; a file of the user's, which may lie on a slow
-        // disk, is looked for after the first frame.
+        // Report an unknown catalogue name in the first frame. Check paths only after it: `stat` can block on a slow
+        // disk.
         let unknown = match ModelName::parse(&settings.model) {
             Ok(ModelName::Unknown(..)) => engine::model_source(&settings).err(),
             Ok(_) => None,
@@ -187,7 +187,7 @@ impl App {
 
     async fn run(&mut self, resume: Option<Resume>) -> io::Result<()> {
         if resume.is_some() {
-            // Before the first key: what was typed ahead belongs to the conversation that is on its way.
+            // Before the first key: type-ahead belongs to the conversation that is being loaded.
             self.chat_event(Event::Opening);
         }
         self.keys = Some(Keys::start(self.sender.clone())?);
@@ -206,7 +206,7 @@ impl App {
         Ok(())
     }
 
-    /// Waits for something to happen and takes all of it that is waiting.
+    /// Waits for an input or the next deadline, then handles all queued inputs, at most `BATCH`.
     async fn wait(&mut self) -> io::Result<()> {
         let first = match self.time_to_wait() {
             Some(time) => tokio::time::timeout(time, self.inputs.recv()).await.ok().flatten(),
@@ -231,12 +231,12 @@ impl App {
         Ok(())
     }
 
-    /// Whether there is something to draw and a terminal to draw on.
+    /// Whether a redraw is due and no editor owns the terminal.
     fn may_draw(&self) -> bool {
         self.dirty && self.editor.is_none()
     }
 
-    /// Tells the chat that the composer holds another text.
+    /// Sends `DraftChanged` if the composer's text has changed.
     fn note_draft(&mut self) {
         let revision = self.screen.composer.revision();
         if std::mem::replace(&mut self.draft, revision) != revision {
@@ -249,7 +249,7 @@ impl App {
         }
     }
 
-    /// Asks for the stored conversations as soon as somebody begins to choose one, and once for each such command.
+    /// Requests the stored conversations when a `/resume` command is started, once for each command.
     fn list_talks(&mut self, draft: &str) {
         let wanted = draft.starts_with("/resume");
         if wanted
@@ -261,7 +261,7 @@ impl App {
         self.listing = wanted;
     }
 
-    /// Until the next frame may be drawn or something changes by itself; `None`: nothing does.
+    /// Time until the next frame is allowed or the chat's next deadline; `None`: no deadline, wait for an input.
     fn time_to_wait(&self) -> Option<Duration> {
         let frame =
             self.may_draw().then(|| self.drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed())));
@@ -295,13 +295,13 @@ impl App {
                     keys.go_on();
                 }
             }
-            // The editor has the terminal: it redraws itself, and its Ctrl-C is not meant for the chat.
+            // The editor owns the terminal: it redraws itself, and Ctrl-C is for the editor.
             Input::Resized | Input::Continued if self.editor.is_some() => {}
             Input::Signal(number) if self.editor.is_some() && number == rustix::process::Signal::INT.as_raw() => {}
             Input::Suspend if self.editor.is_some() => {
                 input::stop_process();
             }
-            // A frame that was drawn for the old size may have met the new one: only a whole redraw is sure to mend it.
+            // A frame for the old size may have been written after the resize: redraw the whole screen.
             Input::Resized => self.redraw()?,
             Input::Suspend => self.suspend()?,
             Input::Continued => self.resume()?,
@@ -340,7 +340,7 @@ impl App {
             Effect::SwitchModel(name) => self.switch_model(name),
             Effect::Save(record) => {
                 if let Some(keeper) = &self.keeper {
-                    keeper.save(*record, &self.settings.sampling, &self.sender);
+                    keeper.save(*record, &self.sender);
                 }
             }
             Effect::NewConversation { system } => {
@@ -397,8 +397,8 @@ impl App {
         self.redraw()
     }
 
-    /// Draws everything anew. ratatui's own `clear` asks the terminal where its cursor is, and would wait for an answer
-    /// that the thread that reads keys gets.
+    /// Clears and redraws the screen. ratatui's `Terminal::clear` would block: it queries the cursor position, and the
+    /// reply goes to the thread that reads keys.
     fn redraw(&mut self) -> io::Result<()> {
         self.terminal = terminal::screen(&self.output)?;
         self.terminal.backend_mut().clear()?;
@@ -419,16 +419,16 @@ impl App {
         Ok(())
     }
 
-    /// Restores the terminal, lets the engine and the store end, and says what is left to say.
+    /// Restores the terminal, ends the engine and the store, and prints the final messages.
     fn end(mut self, result: io::Result<()>) -> io::Result<u8> {
         if result.is_err() {
-            // The terminal failed, or does not read while a signal asks for the end: what was written so far is kept.
+            // The terminal failed or, during a signal's shutdown, does not read: save the partial answer.
             let signal = self.ending.signal().unwrap_or(rustix::process::Signal::HUP.as_raw());
             self.chat_event(Event::Quit(Cause::Signal(signal)));
         }
         self.keep_unsent();
         self.guard.restore();
-        // Where the terminal is gone, so is stderr, and ratatui's last words there would be a panic.
+        // If the terminal is closed, so is stderr: ratatui's `Drop` would print an error to it and panic.
         std::mem::forget(self.terminal);
         let (engine, keeper) = (self.engine.take(), self.keeper.take());
         let standings = keeper.as_ref().map(TurnRecorder::standings);
@@ -436,16 +436,16 @@ impl App {
         std::thread::spawn(move || {
             drop(keeper);
             drop(engine);
-            // Nobody waits any more where the patience is over.
+            // The receiver is dropped after the timeout.
             let _ = done.send(());
         });
         let _ = ended.recv_timeout(self.ending.patience(PATIENCE));
         for panic in self.guard.panics.take() {
-            // Whoever cannot be told is not told.
+            // Ignore the error: stderr may be closed.
             let _ = writeln!(io::stderr(), "chatnap: a background thread failed: {}", sanitize(&panic));
         }
         match (result, self.quit) {
-            // EIO is what a terminal that was hung up answers.
+            // EIO: the terminal was hung up.
             (Err(error), _)
                 if self.ending.signal().is_none()
                     && error.raw_os_error() != Some(rustix::io::Errno::IO.raw_os_error()) =>
@@ -455,37 +455,16 @@ impl App {
             (_, Some(Cause::Signal(number))) => Ok(u8::try_from(ending::exit_code(number)).unwrap_or(1)),
             _ => {
                 let standing = standings.and_then(|standing| standing(&self.chat.conversation.id));
-                say_how_to_continue(&self.chat.conversation, standing);
+                turn_recorder::print_how_to_continue(&self.chat.conversation, standing);
                 Ok(0)
             }
         }
     }
 }
 
-/// The last line: how to go on with the conversation, or what became of it. `standing` is `None` for a conversation that
-/// was only read.
-fn say_how_to_continue(conversation: &Conversation, standing: Option<Standing>) {
-    if conversation.head().is_none() {
-        return;
-    }
-    let line = match standing {
-        None | Some(Standing::Stored) => {
-            format!("chatnap --conversation {} goes on with this conversation.", conversation.id.0)
-        }
-        Some(Standing::Aside(path)) => format!(
-            "This conversation could not be stored yet. It is kept in {} and stored when chatnap starts the next time.",
-            path.display()
-        ),
-        Some(Standing::Lost(why)) => format!("This conversation, or its end, could not be stored. {why}"),
-        Some(Standing::Queued) => "This conversation may not be stored: the disk does not answer.".to_owned(),
-    };
-    // stdout may be closed.
-    let _ = writeln!(io::stdout(), "{}", sanitize(&line));
-}
-
-/// Lets a test see what a panic of the interface does.
+/// Panics on submit if `CHATNAP_TEST_PANIC` is set, to test that a panic restores the terminal.
 #[cfg(debug_assertions)]
-#[allow(clippy::panic, reason = "the panic is what is tested; no release build has it")]
+#[allow(clippy::panic, reason = "a test needs the panic; debug builds only")]
 fn test_hook(event: &chat::Event) {
     if matches!(event, Event::Submit(_)) && std::env::var_os("CHATNAP_TEST_PANIC").is_some() {
         panic!("a panic for the test");

@@ -1,12 +1,24 @@
-//! Small helps for sentences: nouns that agree with their count, dates, and the known word that a mistyped one comes
-//! nearest to. Pure.
+//! Text helpers: plurals, byte counts, dates, URLs without credentials, and the known word nearest to a mistyped one.
+//! Pure functions.
 
-/// `noun` as it stands after `count`: `answer` after 1, `answers` after any other number. For regular nouns.
+/// `noun` in the form for `count`: `answer` after 1, `answers` after any other number. For regular nouns.
 pub fn plural(count: usize, noun: &str) -> String {
     if count == 1 { noun.to_owned() } else { format!("{noun}s") }
 }
 
-/// Whether a larger `--context-length` than this would help, for a model that was made for so many tokens.
+/// `98.4 MB`, `4.9 GB`: decimal units, as disks and the hub count.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (count as f64, 0);
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(unit > 0 && value < 99.95);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+/// Advice whether a larger `--context-length` would help, for a model that was trained with `trained` tokens.
 pub fn larger_context(context_length: usize, trained: usize) -> String {
     if trained > context_length {
         format!("A larger --context-length holds more, up to the {trained} tokens that this model was made for.")
@@ -15,7 +27,7 @@ pub fn larger_context(context_length: usize, trained: usize) -> String {
     }
 }
 
-/// `text` without the user names and passwords of the addresses in it: `https://me:secret@host/x` → `https://host/x`.
+/// `text` without user names and passwords in its URLs: `https://me:secret@host/x` → `https://host/x`.
 pub fn without_user_info(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
@@ -28,56 +40,40 @@ pub fn without_user_info(text: &str) -> String {
     shown + rest
 }
 
-/// Bytes of the user info, `@` included, at the start of what follows `://`.
+/// Length in bytes of the user info, with the `@`, at the start of `address`, the text after `://`.
 fn user_info(address: &str) -> usize {
     let authority = &address[..address.find(['/', '?', '#', '\\']).unwrap_or(address.len())];
     if let Some(at) = authority.rfind('@') {
         return at + 1;
     }
-    // A password with an unescaped `/`, `#` or `?` looks like a port that is no number.
+    // A password with an unescaped `/`, `#` or `?` looks like a port that is not a number.
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
     let is_port = authority.ends_with(']') || port.bytes().all(|b| b.is_ascii_digit());
     if is_port { 0 } else { address.rfind('@').map_or(0, |at| at + 1) }
 }
 
-/// `2026-11-22 10:34 UTC`, by Howard Hinnant's `civil_from_days` (chrono-compatible low-level date algorithms).
+/// Formats milliseconds since 1970 as `2026-11-22 10:34 UTC`.
 pub fn utc(ms: u64) -> String {
-    let seconds = ms / 1000;
-    let days = seconds / 86400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02} UTC", seconds / 3600 % 24, seconds / 60 % 60)
+    let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
-/// The known word that differs from `word` in the fewest letters, where those are few beside the rest.
-pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Beyond this nobody mistyped a name, and the distance costs the product of the lengths.
+/// The known words within a small edit distance of `word`, nearest first.
+pub fn near<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    // Longer words are not typing errors, and the distance costs the product of the lengths.
     if word.is_empty() || word.len() > 64 {
-        return None;
+        return Vec::new();
     }
     let few = |known: &str| (known.len() / 3).max(2).min(known.len() / 2);
-    let near = known.map(|known| (distance(word, known), known)).filter(|(distance, known)| *distance <= few(known));
-    near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
+    let distances = known.map(|known| (strsim::levenshtein(word, known), known));
+    let mut found: Vec<_> = distances.filter(|(distance, known)| *distance <= few(known)).collect();
+    found.sort_by_key(|(distance, _)| *distance);
+    found.into_iter().map(|(_, known)| known).collect()
 }
 
-/// Levenshtein's distance in bytes.
-pub fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
+/// The first word of [`near`].
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    near(word, known).into_iter().next()
 }
 
 #[cfg(test)]
@@ -85,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_right_across_leap_years() {
+    fn utc_handles_leap_years() {
         assert_eq!(utc(0), "1970-01-01 00:00 UTC");
         assert_eq!(utc(951_827_640_000), "2000-02-29 12:34 UTC");
         assert_eq!(utc(4_107_542_399_000), "2100-02-28 23:59 UTC");
@@ -93,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_in_addresses_are_not_shown() {
+    fn credentials_in_urls_are_removed() {
         for (text, shown) in [
             ("https://me:secret@host/x", "https://host/x"),
             ("https://secret@host", "https://host"),
@@ -111,18 +107,33 @@ mod tests {
     }
 
     #[test]
-    fn only_one_is_singular() {
+    fn plural_is_singular_only_for_one() {
         let said: Vec<_> = [0, 1, 2].iter().map(|count| format!("{count} {}", plural(*count, "answer"))).collect();
         assert_eq!(said, ["0 answers", "1 answer", "2 answers"]);
     }
 
     #[test]
-    fn the_nearest_word_is_found_and_a_far_one_is_not_forced() {
+    fn nearest_finds_close_words_and_rejects_distant_ones() {
         let known = ["MODEL", "THEME", "THREADS"];
         assert_eq!(nearest("MODLE", known.into_iter()), Some("MODEL"));
         assert_eq!(nearest("THREAD", known.into_iter()), Some("THREADS"));
         assert_eq!(nearest("X", known.into_iter()), None);
         assert_eq!(nearest("", known.into_iter()), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(near("THEM", known.into_iter()), ["THEME"]);
+    }
+
+    #[test]
+    fn bytes_have_one_decimal_and_decimal_units() {
+        for (count, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (98_400_000, "98.4 MB"),
+            (999_999, "1.0 MB"),
+            (15_900_000_000, "15.9 GB"),
+            (143_650_000, "144 MB"),
+            (u64::MAX, "18446744 TB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
     }
 }

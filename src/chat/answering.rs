@@ -1,83 +1,83 @@
-//! From a sent prompt to the end of its answer: saving first, then the engine's events, then the next in the queue.
+//! From a sent prompt to the end of its answer: store it, apply the engine's events, then send the next queued prompt.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::conversation::{Ending, TurnId};
+use crate::conversation::{Ending, TurnId, TurnRecord};
 use crate::protocol::*;
 
-use super::{Chat, Count, Effect, EngineState, Entry, Hint, NoteKind, TurnRecord, command};
+use super::{Chat, Count, Effect, EngineState, Entry, Hint, NoteKind, command};
 
-/// An answer that grows is written this often, so that the disk is never a quarter of a second behind the screen.
+/// Save interval of a streaming answer, so that the disk is never a quarter of a second behind the screen.
 const SAVE_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a question may take to the disk before it is asked all the same.
+/// How long storing a prompt may take before it is sent to the engine anyway.
 const DISK_PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Whether an answer is under way.
+/// Whether an answer is in progress.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Activity {
-    /// No.
+    /// No answer is in progress.
     Idle,
-    /// Yes, this one.
+    /// This answer is in progress.
     Busy(Answering),
 }
 
-/// An answer under way.
+/// An answer in progress.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answering {
-    /// Its number at the engine.
+    /// Id of the request to the engine.
     pub id: RequestId,
-    /// The turn that it answers.
+    /// The turn to which it belongs.
     pub turn: TurnId,
-    /// How far it has come.
+    /// Its progress.
     pub stage: Stage,
-    /// When it was sent.
+    /// When the prompt was sent.
     pub submitted: Timestamp,
-    /// When the first token came, and the last, and how many.
+    /// Time of the first token, time of the last token, and their number.
     pub tokens: Option<(Timestamp, Timestamp, usize)>,
-    /// When the model began to think, while it does.
+    /// When the current reasoning began.
     pub thinking_since: Option<Timestamp>,
-    /// When the answer that is on disk was written there; `None` where the disk has all of it.
+    /// Time of the oldest token that is not stored; `None` if all of the answer is.
     unsaved_since: Option<Timestamp>,
 }
 
-/// How far an answer has come.
+/// Progress of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The question is on its way to the disk; nothing was asked yet.
+    /// The prompt is being stored; the engine has no request yet.
     Saving,
-    /// The engine has it, and loads or finishes something else.
+    /// The engine has the request, but is loading or finishing another one.
     Waiting,
     /// The prompt is being evaluated.
     Prefill {
         /// Prompt tokens evaluated or cached.
         done: usize,
-        /// Prompt tokens in all.
+        /// Prompt tokens in total.
         total: usize,
     },
-    /// Tokens come.
+    /// Tokens are being generated.
     Decode,
-    /// The user stopped it; the engine has not said so yet.
+    /// The user cancelled it; the engine has not confirmed that yet.
     Stopping,
 }
 
-/// What cut an answer off.
+/// The limit that cut an answer off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// It has as many tokens as it may have.
+    /// The maximum number of tokens was reached.
     MaxTokens,
     /// The context is full.
     Context {
-        /// Positions that it has.
+        /// Context length, in positions.
         length: usize,
-        /// Positions that the model was made for.
+        /// Context length that the model was trained with, in positions.
         trained: usize,
     },
 }
 
 impl Activity {
-    /// Whether an answer is under way.
+    /// Whether an answer is in progress.
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Busy(_))
     }
@@ -93,7 +93,7 @@ impl Activity {
         }
     }
 
-    /// The answer under way to this turn.
+    /// The answer in progress to this turn.
     pub fn on(&self, turn: TurnId) -> Option<&Answering> {
         match self {
             Self::Busy(answering) if answering.turn == turn => Some(answering),
@@ -150,7 +150,8 @@ impl Chat {
     fn record(&self, id: TurnId) -> Vec<Effect> {
         let Some(turn) = self.conversation.turn(id).cloned() else { return Vec::new() };
         let (conversation, system) = (self.conversation.id.clone(), self.conversation.system.clone());
-        vec![Effect::Save(Box::new(TurnRecord { conversation, system, id, turn }))]
+        let sampling = Some(self.options.sampling.clone());
+        vec![Effect::Save(Box::new(TurnRecord { conversation, system, id, turn, sampling, asked_ms: None }))]
     }
 
     pub(super) fn saved(&mut self, turn: TurnId, result: Result<(), String>) -> Vec<Effect> {
@@ -168,7 +169,7 @@ impl Chat {
         }
     }
 
-    /// Asks a question whose way to the disk takes too long.
+    /// Sends the prompt to the engine if storing it takes too long.
     pub(super) fn ask_unsaved(&mut self) -> Vec<Effect> {
         let late = |answering: &Answering| self.now.since(answering.submitted) >= DISK_PATIENCE;
         match &self.activity {
@@ -177,7 +178,7 @@ impl Chat {
         }
     }
 
-    /// Gives the engine the question, unless it has it.
+    /// Sends the prompt to the engine, unless that was done already.
     fn generate(&mut self) -> Vec<Effect> {
         let Activity::Busy(answering) = &mut self.activity else { return Vec::new() };
         if answering.stage != Stage::Saving {
@@ -231,7 +232,7 @@ impl Chat {
             }
             EngineEvent::Failed { id, error, .. } => {
                 if self.activity.request(id).is_some() {
-                    // What a keystroke's load said before stands under the question now.
+                    // The preload already added this error as a note; show it once, under the failed turn.
                     self.feed.forget_error(&error.message);
                     return self.end_answer(Ending::Failed { message: error.message });
                 }
@@ -247,7 +248,7 @@ impl Chat {
         Vec::new()
     }
 
-    /// What cut an answer of so many tokens off.
+    /// The limit that an answer with this usage has reached.
     fn limit_of(&self, usage: &Usage) -> Limit {
         match self.engine.info.as_ref().filter(|info| info.is_filled_by(usage)) {
             Some(info) => Limit::Context { length: info.context_length, trained: info.trained_context_length },
@@ -256,7 +257,7 @@ impl Chat {
     }
 
     fn loaded(&mut self, info: ModelInfo) {
-        // A reload says nothing new.
+        // A reload does not repeat the warnings.
         let known = self.engine.info.as_ref().is_some_and(|old| old.warnings == info.warnings);
         for warning in info.warnings.iter().filter(|_| !known) {
             self.note(NoteKind::Warning, warning.clone());
@@ -266,7 +267,7 @@ impl Chat {
 
     fn load_failed(&mut self, error: &EngineError) {
         self.engine.load_failed(error.kind);
-        // A request that waited is told on its own, in its own place.
+        // A waiting request gets its own `Failed` event and shows the error under its turn.
         if !self.activity.is_busy() && error.kind != ErrorKind::Cancelled {
             self.note(NoteKind::Error, error.message.clone());
         }
@@ -307,20 +308,17 @@ impl Chat {
         }
         self.engine.context_used += 1;
         if let Some(turn) = self.conversation.turn_mut(answering.turn) {
-            match channel {
-                Channel::Answer => turn.answer.text.push_str(text),
-                Channel::Reasoning => turn.answer.reasoning.push_str(text),
-            }
+            turn.answer.push(channel, text);
         }
         self.save_partial()
     }
 
-    /// Writes the answer so far if it is time to.
+    /// Stores the partial answer if that is due.
     pub(super) fn save_partial(&mut self) -> Vec<Effect> {
         if self.activity.save_due().is_some_and(|due| self.now >= due) { self.save_now() } else { Vec::new() }
     }
 
-    /// Writes the answer so far if the disk lacks any of it.
+    /// Stores the partial answer if any of it is not stored yet.
     fn save_now(&mut self) -> Vec<Effect> {
         let Activity::Busy(answering) = &mut self.activity else { return Vec::new() };
         if answering.unsaved_since.take().is_none() {
@@ -330,7 +328,7 @@ impl Chat {
         self.record(turn)
     }
 
-    /// Writes down that the answer ends with the program, and the prompts that waited for it.
+    /// Stores the answer in progress and the queued prompts as interrupted.
     pub(super) fn break_off(&mut self) -> Vec<Effect> {
         let mut effects = match std::mem::replace(&mut self.activity, Activity::Idle) {
             Activity::Busy(answering) => self.interrupted(answering.turn),
@@ -364,7 +362,7 @@ impl Chat {
         self.recount();
         let mut effects = self.record(answering.turn);
         effects.extend(if goes_on { self.next_in_queue() } else { self.return_queue() });
-        // Nobody waits any more for a load that goes on; the next keystroke begins another.
+        // No request needs the load in progress any more: cancel it. The next keystroke starts another.
         if !self.activity.is_busy() && matches!(self.engine.state, EngineState::Loading(_)) {
             effects.push(Effect::Release);
         }
@@ -375,7 +373,7 @@ impl Chat {
         self.queue.pop_front().map(|prompt| self.ask(prompt)).unwrap_or_default()
     }
 
-    /// After a stop or a failure the user decides what becomes of the prompts that waited.
+    /// After a stop or a failure, returns the queued prompts to the user instead of sending them.
     fn return_queue(&mut self) -> Vec<Effect> {
         if self.queue.is_empty() {
             return Vec::new();

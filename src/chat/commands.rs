@@ -1,11 +1,11 @@
-//! What the slash commands do.
+//! Execution of the slash commands.
 
 use std::time::Duration;
 
 use crate::conversation::{Ending, TurnId};
 use crate::protocol::ModelInfo;
 use crate::stats::ConversationStats;
-use crate::wording::plural;
+use crate::wording::{bytes, plural};
 
 use super::command::{Command, NO_SYSTEM};
 use super::{Cause, Chat, Effect, EngineState, Hint, NoteKind};
@@ -59,13 +59,13 @@ impl Chat {
         Vec::new()
     }
 
-    /// Where the status line does not say what becomes of the memory, a hint does.
+    /// Releases the model. A hint shows what happens to the memory, unless the status line does.
     fn release(&mut self) -> Vec<Effect> {
         let told = match &self.engine.state {
             _ if self.activity.is_busy() => "the memory is given back as soon as the answer has ended",
             EngineState::Loading(_) => "loading stopped",
             EngineState::Cold | EngineState::Failed => "no model is loaded: there is nothing to give back",
-            // The status line says it, and how much it was.
+            // The status line shows the release and its size.
             EngineState::Warm | EngineState::Idle { .. } | EngineState::Releasing => return vec![Effect::Release],
         };
         self.show_hint(Hint::Message(told.into()));
@@ -92,7 +92,7 @@ impl Chat {
         vec![Effect::NewConversation { system }]
     }
 
-    /// A change that may show nowhere is told.
+    /// Shows a hint too: the transcript may contain no reasoning that would show the change.
     pub(super) fn toggle_reasoning(&mut self) {
         self.reasoning_open = !self.reasoning_open;
         let told = if self.reasoning_open {
@@ -119,7 +119,7 @@ impl Chat {
         self.ask(prompt)
     }
 
-    /// Shows the next branch, at the last place where the conversation has more than one.
+    /// Shows the next branch at the last fork of the conversation.
     fn next_branch(&mut self) -> Vec<Effect> {
         let fork = self.conversation.path().into_iter().rev().find_map(|id| {
             let siblings = self.conversation.siblings(id);
@@ -204,7 +204,6 @@ impl Chat {
 }
 
 fn describe_model(info: &ModelInfo) -> String {
-    let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
     format!(
         "{}: {}, {}, {:.0} M parameters\ncontext {} of {} positions\non {}: weights {}, KV cache {}, workspace {}",
         info.name,
@@ -214,13 +213,13 @@ fn describe_model(info: &ModelInfo) -> String {
         info.context_length,
         info.trained_context_length,
         info.device.name,
-        megabytes(info.memory.weights),
-        megabytes(info.memory.kv_cache),
-        megabytes(info.memory.workspace),
+        bytes(info.memory.weights),
+        bytes(info.memory.kv_cache),
+        bytes(info.memory.workspace),
     )
 }
 
-/// What is known of the answers, a line for each kind of figure; nothing is said of what is not known.
+/// The figures as text, a line for each kind; unknown figures are omitted.
 fn describe_stats(stats: &ConversationStats) -> String {
     if stats.answers == 0 {
         return "No answers yet: the figures come with the first one.".into();

@@ -1,5 +1,5 @@
-//! The flags and subcommands, as clap reads them. Values of settings are checked here and kept as text: `settings`
-//! reads them once, by its own rules.
+//! The clap definitions of flags and subcommands. Values of settings are validated here and kept as text; `settings`
+//! parses them later, with the same rules.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::bench::Test;
 use crate::settings::{Override, check};
 use crate::store::Resume;
 
-/// A terminal chat whose engine runs in the same process and gives the memory back when nobody talks to it.
+/// A terminal chat whose engine runs in the same process and releases its memory when idle.
 ///
 /// Without -p and with a terminal on both ends, chatnap opens the chat. With -p, or with text on standard input, it
 /// answers once and exits.
@@ -17,18 +17,18 @@ use crate::store::Resume;
 #[command(name = "chatnap", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Args {
     #[command(flatten)]
-    #[allow(missing_docs, reason = "the struct says it")]
+    #[allow(missing_docs, reason = "documented on the struct")]
     pub chat: ChatFlags,
     #[command(flatten)]
-    #[allow(missing_docs, reason = "the struct says it")]
+    #[allow(missing_docs, reason = "documented on the struct")]
     pub model: ModelFlags,
     #[command(flatten)]
-    #[allow(missing_docs, reason = "the struct says it")]
+    #[allow(missing_docs, reason = "documented on the struct")]
     pub one_shot: OneShotFlags,
     #[command(flatten)]
-    #[allow(missing_docs, reason = "the struct says it")]
+    #[allow(missing_docs, reason = "documented on the struct")]
     pub setup: SetupFlags,
-    /// Instead of a chat.
+    /// Subcommand; `None` is a chat or a one-shot answer.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -39,18 +39,18 @@ config file > default.
 Exit codes: 0 answered, 1 failed, 2 usage, 3 the model was not found or could not be fetched,
 4 out of memory, 5 the prompt does not fit the context, 130 interrupted.";
 
-/// A value parser that checks by the rules of setting `key` and keeps the text.
+/// A value parser that validates by the rules of setting `key` and keeps the text.
 fn setting(key: &'static str) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
     move |value| check(key, value)
 }
 
-/// How often something is measured.
+/// Parses a number of measurements.
 fn repeat(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
     number.ok_or_else(|| "a whole number from 1 to 1000 is wanted".into())
 }
 
-/// What the model is asked, and how it shall answer.
+/// Prompt, conversation, sampling and look.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Chat")]
 pub struct ChatFlags {
@@ -99,7 +99,7 @@ pub struct ChatFlags {
 }
 
 impl ChatFlags {
-    /// Which stored conversation to go on with, if any.
+    /// The stored conversation to continue, if any.
     pub fn resume(&self) -> Option<Resume> {
         match &self.conversation {
             Some(id) => Some(Resume::Id(id.clone())),
@@ -157,7 +157,7 @@ pub struct OneShotFlags {
 }
 
 impl OneShotFlags {
-    /// A flag that means nothing to the interactive chat, where one was given.
+    /// The first given flag that does not apply to the interactive chat.
     pub(super) fn first_given(&self) -> Option<&'static str> {
         let given = [
             (self.format.is_some(), "--format"),
@@ -171,7 +171,7 @@ impl OneShotFlags {
     }
 }
 
-/// What every run needs.
+/// Flags of every run.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Setup")]
 pub struct SetupFlags {
@@ -181,10 +181,13 @@ pub struct SetupFlags {
     /// Another config file
     #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
+    /// Write a log to FILE (level debug, or what CHATNAP_LOG names)
+    #[arg(long, value_name = "FILE", global = true, value_hint = ValueHint::FilePath)]
+    pub log: Option<PathBuf>,
 }
 
 impl Args {
-    /// The settings that flags give.
+    /// The settings given by flags.
     pub fn overrides(&self) -> Vec<Override> {
         let (chat, model) = (&self.chat, &self.model);
         let given = [
@@ -214,7 +217,7 @@ impl Args {
     }
 }
 
-/// How a one-shot writes stdout.
+/// Output format of a one-shot answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OneShotFormat {
     /// The answer.
@@ -225,7 +228,7 @@ pub enum OneShotFormat {
     Jsonl,
 }
 
-/// How rows are written.
+/// Output format of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
     /// Aligned columns.
@@ -237,7 +240,7 @@ pub enum TableFormat {
     Json,
 }
 
-/// Text or JSON.
+/// Output format of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TextFormat {
     /// For people and shells.
@@ -247,7 +250,7 @@ pub enum TextFormat {
     Json,
 }
 
-/// How a conversation leaves the store.
+/// Output format of an exported conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ExportFormat {
     /// To read.
@@ -257,7 +260,7 @@ pub enum ExportFormat {
     Json,
 }
 
-/// What to do instead of chatting.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List, fetch and remove models
@@ -278,7 +281,7 @@ pub enum Command {
     },
     /// Print the manual page (troff)
     Man,
-    /// Show the graphics cards and what fits on them
+    /// Show the GPUs and which models fit on them
     Gpu {
         /// Output
         #[arg(long, value_enum, default_value_t)]
@@ -287,7 +290,7 @@ pub enum Command {
     /// Play the measuring scenarios
     #[command(hide = true)]
     Report {
-        /// Whatever follows
+        /// Arguments of the report
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         rest: Vec<String>,
     },
@@ -330,7 +333,7 @@ pub enum ModelsCommand {
         /// The model, as -m takes it; default the one that is set
         name: Option<String>,
     },
-    /// Print where a model's files lie (nothing is fetched)
+    /// Print the paths of a model's files (nothing is fetched)
     Path {
         /// The model, as -m takes it; default the one that is set
         name: Option<String>,
@@ -367,7 +370,7 @@ pub enum ConversationsCommand {
         #[arg(long, value_enum, default_value_t)]
         format: ExportFormat,
     },
-    /// Give one another title
+    /// Change the title of one
     Rename {
         /// The beginning of its id, or `last`
         id: String,
@@ -381,7 +384,7 @@ pub enum ConversationsCommand {
         #[arg(required = true)]
         ids: Vec<String>,
     },
-    /// Find those in which a text stands
+    /// Find those that contain a text
     Search {
         /// The text; letter case does not count
         #[arg(allow_hyphen_values = true)]
@@ -412,7 +415,7 @@ pub struct BenchArgs {
 /// `chatnap bench perplexity …`
 #[derive(Debug, Subcommand)]
 pub enum BenchCommand {
-    /// How surprised the model is by a text, in chunks of 512 tokens (--context-length N changes that)
+    /// Measure the perplexity of a text, in chunks of 512 tokens (--context-length N changes that)
     Perplexity {
         /// The text, UTF-8
         #[arg(value_hint = ValueHint::FilePath)]
@@ -429,7 +432,7 @@ pub struct TokenizeArgs {
     /// The text; without it standard input is read, byte for byte
     #[arg(allow_hyphen_values = true)]
     pub text: Option<String>,
-    /// Read control tokens in the text as what they are
+    /// Parse control tokens in the text
     #[arg(long)]
     pub special: bool,
     /// Output
@@ -442,7 +445,7 @@ pub struct TokenizeArgs {
 pub enum ConfigCommand {
     /// Print the config file's path
     Path,
-    /// Print what holds, and where each value comes from
+    /// Print the effective settings, and where each value comes from
     Show,
     /// Print the commented default, or write it to a file that does not exist yet
     Default {

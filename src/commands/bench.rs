@@ -1,4 +1,4 @@
-//! `chatnap bench`: speed at depths, and `bench perplexity`: how well the model predicts a text.
+//! `chatnap bench`: prefill and decode speed at depths. `chatnap bench perplexity`: perplexity of a text.
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
@@ -16,20 +16,21 @@ use crate::engine::model::LoadOptions;
 use crate::engine::model::perplexity::{DEFAULT_CHUNK, perplexity};
 use crate::engine::source::{CancelFlag, ModelSource};
 use crate::failure::Failure;
-use crate::hub::{HubSource, human};
+use crate::hub::HubSource;
 use crate::output::{self, Reader};
 use crate::progress::Progress;
 use crate::protocol::EngineError;
 use crate::sanitize::sanitize_line;
 use crate::settings::{Origin, Resolved, Settings};
+use crate::wording::bytes;
 
-/// Depths that show a CPU's limits within a minute or two.
+/// Default tests on a CPU; they take a minute or two.
 const ON_CPU: &[&str] = &["pp64", "pp512", "pp2048", "tg64", "tg64@2048", "tg64@8192"];
 
-/// Depths that show a card's.
+/// Default tests on a GPU.
 const ON_CUDA: &[&str] = &["pp64", "pp512", "pp2048", "tg64", "tg64@4096", "tg64@16384"];
 
-/// A text larger than this (64 MiB) would take days.
+/// Maximum size of the text in bytes (64 MiB): a larger one would take days.
 const LARGEST_TEXT: u64 = 64 << 20;
 
 pub(super) fn run(resolved: &Resolved, args: BenchArgs) -> Result<Reader, Failure> {
@@ -39,12 +40,12 @@ pub(super) fn run(resolved: &Resolved, args: BenchArgs) -> Result<Reader, Failur
         None => None,
     };
     let format = own.or(args.format).unwrap_or_default();
-    // A context that was set for chats says nothing about measuring; the flag does.
+    // The config file and the environment set the context of chats; only the flag sets that of a measurement.
     let flag = matches!(resolved.origin("context_length"), Origin::Flag(_));
     let asked = settings.context_length.filter(|_| flag);
     let result = match &args.command {
         Some(_) if !args.test.is_empty() || args.repeat.is_some() => {
-            Err(Failure::usage("--test and --repeat mean nothing to `chatnap bench perplexity`."))
+            Err(Failure::usage("--test and --repeat do not apply to `chatnap bench perplexity`."))
         }
         Some(BenchCommand::Perplexity { file, .. }) => {
             perplexity_of(settings, file, asked.unwrap_or(DEFAULT_CHUNK), format)
@@ -54,22 +55,22 @@ pub(super) fn run(resolved: &Resolved, args: BenchArgs) -> Result<Reader, Failur
     result.map_err(|failure| failure.with_json(format == TableFormat::Json))
 }
 
-/// A note on stderr where somebody watches.
+/// Prints a note on stderr if it is a terminal.
 fn note(text: &str) {
     if std::io::stderr().is_terminal() {
         let _ = writeln!(std::io::stderr(), "{}", sanitize_line(text));
     }
 }
 
-/// How many positions the KV cache shall hold.
+/// Requested size of the KV cache, in positions.
 #[derive(Clone, Copy)]
 enum Context {
     Exactly(usize),
-    /// So many, or the model's own number where that is smaller.
+    /// This many, or the model's own limit if that is smaller.
     UpTo(usize),
 }
 
-/// Bytes that one step of decode reads with `positions` in the KV cache.
+/// Bytes that one decode step reads with `positions` in the KV cache.
 fn step_bytes(loaded: &LoadedModel, positions: usize) -> u64 {
     let (model, memory) = (&loaded.model, &loaded.info.memory);
     let position = memory.kv_cache / model.context_length().max(1) as u64;
@@ -105,7 +106,7 @@ fn load_model(settings: &Settings, context: Context) -> Result<LoadedModel, Fail
     Ok(loaded)
 }
 
-/// What must be seen, also where nobody watches.
+/// Prints a warning on stderr, even if it is not a terminal.
 fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", sanitize_line(text));
 }
@@ -114,7 +115,7 @@ fn failure(error: ModelError) -> Failure {
     EngineError::from(error).into()
 }
 
-/// The tests that are asked for, or the set for where the model will run.
+/// The requested tests, else the default set of the device that will run the model.
 fn tests(settings: &Settings, chosen: &[Test]) -> Vec<Test> {
     let names = if load::expects_gpu(settings.device) { ON_CUDA } else { ON_CPU };
     match chosen {
@@ -123,8 +124,8 @@ fn tests(settings: &Settings, chosen: &[Test]) -> Vec<Test> {
     }
 }
 
-/// What of `tests` fits the context: all, or an error where they were chosen; of the default set also a test that is less
-/// deep than its name, which is then said.
+/// The tests that fit the context. A requested test that does not fit is an error; a default one is reduced in depth or
+/// left out, with a warning.
 fn fitting(tests: &[Test], chosen: bool, context_length: usize) -> Result<Vec<Test>, Failure> {
     let mut fitting = Vec::new();
     for &test in tests {
@@ -161,24 +162,24 @@ fn speed(settings: &Settings, args: &BenchArgs, asked: Option<usize>, format: Ta
         let figure = measure(loaded.model.as_mut(), test, args.repeat.unwrap_or(3)).map_err(failure)?;
         let bytes = match test {
             Test::Prefill { .. } => None,
-            // On average half of the tokens that the test writes are there.
+            // On average half of the decoded tokens are in the cache.
             Test::Decode { tokens, depth } => Some(step_bytes(&loaded, depth + tokens / 2)),
         };
         rows.push(Row { figure, bytes });
     }
     let info = loaded.info;
-    // The model goes first: a card is measured with nothing of this process on it.
+    // Release the model before: a GPU's bandwidth is measured with nothing else of this process on it.
     drop(loaded.model);
     note("memory ...");
-    // The limit of decode. On the CPU with as many threads as the tests had.
+    // The limit of decode. On the CPU it is measured with the tests' number of threads.
     let limit = load::read_bandwidth(info.device.kind, settings.device, settings.threads);
     let machine = machine(settings);
-    let read = limit.map(|limit| format!(", memory read at {}/s", human(limit as u64))).unwrap_or_default();
+    let read = limit.map(|limit| format!(", memory read at {}/s", bytes(limit as u64))).unwrap_or_default();
     let head = format!(
         "{} ({}, {}), {} on {}, {machine}{read}\n\n",
         sanitize_line(&info.name),
         sanitize_line(&info.quantization),
-        human(info.memory.weights),
+        bytes(info.memory.weights),
         sanitize_line(&info.architecture),
         sanitize_line(&info.device.name),
     );
@@ -202,21 +203,21 @@ fn speed(settings: &Settings, args: &BenchArgs, asked: Option<usize>, format: Ta
     output::write(&if format == TableFormat::Json { body } else { head + &body })
 }
 
-/// A figure, and for decode what one token reads.
+/// A figure and, for decode, the bytes that one token reads.
 struct Row {
     figure: Figure,
-    /// Bytes of weights and KV cache a token.
+    /// Bytes of weights and KV cache per token.
     bytes: Option<u64>,
 }
 
 impl Row {
-    /// Bytes a second that the test read.
+    /// Bytes that the test read per second.
     fn reached(&self) -> Option<f64> {
         Some(self.figure.tokens_per_second * self.bytes? as f64)
     }
 
-    /// The share of what the memory gives. None where a test read more than that: then what it read lay in caches, or
-    /// something else was at the memory while that was measured.
+    /// The share of the memory's bandwidth. `None` if a test read more than that: then part of it came from caches, or
+    /// other programs used the memory while the bandwidth was measured.
     fn share(&self, limit: Option<f64>) -> Option<f64> {
         let share = self.reached()? / limit?;
         (share <= 1.05).then_some(share)
@@ -244,8 +245,8 @@ fn table(rows: &[Row], limit: Option<f64>) -> Table {
             row.figure.test.to_string(),
             format!("{:.1}", row.figure.tokens_per_second),
             format!("{:.1}", row.figure.stddev),
-            row.bytes.map(human).unwrap_or_default(),
-            row.reached().map(|rate| format!("{}/s", human(rate as u64))).unwrap_or_default(),
+            row.bytes.map(bytes).unwrap_or_default(),
+            row.reached().map(|rate| format!("{}/s", bytes(rate as u64))).unwrap_or_default(),
             share.map(|share| format!("{:.0} %", share * 100.0)).unwrap_or_default(),
         ]);
     }
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_runs_at_the_depth_of_its_name_or_says_so() {
+    fn default_tests_shrink_to_the_context_and_requested_ones_fail() {
         let all = parse(ON_CPU);
         assert_eq!(fitting(&all, false, 8258).unwrap(), all, "8192 and 64 tokens, and a step ahead");
         let names: Vec<_> = fitting(&all, false, 8192).unwrap().iter().map(Test::to_string).collect();
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_what_was_read_of_what_could_be() {
+    fn share_of_read_bandwidth_is_bytes_read_over_the_limit() {
         let test = Test::Decode { tokens: 64, depth: 16384 };
         let figure = Figure { test, tokens_per_second: 160.0, stddev: 1.0 };
         let row = Row { figure, bytes: Some(17_000_000_000) };
@@ -328,6 +329,6 @@ mod tests {
         assert_eq!(json["share_of_read_bandwidth"], 0.85);
         let prefill = Row { figure: Figure { test: Test::Prefill { tokens: 512 }, ..figure }, bytes: None };
         assert_eq!(prefill.json(Some(3.2e12))["share_of_read_bandwidth"], Value::Null);
-        assert_eq!(row.json(Some(1.0))["share_of_read_bandwidth"], Value::Null, "more than all is no share");
+        assert_eq!(row.json(Some(1.0))["share_of_read_bandwidth"], Value::Null, "no share above the limit");
     }
 }

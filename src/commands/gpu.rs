@@ -1,4 +1,4 @@
-//! `chatnap gpu`: the cards, what this build can do with them, and what fits.
+//! `chatnap gpu`: the GPUs, what this build can run on them, and which models fit.
 
 use crate::cli::args::TableFormat;
 use crate::failure::Failure;
@@ -8,7 +8,7 @@ use crate::settings::Settings;
 #[cfg(not(feature = "cuda"))]
 pub(super) fn run(_settings: &Settings, _format: TableFormat) -> Result<Reader, Failure> {
     Err(Failure::usage(
-        "This build has no CUDA support: it answers on the CPU. To use an NVIDIA card, build it with \
+        "This build has no CUDA support: it answers on the CPU. To use an NVIDIA GPU, build it with \
          `cargo build --release --features cuda` in its folder, \
          which needs the CUDA 13 toolkit.",
     ))
@@ -19,49 +19,49 @@ pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Fa
     use crate::catalogue::catalogue;
     use crate::commands::table::Table;
     use crate::engine::cuda::inspect::inspect;
-    use crate::hub::human;
     use crate::output;
+    use crate::wording::bytes;
 
     let seen = inspect().map_err(|error| {
-        Failure::failed(format!("No card can be used: {error}. chatnap answers on the CPU (--device cpu) meanwhile."))
+        Failure::failed(format!("No GPU can be used: {error}. chatnap answers on the CPU (--device cpu) meanwhile."))
     })?;
     let share = f64::from(settings.gpu_memory_utilization);
-    let mut cards = Table::new(&["card", "name", "compute", "VRAM", "used", "free", "read bandwidth"]);
+    let mut gpus = Table::new(&["GPU", "name", "compute", "VRAM", "used", "free", "read bandwidth"]);
     let mut objects = Vec::new();
-    for report in &seen.cards {
-        let (major, minor) = report.card.compute_capability;
-        cards.row([
-            format!("cuda:{}", report.card.ordinal),
-            report.card.name.clone(),
+    for report in &seen.gpus {
+        let (major, minor) = report.properties.compute_capability;
+        gpus.row([
+            format!("cuda:{}", report.properties.ordinal),
+            report.properties.name.clone(),
             format!("{major}.{minor}"),
-            human(report.card.total),
-            report.used.map(human).unwrap_or_else(|| "unknown".into()),
-            human(report.free),
+            bytes(report.properties.total),
+            report.used.map(bytes).unwrap_or_else(|| "unknown".into()),
+            bytes(report.free),
             match &report.bandwidth {
                 Ok(rate) => format!("{:.2} TB/s", rate / 1e12),
                 Err(why) => format!("not measured: {why}"),
             },
         ]);
         objects.push(serde_json::json!({
-            "device": format!("cuda:{}", report.card.ordinal),
-            "name": report.card.name,
+            "device": format!("cuda:{}", report.properties.ordinal),
+            "name": report.properties.name,
             "compute_capability": format!("{major}.{minor}"),
-            "total_bytes": report.card.total,
+            "total_bytes": report.properties.total,
             "used_bytes": report.used,
             "free_bytes": report.free,
             "read_bytes_per_second": report.bandwidth.as_ref().ok(),
         }));
     }
     let room = seen
-        .cards
+        .gpus
         .first()
-        .map_or(0, |first| first.free.saturating_sub((first.card.total as f64 * (1.0 - share)) as u64));
+        .map_or(0, |first| first.free.saturating_sub((first.properties.total as f64 * (1.0 - share)) as u64));
     let mut models = Table::new(&["model", "weights", "fits cuda:0 with a context of 8192"]);
     let mut fitting = Vec::new();
     for model in &catalogue().models {
         for variant in &model.variants {
             let Some((size, _)) = model.size_of(variant) else { continue };
-            // An estimate: the exact one needs the file's header and is made before each load.
+            // An estimate: the exact size needs the file's header and is computed before each load.
             let fits = !model.cpu_only && size + size / 10 + (2 << 30) <= room;
             let name = model.name_of(variant);
             let verdict = match fits {
@@ -69,7 +69,7 @@ pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Fa
                 true => "yes",
                 false => "no",
             };
-            models.row([name.clone(), human(size), verdict.to_owned()]);
+            models.row([name.clone(), bytes(size), verdict.to_owned()]);
             fitting.push(serde_json::json!({ "model": name, "bytes": size, "fits": fits }));
         }
     }
@@ -79,13 +79,13 @@ pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Fa
         "driver": seen.driver, "cuda": cuda, "build_targets": seen.targets, "families": seen.families, "cards": objects, "models": fitting,
     });
     if matches!(format, TableFormat::Json) {
-        return output::write(&cards.render(format, &json));
+        return output::write(&gpus.render(format, &json));
     }
     let head = format!(
         "driver {driver} (CUDA {cuda}); this build has machine code for compute capability {}\n\
-         it runs {} on cards, in every format that it reads; other models answer on the CPU\n\n",
+         it runs {} on GPUs, in every format that it reads; other models answer on the CPU\n\n",
         seen.targets, seen.families
     );
-    let (cards, models) = (cards.render(format, &json), models.render(format, &json));
-    output::write_foreign(&format!("{head}{cards}\n{models}"))
+    let (gpus, models) = (gpus.render(format, &json), models.render(format, &json));
+    output::write_foreign(&format!("{head}{gpus}\n{models}"))
 }

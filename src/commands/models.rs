@@ -1,4 +1,4 @@
-//! `chatnap models`: the catalogue, and what of it lies on this machine.
+//! `chatnap models`: lists the catalogue and the cached models; fetches and removes models.
 
 use std::io::{IsTerminal, Write};
 
@@ -9,10 +9,11 @@ use crate::cli::args::{ModelsCommand, TableFormat};
 use crate::commands::table::Table;
 use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use crate::failure::{Code, Failure};
-use crate::hub::{HubSource, ModelName, Stored, human};
+use crate::hub::{HubSource, ModelName, Stored};
 use crate::output::{self, Reader};
 use crate::progress::Progress;
 use crate::settings::Settings;
+use crate::wording::bytes;
 
 pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader, Failure> {
     match command {
@@ -23,18 +24,18 @@ pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader,
         ModelsCommand::Remove { name } => {
             let name = ModelName::parse(&name)?;
             let freed = match Stored::new(settings).remove(&name)? {
-                0 => "only links, what they lead to is still there".to_owned(),
-                bytes => format!("{} freed", human(bytes)),
+                0 => "only links, their targets are still there".to_owned(),
+                freed => format!("{} freed", bytes(freed)),
             };
             output::write_foreign(&format!("removed {name}: {freed}\n"))
         }
     }
 }
 
-/// What a narrow terminal shows less of: the name, the size and whether it is here are what one looks for.
+/// Columns that a narrow terminal shortens and then omits, in this order, with their minimum widths in cells.
 const YIELDING: &[(&str, usize)] = &[("description", 24), ("licence", 10), ("context", 7)];
 
-/// Every variant of the catalogue, then what else the shared cache holds.
+/// Every variant of the catalogue, then the other models in the shared cache.
 fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
     let stored = Stored::new(settings);
     let mut table = Table::new(&["model", "size", "context", "licence", "here", "description"]).yielding(YIELDING);
@@ -43,12 +44,12 @@ fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
         for variant in &model.variants {
             let here = stored.variant(variant);
             let gated = variant.sources.iter().all(|source| matches!(source, Source::Hub { gated: true, .. }));
-            // What lies here is weighed; of the rest the catalogue knows the size exactly or by the number of parameters.
+            // The size on disk, else the catalogue's: exact, or estimated from the number of parameters.
             let size = here.as_ref().map(|stored| (stored.size, true)).or_else(|| model.size_of(variant));
             let name = model.name_of(variant);
             table.row([
                 name.clone(),
-                size.map(|(size, exact)| if exact { human(size) } else { format!("about {}", human(size)) })
+                size.map(|(size, exact)| if exact { bytes(size) } else { format!("about {}", bytes(size)) })
                     .unwrap_or_default(),
                 model.context.to_string(),
                 model.licence.clone(),
@@ -74,13 +75,13 @@ fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
         }
     }
     for (name, model) in stored.repos() {
-        table.row([name.clone(), human(model.size), String::new(), String::new(), "yes".into(), String::new()]);
+        table.row([name.clone(), bytes(model.size), String::new(), String::new(), "yes".into(), String::new()]);
         objects.push(json!({"model": name, "size": model.size, "path": model.path}));
     }
     output::write(&table.render_within(output::columns(), format, &Value::Array(objects)))
 }
 
-/// The catalogue's names, then those of what else the shared cache holds.
+/// The catalogue's names, then those of the other models in the shared cache.
 fn names(settings: &Settings) -> Result<Reader, Failure> {
     let forms = catalogue().models.iter().flat_map(|model| model.variants.iter().map(|form| model.name_of(form)));
     let stored = Stored::new(settings).repos().into_iter().map(|(name, _)| name);

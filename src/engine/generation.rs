@@ -1,5 +1,5 @@
-//! One turn: render → fit → reuse the cache → prefill → decode → events. Knows the model, and nothing of threads, queues
-//! or what happens before and after the job.
+//! One turn: render → fit → reuse the cache → prefill → decode → events. Runs synchronously on the loaded model;
+//! independent of threads, queues and the lifecycle.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -23,23 +23,23 @@ mod reasoning;
 use output::Output;
 pub use overflow::{Fitted, fit};
 
-/// One request, when its turn has come.
+/// A request that is ready to run.
 pub struct Job<'a> {
-    /// What is asked.
+    /// Messages, sampling parameters and limits.
     pub request: &'a GenerationRequest,
-    /// Stops it within one token or one prefill chunk.
+    /// Stops the answer within one token or one prefill chunk.
     pub cancel: &'a CancelFlag,
-    /// When it was submitted.
+    /// When the request was submitted.
     pub submitted: Timestamp,
-    /// When the model that answers it was loaded; may be before `submitted`.
+    /// When the model was loaded; may be before `submitted`.
     pub loaded_at: Timestamp,
 }
 
-/// A model with what its KV cache holds.
+/// A loaded model with the tokens of its KV cache.
 pub struct LoadedEngine {
-    /// The model.
+    /// Forward pass, tokenizer and template.
     pub loaded: LoadedModel,
-    /// Tokens in its KV cache.
+    /// The tokens that the KV cache holds.
     pub prefix: Prefix,
 }
 
@@ -49,19 +49,23 @@ struct Failure {
     health: ModelHealth,
 }
 
-/// Answers `job`; everything but the terminal event goes to `emit`. Returns that event and what became of the model.
+/// Answers `job`; all events but the terminal one go to `emit`. Returns the terminal event and the model's health.
 pub fn answer(warm: &mut LoadedEngine, job: &Job<'_>, emit: &mut dyn FnMut(EngineEvent)) -> (EngineEvent, ModelHealth) {
     let id = job.request.id;
     match run(warm, job, emit) {
         Ok((reason, usage, timing)) => {
             let at = job.submitted + timing.total;
+            tracing::debug!(id = id.0, ?reason, ?usage, prefill = ?timing.prefill, total = ?timing.total, "answered");
             (EngineEvent::Finished { id, reason, usage, timing, at }, ModelHealth::Ok)
         }
-        Err(Failure { error, health }) => (EngineEvent::Failed { id, error, at: Timestamp::now() }, health),
+        Err(Failure { error, health }) => {
+            tracing::warn!(id = id.0, kind = ?error.kind, ?health, "answer failed");
+            (EngineEvent::Failed { id, error, at: Timestamp::now() }, health)
+        }
     }
 }
 
-/// Tokens that `messages` would take; far beyond the context an estimate.
+/// Tokens of a prompt of `messages`; an estimate if they far exceed the context. `None` if the template fails.
 pub fn count(loaded: &LoadedModel, messages: &[ChatMessage]) -> Option<usize> {
     let limit = loaded.info.context_length;
     prompt::render_within(&loaded.template, &loaded.tokenizer, messages, limit).ok().map(|prompt| prompt.tokens())
@@ -98,7 +102,7 @@ fn run(
             let is_end = |token| tokenizer.is_end_of_generation(token);
             let ended = decoder.run(&mut **model, prefix, &tokens, limit, job.cancel, &is_end, &mut output);
             if let (true, Some(first)) = (decoder.on_device, output.first) {
-                // The device was asked for the prefill and the first token at once.
+                // The device decoder runs the end of the prefill and the first token in one call.
                 prefill_time = first.since(started);
             }
             ended
@@ -125,25 +129,25 @@ fn run(
     Ok((reason, usage, timing))
 }
 
-/// The prompt's tokens as the cache spells them, where that fits the context too.
+/// The prompt with the cache's tokens where they encode the same text, unless that exceeds the context.
 fn as_cached(prefix: &Prefix, tokenizer: &Tokenizer, prompt: Vec<u32>, context_length: usize) -> Vec<u32> {
     let text = |token| (!tokenizer.is_control(token)).then(|| tokenizer.token_bytes(token)).filter(|b| !b.is_empty());
     let spelled = prefix.spelling(prompt.clone(), &text);
     if spelled.len() < context_length { spelled } else { prompt }
 }
 
-/// How often a model is asked whether it is ready for a prompt.
+/// Interval at which `Model::is_ready` is polled.
 const LOOK_AROUND: Duration = Duration::from_millis(2);
 
-/// Waits for a model that is not ready for a prompt of so many tokens, or for the cancel of it.
+/// Blocks until the model is ready for a prompt of `tokens` tokens, or until `cancel` is raised.
 fn wait_until_ready(model: &mut dyn Model, tokens: usize, cancel: &CancelFlag) {
     while !cancel.is_cancelled() && !model.is_ready(tokens) {
         std::thread::sleep(LOOK_AROUND);
     }
 }
 
-/// Brings the KV cache to the whole prompt; false where it was cancelled.
-#[allow(clippy::too_many_arguments, reason = "each is a different part of one job, and used once")]
+/// Evaluates the part of the prompt that the KV cache does not hold; false if it was cancelled.
+#[allow(clippy::too_many_arguments, reason = "each is a different part of one job, and is used once")]
 fn prefill(
     model: &mut dyn Model,
     prefix: &mut Prefix,
@@ -169,7 +173,7 @@ fn prefill(
         if done == total {
             return Ok(true);
         }
-        // Asked anew each time: deeper in the context the same tokens take longer.
+        // The chunk size may change between chunks: the same tokens take longer deeper in the context.
         let next = (done + model.prefill_chunk().max(1)).min(total);
         if next == total {
             decoder.begin(model, tokens, done)?;
@@ -181,7 +185,7 @@ fn prefill(
     }
 }
 
-/// Chooses the tokens of one answer, on the host or on the device.
+/// The decode loop of one answer; samples on the host, or on the device if the model has a device decoder.
 struct Decoder<'a> {
     sampling: &'a SamplingParams,
     seed: u64,
@@ -197,7 +201,7 @@ impl<'a> Decoder<'a> {
         Self { sampling, seed, sampler: None, on_device: false, logits: Vec::new() }
     }
 
-    /// Evaluates the last part of the prompt, from `position` on, and prepares the first choice.
+    /// Evaluates the last part of the prompt, from `position` on; the next call of `next` samples the first token.
     fn begin(&mut self, model: &mut dyn Model, prompt: &[u32], position: usize) -> Result<(), ModelError> {
         let recent = &prompt[prompt.len() - self.sampling.repeat_last_n.min(prompt.len())..];
         if let Some(device) = model.device_decoder() {
@@ -210,8 +214,8 @@ impl<'a> Decoder<'a> {
         model.forward(&prompt[position..], position, &mut self.logits)
     }
 
-    /// Writes up to `limit` tokens after `prompt`.
-    #[allow(clippy::too_many_arguments, reason = "each is a different part of one job, and used once")]
+    /// Decodes up to `limit` tokens after `prompt`.
+    #[allow(clippy::too_many_arguments, reason = "each is a different part of one job, and is used once")]
     fn run(
         &mut self,
         model: &mut dyn Model,
@@ -249,8 +253,8 @@ impl<'a> Decoder<'a> {
         ended
     }
 
-    /// Makes room for the last token written: a model that sees a longer sequence differently evaluates it anew. False
-    /// where that was cancelled.
+    /// Prepares the cache for one more position. A model whose RoPE depends on the sequence length (LongRoPE) has to
+    /// evaluate the whole sequence again when it crosses the limit. False if that was cancelled.
     fn grow(
         &mut self,
         model: &mut dyn Model,
@@ -272,7 +276,7 @@ impl<'a> Decoder<'a> {
         Ok(true)
     }
 
-    /// The token after `prompt` tokens and `written`, of which the last is not evaluated yet.
+    /// Samples the token after `prompt` tokens and `written`, whose last token is not evaluated yet.
     fn next(
         &mut self,
         model: &mut dyn Model,
@@ -288,7 +292,7 @@ impl<'a> Decoder<'a> {
             model.forward(&[last], prompt + written.len() - 1, &mut self.logits)?;
             prefix.extend(&[last]);
         }
-        // Looks no further than the first number that is one. Without any, the token would be made up.
+        // Stops at the first finite logit, usually the first of all. Without any, the sampled token would be arbitrary.
         if !self.logits.iter().any(|logit| logit.is_finite()) {
             return Err(ModelError::NotFinite);
         }
@@ -297,7 +301,7 @@ impl<'a> Decoder<'a> {
         Ok(token)
     }
 
-    /// Ends the device's loop and notes what the cache holds.
+    /// Ends the device's decode loop and records in `prefix` which tokens it evaluated.
     fn end(
         &mut self,
         model: &mut dyn Model,
@@ -316,13 +320,13 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// A seed that nobody chose.
+/// A random seed, for a request without one.
 fn fresh_seed() -> u64 {
-    // The standard library keys each of these with the system's randomness.
+    // The standard library seeds each `RandomState` with the system's random numbers.
     RandomState::new().build_hasher().finish()
 }
 
-/// What a model's error means for the turn and for the model.
+/// The message for the user, and whether the model has to be loaded again.
 fn turn_failure(error: ModelError) -> Failure {
     const KEPT: &str = "The text so far is kept; the next message loads the model again.";
     let kind = error.kind();
@@ -333,8 +337,8 @@ fn turn_failure(error: ModelError) -> Failure {
         ),
         ModelError::Device { message, sticky: true } => (
             format!(
-                "The device was lost: {message}. The text so far is kept; the next message tries a fresh start of the \
-                 device. Where its driver refuses that, start chatnap again or choose another device."
+                "The device was lost: {message}. The text so far is kept; the next message starts the device again. \
+                 If that fails too, restart chatnap or choose another device."
             ),
             ModelHealth::DeviceLost,
         ),
@@ -346,16 +350,16 @@ fn turn_failure(error: ModelError) -> Failure {
     Failure { error: EngineError::new(kind, message), health }
 }
 
-/// Failed: the model's code panicked with `message`.
+/// The `Failed` event after a panic with `message` in the model's code.
 pub fn panic_failure(id: RequestId, message: &str) -> EngineEvent {
     let message = format!(
-        "The engine stumbled over a fault of its own ({message}). The text so far is kept; the next message loads the \
+        "The engine failed with an internal error ({message}). The text so far is kept; the next message loads the \
          model again."
     );
     EngineEvent::Failed { id, error: EngineError::new(ErrorKind::Failed, message), at: Timestamp::now() }
 }
 
-/// Cancelled before it ran.
+/// The `Finished` event of a request that was cancelled before it ran.
 pub fn cancelled(id: RequestId, submitted: Timestamp, at: Timestamp) -> EngineEvent {
     let total: Duration = at.since(submitted);
     EngineEvent::Finished {

@@ -1,7 +1,7 @@
-//! From files to a model that answers. The only module that knows all loaders and devices and chooses between them.
+//! Loads model files onto a device. The only module that depends on all loaders and devices and selects among them.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::cuda;
 use super::error::ModelError;
 use super::model::candle::CandleParts;
 use super::model::config::read_folder_config;
-use super::model::parts::{Facts, ModelParts};
+use super::model::parts::ModelParts;
 use super::model::transformer::Transformer;
 use super::model::{LoadOptions, Model};
 use super::scripted::ScriptParts;
@@ -21,26 +21,26 @@ use super::tokenizer::{Tokenizer, TokenizerError};
 use super::weights::gguf;
 use crate::protocol::{DeviceInfo, DeviceKind, DevicePreference, EngineError, ErrorKind, LoadProgress, ModelInfo};
 
-/// A model with what turns text into its tokens and back.
+/// A model with its tokenizer and chat template.
 pub struct LoadedModel {
-    /// The transformer.
+    /// The forward pass and its KV cache.
     pub model: Box<dyn Model>,
     /// Text ↔ tokens.
     pub tokenizer: Tokenizer,
     /// Messages → text.
     pub template: ChatTemplate,
-    /// What it is.
+    /// Name, architecture, device, memory use and warnings.
     pub info: ModelInfo,
 }
 
-/// A model's headers, read and checked, by the code that runs the model.
+/// A model's checked headers: a variant for each implementation of the forward pass.
 enum Parts<'a> {
     Own(Box<ModelParts>),
     Candle(CandleParts<'a>),
     Scripted(ScriptParts<'a>),
 }
 
-/// Where the weights go.
+/// The device that the weights are loaded onto.
 enum Device {
     Cpu,
     #[cfg(feature = "cuda")]
@@ -50,10 +50,10 @@ enum Device {
 /// Positions that a model was trained for, by its headers; `None` if they cannot be read (the load reports why).
 pub fn trained_context_length(files: &ModelFiles) -> Option<usize> {
     let parts = Headers::read(files).and_then(|headers| headers.parts(None)).ok()?;
-    Some(parts.facts().trained_context_length)
+    Some(parts.info().trained_context_length)
 }
 
-/// Whether a load for `device` would try a GPU first: the driver shows one.
+/// Whether a load for `device` would try a GPU first: the driver reports one.
 pub fn expects_gpu(device: DevicePreference) -> bool {
     #[cfg(feature = "cuda")]
     return cuda::expected(device);
@@ -64,7 +64,7 @@ pub fn expects_gpu(device: DevicePreference) -> bool {
     }
 }
 
-/// Starts the driver of the GPU that `device` may use, which takes a tenth of a second and no GPU memory.
+/// Starts the driver of the GPU that `device` may use, which takes 0.1 s and no GPU memory.
 pub fn start_driver(device: DevicePreference) {
     expects_gpu(device);
 }
@@ -92,14 +92,16 @@ pub fn read_bandwidth(kind: DeviceKind, device: DevicePreference, threads: Optio
     }
 }
 
-/// Loads a model: headers, checks, weights, KV cache, tokenizer, template. Calls `progress` at most every few megabytes.
+/// Loads a model: headers, checks, weights, KV cache, tokenizer, template. Calls `progress` once every few megabytes.
 ///
-/// With `DevicePreference::Auto` a model that no GPU can run (no driver, no GPU, an unknown family) goes to the CPU with a
-/// warning. Too little GPU memory is an error that lists what would fit: how slow the CPU may be is the user's choice.
+/// With `DevicePreference::Auto` a model that no GPU can run (no driver, no GPU, no code for its family) is loaded on
+/// the CPU with a warning. Too little GPU memory is an error that lists what fits: the slower CPU needs `--device cpu`.
 pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
+    let begun = Instant::now();
     let (parts, device, fallback) = open(options)?;
+    tracing::debug!(took = ?begun.elapsed(), ?fallback, "headers read");
     let device_info = parts.device_info(&device);
-    // A vocabulary takes about as long to build as small weights to read, so both happen at once.
+    // Building a vocabulary takes about as long as reading small weights, so both run in parallel.
     let (text, model) = std::thread::scope(|scope| {
         let text = scope.spawn(|| parts.read_text(options.chat_template));
         let model = parts.load(device, options, progress);
@@ -107,32 +109,22 @@ pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -
         (text, model)
     });
     let (mut model, (tokenizer, template)) = (model?, text?);
+    tracing::debug!(took = ?begun.elapsed(), "weights, tokenizer and template read");
     model.load_finished();
-    let facts = parts.facts();
-    let fallback = fallback.map(|why| format!("running on the CPU: {why}")).into_iter().collect();
-    let warnings =
-        [facts.warnings, tokenizer.warnings().to_vec(), template.warnings().to_vec(), model.warnings(), fallback];
-    let info = ModelInfo {
-        name: options.name.to_owned(),
-        architecture: facts.architecture,
-        quantization: facts.quantization,
-        parameters: facts.parameters,
-        context_length: facts.context_length,
-        trained_context_length: facts.trained_context_length,
-        device: device_info,
-        memory: model.memory(),
-        warnings: warnings.concat(),
-    };
+    let mut info = parts.info();
+    (info.name, info.device, info.memory) = (options.name.to_owned(), device_info, model.memory());
+    info.warnings.extend(tokenizer.warnings().iter().chain(template.warnings()).cloned().chain(model.warnings()));
+    info.warnings.extend(fallback.map(|why| format!("running on the CPU: {why}")));
     Ok(LoadedModel { model, tokenizer, template, info })
 }
 
-/// The forward pass on the CPU alone, without tokenizer and template: for comparisons with other devices.
+/// The forward pass on the CPU, without tokenizer and template: for comparisons with other devices.
 pub fn cpu_model(parts: &ModelParts, threads: Option<usize>) -> Result<Box<dyn Model>, ModelError> {
     let model = Transformer::load(&parts.config, &parts.plan, threads, &CancelFlag::default(), &mut |_| {})?;
     Ok(Box::new(model))
 }
 
-/// Reads the tokenizer and the template of `files`, and nothing else of them; `chosen` instead of their template.
+/// Reads only the tokenizer and the chat template of `files`; `chosen` replaces the template.
 pub fn read_text(files: &ModelFiles, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
     let (tokenizer, template) = match files {
         ModelFiles::Gguf(paths) => {
@@ -152,7 +144,7 @@ pub fn read_text(files: &ModelFiles, chosen: Option<&Chosen>) -> Result<(Tokeniz
     Ok((tokenizer, template))
 }
 
-/// Reads the tokenizer of `files`, and nothing else; works on a vocabulary-only GGUF.
+/// Reads only the tokenizer of `files`; works on a vocabulary-only GGUF.
 pub fn read_tokenizer(files: &ModelFiles) -> Result<Tokenizer, EngineError> {
     match files {
         ModelFiles::Gguf(paths) => {
@@ -204,7 +196,7 @@ fn open_with_gpu<'a>(
     }
 }
 
-/// Files whose kind is known; of a safetensors folder `config.json` was read.
+/// Model files by format, with the parsed `config.json` of a safetensors folder.
 enum Headers<'a> {
     Gguf(&'a ModelFiles),
     Folder(&'a Path, Value),
@@ -242,8 +234,8 @@ impl<'a> Headers<'a> {
 }
 
 impl Parts<'_> {
-    /// Checks that the CPU is what the user asked for. The reason if the choice was left to the program and this family
-    /// keeps the model from a GPU.
+    /// Checks that `device` permits the CPU. Returns the reason for a warning if `device` is `Auto` and this family has
+    /// no GPU code.
     fn run_on_cpu(&self, device: DevicePreference) -> Result<Option<String>, ModelError> {
         let with_cuda = cfg!(feature = "cuda");
         match (self, device) {
@@ -296,11 +288,12 @@ impl Parts<'_> {
         }
     }
 
-    fn facts(&self) -> Facts {
+    /// The model's properties according to its headers.
+    fn info(&self) -> ModelInfo {
         match self {
-            Self::Own(parts) => parts.facts(),
-            Self::Candle(parts) => parts.facts(),
-            Self::Scripted(parts) => parts.facts(),
+            Self::Own(parts) => parts.info(),
+            Self::Candle(parts) => parts.info(),
+            Self::Scripted(parts) => parts.info(),
         }
     }
 }
@@ -310,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_file_is_an_error() {
+    fn reading_a_missing_file_is_an_error() {
         let nowhere = Path::new("/nonexistent/model.gguf").to_path_buf();
         assert!(read_text(&ModelFiles::Gguf(vec![nowhere.clone()]), None).is_err());
         assert!(read_tokenizer(&ModelFiles::Safetensors(nowhere)).is_err());

@@ -1,4 +1,4 @@
-//! What a model must do for the engine, whatever its family and device.
+//! The `Model` trait: the interface between the engine and a loaded model, for every family and device.
 
 use super::chat_template::Chosen;
 use super::error::ModelError;
@@ -12,39 +12,41 @@ pub mod perplexity;
 pub mod rope;
 pub(super) mod transformer;
 
-/// Context used where neither the user nor the model asks for less.
+/// Default context length, in positions, if neither the user nor the model sets a smaller one.
 pub const DEFAULT_CONTEXT_LENGTH: usize = 8192;
 
 /// One loaded transformer and its KV cache.
 ///
-/// Logits are `f32`, `vocab_size` a position. Positions count from 0; the KV cache holds `context_length` of them.
+/// Logits are `f32`, `vocab_size` per position. Positions count from 0; the KV cache has `context_length` of them.
 pub trait Model: Send {
-    /// Logits a position.
+    /// Logits per position.
     fn vocab_size(&self) -> usize;
 
-    /// Positions that the KV cache holds.
+    /// Capacity of the KV cache, in positions.
     fn context_length(&self) -> usize;
 
-    /// Tokens that one `forward` of a prefill should take, so that a cancel between two calls is heard within 100 ms.
+    /// Tokens per `forward` call of a prefill, chosen so that a cancel between two calls takes effect within 100 ms.
     fn prefill_chunk(&self) -> usize;
 
-    /// Keeps the first `positions` of the KV cache and forgets the rest. Returns how many it really kept: a model
-    /// that cannot cut its cache keeps all or nothing.
+    /// Truncates the KV cache to the first `positions`. Returns how many remain: a model that cannot truncate its
+    /// cache keeps all or nothing.
     fn truncate_cache(&mut self, positions: usize) -> usize;
 
-    /// How many of the first `positions` of the KV cache serve a sequence of `total` positions; what comes then belongs
-    /// to it. Fewer than `positions` only for models that see short and long sequences differently (LongRoPE): these
-    /// must be told before each sequence, and again where one grows.
+    /// How many of the first `positions` of the KV cache a sequence of `total` positions can reuse; later calls of
+    /// `forward` belong to that sequence. Fewer than `positions` only for models with different RoPE tables for short
+    /// and long sequences (LongRoPE): call it before each sequence, and again when one grows.
     fn reusable_prefix(&mut self, positions: usize, total: usize) -> usize {
         let _ = total;
         positions
     }
 
-    /// Evaluates `tokens` at `position..position + tokens.len()`, writes their keys and values, and leaves the logits
-    /// of the last one in `logits` (resized to `vocab_size`). `position` is at most what was evaluated or kept before.
-    fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError>;
+    /// Evaluates `tokens` at `position..position + tokens.len()`, writes their keys and values, and stores the logits
+    /// of the last one in `logits` (resized to `vocab_size`). `position` is at most the length of the valid cache.
+    fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
+        self.forward_rows(tokens, position, 1, logits)
+    }
 
-    /// Like `forward`, with the logits of the last `last` tokens, one row after the other (`last * vocab_size`).
+    /// Like `forward`, with the logits of the last `last` tokens, row by row (`last * vocab_size`).
     fn forward_rows(
         &mut self,
         tokens: &[u32],
@@ -53,51 +55,70 @@ pub trait Model: Send {
         logits: &mut Vec<f32>,
     ) -> Result<(), ModelError>;
 
-    /// Lets the steps from now on be cut short: they look at this flag between the layers and end with `Cancelled`, as
-    /// if they had not begun. Models whose steps are short anyway ignore it.
+    /// Sets the flag that later steps check between layers. A cancelled step returns `Cancelled` and counts as not
+    /// evaluated. Models with short steps ignore it.
     fn set_cancel_flag(&mut self, _cancel: &CancelFlag) {}
 
-    /// Memory that the model takes on its device.
+    /// Memory in use on the model's device.
     fn memory(&self) -> MemoryUse;
 
-    /// Bytes that one step of decoding reads with `positions` in the KV cache, where the model counts them itself.
+    /// Bytes that one decode step reads with `positions` in the KV cache; `None` if the model does not count them.
     fn step_bytes(&self, _positions: usize) -> Option<u64> {
         None
     }
 
-    /// Whether a prompt of so many tokens shall begin now; else what makes it faster is on its way, and whoever asks asks again
-    /// in a moment.
+    /// Whether a prompt of this many tokens should start now. `false`: background work that makes it faster is in
+    /// progress; poll again.
     fn is_ready(&mut self, _tokens: usize) -> bool {
         true
     }
 
-    /// Called once, when everything else of the load is done too: background work may begin that would have slowed it.
+    /// Called once, after the whole load: starts background work that would have slowed the load down.
     fn load_finished(&mut self) {}
 
-    /// Waits for background work that makes the model faster, so that its speed no longer changes. For measurements.
+    /// Blocks until the background warm-up is done, so that the speed no longer changes. For benchmarks.
     fn finish_warmup(&mut self) {}
 
-    /// What the user should know about the weights that were read.
+    /// Warnings for the user about the weights.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The device's own decode loop, where it has one; else the engine samples on the host.
+    /// The decode loop on the device; `None`: the engine samples on the host.
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {
         None
     }
 
-    /// Frees everything that the model holds on its device, the device's context included. Returns the bytes that came
-    /// back since the load, where the device can be asked.
+    /// Frees the model's device memory and the device context. Returns the bytes freed since the load, if the device
+    /// reports them.
     fn release(self: Box<Self>) -> Option<u64> {
         None
     }
 }
 
-/// Decoding with the sampler on the device: 4 bytes a token cross the bus.
+/// Checks the arguments of a forward pass: at least one token, at most `context_length` positions, known tokens.
+pub fn check_tokens(model: &dyn Model, tokens: &[u32], position: usize, last: usize) -> Result<(), ModelError> {
+    let end = position.checked_add(tokens.len());
+    if tokens.is_empty() || last > tokens.len() || end.is_none_or(|end| end > model.context_length()) {
+        return Err(ModelError::Unsupported(format!(
+            "{} tokens at position {position} do not fit the context of {}",
+            tokens.len(),
+            model.context_length()
+        )));
+    }
+    match tokens.iter().find(|token| **token as usize >= model.vocab_size()) {
+        Some(token) => Err(ModelError::Unsupported(format!(
+            "token {token} is not in this model's vocabulary of {}",
+            model.vocab_size()
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Decoding with the sampler on the device: 4 bytes per token cross the bus.
 pub trait DeviceDecoder {
-    /// Evaluates the prompt's last chunk at `position` and starts to sample after it. `recent` are the tokens before,
-    /// for the penalties; `seed` makes the run repeatable.
+    /// Evaluates the prompt's last chunk at `position` and starts sampling after it. `recent` are the preceding tokens,
+    /// for the penalties; `seed` makes the run reproducible.
     fn begin(
         &mut self,
         tokens: &[u32],
@@ -107,31 +128,31 @@ pub trait DeviceDecoder {
         seed: u64,
     ) -> Result<(), ModelError>;
 
-    /// The next token; the step after it may already be running. The KV cache holds everything before it.
+    /// The next token; the step after it may already be running. The KV cache contains everything before it.
     fn next_token(&mut self) -> Result<u32, ModelError>;
 
-    /// Ends the loop and waits for the device. Returns how many positions of the KV cache are valid.
+    /// Ends the loop and waits for the device. Returns the number of valid positions in the KV cache.
     fn end(&mut self) -> Result<usize, ModelError>;
 }
 
-/// What `load` needs to know.
+/// Arguments of `load`.
 pub struct LoadOptions<'a> {
-    /// The name that the user knows the model by.
+    /// Display name of the model.
     pub name: &'a str,
-    /// Its files.
+    /// Paths of the model's files.
     pub files: &'a ModelFiles,
-    /// KV cache positions; `None`: `DEFAULT_CONTEXT_LENGTH`, or the model's own where that is smaller.
+    /// KV cache positions; `None`: the model's trained length, at most `DEFAULT_CONTEXT_LENGTH`.
     pub context_length: Option<usize>,
-    /// Where to run.
+    /// Device to run on.
     pub device: DevicePreference,
-    /// Share of the VRAM that may be used.
+    /// Fraction of the GPU memory that may be used, 0 to 1.
     pub gpu_memory_utilization: f32,
-    /// CPU threads; `None`: one for each physical core.
+    /// CPU threads; `None`: one per physical core.
     pub threads: Option<usize>,
-    /// Smaller forms of the same model, for the advice where it does not fit.
+    /// Smaller variants of the same model, suggested if this one does not fit.
     pub smaller: &'a [Alternative],
-    /// The chat template to use instead of the model's.
+    /// Chat template that overrides the model's.
     pub chat_template: Option<&'a Chosen>,
-    /// Stops the load within 200 ms.
+    /// Cancels the load within 200 ms.
     pub cancel: &'a CancelFlag,
 }

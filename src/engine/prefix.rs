@@ -1,6 +1,6 @@
-//! Which cached tokens the next prompt may keep. Knows tokens and nothing of what they mean.
+//! Prefix reuse: which cached tokens the next prompt can keep. Works on token ids, independent of the vocabulary.
 
-/// What the KV cache holds, and what the model wrote after it.
+/// The tokens of the KV cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefix {
     /// Tokens whose keys and values the cache holds, from position 0.
@@ -13,21 +13,21 @@ impl Prefix {
         self.tokens.len()
     }
 
-    /// Whether the cache holds nothing.
+    /// Whether the cache is empty.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// How many positions `prompt` can keep: the longest common prefix, less the last prompt token, whose logits have
-    /// to be computed anew.
+    /// Number of positions that `prompt` can keep: the longest common prefix, without the last prompt token, whose
+    /// logits have to be computed.
     pub fn reusable(&self, prompt: &[u32]) -> usize {
         let common = self.tokens.iter().zip(prompt).take_while(|(cached, wanted)| cached == wanted).count();
         common.min(prompt.len().saturating_sub(1))
     }
 
-    /// `prompt` as the cache spells it: a sampled answer may be cut into other tokens than the encoder would choose for
-    /// the same text, and reading it back as it was written keeps it reusable. `text` gives a token's bytes, `None` for
-    /// one that is no text (control tokens), which both sides must share. The text stays the same, byte for byte.
+    /// `prompt` with the cache's tokens where they encode the same text: a sampled answer may be split into other
+    /// tokens than the encoder produces for it, and the cached ones can be reused. `text` returns a token's bytes,
+    /// `None` for a control token, which both sides must share. The text is unchanged, byte for byte.
     pub fn spelling(&self, prompt: Vec<u32>, text: &dyn Fn(u32) -> Option<Vec<u8>>) -> Vec<u32> {
         let mut spelled = Vec::with_capacity(prompt.len());
         let (mut cached, mut wanted) = (0, 0);
@@ -44,23 +44,23 @@ impl Prefix {
         spelled
     }
 
-    /// The tokens, for whoever evaluates them anew; the cache holds nothing from then on.
+    /// Takes the tokens, to evaluate them again; no cached position counts as valid afterwards.
     pub fn take(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.tokens)
     }
 
-    /// The cache was cut to `positions`.
+    /// Records that the cache was truncated to `positions`.
     pub fn cut(&mut self, positions: usize) {
         self.tokens.truncate(positions);
     }
 
-    /// `tokens` were evaluated after what the cache held.
+    /// Records that `tokens` were evaluated at the end of the cache.
     pub fn extend(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
     }
 }
 
-/// The fewest tokens (at least one) at the beginning of `a` and of `b` that spell the same text.
+/// The numbers of tokens, as few as possible but at least one, at the beginning of `a` and `b` that have the same text.
 fn same_text(a: &[u32], b: &[u32], text: &dyn Fn(u32) -> Option<Vec<u8>>) -> Option<(usize, usize)> {
     let (mut spelled, mut wanted) = (text(*a.first()?)?, text(*b.first()?)?);
     let (mut ours, mut theirs) = (1, 1);
@@ -69,7 +69,7 @@ fn same_text(a: &[u32], b: &[u32], text: &dyn Fn(u32) -> Option<Vec<u8>>) -> Opt
         if spelled[..common] != wanted[..common] {
             return None;
         }
-        // Only what one side is ahead by has to be made up for.
+        // Keep only the text by which one side is ahead.
         spelled.drain(..common);
         wanted.drain(..common);
         if spelled.is_empty() {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_prompt_token_is_always_evaluated() {
+    fn last_prompt_token_is_never_reused() {
         assert_eq!(prefix(&[1, 2, 3]).reusable(&[1, 2, 3]), 2);
         assert_eq!(prefix(&[1, 2, 3, 4]).reusable(&[1, 2]), 1);
         assert_eq!(prefix(&[1, 2, 3]).reusable(&[1, 2, 3, 4, 5]), 3);
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(prefix(&[1]).reusable(&[]), 0);
     }
 
-    /// A vocabulary: 0 is a control token, 1 to 3 are `a`, `b`, `c`, and 12, 23, 123 spell what their digits do.
+    /// A vocabulary: 0 is a control token, 1 to 3 are `a`, `b`, `c`, and 12, 23, 123 are `ab`, `bc`, `abc`.
     fn text(token: u32) -> Option<Vec<u8>> {
         let digits = token.to_string();
         (token != 0).then(|| digits.bytes().map(|digit| digit - b'1' + b'a').collect())
@@ -113,20 +113,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_read_back_as_it_was_written() {
-        // The model wrote a, bc where the encoder writes abc or ab, c.
+    fn prompt_takes_over_the_token_split_of_the_cache() {
+        // The model sampled a, bc; the encoder returns abc or ab, c.
         assert_eq!(prefix(&[0, 1, 23]).spelling(vec![0, 123, 0, 2], &text), [0, 1, 23, 0, 2]);
         assert_eq!(prefix(&[0, 1, 23, 0]).spelling(vec![0, 12, 3, 0, 2], &text), [0, 1, 23, 0, 2]);
-        // A cache that ends within a token of the prompt, or says something else, is not followed there.
+        // Not taken over: the cache ends inside a token of the prompt, or has another text.
         assert_eq!(prefix(&[0, 1]).spelling(vec![0, 123, 0], &text), [0, 123, 0]);
         assert_eq!(prefix(&[0, 1, 3]).spelling(vec![0, 12, 3], &text), [0, 12, 3]);
-        // What is no text is never exchanged for text.
+        // A control token is never replaced by text.
         assert_eq!(prefix(&[1, 0]).spelling(vec![12, 0], &text), [12, 0]);
     }
 
     proptest! {
         #[test]
-        fn a_spelling_says_what_the_prompt_says_and_is_no_less_reusable(
+        fn spelling_keeps_the_text_and_is_at_least_as_reusable(
             cached in proptest::collection::vec(proptest::sample::select(vec![0u32, 1, 2, 3, 12, 23, 123]), 0..8),
             prompt in proptest::collection::vec(proptest::sample::select(vec![0u32, 1, 2, 3, 12, 23, 123]), 1..8),
         ) {
@@ -138,7 +138,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_kept_is_common_and_no_longer_prefix_is(
+        fn reusable_is_the_longest_common_prefix(
             cached in proptest::collection::vec(0u32..3, 0..12),
             prompt in proptest::collection::vec(0u32..3, 1..12),
         ) {

@@ -1,35 +1,35 @@
-//! A [`Model`] played from a script, for tests: its logits are invented, everything above them (lifecycle, sampler,
-//! prefix reuse, chat template, tokenizer, detokenising) is the real thing. Knows nothing of lifecycle or requests.
+//! A [`Model`] driven by a script, for tests: only its logits are made up; everything above them (lifecycle, sampler,
+//! prefix reuse, chat template, tokenizer, detokeniser) is the product's code. Independent of lifecycle and requests.
 //!
-//! `-m scripted:FILE` plays FILE, TOML or (by its extension) JSON. Every key may be left out; an unknown one is an
+//! `-m scripted:FILE` runs FILE, TOML or (by its extension) JSON. Every key is optional; an unknown key is an
 //! error. Times are in milliseconds and may be fractions.
 //!
 //! ```toml
-//! load_ms = 300              # a load takes this long,
-//! load_steps = 10            # reports progress this often,
-//! load_phases = ["read"]     # through these phases (download, verify, read, upload), equal shares,
-//! load_bytes = 100_000_000   # of this many bytes each
-//! ballast_mib = 64           # memory taken at load and really written, so that a release can be measured
-//! prefill_token_ms = 0.5     # time a prompt token takes
-//! prefill_chunk = 64         # prompt tokens a step
-//! token_ms = 5               # time a token of the answer takes
-//! context_length = 8192      # positions the model "was made for"
-//! cuts_cache = true          # false: the KV cache keeps all or nothing
-//! device_decoder = false     # true: decode by the model's own loop, as on a card
-//! device = "cpu"             # what it claims to run on: cpu or cuda
-//! fallback = "You said: {user}"   # where no answer below fits
+//! load_ms = 300              # duration of a load
+//! load_steps = 10            # steps of each phase, with a progress report after each
+//! load_phases = ["read"]     # phases (download, verify, read, upload), equal shares of load_ms
+//! load_bytes = 100_000_000   # bytes of each phase
+//! ballast_mib = 64           # memory that a load allocates and writes, so that a release can be measured
+//! prefill_token_ms = 0.5     # duration of a prompt token
+//! prefill_chunk = 64         # prompt tokens of each forward pass
+//! token_ms = 5               # duration of a token of the answer
+//! context_length = 8192      # trained context length
+//! cuts_cache = true          # false: truncating the KV cache clears it
+//! device_decoder = false     # true: use the device decode loop, as on a GPU
+//! device = "cpu"             # the device to report: cpu or cuda
+//! fallback = "You said: {user}"   # the answer if none below matches
 //!
 //! [[answer]]                 # the n-th answer without `when` answers the n-th user message of a conversation
 //! text = "Hello!"
 //!
-//! [[answer]]                 # an answer with `when` comes first wherever the last user message holds that text
+//! [[answer]]                 # an answer with `when` has priority if the last user message contains that text
 //! when = "weather"
 //! text = "<think>\nLook outside.\n</think>\n\nIt rains."
-//! token_ms = 50              # another speed for this one
-//! pause_after = 10           # after so many tokens it says nothing
-//! pause_ms = 5000            # for this long
+//! token_ms = 50              # overrides token_ms for this answer
+//! pause_after = 10           # pause after this number of tokens
+//! pause_ms = 5000            # duration of the pause
 //!
-//! [[answer]]                 # raw bytes, for what is no UTF-8
+//! [[answer]]                 # raw bytes, for invalid UTF-8
 //! when = "bytes"
 //! bytes = [104, 105, 255]
 //!
@@ -37,15 +37,15 @@
 //! at = "token"               # load, prefill or token
 //! after = 3                  # load: steps before it; prefill: prompt tokens evaluated; token: tokens written
 //! kind = "out_of_memory"     # out_of_memory, device, fatal (sticky), invalid, panic
-//! when = "break"             # prefill, token: only where the last user message holds this
-//! times = 1                  # so often in this process; left out: always
+//! when = "break"             # prefill, token: only if the last user message contains this
+//! times = 1                  # number of failures in this process; left out: unlimited
 //! ```
 //!
 //! In `text` and `fallback`, `{user}` is the last user message, `{first}` the first one, `{system}` the system message,
-//! `{turn}` how many user messages the prompt holds, `{nth}` how many answers this load has begun.
+//! `{turn}` the number of user messages in the prompt, `{nth}` the number of answers started since the load.
 //! The answer ends with `<|im_end|>`. A literal `{` needs no escape.
 //!
-//! The vocabulary has one token for each byte (so text of n bytes takes n tokens and every character beyond ASCII is
+//! The vocabulary has one token for each byte (so text of n bytes is n tokens and every character beyond ASCII is
 //! split), and `<|endoftext|>`, `<|im_start|>`, `<|im_end|>`; the template is ChatML.
 
 use std::path::Path;
@@ -53,11 +53,10 @@ use std::time::Duration;
 
 use super::chat_template::{ChatTemplate, Chosen};
 use super::error::ModelError;
-use super::model::parts::Facts;
 use super::model::{DEFAULT_CONTEXT_LENGTH, DeviceDecoder, Model};
 use super::source::CancelFlag;
 use super::tokenizer::Tokenizer;
-use crate::protocol::{DeviceInfo, EngineError, ErrorKind, LoadProgress, MemoryUse, SamplingParams};
+use crate::protocol::{DeviceInfo, EngineError, ErrorKind, LoadProgress, MemoryUse, ModelInfo, SamplingParams};
 
 mod script;
 mod vocabulary;
@@ -65,13 +64,13 @@ mod vocabulary;
 use script::{Moment, Script};
 use vocabulary::{END_OF_TURN, VOCABULARY};
 
-/// Far enough above all other logits that no temperature or penalty changes the choice.
+/// The logit of the next token; the others are 0. High enough that no temperature or penalty changes the choice.
 const CERTAIN: f32 = 10_000.0;
 
-/// How often a wait looks at the cancel flag.
+/// Interval at which a wait checks the cancel flag.
 const NAP: Duration = Duration::from_millis(10);
 
-/// A script, read and checked.
+/// A parsed and checked script.
 pub(super) struct ScriptParts<'a> {
     path: &'a Path,
     script: Script,
@@ -89,23 +88,22 @@ impl<'a> ScriptParts<'a> {
         DeviceInfo { kind: self.script.device, name: "script".into() }
     }
 
-    pub(super) fn facts(&self) -> Facts {
-        Facts {
+    pub(super) fn info(&self) -> ModelInfo {
+        ModelInfo {
             architecture: "scripted".into(),
             quantization: "none".into(),
-            parameters: 0,
             context_length: self.context_length,
             trained_context_length: self.script.context_length,
-            warnings: Vec::new(),
+            ..ModelInfo::default()
         }
     }
 
-    /// The tokenizer and the template of every script, or `chosen`.
+    /// The tokenizer and the template of every script; `chosen` replaces the template.
     pub(super) fn read_text(chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), ModelError> {
         vocabulary::open(chosen).map_err(ModelError::Invalid)
     }
 
-    /// The same for a script that may not be one.
+    /// Like [`Self::read_text`]; an error if `path` is not a valid script.
     pub(super) fn open_text(path: &Path, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), EngineError> {
         Script::read(path).map_err(|error| EngineError::new(ErrorKind::ModelNotFound, error.to_string()))?;
         Ok(Self::read_text(chosen)?)
@@ -132,7 +130,7 @@ fn context_length(script: &Script, wanted: Option<usize>) -> Result<usize, Model
     }
 }
 
-/// Waits and reports as the script says, and fails where it says so.
+/// Simulates the load: waits, reports progress and fails as the script specifies.
 fn play_load(
     script: &Script,
     path: &Path,
@@ -156,7 +154,7 @@ fn play_load(
     if cancel.is_cancelled() { Err(ModelError::Cancelled) } else { Ok(()) }
 }
 
-/// Sleeps in naps; hears `cancel` where there is one.
+/// Sleeps; with `cancel` in short intervals, with an error if it is raised.
 fn wait(milliseconds: f64, cancel: Option<&CancelFlag>) -> Result<(), ModelError> {
     let mut left = Duration::try_from_secs_f64(milliseconds / 1000.0).unwrap_or_default();
     loop {
@@ -172,29 +170,29 @@ fn wait(milliseconds: f64, cancel: Option<&CancelFlag>) -> Result<(), ModelError
     }
 }
 
-/// The model: its "KV cache" is the list of tokens that it was shown.
+/// The model: its "KV cache" is the list of evaluated tokens.
 struct ScriptedModel {
     script: Script,
     path: std::path::PathBuf,
     context_length: usize,
-    /// Written byte for byte, so that the system really hands it out.
+    /// Every byte is written, so that the memory is resident.
     ballast: Vec<u8>,
     shown: Vec<u32>,
     answer: Answer,
     begun: usize,
-    /// The token that the device loop returned last and has not evaluated.
+    /// The last token that the device decode loop returned; it is not evaluated yet.
     in_flight: Option<u32>,
     logits: Vec<f32>,
 }
 
-/// What the model is saying.
+/// The answer that the model is writing.
 #[derive(Default)]
 struct Answer {
     tokens: Vec<u32>,
     token_ms: f64,
-    /// After how many tokens it pauses, and for how many milliseconds.
+    /// Number of tokens before a pause, and its milliseconds.
     pause: Option<(usize, f64)>,
-    /// The message that it answers.
+    /// The user message that it answers.
     user: String,
 }
 
@@ -214,7 +212,7 @@ impl ScriptedModel {
         }
     }
 
-    /// Shows the model `tokens`, and says what it would write next.
+    /// Evaluates `tokens` from `position` on and returns the token that follows.
     fn evaluate(&mut self, tokens: &[u32], position: usize) -> Result<u32, ModelError> {
         if position > self.shown.len() || position + tokens.len() > self.context_length {
             return Err(ModelError::Invalid(format!(
@@ -228,7 +226,7 @@ impl ScriptedModel {
         self.shown.extend_from_slice(tokens);
         let conversation = vocabulary::read(&self.shown);
         match conversation.written {
-            // A prompt that ends before the model's turn: a chunk of a prefill.
+            // The prompt ends before the assistant's turn: a chunk of a prefill.
             None => {
                 self.prefill(tokens.len(), &conversation.last_user())?;
                 Ok(END_OF_TURN)

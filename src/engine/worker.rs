@@ -1,5 +1,5 @@
-//! The engine thread: owns the queue, executes what [`lifecycle`](super::lifecycle) decides, and is never busy. The model
-//! lives on the device thread beside it, so that a command is heard while something loads or generates.
+//! The engine thread: owns the queue and executes the effects of [`lifecycle`](super::lifecycle). It never blocks for
+//! long: the device thread owns the model, so that commands are processed during a load or an answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -19,13 +19,13 @@ mod progress;
 use device::{Command, Device, Report};
 use progress::Throttle;
 
-/// Timers of the system may stand still during suspend, so an idle engine looks at the clock this often.
+/// System timers may stop during suspend, so an idle engine reads the boot-time clock at this interval.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 
-/// What a device gets to end its work when the program ends; the handle promises 2 s.
+/// How long a shutdown waits for the device thread; dropping the handle has to take less than 2 s.
 const LONGEST_GOODBYE: Duration = Duration::from_millis(1700);
 
-/// What the engine thread hears.
+/// A message to the engine thread.
 pub(super) enum Message {
     Generate(GenerationRequest, Timestamp),
     Cancel(RequestId),
@@ -35,27 +35,27 @@ pub(super) enum Message {
     Count(RequestId, Vec<ChatMessage>),
     Switch(EngineOptions),
     Shutdown,
-    /// From the device thread of that number.
+    /// From the device thread with this serial number.
     Report(u64, Report),
 }
 
-/// An accepted request without its terminal event.
+/// An accepted request whose terminal event has not been sent.
 struct Ticket {
-    /// Taken when its turn comes.
+    /// Moved to the device thread when the request starts.
     request: Option<GenerationRequest>,
     submitted: Timestamp,
     cancel: CancelFlag,
 }
 
-/// Everything that the engine thread owns.
+/// State of the engine thread.
 pub(super) struct Worker {
     state: State,
     options: Arc<Mutex<EngineOptions>>,
-    /// Options that wait for their turn.
+    /// One for each `Switch` that is still queued in `state`.
     next_options: VecDeque<EngineOptions>,
     tickets: HashMap<RequestId, Ticket>,
     device: Option<Device>,
-    /// Counts device threads.
+    /// Number of the current device thread; reports of earlier ones are dropped.
     serial: u64,
     inbox: Receiver<Message>,
     outbox: Sender<Message>,
@@ -65,10 +65,10 @@ pub(super) struct Worker {
     loaded_at: Timestamp,
     info: Option<ModelInfo>,
     last_error: Option<EngineError>,
-    /// Resident memory before a release, or before the load that is given up.
+    /// Resident memory in bytes before a release, or before a load is aborted.
     resident: Option<u64>,
     exit_by: Option<Timestamp>,
-    /// Starts the driver.
+    /// The thread that starts the GPU driver.
     waking: Option<JoinHandle<()>>,
     exited: bool,
 }
@@ -102,7 +102,7 @@ impl Worker {
         }
     }
 
-    /// Lives until the shutdown.
+    /// Runs until the shutdown.
     pub fn run(mut self) {
         while !self.exited {
             match self.wait() {
@@ -117,11 +117,11 @@ impl Worker {
     fn wake(&mut self) {
         let device = self.options.lock().unwrap_or_else(PoisonError::into_inner).device;
         let thread = std::thread::Builder::new().name("driver".into());
-        // Without a thread the load does it.
+        // If no thread can be started, the load starts the driver.
         self.waking = thread.spawn(move || load::start_driver(device)).ok();
     }
 
-    /// The program should not end while a thread is within the driver.
+    /// Waits until no thread is inside the GPU driver: the process must not exit during a driver call.
     fn leave_the_driver_in_peace(&mut self) {
         if let Some(waking) = self.waking.take() {
             let _ = waking.join();
@@ -144,7 +144,7 @@ impl Worker {
         self.step(Event::Deadline { epoch: self.state.epoch() });
     }
 
-    /// The device did not end in time: every request gets its terminal event all the same.
+    /// The device thread did not end in time; sends the terminal event of every open request.
     fn leave_the_device_behind(&mut self) {
         let waiting: Vec<RequestId> = self.tickets.keys().copied().collect();
         waiting.into_iter().for_each(|id| self.finish_cancelled(id));
@@ -207,6 +207,7 @@ impl Worker {
         self.loaded_at = Timestamp::now();
         self.info = Some(info.clone());
         let took = self.loaded_at.since(self.load_started);
+        tracing::info!(model = info.name, device = info.device.name, bytes = info.memory.total(), ?took, "loaded");
         self.tell(EngineEvent::Loaded { info, took, at: self.loaded_at });
         self.step(Event::Loaded);
     }
@@ -217,10 +218,10 @@ impl Worker {
         }
     }
 
-    /// The device thread has dropped all that it had, which gave `freed` bytes of device memory back.
+    /// The device thread has dropped the model, which freed `freed` bytes of device memory.
     fn device_ended(&mut self, freed: Option<u64>) {
         if let Some(device) = self.device.take() {
-            // It has sent its last message, so this waits for its thread-local state alone.
+            // The last message is sent, so this only waits for the thread-local destructors.
             let _ = device.thread.join();
         }
         match self.state.phase() {
@@ -228,6 +229,7 @@ impl Worker {
                 self.flush_progress();
                 memory::trim_allocator();
                 let error = self.last_error.get_or_insert_with(|| lost_thread("loading")).clone();
+                tracing::warn!(kind = ?error.kind, reason = error.message, "load failed");
                 self.tell(EngineEvent::LoadFailed { error });
                 self.step(Event::LoadFailed);
             }
@@ -237,7 +239,7 @@ impl Worker {
                 self.step(Event::Answered { id, health: ModelHealth::Reload });
             }
             Phase::Releasing => self.released(freed),
-            // A thread that ended by itself while nothing was asked of it has freed the model: make it official.
+            // The thread ended without a command and has dropped the model; the release only updates the state.
             Phase::Idle { .. } => self.step(Event::Release),
             Phase::Cold | Phase::Failed { .. } | Phase::Closed => {}
         }
@@ -254,7 +256,7 @@ impl Worker {
                 self.resident = memory::resident_bytes();
                 device.jobs = None;
             }
-            // A load that was given up has ended, and its memory was measured before that.
+            // After an aborted load; `resident` was measured when it was aborted.
             None => self.released(None),
         }
     }
@@ -262,12 +264,13 @@ impl Worker {
     fn released(&mut self, freed: Option<u64>) {
         memory::trim_allocator();
         let freed = freed.unwrap_or_else(|| self.freed());
+        tracing::info!(bytes = freed, "released");
         self.info = None;
         self.tell(EngineEvent::Released { freed, at: Timestamp::now() });
         self.step(Event::Released);
     }
 
-    /// Bytes given back: on the CPU what the process shrank by, where the system says; else what the model took.
+    /// Bytes freed: on the CPU the decrease of resident memory, if the system reports it; else the model's memory use.
     fn freed(&mut self) -> u64 {
         let taken = self.info.as_ref().map_or(0, |info| info.memory.total());
         let before = self.resident.take();
@@ -280,6 +283,9 @@ impl Worker {
 
     fn step(&mut self, event: Event) {
         let (state, effects) = step(self.state.clone(), event, Timestamp::now());
+        if state.phase() != self.state.phase() {
+            tracing::debug!(from = ?self.state.phase(), to = ?state.phase(), "engine state");
+        }
         self.state = state;
         effects.into_iter().for_each(|effect| self.execute(effect));
     }
@@ -321,7 +327,7 @@ impl Worker {
         match Device::start(Arc::clone(&self.options), self.outbox.clone(), self.serial) {
             Ok(device) => self.device = Some(device),
             Err(error) => {
-                let message = format!("the system gives no thread to load on: {error}; close something and try again");
+                let message = format!("the system cannot start a thread: {error}; close other programs and try again");
                 self.last_error = Some(EngineError::new(ErrorKind::Failed, message));
                 self.device_ended(None);
             }
@@ -335,7 +341,7 @@ impl Worker {
         self.give(Command::Generate { request, cancel, submitted, loaded_at });
     }
 
-    /// A device thread that no longer takes jobs has sent its `Ended`, which settles what waited.
+    /// Sends a job to the device thread. If that has ended, its `Ended` is in the inbox and ends the request.
     fn give(&self, job: Command) {
         if let Some(jobs) = self.device.as_ref().and_then(|device| device.jobs.as_ref()) {
             let _ = jobs.send(job);
@@ -357,7 +363,7 @@ impl Worker {
         self.finish(id, EngineEvent::Failed { id, error, at: Timestamp::now() });
     }
 
-    /// Tells a request's terminal event, once.
+    /// Sends a request's terminal event, exactly once.
     fn finish(&mut self, id: RequestId, event: EngineEvent) {
         if self.tickets.remove(&id).is_some() {
             self.tell(event);

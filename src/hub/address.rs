@@ -1,4 +1,4 @@
-//! Addresses as people paste them (a page of the hub, a clone's, a file's) → the names that they stand for. Pure.
+//! Parses pasted addresses (a page of the hub, a clone address, a file) into model names. Pure functions.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use super::not_found;
 use crate::protocol::*;
 use crate::settings::expand_path;
 
-/// The hub's own hosts.
+/// Hosts that serve the hub itself, not a mirror.
 const HOSTS: &[&str] = &["huggingface.co", "www.huggingface.co", "hf.co", "www.hf.co"];
 
-/// First parts of the hub's addresses that are no owner of models.
+/// First path segments of the hub's addresses that are not the owner of a model.
 const OTHER_PAGES: &[&str] =
     &["blog", "buckets", "collections", "datasets", "docs", "kernels", "learn", "papers", "posts", "spaces"];
 
-/// Parts of an address after `owner/repo` that say what of it is shown; a revision and a file may follow.
+/// Path segments after `owner/repo` that select a view; a revision and a file may follow.
 const VIEWS: &[&str] = &["blame", "blob", "commit", "commits", "edit", "raw", "resolve", "tree"];
 
-/// Parts of an address after `owner/repo` that lead away from its files.
+/// Path segments after `owner/repo` of pages that do not show files.
 const TABS: &[&str] = &["activity", "discussions", "settings"];
 
-/// The path in `file:///a%20b`, `file://localhost/a`, `file:a`; `None` where the text has another form.
+/// The path in `file:///a%20b`, `file://localhost/a`, `file:a`; `None` if the text has another form.
 pub(super) fn file(text: &str) -> Option<Result<PathBuf, EngineError>> {
     let (scheme, rest) = text.split_once(':').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("file"))?;
     let rest = match rest.strip_prefix("//") {
@@ -33,7 +33,7 @@ pub(super) fn file(text: &str) -> Option<Result<PathBuf, EngineError>> {
     };
     let bytes: Vec<u8> = percent_decode(rest.as_bytes()).collect();
     if bytes.is_empty() || bytes.iter().any(u8::is_ascii_control) {
-        return Some(Err(not_found(format!("{text} names no file: {scheme}:///home/me/model.gguf does, say."))));
+        return Some(Err(not_found(format!("{text} names no file; example: {scheme}:///home/me/model.gguf."))));
     }
     #[cfg(unix)]
     let path: OsString = std::os::unix::ffi::OsStringExt::from_vec(bytes);
@@ -42,22 +42,21 @@ pub(super) fn file(text: &str) -> Option<Result<PathBuf, EngineError>> {
     Some(Ok(expand_path(&path)))
 }
 
-/// The model that an address of the hub, or of the mirror at `endpoint`, stands for; `None` where the text is no
-/// address.
+/// The model that an address of the hub, or of the mirror at `endpoint`, names; `None` if the text is not an address.
 pub(super) fn model(text: &str, endpoint: &str) -> Option<Result<ModelName, EngineError>> {
     let mirror = Url::parse(endpoint).ok();
     let url = match absolute(text, mirror.as_ref())? {
         Ok(url) if matches!(url.scheme(), "http" | "https") => url,
-        _ => return Some(Err(not_found(format!("{text} is no address of a model; {FORMS}.")))),
+        _ => return Some(Err(not_found(format!("{text} is not the address of a model; {FORMS}.")))),
     };
     let parts = parts(&url, mirror.as_ref())?;
     Some(parts.and_then(|parts| by_parts(&url, &parts)))
 }
 
-/// What works instead.
+/// The accepted forms, for error messages.
 const FORMS: &str = "write owner/repo, owner/repo:file.gguf, or the path of a file";
 
-/// `text` as a whole address, where it is one; hosts of the hub and of its mirror are known without `https://`.
+/// `text` as a URL, if it is one; for hosts of the hub and of its mirror `https://` is optional.
 fn absolute(text: &str, mirror: Option<&Url>) -> Option<Result<Url, ()>> {
     let parse = |text: &str| Some(Url::parse(text).map_err(drop));
     if let Some(path) = text.strip_prefix("git@hf.co:") {
@@ -66,7 +65,7 @@ fn absolute(text: &str, mirror: Option<&Url>) -> Option<Result<Url, ()>> {
     if let Some((scheme, rest)) = text.split_once("://")
         && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
     {
-        // The form of huggingface_hub's file system.
+        // The URL scheme of huggingface_hub's `HfFileSystem`.
         let is_hf = scheme.eq_ignore_ascii_case("hf");
         return if is_hf { parse(&format!("https://hf.co/{rest}")) } else { parse(text) };
     }
@@ -76,13 +75,13 @@ fn absolute(text: &str, mirror: Option<&Url>) -> Option<Result<Url, ()>> {
     (HOSTS.contains(&host.as_str()) || is_mirror).then(|| Url::parse(&format!("https://{text}")).map_err(drop))
 }
 
-/// `host:port`, the port where it is not the scheme's own.
+/// `host:port`, or `host` if the port is the scheme's default.
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// The decoded parts of the path below the hub's root.
+/// The decoded path segments below the hub's root; an error for any other host.
 fn parts(url: &Url, mirror: Option<&Url>) -> Option<Result<Vec<String>, EngineError>> {
     let below_root = |url: &Url| -> Vec<String> {
         let parts = url.path_segments().into_iter().flatten().filter(|part| !part.is_empty());
@@ -113,12 +112,12 @@ fn parts(url: &Url, mirror: Option<&Url>) -> Option<Result<Vec<String>, EngineEr
     Some(Ok(found))
 }
 
-/// `owner/repo` and what follows it.
+/// The model that the path segments `owner/repo/…` name.
 fn by_parts(url: &Url, parts: &[String]) -> Result<ModelName, EngineError> {
     let host = authority(url);
     let (owner, name, rest) = match parts {
         [first, ..] if OTHER_PAGES.contains(&first.as_str()) => {
-            return Err(not_found(format!("{host}/{first}/… is no model's page; {FORMS}.")));
+            return Err(not_found(format!("{host}/{first}/… is not a model's page; {FORMS}.")));
         }
         [owner, name, rest @ ..] => (owner, name, rest),
         _ => return Err(not_found(format!("This address of {host} names no repository; {FORMS}."))),
@@ -128,7 +127,7 @@ fn by_parts(url: &Url, parts: &[String]) -> Result<ModelName, EngineError> {
     let shown = url.query_pairs().find(|(key, _)| key == "show_file_info").map(|(_, file)| file.into_owned());
     let file = match rest {
         [] => match tag {
-            // What ollama writes for "whichever".
+            // ollama's default tag.
             None | Some("latest") => shown,
             Some(tag) => return repo(&format!("{id}:{tag}")),
         },
@@ -146,14 +145,14 @@ fn by_parts(url: &Url, parts: &[String]) -> Result<ModelName, EngineError> {
     }
 }
 
-/// Only the newest revision is ever fetched: another one that is asked for must not be passed over.
+/// Only the newest revision can be fetched: an address of another one is an error, not silently ignored.
 fn refuse_revision(id: &str, revision: &str, file: &[String]) -> Result<(), EngineError> {
     if matches!(revision, "main" | "HEAD") {
         return Ok(());
     }
     let newest = if file.is_empty() { id.to_owned() } else { format!("{id}:{}", file.join("/")) };
     Err(not_found(format!(
-        "The address names the revision {revision} of {id}, and chatnap fetches the newest one, main, alone: {newest} takes that, or fetch the file and name its path."
+        "The address names the revision {revision} of {id}, and chatnap fetches only the newest one, main: write {newest} for that, or fetch the file and name its path."
     )))
 }
 
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_of_a_repository_stand_for_it() {
+    fn repository_page_urls_parse_to_owner_and_repo() {
         for text in [
             "https://huggingface.co/o/r",
             "https://huggingface.co/o/r/",
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_files_name_the_file() {
+    fn file_urls_parse_to_repo_and_file() {
         for text in [
             "https://huggingface.co/o/r/blob/main/a%20b/x%2By.gguf",
             "https://huggingface.co/o/r/resolve/main/a%20b/x+y.gguf?download=true",
@@ -225,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_models_address_is_refused_with_what_works() {
+    fn other_urls_are_rejected_with_advice() {
         for (text, part) in [
             ("https://huggingface.co/", "names no repository"),
             ("https://huggingface.co/gpt2", "names no repository"),
-            ("https://huggingface.co/datasets/o/r", "no model's page"),
-            ("https://huggingface.co/o/r/blob/0123abc/x.gguf", "o/r:x.gguf takes that"),
+            ("https://huggingface.co/datasets/o/r", "not a model's page"),
+            ("https://huggingface.co/o/r/blob/0123abc/x.gguf", "write o/r:x.gguf for that"),
             ("https://huggingface.co/o/r/tree/refs%2Fpr%2F1", "revision refs/pr/1"),
             ("https://huggingface.co/o/r/blob/main/README.md", "README.md of o/r is neither"),
             ("https://huggingface.co/o/r/tree/main/Q8_0", "Q8_0 of o/r is neither"),
@@ -239,12 +238,12 @@ mod tests {
             ("https://huggingface.co/o/r%00", "control character"),
             ("https://me:secret@example.com/x.gguf?sig=secret", "HF_ENDPOINT=https://example.com"),
             ("http://127.0.0.1:9090/o/r", "127.0.0.1:9090 is neither"),
-            ("ftp://huggingface.co/o/r", "is no address of a model"),
-            ("https://", "is no address of a model"),
+            ("ftp://huggingface.co/o/r", "is not the address of a model"),
+            ("https://", "is not the address of a model"),
         ] {
-            let said = model(text, MIRROR).unwrap().unwrap_err();
-            assert!(said.message.contains(part) && !said.message.contains("secret"), "{text}: {said}");
-            assert_eq!(said.kind, ErrorKind::ModelNotFound);
+            let error = model(text, MIRROR).unwrap().unwrap_err();
+            assert!(error.message.contains(part) && !error.message.contains("secret"), "{text}: {error}");
+            assert_eq!(error.kind, ErrorKind::ModelNotFound);
         }
         for text in ["o/r", "o/r:x.gguf", "./huggingface.co/o", "/hf.co/o/r", "a/b/c.gguf", "huggingface.co", "x"] {
             assert!(model(text, MIRROR).is_none(), "{text}");
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_users_own_files_are_paths() {
+    fn file_scheme_urls_parse_to_local_paths() {
         for text in ["file:///a%20b/x.gguf", "file://localhost/a%20b/x.gguf", "FILE:/a b/x.gguf"] {
             assert_eq!(file(text).unwrap().unwrap(), PathBuf::from("/a b/x.gguf"), "{text}");
         }

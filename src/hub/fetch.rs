@@ -1,9 +1,10 @@
-//! One file of the hub into the cache: one download for any number of processes, goes on where it was cut, verified,
-//! placed all at once.
+//! Downloads one file of the hub into the cache: one process at a time, resumed after an interruption, verified, and
+//! placed atomically.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Instant;
 
 use reqwest::StatusCode;
 
@@ -12,22 +13,23 @@ use super::job::Job;
 use super::lock::{FetchLock, cannot_write};
 use super::remote::{Hub, Remote, Trouble};
 use super::verify::Expected;
-use super::{human, not_found, regular_file};
+use super::{not_found, regular_file};
 use crate::protocol::*;
+use crate::wording::bytes;
 
-/// An attempt that brought this much starts the count of attempts anew.
+/// An attempt that receives this many bytes resets the count of attempts.
 const PROGRESS: u64 = 1 << 20;
 
-/// Free space that a download leaves alone.
+/// Bytes of disk space that a download leaves free.
 const SPARE: u64 = 64 << 20;
 
-/// One file of a model that is being fetched, and its place among the others.
+/// One file of a model to fetch, and its position among the others for the progress.
 pub(super) struct Wanted<'a> {
     pub(super) repo: &'a str,
     pub(super) commit: &'a str,
     pub(super) file: &'a str,
     pub(super) remote: Remote,
-    /// What the catalogue knows.
+    /// SHA-256 of the file in lower-case hex, if the catalogue has it.
     pub(super) sha256: Option<&'a str>,
     /// Bytes of the model's files before this one.
     pub(super) before: u64,
@@ -40,13 +42,13 @@ impl Wanted<'_> {
         job.report(LoadPhase::Download, self.before + done, Some(self.total), self.file);
     }
 
-    /// The hash that the content must have, from the catalogue or from the hub's ETag; `None` where neither tells it.
+    /// The expected hash of the content, from the catalogue or from the hub's ETag; `None` if neither has one.
     pub(super) fn expected(&self) -> Option<Expected<'_>> {
         self.sha256.map(Expected::Sha256).or_else(|| Expected::by_etag(&self.remote.etag))
     }
 }
 
-/// Brings the file into the cache, where it is not there yet, and links it into its snapshot.
+/// Downloads the file into the cache if it is missing, and links it into its snapshot.
 pub(super) async fn fetch(
     hub: &Hub,
     cache: &RepoCache,
@@ -58,7 +60,7 @@ pub(super) async fn fetch(
         && !promised.eq_ignore_ascii_case(known)
     {
         return Err(not_found(format!(
-            "{} of {} on {} is not the file that the catalogue knows (its SHA-256 differs); nothing was fetched. --model {}:{} takes it as it is.",
+            "{} of {} on {} is not the file that the catalogue lists (its SHA-256 differs); nothing was fetched. --model {}:{} fetches it anyway.",
             wanted.file, wanted.repo, hub.address, wanted.repo, wanted.file
         )));
     }
@@ -68,8 +70,19 @@ pub(super) async fn fetch(
         let _lock = FetchLock::wait(&cache.lock(etag), job, |job| wanted.report(job, length(&incomplete)))?;
         // Another process may have fetched it while this one waited.
         if !is_whole(&blob, wanted.remote.size) {
+            let begun = Instant::now();
+            let kept = length(&incomplete);
+            tracing::info!(
+                file = wanted.file,
+                repo = wanted.repo,
+                bytes = wanted.remote.size,
+                kept,
+                "download started"
+            );
             download(hub, wanted, &incomplete, job).await?;
+            tracing::info!(file = wanted.file, took = ?begun.elapsed(), "download finished");
             check(wanted, &incomplete, job)?;
+            tracing::debug!(file = wanted.file, took = ?begun.elapsed(), "download verified");
             std::fs::rename(&incomplete, &blob).map_err(|error| cannot_write(&blob, &error))?;
         }
     }
@@ -85,7 +98,7 @@ fn is_whole(blob: &Path, size: u64) -> bool {
     blob.metadata().is_ok_and(|meta| meta.is_file() && size == meta.len())
 }
 
-/// Fills `incomplete` up, in as many attempts as bring something.
+/// Completes `incomplete`; retries until `Patience::attempts` in a row receive less than [`PROGRESS`] each.
 async fn download(hub: &Hub, wanted: &Wanted<'_>, incomplete: &Path, job: &mut Job<'_>) -> Result<(), EngineError> {
     let failed = |error: std::io::Error| cannot_write(incomplete, &error);
     if let Some(folder) = incomplete.parent() {
@@ -102,6 +115,7 @@ async fn download(hub: &Hub, wanted: &Wanted<'_>, incomplete: &Path, job: &mut J
             Err(Trouble::Final(error)) => return Err(error),
             Err(Trouble::Again { why, after }) => (why, after),
         };
+        tracing::warn!(file = wanted.file, reason = why, "download interrupted");
         fruitless = if length(incomplete) >= before + PROGRESS { 0 } else { fruitless + 1 };
         if fruitless >= patience.attempts {
             return Err(gave_up(hub, wanted, &why, length(incomplete)));
@@ -116,12 +130,12 @@ fn gave_up(hub: &Hub, wanted: &Wanted<'_>, why: &str, kept: u64) -> EngineError 
         "The download of {} from {} broke off again and again ({why}). {} of {} are kept: start again to go on from there.",
         wanted.file,
         hub.address,
-        human(kept),
-        human(wanted.remote.size),
+        bytes(kept),
+        bytes(wanted.remote.size),
     ))
 }
 
-/// One request, from where the file ends to its end.
+/// One request, for the bytes that the partial file lacks.
 async fn attempt(
     hub: &Hub,
     wanted: &Wanted<'_>,
@@ -145,7 +159,7 @@ async fn attempt(
         StatusCode::OK => done = restart(file).map_err(failed)?,
         _ => {
             restart(file).map_err(failed)?;
-            return Err(Trouble::Again { why: "the server cannot go on in the middle".to_owned(), after: None });
+            return Err(Trouble::Again { why: "the server cannot resume a transfer".to_owned(), after: None });
         }
     }
     loop {
@@ -172,14 +186,14 @@ fn restart(file: &mut File) -> std::io::Result<u64> {
     file.seek(SeekFrom::Start(0))
 }
 
-/// `Content-Range: bytes START-END/SIZE`.
+/// Whether the answer's `Content-Range: bytes START-END/SIZE` begins at `start`.
 fn begins_at(response: &reqwest::Response, start: u64) -> bool {
     let range = response.headers().get(reqwest::header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
     let begin = range.and_then(|range| range.trim().strip_prefix("bytes ")).and_then(|range| range.split('-').next());
     begin.and_then(|begin| begin.trim().parse::<u64>().ok()) == Some(start)
 }
 
-/// Compares size and hash with what was promised; a file that differs is removed.
+/// Compares size and hash with the expected ones; removes a file that differs.
 fn check(wanted: &Wanted<'_>, incomplete: &Path, job: &mut Job<'_>) -> Result<(), EngineError> {
     let differs = match wanted.expected() {
         _ if wanted.remote.size != length(incomplete) => Some("size"),
@@ -189,14 +203,14 @@ fn check(wanted: &Wanted<'_>, incomplete: &Path, job: &mut Job<'_>) -> Result<()
     if let Some(what) = differs {
         let _ = std::fs::remove_file(incomplete);
         return Err(not_found(format!(
-            "The downloaded {} is not what the hub promised (its {what} differs), so it was removed. Start again; if it happens twice, something between here and the hub changes files.",
+            "The downloaded {} is not what the hub promised (its {what} differs), so it was removed. Start again; if it happens twice, a proxy on the way to the hub may alter files.",
             wanted.file
         )));
     }
     Ok(())
 }
 
-/// Refuses before the first byte where the rest of the file cannot fit.
+/// Returns an error before the first byte is fetched if the rest of the file does not fit on the disk.
 fn check_space(folder: &Path, wanted: &Wanted<'_>, have: u64) -> Result<(), EngineError> {
     let Ok(disk) = rustix::fs::statvfs(folder) else { return Ok(()) };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -207,8 +221,8 @@ fn check_space(folder: &Path, wanted: &Wanted<'_>, have: u64) -> Result<(), Engi
     Err(not_found(format!(
         "{} needs {} more on the disk of {} and {} are free; make room (`chatnap models list` shows what is here), or point HF_HOME to another disk.",
         wanted.file,
-        human(needed),
+        bytes(needed),
         folder.display(),
-        human(free)
+        bytes(free)
     )))
 }

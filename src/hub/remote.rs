@@ -1,6 +1,6 @@
-//! Talks to the hub: what a repository holds, and its files' bytes. hf-hub knows the API's types; the requests are made
-//! here, since no answer may fill the memory, a transfer must go on where it was cut, and the token must not follow a
-//! redirect to another host.
+//! HTTP client of the hub: a repository's files and their bytes. hf-hub provides the API's types; the requests are made
+//! here, because the size of answers must be bounded, a transfer must resume, and the token must not follow a redirect
+//! to another host.
 
 use std::time::Duration;
 
@@ -9,31 +9,32 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, HeaderMap, LOCATION
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use super::name::is_safe_file;
+use super::not_found;
 use super::options::HubOptions;
-use super::{human, not_found};
 use crate::catalogue::{Source, catalogue};
 use crate::protocol::*;
+use crate::wording::bytes;
 use crate::wording::without_user_info;
 
 const USER_AGENT: &str = concat!("chatnap/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 8;
 
-/// Bytes of an answer that is read whole, at most: some hundred thousand names of files.
+/// Largest answer that is read into memory, in bytes: some hundred thousand file names.
 const MAX_ANSWER: usize = 32 << 20;
 
-/// A connection to the hub.
+/// A client of one endpoint.
 pub(super) struct Hub {
     pub(super) options: HubOptions,
-    /// The endpoint as it may be shown and stored.
+    /// The endpoint as text, without user info: safe to print.
     pub(super) address: String,
     /// Without user info.
     endpoint: Url,
-    /// The endpoint's user info: name and password, sent to its own host and nowhere else.
+    /// The endpoint's user info: name and password, sent only to its own host.
     login: Option<(String, String)>,
     http: Client,
 }
 
-/// What a repository holds at one commit.
+/// The files of a repository at one commit.
 pub(super) struct Listing {
     pub(super) commit: String,
     pub(super) files: Vec<String>,
@@ -49,7 +50,7 @@ pub(super) struct Remote {
 
 /// Why a request failed.
 pub(super) enum Trouble {
-    /// It may go better soon.
+    /// Temporary: retry, after the delay in `after` if the server gave one.
     Again {
         why: String,
         after: Option<Duration>,
@@ -90,19 +91,19 @@ impl Hub {
         let body = self.body(repo, response).await.map_err(failed)?;
         let info: Info = serde_json::from_slice(&body).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
-            not_found(format!("The hub's answer about {repo} makes no sense ({place}); is HF_ENDPOINT right?"))
+            not_found(format!("The hub's answer about {repo} cannot be parsed ({place}); is HF_ENDPOINT right?"))
         })?;
         let commit = info.sha.unwrap_or_default();
         if commit.len() != 40 || !commit.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(not_found(format!("The hub named no commit of {repo}; is HF_ENDPOINT right?")));
         }
         let siblings = info.siblings.unwrap_or_default();
-        // A name that would leave our folder is not a file that anybody can want.
+        // A name that would escape the snapshot folder is ignored.
         let files = siblings.into_iter().map(|file| file.rfilename).filter(|file| is_safe_file(file)).collect();
         Ok(Listing { commit, files })
     }
 
-    /// The whole of an answer that is not larger than any of its kind.
+    /// The body of an answer; an error if it is larger than [`MAX_ANSWER`].
     async fn body(&self, repo: &str, mut response: Response) -> Result<Vec<u8>, Trouble> {
         let mut body = Vec::new();
         loop {
@@ -113,14 +114,14 @@ impl Hub {
                 return Err(Trouble::Final(not_found(format!(
                     "The answer of {} about {repo} is larger than {}, so it was not read to its end; is HF_ENDPOINT right?",
                     self.address,
-                    human(MAX_ANSWER as u64)
+                    bytes(MAX_ANSWER as u64)
                 ))));
             }
             body.extend_from_slice(&chunk);
         }
     }
 
-    /// The endpoint's address with these parts at its end.
+    /// The endpoint's URL with these path segments appended.
     fn url<'a>(&self, parts: impl Iterator<Item = &'a str>) -> Url {
         let mut url = self.endpoint.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -129,7 +130,7 @@ impl Hub {
         url
     }
 
-    /// Describes one file, following redirects within the hub but not to where the bytes are.
+    /// ETag and size of one file. Follows redirects within the hub, but not to the storage host.
     pub(super) async fn describe(&self, repo: &str, commit: &str, file: &str) -> Result<Remote, Trouble> {
         let url = self.url(repo.split('/').chain(["resolve", commit]).chain(file.split('/')));
         let response = self.send(Method::HEAD, url.clone(), 0, true).await?;
@@ -149,13 +150,13 @@ impl Hub {
         let size = text(headers, "x-linked-size").or(own_size).and_then(|size| size.parse().ok());
         let Some(size) = size else {
             return Err(Trouble::Final(not_found(format!(
-                "The hub's answer about {file} of {repo} tells no size, so nothing was fetched; is HF_ENDPOINT right?"
+                "The hub's answer about {file} of {repo} gives no size, so nothing was fetched; is HF_ENDPOINT right?"
             ))));
         };
         Ok(Remote { etag: etag.to_owned(), size, url })
     }
 
-    /// The file's bytes from `start` on (200 where the server cannot begin there, 206 where it can).
+    /// The file's bytes from `start` on (status 206), or the whole file if the server cannot resume (status 200).
     pub(super) async fn get(&self, repo: &str, file: &str, remote: &Remote, start: u64) -> Result<Response, Trouble> {
         let response = self.send(Method::GET, remote.url.clone(), start, false).await?;
         match response.status() {
@@ -164,12 +165,12 @@ impl Hub {
         }
     }
 
-    /// Sends with the token to the endpoint's own host only. `stay` stops at a redirect that leads elsewhere.
+    /// Sends a request, the token only to the endpoint's own host. `stay` does not follow redirects to other hosts.
     async fn send(&self, method: Method, mut url: Url, start: u64, stay: bool) -> Result<Response, Trouble> {
         for _ in 0..MAX_REDIRECTS {
             let mut request = self.http.request(method.clone(), url.clone()).header(ACCEPT_ENCODING, "identity");
             if url.origin() == self.endpoint.origin() {
-                // One request has one `Authorization`: an address with a password asks for that one.
+                // A request has one `Authorization` header: a password in the endpoint takes precedence over the token.
                 request = match (&self.login, &self.options.token) {
                     (Some((name, password)), _) => request.basic_auth(name, Some(password)),
                     (None, Some(token)) => request.bearer_auth(token),
@@ -217,7 +218,7 @@ impl Hub {
         let address = &self.address;
         let code = text(response.headers(), "x-error-code").unwrap_or_default();
         match response.status().as_u16() {
-            // The hub says 401 for a repository that does not exist too, so as not to tell which ones do.
+            // The hub answers 401 also if a repository does not exist, to hide the names of private ones.
             401 if code != "GatedRepo" => not_found(format!(
                 "There is no repository {repo} on {address}, or it is private; check the name, and for a private one set HF_TOKEN or run `hf auth login`."
             )),
@@ -228,7 +229,7 @@ impl Hub {
         }
     }
 
-    /// A gated repository: how to get in, and what can be had without.
+    /// The error for a gated repository: how to get access, and which model needs none.
     fn denied(&self, repo: &str) -> EngineError {
         let open = open_entry(repo).map_or_else(String::new, |name| {
             format!(" Without an account, --model {name} has the same model quantised.")
@@ -244,21 +245,21 @@ impl Hub {
     }
 }
 
-/// The catalogue entry that has the model of a gated repository in a form that anybody may fetch.
+/// The catalogue entry that has the model of a gated repository without a licence gate.
 fn open_entry(repo: &str) -> Option<String> {
     let is_it = |source: &Source| matches!(source, Source::Hub { repo: gated, gated: true, .. } if gated == repo);
     let model = catalogue().models.iter().find(|model| model.variants.iter().flat_map(|v| &v.sources).any(is_it))?;
     Some(model.name.clone())
 }
 
-/// The hub cannot be reached.
+/// The error for a hub that cannot be reached; `why` is the cause.
 pub(super) fn unreachable(address: &str, why: &str) -> EngineError {
     not_found(format!(
         "Cannot reach {address}: {why}. Check the network (HTTPS_PROXY is honoured), or name a mirror with HF_ENDPOINT, or a local .gguf file with --model."
     ))
 }
 
-/// An address as it may be shown: without passwords and signatures.
+/// A URL that is safe to print: without user info, query (it may hold a signature) and fragment.
 fn shown(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -270,7 +271,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The innermost cause: "Connection refused" says more than "error sending request".
+/// The innermost cause: "Connection refused" instead of reqwest's "error sending request".
 pub(super) fn reason(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it does not answer in time".to_owned();

@@ -1,57 +1,54 @@
-//! Keeps question and answer in the store while they happen. An answer is given even where nothing can be stored, and
-//! waits for the store for a second at most.
+//! Stores question and answer during the run. An answer is printed even if nothing can be stored, and waits for the
+//! store at most [`PATIENCE`].
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::messages::Messages;
 use crate::cli::OneShot;
-use crate::conversation::{Answer, Conversation, Ending, TurnId};
+use crate::conversation::{Answer, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
 use crate::protocol::{Channel, ChatMessage, SamplingParams};
 use crate::settings::Settings;
-use crate::store::{
-    Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, TurnRecord, new_conversation_id, now_ms,
-};
+use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
 
-/// How long an answer waits for its question to be on disk. A store that is locked gives up earlier by itself; this is
-/// for a disk that does not answer.
+/// How long an answer waits for its question to be on disk. A locked store returns an error earlier; this limit is for
+/// a disk that does not respond.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// How long a conversation to go on with is waited for: without it there is no answer.
+/// How long to wait for the conversation to continue: without it there is no answer.
 const RESUME_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a locked store is asked for that conversation again.
+/// Interval between attempts to load that conversation from a locked store.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// One turn on its way to the disk.
+/// Stores one turn.
 pub(super) struct TurnRecorder {
-    /// `None` where there is no thread for it.
+    /// `None` if its thread could not be started.
     store: Option<StoreHandle>,
     told: Receiver<Told>,
     refused: bool,
     conversation: Conversation,
     turn: TurnId,
     sampling: SamplingParams,
-    asked_ms: i64,
     saved: Instant,
-    /// Whether anything of the answer is not on its way to the disk.
+    /// Whether any part of the answer is not queued for the disk yet.
     unsaved: bool,
     errors: (Sender<StoreError>, Receiver<StoreError>),
 }
 
 impl TurnRecorder {
-    /// Finds the conversation to go on with, appends the question, and commits it.
+    /// Loads the conversation to continue, appends the question, and commits it.
     pub(super) fn open(settings: &Settings, one_shot: &OneShot, messages: &Messages) -> Result<Self, Failure> {
         let (sender, told) = channel();
         let store = StoreHandle::start(settings.data_dir.clone(), move |what| {
-            // The receiver is gone only where the run is over.
+            // The receiver is dropped only when the run is over.
             let _ = sender.send(what);
         });
         let store = store.map_err(|error| StoreError::Io(error.to_string()));
         let mut conversation = match &one_shot.resume {
             None => Conversation::new(new_conversation_id(), settings.system.clone()),
-            // An answer without what went before would be another one.
+            // An error: without the earlier turns the answer would be a different one.
             Some(resume) => resume_from(store.as_ref().map_err(Clone::clone)?, resume, messages)?,
         };
         if one_shot.system.is_some() {
@@ -67,7 +64,6 @@ impl TurnRecorder {
             conversation,
             turn,
             sampling: settings.sampling.clone(),
-            asked_ms: now_ms(),
             saved: Instant::now(),
             unsaved: false,
             errors,
@@ -76,7 +72,7 @@ impl TurnRecorder {
         Ok(keeper)
     }
 
-    /// What the engine reads.
+    /// The messages for the engine.
     pub(super) fn messages(&self) -> Vec<ChatMessage> {
         self.conversation.messages_for(self.turn)
     }
@@ -96,21 +92,18 @@ impl TurnRecorder {
     /// Adds a piece of the answer, and saves it if that is due.
     pub(super) fn token(&mut self, channel: Channel, text: &str) {
         if let Some(turn) = self.conversation.turn_mut(self.turn) {
-            match channel {
-                Channel::Answer => turn.answer.text.push_str(text),
-                Channel::Reasoning => turn.answer.reasoning.push_str(text),
-            }
+            turn.answer.push(channel, text);
         }
         self.unsaved = true;
         self.save_if_due();
     }
 
-    /// The time until [`Self::save_if_due`] has something to do; `None`: everything is saved.
+    /// The time until [`Self::save_if_due`] saves; `None`: everything is saved.
     pub(super) fn due_in(&self) -> Option<Duration> {
         self.unsaved.then(|| SAVE_EVERY.saturating_sub(self.saved.elapsed()))
     }
 
-    /// Saves the answer so far if that is due, also if no token comes any more.
+    /// Saves the answer so far if that is due, even if no further token arrives.
     pub(super) fn save_if_due(&mut self) {
         if self.due_in() == Some(Duration::ZERO) {
             self.save();
@@ -124,7 +117,7 @@ impl TurnRecorder {
         }
     }
 
-    /// Says what the store told since.
+    /// Prints the store's notices and errors since the last call.
     pub(super) fn tell(&mut self, messages: &Messages) {
         for told in self.told.try_iter() {
             match told {
@@ -140,7 +133,7 @@ impl TurnRecorder {
         }
     }
 
-    /// Saves how it ended, and waits until that is on disk.
+    /// Saves the ending, and waits until it is on disk.
     pub(super) fn end(&mut self, ending: Ending, messages: &Messages) {
         if let Some(turn) = self.conversation.turn_mut(self.turn) {
             turn.answer.ending = ending;
@@ -148,7 +141,7 @@ impl TurnRecorder {
         self.commit(messages);
     }
 
-    /// Saves, waits until that is on disk, and says what went wrong.
+    /// Saves, waits until the turn is on disk, and prints errors as warnings.
     fn commit(&mut self, messages: &Messages) {
         let done = self.save();
         if done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
@@ -157,7 +150,7 @@ impl TurnRecorder {
         self.tell(messages);
     }
 
-    /// Queues the turn as it is; the receiver hears of the end.
+    /// Queues the turn as it is; the receiver gets a message when it is on disk, or on an error.
     fn save(&mut self) -> Receiver<()> {
         (self.saved, self.unsaved) = (Instant::now(), false);
         let (sender, done) = channel();
@@ -168,14 +161,14 @@ impl TurnRecorder {
                 id: self.turn,
                 turn: turn.clone(),
                 sampling: Some(self.sampling.clone()),
-                asked_ms: self.asked_ms,
+                asked_ms: None,
             };
             let errors = self.errors.0.clone();
             store.save(record, move |result| {
                 if let Err(error) = result {
                     let _ = errors.send(error);
                 }
-                // Nobody waits for a partial answer.
+                // The receiver of a partial answer's save is dropped.
                 let _ = sender.send(());
             });
         }
@@ -191,7 +184,7 @@ impl Drop for TurnRecorder {
     }
 }
 
-/// What is said once where turns are kept beside the database.
+/// The warning when turns are kept beside the database.
 fn delayed(why: &StoreError, path: &std::path::Path) -> String {
     format!(
         "this turn is not stored yet. {why} The answer does not wait for it: the turn is kept in {} and stored as soon as \
@@ -200,7 +193,7 @@ fn delayed(why: &StoreError, path: &std::path::Path) -> String {
     )
 }
 
-/// Loads the conversation to go on with; waits for a store that is locked, and says so.
+/// Loads the conversation to continue; waits for a locked store, with a warning.
 fn resume_from(store: &StoreHandle, resume: &Resume, messages: &Messages) -> Result<Conversation, Failure> {
     let start = Instant::now();
     loop {
@@ -208,7 +201,7 @@ fn resume_from(store: &StoreHandle, resume: &Resume, messages: &Messages) -> Res
         let wanted = resume.clone();
         store.run(move |store| {
             let load = |store: &mut Store| wanted.find(store).and_then(|id| store.load(&id));
-            // Nobody waits any more where the patience is over.
+            // The receiver is dropped after `RESUME_PATIENCE`.
             let _ = sender.send(store.and_then(load));
         });
         match found.recv_timeout(RESUME_PATIENCE.saturating_sub(start.elapsed())) {

@@ -1,4 +1,4 @@
-//! JSON that holds no character that a terminal would obey or hide: what JSON leaves raw is escaped.
+//! JSON output in which control characters and invisible characters are escaped, also those that JSON leaves raw.
 
 use std::fmt::Write;
 
@@ -6,18 +6,18 @@ use serde_json::Value;
 
 use super::{is_harmful, is_ignorable};
 
-/// `value` on one line.
+/// `value` as JSON on one line.
 pub fn json(value: &Value) -> String {
     escape(&value.to_string())
 }
 
-/// `value` on several lines, to read.
+/// `value` as indented JSON.
 pub fn json_pretty(value: &Value) -> String {
     escape(&format!("{value:#}"))
 }
 
-/// Writes every such character of a JSON text as `\uXXXX` (above U+FFFF as two, RFC 8259 section 7). They stand in
-/// strings alone, so what a parser reads stays the same.
+/// Writes every such character of a JSON text as `\uXXXX` (above U+FFFF as two, RFC 8259 section 7). They occur only in
+/// strings, so the parsed value stays the same.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -33,8 +33,8 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// Control characters (a newline of the JSON text itself is none), bidi controls, line separators, and what is not seen
-/// at all.
+/// Control characters (except the newlines between JSON tokens), bidi controls, line separators and invisible
+/// characters.
 fn must_be_escaped(c: char) -> bool {
     let marks = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}');
     c != '\n' && (is_harmful(c) || is_ignorable(c) || marks)
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped_and_reads_back_the_same() {
+    fn control_characters_are_escaped_and_parse_back_unchanged() {
         let text = "a\u{9b}31m\u{85}\u{7f}\u{202e}\u{2066}\u{200f}\u{61c}\u{2028}\u{feff}\u{e0041}\x1b[0m\n日本 👩\u{200d}🚀 \u{fffd}";
         let value = serde_json::json!({ text: [text] });
         for written in [json(&value), json_pretty(&value)] {
@@ -63,7 +63,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_reads_back_the_same(text in any::<String>()) {
+        fn any_text_parses_back_unchanged(text in any::<String>()) {
             let value = Value::String(text);
             prop_assert_eq!(serde_json::from_str::<Value>(&json(&value)).unwrap(), value);
         }

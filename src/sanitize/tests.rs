@@ -1,4 +1,4 @@
-//! What comes through, what does not, and that the pieces make no difference.
+//! Which characters are kept or removed, and that splitting the text makes no difference.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 use super::*;
 
 #[test]
-fn sequences_vanish_and_the_text_around_them_stays() {
+fn escape_sequences_are_removed_and_the_text_around_them_is_kept() {
     for (foreign, harmless) in [
         ("a\x1b[31mred\x1b[0mb", "aredb"),
         ("a\x1b]0;title\x07b", "ab"),
@@ -30,12 +30,12 @@ fn sequences_vanish_and_the_text_around_them_stays() {
 }
 
 #[test]
-fn lines_end_in_newlines_however_they_were_written() {
+fn all_line_endings_become_newlines() {
     assert_eq!(sanitize("a\r\nb\rc\n\rd\r\r\ne\u{2028}f\u{85}g"), "a\nb\nc\n\nd\n\ne\nf\ng");
 }
 
 #[test]
-fn languages_and_emoji_stay_as_they_are() {
+fn languages_and_emoji_are_unchanged() {
     for text in [
         "שלום \u{200f}עולם\u{200e}!",
         "👩\u{200d}👩\u{200d}👧 ❤\u{fe0f} 🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f} e\u{301}",
@@ -46,7 +46,7 @@ fn languages_and_emoji_stay_as_they_are() {
 }
 
 #[test]
-fn an_unterminated_string_hides_nothing_for_ever() {
+fn the_text_of_an_unterminated_control_string_is_shown() {
     assert_eq!(sanitize("a\x1b]0;never\nended"), "a0;never\nended");
     assert_eq!(sanitize("a\x1b]0;never ended"), "a0;never ended");
     let long = "x".repeat(3 * LONGEST_STRING);
@@ -69,7 +69,7 @@ fn foreign() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn nothing_that_steers_a_terminal_comes_through(text in foreign()) {
+    fn control_characters_are_always_removed(text in foreign()) {
         let clean = sanitize(&text);
         let steering = |c: char| {
             (c.is_control() && c != '\n' && c != '\t')
@@ -100,7 +100,7 @@ proptest! {
     }
 }
 
-/// What a terminal's own parser makes of a text.
+/// Records what a terminal's parser does with a text.
 #[derive(Default)]
 struct Terminal {
     printed: String,
@@ -144,7 +144,7 @@ fn parsed_by_a_terminal(text: &str) -> Terminal {
     terminal
 }
 
-/// Bytes as a hostile model or file would have them: introducers, parameters, terminators, halves of sequences, invalid
+/// Bytes of a hostile model or file: introducers, parameters, terminators, halves of sequences, invalid
 /// UTF-8, in any order.
 fn hostile_bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = |text: &'static [u8]| Just(text.to_vec());
@@ -162,7 +162,7 @@ fn hostile_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(pieces, 0..30).prop_map(|pieces| pieces.concat())
 }
 
-/// A C1 control as the two characters that mean the same, which is how a parser of seven bits knows it.
+/// Replaces each C1 control by its equivalent of two characters, which a 7-bit parser recognises.
 fn in_seven_bits(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -179,10 +179,10 @@ fn is_subsequence(part: &str, whole: &str) -> bool {
     part.chars().all(|wanted| chars.any(|c| c == wanted))
 }
 
-/// Differential: another implementation of a terminal's parser finds nothing to obey in what comes through, however the
-/// text was cut into tokens, and prints nothing from the text itself that does not come through.
+/// Differential: `vte`, another terminal parser, finds no control sequence in the sanitised text, however the text was
+/// split into tokens, and prints no character of the original that was removed.
 #[test]
-fn a_terminal_has_nothing_to_obey_and_loses_no_text() {
+fn vte_finds_no_control_sequence_and_no_text_is_lost() {
     const BUDGET: Duration = Duration::from_secs(3);
     let start = Instant::now();
     let mut runner =
@@ -217,7 +217,7 @@ fn a_terminal_has_nothing_to_obey_and_loses_no_text() {
     }
 }
 
-/// Tags may stand in an emoji flag.
+/// Tag characters are allowed in an emoji flag.
 fn is_harmful_outside_a_flag(c: char) -> bool {
     is_harmful(c) && !matches!(c, '\u{e0020}'..='\u{e007f}')
 }

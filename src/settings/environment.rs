@@ -1,13 +1,19 @@
-//! Variables of the environment that bear chatnap's name and mean nothing to it: a typing error must not be silent.
+//! Warnings about unknown `CHATNAP_*` environment variables: without one a misspelt name has no visible effect.
 
 use super::KEYS;
 use crate::wording::nearest;
 
-/// What the program reads beside one variable for each setting.
-const OTHERS: &[&str] =
-    &["CHATNAP_CONFIG", "CHATNAP_CPU", "CHATNAP_CUDA_KERNELS", "CHATNAP_CUDA_TUNING", "CHATNAP_TEST_PANIC"];
+/// Variables that the program reads beside one for each setting.
+const OTHERS: &[&str] = &[
+    "CHATNAP_CONFIG",
+    "CHATNAP_CPU",
+    "CHATNAP_CUDA_KERNELS",
+    "CHATNAP_CUDA_TUNING",
+    "CHATNAP_LOG",
+    "CHATNAP_TEST_PANIC",
+];
 
-/// A warning for each of `names` that begins with `CHATNAP_` and is none of ours, in alphabetical order.
+/// A warning for each of `names` that begins with `CHATNAP_` and is unknown, in alphabetical order.
 pub fn warnings<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut known: Vec<String> = KEYS.iter().map(super::Key::environment).collect();
     known.extend(OTHERS.iter().map(|name| (*name).to_owned()));
@@ -26,7 +32,7 @@ fn warning(name: &str, known: &[String]) -> String {
         Some(near) => format!("did you mean CHATNAP_{near}?"),
         None => "`chatnap config show` lists the settings, each of which has a variable".to_owned(),
     };
-    format!("the environment has {name}, which is no setting of chatnap and changes nothing; {advice}")
+    format!("the environment has {name}, which is not a setting of chatnap and has no effect; {advice}")
 }
 
 #[cfg(test)]
@@ -37,8 +43,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typing_error_is_told_with_the_nearest_name() {
-        let told = warnings([
+    fn mistyped_variable_warns_with_the_nearest_name() {
+        let found = warnings([
             "PATH",
             "CHATNAP_TOPP",
             "CHATNAP_IDLE_WINDW",
@@ -47,17 +53,17 @@ mod tests {
             "CHATNAPPER",
             "CHATNAP_CPU",
         ]);
-        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(found.len(), 2, "{found:?}");
         assert!(
-            told[0].contains("CHATNAP_IDLE_WINDW") && told[0].ends_with("did you mean CHATNAP_IDLE_WINDOW?"),
-            "{told:?}"
+            found[0].contains("CHATNAP_IDLE_WINDW") && found[0].ends_with("did you mean CHATNAP_IDLE_WINDOW?"),
+            "{found:?}"
         );
-        assert!(told[1].ends_with("did you mean CHATNAP_TOP_P?"), "{told:?}");
+        assert!(found[1].ends_with("did you mean CHATNAP_TOP_P?"), "{found:?}");
         let far = warnings(["CHATNAP_SOMETHING_ALTOGETHER_DIFFERENT"]);
         assert!(far[0].contains("chatnap config show"), "{far:?}");
     }
 
-    /// Every name that the program's code reads, developers' ones too, wherever it stands.
+    /// Every `CHATNAP_*` name that the source code reads, developers' variables included.
     fn read_by_the_program(folder: &Path, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -76,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_the_program_reads_is_warned_of() {
+    fn variables_read_by_the_program_do_not_warn() {
         let mut names = Vec::new();
         read_by_the_program(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
         assert!(names.len() >= OTHERS.len(), "{names:?}");

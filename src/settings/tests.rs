@@ -1,4 +1,4 @@
-//! Where settings come from, and what is said about wrong ones.
+//! Tests of settings: precedence, origins, and errors for invalid values.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashMap;
@@ -31,10 +31,11 @@ impl Case {
     fn resolve(&self) -> Result<Resolved, SettingsError> {
         let config = self.folder.path().to_path_buf();
         resolve(&Sources {
-            folders: Folders { data: "/d".into(), cache: "/c".into(), config },
+            folders: Folders { data: "/d".into(), cache: "/c".into(), config, state: "/s".into() },
             config: None,
             environment: &|name| self.environment.get(name).map(OsString::from),
             flags: self.flags.clone(),
+            log: None,
         })
     }
 
@@ -67,23 +68,23 @@ fn errors_name_file_line_and_key() {
         ("temperature = \"hot\"", "config.toml:1: temperature: a number is wanted here, not a TOML string"),
         ("temperature = nan", "config.toml:1: temperature: a number is wanted, not \"nan\""),
         ("max_tokens = 0", "config.toml:1: max_tokens: a whole number of 1 or more is wanted, not \"0\""),
-        ("idle_window = 90", "config.toml:1: idle_window: \"90\" is no duration"),
+        ("idle_window = 90", "config.toml:1: idle_window: \"90\" is not a duration"),
         ("\n\nmodel = [", "config.toml:3: "),
         ("[model]\nname = \"x\"", "config.toml:1: model: a text in quotes is wanted here, not a TOML table"),
     ] {
-        let said = Case::new(config).error();
-        assert!(said.starts_with(error), "{config:?}: {said}");
+        let message = Case::new(config).error();
+        assert!(message.starts_with(error), "{config:?}: {message}");
     }
     assert!(Case::new("").env("CHATNAP_SEED", "-1").error().starts_with("CHATNAP_SEED: "));
 }
 
 #[test]
-fn the_written_default_changes_nothing_and_knows_every_key() {
-    let folders = Folders { data: "/d".into(), cache: "/c".into(), config: "/nowhere".into() };
+fn default_config_changes_nothing_and_lists_every_key() {
+    let folders = Folders { data: "/d".into(), cache: "/c".into(), config: "/nowhere".into(), state: "/s".into() };
     let defaults = Settings::defaults(&folders);
     let resolved = Case::new(DEFAULT_CONFIG).resolve().unwrap();
     assert_eq!(Settings { config_dir: "/nowhere".into(), ..resolved.settings }, defaults);
-    // Every commented `# key = value` is a valid line; where the key has a default, it is that default.
+    // Every commented `# key = value` is a valid line; if the key has a default, the line has that value.
     let mut seen = Vec::new();
     for line in DEFAULT_CONFIG.lines().filter_map(|line| line.strip_prefix("# ")) {
         let Some((name, _)) = line.split_once(" = ").filter(|(name, _)| !name.contains(' ')) else { continue };
@@ -99,7 +100,7 @@ fn the_written_default_changes_nothing_and_knows_every_key() {
 }
 
 #[test]
-fn offline_is_also_what_the_hub_calls_it() {
+fn hf_hub_offline_sets_offline() {
     assert!(Case::new("").env("HF_HUB_OFFLINE", "1").resolve().unwrap().settings.offline);
     assert!(!Case::new("").env("HF_HUB_OFFLINE", "0").resolve().unwrap().settings.offline);
     let resolved = Case::new("").env("HF_HUB_OFFLINE", "1").env("CHATNAP_OFFLINE", "no").resolve().unwrap();
@@ -107,7 +108,7 @@ fn offline_is_also_what_the_hub_calls_it() {
 }
 
 #[test]
-fn what_is_shown_reads_back() {
+fn shown_settings_parse_back() {
     let case = Case::new("system = \"a \\\"b\\\"\\nc\"\nseed = 7\ndevice = \"cuda:1\"\nidle_window = \"never\"");
     let first = case.resolve().unwrap();
     let second = Case::new(&first.show()).resolve().unwrap();
@@ -118,16 +119,21 @@ fn what_is_shown_reads_back() {
 }
 
 #[test]
-fn a_named_config_file_must_exist() {
+fn missing_config_file_is_an_error_only_if_named() {
     let folders = Folders { config: "/nowhere".into(), ..Folders::default() };
-    let sources =
-        Sources { folders, config: Some(Path::new("/nowhere/x.toml")), environment: &|_| None, flags: Vec::new() };
+    let sources = Sources {
+        folders,
+        config: Some(Path::new("/nowhere/x.toml")),
+        environment: &|_| None,
+        flags: Vec::new(),
+        log: None,
+    };
     assert!(resolve(&sources).unwrap_err().0.starts_with("/nowhere/x.toml: "));
     assert!(resolve(&Sources { config: None, ..sources }).is_ok());
 }
 
 #[test]
-fn folders_may_begin_at_home() {
+fn folder_settings_expand_home_and_variables() {
     let home = std::env::home_dir().unwrap();
     let case = Case::new("data_dir = \"~/x\"\ncache_dir = \"$HOME/y\"");
     let settings = case.resolve().unwrap().settings;
@@ -141,7 +147,7 @@ fn folders_may_begin_at_home() {
 }
 
 #[test]
-fn a_password_in_an_address_is_not_shown() {
+fn password_in_a_model_address_is_not_shown() {
     for case in [
         Case::new("model = \"https://me:secret@huggingface.co/owner/repo\""),
         Case::new("").env("CHATNAP_MODEL", "https://me:secret@huggingface.co/owner/repo"),

@@ -1,5 +1,5 @@
-//! The store behind a thread of its own, for a front end that must never wait for a disk or for another program's lock.
-//! What the database does not take at the moment is kept in a file beside it, and stored as soon as it can be.
+//! Runs the store on its own thread, for front ends that must not wait for the disk or for locks of other programs.
+//! Turns that the database cannot store at the moment are kept in a spool file and stored as soon as possible.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::spool::Aside;
-use super::{Result, Store, StoreError, TurnRecord, open};
-use crate::conversation::ConversationId;
+use super::{Result, Store, StoreError, now_ms, open};
+use crate::conversation::{ConversationId, TurnRecord};
 
-/// How long a lock of another program is waited for, once: afterwards every call tries and does not wait.
+/// How long the first call waits for a lock of another program. While it stays locked, later calls do not wait.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How often turns that are not stored yet are tried again.
+/// Interval between attempts to store turns that are not stored yet.
 const RETRY: Duration = Duration::from_millis(250);
 
 type Ask = Box<dyn FnOnce(Result<&mut Store>) + Send>;
@@ -26,35 +26,35 @@ enum Job {
     Save(Box<TurnRecord>, Done),
 }
 
-/// What the thread tells by itself.
+/// A message that the thread sends by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// Something about how the store was found: a damaged file was set aside, for example.
+    /// A notice from opening the store: for example, that a damaged file was set aside.
     Notice(String),
-    /// The store cannot be opened; waiting would change nothing.
+    /// The store cannot be opened, and waiting does not help.
     Refused,
-    /// Turns cannot be stored for this reason, and are kept in this file until they can.
+    /// Turns cannot be stored for this reason, and are kept in this file for now.
     Delayed(StoreError, PathBuf),
-    /// All of them are stored now.
+    /// All delayed turns are stored.
     CaughtUp,
 }
 
-/// Where the turns of a conversation are that this process saved.
+/// The storage status of the turns of a conversation that this process saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// On their way to the disk.
+    /// Some are not on disk yet.
     Queued,
     /// In the database.
     Stored,
-    /// Some are in this file, from which the next start stores them.
+    /// Some are in this spool file, from which the next start stores them.
     Aside(PathBuf),
-    /// Some are nowhere.
+    /// Some could not be written anywhere.
     Lost(StoreError),
 }
 
 type Standings = Arc<Mutex<HashMap<ConversationId, Standing>>>;
 
-/// A queue of jobs for the thread that owns the store. Dropping it waits until every job is done.
+/// A queue of jobs for the thread that owns the store. Dropping it waits until all jobs are done.
 pub struct StoreHandle {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -82,32 +82,33 @@ impl StoreHandle {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), standings })
     }
 
-    /// Queues a job and returns at once. The job gets the store, or why there is none; it reports by what it captured.
+    /// Queues a job and returns at once. The job receives the store, or the error of opening it.
     pub fn run(&self, job: impl FnOnce(Result<&mut Store>) + Send + 'static) {
         self.send(Job::Ask(Box::new(job)));
     }
 
-    /// Queues a turn to be written down and returns at once. `done` hears whether it is on disk: in the database, or in
-    /// a file from which it is stored later (the thread tells `Delayed` then).
-    pub fn save(&self, record: TurnRecord, done: impl FnOnce(Result<()>) + Send + 'static) {
+    /// Queues a turn to be saved and returns at once. `done` is called with `Ok` when it is on disk: in the database,
+    /// or in the spool file, from which it is stored later (the thread then sends `Delayed`).
+    pub fn save(&self, mut record: TurnRecord, done: impl FnOnce(Result<()>) + Send + 'static) {
+        record.asked_ms.get_or_insert_with(now_ms);
         let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
         standings.entry(record.conversation.clone()).or_insert(Standing::Queued);
         drop(standings);
         self.send(Job::Save(Box::new(record), Box::new(done)));
     }
 
-    /// Where the turns of this conversation are; `None`: none was saved.
+    /// The storage status of the turns of this conversation; `None` if none was saved.
     pub fn standing(&self, conversation: &ConversationId) -> Option<Standing> {
         standing(&self.standings, conversation)
     }
 
-    /// Asks for [`Self::standing`] also after this handle is gone.
+    /// A function like [`Self::standing`] that can be called after this handle is dropped.
     pub fn standings(&self) -> impl Fn(&ConversationId) -> Option<Standing> + use<> {
         let standings = self.standings.clone();
         move |conversation| standing(&standings, conversation)
     }
 
-    /// Lets the thread finish its jobs, and waits at most `patience` for it.
+    /// Makes the thread finish its jobs and end, and waits at most `patience` for that.
     pub fn close(mut self, patience: Duration) {
         self.jobs = None;
         let Some(thread) = self.thread.take() else { return };
@@ -119,7 +120,7 @@ impl StoreHandle {
 
     fn send(&self, job: Job) {
         if let Some(jobs) = &self.jobs {
-            // The thread ends only after this handle.
+            // The thread runs until this handle is dropped.
             let _ = jobs.send(job);
         }
     }
@@ -138,19 +139,19 @@ fn standing(standings: &Standings, conversation: &ConversationId) -> Option<Stan
     standings.lock().unwrap_or_else(PoisonError::into_inner).get(conversation).cloned()
 }
 
-/// The thread's side.
+/// The state of the thread.
 struct Recorder {
     data_dir: PathBuf,
     tell: Box<dyn FnMut(Told) + Send>,
     store: Option<Store>,
-    /// Why it cannot be opened; a lock of another program is no such reason.
+    /// Why the store cannot be opened; not set for `Busy`, which may pass.
     refused: Option<StoreError>,
-    /// What opening the store took of the patience for the first save.
+    /// Time that opening the store waited; subtracted from the patience of the first save.
     waited: Duration,
-    /// Turns that the database does not have, or not as they are now; in the order in which they were asked.
+    /// Turns whose latest state is not in the database, in the order in which they were asked.
     backlog: Vec<TurnRecord>,
     aside: Aside,
-    /// Whether the last attempt failed: the next ones do not wait.
+    /// Whether the last attempt failed; the next ones do not wait.
     delayed: bool,
     standings: Standings,
 }
@@ -158,7 +159,7 @@ struct Recorder {
 impl Recorder {
     fn run(mut self, queue: &Receiver<Job>) {
         let start = Instant::now();
-        // Every job asks again for a store that another program has locked.
+        // If another program has locked the store, every job tries to open it again.
         self.delayed = self.open(PATIENCE).is_err();
         self.waited = start.elapsed();
         loop {
@@ -177,7 +178,7 @@ impl Recorder {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        // What is left is in the file beside the database.
+        // Turns that still cannot be stored are in the spool file.
         drop(self.flush(Duration::ZERO));
     }
 
@@ -186,14 +187,16 @@ impl Recorder {
         if self.delayed { Duration::ZERO } else { PATIENCE.saturating_sub(waited) }
     }
 
-    /// The store, opened if it is not; waits about `patience` for other programs.
+    /// The store; opens it if necessary, and then waits about `patience` for locks of other programs.
     fn open(&mut self, patience: Duration) -> Result<&mut Store> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());
         }
         if self.store.is_none() {
+            let begun = Instant::now();
             match open::open(&self.data_dir, patience) {
                 Ok(opened) => {
+                    tracing::debug!(took = ?begun.elapsed(), notices = opened.notices.len(), "database opened");
                     opened.notices.into_iter().for_each(|notice| (self.tell)(Told::Notice(notice)));
                     self.store = Some(opened.store);
                 }
@@ -226,14 +229,15 @@ impl Recorder {
         }
     }
 
-    /// Stores what is not stored yet, the oldest turn first: later ones name it as the one that they follow.
+    /// Stores the backlog, oldest turn first: later turns refer to it as their parent.
     fn flush(&mut self, patience: Duration) -> Result<()> {
         let start = Instant::now();
         while let Some(record) = self.backlog.first().cloned() {
             let left = patience.saturating_sub(start.elapsed());
             let saved = self.open(left)?.save(&record, left);
+            tracing::trace!(took = ?start.elapsed(), stored = saved.is_ok(), "turn saved");
             match saved {
-                // The conversation was removed meanwhile: its turns belong nowhere.
+                // The conversation was removed in the meantime, so its turns are dropped.
                 Err(error @ StoreError::NotFound(_)) => {
                     self.backlog.remove(0);
                     self.stand(&[record], &Standing::Lost(error.clone()));
@@ -255,9 +259,10 @@ impl Recorder {
         Ok(())
     }
 
-    /// Writes what is not stored to the file beside the database.
+    /// Writes the backlog to the spool file.
     fn put_aside(&mut self, error: StoreError) -> Result<()> {
         self.delayed = true;
+        tracing::warn!(reason = %error, turns = self.backlog.len(), "database is busy, turns go to the spool file");
         let backlog = std::mem::take(&mut self.backlog);
         let is_first = !self.aside.is_there();
         let kept = self.aside.write(&backlog, self.store.as_ref());

@@ -1,4 +1,4 @@
-//! Is the database sound and ours? One that is not is set aside: renamed, never deleted.
+//! Checks content and schema of the database. A damaged or foreign one is set aside: renamed, never deleted.
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +7,23 @@ use rusqlite::Connection;
 use super::schema::{TABLES, VERSION};
 use super::{Result, StoreError, cell, database_path, now_ms};
 
-/// Files up to this size are checked whole at each start; that takes a few dozen milliseconds at most.
+/// Files up to this size are checked completely at each start, which takes a few dozen milliseconds at most.
 const CHECKED_SIZE: u64 = 32 << 20;
 
-/// This file asks the next start to check the whole database, whatever its size: a statement found it damaged.
+/// If this file exists, the next start checks the database at any size: a statement found it damaged.
 const SUSPECT: &str = "conversations.suspect";
 
-/// Files up to this size are also checked for indexes that do not fit their tables.
+/// Files up to this size are also checked for indexes that do not match their tables.
 const INDEXES_CHECKED_SIZE: u64 = 8 << 20;
 
-/// Words of the check's verdicts about single values: they cost a row, not the file.
+/// Messages of the check about single values: only their rows are affected, so the file is kept.
 const ROW_FAULTS: [&str; 3] = ["CHECK constraint failed", "NULL value in", " value in "];
 
-/// Words of its verdicts about indexes, which are made anew from the tables.
+/// Messages of the check about indexes, which are rebuilt from the tables.
 const INDEX_FAULTS: [&str; 4] =
     ["missing from index", "of entries in index", "non-unique entry in index", "values differ from index"];
 
-/// Makes sure that the tables are those of this program, and not those of a later one.
+/// Checks that the tables are those of this program, of this or an earlier schema version.
 pub(super) fn check_schema(db: &Connection, path: &Path) -> Result<()> {
     let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let mut complete = true;
@@ -42,8 +42,8 @@ pub(super) fn check_schema(db: &Connection, path: &Path) -> Result<()> {
     if complete { Ok(()) } else { Err(StoreError::Damaged("its tables are not those of chatnap".into())) }
 }
 
-/// Checks a small database, and one that was found damaged while it was used. Indexes that do not fit are made anew;
-/// a value that cannot be costs its row alone.
+/// Checks a small database, and one that a statement found damaged. Rebuilds indexes that do not match their tables; an
+/// invalid value affects only its row.
 pub(super) fn check_content(db: &Connection, data_dir: &Path, size: u64) -> Result<()> {
     let mark = data_dir.join(SUSPECT);
     let is_suspect = mark.try_exists().unwrap_or(false);
@@ -60,41 +60,42 @@ pub(super) fn check_content(db: &Connection, data_dir: &Path, size: u64) -> Resu
         return Err(StoreError::Damaged(verdict.replace('\n', " ")));
     }
     if verdicts.iter().any(|verdict| is_of(verdict, &INDEX_FAULTS)) {
-        // A database that another process has locked is mended at the next start.
+        // If another process has locked the database, the next start rebuilds them.
         let _ = db.execute_batch("REINDEX");
     }
     if is_suspect {
-        // A mark that stays costs one more check.
+        // A mark that remains only costs another check.
         let _ = std::fs::remove_file(mark);
     }
     Ok(())
 }
 
-/// Asks the next start for a whole check.
+/// Makes the next start check the whole database.
 pub(super) fn suspect(data_dir: &Path) {
     let mut options = std::fs::OpenOptions::new();
-    // Where nothing can be written, nothing can be set aside either.
+    // In a read-only folder the database could not be set aside either.
     let _ = super::data_dir::open_private(&data_dir.join(SUSPECT), options.write(true).create(true).truncate(false));
 }
 
-/// `path` with `ending` after its name.
+/// `path` with `ending` appended to its name.
 pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
 }
 
-/// Renames the database and its companions; what to tell the user.
+/// Renames the database and its companion files. Returns a notice for the user.
 pub(super) fn set_aside(data_dir: &Path, why: &str) -> Result<String> {
     let path = database_path(data_dir);
     let stamp = format!(".damaged-{}", now_ms());
     let kept = beside(&path, &stamp);
     std::fs::rename(&path, &kept).map_err(|error| StoreError::io(&path, &error))?;
     for companion in ["-wal", "-shm", "-journal"] {
-        // Their names must go on matching, or what they hold is lost.
+        // SQLite finds them by the name of the database; under another name their content would be lost.
         let _ = std::fs::rename(beside(&path, companion), beside(&path, &format!("{stamp}{companion}")));
     }
     let _ = std::fs::remove_file(data_dir.join(SUSPECT));
+    tracing::warn!(reason = why, kept = %kept.display(), "database set aside");
     Ok(format!(
         "The stored conversations could not be read ({why}). The file is kept as {}; a new one was started.",
         kept.display()

@@ -1,5 +1,5 @@
-//! Turns that the database does not take at the moment: kept in a file beside it, `unstored/NAME.json`, and stored when
-//! the store is opened the next time. NAME is the writer's, whose lock says whether it still lives and stores them itself.
+//! The spool file `unstored/NAME.json`: turns that the database cannot store at the moment, stored when the store is
+//! opened again. NAME is the writer's name; while that process holds its lock, it stores them itself.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -11,14 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::columns::{self, Columns};
 use super::data_dir::create_private_folder;
 use super::writer::{self, Writer};
-use super::{Result, Store, StoreError, TurnRecord};
+use super::{Result, Store, StoreError, now_ms};
 use crate::conversation::ConversationId;
+use crate::conversation::TurnRecord;
 use crate::files::read_text;
 
 const FOLDER: &str = "unstored";
 const ENDING: &str = "json";
 
-/// A file larger than this is something else.
+/// A larger file was not written by this program.
 const LARGEST: u64 = 1 << 30;
 
 /// One turn, in the columns of the database.
@@ -28,11 +29,11 @@ struct Unstored {
     system: Option<String>,
     /// The turn's number in its conversation.
     place: usize,
-    /// Its row, if the database has the question already.
+    /// Its row, if the question is stored.
     row: Option<i64>,
     /// The row of the turn that it follows, if that one is stored.
     parent_row: Option<i64>,
-    /// The number of the turn that it follows, which may stand in the same file.
+    /// The number of the turn that it follows, which may be in the same file.
     parent_place: Option<usize>,
     prompt: String,
     model: String,
@@ -55,13 +56,13 @@ impl Unstored {
             prompt: record.turn.prompt.clone(),
             model: record.turn.model.clone(),
             sampling: columns::sampling(record.sampling.as_ref()),
-            asked: record.asked_ms,
+            asked: record.asked_ms.unwrap_or_else(now_ms),
             answer: Columns::of(&record.turn.answer),
         }
     }
 }
 
-/// This process's file of unstored turns. It is made when it is needed.
+/// This process's file of unstored turns, created at the first write.
 pub(super) struct Aside {
     folder: PathBuf,
     writer: Writer,
@@ -73,7 +74,7 @@ impl Aside {
         Self { folder: data_dir.join(FOLDER), writer: Writer::new(data_dir), path: None }
     }
 
-    /// Replaces what the file holds with `records`, the oldest first. The path, with everything on disk.
+    /// Replaces the content of the file with `records`, oldest first. Returns its path after an fsync.
     pub(super) fn write(&mut self, records: &[TurnRecord], store: Option<&Store>) -> Result<PathBuf> {
         let path = self.folder.join(self.writer.announce()?).with_extension(ENDING);
         create_private_folder(&self.folder)?;
@@ -90,21 +91,21 @@ impl Aside {
         Ok(path)
     }
 
-    /// Whether the file holds anything.
+    /// Whether the file exists.
     pub(super) fn is_there(&self) -> bool {
         self.path.is_some()
     }
 
-    /// The database has all of it now; whether there was a file.
+    /// Removes the file after the database has stored all its turns. Returns whether there was one.
     pub(super) fn clear(&mut self) -> bool {
         let Some(path) = self.path.take() else { return false };
-        // A file that stays changes nothing: the database has at least as much of each of its turns.
+        // A file that remains is harmless: the database has at least as much of each turn.
         let _ = std::fs::remove_file(path);
         true
     }
 }
 
-/// Stores what processes that are gone could not. A file that cannot be read is kept under another name, with a notice.
+/// Stores the unstored turns of ended processes. A file that cannot be read is renamed, with a notice.
 pub(super) fn import(db: &mut Connection, data_dir: &Path, notices: &mut Vec<String>) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(data_dir.join(FOLDER)) else { return Ok(()) };
     let files = entries.flatten().map(|entry| entry.path());
@@ -117,7 +118,7 @@ pub(super) fn import(db: &mut Connection, data_dir: &Path, notices: &mut Vec<Str
         match read.and_then(|text| serde_json::from_str::<Vec<Unstored>>(&text).map_err(|error| error.to_string())) {
             Ok(turns) => {
                 store_all(db, &turns, name)?;
-                // Stored a second time it would change nothing.
+                // If the file remains, storing it again changes nothing.
                 let _ = std::fs::remove_file(&path);
             }
             Err(why) => {
@@ -146,7 +147,7 @@ fn store_all(db: &mut Connection, turns: &[Unstored], writer: &str) -> Result<()
     Ok(tx.commit()?)
 }
 
-/// The turn's row, if the database has it. A database that was set aside since has other rows under the same numbers.
+/// The turn's row, if it is stored. Compares the prompt too: a new database has other turns in the same rows.
 fn known_row(tx: &Transaction<'_>, turn: &Unstored) -> Result<Option<i64>> {
     let found = tx.query_row(
         "SELECT key FROM turns WHERE conversation = ?1 AND prompt = ?2 AND (key = ?3 OR asked = ?4) LIMIT 1",
@@ -156,7 +157,7 @@ fn known_row(tx: &Transaction<'_>, turn: &Unstored) -> Result<Option<i64>> {
     Ok(found.optional()?)
 }
 
-/// Brings a stored turn up to date, unless the database has more of it.
+/// Updates a stored turn, unless the database has a longer or ended answer.
 fn update(tx: &Transaction<'_>, row: i64, turn: &Unstored) -> Result<i64> {
     let newer = tx.query_row(
         "SELECT state IN ('pending', 'interrupted') AND length(answer) <= length(?2) FROM turns WHERE key = ?1",

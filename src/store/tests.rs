@@ -1,4 +1,4 @@
-//! What the store keeps, and what it does with files that it cannot use.
+//! Storing and loading conversations, locked and damaged databases, file permissions.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt;
@@ -36,7 +36,7 @@ fn record(conversation: &Conversation, id: TurnId) -> TurnRecord {
         id,
         turn: conversation.turn(id).unwrap().clone(),
         sampling: None,
-        asked_ms: now_ms(),
+        asked_ms: Some(now_ms()),
     }
 }
 
@@ -46,7 +46,7 @@ fn finished() -> Ending {
     Ending::Finished { reason: FinishReason::Length, usage, timing: Some(timing) }
 }
 
-/// A conversation of two branches, stored.
+/// Stores a conversation with two branches.
 fn branched(store: &mut Store) -> Conversation {
     let mut talk = Conversation::new(new_conversation_id(), Some("Be brief.".into()));
     let first = talk.ask(None, "Grüße?\nsecond line", "tiny");
@@ -65,7 +65,7 @@ fn branched(store: &mut Store) -> Conversation {
 }
 
 #[test]
-fn what_was_said_comes_back_with_every_branch() {
+fn saved_conversation_is_loaded_with_all_branches() {
     let home = Home::new();
     let talk = branched(&mut home.open());
     let mut store = home.open();
@@ -73,7 +73,7 @@ fn what_was_said_comes_back_with_every_branch() {
     assert_eq!(store.last().unwrap(), Some(talk.id.clone()));
     store.select(&talk.id, TurnId(1)).unwrap();
     assert_eq!(store.load(&talk.id).unwrap().head(), Some(TurnId(1)));
-    // Going on after a reload keeps the parents.
+    // Continuing after a reload keeps the parents.
     let mut again = store.load(&talk.id).unwrap();
     let next = again.ask(again.head(), "three?", "tiny");
     save(&mut store, &again, next);
@@ -105,7 +105,7 @@ fn list_search_rename_remove_export() {
     assert_eq!((&exported["turns"][2]["parent"], &exported["head"]), (&0.into(), &2.into()));
     assert_eq!(exported["turns"][0]["timing_us"]["ttft"], 7000);
     assert_eq!(store.find(&talk.id.0[..6]).unwrap(), talk.id);
-    // Of seventeen ids two begin with the same digit.
+    // Of seventeen ids at least two begin with the same hexadecimal digit.
     let mut ids: Vec<String> = store.list().unwrap().into_iter().map(|summary| summary.id.0).collect();
     while ids.len() < 17 {
         let mut more = Conversation::new(new_conversation_id(), None);
@@ -126,7 +126,7 @@ fn list_search_rename_remove_export() {
 }
 
 #[test]
-fn an_answer_whose_writer_is_gone_was_interrupted_and_a_living_one_was_not() {
+fn pending_answer_is_interrupted_only_after_its_writer_has_ended() {
     let home = Home::new();
     let mut living = home.open();
     let mut talk = Conversation::new(new_conversation_id(), None);
@@ -143,7 +143,7 @@ fn an_answer_whose_writer_is_gone_was_interrupted_and_a_living_one_was_not() {
 }
 
 #[test]
-fn folder_and_files_are_private() {
+fn new_data_folder_and_files_are_private() {
     let home = Home::new();
     let mut store = home.open();
     branched(&mut store);
@@ -158,7 +158,7 @@ fn folder_and_files_are_private() {
 }
 
 #[test]
-fn a_damaged_file_is_kept_aside() {
+fn damaged_database_is_set_aside_unchanged() {
     let home = Home::new();
     let talk = branched(&mut home.open());
     let path = home.data().join(DATABASE);
@@ -175,7 +175,7 @@ fn a_damaged_file_is_kept_aside() {
 }
 
 #[test]
-fn a_newer_schema_is_refused_and_left_alone() {
+fn newer_schema_is_an_error_and_the_file_is_not_changed() {
     let home = Home::new();
     branched(&mut home.open());
     Connection::open(home.data().join(DATABASE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
@@ -187,7 +187,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_an_error_and_reading_makes_none() {
+fn folder_that_cannot_be_created_is_an_error_and_reading_creates_none() {
     let home = Home::new();
     assert!(Store::open_to_read(&home.data()).unwrap().is_none());
     assert!(!home.data().exists());
@@ -200,7 +200,7 @@ fn a_folder_that_cannot_be_made_is_an_error_and_reading_makes_none() {
 }
 
 #[test]
-fn the_handle_does_everything_before_it_goes() {
+fn dropping_the_handle_finishes_all_queued_jobs() {
     let home = Home::new();
     let (sender, receiver) = std::sync::mpsc::channel();
     let handle = StoreHandle::start(home.data(), move |told| sender.send(told).unwrap()).unwrap();
@@ -210,7 +210,7 @@ fn the_handle_does_everything_before_it_goes() {
         handle.save(record(&talk, id), |saved| saved.unwrap());
     }
     drop(handle);
-    assert!(receiver.recv().is_err(), "nothing was told");
+    assert!(receiver.recv().is_err(), "no message was sent");
     assert_eq!(home.open().load(&talk.id).unwrap(), {
         let mut ended = talk.clone();
         for n in 0..20 {
@@ -221,7 +221,7 @@ fn the_handle_does_everything_before_it_goes() {
 }
 
 #[test]
-fn what_goes_on_is_the_last_conversation_that_has_an_answer() {
+fn last_answered_is_the_last_changed_conversation_with_an_answer() {
     let home = Home::new();
     let mut store = home.open();
     assert!(store.last_answered().unwrap_err().to_string().contains("no such conversation yet"));
@@ -238,28 +238,28 @@ fn what_goes_on_is_the_last_conversation_that_has_an_answer() {
         talk.id
     };
     let failed = asked("one?", "");
-    assert_eq!(home.open().last_answered().unwrap(), failed, "better than nothing");
+    assert_eq!(home.open().last_answered().unwrap(), failed, "the last one if none has an answer");
     let answered = asked("two?", "2");
     let last = asked("three?", "");
     assert_eq!(home.open().last_answered().unwrap(), answered);
     assert_eq!(home.open().last().unwrap(), Some(last));
 }
 
-/// Another program that holds the database's write lock until this is dropped.
+/// A second connection that locks the database until it is dropped.
 fn locked(home: &Home, how: &str) -> Connection {
     let other = Connection::open(home.data().join(DATABASE)).unwrap();
     other.execute_batch(how).unwrap();
     other
 }
 
-/// Saves through the handle and waits until that is done.
+/// Saves through the handle and waits for the result.
 fn save_by(handle: &StoreHandle, talk: &Conversation, id: TurnId) -> Result<()> {
     let (sender, done) = std::sync::mpsc::channel();
     handle.save(record(talk, id), move |saved| sender.send(saved).unwrap());
     done.recv().unwrap()
 }
 
-/// Two turns asked and answered while another program locks the database.
+/// Saves two turns through the handle while another program locks the database.
 fn two_turns_meanwhile(handle: &StoreHandle) -> Conversation {
     let mut talk = Conversation::new(new_conversation_id(), Some("Be brief.".into()));
     for (question, text) in [("one?", "1"), ("two?", "2")] {
@@ -272,7 +272,7 @@ fn two_turns_meanwhile(handle: &StoreHandle) -> Conversation {
 }
 
 #[test]
-fn what_a_locked_database_does_not_take_waits_beside_it_and_is_stored_when_it_can_be() {
+fn turns_are_kept_in_a_spool_file_while_the_database_is_locked_and_stored_afterwards() {
     for how in ["BEGIN IMMEDIATE", "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"] {
         let home = Home::new();
         branched(&mut home.open());
@@ -294,7 +294,7 @@ fn what_a_locked_database_does_not_take_waits_beside_it_and_is_stored_when_it_ca
 }
 
 #[test]
-fn what_could_not_be_stored_before_the_end_is_stored_by_the_next_start_once() {
+fn turns_left_in_a_spool_file_are_stored_exactly_once_at_the_next_start() {
     let home = Home::new();
     let earlier = branched(&mut home.open());
     let other = locked(&home, "BEGIN IMMEDIATE");
@@ -317,7 +317,7 @@ fn what_could_not_be_stored_before_the_end_is_stored_by_the_next_start_once() {
         longer.turn_mut(next).unwrap().answer.ending = Ending::Interrupted;
         assert_eq!(store.load(&longer.id).unwrap(), longer);
         assert!(!file.exists());
-        // The process was killed after it stored them and before it removed the file.
+        // As if the process had been killed after storing the turns and before removing the file.
         std::fs::write(&file, &copy).unwrap();
     }
     std::fs::write(&file, b"[{\"conversation\": 1").unwrap();
@@ -326,7 +326,7 @@ fn what_could_not_be_stored_before_the_end_is_stored_by_the_next_start_once() {
 }
 
 #[test]
-fn one_flipped_byte_costs_its_row_alone() {
+fn one_damaged_byte_affects_only_its_row() {
     let home = Home::new();
     let mut expected = Vec::new();
     {
@@ -358,7 +358,7 @@ fn one_flipped_byte_costs_its_row_alone() {
             assert_eq!(store.search("ANSWER-1").unwrap().len(), 1, "{word} at {place}");
             let last = store.last_answered().unwrap();
             assert!(store.load(&last).is_ok(), "{word} at {place}");
-            // Each of the three turns ended so.
+            // All three turns have the state `length`, so any of them may be the damaged one.
             for talk in expected[..2].iter().filter(|_| word != "length") {
                 assert_eq!(&store.load(&talk.id).unwrap(), talk, "{word} at {place}");
             }
@@ -367,7 +367,7 @@ fn one_flipped_byte_costs_its_row_alone() {
 }
 
 #[test]
-fn a_large_database_that_is_found_damaged_is_set_aside_by_the_next_start() {
+fn large_database_that_a_statement_finds_damaged_is_set_aside_at_the_next_start() {
     let home = Home::new();
     let mut talk = Conversation::new(new_conversation_id(), None);
     {
@@ -382,7 +382,7 @@ fn a_large_database_that_is_found_damaged_is_set_aside_by_the_next_start() {
     Connection::open(&path).unwrap().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     assert!(bytes.len() > 32 << 20);
-    // Overflow pages in the middle name the next one in their first four bytes.
+    // The first four bytes of an overflow page are the number of the next one.
     let middle = bytes.len() / 2 / 4096 * 4096;
     bytes[middle..middle + 40 * 4096].fill(0xee);
     std::fs::write(&path, &bytes).unwrap();
@@ -393,14 +393,14 @@ fn a_large_database_that_is_found_damaged_is_set_aside_by_the_next_start() {
     let notices = Store::open(&home.data()).unwrap().notices;
     assert!(notices.len() == 1 && notices[0].contains("kept as"), "{notices:?}");
     home.open();
-    // Damage that the first statement meets is found at once.
+    // Damage in the first page is found when the database is opened.
     bytes[100..4096].fill(0xee);
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(Store::open(&home.data()).unwrap().notices.len(), 1);
 }
 
 #[test]
-fn a_file_that_is_not_chatnaps_is_set_aside_with_one_plain_line() {
+fn database_of_another_program_is_set_aside_with_one_notice() {
     let foreign: [fn(&Path); 4] = [
         |path| std::fs::write(path, "").unwrap(),
         |path| Connection::open(path).unwrap().execute_batch("CREATE TABLE notes (text)").unwrap(),
@@ -427,7 +427,7 @@ fn a_file_that_is_not_chatnaps_is_set_aside_with_one_plain_line() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_an_error_and_never_waited_for() {
+fn store_file_that_is_not_regular_is_an_error_and_never_blocks() {
     use rustix::fs::{CWD, FileType, mknodat};
     for name in [DATABASE, "conversations.lock", "conversations.db-wal", "conversations.db-journal"] {
         let home = Home::new();
@@ -445,7 +445,7 @@ fn what_is_no_regular_file_is_an_error_and_never_waited_for() {
 }
 
 #[test]
-fn a_folder_and_files_that_others_can_reach_are_taken_from_them_or_told_of() {
+fn default_folder_is_made_private_and_a_writable_chosen_folder_gives_a_notice() {
     let home = Home::new();
     let usual = home.0.path().join("chatnap");
     drop(branched(&mut Store::open(&usual).unwrap().store));
@@ -460,5 +460,5 @@ fn a_folder_and_files_that_others_can_reach_are_taken_from_them_or_told_of() {
     chmod(&home.data(), 0o777);
     let notices = Store::open(&home.data()).unwrap().notices;
     assert!(notices.len() == 1 && notices[0].contains("Other users can write to"), "{notices:?}");
-    assert_eq!(mode(&home.data()), 0o777, "a folder of the user's choice stays as it is");
+    assert_eq!(mode(&home.data()), 0o777, "a folder that the user chose is not changed");
 }

@@ -1,36 +1,35 @@
-//! What a command that is being typed may become: its name, then the names that it takes.
+//! Completion of slash commands: the command's name, then its argument (model, conversation or theme).
 
 use super::theme::Theme;
-use super::view::{units, wrap};
+use super::view::wrap;
 use crate::catalogue::catalogue;
 use crate::chat::command;
+use crate::wording::bytes;
 
-/// One line of the list.
+/// An entry of the completion list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// What the composer holds once it is taken.
+    /// The composer's text after the entry is accepted.
     pub text: String,
-    /// How it is listed.
     pub label: String,
-    /// What it is.
+    /// Description beside the label.
     pub about: String,
-    /// Whether more words must follow before it means something.
+    /// Whether an argument must follow.
     pub unfinished: bool,
 }
 
-/// A stored conversation.
+/// A stored conversation, as `/resume` offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConversationChoice {
-    /// Its name.
     pub id: String,
-    /// Its title, harmless.
+    /// Sanitised title.
     pub title: String,
-    /// When it was changed last, and how long it is.
+    /// Time of the last change and number of turns.
     pub about: String,
 }
 
-/// Everything that `draft` may become, in the order in which it is listed; nothing where it is a prompt. `talks` is what
-/// can be taken up, the last changed first.
+/// Completions of `draft` in display order; empty if it is a prompt. `talks`: the stored conversations, most recently
+/// changed first.
 pub fn choices(draft: &str, talks: &[ConversationChoice]) -> Vec<Choice> {
     match draft.split_once(' ') {
         None => command::completions(draft).into_iter().map(command_choice).collect(),
@@ -41,7 +40,7 @@ pub fn choices(draft: &str, talks: &[ConversationChoice]) -> Vec<Choice> {
     }
 }
 
-/// An earlier prompt that begins so.
+/// An entry of the history search, which starts with the first line of an earlier prompt.
 pub fn earlier(begin: String) -> Choice {
     Choice { text: String::new(), label: begin, about: String::new(), unfinished: false }
 }
@@ -56,7 +55,7 @@ fn command_choice(spec: &command::Spec) -> Choice {
     }
 }
 
-/// Those whose id begins so, or in whose title this stands.
+/// Conversations whose id starts with `typed` or whose title contains it, ignoring case.
 fn resumable(talks: &[ConversationChoice], typed: &str) -> Vec<Choice> {
     let wanted = typed.to_lowercase();
     let fits = talks.iter().filter(|talk| talk.id.starts_with(typed) || talk.title.to_lowercase().contains(&wanted));
@@ -80,13 +79,13 @@ fn among(names: Vec<(String, String)>, command: &str, typed: &str) -> Vec<Choice
     fits.map(choice).collect()
 }
 
-/// The catalogue's models in all their forms, and what each takes on disk.
+/// Every variant of every catalogue model, with its size on disk.
 fn models() -> Vec<(String, String)> {
     let forms = catalogue().models.iter().flat_map(|model| model.variants.iter().map(move |form| (model, form)));
     let named = forms.map(|(model, form)| {
-        let size = model.size_of(form).map(|(bytes, exact)| {
+        let size = model.size_of(form).map(|(size, exact)| {
             let about = if exact { "" } else { "about " };
-            format!("{about}{}; ", units::bytes(bytes))
+            format!("{about}{}; ", bytes(size))
         });
         (model.name_of(form), format!("{}{}", size.unwrap_or_default(), model.description))
     });
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_completes_and_then_its_names() {
+    fn commands_complete_by_name_then_by_argument() {
         assert_eq!(labels("/re"), ["/resume ID", "/regenerate", "/release", "/reasoning"]);
         assert_eq!(labels("/theme "), ["dark", "light", "high-contrast"]);
         assert_eq!(labels("/theme h"), ["high-contrast"]);
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_and_a_path_complete_to_nothing() {
+    fn prompts_and_paths_have_no_completions() {
         for draft in ["", "hello", "/system Be", "/model ./file.gguf", "/new ", "/usr/bin x"] {
             assert_eq!(labels(draft), [""; 0], "{draft}");
         }

@@ -1,4 +1,4 @@
-//! Everything that reaches the interface, through one channel: keys, signals, the engine, the store.
+//! Inputs of the event loop, through one channel: keys, signals, engine events, store results.
 
 use std::io;
 use std::sync::Arc;
@@ -14,47 +14,42 @@ use super::completion::ConversationChoice;
 use super::ending::Ending;
 use crate::chat;
 
-/// What can reach the interface.
+/// An input of the event loop.
 #[derive(Debug)]
 pub enum Input {
-    /// A key, a paste, another size.
+    /// A key, a paste or a resize.
     Terminal(TerminalEvent),
-    /// Something that the chat takes as it is.
+    /// An event that is passed to the chat unchanged.
     Chat(chat::Event),
-    /// The wheel was turned so many lines, up or down.
-    Wheel {
-        /// Towards the beginning.
-        up: bool,
-        /// How far.
-        lines: usize,
-    },
-    /// The conversations that are stored.
+    /// The mouse wheel was turned by this many lines.
+    Wheel { up: bool, lines: usize },
+    /// The stored conversations, for `/resume`.
     Talks(Vec<ConversationChoice>),
-    /// The editor ended, with this text or for that reason.
+    /// The editor exited: the new text, or the error.
     Edited(Result<String, String>),
-    /// Another size.
+    /// SIGWINCH: the terminal's size changed.
     Resized,
-    /// Somebody else asks for a suspension.
+    /// SIGTSTP from another process.
     Suspend,
-    /// The process was stopped and goes on.
+    /// SIGCONT: the process was stopped and continues.
     Continued,
-    /// SIGTERM or the like.
+    /// A signal that ends the program: SIGTERM, SIGHUP or SIGINT.
     Signal(i32),
-    /// There is no terminal any more.
+    /// The terminal was closed.
     TerminalGone,
 }
 
-/// Watches for a terminal that goes away without a signal: crossterm's reader would wait for its keys for ever.
+/// Watches for a terminal that closes without a signal: crossterm's reader would wait for keys for ever.
 pub fn watch_terminal(sender: UnboundedSender<Input>) -> io::Result<()> {
     #[allow(
         deprecated,
-        reason = "nobody closes the descriptor of standard input, so the safe constructor is sound here"
+        reason = "the descriptor of standard input is never closed, so the safe constructor is sound here"
     )]
     let terminal = AsyncFd::with_interest(io::stdin(), Interest::READABLE)?;
     tokio::spawn(async move {
         while let Ok(mut ready) = terminal.readable().await {
             if ready.ready().is_read_closed() {
-                // The receiver is gone only where the interface has ended.
+                // The receiver is dropped only when the interface ends.
                 let _ = sender.send(Input::TerminalGone);
                 return;
             }
@@ -64,8 +59,8 @@ pub fn watch_terminal(sender: UnboundedSender<Input>) -> io::Result<()> {
     Ok(())
 }
 
-/// Turns signals into inputs, on a thread of its own: the interface may be blocked by its terminal. Those that ask for
-/// the end begin `ending` at once; Ctrl-C does so only while the terminal is `ours` and not the editor's.
+/// Turns signals into inputs, on a separate thread: the interface may be blocked by a terminal write. Signals that end
+/// the program start `ending` at once; SIGINT only while the terminal is `ours` and not the editor's.
 pub fn listen_to_signals(sender: &UnboundedSender<Input>, ending: &Ending, ours: &Arc<AtomicBool>) -> io::Result<()> {
     use rustix::process::Signal;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -79,6 +74,7 @@ pub fn listen_to_signals(sender: &UnboundedSender<Input>, ending: &Ending, ours:
         let (sender, ending, ours) = (sender.clone(), ending.clone(), ours.clone());
         runtime.spawn(async move {
             while stream.recv().await.is_some() {
+                tracing::info!(signal = number.as_raw(), "signal received");
                 let input = match number {
                     Signal::TSTP => Input::Suspend,
                     Signal::CONT => Input::Continued,
@@ -90,7 +86,7 @@ pub fn listen_to_signals(sender: &UnboundedSender<Input>, ending: &Ending, ours:
                         Input::Signal(end.as_raw())
                     }
                 };
-                // The receiver is gone only where the interface has ended.
+                // The receiver is dropped only when the interface ends.
                 let _ = sender.send(input);
             }
         });
@@ -99,12 +95,12 @@ pub fn listen_to_signals(sender: &UnboundedSender<Input>, ending: &Ending, ours:
     std::thread::Builder::new().name("signals".into()).spawn(listen).map(drop)
 }
 
-/// Stops this process's group until the shell continues it. False where no shell is there that could.
+/// Stops this process group until the shell continues it. False if there is no shell to do so.
 pub fn stop_process() -> bool {
     use nix::unistd::{getppid, getsid};
-    // A terminal window's first process has no shell above it: stopped, it would never run again.
-    // nix, not rustix: within a container the leader of a session may lie outside, and its id reads as 0,
-    // which rustix takes to be impossible.
+    // The first process of a terminal window has no parent shell: once stopped, it would never be continued.
+    // nix, not rustix: in a container the session leader may be outside the PID namespace. Its id then reads as 0,
+    // which rustix treats as impossible.
     let own = getsid(None).ok();
     let parents = getsid(Some(getppid())).ok();
     own.is_some()

@@ -1,36 +1,37 @@
-//! Keeps the conversation on disk without ever making the interface wait.
+//! Stores the conversation on a background thread, so that the interface never waits for the disk.
+
+use std::io::Write;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::completion::ConversationChoice;
 use super::input::Input;
-use crate::chat::{Event, Note, NoteKind, TurnRecord};
-use crate::conversation::{Conversation, ConversationId, TurnId};
-use crate::protocol::SamplingParams;
-use crate::sanitize::sanitize_line;
+use crate::chat::{Event, Note, NoteKind};
+use crate::conversation::{Conversation, ConversationId, TurnId, TurnRecord};
+use crate::sanitize::{sanitize, sanitize_line};
 use crate::settings::Settings;
 use crate::store::{self, Resume, Standing, Store, StoreHandle, Told};
 use crate::wording::{plural, utc};
 
-/// A name for a conversation that begins now.
+/// An id for a new conversation.
 pub fn new_id() -> ConversationId {
     store::new_conversation_id()
 }
 
-/// Whoever writes turns down.
+/// Writes turns to the store, if it could be opened.
 pub struct TurnRecorder {
     store: Option<StoreHandle>,
 }
 
 impl TurnRecorder {
-    /// Opens the store on a thread of its own, and takes up the conversation that is to go on. What went wrong stands
-    /// in the transcript; the chat goes on without a disk, and says so.
+    /// Opens the store on a background thread and loads the conversation to resume. Errors become notes in the
+    /// transcript; the chat continues without a store.
     pub fn start(settings: &Settings, resume: Option<Resume>, sender: &UnboundedSender<Input>) -> Self {
         let told = sender.clone();
         let tell_what = move |what: Told| {
             let (kind, text) = match what {
                 Told::Notice(notice) => (NoteKind::Warning, notice),
-                // Why nothing can be stored is said at the first turn that is not.
+                // The first turn that cannot be stored reports the reason.
                 Told::Refused => return,
                 Told::Delayed(why, path) => (
                     NoteKind::Warning,
@@ -55,7 +56,7 @@ impl TurnRecorder {
         keeper
     }
 
-    /// Takes up another conversation; `Opened` follows, or `NotOpened`, which ends with `otherwise`.
+    /// Loads another conversation; sends `Opened`, or `NotOpened` with the error followed by `otherwise`.
     pub fn take_up(
         &self,
         resume: Resume,
@@ -76,19 +77,19 @@ impl TurnRecorder {
         });
     }
 
-    /// Lists what can be taken up, the last changed first; `Talks` follows, where the store can be read.
+    /// Lists the other conversations, most recently changed first; sends `Talks` if the store can be read.
     pub fn list(&self, current: ConversationId, sender: &UnboundedSender<Input>) {
         let Some(store) = &self.store else { return };
         let sender = sender.clone();
         store.run(move |store| {
             let Some(found) = store.ok().and_then(|store| store.list().ok()) else { return };
             let talks = found.into_iter().filter(|talk| talk.id != current).map(talk).collect();
-            // The receiver is gone only where the interface has ended.
+            // The receiver is dropped only when the interface ends.
             let _ = sender.send(Input::Talks(talks));
         });
     }
 
-    /// Notes which branch is shown; what cannot be noted is told.
+    /// Stores which branch is shown; shows a hint if that fails.
     pub fn select(&self, conversation: ConversationId, turn: TurnId, sender: &UnboundedSender<Input>) {
         let Some(store) = &self.store else { return };
         let sender = sender.clone();
@@ -102,27 +103,19 @@ impl TurnRecorder {
         });
     }
 
-    /// Writes a turn down; `Saved` follows.
-    pub fn save(&self, record: TurnRecord, sampling: &SamplingParams, sender: &UnboundedSender<Input>) {
-        let (sampling, sender) = (sampling.clone(), sender.clone());
+    /// Stores a turn; sends `Saved`.
+    pub fn save(&self, record: TurnRecord, sender: &UnboundedSender<Input>) {
+        let sender = sender.clone();
         let turn = record.id;
         let Some(store) = &self.store else {
             return tell(&sender, Event::Saved { turn, result: Err("there is no store".into()) });
         };
-        let row = store::TurnRecord {
-            conversation: record.conversation,
-            system: record.system,
-            id: record.id,
-            turn: record.turn,
-            sampling: Some(sampling),
-            asked_ms: store::now_ms(),
-        };
-        store.save(row, move |saved| {
+        store.save(record, move |saved| {
             tell(&sender, Event::Saved { turn, result: saved.map_err(|error| error.to_string()) });
         });
     }
 
-    /// Where the turns of a conversation are, which can be asked also after this is gone; `None`: none was saved.
+    /// A lookup of where a conversation's turns are, valid after `self` is dropped; `None`: none was saved.
     pub fn standings(&self) -> impl Fn(&ConversationId) -> Option<Standing> + use<> {
         let standings = self.store.as_ref().map(StoreHandle::standings);
         move |conversation| standings.as_ref().and_then(|standing| standing(conversation))
@@ -142,6 +135,27 @@ fn load(store: &mut Store, resume: &Resume) -> Result<Conversation, String> {
 }
 
 fn tell(sender: &UnboundedSender<Input>, event: Event) {
-    // The receiver is gone only where the interface has ended.
+    // The receiver is dropped only when the interface ends.
     let _ = sender.send(Input::Chat(event));
+}
+
+/// Prints how to continue the conversation, or why it was not stored. `standing` is `None` if this run saved no turn of
+/// it.
+pub fn print_how_to_continue(conversation: &Conversation, standing: Option<Standing>) {
+    if conversation.head().is_none() {
+        return;
+    }
+    let line = match standing {
+        None | Some(Standing::Stored) => {
+            format!("chatnap --conversation {} goes on with this conversation.", conversation.id.0)
+        }
+        Some(Standing::Aside(path)) => format!(
+            "This conversation could not be stored yet. It is kept in {} and stored when chatnap starts the next time.",
+            path.display()
+        ),
+        Some(Standing::Lost(why)) => format!("This conversation, or its end, could not be stored. {why}"),
+        Some(Standing::Queued) => "This conversation may not be stored: the disk does not answer.".to_owned(),
+    };
+    // stdout may be closed.
+    let _ = writeln!(std::io::stdout(), "{}", sanitize(&line));
 }

@@ -1,4 +1,4 @@
-//! Subcommands and what the program says about itself.
+//! Subcommands, help, completions and usage errors.
 
 use crate::run::Home;
 use crate::support::starter_model;
@@ -22,14 +22,13 @@ fn help_version_completions_and_man_page() {
 }
 
 #[test]
-fn what_cannot_be_is_said_with_exit_code_2() {
+fn usage_errors_exit_with_code_2() {
     let home = Home::new();
     for (args, said) in [
         (&["--nonsense"][..], "--nonsense"),
         (&["-p", "hi", "--temperature", "hot"], "--temperature"),
         (&["--temperature", "1", "models", "list"], "--temperature"),
         (&["-p", "hi", "--theme", "nope"], "--theme: there is no theme \"nope\"; there are dark, light, high-contrast"),
-        (&["--theme", "nope", "gpu"], "dark, light, high-contrast"),
         (&["report"], "not built yet"),
         (&["conversations", "show", "abc"], "no conversation"),
         #[cfg(not(feature = "cuda"))]
@@ -44,7 +43,7 @@ fn what_cannot_be_is_said_with_exit_code_2() {
 }
 
 #[test]
-fn models_are_listed_and_found() {
+fn models_list_and_path() {
     let home = Home::new();
     let list = home.run(&["models", "list", "--format", "json"]).json();
     let starter = list.as_array().unwrap().iter().find(|model| model["model"] == "smollm2-135m").unwrap();
@@ -65,7 +64,7 @@ fn models_are_listed_and_found() {
 }
 
 #[test]
-fn a_word_that_lies_here_is_told_how_to_be_written() {
+fn model_name_that_exists_as_a_file_gets_a_path_hint() {
     let home = Home::new();
     home.file("here/config.json", "{}");
     home.file("notes", "no model");
@@ -78,11 +77,11 @@ fn a_word_that_lies_here_is_told_how_to_be_written() {
     };
     assert!(said("here").contains("write ./here."), "{}", said("here"));
     assert!(said("blob").contains("write ./blob."), "{}", said("blob"));
-    assert!(said("notes").contains("it is no GGUF file. `chatnap models list`"), "{}", said("notes"));
+    assert!(said("notes").contains("it is not a GGUF file. `chatnap models list`"), "{}", said("notes"));
     assert!(!said("nosuch").contains("./"), "{}", said("nosuch"));
     assert!(said("smollm2").contains("did you mean smollm2-135m? `chatnap models list`"), "{}", said("smollm2"));
-    // And so written, they are taken for what they are.
-    assert!(said("./here").contains("./here is no model folder"), "{}", said("./here"));
+    // With `./` they are opened as local paths.
+    assert!(said("./here").contains("./here is not a model folder"), "{}", said("./here"));
     let mut command = home.chatnap(&["-m", "./blob", "-p", "hi"]);
     let ran = crate::run::finish(command.current_dir(home.path()).spawn().unwrap());
     assert!(ran.code() == 1 && ran.stderr.contains("./blob: the file is truncated"), "{ran:?}");
@@ -90,7 +89,7 @@ fn a_word_that_lies_here_is_told_how_to_be_written() {
 }
 
 #[test]
-fn bash_completes_names_of_models() {
+fn bash_completes_model_names() {
     let home = Home::new();
     let script = home.file("completions.bash", home.run(&["completions", "bash"]).stdout);
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_chatnap"));
@@ -108,7 +107,7 @@ fn bash_completes_names_of_models() {
     assert_eq!(complete("chatnap -m smol", "smol"), ["smollm2-135m"]);
     assert_eq!(complete("chatnap -p hi --model=smol", "smol"), ["smollm2-135m"]);
     assert_eq!(complete("chatnap models pull gemma", "gemma"), ["gemma-3-4b", "gemma-3-4b:q8_0"]);
-    // bash has cut the word at the colon, and replaces what follows it.
+    // bash splits the word at the colon and replaces only the part after it.
     assert_eq!(complete("chatnap -m llama-3.1-8b:q", "q"), ["q8_0"]);
     assert!(complete("chatnap --idle", "--idle").contains(&"--idle-window".to_owned()));
     let repo = "hf/hub/models--owner--mine/snapshots/abc/mine-Q4_K_M.gguf";
@@ -118,7 +117,7 @@ fn bash_completes_names_of_models() {
 }
 
 #[test]
-fn tokens_of_an_argument_and_of_stdin() {
+fn tokenize_reads_an_argument_or_stdin() {
     let home = Home::new();
     let model = starter_model();
     let model = model.to_str().unwrap();
@@ -132,13 +131,13 @@ fn tokens_of_an_argument_and_of_stdin() {
         |args: &[&str]| home.run(&[&["tokenize", "-m", model], args].concat()).stdout.split_whitespace().count();
     assert_eq!(count(&["--special", "<|im_end|>"]), 1);
     assert!(count(&["<|im_end|>"]) > 1);
-    // Byte for byte: a newline at the end is a token too.
+    // stdin is encoded byte for byte: the trailing newline is a token.
     let with = home.pipe(&["tokenize", "-m", model], b"Hello world\n").stdout;
     assert_eq!(with.split_whitespace().count(), 3);
 }
 
 #[test]
-fn stored_conversations_can_be_looked_at_renamed_and_removed() {
+fn conversations_list_search_show_rename_and_remove() {
     let home = Home::new();
     assert_eq!(home.run(&["conversations", "list"]).stdout.lines().count(), 1, "the head of the table");
     let model = home.model("fallback = \"an \\u001b[31manswer\"");
@@ -165,7 +164,7 @@ fn stored_conversations_can_be_looked_at_renamed_and_removed() {
     assert_eq!(home.run(&["conversations", "rename", "last", "Capitals"]).code(), 0);
     assert!(home.run(&["conversations", "list"]).stdout.contains("Capitals"));
     assert_eq!(home.run(&["conversations", "remove", id, "zzz"]).code(), 2, "a wrong id removes nothing");
-    assert_eq!(home.run(&["conversations", "remove", ""]).code(), 2, "and an empty one neither");
+    assert_eq!(home.run(&["conversations", "remove", ""]).code(), 2, "an empty id removes nothing");
     let missing = home.run(&["conversations", "export", "zzz", "--format", "json"]);
     assert_eq!((missing.code(), &missing.json()["error"]["code"]), (2, &serde_json::json!(2)), "{missing:?}");
     assert_eq!(home.run(&["conversations", "remove", id]).code(), 0);

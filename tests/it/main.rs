@@ -1,4 +1,4 @@
-//! Integration tests: a module per story.
+//! Integration tests, one module per user-visible area.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bench;
@@ -11,6 +11,7 @@ mod foreign;
 mod hub;
 mod imports;
 mod loading;
+mod logging;
 mod oneshot;
 mod panic;
 mod perplexity;

@@ -1,18 +1,18 @@
-//! The keys and values of what was read so far, in half precision.
+//! The KV cache: keys and values of the evaluated positions, in half precision.
 
 use super::half::f32_to_f16;
 use super::isa::for_each_isa;
 use super::{AlignedBytes, Threads};
 use crate::engine::error::ModelError;
 
-/// Positions whose keys lie interleaved: one vector of 16 scores at a time, without a sum across lanes.
+/// Positions whose keys are interleaved: 16 scores are computed as one vector, without a horizontal sum.
 pub(super) const TILE: usize = 16;
 
-/// Preallocated keys and values: layers × KV heads × positions × head size. The system gives it memory only as far as
-/// it is written to.
+/// Preallocated keys and values: layers × KV heads × positions × head size. Pages become resident when they are first
+/// written.
 ///
-/// Keys of 16 positions lie together, dimension by dimension (`[tile][dimension][16]`); values lie position by
-/// position (`[position][dimension]`). Both are what attention reads in order.
+/// Keys are stored in tiles of 16 positions, dimension by dimension (`[tile][dimension][16]`); values position by
+/// position (`[position][dimension]`). Attention reads both sequentially.
 pub struct KvCache {
     layers: usize,
     heads: usize,
@@ -23,7 +23,7 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    /// An empty cache; `OutOfMemory` where it cannot be had.
+    /// An empty cache; `OutOfMemory` if it cannot be allocated.
     pub fn new(layers: usize, kv_heads: usize, positions: usize, head_dim: usize) -> Result<Self, ModelError> {
         let too_large = || ModelError::OutOfMemory(format!("a KV cache of {positions} positions is too large"));
         let capacity = positions.checked_next_multiple_of(TILE).ok_or_else(too_large)?;
@@ -36,29 +36,22 @@ impl KvCache {
         Ok(Self { layers, heads: kv_heads, capacity, head_dim, keys, values })
     }
 
-    /// Bytes for so many positions, as [`KvCache::new`] takes them; `None` where the product wraps.
-    pub fn bytes_for(layers: usize, kv_heads: usize, positions: usize, head_dim: usize) -> Option<usize> {
-        [layers, kv_heads, positions.checked_next_multiple_of(TILE)?, head_dim]
-            .into_iter()
-            .try_fold(2 * size_of::<u16>(), usize::checked_mul)
-    }
-
-    /// Bytes set aside (not all of it resident before it is used).
+    /// Bytes reserved (pages are not resident before their first use).
     pub fn bytes(&self) -> usize {
         self.keys.len() + self.values.len()
     }
 
-    /// Positions that fit (at least as many as were asked for).
+    /// Positions that fit: the requested number, rounded up to whole tiles.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// KV heads.
+    /// KV heads per layer.
     pub fn heads(&self) -> usize {
         self.heads
     }
 
-    /// Numbers a head.
+    /// Elements per head.
     pub fn head_dim(&self) -> usize {
         self.head_dim
     }
@@ -66,7 +59,7 @@ impl KvCache {
     /// Stores the keys and values (each rows × KV heads × head size) of `rows` positions from `position` on.
     ///
     /// # Panics
-    /// Where layer, positions or lengths do not fit.
+    /// If the layer or a position is out of range, or the lengths are inconsistent.
     pub fn write(&mut self, pool: &Threads, layer: usize, position: usize, keys: &[f32], values: &[f32]) {
         let width = self.heads * self.head_dim;
         let rows = keys.len() / width;
@@ -79,7 +72,7 @@ impl KvCache {
         };
         let isa = pool.isa();
         let head = |head: usize| {
-            // SAFETY: the layer's part of the cache has `stride` numbers for each head; one part writes one head.
+            // SAFETY: the layer's part of the cache has `stride` elements per head; each part writes one head.
             let (keys_out, values_out) = unsafe { store.head(head * stride, stride) };
             for i in 0..rows {
                 let at = i * width + head * d;
@@ -92,23 +85,23 @@ impl KvCache {
         if rows == 1 { (0..self.heads).for_each(head) } else { pool.run(self.heads, &head) }
     }
 
-    /// The bits of a layer's keys and values of the first `positions`.
+    /// The bit patterns of a layer's keys and values at the first `positions`.
     #[cfg(test)]
     pub fn bits(&self, layer: usize, positions: usize) -> Vec<u16> {
-        // Keys lie in tiles of positions; what is past the end was never written.
+        // Keys are stored in tiles of positions; those past the end were never written.
         let end = positions.next_multiple_of(TILE) * self.head_dim;
         let heads = (0..self.heads).flat_map(|head| [&self.keys(layer, head)[..end], &self.values(layer, head)[..end]]);
         heads.flatten().copied().collect()
     }
 
-    /// Keys of one head, tile by tile.
+    /// Keys of one head: `[tile][dimension][16]`.
     #[inline]
     pub(super) fn keys(&self, layer: usize, head: usize) -> &[u16] {
         let base = self.base(layer, head);
         &self.keys.as_u16()[base..base + self.capacity * self.head_dim]
     }
 
-    /// Values of one head, position by position.
+    /// Values of one head: `[position][dimension]`.
     #[inline]
     pub(super) fn values(&self, layer: usize, head: usize) -> &[u16] {
         let base = self.base(layer, head);
@@ -120,21 +113,21 @@ impl KvCache {
     }
 }
 
-/// Where heads are written.
+/// Raw pointers to one layer's keys and values, through which threads write disjoint heads.
 struct Store {
     keys: *mut u16,
     values: *mut u16,
 }
 
-// SAFETY: each part of a loop writes one head (`Store::head`'s condition).
+// SAFETY: each part of a loop writes one head (see `Store::head`).
 unsafe impl Sync for Store {}
 
 impl Store {
     /// # Safety
-    /// `start..start + len` must lie inside both buffers and be used by nobody else.
+    /// `start..start + len` must be inside both buffers, and nothing else may access it.
     #[expect(clippy::mut_from_ref, reason = "disjoint parts of one buffer, see Safety")]
     unsafe fn head(&self, start: usize, len: usize) -> (&mut [u16], &mut [u16]) {
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             (
                 std::slice::from_raw_parts_mut(self.keys.add(start), len),
@@ -149,7 +142,7 @@ for_each_isa! {
 }
 
 for_each_isa! {
-    /// Puts one key into its lane of a tile.
+    /// Writes one key into its lane of a tile.
     fn store_keys(isa, key: &[f32], tile: &mut [u16], lane: usize) = to_lane
 }
 

@@ -1,4 +1,4 @@
-//! The limit of decoding: how fast the card reads its memory.
+//! Measures the GPU's memory read bandwidth, which limits decoding.
 
 use super::driver::{DeviceBuffer, Event, Gpu, LaunchConfig};
 use super::kernels::Kernels;
@@ -7,7 +7,7 @@ use super::select::choose;
 use crate::engine::error::ModelError;
 use crate::protocol::DevicePreference;
 
-/// Bytes a second, best of several reads of a buffer far larger than the L2.
+/// Bytes per second: the best of several reads of a buffer far larger than the L2.
 pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
     gpu.activate()?;
     let (free, _) = gpu.memory()?;
@@ -18,10 +18,10 @@ pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
     let args = ReadArgs { src: buffer.pointer(), out: out.pointer(), count: bytes as u64 / 16 };
     let (start, end) = (Event::new(true)?, Event::new(true)?);
     let mut best = f64::INFINITY;
-    for per_card in [4, 8, 16] {
+    for blocks_per_gpu in [4, 8, 16] {
         for _ in 0..4 {
             start.record(gpu.stream)?;
-            let shape = LaunchConfig::linear(u64::from(gpu.card.multiprocessors as u32 * per_card), 256);
+            let shape = LaunchConfig::linear(u64::from(gpu.properties.multiprocessors as u32 * blocks_per_gpu), 256);
             // SAFETY: the kernel reads `count` words of the buffer.
             unsafe { kernels.read_bandwidth.launch(gpu.stream, shape, &args)? };
             end.record(gpu.stream)?;
@@ -32,8 +32,8 @@ pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
     Ok(bytes as f64 / best)
 }
 
-/// Bytes a second that the card of `device` reads of its memory, measured now. No model may be on the card: its context is
-/// this process's only one, and is given back at the end.
+/// Measures the memory read bandwidth of `device`, in bytes per second. Blocks while a model is loaded on a GPU: this
+/// needs the process's only context, which it destroys at the end.
 pub fn read_bandwidth(device: DevicePreference) -> Result<f64, ModelError> {
     let mut gpu = Gpu::open(choose(device)?)?;
     let kernels = Kernels::load(&mut gpu)?;

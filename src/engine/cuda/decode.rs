@@ -1,31 +1,31 @@
-//! Decoding with the sampler on the card: one graph a token, the token fed back on the card, the host one step behind.
+//! Decode loop on the GPU: one graph launch per token. The token stays on the GPU; the host reads it one step later.
 
 use super::driver::Event;
 use super::model::{CudaModel, HISTORY, OUT_RING};
 use super::params::State;
 use crate::engine::error::ModelError;
-use crate::engine::model::DeviceDecoder;
+use crate::engine::model::{DeviceDecoder, check_tokens};
 use crate::protocol::SamplingParams;
 
-/// Marks in flight: the host is at most one step behind, so two would do.
+/// Events in flight. The host is at most one step late, so two would suffice.
 const MARKS: usize = 4;
 
-/// A decode loop under way.
+/// A running decode loop.
 pub(super) struct Decoding {
-    /// Positions whose keys and values were there when the loop began.
+    /// Positions in the KV cache when the loop began.
     base: usize,
-    /// Steps whose token was asked for; the first needs no evaluation.
+    /// Tokens whose sampling was launched; `begin` launches the first.
     launched: usize,
-    /// Tokens handed out.
+    /// Tokens returned by `next_token`.
     read: usize,
     marks: Vec<Event>,
 }
 
-/// What the card says instead of a token where no logit is a number (`sample.cu`).
+/// What `sample.cu` writes instead of a token if every logit is NaN or -inf.
 pub(super) const NOTHING: u32 = u32::MAX;
 
 impl CudaModel {
-    /// The card's state when sampling starts after `last` was evaluated (or will be, by a step) at `pos`.
+    /// Writes the GPU's decode state for a loop whose last prompt token, `token`, is at position `pos`.
     fn start_state(
         &self,
         pos: usize,
@@ -56,7 +56,7 @@ impl CudaModel {
         self.buffers.state.write(&self.gpu, 0, &[state])
     }
 
-    /// Starts one step: the token of the step before is evaluated, the next one drawn.
+    /// Launches one step: evaluates the last token and samples the next one.
     fn launch_decode(&mut self) -> Result<(), ModelError> {
         if !self.tuning.graph {
             return self.launch_step(true);
@@ -87,7 +87,7 @@ impl DeviceDecoder for CudaModel {
         sampling: &SamplingParams,
         seed: u64,
     ) -> Result<(), ModelError> {
-        self.check(tokens, position)?;
+        check_tokens(self, tokens, position, 0)?;
         self.gpu.activate()?;
         self.gpu.synchronize()?;
         self.gemm.cublaslt().busy();
@@ -113,7 +113,7 @@ impl DeviceDecoder for CudaModel {
         let Some(mut decoding) = self.decoding.take() else {
             return Err(ModelError::Invalid("decoding has not begun".into()));
         };
-        // The step after the one that is waited for runs already, so the card never waits for the host.
+        // Launch one step ahead of the one that is awaited, so that the GPU never waits for the host.
         while decoding.launched < decoding.read + 2 && decoding.base + decoding.launched <= self.config.context_length {
             self.advance(&mut decoding)?;
         }
@@ -122,7 +122,7 @@ impl DeviceDecoder for CudaModel {
         }
         decoding.marks[decoding.read % MARKS].wait()?;
         let cell = self.buffers.out.pointer().cast::<u32>();
-        // SAFETY: the ring has OUT_RING cells, and the card has written this one (the mark has passed).
+        // SAFETY: the ring has OUT_RING cells, and the GPU has written this one (its event has completed).
         let token = unsafe { cell.add(decoding.read % OUT_RING).read_volatile() };
         decoding.read += 1;
         self.decoding = Some(decoding);
@@ -134,7 +134,7 @@ impl DeviceDecoder for CudaModel {
         self.gpu.synchronize()?;
         self.gemm.cublaslt().idle();
         let Some(decoding) = self.decoding.take() else { return Ok(0) };
-        // Tokens that were drawn ahead and never handed out do not count.
+        // Tokens that were sampled ahead and never returned do not count.
         Ok(decoding.base + decoding.launched.saturating_sub(1).min(decoding.read))
     }
 }

@@ -1,7 +1,7 @@
-//! The CUDA driver, as little of it as the engine needs: context, memory, streams, events, graphs, launches.
+//! A thin wrapper of the CUDA driver API: context, memory, streams, events, graphs, launches. Independent of models.
 //!
-//! Everything that owns device memory must be dropped before its [`Gpu`]: dropping that resets the primary context, so
-//! that nothing of this process stays on the card. Knows nothing of models.
+//! Everything that owns device memory must be dropped before its [`Gpu`], because dropping the `Gpu` resets the primary
+//! context and so frees all device memory of this process.
 
 pub(super) mod background;
 pub(super) mod buffer;
@@ -25,65 +25,63 @@ use errors::check;
 use launch::with_config;
 pub use launch::{Graph, Kernel, LaunchConfig};
 
-/// Whether a driver library can be loaded at all. Every other call of this module comes after a yes.
+/// Whether a driver library can be loaded. Every other call of this module requires it.
 pub fn driver_present() -> bool {
-    // SAFETY: tries to open the driver's library, nothing else.
+    // SAFETY: only tries to open the driver's library.
     unsafe { sys::is_culib_present() }
 }
 
-/// What is known of a card without a context on it.
+/// Properties of a GPU that can be queried without a context.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CardProperties {
-    /// CUDA's number for it, after `CUDA_VISIBLE_DEVICES`.
+pub struct GpuProperties {
+    /// CUDA's device ordinal, after `CUDA_VISIBLE_DEVICES`.
     pub ordinal: usize,
-    /// Its maker's name.
     pub name: String,
     /// Compute capability, for example (9, 0).
     pub compute_capability: (i32, i32),
     /// Bytes of memory.
     pub total: u64,
-    /// Multiprocessors.
     pub multiprocessors: i32,
-    /// Shared memory that a block may use.
+    /// Bytes of shared memory that a block may opt in to.
     pub shared_limit: i32,
     /// PCI address, for NVML.
     pub bus_id: String,
 }
 
-/// The cards that CUDA shows this process, which may be none; an error where the driver does not answer.
-pub fn cards() -> Result<Vec<CardProperties>, ModelError> {
+/// The GPUs visible to this process, possibly none. An error if there is no driver or it cannot be initialised.
+pub fn list_gpus() -> Result<Vec<GpuProperties>, ModelError> {
     if !driver_present() {
         return Err(ModelError::Unsupported("there is no NVIDIA driver on this machine".into()));
     }
     let mut count = 0;
-    // SAFETY: starts the driver, once for the process; nothing else.
+    // SAFETY: only initialises the driver, once per process.
     let started = unsafe { sys::cuInit(0) };
     if started as u32 == errors::NO_DEVICE {
         return Ok(Vec::new());
     }
     check(started, "starting CUDA").map_err(errors::unusable)?;
     // SAFETY: a query into a local.
-    check(unsafe { sys::cuDeviceGetCount(&mut count) }, "counting cards").map_err(errors::unusable)?;
+    check(unsafe { sys::cuDeviceGetCount(&mut count) }, "counting GPUs").map_err(errors::unusable)?;
     (0..count).map(properties).collect()
 }
 
-fn properties(ordinal: i32) -> Result<CardProperties, ModelError> {
+fn properties(ordinal: i32) -> Result<GpuProperties, ModelError> {
     let mut device = 0;
     let (mut name, mut bus, mut total) = ([0i8; 256], [0i8; 32], 0usize);
     let attribute = |device, which| {
         let mut value = 0;
         // SAFETY: a query into a local.
-        check(unsafe { sys::cuDeviceGetAttribute(&mut value, which, device) }, "asking the card").map(|()| value)
+        check(unsafe { sys::cuDeviceGetAttribute(&mut value, which, device) }, "querying the GPU").map(|()| value)
     };
-    // SAFETY: queries into locals whose sizes are passed along; both strings end in NUL.
+    // SAFETY: queries into locals whose sizes are passed; both strings end in NUL.
     let (name, bus_id) = unsafe {
-        check(sys::cuDeviceGet(&mut device, ordinal), "finding the card")?;
-        check(sys::cuDeviceGetName(name.as_mut_ptr().cast(), 255, device), "naming the card")?;
-        check(sys::cuDeviceTotalMem_v2(&mut total, device), "asking for the card's memory")?;
-        check(sys::cuDeviceGetPCIBusId(bus.as_mut_ptr().cast(), 31, device), "asking for the card's address")?;
+        check(sys::cuDeviceGet(&mut device, ordinal), "finding the GPU")?;
+        check(sys::cuDeviceGetName(name.as_mut_ptr().cast(), 255, device), "querying the GPU's name")?;
+        check(sys::cuDeviceTotalMem_v2(&mut total, device), "querying the GPU's memory")?;
+        check(sys::cuDeviceGetPCIBusId(bus.as_mut_ptr().cast(), 31, device), "querying the GPU's PCI address")?;
         (CStr::from_ptr(name.as_ptr().cast()).to_string_lossy().into_owned(), CStr::from_ptr(bus.as_ptr().cast()))
     };
-    Ok(CardProperties {
+    Ok(GpuProperties {
         ordinal: ordinal as usize,
         name,
         bus_id: bus_id.to_string_lossy().into_owned(),
@@ -97,92 +95,91 @@ fn properties(ordinal: i32) -> Result<CardProperties, ModelError> {
     })
 }
 
-/// CUDA's version of the driver, for example (13, 0).
+/// The CUDA version that the driver supports, for example (13, 0).
 pub fn driver_version() -> Option<(i32, i32)> {
     let mut version = 0;
-    // SAFETY: a query into a local; asked only where a driver is there.
+    // SAFETY: a query into a local; called only if a driver is present.
     let known = driver_present() && unsafe { sys::cuDriverGetVersion(&mut version) } == CUresult::CUDA_SUCCESS;
     known.then_some((version / 1000, version % 1000 / 10))
 }
 
-/// A card with our context on it and one stream. Dropping it gives everything back. There is one at a time.
+/// A GPU with a retained primary context and one stream. Drop resets the context. At most one exists per process.
 pub struct Gpu {
-    /// What card it is.
-    pub card: CardProperties,
+    pub properties: GpuProperties,
     device: sys::CUdevice,
     context: sys::CUcontext,
     modules: Vec<sys::CUmodule>,
-    /// Bytes in use on the card when the model was ready.
+    /// Bytes in use on the GPU when the model was ready.
     held: Arc<OnceLock<u64>>,
-    /// Bytes that came back when the context was destroyed.
+    /// Bytes freed by destroying the context.
     freed: Arc<OnceLock<u64>>,
-    /// The stream that all work but loading runs on.
+    /// The stream of all work except uploads.
     pub stream: sys::CUstream,
-    /// Goes last.
+    /// The last field, so that it is released after the context is destroyed.
     _lock: ContextLock,
 }
 
-// SAFETY: the driver's handles may be used from any thread that has made the context current; `activate` does.
+// SAFETY: the driver's handles may be used from any thread on which `activate` has made the context current.
 unsafe impl Send for Gpu {}
 // SAFETY: `&Gpu` is used by reader threads for `activate` and launches on their own streams, which the driver allows.
 unsafe impl Sync for Gpu {}
 
 impl Gpu {
-    /// Makes the card's primary context, after the end of an earlier one.
-    pub fn open(card: CardProperties) -> Result<Self, ModelError> {
+    /// Retains the GPU's primary context. Blocks until an earlier context of this process is destroyed.
+    pub fn open(properties: GpuProperties) -> Result<Self, ModelError> {
         let lock = ContextLock::take();
         let (mut device, mut context) = (0, ptr::null_mut());
-        // SAFETY: handles into locals; `card` comes from `cards`, which has started the driver.
+        // SAFETY: handles into locals; `properties` comes from `list_gpus`, which has initialised the driver.
         unsafe {
-            check(sys::cuDeviceGet(&mut device, card.ordinal as i32), "finding the card")?;
-            check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the card")
-                .map_err(|error| errors::no_context(error, &card.name))?;
+            check(sys::cuDeviceGet(&mut device, properties.ordinal as i32), "finding the GPU")?;
+            check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context on the GPU")
+                .map_err(|error| errors::no_context(error, &properties.name))?;
         }
         let (held, freed) = (Arc::default(), Arc::default());
         let (modules, stream) = (Vec::new(), ptr::null_mut());
-        let mut gpu = Self { card, device, context, modules, held, freed, stream, _lock: lock };
+        let mut gpu = Self { properties, device, context, modules, held, freed, stream, _lock: lock };
         gpu.activate()?;
         // SAFETY: a handle into a field; the context is current.
         check(unsafe { sys::cuStreamCreate(&mut gpu.stream, 1) }, "making a stream")?;
         Ok(gpu)
     }
 
-    /// Notes how much of the card is in use, to tell later how much a release gave back. Asking takes longer than a short
-    /// answer, so it happens beside.
+    /// Records the GPU memory in use, from which `drop` computes the bytes freed. Runs on a background thread, because
+    /// the NVML query takes longer than a short answer.
     pub fn note_use(&self) {
-        let (held, bus_id) = (Arc::clone(&self.held), self.card.bus_id.clone());
+        let (held, bus_id) = (Arc::clone(&self.held), self.properties.bus_id.clone());
         let asking = std::thread::Builder::new().name("memory".into());
-        // Without a thread the release stays without a figure.
+        // If the thread cannot be started, the release reports no number of bytes.
         let _ = asking.spawn(move || used(&bus_id).map(|bytes| held.set(bytes)));
     }
 
-    /// Is set when the context is destroyed: the bytes that came back since `note_use`, by NVML.
+    /// Set when the context is destroyed: bytes in use at `note_use` minus bytes in use afterwards, from NVML.
     pub fn freed(&self) -> Arc<OnceLock<u64>> {
         Arc::clone(&self.freed)
     }
 
-    /// The context, for [`BackgroundTask`] alone.
+    /// Only for [`BackgroundTask`].
     pub fn context(&self) -> sys::CUcontext {
         self.context
     }
 
     /// Makes the context current on this thread.
     pub fn activate(&self) -> Result<(), ModelError> {
-        // SAFETY: the context lives as long as `self`.
-        check(unsafe { sys::cuCtxSetCurrent(self.context) }, "using the card")
+        // SAFETY: the context is valid as long as `self`.
+        check(unsafe { sys::cuCtxSetCurrent(self.context) }, "using the GPU")
     }
 
-    /// Loads a module of machine code.
+    /// Loads a module from a fat binary. `Unsupported` if it has no code that this GPU and driver can run.
     pub fn load_module(&mut self, image: &'static [u8]) -> Result<sys::CUmodule, ModelError> {
         let mut module = ptr::null_mut();
         // SAFETY: `image` is a whole fat binary and outlives the call.
         let result = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) };
         if matches!(result as u32, 209 | 218 | 222) {
-            let (major, minor) = self.card.compute_capability;
+            let (major, minor) = self.properties.compute_capability;
             return Err(ModelError::Unsupported(format!(
                 "this build has no kernels for {} (compute capability {major}.{minor}) that its driver can run; it was \
                  built for {} and needs a driver for CUDA 13 (580 or later); use --device cpu",
-                self.card.name,
+                self.properties.name,
                 super::TARGETS
             )));
         }
@@ -191,7 +188,7 @@ impl Gpu {
         Ok(module)
     }
 
-    /// A kernel by name; `dynamic`: with as much dynamic shared memory as the card allows beside its fixed one.
+    /// A kernel by name. `dynamic` raises its dynamic shared memory limit to the maximum that its static part leaves.
     pub fn function(&self, module: sys::CUmodule, name: &str, dynamic: bool) -> Result<Kernel, ModelError> {
         let mut function = ptr::null_mut();
         let c_name = CString::new(name).map_err(|e| ModelError::Invalid(e.to_string()))?;
@@ -199,15 +196,15 @@ impl Gpu {
         check(unsafe { sys::cuModuleGetFunction(&mut function, module, c_name.as_ptr()) }, name)?;
         let mut fixed = 0;
         let shared = CUfunction_attribute::CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES;
-        // SAFETY: a query into a local; it also makes the driver load the kernel now and not during a capture.
+        // SAFETY: a query into a local; it also forces the driver to load the kernel now instead of during a capture.
         check(unsafe { sys::cuFuncGetAttribute(&mut fixed, shared, function) }, name)?;
-        let most = self.card.shared_limit - fixed;
+        let most = self.properties.shared_limit - fixed;
         if dynamic {
             let limit = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             // SAFETY: the function is loaded.
             check(unsafe { sys::cuFuncSetAttribute(function, limit, most) }, name)?;
-            // All of the multiprocessor's memory that can be shared memory, so that the next kernel's blocks find room
-            // beside this one's.
+            // The maximum shared memory carveout, so that the next kernel's blocks fit on the multiprocessor together
+            // with this one's.
             let carveout = CUfunction_attribute::CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT;
             // SAFETY: the function is loaded.
             check(unsafe { sys::cuFuncSetAttribute(function, carveout, 100) }, name)?;
@@ -215,7 +212,7 @@ impl Gpu {
         Ok(Kernel { function, shared_limit: most as u32 })
     }
 
-    /// Blocks of `threads` that one multiprocessor holds.
+    /// Resident blocks per multiprocessor, at least 1; `shared`: bytes of dynamic shared memory per block.
     pub fn occupancy(&self, kernel: Kernel, threads: u32, shared: u32) -> u32 {
         let mut blocks = 0;
         // SAFETY: a query into a local.
@@ -230,7 +227,7 @@ impl Gpu {
         if result == CUresult::CUDA_SUCCESS { blocks.max(1) as u32 } else { 1 }
     }
 
-    /// Clusters of a kernel that the card runs at once; 0 where it cannot tell.
+    /// The maximum number of co-resident clusters of a kernel; 0 if the query fails.
     pub fn clusters(&self, kernel: Kernel, config: LaunchConfig) -> usize {
         let mut clusters = 0;
         let config = LaunchConfig { grid: (config.cluster.max(1), 1, 1), overlap: false, ..config };
@@ -241,21 +238,21 @@ impl Gpu {
         if answer == CUresult::CUDA_SUCCESS { clusters.max(0) as usize } else { 0 }
     }
 
-    /// Bytes free and in all, as this context sees them.
+    /// Free and total bytes, as reported to this context.
     pub fn memory(&self) -> Result<(u64, u64), ModelError> {
         let (mut free, mut total) = (0, 0);
         // SAFETY: a query into locals; the context is current.
-        check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "asking for free memory")?;
+        check(unsafe { sys::cuMemGetInfo_v2(&mut free, &mut total) }, "querying free memory")?;
         Ok((free as u64, total as u64))
     }
 
-    /// Waits for everything on the stream.
+    /// Waits for all work on the stream.
     pub fn synchronize(&self) -> Result<(), ModelError> {
-        // SAFETY: the stream lives as long as `self`.
-        check(unsafe { sys::cuStreamSynchronize(self.stream) }, "waiting for the card")
+        // SAFETY: the stream is valid as long as `self`.
+        check(unsafe { sys::cuStreamSynchronize(self.stream) }, "waiting for the GPU")
     }
 
-    /// Records what `work` launches on the stream as a graph.
+    /// Captures the launches of `work` on the stream as a graph.
     pub fn capture(&self, work: impl FnOnce() -> Result<(), ModelError>) -> Result<Graph, ModelError> {
         let (mut graph, mut exec) = (ptr::null_mut(), ptr::null_mut());
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
@@ -274,16 +271,17 @@ impl Gpu {
     }
 }
 
-/// Bytes of the card at this address in use by everybody, where NVML tells.
+/// Bytes in use on the GPU at this PCI address by all processes; `None` if NVML cannot report them.
 pub(super) fn used(bus_id: &str) -> Option<u64> {
-    nvml::Management::open()?.card(bus_id).used
+    nvml::Management::open()?.usage(bus_id).used
 }
 
 impl Drop for Gpu {
-    /// Leaves nothing of this process on the card. Failures cannot be mended here: the reset is what counts.
+    /// Resets the primary context, which frees all device memory of this process. Errors are ignored: the reset is
+    /// still attempted, and there is no recovery.
     fn drop(&mut self) {
-        let (before, total) = (self.held.get().copied(), self.card.total);
-        // SAFETY: all memory, graphs and events of this context are gone by now (see the module's text).
+        let (before, total) = (self.held.get().copied(), self.properties.total);
+        // SAFETY: all memory, graphs and events of this context were dropped before (see the module documentation).
         unsafe {
             sys::cuCtxSetCurrent(self.context);
             sys::cuCtxSynchronize();
@@ -297,21 +295,21 @@ impl Drop for Gpu {
             sys::cuDevicePrimaryCtxRelease_v2(self.device);
             sys::cuDevicePrimaryCtxReset_v2(self.device);
         }
-        if let Some((before, after)) = before.zip(used(&self.card.bus_id)) {
-            // Set once: a context is destroyed once.
+        if let Some((before, after)) = before.zip(used(&self.properties.bus_id)) {
+            // Cannot fail: a context is destroyed only once.
             let _ = self.freed.set(before.saturating_sub(after).min(total));
         }
     }
 }
 
-/// A mark on a stream.
+/// A CUDA event.
 pub struct Event(sys::CUevent);
 
 // SAFETY: a handle, used by one thread at a time.
 unsafe impl Send for Event {}
 
 impl Event {
-    /// A mark; `timing` where times between marks are wanted.
+    /// `timing` enables [`Self::since`].
     pub fn new(timing: bool) -> Result<Self, ModelError> {
         let mut event = ptr::null_mut();
         // SAFETY: a handle into a local; the context is current.
@@ -319,22 +317,22 @@ impl Event {
         Ok(Self(event))
     }
 
-    /// Sets the mark after what `stream` has been given so far.
+    /// Records the event after the work submitted to `stream` so far.
     pub fn record(&self, stream: sys::CUstream) -> Result<(), ModelError> {
-        // SAFETY: both live.
-        check(unsafe { sys::cuEventRecord(self.0, stream) }, "marking a stream")
+        // SAFETY: both handles are valid.
+        check(unsafe { sys::cuEventRecord(self.0, stream) }, "recording an event")
     }
 
-    /// Waits until the stream has come to the mark.
+    /// Blocks until the stream has reached the event.
     pub fn wait(&self) -> Result<(), ModelError> {
-        // SAFETY: the event lives.
-        check(unsafe { sys::cuEventSynchronize(self.0) }, "waiting for the card")
+        // SAFETY: the handle is valid.
+        check(unsafe { sys::cuEventSynchronize(self.0) }, "waiting for the GPU")
     }
 
-    /// Milliseconds from `earlier` to this; both were made for timing and have passed.
+    /// Milliseconds from `earlier` to this event. Both were created with `timing` and have completed.
     pub fn since(&self, earlier: &Event) -> Result<f32, ModelError> {
         let mut ms = 0.0;
-        // SAFETY: both live.
+        // SAFETY: both handles are valid.
         check(unsafe { sys::cuEventElapsedTime_v2(&mut ms, earlier.0, self.0) }, "reading a time")?;
         Ok(ms)
     }
@@ -347,11 +345,11 @@ impl Drop for Event {
     }
 }
 
-/// A stream of a reader thread.
+/// A stream besides the main one, for example of a reader thread.
 pub struct Stream(pub sys::CUstream);
 
 impl Stream {
-    /// A stream that does not wait for others.
+    /// A non-blocking stream: it does not synchronise with the legacy default stream.
     pub fn new() -> Result<Self, ModelError> {
         let mut stream = ptr::null_mut();
         // SAFETY: a handle into a local; the context is current.
@@ -362,7 +360,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // SAFETY: waits first, so that nothing of it is in flight when buffers go; destroyed once.
+        // SAFETY: waits first, so that none of its copies is in flight when its buffers are freed; destroyed once.
         unsafe {
             sys::cuStreamSynchronize(self.0);
             sys::cuStreamDestroy_v2(self.0);

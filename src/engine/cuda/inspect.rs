@@ -1,74 +1,79 @@
-//! What `chatnap gpu` shows: cards, driver, memory in use, and the read bandwidth that limits decoding.
+//! Data for `chatnap gpu`: GPUs, driver, memory in use, and the read bandwidth that limits decoding.
 
 use super::driver::nvml::Management;
-use super::driver::{CardProperties, Gpu, cards, driver_version};
+use super::driver::{Gpu, GpuProperties, driver_version, list_gpus};
 use super::kernels::Kernels;
 use super::select::NO_CARD;
 use super::{TARGETS, bandwidth};
 use crate::engine::error::ModelError;
 
-/// Families whose forward pass the kernels are made for, as far as their heads have a usual width.
+/// Model families that the kernels support, if the heads have one of these widths.
 const FAMILIES: &str = "Llama, Mistral, SmolLM2, Qwen 2, Qwen 3 and Phi 3 (heads 32, 64 or 128 wide)";
 
-/// One card.
+/// One GPU.
 #[derive(Clone, Debug)]
-pub struct CardReport {
-    /// What it is.
-    pub card: CardProperties,
-    /// Bytes in use by everybody, where NVML tells.
+pub struct GpuReport {
+    /// Name, compute capability, memory and address.
+    pub properties: GpuProperties,
+    /// Bytes in use by all processes, from NVML.
     pub used: Option<u64>,
-    /// Bytes free for a process that starts now.
+    /// Bytes free for a new process; 0 if unknown.
     pub free: u64,
-    /// Bytes a second that it reads of its memory, measured now; the text says why there is none.
+    /// Measured read bandwidth of the GPU memory in bytes per second, or why it could not be measured.
     pub bandwidth: Result<f64, String>,
 }
 
-/// All that is known.
+/// The result of [`inspect`].
 #[derive(Clone, Debug)]
 pub struct Inspection {
-    /// For example `580.159.04`, where NVML tells.
+    /// Driver version, for example `580.159.04`, from NVML.
     pub driver: Option<String>,
-    /// CUDA's version of the driver.
+    /// The CUDA version that the driver supports, for example (13, 0).
     pub cuda: Option<(i32, i32)>,
     /// Compute capabilities that this build has machine code for.
     pub targets: &'static str,
-    /// Families that it runs on a card.
+    /// Model families that this build runs on a GPU.
     pub families: &'static str,
-    /// The cards that CUDA shows.
-    pub cards: Vec<CardReport>,
+    /// The GPUs visible to this process.
+    pub gpus: Vec<GpuReport>,
 }
 
-/// Looks at every card; on each it makes a context for a moment, to measure.
+/// Queries every visible GPU. Creates a temporary context on each to measure its bandwidth.
 pub fn inspect() -> Result<Inspection, ModelError> {
-    let cards = cards()?;
-    if cards.is_empty() {
+    let gpus = list_gpus()?;
+    if gpus.is_empty() {
         return Err(ModelError::Unsupported(NO_CARD.into()));
     }
     let management = Management::open();
-    let reports = cards.into_iter().map(|card| report(card, management.as_ref())).collect();
+    let reports = gpus.into_iter().map(|gpu| report(gpu, management.as_ref())).collect();
     Ok(Inspection {
         driver: management.as_ref().and_then(Management::driver_version),
         cuda: driver_version(),
         targets: TARGETS,
         families: FAMILIES,
-        cards: reports,
+        gpus: reports,
     })
 }
 
-fn report(card: CardProperties, management: Option<&Management>) -> CardReport {
-    let figures = management.map(|m| m.card(&card.bus_id)).unwrap_or_default();
-    let measured = measure(card.clone());
+fn report(properties: GpuProperties, management: Option<&Management>) -> GpuReport {
+    let figures = management.map(|m| m.usage(&properties.bus_id)).unwrap_or_default();
+    let measured = measure(properties.clone());
     let free = match (&measured, figures.used) {
         (Ok((free, _)), _) => *free,
-        (Err(_), Some(used)) => card.total.saturating_sub(used),
+        (Err(_), Some(used)) => properties.total.saturating_sub(used),
         (Err(_), None) => 0,
     };
-    CardReport { used: figures.used, free, bandwidth: measured.map(|(_, rate)| rate).map_err(|e| e.to_string()), card }
+    GpuReport {
+        used: figures.used,
+        free,
+        bandwidth: measured.map(|(_, rate)| rate).map_err(|e| e.to_string()),
+        properties,
+    }
 }
 
 /// Free bytes and read bandwidth.
-fn measure(card: CardProperties) -> Result<(u64, f64), ModelError> {
-    let mut gpu = Gpu::open(card)?;
+fn measure(properties: GpuProperties) -> Result<(u64, f64), ModelError> {
+    let mut gpu = Gpu::open(properties)?;
     let (free, _) = gpu.memory()?;
     let kernels = Kernels::load(&mut gpu)?;
     bandwidth::measure(&gpu, &kernels).map(|rate| (free, rate))

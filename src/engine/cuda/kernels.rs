@@ -1,4 +1,4 @@
-//! The kernels by name, from machine code that is part of this program.
+//! Loads the CUDA kernels from fat binaries that the build embeds.
 
 use super::driver::{Gpu, Kernel};
 use super::hopper_attention;
@@ -7,7 +7,7 @@ use super::matmul::skinny::ROOMS;
 use super::matmul::{hopper_gemm, hopper_skinny};
 use crate::engine::error::ModelError;
 
-/// Fat binaries begin with words that the driver reads in place.
+/// Aligns an embedded fat binary: the driver reads its header words in place.
 #[repr(C, align(64))]
 struct Aligned<B: ?Sized>(B);
 
@@ -18,20 +18,19 @@ macro_rules! image {
     }};
 }
 
-/// Machine code from `$CHATNAP_CUDA_KERNELS/NAME.fatbin`, so that kernels can be tried without building the program anew;
-/// in development builds only.
+/// Reads `$CHATNAP_CUDA_KERNELS/NAME.fatbin` (debug builds only), to try a kernel without rebuilding the program.
 fn other_image(name: &str) -> Option<&'static [u8]> {
     let folder = std::env::var_os("CHATNAP_CUDA_KERNELS").filter(|_| cfg!(debug_assertions))?;
     let bytes = std::fs::read(std::path::Path::new(&folder).join(format!("{name}.fatbin"))).ok()?;
     Some(Vec::leak(bytes))
 }
 
-/// Widths of a head that the attention kernels are made for.
+/// Head widths that the attention kernels are compiled for.
 pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
-/// Query heads of one key head that one block of one-token attention handles.
+/// Query heads per key head that one block of decode attention handles.
 pub const HEADS: usize = 8;
 
-/// What a matrix-vector product is for; indexes `Kernels::gemv`.
+/// The role of a matrix-vector product in a decode step; indexes `Kernels::gemv`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GemvRole {
     Qkv = 0,
@@ -40,14 +39,13 @@ pub enum GemvRole {
     Logits = 3,
 }
 
-/// Formats that a matrix-vector kernel is compiled for.
+/// A set of formats that a matrix-vector kernel is compiled for.
 struct Set {
     suffix: &'static str,
     formats: &'static [Format],
 }
 
-/// The sets that there are kernels for (`gemv.cu`), smaller ones first. An empty one stands for all plain formats, for
-/// all quantised ones, for all.
+/// The sets that `gemv.cu` has kernels for, smaller ones first.
 const SETS: [Set; 8] = [
     Set { suffix: "bf16", formats: &[Format::Bf16] },
     Set { suffix: "q8_0", formats: &[Format::Q8_0] },
@@ -72,37 +70,36 @@ const SETS: [Set; 8] = [
 ];
 
 impl Set {
-    /// 16-byte words of each row that a lane has of a unit.
+    /// 16-byte words of each row per lane and ring unit (`steps_of` in `weight_ring.cuh`).
     fn steps(&self) -> u64 {
         if self.formats.contains(&Format::Q8_0) { 1 } else { 2 }
     }
 }
 
-/// A matrix-vector kernel for certain formats.
+/// A matrix-vector kernel and its launch parameters.
 #[derive(Clone, Copy)]
 pub struct Gemv {
     pub kernel: Kernel,
-    /// Bytes of a unit in its ring.
+    /// Bytes of a ring unit.
     pub unit: u32,
-    /// What has to be staged: 1: f32, 2: int8, 3: both.
+    /// Activations to stage in shared memory: 1: f32, 2: int8, 3: both.
     pub stage: i32,
 }
 
-/// Every kernel of the engine.
 pub struct Kernels {
-    /// By use ([`Use`]), then by set of formats ([`SETS`]).
+    /// By role ([`GemvRole`]), then by format set ([`SETS`]).
     gemv: [[Kernel; SETS.len()]; 4],
-    /// By head width.
+    /// By head width ([`HEAD_DIMS`]), like `attention_prefill`.
     pub attention_decode: [Kernel; 3],
     pub attention_prefill: [Kernel; 3],
-    /// Where the card is a Hopper.
+    /// `None` unless the GPU has compute capability 9.0.
     pub hopper: Option<Hopper>,
     pub norm_rows: Kernel,
     pub rope_kv: Kernel,
     pub swiglu: Kernel,
     pub rope_table: Kernel,
     pub gemm: Kernel,
-    /// By the most tokens of a block: `skinny::ROOMS`.
+    /// By the maximum tokens of a block: `skinny::ROOMS`.
     pub skinny: [Kernel; ROOMS.len()],
     pub sample: Kernel,
     pub repack: Kernel,
@@ -111,7 +108,7 @@ pub struct Kernels {
     pub read_bandwidth: Kernel,
 }
 
-/// Kernels that are made of one generation's own instructions.
+/// Kernels that use instructions of compute capability 9.0 only.
 #[derive(Clone, Copy)]
 pub struct Hopper {
     /// By head width: `hopper_attention::HEAD_DIMS`.
@@ -123,10 +120,10 @@ pub struct Hopper {
 }
 
 impl Hopper {
-    /// `None` for other cards, and where the build leaves these kernels out.
+    /// `None` on other GPUs, and if the build leaves these kernels out.
     fn load(gpu: &mut Gpu) -> Result<Option<Self>, ModelError> {
         let images = [image!("hopper_attention"), image!("hopper_gemm"), image!("hopper_skinny")];
-        if gpu.card.compute_capability != (9, 0) || images.iter().any(|image| image.is_empty()) {
+        if gpu.properties.compute_capability != (9, 0) || images.iter().any(|image| image.is_empty()) {
             return Ok(None);
         }
         let [attention, gemm, skinny] = images.map(|image| gpu.load_module(image));
@@ -143,12 +140,12 @@ impl Hopper {
 }
 
 impl Kernels {
-    /// The matrix-vector kernel for a use and for matrices of `formats`: that of the smallest set with all of them.
+    /// The matrix-vector kernel for a role and matrices of `formats`: the smallest set that contains all of them.
     pub fn gemv(&self, what: GemvRole, formats: &[Format]) -> Gemv {
         self.gemv_within(what, formats, 0)
     }
 
-    /// The same, leaving out the `skipped` smallest of the sets that would do.
+    /// The same, without the `skipped` smallest of the matching sets; for checks of the larger ones.
     pub fn gemv_within(&self, what: GemvRole, formats: &[Format], skipped: usize) -> Gemv {
         let fits = |set: &Set| formats.iter().all(|format| set.formats.contains(format));
         let fitting: Vec<usize> = (0..SETS.len()).filter(|i| fits(&SETS[*i])).collect();
@@ -160,12 +157,12 @@ impl Kernels {
         Gemv { kernel: self.gemv[what as usize][index], unit, stage }
     }
 
-    /// Dynamic shared memory that a matrix-vector block may have.
+    /// Bytes of dynamic shared memory that every matrix-vector kernel may request.
     pub fn gemv_limit(&self) -> u32 {
         self.gemv.iter().flatten().map(|kernel| kernel.shared_limit).min().unwrap_or(0)
     }
 
-    /// Loads them onto the card.
+    /// Loads all modules into the context.
     pub fn load(gpu: &mut Gpu) -> Result<Self, ModelError> {
         let gemv = gpu.load_module(image!("gemv"))?;
         let attention = gpu.load_module(image!("attention"))?;

@@ -1,9 +1,9 @@
-//! Loads a model onto a GPU: the context, capacity, layout, upload. Headers and text are read elsewhere.
+//! Loads a model onto a GPU: context, capacity check, layout, upload. `model::parts` reads headers and text.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::driver::{CardProperties, DeviceBuffer, Gpu};
+use super::driver::{DeviceBuffer, Gpu, GpuProperties};
 use super::kernels::Kernels;
 use super::matmul::{Gemm, SCRATCH};
 use super::model::{self, CudaModel};
@@ -21,7 +21,7 @@ pub(super) mod timeline;
 pub(super) mod upload;
 pub(super) mod weights;
 
-/// A GPU with a context of this process, the kernels, and pinned memory for the weights to pass through.
+/// A GPU with a context of this process, the kernels, and host memory for the upload ring.
 pub struct Opened {
     kernels: Kernels,
     memory: upload::RingMemory,
@@ -29,11 +29,11 @@ pub struct Opened {
 }
 
 impl Opened {
-    fn new(card: CardProperties) -> Result<Self, ModelError> {
-        let readers = Tuning::for_card(card.compute_capability).readers;
+    fn new(properties: GpuProperties) -> Result<Self, ModelError> {
+        let readers = Tuning::for_capability(properties.compute_capability).readers;
         std::thread::scope(|scope| {
             let memory = scope.spawn(move || upload::RingMemory::new(readers));
-            let mut gpu = Gpu::open(card)?;
+            let mut gpu = Gpu::open(properties)?;
             timeline::mark("context");
             let kernels = Kernels::load(&mut gpu)?;
             timeline::mark("kernels");
@@ -42,38 +42,38 @@ impl Opened {
         })
     }
 
-    /// The GPU's name.
+    /// The GPU's name, for example `NVIDIA H100 80GB HBM3`.
     pub fn name(&self) -> &str {
-        &self.gpu.card.name
+        &self.gpu.properties.name
     }
 }
 
-/// How often a wait looks at the cancel flag.
+/// Interval for polling the cancel flag.
 const CANCEL_POLL: Duration = Duration::from_millis(2);
 
-/// A context that is being created on a thread of its own. The driver takes 0.2 s for it in one piece. A cancelled load
-/// does not wait for that; the next load and the end of the program do ([`wait_for_contexts`]).
+/// A context that a background thread creates: one driver call that blocks for 0.2 s. A cancelled load does not wait
+/// for it; the next load and the program's exit do (`wait_for_contexts`).
 pub struct Opening(Receiver<Result<Opened, ModelError>>);
 
 impl Opening {
-    /// Starts on the GPU that `device` asks for. `Unsupported` without a driver or such a GPU.
+    /// Starts on the GPU that `device` selects. `Unsupported` if there is no driver or no such GPU.
     pub fn start(device: DevicePreference, cancel: &CancelFlag) -> Result<Self, ModelError> {
         timeline::restart();
-        let card = choose(device)?;
+        let properties = choose(device)?;
         timeline::mark("driver");
         if cancel.is_cancelled() {
             return Err(ModelError::Cancelled);
         }
         let (sender, receiver) = mpsc::channel();
         let opener = std::thread::Builder::new().name("chatnap-context".into()).spawn(move || {
-            // Without a receiver it is dropped here, which destroys the context.
-            drop(sender.send(Opened::new(card)));
+            // If the receiver was dropped, `send` returns the result and the drop destroys the context.
+            drop(sender.send(Opened::new(properties)));
         });
         opener.map_err(|error| ModelError::Io(format!("no thread for the GPU: {error}")))?;
         Ok(Self(receiver))
     }
 
-    /// Waits until the context is there or `cancel` is raised.
+    /// Waits until the context exists or `cancel` is raised.
     pub fn finish(self, cancel: &CancelFlag) -> Result<Opened, ModelError> {
         timeline::mark("headers");
         loop {
@@ -89,8 +89,8 @@ impl Opening {
     }
 }
 
-/// Weights and caches of a model whose headers were read. On an error nothing stays on the card; after a cancel it is given
-/// back behind the scenes.
+/// Loads the weights and allocates the caches of a model whose headers were read. An error frees all GPU memory before
+/// it returns; a cancel frees it on a background thread.
 pub fn load(
     parts: &ModelParts,
     opened: Opened,
@@ -99,7 +99,7 @@ pub fn load(
 ) -> Result<CudaModel, ModelError> {
     let Opened { kernels, memory, gpu } = opened;
     gpu.activate()?;
-    let plan = model::plan(&parts.config, &parts.plan, gpu.card.multiprocessors)?;
+    let plan = model::plan(&parts.config, &parts.plan, gpu.properties.multiprocessors)?;
     let (free, total) = gpu.memory()?;
     let room = capacity::Room { free, total, utilization: options.gpu_memory_utilization };
     capacity::check(options.name, plan.needs, parts.config.context_length, room, options.smaller)?;
@@ -108,7 +108,7 @@ pub fn load(
     }
     let ring = memory.pin()?;
     timeline::mark("pinned ring");
-    let tuning = Tuning::for_card(gpu.card.compute_capability);
+    let tuning = Tuning::for_capability(gpu.properties.compute_capability);
     let repack = kernels.repack;
     let loaded = weights::load(&gpu, repack, &ring, &parts.config, &parts.plan, options.cancel, progress);
     let (layout, arena) = match loaded {
@@ -118,21 +118,21 @@ pub fn load(
     let scratch = if plan.scratch { Some(DeviceBuffer::new(SCRATCH)?) } else { None };
     let usual = layout.usual_products(scratch.as_ref().map(DeviceBuffer::pointer));
     let gemm = Gemm::new(&gpu, &kernels, tuning, scratch, plan.chunk, usual)?;
-    let pace = ChunkSizer::new(plan.chunk, parts.plan.parameters(), gpu.card.multiprocessors);
+    let pace = ChunkSizer::new(plan.chunk, parts.plan.parameters(), gpu.properties.multiprocessors);
     CudaModel::new(gpu, kernels, parts.config.clone(), layout, arena, plan.chunk, pace, gemm, ring)
 }
 
-/// Drops a card and what else lies on it on a thread of their own: that takes a tenth of a second, and who cancelled a load
-/// shall not wait for it. Where no thread can be had it happens here.
+/// Destroys the context and the buffers in `rest` on a background thread: that takes 0.1 s, and a cancelled load must
+/// return at once. If the thread cannot be started, it happens on this one.
 fn give_back<T: Send + 'static>(gpu: Gpu, rest: T) -> ModelError {
     let give = move || {
         let activated = gpu.activate();
         drop(rest);
-        // Without the context nothing can be given back but the context.
+        // If `activate` failed, freeing `rest` fails too; dropping `gpu` still destroys the context.
         drop(activated);
         drop(gpu);
     };
-    // Where the thread cannot be made, the closure is dropped, and all it holds with it.
+    // If `spawn` fails, it drops the closure with its captures.
     drop(std::thread::Builder::new().name("give back".into()).spawn(give));
     ModelError::Cancelled
 }

@@ -1,6 +1,6 @@
-//! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. cuBLASLt where and when it is
-//! loaded, else Hopper's own kernel (`hopper_gemm.rs`) or the one for all cards (`prompt_ops.cu`). Quantised weights are turned into bf16
-//! in slices first. Short prompts go through none of them: `skinny.rs`, `hopper_skinny.rs`.
+//! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. Uses cuBLASLt once it is
+//! loaded, else the Hopper kernel (`hopper_gemm.rs`) or the one for all GPUs (`prompt_ops.cu`). Quantised weights are
+//! dequantised to bf16 in slices first. Short prompts use `skinny.rs` and `hopper_skinny.rs` instead.
 
 pub(super) mod cublaslt;
 pub(super) mod hopper_gemm;
@@ -18,10 +18,10 @@ use hopper_gemm::HopperGemm;
 use hopper_skinny::{HopperSkinny, Order};
 use skinny::{Limits, Skinny};
 
-/// Elements of the bf16 scratch for quantised weights.
+/// Elements of the bf16 scratch memory for quantised weights.
 pub const SCRATCH: usize = 128 << 20;
 
-/// Multiplies.
+/// Selects and launches the implementation of each product.
 pub struct Gemm {
     hopper: Option<(HopperGemm, HopperSkinny)>,
     cublaslt: CublasLtLoader,
@@ -33,12 +33,12 @@ pub struct Gemm {
     dequantise: Kernel,
 }
 
-/// What is short as long as the library is not there.
+/// Minimum limits for short prompts until cuBLASLt is loaded or unavailable.
 const UNSETTLED: ShortPromptLimits = ShortPromptLimits { plain: 64, quantised: 128, hopper: 0 };
 
 impl Gemm {
-    /// `scratch`: what is needed for quantised weights ([`SCRATCH`] elements); `room`: how many rows there are in all buffers,
-    /// A's and C's. The library comes beside, and prepares for the `usual` products.
+    /// `scratch`: [`SCRATCH`] elements, required for quantised weights; `room`: rows of every buffer used as A or C.
+    /// Starts loading cuBLASLt in the background, with a warm-up of the `usual` products.
     pub fn new(
         gpu: &Gpu,
         kernels: &Kernels,
@@ -48,7 +48,7 @@ impl Gemm {
         usual: Vec<WarmupShape>,
     ) -> Result<Self, ModelError> {
         let limits = Limits {
-            multiprocessors: gpu.card.multiprocessors.max(1) as usize,
+            multiprocessors: gpu.properties.multiprocessors.max(1) as usize,
             shared: kernels.skinny[0].shared_limit,
         };
         let (multiprocessors, overlap) = (limits.multiprocessors, tuning.overlap);
@@ -68,23 +68,22 @@ impl Gemm {
         })
     }
 
-    /// The library, and when it comes.
     pub fn cublaslt(&mut self) -> &mut CublasLtLoader {
         &mut self.cublaslt
     }
 
-    /// Whether long prompts go as fast as they ever will, or nearly.
+    /// Whether long prompts run at (nearly) full speed: there is a Hopper kernel, or loading cuBLASLt has ended.
     pub fn is_fast(&self) -> bool {
         self.hopper.is_some() || self.cublaslt.is_settled()
     }
 
-    /// Who multiplies the matrices of long prompts, for reports.
+    /// The implementation of long prompts' products, for reports. Waits for cuBLASLt.
     pub fn backend(&mut self) -> &'static str {
         self.cublaslt.settle();
         match (self.cublaslt.get(), self.hopper) {
             (Some(_), _) => "cuBLASLt",
             (None, Some(_)) => "the kernel for Hopper",
-            (None, None) => "the kernel for all cards",
+            (None, None) => "the kernel for all GPUs",
         }
     }
 
@@ -93,19 +92,18 @@ impl Gemm {
         self.scratch.as_ref().map_or(0, DeviceBuffer::bytes) + self.cublaslt.bytes()
     }
 
-    /// Uses a kernel of our own from now on: the card's, or (`portable`) that for all cards.
+    /// Uses this program's kernels from now on: the Hopper kernel if there is one and not `portable`.
     pub fn use_own(&mut self, portable: bool) {
         self.cublaslt.forget();
         self.hopper = self.hopper.filter(|_| !portable);
     }
 
-    /// Changes what counts as a short prompt, from the time on when the library is there.
+    /// Changes the limits for short prompts. Waits for cuBLASLt, so that they apply at once.
     pub fn set_few(&mut self, few: ShortPromptLimits) {
         self.cublaslt.settle();
         self.few = few;
     }
 
-    /// The kernel for few tokens.
     pub fn skinny(&self) -> Skinny {
         self.skinny
     }
@@ -116,14 +114,14 @@ impl Gemm {
         tokens <= if plain { few.plain } else { few.quantised }
     }
 
-    /// In what order [`Self::multiply`] wants the numbers of each of `m` rows that it multiplies with `mats`.
+    /// The element order that [`Self::multiply`] expects in the `m` rows of A for these matrices.
     pub fn order(&self, mats: &[Mat], m: usize) -> Order {
         let short = self.hopper.is_some() && m <= self.few.hopper;
         if short && HopperSkinny::takes(mats) { Order::Slots } else { Order::Natural }
     }
 
-    /// `mats` one above the other (each `k` wide) times `m` rows at `a`, each in its [order](Self::order); C's rows are `ldc`
-    /// long, a multiple of 4 but for [`Epilogue::StoreF32`].
+    /// Multiplies the `m` rows at `a`, in the element [order](Self::order), by `mats` (stacked, all `k` wide). C has
+    /// rows of `ldc` elements, a multiple of 4 except for [`Epilogue::StoreF32`].
     pub fn multiply(
         &mut self,
         gpu: &Gpu,
@@ -136,7 +134,7 @@ impl Gemm {
             && self.order(mats, m) != Order::Natural
         {
             let share = skinny.choose(mats, m);
-            // SAFETY: A holds m rows (it is one of the buffers, so also `room`), C m rows of ldc.
+            // SAFETY: A holds `room` rows, as every buffer does, C m rows of ldc.
             return unsafe { skinny.launch(gpu, mats, (a, m, self.room), (c, ldc), into, share) };
         }
         if self.is_short(mats, m)
@@ -152,7 +150,7 @@ impl Gemm {
             if first.format() == Format::Bf16 {
                 let mut rows = first.rows as usize;
                 i += 1;
-                // Matrices that lie one after the other are one matrix.
+                // Matrices that are contiguous in memory are multiplied as one.
                 while let Some(next) =
                     mats.get(i).filter(|n| n.format() == Format::Bf16 && n.main == first.main + (rows * k * 2) as u64)
                 {
@@ -170,7 +168,8 @@ impl Gemm {
         Ok(())
     }
 
-    /// Dequantises as many matrices as fit (or one of them in slices) and multiplies. Returns matrices and rows done.
+    /// Dequantises as many matrices as fit into the scratch memory (or slices of the first one) and multiplies. Returns
+    /// the numbers of matrices and rows done.
     fn through_scratch(
         &mut self,
         gpu: &Gpu,
@@ -196,7 +195,7 @@ impl Gemm {
         }
         let element = if into == Epilogue::StoreBf16 { 2 } else { 4 };
         let all = mats[0].rows as usize;
-        // Slices of about the same size, so that none leaves most multiprocessors without work.
+        // Slices of equal size, so that no small remainder leaves multiprocessors idle.
         let slices = all.div_ceil(fits.max(32));
         let step = all.div_ceil(slices).next_multiple_of(32);
         for first in (0..all).step_by(step) {
@@ -210,13 +209,13 @@ impl Gemm {
     fn dequantise(&self, gpu: &Gpu, mat: &Mat, first: usize, rows: usize, out: u64) -> Result<(), ModelError> {
         let per_row = mat.cols as u64 / 32;
         let args = DequantiseArgs { m: *mat, out, first: first as u64 * per_row, count: rows as u64 * per_row };
-        // SAFETY: the rows lie within the matrix and `out` has room for them.
+        // SAFETY: the rows are within the matrix and `out` has room for them.
         unsafe { self.dequantise.launch(gpu.stream, LaunchConfig::linear(args.count.div_ceil(64), 256), &args) }
     }
 
     fn product(&mut self, gpu: &Gpu, a: u64, w: u64, c: u64, problem: Problem) -> Result<(), ModelError> {
-        // With whole tiles of tokens there are few shapes, and each that comes for the first time takes the library some
-        // milliseconds. What the rows beyond hold is nobody's.
+        // Padding to whole tiles keeps the number of shapes small: cuBLASLt takes some milliseconds for each new one.
+        // The padding rows are never read.
         let padded = match problem.into {
             Epilogue::StoreBf16 | Epilogue::AddF32 => {
                 problem.m.next_multiple_of(cublaslt::TILE).min(self.room.max(problem.m))
@@ -229,7 +228,7 @@ impl Gemm {
             return Ok(());
         }
         if let Some((hopper, _)) = self.hopper
-            // SAFETY: A holds m rows (it is one of the buffers, so also `room`), W n rows, C m rows of ldc.
+            // SAFETY: A holds `room` rows, as every buffer does, W n rows, C m rows of ldc.
             && unsafe { hopper.multiply(gpu, hopper.choose(problem), (a, w, c), problem, self.room)? }
         {
             return Ok(());
@@ -238,7 +237,7 @@ impl Gemm {
         let (m32, n32, k32) = (m as i32, n as i32, k as i32);
         let args = GemmArgs { a, w, c, m: m32, n: n32, k: k32, lda: k32, ldc: ldc as i32, mode: into.mode() };
         let grid = (m.div_ceil(128) as u32, n.div_ceil(128) as u32, 1);
-        // SAFETY: A holds m rows, W n rows, C m rows of ldc; the kernel guards its edges.
+        // SAFETY: A holds m rows, W n rows, C m rows of ldc; the kernel checks its bounds.
         unsafe {
             self.kernel.launch(
                 gpu.stream,

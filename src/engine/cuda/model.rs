@@ -1,5 +1,5 @@
-//! The Llama family on a card: what it takes, what it holds, and its forward pass as others see it. Prompts are in
-//! `prompt.rs`, one-token steps in `step.rs`, decoding with the sampler on the card in `decode.rs`.
+//! The Llama family on a GPU: memory plan, buffers, and the `Model` implementation. Prefill is in `prompt.rs`,
+//! one-token steps in `step.rs`, the decode loop with the sampler on the GPU in `decode.rs`.
 
 use std::time::Instant;
 
@@ -20,25 +20,24 @@ use super::tuning::{ShortPromptLimits, Tuning};
 use crate::engine::error::ModelError;
 use crate::engine::model::config::{Activation, ModelConfig};
 use crate::engine::model::rope::RopeLayout;
-use crate::engine::model::{DeviceDecoder, Model};
+use crate::engine::model::{DeviceDecoder, Model, check_tokens};
 use crate::engine::weights::plan::TensorPlan;
 use crate::protocol::MemoryUse;
 
-/// Rows of logits that `forward_rows` makes at a time.
+/// Rows of logits that `forward_rows` computes at a time.
 pub(super) const LOGIT_ROWS: usize = 32;
-/// Most splits of the keys in one-token attention.
+/// Maximum splits of the keys in decode attention.
 pub(super) const MOST_SPLITS: usize = 64;
-/// Tokens of history that the penalties can see.
+/// Tokens of history that the penalties cover.
 pub(super) const HISTORY: usize = 16384;
-/// Tokens that the card may be ahead of the host.
+/// Cells of the token ring in host memory: how far the GPU can run ahead of the host.
 pub(super) const OUT_RING: usize = 64;
 
-/// Where a freshly loaded model has only the matrix product for all cards, it reads prompts of up to so many tokens with that;
-/// for longer ones it is quicker to wait for cuBLASLt. (On an H100 without its own kernels 2048 tokens took 0.05 s longer so,
-/// and waiting took 0.2 s.)
+/// The longest prompt that a freshly loaded model prefills with the portable matrix product instead of waiting for
+/// cuBLASLt. (H100 without the Hopper kernels: 2048 tokens took 0.05 s longer that way, and waiting took 0.2 s.)
 const FRESH_PROMPT: usize = 2048;
 
-/// Why the card cannot run this model, where it cannot.
+/// Why the CUDA engine cannot run this model; `None` if it can.
 pub fn unsupported(config: &ModelConfig, plan: &TensorPlan) -> Option<String> {
     let lacking = |what: String| Some(format!("the CUDA engine does not run {} models {what}", config.architecture));
     let has = |part: &str| plan.tensors.keys().any(|name| name.ends_with(part));
@@ -59,25 +58,24 @@ pub fn unsupported(config: &ModelConfig, plan: &TensorPlan) -> Option<String> {
         return lacking("whose gate and up matrices are stored in different formats".into());
     }
     if !config.hidden.is_multiple_of(32) || !config.feed_forward.is_multiple_of(32) {
-        return lacking("whose width is no multiple of 32".into());
+        return lacking("whose width is not a multiple of 32".into());
     }
     None
 }
 
-/// Matrices of a layer that are multiplied together.
+/// Selects the matrices of a layer that one product multiplies.
 type MatricesOf = fn(&Layer) -> Vec<Mat>;
 
-/// Bytes of everything besides weights, for the fit and for the report.
+/// Buffer sizes of a model and the GPU memory that it needs.
 pub struct Plan {
-    /// Tokens of a prefill chunk.
+    /// Maximum tokens of a prefill chunk.
     pub chunk: usize,
-    /// Bytes.
     pub needs: Needs,
-    /// Whether matrices have to be turned into bf16 for a prefill.
+    /// Whether prefill needs scratch memory to dequantise matrices to bf16.
     pub scratch: bool,
 }
 
-/// What loading `config` takes on a card with so many multiprocessors.
+/// Plans `config` for a GPU with this number of multiprocessors, which sets the chunk size.
 pub fn plan(config: &ModelConfig, tensors: &TensorPlan, multiprocessors: i32) -> Result<Plan, ModelError> {
     let layout = Layout::new(config, tensors, 0)?;
     let chunk = match multiprocessors {
@@ -94,12 +92,12 @@ pub fn plan(config: &ModelConfig, tensors: &TensorPlan, multiprocessors: i32) ->
     let rows = LOGIT_ROWS * config.vocab_size * 4;
     let workspace = (chunk * per_token + scratch + rope + step + rows + cublaslt::WORKSPACE) as u64 + upload::STAGING;
     let kv_cache = (config.layers * 2 * kv * config.context_length * 2) as u64;
-    // Allocations come in pages of 2 MiB; cuBLASLt loads its kernels.
+    // 96 MiB for allocations rounded up to 2 MiB pages and for the kernels that cuBLASLt loads.
     let scratch = scratch > 0;
     Ok(Plan { chunk, scratch, needs: Needs { weights: layout.bytes, kv_cache, workspace: workspace + (96 << 20) } })
 }
 
-/// Buffers that prefill and steps work in.
+/// Buffers of prefill and decode steps.
 pub(super) struct Buffers {
     pub x: DeviceBuffer<f32>,
     pub normed: DeviceBuffer<u16>,
@@ -169,7 +167,7 @@ impl Buffers {
     }
 }
 
-/// Where the copy engine finds a prompt's queries and the cache.
+/// The addresses that the Hopper attention kernel's tensor maps describe.
 fn places(config: &ModelConfig, buffers: &Buffers, cache: &DeviceBuffer<u16>, chunk: usize) -> AttentionBuffers {
     let columns = (config.heads + 2 * config.kv_heads) * config.head_dim;
     let rows = config.layers * 2 * config.kv_heads * config.context_length;
@@ -180,7 +178,7 @@ fn places(config: &ModelConfig, buffers: &Buffers, cache: &DeviceBuffer<u16>, ch
     }
 }
 
-/// A model on a card. Fields drop in order: the card itself comes last.
+/// A model on a GPU. Fields drop in order: `gpu` must be the last.
 pub struct CudaModel {
     pub(super) decoding: Option<Decoding>,
     pub(super) graph: Option<Graph>,
@@ -190,10 +188,10 @@ pub struct CudaModel {
     pub(super) layout: Layout,
     pub(super) kernels: Kernels,
     pub(super) tuning: Tuning,
-    /// The load's ring of pinned memory, on its way back.
+    /// Unpins the upload ring.
     _ring: BackgroundTask<()>,
     cache: DeviceBuffer<u16>,
-    /// Attention for prompts, where the card has a quicker one.
+    /// The Hopper prefill attention; `None` if the GPU or the head width does not support it.
     pub(super) hopper: Option<HopperAttention>,
     pub(super) rope: DeviceBuffer<f32>,
     arena: DeviceBuffer<u8>,
@@ -203,7 +201,7 @@ pub struct CudaModel {
 }
 
 impl CudaModel {
-    /// Takes everything besides the weights; the weights are on the card already.
+    /// Allocates everything besides the weights, which are in `arena` already.
     #[allow(clippy::too_many_arguments, reason = "the parts of one model, each made by its own module")]
     pub fn new(
         gpu: Gpu,
@@ -216,7 +214,7 @@ impl CudaModel {
         gemm: Gemm,
         ring: Ring,
     ) -> Result<Self, ModelError> {
-        // Unpinning takes as long as ten tokens.
+        // In the background: unpinning takes as long as decoding ten tokens.
         let ring = BackgroundTask::start(&gpu, move || {
             drop(ring);
             Some(())
@@ -227,12 +225,12 @@ impl CudaModel {
         let half = config.rope.frequencies.len();
         let rope = DeviceBuffer::<f32>::new(config.context_length * half * 2)?;
         timeline::mark("buffers");
-        let tuning = Tuning::for_card(gpu.card.compute_capability);
+        let tuning = Tuning::for_capability(gpu.properties.compute_capability);
         let hopper = match kernels.hopper.filter(|_| tuning.hopper) {
             Some(hopper) => HopperAttention::new(&hopper.attention, &places(&config, &buffers, &cache, chunk))?,
             None => None,
         };
-        let wave = hopper_attention::wave(gpu.card.multiprocessors, config.heads);
+        let wave = hopper_attention::wave(gpu.properties.multiprocessors, config.heads);
         let pace = if hopper.is_some() { pace.in_waves(wave) } else { pace };
         let model = Self {
             decoding: None,
@@ -283,7 +281,7 @@ impl CudaModel {
         self.gpu.synchronize()
     }
 
-    /// Address of a layer's keys; its values follow.
+    /// Device address of a layer's keys; its values follow.
     pub(super) fn keys(&self, layer: usize) -> u64 {
         let size = self.config.kv_heads * self.config.head_dim * self.config.context_length;
         self.cache.at(layer * 2 * size)
@@ -306,52 +304,34 @@ impl CudaModel {
         HEAD_DIMS.iter().position(|d| *d == self.config.head_dim).unwrap_or(0)
     }
 
-    pub(super) fn check(&self, tokens: &[u32], position: usize) -> Result<(), ModelError> {
-        let end = position.checked_add(tokens.len());
-        if tokens.is_empty() || end.is_none_or(|end| end > self.config.context_length) {
-            return Err(ModelError::Unsupported(format!(
-                "{} tokens at position {position} do not fit the context of {}",
-                tokens.len(),
-                self.config.context_length
-            )));
-        }
-        match tokens.iter().find(|token| **token as usize >= self.config.vocab_size) {
-            Some(token) => Err(ModelError::Unsupported(format!(
-                "token {token} is not in this model's vocabulary of {}",
-                self.config.vocab_size
-            ))),
-            None => Ok(()),
-        }
-    }
-
-    /// The card and the sizes that reports need.
+    /// The GPU that the model is loaded on.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
 
-    /// Bytes that a step of decoding reads with `positions` in the KV cache.
+    /// Bytes that a decode step reads with `positions` in the KV cache.
     pub fn bytes_a_token(&self, positions: usize) -> u64 {
         let kv = self.config.kv_heads * self.config.head_dim;
         self.layout.bytes_a_token() + (self.config.layers * 2 * kv * positions * 2) as u64
     }
 
-    /// Who multiplies matrices in a prefill.
+    /// The implementation of long prompts' matrix products, for reports. Waits until cuBLASLt is loaded or unavailable.
     pub fn gemm_backend(&mut self) -> &'static str {
         self.gemm.backend()
     }
 
-    /// Uses a matrix product of our own for long prompts: the card's, or (`portable`) that for all cards; for comparisons.
+    /// Replaces cuBLASLt by a kernel of this program, or (`portable`) by the one for all GPUs; for comparisons.
     pub fn use_own_gemm(&mut self, portable: bool) {
         self.gemm.use_own(portable);
     }
 
-    /// Takes prompts of up to so many tokens as short ones; for comparisons.
+    /// Sends prompts of up to `tokens` tokens through the skinny kernels; for comparisons.
     pub fn take_as_short(&mut self, tokens: usize) {
         self.gemm.set_few(ShortPromptLimits { plain: tokens, quantised: tokens, hopper: tokens });
     }
 
-    /// Prints how long each product of a layer takes for so many tokens, by tiling: over all layers, so that nothing is
-    /// found in the L2.
+    /// Prints the time of each product of a layer for `tokens` tokens, by tiling. Runs over all layers, so that no
+    /// weights are found in the L2.
     pub fn time_tilings(&mut self, tokens: usize) -> Result<(), ModelError> {
         let skinny = self.gemm.skinny();
         let (hidden, ff) = (self.config.hidden, self.config.feed_forward);
@@ -405,7 +385,7 @@ impl Model for CudaModel {
     }
 
     fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
-        self.check(tokens, position)?;
+        check_tokens(self, tokens, position, 0)?;
         self.gpu.activate()?;
         self.gemm.cublaslt().busy();
         let started = Instant::now();
@@ -433,7 +413,7 @@ impl Model for CudaModel {
         last: usize,
         logits: &mut Vec<f32>,
     ) -> Result<(), ModelError> {
-        self.check(tokens, position)?;
+        check_tokens(self, tokens, position, 0)?;
         self.gpu.activate()?;
         logits.clear();
         let from = tokens.len().saturating_sub(last);

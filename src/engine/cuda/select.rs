@@ -1,30 +1,30 @@
-//! Which GPU a model goes to.
+//! Selects the GPU for a `DevicePreference`.
 
-use super::driver::{self, CardProperties};
+use super::driver::{self, GpuProperties};
 use crate::engine::error::ModelError;
 use crate::protocol::DevicePreference;
 
-/// What is said where a driver answers and shows nothing.
-pub const NO_CARD: &str = "CUDA shows no card (CUDA_VISIBLE_DEVICES may hide it)";
+/// The error message if the driver works and reports no GPU.
+pub const NO_CARD: &str = "CUDA shows no GPU (CUDA_VISIBLE_DEVICES may hide it)";
 
-/// Whether a card would be asked first for `device`: there is one, as far as a look without a context can tell.
+/// Whether a load for `device` would try a GPU first. Queries the driver without creating a context.
 pub fn expected(device: DevicePreference) -> bool {
     device != DevicePreference::Cpu && choose(device).is_ok()
 }
 
-/// The card that is asked for; with `Auto` the first.
-pub fn choose(device: DevicePreference) -> Result<CardProperties, ModelError> {
+/// The requested GPU; for `Auto` the first one.
+pub fn choose(device: DevicePreference) -> Result<GpuProperties, ModelError> {
     let wanted = match device {
         DevicePreference::Cuda(ordinal) => ordinal,
         DevicePreference::Auto | DevicePreference::Cpu => 0,
     };
-    let mut cards = driver::cards()?;
-    if wanted < cards.len() {
-        return Ok(cards.swap_remove(wanted));
+    let mut gpus = driver::list_gpus()?;
+    if wanted < gpus.len() {
+        return Ok(gpus.swap_remove(wanted));
     }
-    Err(ModelError::Unsupported(match cards.len() {
+    Err(ModelError::Unsupported(match gpus.len() {
         0 => NO_CARD.into(),
-        1 => format!("there is no card {wanted}; the only one is 0"),
-        count => format!("there is no card {wanted}; CUDA shows 0 to {}", count - 1),
+        1 => format!("there is no GPU {wanted}; the only one is 0"),
+        count => format!("there is no GPU {wanted}; CUDA shows 0 to {}", count - 1),
     }))
 }

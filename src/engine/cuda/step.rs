@@ -1,4 +1,4 @@
-//! One token through the model: five launches a layer, each of which reads its weights while the one before still ends.
+//! A decode step: five launches per layer, each of which prefetches its weights while the preceding kernel still runs.
 
 use super::driver::LaunchConfig;
 use super::kernels::{Gemv, GemvRole, HEADS};
@@ -9,10 +9,10 @@ use super::params::*;
 use super::tuning::Ring;
 use crate::engine::error::ModelError;
 
-/// Threads of a matrix-vector block, and its warps.
+/// Threads of a matrix-vector block.
 const THREADS: u32 = 256;
 const WARPS: u32 = THREADS / 32;
-/// Keys that a warp of one-token attention takes at a time.
+/// Keys that a warp of decode attention processes at a time.
 const TILE: usize = 16;
 
 /// Bytes of activations in a matrix-vector kernel's shared memory.
@@ -23,7 +23,7 @@ fn staged_bytes(what: GemvRole, stage: i32, cols: u32) -> u32 {
 }
 
 impl CudaModel {
-    /// Launches one token's step: embedding, layers, head; and the sampler where `sample`.
+    /// Launches one token's step: embedding, layers, head, and the sampler if `sample`.
     pub(super) fn launch_step(&self, sample: bool) -> Result<(), ModelError> {
         let b = &self.buffers;
         let args = EmbedArgs { m: self.layout.embedding, tokens: 0, out: b.step_x.pointer(), state: b.state.pointer() };
@@ -69,7 +69,7 @@ impl CudaModel {
         self.launch_gemv(GemvRole::Residual, down, (layer.down.rows + 1) / 2)
     }
 
-    /// Arguments that all uses share.
+    /// The arguments common to all roles.
     fn gemv(&self, mats: &[Mat], cols: usize) -> GemvArgs {
         let at = |i: usize| mats.get(i).copied().unwrap_or_default();
         GemvArgs {
@@ -96,7 +96,7 @@ impl CudaModel {
         (args.stage, args.slot, args.depth, args.ring) = (stage, unit as i32, depth as i32, (depth * unit) as i32);
         let shared = WARPS * depth * unit + staged;
         let resident = self.gpu.occupancy(kernel, THREADS, shared).min(blocks);
-        let blocks = (tasks as u32).min(self.gpu.card.multiprocessors as u32 * resident);
+        let blocks = (tasks as u32).min(self.gpu.properties.multiprocessors as u32 * resident);
         let shape = LaunchConfig {
             grid: (blocks, 1, 1),
             threads: THREADS,
@@ -104,11 +104,11 @@ impl CudaModel {
             overlap: self.tuning.overlap,
             ..LaunchConfig::default()
         };
-        // SAFETY: matrices, vectors and buffers have the sizes that the configuration was checked for.
+        // SAFETY: matrices, vectors and buffers have the sizes of the validated configuration.
         unsafe { kernel.launch(self.gpu.stream, shape, &args) }
     }
 
-    /// The widest activations and the shortest ring must fit a multiprocessor's shared memory.
+    /// Returns `Unsupported` unless the widest activations and the shortest ring fit a block's shared memory.
     pub(super) fn check_shared(&self) -> Result<(), ModelError> {
         let c = &self.config;
         let limit = self.kernels.gemv_limit();
@@ -127,12 +127,12 @@ impl CudaModel {
         }
         Err(ModelError::Unsupported(format!(
             "{} has {limit} bytes of shared memory a block and this model needs {}; use --device cpu",
-            self.gpu.card.name,
+            self.gpu.properties.name,
             worst.max(attention)
         )))
     }
 
-    /// Bytes of shared memory that one-token attention takes with so many tiles a warp.
+    /// Bytes of shared memory of decode attention with `stages` tiles per warp.
     fn attention_shared(&self, stages: u32) -> u32 {
         let row = self.config.head_dim * 2;
         WARPS * stages * (2 * TILE * row) as u32 + (2 * HEADS * row) as u32
@@ -146,7 +146,7 @@ impl CudaModel {
         let shared = self.attention_shared(stages);
         let resident = self.gpu.occupancy(kernel, THREADS, shared);
         let columns = c.kv_heads as u32 * groups;
-        let splits = (self.gpu.card.multiprocessors as u32 * resident / columns).clamp(1, MOST_SPLITS as u32);
+        let splits = (self.gpu.properties.multiprocessors as u32 * resident / columns).clamp(1, MOST_SPLITS as u32);
         let args = AttentionArgs {
             q: b.step_q.pointer(),
             k: self.keys(index),
@@ -175,7 +175,7 @@ impl CudaModel {
         unsafe { kernel.launch(self.gpu.stream, shape, &args) }
     }
 
-    /// Logits and the best of them from one row of the residual stream.
+    /// Computes the logits and their argmax from one row of the residual stream, at device address `x`.
     pub(super) fn launch_head(&self, x: u64) -> Result<(), ModelError> {
         let mut head = self.gemv(&[self.layout.output], self.config.hidden);
         (head.x, head.norm, head.out) = (x, self.layout.output_norm, self.buffers.logits.pointer());
@@ -201,7 +201,7 @@ impl CudaModel {
             overlap: self.tuning.overlap,
             ..LaunchConfig::default()
         };
-        // SAFETY: the rings have the capacities named.
+        // SAFETY: the rings have the capacities in `args`.
         unsafe { self.kernels.sample.launch(self.gpu.stream, shape, &args) }
     }
 }

@@ -1,60 +1,59 @@
-//! Numbers that can be tuned per card: how kernels are launched and weights are read.
+//! Tuning parameters per GPU generation: kernel launches and weight reading.
 
 use super::load::upload::MOST_READERS;
 
-/// How kernels are launched and weights are read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tuning {
-    /// Blocks a multiprocessor of the matrix-vector kernels.
+    /// Blocks per multiprocessor of the matrix-vector (GEMV) kernels.
     pub blocks: u32,
-    /// Most bytes of a warp's ring of weights.
+    /// Maximum bytes of a warp's weight ring.
     pub ring: u32,
-    /// Fewest keys of a split in one-token attention.
+    /// Minimum keys per split in decode attention.
     pub keys: u32,
-    /// Tiles of keys of each warp in one-token attention, where there is room: 1 or 2.
+    /// Key tiles in flight per warp in decode attention, if shared memory allows: 1 or 2.
     pub stages: u32,
     /// Programmatic dependent launch.
     pub overlap: bool,
-    /// Record the step as a graph.
+    /// Capture the decode step as a CUDA graph.
     pub graph: bool,
-    /// Hopper's own attention for prompts.
+    /// Use the Hopper kernels for prompts.
     pub hopper: bool,
-    /// What counts as a short prompt.
+    /// Maximum prompt lengths for the skinny kernels.
     pub few: ShortPromptLimits,
     /// Threads that read weights.
     pub readers: usize,
 }
 
-/// Tokens up to which a product is the skinny kernel's.
+/// Maximum tokens of a product by a skinny kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShortPromptLimits {
-    /// With all weights in bf16.
+    /// If all weights are bf16.
     pub plain: usize,
-    /// With others, which would have to go through the scratch memory.
+    /// If some are not: the alternative is dequantising into scratch memory.
     pub quantised: usize,
-    /// The same by Hopper's own skinny kernel.
+    /// For the Hopper skinny kernel.
     pub hopper: usize,
 }
 
 impl ShortPromptLimits {
-    /// The larger of both, of what the kernels for all cards take.
+    /// The larger of both limits of the portable kernel; the Hopper limit stays.
     pub fn or(self, other: ShortPromptLimits) -> Self {
         Self { plain: self.plain.max(other.plain), quantised: self.quantised.max(other.quantised), ..self }
     }
 }
 
-/// What a matrix-vector kernel's shared memory is made to hold.
+/// Shared memory layout of a matrix-vector kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ring {
-    /// Blocks a multiprocessor that it leaves room for.
+    /// Blocks per multiprocessor that fit.
     pub blocks: u32,
     /// Units of each warp's ring.
     pub depth: u32,
 }
 
-/// Depths of a ring that the kernels know (`weight_ring.cuh`).
+/// Ring depths that the kernels support (`weight_ring.cuh`).
 const DEPTHS: [u32; 6] = [8, 6, 5, 4, 3, 2];
-/// Bytes of a block's shared memory that are not ours to fill, generously.
+/// Upper bound for the bytes of a block's shared memory that CUDA and static arrays take.
 const RESERVED: u32 = 2048;
 /// Warps of a block.
 const WARPS: u32 = 8;
@@ -72,12 +71,12 @@ impl Tuning {
         readers: MOST_READERS,
     };
 
-    /// What was best where it was measured (an H100: two blocks beat one by 7 %, and three; rings of 8 to 11 KB beat
-    /// shorter ones by 5 %; 32 tokens of quantised weights take 0.65 times as long as short prompts, 64 as long as through
-    /// bf16, and bf16 is always cuBLASLt's); `CHATNAP_CUDA_TUNING` overrides some of it: `name=number`, with commas.
-    pub fn for_card(compute_capability: (i32, i32)) -> Self {
+    /// Best values on an H100: two blocks beat one by 7 %, and beat three; rings of 8 to 11 KB beat shorter ones by
+    /// 5 %; for quantised weights the skinny kernel takes 0.65 times as long as the path through bf16 for 32 tokens, as
+    /// long for 64; bf16 always goes to cuBLASLt. `CHATNAP_CUDA_TUNING` overrides some of them: `name=number,…`.
+    pub fn for_capability(compute_capability: (i32, i32)) -> Self {
         let hopper = compute_capability.0 >= 9;
-        // One core in four is left to whoever draws and listens meanwhile.
+        // One core in four stays free for drawing and input.
         let cores = std::thread::available_parallelism().map_or(4, usize::from);
         let readers = (cores * 3 / 4).clamp(2, MOST_READERS);
         let mut tuning = Self { overlap: hopper, readers, ..Self::DEFAULT };
@@ -88,7 +87,7 @@ impl Tuning {
         tuning
     }
 
-    /// Takes over what `text` says; what it does not understand changes nothing.
+    /// Applies the overrides in `text`; unknown names and invalid numbers are ignored.
     fn apply(&mut self, text: &str) {
         for (name, value) in text.split(',').filter_map(|part| part.split_once('=')) {
             let Ok(value) = value.trim().parse::<u32>() else { continue };
@@ -109,8 +108,8 @@ impl Tuning {
         }
     }
 
-    /// As many blocks as wished that still have room for a ring of three units of `unit` bytes beside `staged` bytes of
-    /// activations, where a multiprocessor has `limit` bytes for all; at least one, with two units.
+    /// The most blocks, up to `self.blocks`, that each fit a ring of three units of `unit` bytes and `staged` bytes of
+    /// activations into the multiprocessor's `limit` bytes of shared memory; at least one block with two units.
     pub fn ring(&self, unit: u32, staged: u32, limit: u32) -> Ring {
         let most = |blocks: u32| {
             let room = if blocks == 1 { limit } else { (limit / blocks).saturating_sub(RESERVED) };
@@ -131,19 +130,19 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_takes_what_there_is_room_for() {
+    fn ring_depth_and_blocks_follow_the_shared_memory_left() {
         let hopper = 227 << 10;
         assert_eq!(tuning(2, 11264).ring(2048, 28672, hopper), Ring { blocks: 2, depth: 5 });
         assert_eq!(tuning(2, 11264).ring(2208, 5120, hopper), Ring { blocks: 2, depth: 5 });
-        // Wide activations shorten it.
+        // Wide activations make the ring shorter.
         assert_eq!(tuning(2, 11264).ring(2048, 57344, hopper), Ring { blocks: 2, depth: 3 });
-        // Where two blocks have no room for three units, one has all.
+        // If two blocks do not fit three units each, one block gets all of the memory.
         assert_eq!(tuning(2, 11264).ring(2048, 28672, 99 << 10), Ring { blocks: 1, depth: 4 });
         assert_eq!(tuning(3, 0).ring(2048, 0, hopper), Ring { blocks: 1, depth: 2 });
     }
 
     #[test]
-    fn names_in_the_environment_change_what_they_name() {
+    fn tuning_overrides_apply_known_names_and_ignore_invalid_ones() {
         let mut tuning = tuning(2, 9000);
         tuning.apply("blocks=0,graph=0,nonsense=7,ring=x,stages=9,few_plain=16,readers=7");
         let few = ShortPromptLimits { plain: 16, ..Tuning::DEFAULT.few };

@@ -1,37 +1,37 @@
-//! Splits an answer into what the model thinks and what it says, while it streams. Knows text alone.
+//! Splits a streaming answer into reasoning and answer text. Works on text, independent of tokens and events.
 
 use crate::protocol::Channel;
 
-/// What opens and closes a reasoning block where the template names nothing else.
+/// The marks that open and close a reasoning block if the template names no others.
 pub const DEFAULT_MARKS: (&str, &str) = ("<think>", "</think>");
 
-/// A splitter in the middle of a stream. Marks are never shown, also where they come in pieces. A block is recognised
-/// at the start of the answer only: later it is text about such marks.
+/// An incremental splitter. It removes the marks, even if they arrive in pieces. A block is recognised only at the
+/// start of the answer: later marks are part of the text.
 #[derive(Clone, Debug)]
 pub struct ReasoningSplitter {
     open: String,
     close: String,
     place: Place,
-    /// Text that may yet turn out to be part of a mark.
+    /// Text at the end of the input that may be the start of a mark.
     held: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Nothing but white space came yet.
+    /// Only white space so far.
     Start,
-    /// In the block, before its first character that is no line break.
+    /// In the block, before its first character that is not a line break.
     Opened,
     /// In the block.
     Reasoning,
-    /// After it, before the answer's first character that is no line break.
+    /// After it, before the answer's first character that is not a line break.
     Closed,
     /// In the answer.
     Answer,
 }
 
 impl ReasoningSplitter {
-    /// A splitter for an answer to a prompt that ends with `prompt_end`, where the template may have opened the block.
+    /// `prompt_end`: the end of the rendered prompt, in which the template may have opened the block.
     pub fn new(marks: (&str, &str), prompt_end: &str) -> Self {
         let opened = prompt_end.trim_end().ends_with(marks.0);
         let place = if opened { Place::Opened } else { Place::Start };
@@ -46,13 +46,13 @@ impl ReasoningSplitter {
         pieces
     }
 
-    /// What was held back and turned out to be no mark.
+    /// The text that was held back, at the end of the answer: it is not a mark.
     pub fn finish(&mut self) -> Option<(Channel, String)> {
         let held = std::mem::take(&mut self.held);
         (!held.is_empty() && self.place != Place::Closed).then(|| (self.channel(), held))
     }
 
-    /// Where the text goes that comes now.
+    /// The channel of the text that follows.
     pub fn channel(&self) -> Channel {
         match self.place {
             Place::Opened | Place::Reasoning => Channel::Reasoning,
@@ -60,7 +60,7 @@ impl ReasoningSplitter {
         }
     }
 
-    /// Deals with what is held; true where the place changed and more can be done.
+    /// Processes the held text; true if the place changed, so that it has to be called again.
     fn advance(&mut self, pieces: &mut Vec<(Channel, String)>) -> bool {
         match self.place {
             Place::Start => self.start(),
@@ -114,7 +114,7 @@ impl ReasoningSplitter {
         closed.is_some()
     }
 
-    /// Bytes at the end of what is held that the closing mark may begin with.
+    /// Length in bytes of the longest end of the held text that is a proper prefix of the closing mark.
     fn partial_close(&self) -> usize {
         let fits = |&length: &usize| self.close.is_char_boundary(length) && self.held.ends_with(&self.close[..length]);
         (1..self.close.len()).rev().find(fits).unwrap_or(0)
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_split_off_wherever_the_marks_are_cut() {
+    fn reasoning_block_is_split_off_if_marks_arrive_in_pieces() {
         let text = "<think>\nHm, 1 < 2 </thin\n</think>\n\nYes: <think> is a mark.";
         let expected = pair("Yes: <think> is a mark.", "Hm, 1 < 2 </thin\n");
         assert_eq!(split("", &[text]), expected);
@@ -153,13 +153,13 @@ mod tests {
     }
 
     #[test]
-    fn a_template_may_open_or_close_the_block_itself() {
+    fn reasoning_block_may_be_opened_or_closed_by_the_prompt() {
         assert_eq!(split("<|im_start|>assistant\n<think>\n", &["so", "</think>", "\n\nA"]), pair("A", "so"));
         assert_eq!(split("<think>\n\n</think>\n\n", &["A"]), pair("A", ""));
     }
 
     #[test]
-    fn text_without_a_block_passes_whole() {
+    fn text_without_a_complete_reasoning_block_is_kept() {
         assert_eq!(split("", &["  <", "b>bold"]), pair("  <b>bold", ""));
         assert_eq!(split("", &["<thi"]), pair("<thi", ""));
         assert_eq!(split("", &["<think>unclosed </thi"]), pair("", "unclosed </thi"));
@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cuts_change_nothing(text in "(<think>|</think>|[a<>/\n ]|é){0,12}", cut in 0usize..40, again in 0usize..40) {
+        fn split_at_any_boundary(text in "(<think>|</think>|[a<>/\n ]|é){0,12}", cut in 0usize..40, again in 0usize..40) {
             let boundary = |at: usize| (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
             let (first, second) = (boundary(cut.min(again)), boundary(cut.max(again)));
             let pieces = [&text[..first], &text[first..second], &text[second..]];

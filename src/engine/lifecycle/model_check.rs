@@ -1,6 +1,6 @@
+//! Model checker of the lifecycle: visits every state reachable with three requests, a switch and a shutdown in any
+//! order, and checks the invariants in each. Longer random sequences are checked against the same invariants.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-//! Every state that three requests, a switch and a shutdown can bring about, in any order, is visited, and the promises
-//! of the lifecycle are checked in each; longer random lives are checked by the same rules.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -11,7 +11,7 @@ use super::*;
 const TICK: Duration = Duration::from_secs(1);
 const WINDOW: u64 = 2;
 
-/// What the device would be doing.
+/// The state of a simulated device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Device {
     Empty,
@@ -21,7 +21,7 @@ enum Device {
     Releasing,
 }
 
-/// The engine's state with a device that obeys, and what the promises need to know.
+/// The engine's state, a simulated device that executes the effects, and the data that the invariants need.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     state: State,
@@ -53,7 +53,7 @@ impl World {
         Timestamp::from_origin(TICK * self.now as u32)
     }
 
-    /// What the device can report now.
+    /// The reports that the device can send now.
     fn reports(&self) -> Vec<Event> {
         let answered = |id, health| Event::Answered { id, health };
         match self.device {
@@ -66,7 +66,7 @@ impl World {
         }
     }
 
-    /// What people and timers can do now.
+    /// All events that can arrive now: reports, commands and timers.
     fn events(&self, most_requests: u64, most_switches: usize) -> Vec<Event> {
         let mut events = self.reports();
         if !self.closing {
@@ -83,7 +83,7 @@ impl World {
         events
     }
 
-    /// The world after `event`; panics where a promise is broken.
+    /// The world after `event`; panics if an invariant is violated.
     fn after(&self, event: Event) -> Self {
         let mut world = self.clone();
         match event {
@@ -163,8 +163,8 @@ impl World {
         }
     }
 
-    /// Makes worlds equal that differ in nothing that can make a difference: only whether an epoch is the current one
-    /// matters, and time matters while the engine is idle.
+    /// Normalises the world, so that equivalent worlds compare equal: of the epoch only whether it is the current one
+    /// matters, and of the time only what is left until the release.
     fn forget_what_does_not_matter(&mut self) {
         self.state.epoch = 1;
         if let Phase::Idle { release_at: Some(release_at) } = &mut self.state.phase {
@@ -174,7 +174,7 @@ impl World {
         self.now = 0;
     }
 
-    /// A tick later, where time matters.
+    /// The world one tick later; `None` unless a deadline is ahead.
     fn later(&self) -> Option<Self> {
         let due = self.state.release_at().map(|release_at| self.time() >= release_at);
         let mut world = self.clone();
@@ -183,7 +183,7 @@ impl World {
         (due == Some(false)).then_some(world)
     }
 
-    /// How many reports of the device it takes to end after a shutdown.
+    /// Number of device reports from a shutdown to `Effect::Exit`.
     fn steps_to_exit(&self) -> usize {
         let mut world = self.clone();
         let mut steps = 0;
@@ -219,7 +219,7 @@ fn explore(window: IdleWindow, most_requests: u64, most_switches: usize) -> usiz
 }
 
 #[test]
-fn every_reachable_state_keeps_the_promises() {
+fn every_reachable_state_keeps_the_invariants() {
     for window in [IdleWindow::After(Duration::ZERO), IdleWindow::After(TICK * WINDOW as u32), IdleWindow::Never] {
         let states = explore(window, 3, 1);
         assert!(states > 500, "only {states} states were visited");
@@ -229,14 +229,14 @@ fn every_reachable_state_keeps_the_promises() {
 
 proptest! {
     #[test]
-    fn long_random_lives_keep_the_promises(choices in proptest::collection::vec(any::<u16>(), 0..400)) {
+    fn long_random_event_sequences_keep_the_invariants(choices in proptest::collection::vec(any::<u16>(), 0..400)) {
         let mut world = World::new(IdleWindow::After(TICK * WINDOW as u32));
         world.forget_what_does_not_matter();
         for choice in choices {
             if world.exited {
                 break;
             }
-            // The end is rare, so that lives are long.
+            // Shutdown is rare, so that sequences are long.
             let mut events = world.events(u64::MAX, usize::MAX);
             events.retain(|event| *event != Event::Shutdown || choice % 97 == 0);
             let later = world.later();

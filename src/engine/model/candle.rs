@@ -1,14 +1,14 @@
-//! Families that candle-transformers runs for us, on the CPU, from safetensors folders: dense chat models whose
-//! architecture our own forward pass does not have.
+//! Model families that run on candle-transformers: dense chat models without a native forward pass, on the CPU, from
+//! safetensors folders.
 //!
-//! What is different from our own: weights are widened to 32-bit floats (candle multiplies no bfloat16 on a CPU), and
-//! the KV cache only grows or is cleared, so a prompt that does not continue it is evaluated anew.
+//! Differences from the native forward pass: weights are widened to f32 (candle has no bf16 product on the CPU), and
+//! the KV cache can only grow or be cleared, so a prompt that does not continue it is evaluated from the start.
 //!
-//! Left out, after reading candle-transformers 0.11.1, because the answers would be wrong or never come: `phi` (its mask
-//! has no offset, so a prompt cannot be evaluated in parts), `lfm2` (its convolution forgets what came before a part),
-//! `qwen3_moe` and its GGUF twin (the experts' product exists for CUDA alone), `gemma4` (norms and attention scale are
-//! Gemma 3's), `granite` (ignores Granite's four multipliers: those checkpoints go through `granitemoehybrid`, whose
-//! dense layers are the same), `quantized_smollm3` (writes to standard output and opens files by itself).
+//! Excluded after reading candle-transformers 0.11.1, because they would give wrong answers or none: `phi` (its mask
+//! has no offset, so a prompt cannot be evaluated in parts), `lfm2` (its convolution drops the state between parts),
+//! `qwen3_moe` and its GGUF version (the expert product exists for CUDA only), `gemma4` (norms and attention scale are
+//! Gemma 3's), `granite` (ignores Granite's four multipliers: those checkpoints run on `granitemoehybrid`, whose
+//! dense layers are the same), `quantized_smollm3` (writes to standard output and opens files itself).
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -16,16 +16,16 @@ use std::time::{Duration, Instant};
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
-use super::Model;
 use super::config::{CANDLE_FAMILIES, CONFIG_FILE};
-use super::parts::{Facts, text_of_folder};
+use super::parts::text_of_folder;
+use super::{Model, check_tokens};
 use crate::engine::chat_template::{ChatTemplate, Chosen};
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::safetensors::read_folder_as_named;
-use crate::protocol::{LoadProgress, MemoryUse};
+use crate::protocol::{LoadProgress, MemoryUse, ModelInfo};
 
 mod config;
 mod networks;
@@ -35,12 +35,12 @@ use config::Config;
 use networks::Network;
 use weights::Weights;
 
-/// A prefill step should take no longer than this, so that a cancel is heard within 100 ms.
+/// Target time of a prefill step, so that a cancel takes effect within 100 ms.
 const STEP_TIME: Duration = Duration::from_millis(60);
-/// Most tokens in a step.
+/// Maximum tokens per step.
 const MAX_STEP: usize = 128;
 
-/// A folder of one of these families, its headers read and checked.
+/// The parsed and checked headers of a folder of one of these families.
 pub(in crate::engine) struct CandleParts<'a> {
     folder: &'a Path,
     config: Config,
@@ -48,7 +48,7 @@ pub(in crate::engine) struct CandleParts<'a> {
 }
 
 impl<'a> CandleParts<'a> {
-    /// The family that a `config.json` names, if it is one of these.
+    /// The family that a `config.json` names, if candle runs it.
     pub(in crate::engine) fn family(json: &Value) -> Option<&'static str> {
         let name = json.get("model_type").and_then(Value::as_str)?;
         CANDLE_FAMILIES.into_iter().find(|known| *known == name)
@@ -69,14 +69,15 @@ impl<'a> CandleParts<'a> {
         self.config.name
     }
 
-    pub(in crate::engine) fn facts(&self) -> Facts {
-        Facts {
+    pub(in crate::engine) fn info(&self) -> ModelInfo {
+        ModelInfo {
             architecture: self.config.name.to_owned(),
             quantization: self.plan.main_type().map_or("unknown", |kind| kind.name()).to_owned(),
             parameters: self.plan.parameters(),
             context_length: self.config.context_length,
             trained_context_length: self.config.trained_context_length,
             warnings: [&self.plan.warnings[..], &self.config.warnings].concat(),
+            ..ModelInfo::default()
         }
     }
 
@@ -98,19 +99,19 @@ impl<'a> CandleParts<'a> {
     }
 }
 
-/// A model of candle's behind our trait.
+/// Implements `Model` for a candle network.
 struct CandleModel {
     network: Box<dyn Network>,
-    /// Candle's loops run in here, so that their threads end with the model.
+    /// Runs candle's parallel loops, so that their threads end with the model.
     pool: rayon::ThreadPool,
     vocab_size: usize,
     context_length: usize,
     memory: MemoryUse,
-    /// The tokens whose keys and values the cache holds.
+    /// The tokens whose keys and values are in the cache.
     evaluated: Vec<u32>,
-    /// Tokens that one step of a prefill takes, by the speed measured so far.
+    /// Tokens per prefill step, from the speed measured so far.
     chunk: usize,
-    /// A warning that names tensors which no part of the network reads.
+    /// A warning that lists tensors which the network does not read.
     unread: Option<String>,
 }
 
@@ -127,7 +128,7 @@ impl CandleModel {
             .num_threads(threads)
             .thread_name(|i| format!("chatnap-candle-{i}"))
             .build()
-            .map_err(|error| ModelError::OutOfMemory(format!("the system gives no threads: {error}")))?;
+            .map_err(|error| ModelError::OutOfMemory(format!("cannot start the thread pool: {error}")))?;
         let weights = Weights::read(config, plan, threads, cancel, progress)?;
         let (bytes, asked) = (weights.bytes(), weights.asked());
         let network = pool.install(|| networks::build(config, weights)).map_err(|error| unbuilt(plan, &error))?;
@@ -146,22 +147,12 @@ impl CandleModel {
     }
 
     fn check(&self, tokens: &[u32], position: usize, last: usize) -> Result<(), ModelError> {
-        let end = position.checked_add(tokens.len());
-        let fits = end.is_some_and(|end| end <= self.context_length) && position <= self.evaluated.len();
-        if tokens.is_empty() || last > tokens.len() || !fits {
-            return Err(ModelError::Unsupported(format!(
-                "{} tokens at position {position} do not fit the context of {}",
-                tokens.len(),
-                self.context_length
-            )));
+        check_tokens(self, tokens, position, last)?;
+        if position > self.evaluated.len() {
+            let evaluated = self.evaluated.len();
+            return Err(ModelError::Unsupported(format!("position {position} follows {evaluated} evaluated tokens")));
         }
-        match tokens.iter().find(|token| **token as usize >= self.vocab_size) {
-            Some(token) => Err(ModelError::Unsupported(format!(
-                "token {token} is not in this model's vocabulary of {}",
-                self.vocab_size
-            ))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     fn clear(&mut self) -> Result<(), ModelError> {
@@ -170,7 +161,7 @@ impl CandleModel {
         pool.install(|| network.clear()).map_err(|error| failed(&error))
     }
 
-    /// Evaluates `tokens` behind what the cache holds; returns the logits of the last.
+    /// Evaluates `tokens` after the cached ones; returns the logits of the last.
     fn step(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
         let started = Instant::now();
         let Self { network, pool, evaluated, .. } = self;
@@ -184,13 +175,13 @@ impl CandleModel {
         self.evaluated.extend_from_slice(tokens);
         self.learn(tokens.len(), started.elapsed());
         if logits.len() != self.vocab_size {
-            let message = format!("{} logits came where {} were expected", logits.len(), self.vocab_size);
+            let message = format!("the network returned {} logits instead of {}", logits.len(), self.vocab_size);
             return Err(ModelError::Device { message, sticky: false });
         }
         Ok(logits)
     }
 
-    /// All of `tokens` in steps of bounded size.
+    /// Evaluates `tokens` in steps of at most `MAX_STEP`; returns the logits of the last.
     fn evaluate(&mut self, tokens: &[u32]) -> Result<Vec<f32>, ModelError> {
         let mut logits = Vec::new();
         for step in tokens.chunks(MAX_STEP) {
@@ -199,7 +190,7 @@ impl CandleModel {
         Ok(logits)
     }
 
-    /// Adapts the prefill step to the speed of this machine; faster is believed by and by.
+    /// Adapts the prefill step to the measured speed: shrinks at once, at most doubles per step.
     fn learn(&mut self, tokens: usize, took: Duration) {
         if tokens < 2 && self.chunk > 1 {
             return;
@@ -222,17 +213,13 @@ impl Model for CandleModel {
         self.chunk
     }
 
-    /// All or nothing: the cache cannot be cut.
+    /// Keeps all or nothing: candle's caches cannot be truncated.
     fn truncate_cache(&mut self, positions: usize) -> usize {
         if positions < self.evaluated.len() && self.clear().is_err() {
-            // The next step fails as well and tells why.
+            // The next step fails too and returns the error.
             return 0;
         }
         self.evaluated.len().min(positions)
-    }
-
-    fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
-        self.forward_rows(tokens, position, 1, logits)
     }
 
     fn forward_rows(
@@ -249,7 +236,7 @@ impl Model for CandleModel {
             self.evaluate(&kept)?;
         }
         logits.clear();
-        // A step tells the logits of its last token alone.
+        // A step returns only the logits of its last token.
         let (before, rows) = tokens.split_at(tokens.len() - last.saturating_sub(1));
         let row = self.evaluate(before)?;
         if last > 0 {
@@ -270,7 +257,7 @@ impl Model for CandleModel {
     }
 }
 
-/// An error of candle's while it took the tensors.
+/// Maps an error of candle while building the network.
 fn unbuilt(plan: &TensorPlan, error: &candle_core::Error) -> ModelError {
     let said = first_line(error);
     match plan.unreadable.keys().find(|name| said.contains(&format!("{name:?}"))) {
@@ -279,12 +266,12 @@ fn unbuilt(plan: &TensorPlan, error: &candle_core::Error) -> ModelError {
     }
 }
 
-/// An error of candle's while it computed.
+/// Maps an error of candle during the forward pass.
 fn failed(error: &candle_core::Error) -> ModelError {
     ModelError::Device { message: first_line(error), sticky: false }
 }
 
-/// What an error says, without the backtrace that candle may append.
+/// The error message without the backtrace that candle can append.
 fn first_line(error: &candle_core::Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }

@@ -1,4 +1,4 @@
-//! A model's headers, read and checked, and the text side that they hold: tokenizer and chat template. No weights.
+//! A model's headers, parsed and checked, and its text side: tokenizer and chat template. Reads no weights.
 
 use std::path::{Path, PathBuf};
 
@@ -11,33 +11,18 @@ use crate::engine::source::ModelFiles;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::gguf::{self, Header, Metadata};
 use crate::engine::weights::plan::TensorPlan;
+use crate::protocol::ModelInfo;
 
-/// A model's files, understood: what any device needs to load it.
+/// The parsed headers of a model's files: input of the loaders for every device.
 pub struct ModelParts {
-    /// Shape and constants.
+    /// Shape and constants of the network.
     pub config: ModelConfig,
-    /// Where the weights lie.
+    /// Files and offsets of the weights.
     pub plan: TensorPlan,
     text: TextFiles,
 }
 
-/// What a model's headers say about it, for `ModelInfo`.
-pub struct Facts {
-    /// `general.architecture` or `model_type`.
-    pub architecture: String,
-    /// For example `Q4_K_M`.
-    pub quantization: String,
-    /// Weights in all.
-    pub parameters: u64,
-    /// Positions that the KV cache will hold.
-    pub context_length: usize,
-    /// Positions that the model was trained for.
-    pub trained_context_length: usize,
-    /// About the files.
-    pub warnings: Vec<String>,
-}
-
-/// Where the tokenizer and the chat template are read from.
+/// Source of the tokenizer and the chat template.
 enum TextFiles {
     Gguf(Header),
     Folder(PathBuf),
@@ -60,13 +45,13 @@ impl ModelParts {
         }
     }
 
-    /// The same of a folder whose `config.json` holds `json`.
+    /// [`Self::open`] for a folder whose `config.json` was parsed as `json`.
     pub fn of_folder(folder: &Path, json: Value, context_length: Option<usize>) -> Result<Self, ModelError> {
         let (config, plan) = ModelConfig::from_folder(folder, json, context_length)?;
         Ok(Self { config, plan, text: TextFiles::Folder(folder.to_path_buf()) })
     }
 
-    /// Tokenizer and chat template, from where the format keeps them; `chosen` instead of the model's template.
+    /// Reads tokenizer and chat template from the place that the format uses; `chosen` overrides the model's template.
     pub fn read_text(&self, chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), ModelError> {
         match &self.text {
             TextFiles::Gguf(header) => {
@@ -87,19 +72,20 @@ impl ModelParts {
         }
     }
 
-    /// What they say about the model.
-    pub fn facts(&self) -> Facts {
-        Facts {
+    /// The part of `ModelInfo` that the headers determine; the rest are defaults.
+    pub fn info(&self) -> ModelInfo {
+        ModelInfo {
             architecture: self.config.architecture.clone(),
             quantization: self.quantization(),
             parameters: self.plan.parameters(),
             context_length: self.config.context_length,
             trained_context_length: self.config.trained_context_length,
             warnings: self.plan.warnings.clone(),
+            ..ModelInfo::default()
         }
     }
 
-    /// What the weights are mostly stored in, as people call it (`Q4_K_M`, `BF16`).
+    /// Usual name of the storage format of most weights (`Q4_K_M`, `BF16`), or `unknown`.
     pub fn quantization(&self) -> String {
         let stated = self.metadata().and_then(|metadata| metadata.uint("general.file_type")).and_then(file_type_name);
         let name = stated.or_else(|| self.plan.main_type().map(|kind| kind.name()));
@@ -107,7 +93,7 @@ impl ModelParts {
     }
 }
 
-/// One path may stand for a split model's first part; several are taken as they are.
+/// Expands the path of a split model's first part to all parts; several paths are returned unchanged.
 fn all_parts(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ModelError> {
     match paths {
         [single] => gguf::split_files(single),
@@ -115,7 +101,7 @@ fn all_parts(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ModelError> {
     }
 }
 
-/// `general.file_type` (`enum llama_ftype` of llama.h), the types that we read.
+/// Name of a `general.file_type` (`enum llama_ftype` of llama.h) that this engine reads.
 fn file_type_name(number: u64) -> Option<&'static str> {
     Some(match number {
         0 => "F32",
@@ -145,7 +131,7 @@ pub(super) fn text_of_folder(
     folder: &Path,
     chosen: Option<&Chosen>,
 ) -> Result<(Tokenizer, ChatTemplate), ModelError> {
-    // The errors name their own file.
+    // These errors already contain the file name.
     let tokenizer = Tokenizer::from_folder(folder).map_err(|error| ModelError::Invalid(error.to_string()))?;
     let template = ChatTemplate::from_folder(folder, &tokenizer, chosen).map_err(|e| plan.invalid(e))?;
     Ok((tokenizer, template))

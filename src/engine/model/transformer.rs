@@ -1,10 +1,10 @@
-//! The forward pass of our own on the CPU, for every family of `config`: RMS norms, rotary positions, grouped attention,
-//! a gated feed-forward part. Composes the kernels of `engine::cpu`; knows no file format.
+//! The native forward pass on the CPU, for every family of `config`: RMS norms, RoPE, grouped-query attention, gated
+//! feed-forward. Composes the kernels of `engine::cpu`; independent of file formats.
 
 use std::time::{Duration, Instant};
 
-use super::Model;
 use super::config::{Activation, ModelConfig};
+use super::{Model, check_tokens};
 use crate::engine::cpu::{self, Activations, AttentionShape, KvCache, Threads};
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
@@ -15,9 +15,9 @@ mod weights;
 
 use weights::{Layer, Linear, Weights};
 
-/// A prefill step should take no longer than this, so that the progress is seen. A cancel is heard between its layers.
+/// Target time of a prefill step, so that progress is visible. The cancel flag is checked between its layers.
 const STEP_TIME: Duration = Duration::from_millis(500);
-/// Bounds of a prefill step. Weights are unpacked once a step, which 64 rows pay for; more rows gain little.
+/// Bounds of a prefill step, in tokens. Weights are unpacked once per step; beyond 64 rows that cost is negligible.
 const CHUNKS: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// A loaded model on the CPU.
@@ -27,18 +27,18 @@ pub(in crate::engine) struct Transformer {
     cache: KvCache,
     pool: Threads,
     scratch: Scratch,
-    /// Tokens that one step of a prefill takes, by the speed measured so far.
+    /// Tokens per prefill step, from the speed measured so far.
     chunk: usize,
-    /// Whether the sequence in the cache is one of those that `config.short_rope` turns.
+    /// Whether the keys in the cache were rotated with `config.short_rope`.
     short: bool,
-    /// What cuts a step short.
+    /// Checked between the layers of a step.
     cancel: CancelFlag,
-    /// The residual stream after each layer, where a test asks for it.
+    /// The residual stream after each layer, recorded if a test sets it.
     #[cfg(test)]
     layers_seen: Option<Vec<Vec<f32>>>,
 }
 
-/// Buffers that live as long as the model and grow to the largest step.
+/// Buffers that are reused between steps and grow to the largest one.
 #[derive(Default)]
 struct Scratch {
     /// The residual stream: rows × hidden.
@@ -56,7 +56,7 @@ struct Scratch {
 }
 
 impl Transformer {
-    /// Reads the weights and sets the KV cache aside.
+    /// Reads the weights and allocates the KV cache.
     pub(in crate::engine) fn load(
         config: &ModelConfig,
         plan: &TensorPlan,
@@ -82,7 +82,7 @@ impl Transformer {
         })
     }
 
-    /// Evaluates one step and leaves the hidden states of its last `last` tokens, normed, in `scratch.normed`.
+    /// Evaluates one step and stores the normed hidden states of its last `last` tokens in `scratch.normed`.
     fn step(&mut self, tokens: &[u32], position: usize, last: usize) -> Result<(), ModelError> {
         let Self {
             config,
@@ -108,7 +108,7 @@ impl Transformer {
             if cancel.is_cancelled() {
                 return Err(ModelError::Cancelled);
             }
-            // Above the last layer's attention only the rows that are asked for matter.
+            // After the keys and values of the last layer, only the requested rows are needed.
             let wanted = if index + 1 == config.layers { last } else { rows };
             scratch.attend(config, layer, cache, pool, index, position, rows, wanted);
             if wanted > 0 {
@@ -125,7 +125,7 @@ impl Transformer {
     }
 }
 
-/// The embeddings of `tokens`, row by row.
+/// Writes the scaled embeddings of `tokens` to `x`, row by row.
 fn embed(config: &ModelConfig, weights: &Weights, tokens: &[u32], x: &mut Vec<f32>) {
     resize(x, tokens.len() * config.hidden);
     for (row, token) in x.chunks_exact_mut(config.hidden).zip(tokens) {
@@ -136,7 +136,7 @@ fn embed(config: &ModelConfig, weights: &Weights, tokens: &[u32], x: &mut Vec<f3
     }
 }
 
-/// Sets the length without keeping what was there.
+/// Sets the length without preserving the contents.
 fn resize(buffer: &mut Vec<f32>, length: usize) {
     if buffer.len() != length {
         buffer.clear();
@@ -153,8 +153,8 @@ fn add_bias(linear: &Linear, out: &mut [f32]) {
 }
 
 impl Scratch {
-    /// Attention of one layer, added to the residual stream, of which the last `wanted` rows are left.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one borrow of the model, and where it stands")]
+    /// Attention of one layer, added to the residual stream, which is reduced to the last `wanted` rows.
+    #[expect(clippy::too_many_arguments, reason = "separately borrowed fields of the model, and the position")]
     fn attend(
         &mut self,
         config: &ModelConfig,
@@ -226,7 +226,7 @@ impl Scratch {
         self.add_projection(pool, &layer.down, layer.post_ffn_norm.as_deref(), eps, rows * hidden);
     }
 
-    /// `x += norm(linear(input))`; the norm only where the family has one there.
+    /// `x += norm(linear(input))`; without the norm if the family has none there.
     fn add_projection(&mut self, pool: &Threads, linear: &Linear, norm: Option<&[f32]>, eps: f32, length: usize) {
         resize(&mut self.normed, length);
         cpu::matmul(pool, &linear.weight, &mut self.input, &mut self.normed);
@@ -258,7 +258,7 @@ impl Model for Transformer {
     }
 
     fn truncate_cache(&mut self, positions: usize) -> usize {
-        // Keys and values are addressed by position: what lies behind is never read before it is written anew.
+        // Keys and values are addressed by position: those past the end are overwritten before they are read.
         positions.min(self.config.context_length)
     }
 
@@ -267,13 +267,9 @@ impl Model for Transformer {
         if short == self.short {
             return positions;
         }
-        // Everything in the cache was turned, and seen by the layers above, the other way.
+        // Cached keys were rotated with the other RoPE table; none of the cache can be reused.
         self.short = short;
         0
-    }
-
-    fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
-        self.forward_rows(tokens, position, 1, logits)
     }
 
     fn forward_rows(
@@ -285,7 +281,7 @@ impl Model for Transformer {
     ) -> Result<(), ModelError> {
         self.check(tokens, position, last)?;
         logits.clear();
-        // Steps are bounded, so that the buffers are too; rows that are wanted may span several of them.
+        // Steps are bounded to bound the buffers; the requested rows can span several steps.
         let most = *CHUNKS.end();
         let from = tokens.len() - last;
         let mut at = 0;
@@ -321,27 +317,14 @@ impl Model for Transformer {
 
 impl Transformer {
     fn check(&self, tokens: &[u32], position: usize, last: usize) -> Result<(), ModelError> {
-        let end = position.checked_add(tokens.len());
-        if tokens.is_empty() || last > tokens.len() || end.is_none_or(|end| end > self.config.context_length) {
-            return Err(ModelError::Unsupported(format!(
-                "{} tokens at position {position} do not fit the context of {}",
-                tokens.len(),
-                self.config.context_length
-            )));
-        }
+        check_tokens(self, tokens, position, last)?;
         let most = self.config.short_rope.as_ref().filter(|_| self.short).map_or(usize::MAX, |short| short.positions);
         if position + tokens.len() > most {
             return Err(ModelError::Unsupported(format!(
-                "a sequence of up to {most} positions has grown beyond them without being evaluated anew"
+                "a sequence of up to {most} positions has grown beyond them without being evaluated again"
             )));
         }
-        match tokens.iter().find(|token| **token as usize >= self.config.vocab_size) {
-            Some(token) => Err(ModelError::Unsupported(format!(
-                "token {token} is not in this model's vocabulary of {}",
-                self.config.vocab_size
-            ))),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Appends the logits of the rows in `scratch.normed`.
@@ -358,14 +341,14 @@ impl Transformer {
         }
     }
 
-    /// Adapts the prefill step to the speed of this machine; a step of few tokens says nothing about it.
+    /// Adapts the prefill step to the measured speed. Steps below the minimum size are ignored: their timing is noise.
     fn learn(&mut self, tokens: usize, took: Duration) {
         if tokens < *CHUNKS.start() {
             return;
         }
         let fitting = tokens as f64 * STEP_TIME.as_secs_f64() / took.as_secs_f64().max(1e-6);
         let rounded = (fitting as usize / 16 * 16).clamp(*CHUNKS.start(), *CHUNKS.end());
-        // Slower is believed at once, faster by and by: deeper in the context a step takes longer.
+        // Shrinks at once, grows by 16 tokens per step: a step takes longer deeper in the context.
         self.chunk = if rounded < self.chunk { rounded } else { (self.chunk + 16).min(rounded) };
     }
 }

@@ -1,4 +1,4 @@
-//! The sampler against a naive one, and logits that no model should give.
+//! Tests the sampler against a naive implementation, and with infinite and NaN logits.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,8 +10,8 @@ fn greedy() -> SamplingParams {
     SamplingParams { temperature: 0.0, ..SamplingParams::default() }
 }
 
-/// The chain as its documentation says, with full sorts and nothing clever. Returns what may be drawn, with
-/// probabilities that add up to 1, most likely first.
+/// The documented chain, implemented with full sorts. Returns the tokens that may be drawn, most likely first, with
+/// probabilities that add up to 1.
 fn naive(params: &SamplingParams, history: &[u32], logits: &[f32]) -> Vec<(u32, f64)> {
     let mut logits = logits.to_vec();
     let recent = &history[history.len().saturating_sub(params.repeat_last_n)..];
@@ -60,12 +60,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn every_draw_is_one_that_the_naive_chain_allows(
+    fn every_sampled_token_is_allowed_by_the_naive_chain(
         params in any_params(), logits in prop::collection::vec(-8.0f32..8.0, 1..200),
         history in prop::collection::vec(0u32..200, 0..20), seed in any::<u64>(),
     ) {
         let allowed = naive(&params, &history, &logits);
-        // A sum that lands on the threshold may fall on either side of it in another precision.
+        // A cumulative sum at the threshold can round to either side of it: the sampler uses another precision.
         let loose = SamplingParams { top_p: params.top_p + 1e-5, min_p: (params.min_p - 1e-5).max(0.0), ..params.clone() };
         let loose = naive(&loose, &history, &logits);
         let mut sampler = Sampler::new(&params, seed);
@@ -81,7 +81,7 @@ proptest! {
     }
 
     #[test]
-    fn selecting_a_few_of_many_finds_the_same_ones(
+    fn top_k_by_partial_selection_matches_a_full_sort(
         logits in prop::collection::vec((-20i8..20).prop_map(|x| f32::from(x) / 4.0), 900..1500), k in 1usize..100,
     ) {
         let params = SamplingParams { top_k: k, ..SamplingParams::default() };
@@ -93,7 +93,7 @@ proptest! {
     }
 
     #[test]
-    fn odd_logits_do_no_harm(
+    fn nan_and_infinite_logits_never_select_an_impossible_token(
         logits in prop::collection::vec(prop_oneof![Just(f32::NAN), Just(f32::INFINITY), Just(f32::NEG_INFINITY), -3.0f32..3.0], 1..50),
         params in any_params(), seed in any::<u64>(),
     ) {
@@ -139,7 +139,7 @@ fn the_same_seed_gives_the_same_tokens() {
 }
 
 #[test]
-fn greedy_takes_the_lowest_id_of_the_best() {
+fn greedy_takes_the_lowest_id_on_a_tie() {
     let mut sampler = Sampler::new(&greedy(), 0);
     assert_eq!(sampler.sample(&mut [0.0, 3.0, 3.0, 1.0]), 1);
     assert_eq!(sampler.sample(&mut [f32::NAN, f32::NEG_INFINITY]), 0);
@@ -147,7 +147,7 @@ fn greedy_takes_the_lowest_id_of_the_best() {
 }
 
 #[test]
-fn penalties_forget_what_is_long_ago() {
+fn penalties_ignore_tokens_outside_of_repeat_last_n() {
     let params = SamplingParams { repeat_penalty: 2.0, repeat_last_n: 2, ..greedy() };
     let mut sampler = Sampler::new(&params, 0);
     let logits = [3.0, 2.0, 1.0];

@@ -1,4 +1,4 @@
-//! Tokenizers against llama.cpp's golden encodings, and vocabularies that lie.
+//! Compares tokenizers with llama.cpp's golden encodings, and loads damaged vocabularies.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -25,7 +25,7 @@ fn packed(name: &str) -> Json {
     serde_json::from_reader(std::io::BufReader::new(GzDecoder::new(file))).unwrap()
 }
 
-/// The metadata that `pack_vocabulary.py` packed, as a GGUF reader would give them.
+/// Unpacks the metadata of `pack_vocabulary.py` to what a GGUF reader returns.
 fn unpack(packed: &Json) -> Metadata {
     let mut metadata = Metadata::default();
     let mut insert = |key: &str, value: Value| metadata.values.insert(key.to_owned(), value);
@@ -73,7 +73,7 @@ pub(crate) fn golden_tokenizer(name: &str) -> Tokenizer {
     Tokenizer::from_gguf(&unpack(&packed(name))).unwrap()
 }
 
-/// A small SPM vocabulary: bytes, all printable ASCII, a few joined pieces and `special` (piece, GGUF type).
+/// A small SPM vocabulary: bytes, all printable ASCII, a few merged pieces and `special` (piece, GGUF type).
 pub(crate) fn small_spm(special: &[(&str, i64)], flags: &[(&str, Value)]) -> Tokenizer {
     let mut pieces: Vec<(String, i64, f32)> =
         vec![("<unk>".into(), 2, 0.0), ("<s>".into(), 3, 0.0), ("</s>".into(), 3, 0.0)];
@@ -128,7 +128,7 @@ fn check_golden(name: &str, tokenizer: &Tokenizer, cases: &[(String, Vec<u32>)])
 }
 
 #[test]
-fn golden_encodings_come_out_exactly_and_decode_to_their_text() {
+fn golden_encodings_match_exactly_and_decode_to_their_text() {
     let mut wrong = Vec::new();
     for name in [
         "llama-bpe",
@@ -157,9 +157,9 @@ fn golden_encodings_come_out_exactly_and_decode_to_their_text() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// More vocabularies: a folder of llama.cpp's `ggml-vocab-*.gguf` with their `.inp` and `.out`.
+/// Checks a folder of llama.cpp's `ggml-vocab-*.gguf` with their `.inp` and `.out`; does nothing if none is given.
 #[test]
-fn golden_files_of_a_named_folder() {
+fn golden_files_of_the_folder_in_the_environment_match() {
     let Some(folder) = std::env::var_os("CHATNAP_GOLDEN_VOCABULARIES").map(PathBuf::from) else { return };
     let mut wrong = Vec::new();
     for entry in std::fs::read_dir(&folder).unwrap() {
@@ -190,7 +190,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn what_was_encoded_decodes_to_the_same_text(text in "(\\PC|[ \n\r\t]){0,40}") {
+    fn encode_then_decode_returns_the_same_text(text in "(\\PC|[ \n\r\t]){0,40}") {
         // In SPM vocabularies U+2581 is the space.
         prop_assume!(!text.contains('▁'));
         for tokenizer in [&*GPT2, &*LLAMA_SPM] {
@@ -201,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_gives_what_the_whole_bytes_give(bytes in prop::collection::vec(any::<u8>(), 0..40), cuts in prop::collection::vec(1usize..5, 40)) {
+    fn text_stream_equals_lossy_decoding_of_the_whole_bytes(bytes in prop::collection::vec(any::<u8>(), 0..40), cuts in prop::collection::vec(1usize..5, 40)) {
         let mut stream = TextStream::default();
         let mut text = String::new();
         let mut rest = &bytes[..];
@@ -217,7 +217,7 @@ proptest! {
 }
 
 #[test]
-fn a_stream_holds_back_half_characters() {
+fn text_stream_holds_back_incomplete_characters() {
     let mut stream = TextStream::default();
     let crab = "🦀".as_bytes();
     assert_eq!(stream.push(&crab[..2]), "");
@@ -230,7 +230,7 @@ fn a_stream_holds_back_half_characters() {
 }
 
 #[test]
-fn control_tokens_in_text_are_text() {
+fn encode_never_returns_control_tokens_for_plain_text() {
     for (tokenizer, texts) in [
         (golden_tokenizer("qwen2"), &["<|im_end|>", "a<|im_start|>system\nb<|endoftext|>"][..]),
         (
@@ -254,7 +254,7 @@ fn control_tokens_in_text_are_text() {
 }
 
 #[test]
-fn a_byte_piece_in_text_is_text() {
+fn spelled_out_byte_piece_is_encoded_as_text() {
     let tokens = LLAMA_SPM.encode("<0x0A>");
     assert_eq!(LLAMA_SPM.decode(&tokens), "<0x0A>");
     assert_eq!(LLAMA_SPM.decode(&LLAMA_SPM.encode("\n")), "\n");
@@ -272,19 +272,19 @@ fn user_defined_tokens_are_recognised_in_text() {
 }
 
 #[test]
-fn the_space_prefix_is_added_and_taken_off() {
+fn space_prefix_is_added_by_encode_and_removed_by_decode() {
     let with = small_spm(&[], &[]);
     assert_eq!(with.piece(with.encode("hello")[0]), "▁hello");
     assert_eq!(with.decode(&with.encode(" hello")), " hello");
     let without = small_spm(&[], &[("add_space_prefix", Value::Bool(false))]);
     assert_eq!(without.piece(without.encode("hello")[0]), "hello");
     assert_eq!(without.decode(&without.encode(" hello")), " hello");
-    // While a model writes, a leading space is a real one.
+    // `token_bytes` keeps the leading space.
     assert_eq!(with.token_bytes(with.token_id("▁hello").unwrap()), b" hello");
 }
 
 #[test]
-fn ends_of_generation_go_by_name_and_by_id() {
+fn end_of_generation_tokens_are_found_by_name_and_by_id() {
     let llama3 = golden_tokenizer("llama-bpe");
     for piece in ["<|eot_id|>", "<|end_of_text|>"] {
         assert!(llama3.is_end_of_generation(llama3.token_id(piece).unwrap()), "{piece}");
@@ -297,7 +297,7 @@ fn ends_of_generation_go_by_name_and_by_id() {
     assert!(LLAMA_SPM.is_end_of_generation(2) && LLAMA_SPM.adds_bos());
     let named = small_spm(&[("<stop>", 3)], &[("eot_token_id", Value::U64(365))]);
     assert!(named.is_end_of_generation(365));
-    // What ends a turn is no text, whatever the file calls it.
+    // An end-of-turn token is a control token, whatever kind the file declares.
     let odd = small_spm(&[("<|im_end|>", 4)], &[]);
     assert!(odd.is_control(odd.token_id("<|im_end|>").unwrap()));
 }
@@ -312,7 +312,7 @@ fn pieces_and_ids_out_of_range_are_harmless() {
 }
 
 #[test]
-fn a_damaged_vocabulary_is_an_error() {
+fn damaged_gguf_vocabulary_is_an_error() {
     let gpt2 = unpack(&packed("gpt-2"));
     let spm = unpack(&packed("llama-spm"));
     let broken = |base: &Metadata, key: &str, value: Option<Value>| {
@@ -341,7 +341,7 @@ fn a_damaged_vocabulary_is_an_error() {
 }
 
 #[test]
-fn ids_of_special_tokens_that_do_not_exist_are_warnings() {
+fn special_token_ids_out_of_range_are_warnings() {
     let keys = [
         "bos",
         "eos",
@@ -381,7 +381,7 @@ fn ids_of_special_tokens_that_do_not_exist_are_warnings() {
             assert_eq!(told, 1, "{key} = {value:?}: {:?}", tokenizer.warnings());
             assert_eq!(tokenizer.encode("Hello, world"), sound.encode("Hello, world"));
         }
-        // What stands for "none" is no mistake.
+        // -1 and 0xFFFFFFFF mean "none" and cause no warning.
         for none in [Value::I64(-1), Value::U64(u64::from(u32::MAX))] {
             let mut metadata = metadata.clone();
             metadata.values.insert("tokenizer.ggml.padding_token_id".into(), none);
@@ -393,14 +393,14 @@ fn ids_of_special_tokens_that_do_not_exist_are_warnings() {
             );
         }
     }
-    // SentencePiece's own ids take the place of wrong ones, as in llama.cpp.
+    // SentencePiece's default ids replace invalid ones, as in llama.cpp.
     let mut metadata = unpack(&packed("llama-spm"));
     metadata.values.insert("tokenizer.ggml.eos_token_id".into(), Value::U64(32_000));
     assert_eq!(Tokenizer::from_gguf(&metadata).unwrap().eos(), Some(2));
 }
 
 #[test]
-fn merges_of_pieces_that_are_no_tokens_are_a_warning() {
+fn merges_of_pieces_outside_of_the_vocabulary_are_a_warning() {
     let base = unpack(&packed("gpt-2"));
     let lines = base.strings("tokenizer.ggml.merges").unwrap();
     for odd in ["nosuchtoken x", "a", "", "q zzzz"] {
@@ -412,7 +412,7 @@ fn merges_of_pieces_that_are_no_tokens_are_a_warning() {
         assert!(warning.contains(&format!("{odd:?}")), "{warning}");
         assert_eq!(tokenizer.encode("Hello, world"), GPT2.encode("Hello, world"));
     }
-    // As llama.cpp does: the pair is joined, and what came out is spelled by its bytes.
+    // As in llama.cpp: the pair is merged, and the result is encoded as its bytes.
     let mut metadata = base.clone();
     let first: Vec<String> = ["q z".to_owned()].into_iter().chain(lines.iter().cloned()).collect();
     assert_eq!(GPT2.token_id("qz"), None);
@@ -422,7 +422,7 @@ fn merges_of_pieces_that_are_no_tokens_are_a_warning() {
 }
 
 #[test]
-fn an_unknown_pre_tokenizer_is_a_warning() {
+fn unknown_pre_tokenizer_is_a_warning() {
     let mut metadata = unpack(&packed("gpt-2"));
     metadata.values.insert("tokenizer.ggml.pre".into(), Value::String("brand-new".into()));
     let tokenizer = Tokenizer::from_gguf(&metadata).unwrap();
@@ -431,7 +431,7 @@ fn an_unknown_pre_tokenizer_is_a_warning() {
 }
 
 #[test]
-fn huge_texts_take_linear_time() {
+fn huge_texts_are_encoded_in_linear_time() {
     let started = Instant::now();
     let megabyte = 1 << 20;
     let gemma = small_spm(&[("\n", 4), ("\n\n", 4), ("\n\n\n", 4)], &[("add_space_prefix", Value::Bool(false))]);
@@ -446,11 +446,11 @@ fn huge_texts_take_linear_time() {
             assert_eq!(tokenizer.decode(&tokenizer.encode(&text)).len(), text.len());
         }
     }
-    // Quadratic time would take hours.
+    // A quadratic algorithm would take hours.
     assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
 }
 
-/// A folder whose `tokenizer.json` says what the packed GPT-2 vocabulary says.
+/// A folder with the packed GPT-2 vocabulary as `tokenizer.json`.
 fn gpt2_folder() -> tempfile::TempDir {
     let packed = packed("gpt-2");
     let metadata = unpack(&packed);
@@ -477,7 +477,7 @@ fn gpt2_folder() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_folder_gives_what_the_gguf_file_gives() {
+fn folder_tokenizer_equals_the_gguf_tokenizer() {
     let folder = gpt2_folder();
     let tokenizer = Tokenizer::from_folder(folder.path()).unwrap();
     let wrong = check_golden("folder", &tokenizer, &cases(&fixture("texts.inp"), &fixture("gpt-2.out")));
@@ -492,7 +492,7 @@ fn a_folder_gives_what_the_gguf_file_gives() {
 }
 
 #[test]
-fn a_damaged_folder_is_an_error() {
+fn damaged_tokenizer_json_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let error = |text: &str| {
         std::fs::write(folder.path().join("tokenizer.json"), text).unwrap();
@@ -508,7 +508,7 @@ fn a_damaged_folder_is_an_error() {
 }
 
 #[test]
-fn metaspace_puts_its_space_where_the_file_says() {
+fn metaspace_prepend_scheme_is_followed() {
     let folder = |scheme: &str| {
         let source = serde_json::json!({
             "version": "1.0", "added_tokens": [{"id": 9, "content": "<x>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false}],

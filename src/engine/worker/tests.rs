@@ -1,5 +1,5 @@
+//! The whole engine, with its threads and a scripted model.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-//! The real engine, threads and all, with a scripted model.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::*;
 use crate::engine::Engine;
 use crate::engine::source::{ModelFiles, ModelSource};
 
-/// A script that is on this machine already.
+/// Locates a script file without any progress.
 struct ScriptSource(PathBuf);
 
 impl ModelSource for ScriptSource {
@@ -24,7 +24,7 @@ impl ModelSource for ScriptSource {
     }
 }
 
-/// An engine that plays a script, and what it told.
+/// An engine that runs a script, and its events.
 struct Play {
     engine: Option<Engine>,
     events: Receiver<EngineEvent>,
@@ -71,7 +71,7 @@ impl Play {
         id
     }
 
-    /// The events up to and with the first that fits.
+    /// The events up to and including the first for which `fits` is true.
     fn until(&self, fits: impl Fn(&EngineEvent) -> bool) -> Vec<EngineEvent> {
         let mut events = Vec::new();
         loop {
@@ -87,7 +87,7 @@ impl Play {
         self.until(|event| terminal(event) == Some(id))
     }
 
-    /// Drops the engine, which must not take long, and returns what it still told.
+    /// Drops the engine, which must take less than 2 s, and returns the remaining events.
     fn close(&mut self) -> Vec<EngineEvent> {
         let started = Instant::now();
         self.engine = None;
@@ -144,7 +144,7 @@ fn released(event: &EngineEvent) -> bool {
 const CHAT: &str = "[[answer]]\ntext = 'Hello!'\n[[answer]]\ntext = 'Fine, thänks.'\n[[answer]]\ntext = 'Bye.'";
 
 #[test]
-fn events_come_in_order_and_figures_add_up() {
+fn events_are_in_order_and_timings_add_up() {
     let play = Play::warm("load_ms = 100\ntoken_ms = 10\n[[answer]]\ntext = 'Héllo'");
     let started = Instant::now();
     let id = play.say("hi");
@@ -169,7 +169,7 @@ fn events_come_in_order_and_figures_add_up() {
 }
 
 #[test]
-fn a_conversation_reuses_every_token_of_the_turns_before() {
+fn conversation_reuses_all_cached_tokens_of_earlier_turns() {
     for decoder in [false, true] {
         let play = Play::warm(&format!("device_decoder = {decoder}\n{CHAT}"));
         let mut talk = vec![(Role::System, "Be brief.".to_string())];
@@ -184,10 +184,10 @@ fn a_conversation_reuses_every_token_of_the_turns_before() {
             before = usage.total_tokens();
             talk.push((Role::Assistant, answer.to_string()));
         }
-        // Another second message: what stands before it is kept, and no more.
+        // The second user message is edited: only the tokens before it are reused.
         let edited = [(Role::System, "Be brief."), (Role::User, "hi"), (Role::Assistant, "Hello!"), (Role::User, "No")];
         let cached = finished(&play.end_of(play.ask(&edited))).1.cached_tokens;
-        // A byte is a token; `s` and `e` stand for the marks.
+        // A byte is a token; `s` and `e` stand for the tokens `<|im_start|>` and `<|im_end|>`.
         let kept =
             "ssystem\nBe brief.e\n".len() + "suser\nhie\n".len() + "sassistant\nHello!e\n".len() + "suser\n".len();
         assert_eq!(cached, kept);
@@ -195,14 +195,14 @@ fn a_conversation_reuses_every_token_of_the_turns_before() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_cut_is_told_truly() {
+fn cached_tokens_are_zero_if_the_cache_cannot_be_truncated() {
     let play = Play::warm(&format!("cuts_cache = false\n{CHAT}"));
     play.end_of(play.say("one"));
     assert_eq!(finished(&play.end_of(play.say("two"))).1.cached_tokens, 0);
 }
 
 #[test]
-fn reasoning_goes_its_own_way() {
+fn reasoning_is_sent_on_its_own_channel() {
     let play = Play::warm("[[answer]]\ntext = \"<think>\\nHm, ½.\\n</think>\\n\\nYes.\"");
     let events = play.end_of(play.say("?"));
     assert_eq!(text(&events, Channel::Reasoning), "Hm, ½.\n");
@@ -210,13 +210,13 @@ fn reasoning_goes_its_own_way() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_replaced_and_not_lost() {
+fn invalid_utf8_in_an_answer_is_replaced() {
     let play = Play::warm("[[answer]]\nbytes = [104, 105, 255, 226, 130]");
     assert_eq!(text(&play.end_of(play.say("?")), Channel::Answer), "hi\u{FFFD}\u{FFFD}");
 }
 
 #[test]
-fn an_answer_ends_at_the_limit_and_at_the_end_of_the_context() {
+fn answer_ends_at_max_tokens_and_at_the_end_of_the_context() {
     let play = Play::warm("context_length = 40\n[[answer]]\ntext = 'A rather long answer, longer than fits.'");
     let events = play.end_of(play.ask_with(&[(Role::User, "hi")], |request| request.max_tokens = Some(3)));
     assert_eq!((finished(&events).0, text(&events, Channel::Answer).as_str()), (FinishReason::Length, "A r"));
@@ -228,7 +228,7 @@ fn an_answer_ends_at_the_limit_and_at_the_end_of_the_context() {
 }
 
 #[test]
-fn a_prompt_that_does_not_fit_is_refused_with_the_counts_or_trimmed_by_whole_turns() {
+fn prompt_that_exceeds_the_context_is_an_error_with_counts_or_is_trimmed_by_whole_turns() {
     let play = Play::warm("context_length = 80\nfallback = '{first}/{system}'");
     let error = failed(&play.end_of(play.say(&"x".repeat(200))));
     assert_eq!(error.kind, ErrorKind::ContextOverflow);
@@ -258,7 +258,7 @@ fn a_prompt_that_does_not_fit_is_refused_with_the_counts_or_trimmed_by_whole_tur
 }
 
 #[test]
-fn a_cancel_is_heard_in_the_queue_in_the_load_in_prefill_and_in_the_answer() {
+fn cancel_works_in_the_queue_and_during_a_load() {
     let play = Play::new(
         "load_ms = 10_000\nload_steps = 1000\nprefill_token_ms = 20\nprefill_chunk = 2\ntoken_ms = 20",
         IdleWindow::Never,
@@ -274,7 +274,7 @@ fn a_cancel_is_heard_in_the_queue_in_the_load_in_prefill_and_in_the_answer() {
 }
 
 #[test]
-fn a_cancel_in_prefill_and_in_the_answer_keeps_what_was_done() {
+fn cancel_during_prefill_and_answer_keeps_the_evaluated_tokens() {
     let play = Play::warm("prefill_token_ms = 20\nprefill_chunk = 2\ntoken_ms = 20\nfallback = 'endless {user}'");
     let id = play.say("prefill");
     play.until(|event| matches!(event, EngineEvent::Prefill { done: 4, .. }));
@@ -290,11 +290,11 @@ fn a_cancel_in_prefill_and_in_the_answer_keeps_what_was_done() {
     assert_eq!(reason, FinishReason::Cancelled);
     assert_eq!(usage.completion_tokens, 1 + text(&rest, Channel::Answer).len());
     play.engine().cancel(id);
-    assert_eq!(text(&play.end_of(play.say("x")), Channel::Answer), "endless x", "a late cancel harms nobody");
+    assert_eq!(text(&play.end_of(play.say("x")), Channel::Answer), "endless x", "a late cancel has no effect");
 }
 
 #[test]
-fn an_idle_engine_releases_and_wakes_again() {
+fn idle_engine_releases_and_the_next_request_loads_again() {
     let play = Play::new("load_ms = 20\nballast_mib = 8", IdleWindow::After(Duration::from_millis(150)));
     for turn in 0..3 {
         let events = play.end_of(play.say("hi"));
@@ -308,7 +308,7 @@ fn an_idle_engine_releases_and_wakes_again() {
 }
 
 #[test]
-fn requests_during_loading_and_releasing_wait_and_are_answered() {
+fn requests_during_load_and_release_wait_and_are_answered() {
     let play = Play::new("load_ms = 50", IdleWindow::After(Duration::ZERO));
     for _ in 0..20 {
         let ids = [play.say("a"), play.say("b")];
@@ -318,7 +318,7 @@ fn requests_during_loading_and_releasing_wait_and_are_answered() {
 }
 
 #[test]
-fn failures_fail_one_turn_and_the_engine_lives_on() {
+fn failure_fails_one_turn_and_the_engine_answers_the_next() {
     let kinds = [
         ("out_of_memory", ErrorKind::OutOfMemory),
         ("device", ErrorKind::Failed),
@@ -329,25 +329,25 @@ fn failures_fail_one_turn_and_the_engine_lives_on() {
         let play = Play::warm(&format!("[[failure]]\nat = 'token'\nafter = 3\nkind = '{kind}'\nwhen = 'break'"));
         let events = play.end_of(play.say("break"));
         assert_eq!(failed(&events).kind, expected);
-        assert_eq!(text(&events, Channel::Answer), "You", "what was written stays");
+        assert_eq!(text(&events, Channel::Answer), "You", "the text before the failure is kept");
         let events = play.end_of(play.say("go on"));
         assert_eq!(text(&events, Channel::Answer), "You said: go on");
-        assert!(events.iter().any(released), "the broken model was let go: {events:#?}");
+        assert!(events.iter().any(released), "the broken model was released: {events:#?}");
     }
 }
 
 #[test]
-fn a_lost_device_is_told_apart_and_a_fresh_start_of_it_answers() {
+fn lost_device_is_a_fatal_error_and_a_restarted_device_answers() {
     let play = Play::warm("[[failure]]\nat = 'token'\nkind = 'fatal'\nwhen = 'a'\ntimes = 1");
     let (first, second) = (play.say("a"), play.say("b"));
     assert_eq!(failed(&play.end_of(first)).kind, ErrorKind::Fatal);
     let events = play.end_of(second);
-    assert!(events.iter().any(released), "the lost model was let go: {events:#?}");
+    assert!(events.iter().any(released), "the lost model was released: {events:#?}");
     assert_eq!(text(&events, Channel::Answer), "You said: b");
 }
 
 #[test]
-fn a_device_lost_twice_in_a_row_stays_lost_and_other_options_help() {
+fn device_lost_twice_in_a_row_stays_lost_until_a_switch() {
     let play = Play::warm("[[failure]]\nat = 'token'\nkind = 'fatal'\nwhen = 'break'");
     let (first, second) = (play.say("break"), play.say("break"));
     assert_eq!(failed(&play.end_of(first)).kind, ErrorKind::Fatal);
@@ -358,21 +358,21 @@ fn a_device_lost_twice_in_a_row_stays_lost_and_other_options_help() {
 }
 
 #[test]
-fn a_load_that_fails_or_panics_fails_its_requests_and_the_next_one_tries_again() {
+fn load_that_fails_or_panics_fails_its_requests_and_the_next_request_loads_again() {
     for kind in ["invalid", "panic", "out_of_memory"] {
         let play = Play::warm(&format!("[[failure]]\nat = 'load'\nafter = 2\nkind = '{kind}'\ntimes = 1\n"));
         let (first, second) = (play.say("a"), play.say("b"));
         let events = play.end_of(first);
         assert!(events.iter().any(|event| matches!(event, EngineEvent::LoadFailed { .. })));
         failed(&events);
-        // The second may have come after the failure, and then it is answered.
+        // If the second request arrived after the failure, it is answered.
         play.end_of(second);
         assert_eq!(text(&play.end_of(play.say("c")), Channel::Answer), "You said: c");
     }
 }
 
 #[test]
-fn a_switch_plays_another_script() {
+fn switch_applies_to_the_requests_after_it() {
     let play = Play::warm("fallback = 'old'");
     assert_eq!(text(&play.end_of(play.say("a")), Channel::Answer), "old");
     let other = play.folder.path().join("other.toml");
@@ -395,7 +395,7 @@ fn tokens_are_counted_while_a_model_is_loaded() {
 }
 
 #[test]
-fn dropping_the_engine_answers_everybody_within_two_seconds() {
+fn dropping_the_engine_ends_every_request_within_two_seconds() {
     for script in
         ["load_ms = 60_000", "token_ms = 50", "prefill_token_ms = 200\nprefill_chunk = 1", "token_ms = 60_000"]
     {
@@ -409,7 +409,7 @@ fn dropping_the_engine_answers_everybody_within_two_seconds() {
 }
 
 #[test]
-fn load_progress_is_thinned_and_ends_with_all_of_it() {
+fn load_progress_is_rate_limited_and_the_last_report_is_complete() {
     let started = Instant::now();
     let play = Play::warm("load_ms = 200\nload_steps = 200\nload_phases = ['download', 'read']\nload_bytes = 1000");
     let events = play.end_of(play.say("hi"));
@@ -449,7 +449,7 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 20, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_happens_each_request_gets_one_terminal_event(
+    fn each_request_gets_exactly_one_terminal_event(
         acts in proptest::collection::vec(act(), 1..30),
         window in 0u64..12,
     ) {

@@ -1,4 +1,4 @@
-//! What is under way above the composer: a load's progress, and the prompts that wait.
+//! The rows above the composer: load progress and queued prompts.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -9,8 +9,9 @@ use crate::chat::{Chat, EngineState, Loading};
 use crate::protocol::{LoadPhase, LoadProgress};
 use crate::sanitize::sanitize;
 use crate::tui::layout::Look;
+use crate::wording::bytes;
 
-/// The gauge is this wide at most.
+/// Maximum width of the gauge, in cells.
 const WIDEST: usize = 30;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
@@ -29,10 +30,10 @@ fn line(loading: &Loading, chat: &Chat, width: usize, look: &Look<'_>) -> Line<'
         ));
     };
     let phase = format!(" {} ", phase_name(progress.phase));
-    let figures = figures(loading, progress, look);
     let percent = loading.fraction().map(|done| format!(" {:>3.0} %", done * 100.0)).unwrap_or_default();
-    let taken = wrap::width(&phase) + wrap::width(&percent) + wrap::width(&figures) + 1;
-    let room = width.saturating_sub(taken).min(WIDEST);
+    let room = width.saturating_sub(wrap::width(&phase) + wrap::width(&percent) + 1);
+    let figures = figures(loading, progress, room, look);
+    let room = room.saturating_sub(wrap::width(&figures)).min(WIDEST);
     let mut spans = vec![Span::styled(phase, theme.accent)];
     match loading.fraction() {
         Some(done) if room >= 4 => {
@@ -48,18 +49,21 @@ fn line(loading: &Loading, chat: &Chat, width: usize, look: &Look<'_>) -> Line<'
     Line::from(spans)
 }
 
-fn figures(loading: &Loading, progress: &LoadProgress, look: &Look<'_>) -> String {
-    let dot = look.glyphs.dot;
+/// As many figures as fit `room` cells, the first one always.
+fn figures(loading: &Loading, progress: &LoadProgress, room: usize, look: &Look<'_>) -> String {
     let mut parts = vec![match progress.total {
-        Some(total) => format!("{} / {}", units::bytes(progress.done), units::bytes(total)),
-        None => units::bytes(progress.done),
+        Some(total) => format!("{} / {}", bytes(progress.done), bytes(total)),
+        None => bytes(progress.done),
     }];
     if let Some(transfer) = loading.transfer() {
-        parts.push(format!("{}/s", units::bytes(transfer.bytes_per_second as u64)));
+        parts.push(format!("{}/s", bytes(transfer.bytes_per_second as u64)));
         parts.extend(transfer.remaining.map(|left| format!("{} left", units::clock(left))));
     }
     parts.extend(progress.detail.as_deref().map(sanitize));
-    parts.join(&format!(" {dot} "))
+    let separator = format!(" {} ", look.glyphs.dot);
+    let fits = |count: &usize| wrap::width(&parts[..*count].join(&separator)) <= room;
+    let count = (2..=parts.len()).take_while(fits).last().unwrap_or(1);
+    parts[..count].join(&separator)
 }
 
 fn phase_name(phase: LoadPhase) -> &'static str {
@@ -71,7 +75,7 @@ fn phase_name(phase: LoadPhase) -> &'static str {
     }
 }
 
-/// The sign that turns, as it looks now.
+/// The spinner's current frame.
 pub(super) fn spinner(chat: &Chat, look: &Look<'_>) -> &'static str {
     let steps = chat.now().since(crate::clock::Timestamp::default()).as_millis() / 125;
     look.glyphs.spinner[(steps % look.glyphs.spinner.len() as u128) as usize]

@@ -1,4 +1,4 @@
-//! The line at the bottom: model, device, the engine's state with the countdown, memory, context; or a hint.
+//! The status line: model, device, the engine's state with the countdown, memory, context; or a hint.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -10,6 +10,7 @@ use crate::chat::{Chat, EngineState, Hint};
 use crate::protocol::DeviceKind;
 use crate::sanitize::sanitize;
 use crate::tui::layout::{Areas, Look};
+use crate::wording::bytes;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
     if area.is_empty() {
@@ -24,7 +25,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'
     }
 }
 
-/// A hint that is too long for the line at the bottom, on as many as it takes above the composer.
+/// Draws a hint that is too long for the status line above the composer, wrapped.
 pub(super) fn draw_long_hint(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, look: &Look<'_>) {
     let width = areas.composer.width.saturating_sub(2);
     let Some(text) = hint(chat).filter(|text| wrap::width(text) > usize::from(width) && width > 0) else { return };
@@ -47,10 +48,10 @@ fn hint(chat: &Chat) -> Option<String> {
 
 type Part = (String, Style);
 
-/// Below this width there is room for little more than the engine's state.
+/// Below this width the engine's state is shown in a short form.
 const NARROW: usize = 40;
 
-/// As many parts as fit, the least important ones left out first.
+/// The parts that fit; the least important ones are dropped first.
 fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
     let separator = format!(" {} ", look.glyphs.dot);
     let total = |parts: &[Part]| {
@@ -60,8 +61,8 @@ fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
     let mut left = left(chat, width, look);
     let mut right = vec![context(chat, false, look), Some(("? help".into(), look.theme.dim))];
     let device = usize::from(chat.engine.info.is_some());
-    // What goes first where there is no room: the help's key, words, the end of a long name, the device, the memory, the
-    // context, the model.
+    // Dropped in this order: the help's key, words, the end of a long name, the device, the memory, the context, the
+    // model.
     for step in 0..7 {
         let shown: Vec<Part> = right.iter().flatten().cloned().collect();
         let taken = total(&left) + total(&shown) + 3;
@@ -88,7 +89,7 @@ fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
     Line::from(spans)
 }
 
-/// Takes so many cells from a name, where enough of it is left to know it by.
+/// Shortens a name by `cells`, if at least `KNOWN_BY` cells are left.
 fn shorten(name: &mut String, cells: usize, look: &Look<'_>) {
     const KNOWN_BY: usize = 14;
     if let Some(left) = wrap::width(name).checked_sub(cells).filter(|left| *left >= KNOWN_BY) {
@@ -107,7 +108,7 @@ fn joined(parts: Vec<Part>, separator: &str, look: &Look<'_>) -> Vec<Span<'stati
     spans
 }
 
-/// Model, device where it is known, state, memory where it is taken.
+/// Model, device if known, state, and memory if the model is loaded.
 fn left(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Part> {
     let theme = look.theme;
     let engine = &chat.engine;
@@ -128,7 +129,7 @@ fn left(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Part> {
     parts.push((state, style));
     if let Some(info) = info.filter(|_| engine.is_loaded()) {
         let place = if info.device.kind == DeviceKind::Cuda { "VRAM" } else { "RAM" };
-        parts.push((format!("{} {place}", units::bytes(info.memory.total())), theme.status));
+        parts.push((format!("{} {place}", bytes(info.memory.total())), theme.status));
     }
     parts
 }
@@ -137,8 +138,8 @@ fn state(chat: &Chat, short: bool, look: &Look<'_>) -> Part {
     let theme = look.theme;
     match &chat.engine.state {
         EngineState::Cold => match chat.engine.freed {
-            Some(freed) if short => (format!("cold -{}", units::bytes(freed)), theme.success),
-            Some(freed) => (format!("cold, released {}", units::bytes(freed)), theme.success),
+            Some(freed) if short => (format!("cold -{}", bytes(freed)), theme.success),
+            Some(freed) => (format!("cold, released {}", bytes(freed)), theme.success),
             None => ("cold".into(), theme.dim),
         },
         EngineState::Loading(loading) => match loading.fraction() {
@@ -156,7 +157,7 @@ fn state(chat: &Chat, short: bool, look: &Look<'_>) -> Part {
     }
 }
 
-/// Positions of the context that are taken, of all.
+/// Used and total positions of the context.
 fn context(chat: &Chat, short: bool, look: &Look<'_>) -> Option<Part> {
     let total = chat.engine.info.as_ref()?.context_length;
     let used = chat.engine.context_used;

@@ -1,24 +1,8 @@
-//! Figures as people read them: bytes, times, counts.
+//! Times, counts, rates and model names as displayed.
 
 use crate::chat::Chat;
 use crate::sanitize::sanitize;
 use std::time::Duration;
-
-/// `98 MB`, `1.2 GB`: decimal units, two or three digits.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = count as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 || value >= 9.95 {
-        format!("{value:.0} {}", UNITS[unit])
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
-}
 
 /// `12,345`.
 pub fn count(number: usize) -> String {
@@ -47,7 +31,7 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
-/// `1:42`, `1:02:03`; begun seconds count, so that a countdown ends at `0:00` and not before.
+/// `1:42`, `1:02:03`; rounded up, so that a countdown reaches `0:00` only at its end.
 pub fn clock(time: Duration) -> String {
     let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -59,7 +43,7 @@ pub fn token_rate(rate: f64) -> String {
     if rate >= 99.95 { format!("{} tok/s", count(rate.round() as usize)) } else { format!("{rate:.1} tok/s") }
 }
 
-/// The model's name in few words: a path's last part.
+/// The model's name; of a path only the last component.
 pub(super) fn model_name(chat: &Chat) -> String {
     let name = sanitize(&chat.engine.model).replace(['\n', '\t'], " ");
     let is_path = name.starts_with(['/', '.', '~']) || name.starts_with("scripted:");
@@ -74,12 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_read_well() {
-        assert_eq!(bytes(0), "0 B");
-        assert_eq!(bytes(98_400_000), "98 MB");
-        assert_eq!(bytes(999_999), "1.0 MB");
-        assert_eq!(bytes(15_900_000_000), "16 GB");
-        assert_eq!(bytes(4_900_000_000), "4.9 GB");
+    fn counts_and_times_are_formatted() {
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(count(999), "999");
         assert_eq!((token_rate(45.32), token_rate(4833.4)), ("45.3 tok/s".into(), "4,833 tok/s".into()));

@@ -1,15 +1,15 @@
-//! The conversation database: any bytes in its place, and sound databases whose cells hold something else.
+//! The conversation database: arbitrary bytes in place of the file, and valid databases with changed cells.
 //!
-//! An input that begins with an even byte is a database file; with an odd one, cells that are written into a sound
-//! database: column, row, kind of value, and the value's 8 bytes.
+//! Input: after an even first byte a database file; after an odd one cells to write into a valid database, each of them
+//! column, row, kind of value and the 8 bytes of the value.
 
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use chatnap::conversation::{Answer, Conversation, Ending, TurnId};
+use chatnap::conversation::{Answer, Conversation, Ending, TurnId, TurnRecord};
 use chatnap::protocol::{FinishReason, Timing, Usage};
-use chatnap::store::{DATABASE, Store, TurnRecord, json, markdown, new_conversation_id};
+use chatnap::store::{DATABASE, Store, json, markdown, new_conversation_id};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
@@ -76,7 +76,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// A database with two branches and an answer of every ending, in small pages.
+/// A valid database with two branches and an answer of every ending, in pages of 512 bytes.
 fn sound() -> &'static [u8] {
     static SOUND: OnceLock<Vec<u8>> = OnceLock::new();
     SOUND.get_or_init(|| {
@@ -110,7 +110,7 @@ fn write(store: &mut Store) {
 fn save(store: &mut Store, talk: &Conversation, id: TurnId) -> Result<(), chatnap::store::StoreError> {
     let turn = talk.turn(id).unwrap();
     let (conversation, system, turn) = (talk.id.clone(), talk.system.clone(), turn.clone());
-    let record = TurnRecord { conversation, system, id, turn, sampling: None, asked_ms: 0 };
+    let record = TurnRecord { conversation, system, id, turn, sampling: None, asked_ms: Some(0) };
     store.save(&record, std::time::Duration::from_secs(1))
 }
 
@@ -147,14 +147,14 @@ fn run(input: &[u8]) -> bool {
             vec![error.to_string()]
         }
     };
-    // Opening may set the two bytes in the file's own header that say how the journal is kept, and rebuild indexes.
+    // Opening may set the two bytes of the journal mode in the 100-byte file header, and rebuild indexes.
     if let Some(notice) = notices.first() {
         let same = |kept: &Vec<u8>| kept.len() == before.len() && kept.iter().skip(100).eq(before.iter().skip(100));
         let is_kept = |path: &Path| {
             std::fs::read(path).is_ok_and(|kept| same(&kept)) || texts.is_some() && self::texts(path) == texts
         };
         let mut files = std::fs::read_dir(folder.path()).unwrap().flatten();
-        assert!(files.any(|entry| is_kept(&entry.path())), "what was there is lost: {notice}");
+        assert!(files.any(|entry| is_kept(&entry.path())), "the old content is lost: {notice}");
     }
     notices.is_empty()
 }
@@ -169,14 +169,14 @@ fn texts(path: &Path) -> Option<Vec<(Value, Value)>> {
     rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).ok()?.collect::<rusqlite::Result<_>>().ok()
 }
 
-/// The conversations whose id is text. A cell of another type costs its own row alone.
+/// The conversation ids that are text. A cell of another type must make only its own row unreadable.
 fn named(path: &Path) -> Vec<String> {
     let db = Connection::open(path).unwrap();
     let mut rows = db.prepare("SELECT id FROM conversations WHERE typeof(id) = 'text'").unwrap();
     rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
 
-/// Writes cells past all constraints.
+/// Writes cells with constraint checks off.
 fn change(path: &Path, cells: &[u8]) {
     let db = Connection::open(path).unwrap();
     db.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON;").unwrap();
@@ -193,7 +193,7 @@ fn change(path: &Path, cells: &[u8]) {
                 Value::Text("{\"load\":18446744073709551615,\"ttft\":1,\"prefill\":1,\"decode\":1,\"total\":1}".into())
             }
         };
-        // A constraint that SQLite keeps in any case is an error here.
+        // Errors are ignored: SQLite enforces some constraints in any case.
         let _ = db.execute(
             &format!("UPDATE {table} SET {column} = ?1 WHERE rowid IN (SELECT rowid FROM {table} LIMIT 1 OFFSET ?2)"),
             (value, i64::from(cell[1] % 6)),
@@ -212,7 +212,7 @@ fn read(store: &mut Store) {
     }
 }
 
-/// Everything that a session does.
+/// Runs the store operations of a session.
 fn use_it(mut store: Store) {
     read(&mut store);
     let mut fresh = Conversation::new(new_conversation_id(), None);

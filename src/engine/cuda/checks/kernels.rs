@@ -1,15 +1,14 @@
-//! The card's kernels against their twins on the CPU, on fresh random input with stated tolerances, and whole models
-//! against the CPU's forward pass. For `benches/gpu.sh`, on a machine with a card.
+//! GPU kernels against CPU references, on random input with stated tolerances. For `benches/gpu.sh`.
 //!
-//! An error is ‖got − wanted‖ / ‖wanted‖ over all numbers of a check; what a kernel did not write is poison (NaN), which
-//! never passes.
+//! An error is ‖got − wanted‖ / ‖wanted‖ over all numbers of a check. Outputs are filled with NaN before a kernel runs,
+//! so an element that it does not write fails the check.
 
 use std::io::Write;
 
 use half::{bf16, f16};
 
 use crate::engine::cpu::{AlignedBytes, GgmlType, Matrix};
-use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, LaunchConfig};
+use crate::engine::cuda::driver::{DeviceBuffer, Gpu, GpuProperties, LaunchConfig};
 use crate::engine::cuda::kernels::{Gemv, GemvRole, HEAD_DIMS, Kernels};
 use crate::engine::cuda::layout::{Arena, Format, Mat};
 use crate::engine::cuda::load::upload;
@@ -24,7 +23,7 @@ mod sampler;
 
 pub use sampler::sampler;
 
-/// SplitMix64, so that a failing check can be repeated by its seed.
+/// SplitMix64: a failing check can be repeated by its seed.
 pub struct Random(pub u64);
 
 impl Random {
@@ -36,7 +35,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Roughly normal, deviation 1.
+    /// Roughly normal, standard deviation 1.
     fn normal(&mut self) -> f32 {
         (0..4).map(|_| (self.next() >> 40) as f32 / (1u64 << 24) as f32 - 0.5).sum::<f32>() * 1.732
     }
@@ -45,13 +44,13 @@ impl Random {
         (0..count).map(|_| self.normal()).collect()
     }
 
-    /// 0 up to, not including, `most`.
+    /// Uniform in `0..most`.
     pub fn below(&mut self, most: usize) -> usize {
         (self.next() % most as u64) as usize
     }
 }
 
-/// Collects results and prints each as it comes.
+/// Counts results and prints each one at once.
 #[derive(Default)]
 pub struct Report {
     failed: usize,
@@ -59,7 +58,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// One result.
+    /// Prints and counts one result: it passes if `error <= tolerance`.
     pub fn tell(&mut self, name: &str, error: f64, tolerance: f64) {
         let good = error <= tolerance;
         if good {
@@ -70,13 +69,13 @@ impl Report {
         println!("{} {name}: error {error:.2e}, tolerated {tolerance:.0e}", if good { "ok  " } else { "FAIL" });
     }
 
-    /// How many checks failed, and passed.
+    /// Numbers of failed and of passed checks.
     pub fn counts(&self) -> (usize, usize) {
         (self.failed, self.passed)
     }
 }
 
-/// ‖got − wanted‖ / ‖wanted‖; infinite where a number is missing.
+/// ‖got − wanted‖ / ‖wanted‖; infinite if the lengths differ or `got` has a NaN.
 pub fn relative_error(got: &[f32], wanted: &[f64]) -> f64 {
     if got.len() != wanted.len() || got.iter().any(|v| v.is_nan()) {
         return f64::INFINITY;
@@ -89,15 +88,15 @@ pub fn relative_error(got: &[f32], wanted: &[f64]) -> f64 {
     (off / all.max(1e-30)).sqrt()
 }
 
-/// A card with its kernels.
+/// An open GPU with its kernels.
 struct Bench {
     kernels: Kernels,
     gpu: Gpu,
 }
 
-/// Checks every kernel.
-pub fn kernels(card: CardProperties, seed: u64, report: &mut Report) -> Result<(), ModelError> {
-    let mut gpu = Gpu::open(card)?;
+/// Checks every kernel, on input from `seed`.
+pub fn kernels(properties: GpuProperties, seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    let mut gpu = Gpu::open(properties)?;
     let kernels = Kernels::load(&mut gpu)?;
     let bench = Bench { kernels, gpu };
     let mut random = Random(seed);
@@ -127,7 +126,7 @@ pub fn kernels(card: CardProperties, seed: u64, report: &mut Report) -> Result<(
     sampler::check(&bench.gpu, &bench.kernels, 20, &mut random, report)
 }
 
-/// Raw blocks with scales that make weights of a usual size.
+/// Random raw blocks, with scales that give weights of a usual magnitude.
 fn random_blocks(kind: GgmlType, rows: usize, cols: usize, random: &mut Random) -> Vec<u8> {
     let numbers = rows * cols;
     match kind {
@@ -155,7 +154,7 @@ fn random_blocks(kind: GgmlType, rows: usize, cols: usize, random: &mut Random) 
     }
 }
 
-/// What the kernels make of activations before an int8 product.
+/// Quantises to int8 by blocks of 32 and back, as the kernels do with activations before an int8 product.
 fn through_int8(x: &[f32]) -> Vec<f64> {
     let quantise = |block: &[f32]| {
         let most = block.iter().fold(0.0f32, |m, v| m.max(v.abs()));
@@ -174,7 +173,7 @@ fn wide(halves: &[u16]) -> Vec<f32> {
 }
 
 impl Bench {
-    /// Loading, dequantising and multiplying one matrix.
+    /// Checks loading, dequantisation and products of one matrix.
     fn matrix(
         &self,
         kind: GgmlType,
@@ -211,8 +210,8 @@ impl Bench {
         self.products_of(&name, mat, &weights, kind == GgmlType::Q2K, random, report)
     }
 
-    /// A matrix times a vector in the three uses that need no attention: added to the residual, as gate and up at once,
-    /// normalised for the logits.
+    /// Checks the GEMV kernels that do not feed attention: residual add, fused gate and up, and logits with
+    /// normalised input.
     fn products_of(
         &self,
         name: &str,
@@ -233,18 +232,14 @@ impl Bench {
         let mean = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / cols as f64;
         let normed: Vec<f32> =
             x.iter().zip(&norm).map(|(x, n)| (f64::from(*x) / (mean + eps).sqrt()) as f32 * n).collect();
-        // Q2_K lies on the card as bf16.
+        // Q2_K is stored on the GPU as bf16.
         let weight = |w: f32| f64::from(if rounded { bf16::from_f32(w).to_f32() } else { w });
         let product = |x: &[f64]| -> Vec<f64> {
             weights.chunks(cols).map(|row| row.iter().zip(x).map(|(w, x)| weight(*w) * x).sum()).collect()
         };
         let halved: Vec<f32> = wide(&halves(&x));
-        for (what, from_half) in [
-            (GemvRole::Residual, false),
-            (GemvRole::Residual, true),
-            (GemvRole::Logits, false),
-            (GemvRole::GateUp, false),
-        ] {
+        use GemvRole::{GateUp, Logits, Residual};
+        for (what, from_half) in [(Residual, false), (Residual, true), (Logits, false), (GateUp, false)] {
             let y = DeviceBuffer::from_slice(&self.gpu, &before)?;
             let hidden = DeviceBuffer::<u16>::from_slice(&self.gpu, &vec![0x7fff; rows])?;
             let state = DeviceBuffer::from_slice(&self.gpu, &[State::default()])?;
@@ -255,7 +250,7 @@ impl Bench {
                 b: mat,
                 x: if from_half { 0 } else { device_x.pointer() },
                 xh: device_half.pointer(),
-                norm: if what == GemvRole::Residual { 0 } else { device_norm.pointer() },
+                norm: if what == Residual { 0 } else { device_norm.pointer() },
                 eps: eps as f32,
                 cols: cols as i32,
                 stage,
@@ -268,33 +263,26 @@ impl Bench {
                 ..GemvArgs::default()
             };
             let shared = 8 * args.ring as u32 + cols as u32 * 4;
-            let shape = LaunchConfig {
-                grid: (1 + random.below(4) as u32, 1, 1),
-                threads: 256,
-                shared,
-                overlap: false,
-                ..LaunchConfig::default()
-            };
+            let grid = (1 + random.below(4) as u32, 1, 1);
+            let shape = LaunchConfig { grid, threads: 256, shared, overlap: false, ..LaunchConfig::default() };
             // SAFETY: all sizes are those of the matrix.
             unsafe { kernel.launch(self.gpu.stream, shape, &args)? };
             let mut got = vec![0.0; rows];
             let (input, tolerance) = match what {
-                // What only feeds the residual is staged as bf16 for plain weights.
-                GemvRole::Residual if plain || from_half => (&halved, 2e-5),
-                GemvRole::Residual => (&x, 2e-5),
-                // The last place of a normalised number may move an int8 by one: 1 / 40 of a deviation in one of `cols`.
+                // With plain weights the input of a residual product is staged as bf16.
+                Residual if plain || from_half => (&halved, 2e-5),
+                Residual => (&x, 2e-5),
+                // A last-digit difference of a normalised number can move an int8 by one: 1 / 40 σ in one of `cols`.
                 _ => (&normed, if plain { 2e-5 } else { 3e-3 }),
             };
             let input = if plain { input.iter().map(|v| f64::from(*v)).collect() } else { through_int8(input) };
             let wanted = product(&input);
             let (wanted, tolerance): (Vec<f64>, f64) = match what {
-                GemvRole::Residual => (wanted.iter().zip(&before).map(|(y, b)| y + f64::from(*b)).collect(), tolerance),
-                GemvRole::GateUp => {
-                    (wanted.iter().map(|y| y / (1.0 + (-y).exp()) * y).collect(), 3e-3 + 2.0 * tolerance)
-                }
+                Residual => (wanted.iter().zip(&before).map(|(y, b)| y + f64::from(*b)).collect(), tolerance),
+                GateUp => (wanted.iter().map(|y| y / (1.0 + (-y).exp()) * y).collect(), 3e-3 + 2.0 * tolerance),
                 _ => (wanted, tolerance),
             };
-            if what == GemvRole::GateUp {
+            if what == GateUp {
                 let mut bits = vec![0; rows];
                 hidden.read(&self.gpu, 0, &mut bits)?;
                 got = wide(&bits);
@@ -307,7 +295,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Through the real loader, from a file.
+    /// Loads a matrix by the production loader, from a temporary file.
     fn load(
         &self,
         kind: GgmlType,

@@ -1,11 +1,11 @@
-//! Whole models on the card against the CPU's forward pass: files, and small random models of every storage format, of
-//! every family and at every depth, made on the spot. For `benches/gpu.sh`.
+//! Whole models on the GPU against the CPU's forward pass: files, and small generated random models of every storage
+//! format, every family and several depths. For `benches/gpu.sh`.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::kernels::{Random, Report, relative_error};
-use super::timings::{first_card, generate, load, model_files, random_tokens, sampling};
+use super::timings::{first_gpu, generate, load, model_files, random_tokens, sampling};
 use crate::engine::cpu::GgmlType;
 use crate::engine::cuda::CudaModel;
 use crate::engine::cuda::driver::{DeviceBuffer, Gpu, LaunchConfig};
@@ -18,40 +18,40 @@ use crate::engine::model::{DeviceDecoder, Model};
 use crate::engine::weights::testing::{Scaling, Spec, StoredTensor};
 use crate::protocol::SamplingParams;
 
-/// Logits may differ by this much of their norm: weights and activations of a prompt go through bf16, the KV cache too.
+/// Tolerated relative error of logits: weights and activations of a prompt, and the KV cache, are rounded to bf16.
 const TOLERANCE: f64 = 0.03;
-/// Before a quantised product activations go through int8, on the card as on the CPU; for a prompt the card turns the weights
-/// into bf16 instead. What that costs depends on the model and on the prompt (random weights make much of it: the same rounding
-/// on the CPU gives 1.4 to 6 % with Q4_K, as the tokens are drawn), so the CPU's own error is the measure, the worst of the
-/// prompt and the steps: the card's may be this many times as large. A wrong weight or position gives about 100 %.
+/// Tolerated error of the GPU as a multiple of the CPU's own error (the worst of prompt and steps). Both round
+/// activations to int8 before a quantised product; for a prompt the GPU dequantises the weights to bf16 instead. The
+/// error depends on the model and on the prompt: with random Q4_K weights the CPU's is 1.4 to 6 %, depending on the
+/// tokens. A wrong weight or position gives about 100 %.
 const OF_THE_CPU: f64 = 3.0;
 
-/// Compares a file on the card with the CPU: a prompt's logits, one-token steps after it, and the decode loop with the step's
-/// own argmax. `depth`: where the compared positions stand.
+/// Compares a file on the GPU with the CPU: the logits of a prompt of `depth` tokens and of one-token steps after it,
+/// and the tokens of the decode loop with the argmax of such steps.
 pub fn compare(path: &str, depth: usize, seed: u64, tolerance: f64, report: &mut Report) -> Result<(), ModelError> {
-    let (parts, mut card) = load(path, context(depth))?;
-    // Both answers to one seed shall come by the same kernels.
-    card.finish_warmup();
-    let tokens = random_tokens(&mut Random(seed), depth + STEPS, card.vocab_size());
-    let got = Logits::of(&mut card, &tokens)?;
+    let (parts, mut on_gpu) = load(path, context(depth))?;
+    // The warm-up may switch kernels: both answers to one seed must come from the same ones.
+    on_gpu.finish_warmup();
+    let tokens = random_tokens(&mut Random(seed), depth + STEPS, on_gpu.vocab_size());
+    let got = Logits::of(&mut on_gpu, &tokens)?;
     let wanted = Logits::of(on_cpu(path, depth)?.as_mut(), &tokens)?;
     let name = format!("{} {} at depth {depth}", parts.config.architecture, parts.quantization());
     report.tell(&format!("prefill {name}"), error(&got.prompt, &wanted.prompt), tolerance);
     report.tell(&format!("steps {name}"), error(&got.steps, &wanted.steps), tolerance);
-    loops(&mut card, &tokens[..depth], &name, report)
+    loops(&mut on_gpu, &tokens[..depth], &name, report)
 }
 
-/// Compares a small model on the card with the CPU's forward pass over the same weights, spelled out as 32-bit floats: so what
-/// is seen is the card's own error.
+/// Compares a small model on the GPU with the CPU's forward pass over the same weights dequantised to f32, so that the
+/// error is the GPU's alone.
 fn against_exact(spec: &Spec, depth: usize, seed: u64, report: &mut Report) -> Result<(), ModelError> {
     let (exact, rounded) = (twin(spec, GgmlType::F32)?, twin(spec, GgmlType::BF16)?);
     with_file(spec, |path| {
-        let (_, mut card) = load(path, context(depth))?;
+        let (_, mut on_gpu) = load(path, context(depth))?;
         let tokens = random_tokens(&mut Random(seed), depth + STEPS, spec.vocab);
-        let got = Logits::of(&mut card, &tokens)?;
+        let got = Logits::of(&mut on_gpu, &tokens)?;
         let of_cpu = |path: &str| Logits::of(on_cpu(path, depth)?.as_mut(), &tokens);
         let exact = of_cpu(exact.text()?)?;
-        // Without quantised weights the CPU's own error is next to nothing.
+        // Without quantised weights the CPU's own error is negligible.
         let quantised = spec.kind.is_quantised();
         let (cpu, rounded) = match quantised {
             true => (of_cpu(path)?, of_cpu(rounded.text()?)?),
@@ -66,18 +66,18 @@ fn against_exact(spec: &Spec, depth: usize, seed: u64, report: &mut Report) -> R
         };
         tell("prefill", &got.prompt, &exact.prompt);
         tell("steps", &got.steps, &exact.steps);
-        // The prompt once more, as long ones go.
-        card.take_as_short(0);
-        let long = Logits::of(&mut card, &tokens)?;
+        // The prompt again by the long-prompt path.
+        on_gpu.take_as_short(0);
+        let long = Logits::of(&mut on_gpu, &tokens)?;
         tell("long prefill", &long.prompt, &exact.prompt);
-        loops(&mut card, &tokens[..depth], &name, report)
+        loops(&mut on_gpu, &tokens[..depth], &name, report)
     })
 }
 
-/// One-token steps that are compared.
+/// Number of one-token steps that are compared.
 const STEPS: usize = 4;
 
-/// Positions that a comparison at `depth` takes, with its loops.
+/// Context size for a comparison at `depth`, its steps and decode loops included.
 fn context(depth: usize) -> usize {
     (depth + 32).next_multiple_of(64)
 }
@@ -86,7 +86,7 @@ fn on_cpu(path: &str, depth: usize) -> Result<Box<dyn Model>, ModelError> {
     cpu_model(&ModelParts::open(&model_files(path), Some(context(depth)))?, None)
 }
 
-/// Rows of logits: of a prompt's last tokens, and of the steps after it.
+/// Rows of logits: of a prompt's last 8 tokens, and of the steps after it.
 #[derive(Clone)]
 struct Logits {
     prompt: Vec<f32>,
@@ -106,19 +106,19 @@ impl Logits {
     }
 }
 
-/// The decode loop must draw what the steps' logits say, and the same for the same seed.
-fn loops(card: &mut CudaModel, prompt: &[u32], name: &str, report: &mut Report) -> Result<(), ModelError> {
+/// The decode loop must return the argmax of the steps' logits, and the same tokens for the same seed.
+fn loops(on_gpu: &mut CudaModel, prompt: &[u32], name: &str, report: &mut Report) -> Result<(), ModelError> {
     let (mut logits, mut expected) = (Vec::new(), Vec::new());
-    card.forward(prompt, 0, &mut logits)?;
+    on_gpu.forward(prompt, 0, &mut logits)?;
     for at in prompt.len()..prompt.len() + 16 {
         let best = best(&logits);
         expected.push(best);
-        card.forward(&[best], at, &mut logits)?;
+        on_gpu.forward(&[best], at, &mut logits)?;
     }
-    let looped = generate(card, prompt, 16, &sampling(true), 7)?;
+    let looped = generate(on_gpu, prompt, 16, &sampling(true), 7)?;
     let wrong = looped.iter().zip(&expected).filter(|(a, b)| a != b).count();
     report.tell(&format!("decode loop {name}, wrong tokens"), wrong as f64, 0.0);
-    let mut again = || generate(card, prompt, 16, &sampling(false), 7);
+    let mut again = || generate(on_gpu, prompt, 16, &sampling(false), 7);
     let differ = again()? != again()?;
     report.tell(&format!("same seed, same tokens {name}"), f64::from(u8::from(differ)), 0.0);
     Ok(())
@@ -133,17 +133,17 @@ fn best(logits: &[f32]) -> u32 {
     (0..logits.len()).fold(0, better) as u32
 }
 
-/// A model as wide as a real one is deep: three layers of random weights.
+/// A model of three layers with random weights.
 fn small(architecture: &'static str, kind: GgmlType) -> Spec {
     Spec { hidden: 512, ff: 1536, layers: 3, heads: 8, kv: 2, dim: 64, vocab: 2000, kind, ..Spec::new(architecture) }
 }
 
-/// Every storage format, and every family that the card runs; with the depth to compare at.
+/// Every storage format and every family that the GPU runs, each with the depth to compare at.
 fn small_models() -> Vec<(Spec, usize)> {
     let scaled = Scaling::Yarn { factor: 4.0, original: 128 };
     let families = [
         Spec { tied: true, ..small("llama", GgmlType::Q6K) },
-        // One key head for all, and as many as query heads.
+        // One key head for all query heads, and one for each.
         Spec { kv: 1, dim: 128, heads: 4, ..small("llama", GgmlType::BF16) },
         Spec { kv: 8, dim: 32, ..small("llama", GgmlType::Q8_0) },
         Spec { scaling: scaled, window: Some(50), ..small("llama", GgmlType::Q5_1) },
@@ -155,7 +155,7 @@ fn small_models() -> Vec<(Spec, usize)> {
     formats.into_iter().chain(families.map(|spec| (spec, 150))).collect()
 }
 
-/// Compares all of them.
+/// Compares all small models, from GGUF and from safetensors, and checks that NaN logits are reported.
 pub fn formats(seed: u64, report: &mut Report) -> Result<(), ModelError> {
     for (spec, depth) in small_models() {
         against_exact(&spec, depth, seed, report)?;
@@ -166,7 +166,7 @@ pub fn formats(seed: u64, report: &mut Report) -> Result<(), ModelError> {
     not_finite(seed, report)
 }
 
-/// A model whose numbers are none must say so, whatever is drawn how, and not make a token up.
+/// NaN logits must end in `ModelError::NotFinite` with every sampling method, not in a token.
 fn not_finite(seed: u64, report: &mut Report) -> Result<(), ModelError> {
     let spec = small("llama", GgmlType::BF16);
     let mut tensors = spec.tensors();
@@ -182,14 +182,14 @@ fn not_finite(seed: u64, report: &mut Report) -> Result<(), ModelError> {
         [("greedy", sampling(true)), ("top-k", sampling(false)), ("top-p", wide), ("penalties", penalised)]
     {
         model.begin(&prompt, 0, &prompt, &how, seed)?;
-        let told = matches!(model.next_token(), Err(ModelError::NotFinite));
+        let reported = matches!(model.next_token(), Err(ModelError::NotFinite));
         model.end()?;
-        report.tell(&format!("numbers that are none are told, {name}"), f64::from(u8::from(!told)), 0.0);
+        report.tell(&format!("NaN logits are reported, {name}"), f64::from(u8::from(!reported)), 0.0);
     }
     Ok(())
 }
 
-/// Llama 3.1's positions at depths that its scaling of the frequencies matters for.
+/// Compares at depths at which Llama 3.1's scaling of the RoPE frequencies matters.
 pub fn depths(depths: &[usize], seed: u64, report: &mut Report) -> Result<(), ModelError> {
     for kind in [GgmlType::BF16, GgmlType::Q4K] {
         for &depth in depths {
@@ -199,7 +199,7 @@ pub fn depths(depths: &[usize], seed: u64, report: &mut Report) -> Result<(), Mo
     Ok(())
 }
 
-/// A smaller model with Llama 3.1's context and positions: the CPU's attention at 30,000 takes its time.
+/// A smaller model with Llama 3.1's context and RoPE: the CPU's attention is slow at 30,000 tokens.
 fn long(kind: GgmlType) -> Spec {
     Spec {
         hidden: 256,
@@ -213,8 +213,8 @@ fn long(kind: GgmlType) -> Spec {
     }
 }
 
-/// A kernel reads where nothing is: the fault must be told apart as one that loses the context, and a model loaded afterwards
-/// by the same process must answer as one before.
+/// A kernel reads an unmapped address: the error must be sticky (the context is lost), and a later load by the same
+/// process must answer as before or fail with a sticky error.
 pub fn fault(seed: u64, report: &mut Report) -> Result<(), ModelError> {
     with_file(&small("llama", GgmlType::Q4K), |path| {
         let prompt = random_tokens(&mut Random(seed), 50, 2000);
@@ -226,35 +226,35 @@ pub fn fault(seed: u64, report: &mut Report) -> Result<(), ModelError> {
         let fault = read_nowhere().err();
         println!("     {}", fault.as_ref().map_or("no fault".to_owned(), ToString::to_string));
         let sticky = matches!(fault, Some(ModelError::Device { sticky: true, .. }));
-        report.tell("a fault of a kernel is told as one", f64::from(u8::from(!sticky)), 0.0);
+        report.tell("an illegal address is a sticky error", f64::from(u8::from(!sticky)), 0.0);
         let after = answer(path);
         if let Err(error) = &after {
             println!("     {error}");
         }
-        // The driver decides whether this process may use the card again.
+        // It depends on the driver whether this process can use the GPU again.
         let right = match after {
             Ok(after) => after == before,
             Err(error) => matches!(error, ModelError::Device { sticky: true, .. }),
         };
-        report.tell("a load after a fault answers as before or is told what to do", f64::from(u8::from(!right)), 0.0);
+        report.tell("a load after a fault answers as before or fails as sticky", f64::from(u8::from(!right)), 0.0);
         Ok(())
     })
 }
 
-/// Embeds from a matrix at an address that is nobody's.
+/// Runs the embedding kernel on a matrix at an unmapped address.
 fn read_nowhere() -> Result<(), ModelError> {
-    let mut gpu = Gpu::open(first_card()?)?;
+    let mut gpu = Gpu::open(first_gpu()?)?;
     let kernels = Kernels::load(&mut gpu)?;
     let tokens = DeviceBuffer::from_slice(&gpu, &[0_i32])?;
     let out = DeviceBuffer::<f32>::new(64)?;
     let mut args = EmbedArgs { tokens: tokens.pointer(), out: out.pointer(), ..EmbedArgs::default() };
     (args.m.main, args.m.rows, args.m.cols) = (256, 1, 64);
-    // SAFETY: deliberately not: the address is unmapped on purpose, and this context is thrown away with its fault.
+    // SAFETY: deliberately violated: the address is unmapped, and the context is destroyed after the fault.
     unsafe { kernels.embed.launch(gpu.stream, LaunchConfig::linear(1, 64), &args)? };
     gpu.synchronize()
 }
 
-/// Writes the model to a GGUF file for as long as `work` takes.
+/// Writes the model to a temporary GGUF file, which is deleted after `work`.
 fn with_file(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -> Result<(), ModelError> {
     let bytes = spec.gguf().bytes(&spec.tensors());
     let place = Place::new("gguf");
@@ -262,7 +262,7 @@ fn with_file(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -> 
     work(place.text()?)
 }
 
-/// A file with the same weights as floats of `kind`.
+/// A temporary file with the same weights, dequantised, as floats of `kind`.
 fn twin(spec: &Spec, kind: GgmlType) -> Result<Place, ModelError> {
     let floats = |tensor: StoredTensor| {
         let values: Vec<f32> = tensor.values().into_iter().map(|value| value as f32).collect();
@@ -274,7 +274,7 @@ fn twin(spec: &Spec, kind: GgmlType) -> Result<Place, ModelError> {
     Ok(place)
 }
 
-/// The same as a folder of safetensors, in two shards.
+/// As `with_file`, for a folder of safetensors in two shards.
 fn with_folder(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -> Result<(), ModelError> {
     let place = Place::new("safetensors");
     std::fs::create_dir(&place.0).map_err(|error| ModelError::Io(format!("{}: {error}", place.0.display())))?;
@@ -282,7 +282,7 @@ fn with_folder(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -
     work(place.text()?)
 }
 
-/// A place in the folder for temporary files that goes with its owner.
+/// A unique path in the folder for temporary files; a file or folder there is deleted on drop.
 struct Place(PathBuf);
 
 impl Place {
@@ -303,7 +303,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // What is left there harms nobody.
+        // Only one of the two can succeed; a file left behind is harmless.
         let _ = std::fs::remove_file(&self.0);
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn the_card_claims_to_run_every_model_that_is_compared_and_knows_what_it_takes() {
+    fn compared_models_are_supported_and_their_planned_memory_is_close_to_the_file_size() {
         with_folder(&small("llama", GgmlType::BF16), |path| {
             ModelParts::open(&ModelFiles::Safetensors(path.into()), Some(64)).map(drop)
         })
@@ -339,16 +339,16 @@ mod tests {
             let kv = spec.layers * 2 * spec.kv * spec.dim * (depth + 32) * 2;
             assert_eq!(needs.kv_cache, kv as u64, "{spec:?}");
             let file: u64 = parts.plan.tensors.values().map(|tensor| tensor.bytes).sum();
-            // Q2_K lies on the card as bf16 (16 bits for 2.6), Q3_K as Q6_K (6.6 for 3.4); planes are padded.
+            // Q2_K is stored on the GPU as bf16 (16 bits for 2.6), Q3_K as Q6_K (6.6 for 3.4); planes are padded.
             let most = if spec.kind == GgmlType::Q2K { 6.2 } else { 2.0 };
             let share = needs.weights as f64 / file as f64;
             assert!((0.99..most).contains(&share), "{:?}: {share}", spec.kind);
         }
     }
 
-    /// What is compared must be lively: the CPU's own int8 products are seen beside the exact ones, and are near them.
+    /// The logits must not be near zero, and the CPU's int8 products must be close to the exact ones.
     #[test]
-    fn the_small_models_are_sound_and_their_exact_twins_are_twins() {
+    fn small_models_and_their_f32_twins_have_close_nonzero_logits() {
         for (spec, depth) in small_models().into_iter().chain([(long(GgmlType::Q4K), 100)]) {
             let tokens = random_tokens(&mut Random(3), depth + STEPS, spec.vocab);
             let exact = twin(&spec, GgmlType::F32).unwrap();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_card_cannot_run_says_so_by_its_name() {
+    fn unsupported_reason_names_the_family_and_the_head_dimension() {
         let reason = |spec: Spec| {
             let parts = opened(&spec, 64);
             unsupported(&parts.config, &parts.plan).unwrap_or_default()

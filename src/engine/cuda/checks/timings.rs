@@ -1,5 +1,5 @@
-//! Whole models on the card, timed: loading, prefill, decode, release. For `benches/gpu.sh`; figures come as lines
-//! `figure<TAB>NAME<TAB>VALUE`, from which the script makes its table.
+//! Times whole models on the GPU: load, prefill, decode, release. For `benches/gpu.sh`: each figure is a line
+//! `figure<TAB>NAME<TAB>VALUE`, which the script collects into its table.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::kernels::Random;
 use crate::engine::cuda::CudaModel;
 use crate::engine::cuda::driver::nvml::Management;
-use crate::engine::cuda::driver::{self, CardProperties, cards};
+use crate::engine::cuda::driver::{self, GpuProperties, list_gpus};
 use crate::engine::cuda::load::timeline;
 use crate::engine::error::ModelError;
 use crate::engine::model::parts::ModelParts;
@@ -16,12 +16,12 @@ use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
 use crate::engine::source::{CancelFlag, ModelFiles};
 use crate::protocol::{DevicePreference, LoadProgress, SamplingParams};
 
-/// Greedy, or llama.cpp's defaults.
+/// Temperature 0, or llama.cpp's defaults.
 pub fn sampling(greedy: bool) -> SamplingParams {
     if greedy { SamplingParams { temperature: 0.0, ..SamplingParams::default() } } else { SamplingParams::default() }
 }
 
-/// Opens and loads a GGUF file, or a folder of safetensors, on the first card, with `context` positions.
+/// Opens and loads a GGUF file, or a folder of safetensors, on the first GPU, with `context` positions.
 pub(super) fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
     load_until(path, context, &CancelFlag::default(), &mut |_| {})
 }
@@ -32,7 +32,7 @@ pub(super) fn model_files(path: &str) -> ModelFiles {
     if place.is_dir() { ModelFiles::Safetensors(place) } else { ModelFiles::Gguf(vec![place]) }
 }
 
-/// The same, with what can stop it and who hears of it.
+/// As `load`, with a cancel flag and a progress callback.
 fn load_until(
     path: &str,
     context: usize,
@@ -62,16 +62,16 @@ fn load_until(
     Ok((parts, model))
 }
 
-/// The first card, or an error.
-pub fn first_card() -> Result<CardProperties, ModelError> {
-    cards()?.into_iter().next().ok_or_else(|| ModelError::Unsupported("CUDA shows no card".into()))
+/// The first GPU, or `ModelError::Unsupported` without one.
+pub fn first_gpu() -> Result<GpuProperties, ModelError> {
+    list_gpus()?.into_iter().next().ok_or_else(|| ModelError::Unsupported("CUDA shows no GPU".into()))
 }
 
 pub(super) fn random_tokens(random: &mut Random, count: usize, vocab: usize) -> Vec<u32> {
     (0..count).map(|_| random.below(vocab) as u32).collect()
 }
 
-/// Writes `count` tokens after `prompt` by the card's own loop.
+/// Generates `count` tokens after `prompt` by the decode loop on the GPU.
 pub(super) fn generate(
     model: &mut CudaModel,
     prompt: &[u32],
@@ -85,26 +85,26 @@ pub(super) fn generate(
     tokens
 }
 
-/// Bytes in use on the first card.
-fn used(card: &CardProperties) -> u64 {
-    driver::used(&card.bus_id).unwrap_or(0)
+/// Bytes in use on the GPU, by all processes (NVML); 0 if unknown.
+fn used(gpu: &GpuProperties) -> u64 {
+    driver::used(&gpu.bus_id).unwrap_or(0)
 }
 
-/// One figure, for people and for the script.
-fn tell(name: &str, value: f64, digits: usize) {
+/// Prints one figure as a line that `benches/gpu.sh` collects.
+fn figure(name: &str, value: f64, digits: usize) {
     println!("figure\t{name}\t{value:.digits$}");
 }
 
-/// The driver's start, which the interface does while it starts (`Engine::wake`), and a cold start after it. For a
-/// process that has not asked for a card before.
+/// Times the driver's initialisation, which the TUI overlaps with its own start (`Engine::wake`), then a cold start.
+/// Needs a process that has not used CUDA before.
 pub fn cold(path: &str, context: usize) -> Result<(), ModelError> {
     let start = Instant::now();
-    first_card()?;
-    tell("driver's start s", start.elapsed().as_secs_f64(), 3);
+    first_gpu()?;
+    figure("driver start s", start.elapsed().as_secs_f64(), 3);
     start_cold(path, context).map(drop)
 }
 
-/// Loads a file onto an empty card and answers a prompt of 50 tokens with its first token; tells the seconds of both.
+/// Loads a file onto an empty GPU and runs a prompt of 50 tokens to its first token; prints the seconds of both.
 fn start_cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
     let started = Instant::now();
     let (parts, mut model) = load(path, context)?;
@@ -121,50 +121,50 @@ fn start_cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), Mod
         model.next_token()?;
         longest = longest.max(start.elapsed());
     }
-    println!("     longest pause in the 128 tokens after it: {longest:.1?}");
+    println!("     slowest of the 128 tokens after it: {longest:.1?}");
     model.end()?;
     for (what, at) in timeline::since(started) {
         println!("     {at:7.1} ms  {what}");
     }
     let kind = parts.quantization();
-    tell(&format!("{kind} load s"), loaded, 3);
-    tell(&format!("{kind} cold to first token s"), first, 3);
+    figure(&format!("{kind} load s"), loaded, 3);
+    figure(&format!("{kind} cold to first token s"), first, 3);
     Ok((parts, model))
 }
 
-/// Times loading, prefill, decode at several depths and releasing.
+/// Times load, prefill, decode at several depths and release.
 pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), ModelError> {
-    let card = first_card()?;
-    let before = used(&card);
+    let gpu = first_gpu()?;
+    let before = used(&gpu);
     let most = depths.iter().chain(prompts).max().copied().unwrap_or(0);
     let (parts, mut model) = start_cold(path, (most + 512).next_multiple_of(256))?;
     let kind = parts.quantization();
-    // Waits for it: from here on the times are those of a warm model.
+    // `gemm_backend` waits for the warm-up: all times below are those of a warm model.
     println!("{kind}: products by {}", model.gemm_backend());
     let tokens = random_tokens(&mut Random(1), most.max(64), model.vocab_size());
     for &count in prompts {
         let time = first_token_ms(&mut model, &tokens[..count])?;
-        tell(&format!("{kind} prompt {count} to first token ms"), time, 2);
+        figure(&format!("{kind} prompt {count} to first token ms"), time, 2);
     }
     for greedy in [true, false] {
         for &depth in depths {
             let rate = decode_rate(&mut model, &tokens[..depth.max(8)], &sampling(greedy))?;
             let how = if greedy { "decode" } else { "sampled" };
-            tell(&format!("{kind} {how} @{depth} tok/s"), rate, 1);
+            figure(&format!("{kind} {how} @{depth} tok/s"), rate, 1);
             if greedy {
                 let bytes = model.bytes_a_token(depth.max(8) + 64) as f64;
-                tell(&format!("{kind} {how} @{depth} GB a token"), bytes / 1e9, 3);
-                tell(&format!("{kind} {how} @{depth} TB/s"), rate * bytes / 1e12, 3);
+                figure(&format!("{kind} {how} @{depth} GB a token"), bytes / 1e9, 3);
+                figure(&format!("{kind} {how} @{depth} TB/s"), rate * bytes / 1e12, 3);
             }
         }
     }
-    let planned = crate::engine::cuda::model::plan(&parts.config, &parts.plan, card.multiprocessors)?.needs.total();
-    tell(&format!("{kind} planned MiB, besides CUDA's own"), (planned >> 20) as f64, 0);
-    release(&kind, model, &card, before);
+    let planned = crate::engine::cuda::model::plan(&parts.config, &parts.plan, gpu.multiprocessors)?.needs.total();
+    figure(&format!("{kind} planned MiB, besides CUDA's own"), (planned >> 20) as f64, 0);
+    release(&kind, model, &gpu, before);
     Ok(())
 }
 
-/// Milliseconds from a prompt to its first token, warm: the median of five.
+/// Milliseconds from a prompt to its first token on a warm model: the median of five.
 fn first_token_ms(model: &mut CudaModel, prompt: &[u32]) -> Result<f64, ModelError> {
     let mut times = [0.0; 5];
     for time in &mut times {
@@ -178,14 +178,14 @@ fn first_token_ms(model: &mut CudaModel, prompt: &[u32]) -> Result<f64, ModelErr
     Ok(times[times.len() / 2])
 }
 
-/// Lengths of long prompts.
+/// Lengths of long prompts, in tokens.
 const LONG: [usize; 4] = [128, 256, 512, 2048];
 
-/// Short prompts, through the kernel that is made for them and through that of long ones: where the one becomes slower than
-/// the other. Then each matrix product of a layer in every tiling.
+/// Times prompts of 8 to 256 tokens by the short-prompt kernels and by the long-prompt path, to find the length from
+/// which the latter is faster. Then times each matrix product of a layer in every tiling.
 pub fn short(path: &str) -> Result<(), ModelError> {
     let (parts, mut model) = load(path, 4096)?;
-    println!("{}: long ones by {}", parts.quantization(), model.gemm_backend());
+    println!("{}: long prompts by {}", parts.quantization(), model.gemm_backend());
     let tokens = random_tokens(&mut Random(1), 2048, model.vocab_size());
     for count in [8, 16, 32, 50, 64, 96, 128, 192, 256] {
         model.take_as_short(usize::MAX);
@@ -209,22 +209,22 @@ pub fn short(path: &str) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Drops the model and tells how long that took and what NVML says of the card and of this process.
-fn release(kind: &str, model: CudaModel, card: &CardProperties, before: u64) {
-    let held = used(card);
+/// Drops the model; prints the time, the GPU's memory by NVML and NVML's entry for this process.
+fn release(kind: &str, model: CudaModel, gpu: &GpuProperties, before: u64) {
+    let held = used(gpu);
     let start = Instant::now();
     drop(model);
     let took = start.elapsed().as_secs_f64();
-    let after = Management::open().map(|m| m.card(&card.bus_id)).unwrap_or_default();
+    let after = Management::open().map(|m| m.usage(&gpu.bus_id)).unwrap_or_default();
     let mib = |bytes: u64| (bytes >> 20) as f64;
-    tell(&format!("{kind} release s"), took, 3);
-    tell(&format!("{kind} card before MiB"), mib(before), 0);
-    tell(&format!("{kind} card loaded MiB"), mib(held), 0);
-    tell(&format!("{kind} card after MiB"), mib(after.used.unwrap_or(0)), 0);
+    figure(&format!("{kind} release s"), took, 3);
+    figure(&format!("{kind} GPU memory before MiB"), mib(before), 0);
+    figure(&format!("{kind} GPU memory loaded MiB"), mib(held), 0);
+    figure(&format!("{kind} GPU memory after MiB"), mib(after.used.unwrap_or(0)), 0);
     println!("{kind}: among NVML's processes after the release: {:?}", after.listed);
 }
 
-/// Tokens a second over 128 tokens after `prompt`.
+/// Tokens per second over 128 tokens after `prompt`, after 8 untimed ones.
 fn decode_rate(model: &mut CudaModel, prompt: &[u32], sampling: &SamplingParams) -> Result<f64, ModelError> {
     model.begin(prompt, 0, &[], sampling, 1)?;
     for _ in 0..8 {
@@ -242,17 +242,17 @@ fn decode_rate(model: &mut CudaModel, prompt: &[u32], sampling: &SamplingParams)
 /// When a load is cancelled.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// So long after its start.
+    /// This time after its start.
     After(Duration),
-    /// When this share of the weights is on the card.
+    /// When this share of the weights is on the GPU.
     Share(f64),
 }
 
-/// Stops a load at several moments; tells how long it then took until the load had ended, and what the card still holds.
-/// An error where a load was not stopped or memory stays behind.
+/// Cancels a load at several moments; prints the time until the load returned, and the memory still in use on the GPU.
+/// Fails if a load was not cancelled, or if more than 16 MiB stay in use.
 pub fn cancel(path: &str) -> Result<(), ModelError> {
-    let card = first_card()?;
-    let before = used(&card);
+    let gpu = first_gpu()?;
+    let before = used(&gpu);
     let mut worst = Duration::ZERO;
     let times = [0, 50, 150, 250, 300, 350].map(|ms| Moment::After(Duration::from_millis(ms)));
     for moment in times.into_iter().chain([0.0, 0.1, 0.5, 0.9].map(Moment::Share)) {
@@ -260,15 +260,15 @@ pub fn cancel(path: &str) -> Result<(), ModelError> {
         println!("     cancelled {moment:?}: {took:?} until the load had ended");
         worst = worst.max(took);
     }
-    tell("cancel of a load, worst ms", worst.as_secs_f64() * 1e3, 0);
+    figure("cancel of a load, worst ms", worst.as_secs_f64() * 1e3, 0);
     let start = Instant::now();
     crate::engine::cuda::wait_for_contexts(Duration::from_secs(2));
-    tell("cancel of a load, what it took is back after ms", start.elapsed().as_secs_f64() * 1e3, 0);
-    let after = used(&card);
-    tell("cancel: card before and after, difference MiB", (after.saturating_sub(before) >> 20) as f64, 0);
+    figure("cancel of a load, memory is back after ms", start.elapsed().as_secs_f64() * 1e3, 0);
+    let after = used(&gpu);
+    figure("cancel: GPU memory before and after, difference MiB", (after.saturating_sub(before) >> 20) as f64, 0);
     match after <= before + (16 << 20) {
         true => Ok(()),
-        false => Err(ModelError::Invalid(format!("{} bytes stay behind", after - before))),
+        false => Err(ModelError::Invalid(format!("{} bytes are not released", after - before))),
     }
 }
 
@@ -299,12 +299,12 @@ fn cancelled_load(path: &str, moment: Moment) -> Result<Duration, ModelError> {
     });
     match raised.get() {
         Some(at) if stopped => Ok(at.elapsed()),
-        _ => Err(ModelError::Invalid(format!("a load that was cancelled {moment:?} went on"))),
+        _ => Err(ModelError::Invalid(format!("a load that was cancelled {moment:?} completed"))),
     }
 }
 
-/// Reads a prompt that fills `context` in the chunks that the model asks for, freshly loaded and once everything has come up;
-/// tells the longest time of one, within which nobody hears a cancel.
+/// Prefills a prompt that fills `context`, in chunks of the model's size: freshly loaded, then warm. Prints the time of
+/// the slowest chunk: a cancel is checked between chunks only.
 pub fn chunks(path: &str, context: usize) -> Result<(), ModelError> {
     let (parts, mut model) = load(path, context)?;
     let tokens = random_tokens(&mut Random(1), context, model.vocab_size());
@@ -323,30 +323,30 @@ pub fn chunks(path: &str, context: usize) -> Result<(), ModelError> {
             println!("     {count} tokens at {done}: {took:.1?}");
             (done, worst) = (done + count, worst.max(took));
         }
-        tell(&format!("{name}, {state} s"), start.elapsed().as_secs_f64(), 2);
+        figure(&format!("{name}, {state} s"), start.elapsed().as_secs_f64(), 2);
     }
-    tell(&format!("{name}, slowest chunk ms"), worst.as_secs_f64() * 1e3, 1);
+    figure(&format!("{name}, slowest chunk ms"), worst.as_secs_f64() * 1e3, 1);
     Ok(())
 }
 
-/// Loads, answers and releases again and again. An error where memory stays behind or an answer differs.
+/// Loads, answers and releases `count` times. Fails if memory is not released (16 MiB tolerated) or an answer differs.
 pub fn cycles(path: &str, count: usize) -> Result<(), ModelError> {
-    let card = first_card()?;
+    let gpu = first_gpu()?;
     let mut seen = Vec::new();
     let mut tokens = Vec::new();
     for _ in 0..count {
         let (_, mut model) = load(path, 1024)?;
         let answer = generate(&mut model, &[1, 2, 3], 8, &sampling(true), 1)?;
         drop(model);
-        seen.push(used(&card) >> 20);
+        seen.push(used(&gpu) >> 20);
         tokens.push(answer);
     }
     let (first, most) = (seen.first().copied().unwrap_or(0), seen.iter().max().copied().unwrap_or(0));
-    tell("cycles", count as f64, 0);
-    tell("cycles: card after the first MiB", first as f64, 0);
-    tell("cycles: card after any, most MiB", most as f64, 0);
+    figure("cycles", count as f64, 0);
+    figure("cycles: GPU memory after the first MiB", first as f64, 0);
+    figure("cycles: highest GPU memory after any MiB", most as f64, 0);
     if most > first + 16 {
-        return Err(ModelError::Invalid(format!("memory stays behind: {seen:?} MiB after each release")));
+        return Err(ModelError::Invalid(format!("memory is not released: {seen:?} MiB after each release")));
     }
     if tokens.iter().any(|answer| *answer != tokens[0]) {
         return Err(ModelError::Invalid(format!("the same prompt was answered differently: {tokens:?}")));

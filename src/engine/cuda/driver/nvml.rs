@@ -1,27 +1,27 @@
-//! What the driver's management library says of cards and of this process. Every answer may be missing: no library, no
-//! permission, or a container that hides processes.
+//! NVML queries of GPU memory and processes. Every value is optional: there may be no library or no permission, and a
+//! container may hide processes.
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 
-/// One card's figures.
+/// Memory use of one GPU.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct CardUse {
-    /// Bytes in use by everybody.
+pub struct GpuUse {
+    /// Bytes in use by all processes.
     pub used: Option<u64>,
-    /// Bytes in all.
+    /// Bytes in total.
     pub total: Option<u64>,
-    /// Whether this process is among the card's; `None` where the list is hidden.
+    /// Whether NVML lists this process on the GPU; `None` if the process list is not available.
     pub listed: Option<bool>,
-    /// Bytes that this process holds, where the driver tells.
+    /// Bytes in use by this process.
     pub own: Option<u64>,
 }
 
-/// A session with the library.
+/// An NVML session.
 pub struct Management(Nvml);
 
 impl Management {
-    /// `None` where the library cannot be loaded.
+    /// `None` if the library cannot be loaded.
     pub fn open() -> Option<Self> {
         Nvml::init().ok().map(Self)
     }
@@ -31,13 +31,13 @@ impl Management {
         self.0.sys_driver_version().ok()
     }
 
-    /// Figures of the card at a PCI address.
-    pub fn card(&self, bus_id: &str) -> CardUse {
-        let Ok(device) = self.0.device_by_pci_bus_id(bus_id) else { return CardUse::default() };
+    /// Memory use of the GPU at a PCI address; empty if there is no such GPU.
+    pub fn usage(&self, bus_id: &str) -> GpuUse {
+        let Ok(device) = self.0.device_by_pci_bus_id(bus_id) else { return GpuUse::default() };
         let memory = device.memory_info().ok();
         let processes = device.running_compute_processes().ok();
         let own = processes.as_ref().and_then(|list| list.iter().find(|process| process.pid == std::process::id()));
-        CardUse {
+        GpuUse {
             used: memory.as_ref().map(|m| m.used),
             total: memory.as_ref().map(|m| m.total),
             listed: processes.as_ref().map(|_| own.is_some()),

@@ -1,22 +1,23 @@
-//! When the parts of a load were done, for `chatnap`'s own profile of it (`gpu cold`). Threads mark what they finish; nobody
-//! reads it while a model loads.
+//! Timestamps of the phases of a load, for the profile that `gpu cold` prints. Any thread may add marks; they are read
+//! only after the load.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 static MARKS: Mutex<Vec<(&str, Instant)>> = Mutex::new(Vec::new());
 
-/// Notes that `what` is done. A load leaves about twenty marks, and the next one begins anew.
+/// Records that `what` is done. A load adds about twenty marks; the next load clears them with [`restart`].
 pub fn mark(what: &'static str) {
+    tracing::debug!(phase = what, "GPU load");
     MARKS.lock().unwrap_or_else(PoisonError::into_inner).push((what, Instant::now()));
 }
 
-/// Forgets the marks of an earlier load.
+/// Clears the marks of the previous load.
 pub fn restart() {
     MARKS.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
-/// What was marked, with the milliseconds since `start`, in the order of time.
+/// All marks with their milliseconds since `start`, sorted by time.
 #[cfg(any(test, feature = "gpu-checks"))]
 pub fn since(start: Instant) -> Vec<(&'static str, f64)> {
     let marks = MARKS.lock().unwrap_or_else(PoisonError::into_inner);

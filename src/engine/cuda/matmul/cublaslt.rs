@@ -1,4 +1,4 @@
-//! cuBLASLt: opened at run time, beside a model that answers already, and its matrix products.
+//! Matrix products by cuBLASLt, which is loaded at run time, in the background after the model is ready.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -16,31 +16,32 @@ use crate::engine::error::ModelError;
 
 /// Bytes of cuBLASLt's workspace.
 pub const WORKSPACE: usize = 32 << 20;
-/// Tokens that products by the library are a multiple of.
+/// cuBLASLt products are padded to a multiple of this many tokens.
 pub const TILE: usize = 64;
 
-/// When the library may be opened. That keeps the driver busy, so that an answer which began meanwhile would stutter.
+/// When cuBLASLt may be loaded. Loading occupies the driver, so decoding would stutter during it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum OpenPolicy {
-    /// A prompt is being read, an answer written.
+    /// A prefill or decode loop is running.
     Busy,
-    /// Nobody waits for the card.
+    /// The GPU is idle.
     Idle,
-    /// A long prompt waits for it, or a measurement.
+    /// A long prompt or a measurement is blocked on it.
     Now,
 }
 
-/// The library is opened when nobody has waited for the card for so long.
+/// Idle time of the GPU before cuBLASLt is loaded.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// Waits for the moment to open the library; whether somebody waits for it then. `None` where it is no longer wanted.
+/// Blocks until cuBLASLt may be loaded. `Some(true)`: a prompt is blocked on it; `Some(false)`: the GPU was idle for
+/// `ahead`; `None`: the model is being dropped.
 fn moment(words: &Receiver<OpenPolicy>, ahead: Duration) -> Option<bool> {
-    // A load ends with its slowest part, which may be the tokenizer.
+    // The GPU part of a load can end before its slowest part, which may be the tokenizer.
     let mut word = Ok(OpenPolicy::Busy);
     loop {
         word = match word {
             Ok(OpenPolicy::Busy) => words.recv().map_err(RecvTimeoutError::from),
-            // Nobody shall wait for it at the end of a one-shot answer, after which the model goes.
+            // The delay avoids that a one-shot run, which drops the model after the answer, waits for cuBLASLt.
             Ok(OpenPolicy::Idle) => words.recv_timeout(ahead),
             Ok(OpenPolicy::Now) => return Some(true),
             Err(RecvTimeoutError::Timeout) => return Some(false),
@@ -49,23 +50,22 @@ fn moment(words: &Receiver<OpenPolicy>, ahead: Duration) -> Option<bool> {
     }
 }
 
-/// Opens cuBLASLt, where it is, and makes it load its kernels, once nobody waits for the card. It is large: this takes a fifth
-/// of a second, in which the driver serves others badly. Until then our own kernels do without it, at half its speed. It is
-/// never opened in the middle of a prompt or of its answer, so that the same prompt to a freshly loaded model is always read
-/// the same way.
+/// Loads cuBLASLt, if it is installed, and makes it load its kernels, once the GPU is idle. This takes 0.2 s, in which
+/// other driver calls are slow; until then the kernels of this program run, at half its speed. It is never loaded
+/// during a prompt or its answer, so that a freshly loaded model always computes the same prompt with the same kernels.
 fn open(words: &Receiver<OpenPolicy>, usual: &[WarmupShape]) -> Option<Library> {
     let hurried = moment(words, AHEAD)?;
     let mut library = Library::open()?;
     timeline::mark("cuBLASLt handle");
     let stream = Stream::new().ok()?;
-    // The first product of each kind takes the longest by far, as the library then loads its kernels; nobody would hear a
-    // cancel during a prompt's.
+    // The first product of each epilogue is by far the slowest, because cuBLASLt then loads its kernels; in a prompt it
+    // would delay a cancel.
     let at = library.workspace.pointer();
     let (w, c) = (at + (4 << 20), at + (8 << 20));
     for into in [Epilogue::StoreBf16, Epilogue::AddF32] {
         library.multiply(stream.0, at, w, c, Problem { m: 256, n: 1024, k: 1024, ldc: 1024, into }).ok()?;
     }
-    // What is left is for the usual prompts; one that waits does it for itself.
+    // Warm up the usual shapes. Skipped if a prompt is blocked: it prepares its own shapes.
     let sizes: &[usize] = if hurried { &[] } else { &[TILE, 2 * TILE, 3 * TILE, 4 * TILE] };
     for (m, usual) in sizes.iter().flat_map(|m| usual.iter().map(move |usual| (*m, usual))) {
         usual.prepare(&mut library, &stream, m)?;
@@ -75,25 +75,24 @@ fn open(words: &Receiver<OpenPolicy>, usual: &[WarmupShape]) -> Option<Library> 
     Some(library)
 }
 
-/// A product that every prompt of the model has.
+/// The shape of a product that every prompt of the model computes.
 #[derive(Clone, Copy, Debug)]
 pub struct WarmupShape {
-    /// Where there are as many bf16 as its weights, whatever they say.
+    /// Device address of at least `n` x `k` bf16 elements; their values do not matter.
     pub weights: u64,
     /// Rows of the weights.
     pub n: usize,
     /// Columns of the weights.
     pub k: usize,
-    /// Where the product goes.
     pub into: Epilogue,
 }
 
 impl WarmupShape {
-    /// The product of `m` tokens once, of anything into nowhere: the library chooses its kernel and loads it, which takes some
-    /// milliseconds that the first prompt of this length would feel. `None` where that fails.
+    /// Runs the product of `m` tokens once on scratch memory, so that cuBLASLt selects and loads its kernel now: that
+    /// takes some milliseconds, which would delay the first prompt of this length. `None` if it fails.
     fn prepare(self, library: &mut Library, stream: &Stream, m: usize) -> Option<()> {
         let Self { weights, n, k, into } = self;
-        // A, then C, both of them within the workspace: a product may use that too, as what comes of it is nobody's.
+        // A, then C, both in the workspace. The product may overwrite them as workspace: the result is discarded.
         let a = library.workspace.pointer();
         let c = a + (m * k * 2).next_multiple_of(256) as u64;
         let end = c + (m * n * if into == Epilogue::StoreBf16 { 2 } else { 4 }) as u64;
@@ -104,47 +103,47 @@ impl WarmupShape {
     }
 }
 
-/// The library's place: first it is on its way, then it is there, or not to be had.
+/// Loads cuBLASLt in the background: first pending, then loaded or unavailable.
 pub struct CublasLtLoader {
-    /// What tells `coming` when to begin.
+    /// Signals `coming` when it may load.
     word: Option<Sender<OpenPolicy>>,
     coming: Option<BackgroundTask<Library>>,
     opened: Option<Library>,
 }
 
 impl CublasLtLoader {
-    /// Sends for it; it prepares for the `usual` products.
+    /// Starts the background task, which waits for [`Self::idle`] and then warms up the `usual` products.
     pub fn new(gpu: &Gpu, usual: Vec<WarmupShape>) -> Self {
         let (word, words) = channel();
         Self { word: Some(word), coming: Some(BackgroundTask::start(gpu, move || open(&words, &usual))), opened: None }
     }
 
-    fn tell(&self, word: OpenPolicy) {
-        // Who listened has begun, or ended.
+    fn signal(&self, word: OpenPolicy) {
+        // An error means that the task no longer waits: it is loading, or has ended.
         let _ = self.word.as_ref().map(|to| to.send(word));
     }
 
-    /// A prompt is being read, or an answer written. With what is there now it is done to its end.
+    /// A prompt begins. The library is used for it if it is loaded now, and is not loaded before [`Self::idle`].
     pub fn busy(&mut self) {
-        self.tell(OpenPolicy::Busy);
+        self.signal(OpenPolicy::Busy);
         self.look();
     }
 
-    /// The load has ended, or an answer: nobody waits for the card.
+    /// The load or an answer has ended: the GPU is idle.
     pub fn idle(&self) {
-        self.tell(OpenPolicy::Idle);
+        self.signal(OpenPolicy::Idle);
     }
 
-    /// Asks for it at once; true when it is there.
+    /// Requests loading now, without blocking; true once loading has ended.
     pub fn hurry(&mut self) -> bool {
-        self.tell(OpenPolicy::Now);
+        self.signal(OpenPolicy::Now);
         self.look();
         self.is_settled()
     }
 
-    /// Waits for it.
+    /// Loads it now and waits until loading has ended.
     pub fn settle(&mut self) {
-        self.tell(OpenPolicy::Now);
+        self.signal(OpenPolicy::Now);
         self.opened = self.coming.take().and_then(|mut coming| coming.take()).or(self.opened.take());
     }
 
@@ -154,23 +153,23 @@ impl CublasLtLoader {
         }
     }
 
-    /// Whether it is known to be there, or not to be had.
+    /// Whether loading has ended, successfully or not.
     pub fn is_settled(&self) -> bool {
         self.coming.is_none()
     }
 
-    /// Goes without it from now on.
+    /// Unloads it and never uses it again.
     pub fn forget(&mut self) {
         self.settle();
         self.opened = None;
     }
 
-    /// The library, where it is there.
+    /// The library; `None` while it is pending or if it is unavailable.
     pub fn get(&mut self) -> Option<&mut Library> {
         self.opened.as_mut()
     }
 
-    /// Bytes that it takes, or will.
+    /// Bytes of its workspace, also while it is pending.
     pub fn bytes(&self) -> u64 {
         if self.coming.is_some() || self.opened.is_some() { WORKSPACE as u64 } else { 0 }
     }
@@ -178,12 +177,12 @@ impl CublasLtLoader {
 
 impl Drop for CublasLtLoader {
     fn drop(&mut self) {
-        // Or `coming` would be waited for until it has opened the library.
+        // Closes the channel, so that joining `coming` does not wait for it to load the library.
         self.word = None;
     }
 }
 
-/// What cuBLASLt chose for a shape.
+/// Descriptors of a shape and the algorithm that cuBLASLt selected for it.
 struct Plan {
     operation: lt::cublasLtMatmulDesc_t,
     weights: lt::cublasLtMatrixLayout_t,
@@ -192,7 +191,7 @@ struct Plan {
     algorithm: lt::cublasLtMatmulAlgo_t,
 }
 
-/// cuBLASLt, loaded at run time.
+/// A cuBLASLt handle with its workspace and cached plans.
 pub struct Library {
     handle: lt::cublasLtHandle_t,
     workspace: DeviceBuffer<u8>,
@@ -205,7 +204,7 @@ unsafe impl Send for Library {}
 impl Library {
     fn open() -> Option<Self> {
         let mut handle = ptr::null_mut();
-        // SAFETY: the library is there; the handle goes into a local.
+        // SAFETY: the library is present; the handle is written to a local.
         let made = unsafe {
             lt::is_culib_present() && lt::cublasLtCreate(&mut handle) == lt::cublasStatus_t::CUBLAS_STATUS_SUCCESS
         };
@@ -213,7 +212,7 @@ impl Library {
         Some(Self { handle, workspace, plans: HashMap::new() })
     }
 
-    /// C = A · Wᵀ on `stream`. False where cuBLASLt has nothing for this shape.
+    /// C = A · Wᵀ on `stream`. False if cuBLASLt has no algorithm for this shape.
     pub fn multiply(&mut self, stream: CUstream, a: u64, w: u64, c: u64, problem: Problem) -> Result<bool, ModelError> {
         if !self.plans.contains_key(&problem) {
             let plan = self.plan(problem);
@@ -248,7 +247,7 @@ impl Library {
         Err(ModelError::Device { message: format!("a matrix product failed ({status:?})"), sticky: false })
     }
 
-    /// Column-major and transposed: Cᵀ[n][m] = W · Aᵀ.
+    /// cuBLASLt is column-major, so the plan is for the transposed product: Cᵀ[n][m] = W · Aᵀ.
     fn plan(&self, p: Problem) -> Option<Plan> {
         use lt::cudaDataType_t::{CUDA_R_16BF, CUDA_R_32F};
         let ok = |status| status == lt::cublasStatus_t::CUBLAS_STATUS_SUCCESS;
@@ -280,7 +279,7 @@ impl Library {
         // SAFETY: all zeros is a valid value of this plain C structure.
         let mut found: lt::cublasLtMatmulHeuristicResult_t = unsafe { std::mem::zeroed() };
         let mut count = 0;
-        // SAFETY: all descriptors were made above; one result is asked for.
+        // SAFETY: all descriptors were created above; one result is requested.
         let status = unsafe {
             let status = lt::cublasLtMatmulAlgoGetHeuristic(
                 self.handle,
@@ -303,7 +302,7 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: made by `plan` and `open`, destroyed once, before the context goes.
+        // SAFETY: created by `plan` and `open`, destroyed once, before the context.
         unsafe {
             for plan in self.plans.drain().filter_map(|(_, plan)| plan) {
                 lt::cublasLtMatrixLayoutDestroy(plan.weights);
@@ -322,7 +321,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of words that were all said before anybody listened, the speaker still there or not.
+    /// The result of `moment` if all of `said` is sent before it runs. `there`: keeps the sender open.
     fn after(said: &[OpenPolicy], there: bool, ahead: Duration) -> Option<bool> {
         let (word, words) = channel();
         said.iter().for_each(|said| word.send(*said).unwrap());
@@ -333,13 +332,13 @@ mod tests {
     }
 
     #[test]
-    fn the_library_is_opened_when_nobody_waits_for_the_card_or_somebody_for_it() {
+    fn cublaslt_loads_when_idle_or_on_demand_and_not_after_a_disconnect() {
         let long = Duration::from_secs(600);
         assert_eq!(after(&[OpenPolicy::Idle], true, Duration::ZERO), Some(false), "loaded ahead of its first prompt");
         assert_eq!(
             after(&[OpenPolicy::Idle, OpenPolicy::Busy], false, long),
             None,
-            "loaded for a prompt that waits already"
+            "loaded for a prompt that is already queued"
         );
         assert_eq!(
             after(&[OpenPolicy::Busy, OpenPolicy::Busy, OpenPolicy::Idle], true, Duration::ZERO),
@@ -359,9 +358,9 @@ mod tests {
         assert_eq!(
             after(&[OpenPolicy::Busy, OpenPolicy::Now], true, Duration::ZERO),
             Some(true),
-            "after a prompt that was stopped"
+            "after a cancelled prompt"
         );
-        assert_eq!(after(&[], false, long), None, "the model is gone");
+        assert_eq!(after(&[], false, long), None, "the model was dropped");
         assert_eq!(after(&[OpenPolicy::Busy], false, long), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The matrix products of prompts, short and long, against sums in f64.
+//! Matrix products of short and long prompts against sums in f64.
 
 use super::{Bench, Random, Report, halves, relative_error, wide};
 use crate::engine::cuda::driver::{DeviceBuffer, Gpu};
@@ -10,7 +10,7 @@ use crate::engine::cuda::params::{Epilogue, Problem};
 use crate::engine::cuda::tuning::{ShortPromptLimits, Tuning};
 use crate::engine::error::ModelError;
 
-/// A product of a short prompt with twice the same matrix, side by side, and what has to come of it.
+/// A product of a short prompt with the same matrix twice, side by side, and the expected result.
 struct ShortPrompt {
     x: Vec<u16>,
     before: Vec<f32>,
@@ -19,7 +19,7 @@ struct ShortPrompt {
 }
 
 impl ShortPrompt {
-    /// `weights`: those of `mat`, as bf16.
+    /// `weights`: those of `mat`, rounded to bf16.
     fn new(mat: Mat, weights: &[f32], tokens: usize, random: &mut Random) -> Self {
         let (rows, cols) = (mat.rows as usize, mat.cols as usize);
         let (x, before) = (halves(&random.normals(tokens * cols)), random.normals(tokens * 2 * rows));
@@ -32,7 +32,7 @@ impl ShortPrompt {
         Self { x, before, wanted, cols }
     }
 
-    /// X as Hopper's kernel wants it.
+    /// X in the order of columns that the Hopper kernel reads.
     fn in_slots(&self) -> Vec<u16> {
         let mut ordered = vec![0; self.x.len()];
         for (to, from) in ordered.chunks_mut(self.cols).zip(self.x.chunks(self.cols)) {
@@ -43,7 +43,7 @@ impl ShortPrompt {
         ordered
     }
 
-    /// How far what was added to `out` is from what had to be.
+    /// Relative error of `out`, to which the kernel added its product.
     fn error(&self, gpu: &Gpu, out: &DeviceBuffer<f32>) -> Result<f64, ModelError> {
         let mut got = vec![0.0; self.before.len()];
         out.read(gpu, 0, &mut got)?;
@@ -52,7 +52,7 @@ impl ShortPrompt {
 }
 
 impl Bench {
-    /// The products of short prompts, in every tiling that there is room for.
+    /// Checks products of short prompts in every tiling that fits into shared memory.
     pub(super) fn short_prompts(
         &self,
         name: &str,
@@ -64,7 +64,7 @@ impl Bench {
         if !skinny::takes(mat.format()) {
             return Ok(());
         }
-        let tuning = Tuning::for_card(self.gpu.card.compute_capability);
+        let tuning = Tuning::for_capability(self.gpu.properties.compute_capability);
         let skinny = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?.skinny();
         let rows = mat.rows as usize;
         let rounded: Vec<f32> = wide(&halves(weights));
@@ -87,11 +87,11 @@ impl Bench {
             let x = DeviceBuffer::from_slice(&self.gpu, &case.in_slots())?;
             let out = DeviceBuffer::from_slice(&self.gpu, &case.before)?;
             let (a, c) = ((x.pointer(), tokens, 0), (out.pointer(), 2 * rows));
-            // SAFETY: all sizes are those of the buffers.
+            // SAFETY: all sizes match the buffers, which live until the read in `error`.
             unsafe { skinny.launch(&self.gpu, &[mat, mat], a, c, Epilogue::AddF32, share)? };
             let error = case.error(&self.gpu, &out)?;
             report.tell(
-                &format!("short prompt {name} by Hopper's kernel, {tokens} tokens, {share} share"),
+                &format!("short prompt {name} by the Hopper kernel, {tokens} tokens, {share} share"),
                 error,
                 3e-4,
             );
@@ -99,7 +99,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Every matrix product of a prompt.
+    /// Checks every matrix product of long prompts: cuBLASLt, if present, and chatnap's own.
     pub(super) fn products(
         &self,
         m: usize,
@@ -123,7 +123,7 @@ impl Bench {
             }
         }
         let few = ShortPromptLimits { plain: 0, quantised: 0, hopper: 0 };
-        let tuning = Tuning { few, ..Tuning::for_card(self.gpu.card.compute_capability) };
+        let tuning = Tuning { few, ..Tuning::for_capability(self.gpu.properties.compute_capability) };
         let mut gemm = Gemm::new(&self.gpu, &self.kernels, tuning, None, 0, Vec::new())?;
         let (operands, size) = ((da.pointer(), m), m * n);
         for turn in 0..3 {
@@ -143,7 +143,7 @@ impl Bench {
             for into in [Epilogue::StoreBf16, Epilogue::AddF32, Epilogue::StoreF32] {
                 let c = DeviceBuffer::from_slice(&self.gpu, &before)?;
                 let operands = (da.pointer(), dw.pointer(), c.pointer());
-                // SAFETY: all sizes are those of the buffers; bf16 takes half of C.
+                // SAFETY: all sizes match the buffers; a bf16 result uses half of C.
                 if !unsafe { hopper.multiply(&self.gpu, index, operands, Problem { m, n, k, ldc: n, into }, m)? } {
                     continue;
                 }

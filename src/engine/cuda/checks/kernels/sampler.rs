@@ -1,36 +1,36 @@
-//! The card's sampler against the host's, for the same logits, parameters, history and draw.
+//! Checks the GPU's sampler against the host's, with the same logits, parameters, history and random draw.
 //!
-//! "The same" means: where the card ranks its candidates (a top-k of 1 to 1024) it draws the host's token. Without such a
-//! top-k it does not rank: it keeps the same tokens and lets the same draw fall on their probabilities in the order of their
-//! ids, not of their ranks. Either way sums of floats differ in their last digits, so where the draw, or the bound of a
-//! filter, falls within `DRAW` or `BOUND` of the line between two tokens, either is right. All this is computed here in f64.
-//! Where no logit is a number the card must say so; the host's sampler is not asked then.
+//! With a top-k of 1 to 1024 the GPU ranks its candidates and must draw the host's token. Without such a top-k it does
+//! not rank: it keeps the same tokens, and the same draw selects among their probabilities in the order of their ids
+//! instead of their ranks. Sums of floats differ in their last digits, so if the draw or the bound of a filter is
+//! within `DRAW` or `BOUND` of the boundary between two tokens, both are accepted. The accepted tokens are computed
+//! here in f64. If every logit is NaN or -inf the GPU must report that; the host's sampler is not called then.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::{Random, Report};
 use crate::engine::cuda::decode::NOTHING;
-use crate::engine::cuda::driver::{CardProperties, DeviceBuffer, Gpu, LaunchConfig, PinnedBuffer};
+use crate::engine::cuda::driver::{DeviceBuffer, Gpu, GpuProperties, LaunchConfig, PinnedBuffer};
 use crate::engine::cuda::kernels::Kernels;
 use crate::engine::cuda::params::{SampleArgs, State};
 use crate::engine::error::ModelError;
 use crate::engine::sampler::Sampler;
 use crate::protocol::SamplingParams;
 
-/// How far a draw may be off, as a share of all probability.
+/// Tolerance of a draw, as a share of the total probability.
 const DRAW: f64 = 2e-5;
-/// How far the bound of top-p or min-p may be off, relatively.
+/// Relative tolerance of the bound of top-p or min-p.
 const BOUND: f64 = 2e-5;
-/// The golden ratio's step of SplitMix64, by which the draws of one seed follow each other.
+/// The increment of SplitMix64 (golden ratio) between consecutive draws of one seed.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-/// The ring of tokens on the card.
+/// Capacity of the GPU's ring of history tokens.
 const HISTORY: usize = 512;
-/// Candidates that the card can rank (`LIST` and `MOST` of `sample.cu`), and its bins over the distances from the best.
+/// Limits of the ranking in `sample.cu`: candidates in its list, maximum top-k, and histogram bins over the distances.
 const LIST: usize = 4096;
 const MOST: usize = 1024;
 const BINS: f64 = 2048.0;
 
-/// One draw.
+/// The inputs of one draw.
 #[derive(Debug)]
 struct Case {
     logits: Vec<f32>,
@@ -40,7 +40,7 @@ struct Case {
     step: u64,
 }
 
-/// Draws from vocabularies of several sizes, one in `part` of thousands of times.
+/// Checks draws from vocabularies of several sizes; `part` divides the number of rounds.
 pub(super) fn check(
     gpu: &Gpu,
     kernels: &Kernels,
@@ -50,11 +50,11 @@ pub(super) fn check(
 ) -> Result<(), ModelError> {
     for (vocab, rounds) in [(1, 40), (7, 200), (300, 1000), (5000, 2000), (49_152, 100), (128_256, 60)] {
         let rounds = (rounds / part).max(1);
-        let card = Card::new(vocab)?;
+        let on_gpu = GpuSampler::new(vocab)?;
         let (mut wrong, mut other, mut ranked) = (0, 0, 0);
         for round in 0..rounds {
             let case = Case::random(vocab, round, random);
-            let token = card.draw(gpu, kernels, &case)?;
+            let token = on_gpu.draw(gpu, kernels, &case)?;
             let nothing = case.penalised().iter().all(|logit| *logit == f32::NEG_INFINITY);
             let accepted = if nothing { BTreeSet::from([NOTHING]) } else { case.accepted() };
             if !accepted.contains(&token) {
@@ -70,20 +70,20 @@ pub(super) fn check(
         let draws = format!("sampler, {rounds} draws from {vocab} tokens");
         report.tell(&format!("{draws}: wrong ones"), f64::from(wrong), 0.0);
         let share = other as f64 / f64::from(ranked.max(1));
-        report.tell(&format!("{draws}: {ranked} ranked, not the host's own"), share, 2e-3);
+        report.tell(&format!("{draws}: {ranked} ranked, not the CPU's token"), share, 2e-3);
     }
     Ok(())
 }
 
-/// The same on a card of its own.
-pub fn sampler(card: CardProperties, seed: u64, report: &mut Report) -> Result<(), ModelError> {
-    let mut gpu = Gpu::open(card)?;
+/// Opens the GPU and runs all rounds of the sampler check.
+pub fn sampler(properties: GpuProperties, seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    let mut gpu = Gpu::open(properties)?;
     let kernels = Kernels::load(&mut gpu)?;
     check(&gpu, &kernels, 1, &mut Random(seed), report)
 }
 
-/// Buffers of one vocabulary.
-struct Card {
+/// Device buffers for one vocabulary size.
+struct GpuSampler {
     vocab: usize,
     logits: DeviceBuffer<f32>,
     state: DeviceBuffer<State>,
@@ -91,7 +91,7 @@ struct Card {
     out: PinnedBuffer,
 }
 
-impl Card {
+impl GpuSampler {
     fn new(vocab: usize) -> Result<Self, ModelError> {
         Ok(Self {
             vocab,
@@ -135,15 +135,15 @@ impl Card {
         };
         let shape =
             LaunchConfig { grid: (1, 1, 1), threads: 1024, shared: 0, overlap: false, ..LaunchConfig::default() };
-        // SAFETY: the buffers have the capacities named and live until the wait below.
+        // SAFETY: the buffers have the capacities in `args` and exist until the wait below.
         unsafe { kernels.sample.launch(gpu.stream, shape, &args)? };
         gpu.synchronize()?;
-        // SAFETY: the ring has 64 cells of 4 bytes, and the kernel that wrote this one has ended.
+        // SAFETY: the ring has 64 cells of 4 bytes, and the kernel that wrote this cell has completed.
         Ok(unsafe { self.out.pointer().cast::<u32>().add(case.step as usize % 64).read_volatile() })
     }
 }
 
-/// One of `values`.
+/// A random element of `values`.
 fn one<T: Copy>(random: &mut Random, values: &[T]) -> T {
     values[random.below(values.len())]
 }
@@ -151,16 +151,16 @@ fn one<T: Copy>(random: &mut Random, values: &[T]) -> T {
 impl Case {
     fn random(vocab: usize, round: i32, random: &mut Random) -> Self {
         let logits = logits(vocab, random);
-        // Every fourth draw is by the defaults, the others by anything.
+        // Every fourth draw uses the default parameters, the others random ones.
         let params = if round % 4 == 0 { SamplingParams::default() } else { parameters(random) };
         let count = if params.repeat_last_n == 0 { 0 } else { random.below(params.repeat_last_n.min(HISTORY) + 1) };
-        // ShortPromptLimits different tokens, so that some come often.
+        // Few distinct tokens, so that some repeat often.
         let kinds = vocab.min(40);
         let recent = (0..count).map(|_| (random.below(kinds) * (vocab / kinds)) as u32).collect();
         Self { logits, params, recent, seed: random.next(), step: random.below(5000) as u64 }
     }
 
-    /// What the product that makes the logits leaves beside them: ordered float, then the lowest id.
+    /// The argmax that the logits kernel writes to `State::best`: ordered float, then the lowest id.
     fn packed_best(&self) -> u64 {
         let key = |(id, logit): (usize, &f32)| {
             let bits = logit.max(f32::NEG_INFINITY).to_bits();
@@ -170,14 +170,14 @@ impl Case {
         self.logits.iter().enumerate().map(key).max().unwrap_or(0)
     }
 
-    /// The host's sampler, at this draw of the seed.
+    /// The token that the host's sampler draws.
     fn host(&self) -> u32 {
         let mut sampler = Sampler::new(&self.params, self.seed.wrapping_add(self.step.wrapping_mul(STEP)));
         self.recent.iter().for_each(|token| sampler.accept(*token));
         sampler.sample(&mut self.logits.clone())
     }
 
-    /// The draw, 0 to 1.
+    /// The random draw, in 0..1.
     fn unit(&self) -> f64 {
         let mut z = self.seed.wrapping_add((self.step + 1).wrapping_mul(STEP));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -185,7 +185,7 @@ impl Case {
         ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Logits after the penalties, in f32 as both samplers compute them; what is no number is impossible.
+    /// Logits after the penalties, in f32 as in both samplers; NaN becomes -inf.
     fn penalised(&self) -> Vec<f32> {
         let mut logits: Vec<f32> = self.logits.iter().map(|l| l.max(f32::NEG_INFINITY)).collect();
         let mut counts: HashMap<u32, u32> = HashMap::new();
@@ -208,22 +208,22 @@ impl Case {
         if self.params.top_k == 0 { self.logits.len() } else { self.params.top_k.min(self.logits.len()) }
     }
 
-    /// Whether the card draws in the order of the ranks: few enough to rank, and not so many as good as the last of them.
+    /// Whether the GPU ranks the candidates: top-k is within `MOST`, and ties with the last candidate fit `LIST`.
     fn is_ranked(&self) -> bool {
         self.is_greedy() || self.top_k() <= MOST && self.crowd(&Ranking::new(&self.penalised()), self.top_k()) <= LIST
     }
 
-    /// Distance that the card takes for the same as another.
+    /// Width of a histogram bin of the GPU, as a distance from the best logit.
     fn bin(&self) -> f64 {
         32.0 * f64::from(self.params.temperature.max(1.0)) / BINS
     }
 
-    /// Tokens that fall into the card's bin of the `k`-th or before it.
+    /// An upper bound for the tokens in the GPU's bins up to that of the `k`-th candidate.
     fn crowd(&self, ranking: &Ranking, k: usize) -> usize {
         ranking.within(ranking.distance[k - 1] + self.bin())
     }
 
-    /// Every token that a right sampler may draw.
+    /// Every token that a correct sampler may draw.
     fn accepted(&self) -> BTreeSet<u32> {
         let ranking = Ranking::new(&self.penalised());
         if self.is_greedy() {
@@ -238,7 +238,7 @@ impl Case {
             });
         }
         if !exact || crowded {
-            // Two rounds of histograms: what is this close cannot be told apart.
+            // After two rounds of histograms, distances closer than this are equal for the GPU.
             let blur = self.bin() / BINS * 1.01;
             let first = if k < self.logits.len() { ranking.ends(k, blur) } else { BTreeSet::from([k]) };
             self.filtered(&ranking, &first, blur, &mut |kept| self.drawn(&ranking, kept, true, &mut accepted));
@@ -246,7 +246,7 @@ impl Case {
         accepted
     }
 
-    /// Calls `each` with every number of first candidates that top-p and min-p may leave of any of `counts`.
+    /// Calls `each` with every number of candidates that top-p and min-p may keep of the first `counts`.
     fn filtered(&self, ranking: &Ranking, counts: &BTreeSet<usize>, blur: f64, each: &mut dyn FnMut(usize)) {
         let (top_p, min_p) = (f64::from(self.params.top_p), f64::from(self.params.min_p.min(1.0)));
         let mut left = BTreeSet::new();
@@ -279,7 +279,7 @@ impl Case {
         last.into_iter().for_each(each);
     }
 
-    /// Adds the tokens that the draw may fall on among the first `kept`.
+    /// Adds the tokens among the first `kept` that the draw may select.
     fn drawn(&self, ranking: &Ranking, kept: usize, by_id: bool, accepted: &mut BTreeSet<u32>) {
         let temperature = f64::from(self.params.temperature);
         let weight = |i: usize| (ranking.ids[i], (-ranking.distance[i] / temperature).exp());
@@ -298,13 +298,13 @@ impl Case {
             before = after;
         }
         if most >= total {
-            // Rounding left a crumb: the most likely one.
+            // The cumulative sum can fall short of the draw by rounding: the sampler then takes the most likely token.
             accepted.insert(ranking.ids[0]);
         }
     }
 }
 
-/// Tokens, the most likely first, then the lowest id; with their distances from the best as the card computes them.
+/// Tokens by descending logit, then ascending id, with their distances from the best logit as on the GPU.
 struct Ranking {
     ids: Vec<u32>,
     distance: Vec<f64>,
@@ -321,13 +321,13 @@ impl Ranking {
         Self { ids, distance }
     }
 
-    /// How many are within `limit` of the best.
+    /// The number of tokens within `limit` of the best.
     fn within(&self, limit: f64) -> usize {
         self.distance.partition_point(|z| *z <= limit)
     }
 
-    /// Where a bound may lie that should be after the `count`-th: after each that is not farther than `blur` beyond it, or
-    /// by half as much before it, where adding up the bins was rounded down.
+    /// The possible numbers of tokens before a bound that should be after the `count`-th: it may move up to `blur`
+    /// further, or half of that back, because the histogram's sums are rounded down.
     fn ends(&self, count: usize, blur: f64) -> BTreeSet<usize> {
         let at = self.distance[count - 1];
         let (first, last) = (self.within(at - blur / 2.0).max(1), self.within(at + blur));
@@ -335,7 +335,7 @@ impl Ranking {
     }
 }
 
-/// Logits of one of several shapes: as models make them, with ties, with what is no number, without any difference.
+/// Random logits of several kinds: like those of models, with ties, with NaN and infinities, all equal.
 fn logits(vocab: usize, random: &mut Random) -> Vec<f32> {
     let mut logits: Vec<f32> = random.normals(vocab).iter().map(|v| v * 3.0).collect();
     match random.below(8) {
@@ -347,11 +347,11 @@ fn logits(vocab: usize, random: &mut Random) -> Vec<f32> {
         5 if random.below(4) == 0 => logits.fill(one(random, &[f32::NAN, f32::NEG_INFINITY, 0.0, -7.5])),
         _ => {}
     }
-    // No negative zeros: the host ranks them below zero, the card beside it.
+    // No negative zeros: the host ranks them below zero, the GPU as equal.
     logits.iter().map(|l| l + 0.0).collect()
 }
 
-/// Puts one of `values` at about one place of `every`.
+/// Replaces about one in `every` logits by one of `values`.
 fn spoil(logits: &mut [f32], values: &[f32], every: usize, random: &mut Random) {
     for logit in logits {
         if random.below(every) == 0 {
@@ -382,9 +382,9 @@ fn parameters(random: &mut Random) -> SamplingParams {
 mod tests {
     use super::*;
 
-    /// The host's sampler is a right one, so every token that it draws must be among the accepted; and they are few.
+    /// The accepted tokens must contain the host's draw, and few others, or the check would be too weak.
     #[test]
-    fn the_hosts_own_tokens_are_accepted_and_few_others() {
+    fn accepted_tokens_contain_the_host_token_and_few_others() {
         let mut random = Random(1);
         let (mut ranked, mut accepted) = (0, 0);
         for round in 0..1500 {
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn without_ranks_the_draw_goes_by_id_over_the_same_probabilities() {
+    fn unranked_draw_goes_by_id_over_the_same_probabilities() {
         let mut counts = [0; 4];
         for step in 0..4000 {
             let params =
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_packed_as_the_card_packs_it() {
+    fn packed_best_matches_the_kernel_encoding() {
         let case = |logits: Vec<f32>| {
             let params = SamplingParams::default();
             Case { logits, params, recent: Vec::new(), seed: 0, step: 0 }.packed_best()

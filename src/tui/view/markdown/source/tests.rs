@@ -1,4 +1,4 @@
-//! What is shown of a text, written with marks: `<b>…</b>`, `¶` at a paragraph's end, `¦` at a cell's.
+//! Tests of the text that is shown, in this notation: `<b>…</b>`, `¶` at a paragraph's end, `¦` at a table cell's.
 
 use proptest::prelude::*;
 use pulldown_cmark::{Event, Tag, TagEnd};
@@ -48,7 +48,7 @@ fn check(cases: &[(&str, &str)]) {
 }
 
 #[test]
-fn formulas_stand_as_they_were_written() {
+fn formulas_are_shown_as_written() {
     check(&[
         (
             "Inline $x*y*z$ and $a_i, b_{i+1}$ and \\(a_1 + b_1\\) and \\[ \\{1,2\\}_{P_1} \\].",
@@ -97,7 +97,7 @@ fn formulas_stand_as_they_were_written() {
 }
 
 #[test]
-fn emphasis_beside_chinese_japanese_and_korean_opens_and_closes() {
+fn emphasis_opens_and_closes_beside_chinese_japanese_and_korean() {
     check(&[
         ("**「A」**なので**「B」**です。", "<b>「A」</b>なので<b>「B」</b>です。¶"),
         ("**注意：**これは", "<b>注意：</b>これは¶"),
@@ -113,7 +113,7 @@ fn emphasis_beside_chinese_japanese_and_korean_opens_and_closes() {
 }
 
 #[test]
-fn paths_names_and_addresses_are_no_markdown() {
+fn paths_dunder_names_and_urls_are_not_markdown() {
     check(&[
         ("C:\\Program Files\\_foo\\*.txt *x*", "C:\\Program Files\\_foo\\*.txt <i>x</i>¶"),
         ("C:\\Users\\_x and \\\\server\\_share\\a *b*", "C:\\Users\\_x and \\\\server\\_share\\a <i>b</i>¶"),
@@ -133,7 +133,7 @@ fn paths_names_and_addresses_are_no_markdown() {
 }
 
 #[test]
-fn what_multiplies_or_means_about_is_no_emphasis() {
+fn operators_and_tildes_are_not_emphasis() {
     check(&[
         ("snake_case* and other_case*", "snake_case* and other_case*¶"),
         ("2*3*4 = 24, a*b*c, x**2 + y**2, f(x)*g(x)*h", "2*3*4 = 24, a*b*c, x**2 + y**2, f(x)*g(x)*h¶"),
@@ -148,7 +148,7 @@ fn what_multiplies_or_means_about_is_no_emphasis() {
 }
 
 #[test]
-fn lines_mean_what_was_meant() {
+fn ambiguous_line_starts_are_read_as_intended() {
     check(&[
         ("This is prose.\n---\nmore", "This is prose.¶<hr>more¶"),
         ("A Title\n-------\nmore", "<h2>A Title</h>more¶"),
@@ -164,7 +164,7 @@ fn lines_mean_what_was_meant() {
 }
 
 #[test]
-fn no_cell_is_lost() {
+fn no_table_cell_is_lost() {
     check(&[
         ("| a | b |\n|---|---|\n| $|x|*2*$ | \\(y_1*z*\\) |\n", "a ¦ b ¦ $|x|*2*$ ¦ \\(y_1*z*\\) ¦ "),
         ("| a | b |\n|---|---|\n| $5 | $6 |\n", "a ¦ b ¦ $5 ¦ $6 ¦ "),
@@ -173,9 +173,9 @@ fn no_cell_is_lost() {
     ]);
 }
 
-/// The text may grow by any character at any moment.
+/// Checks every prefix of the text, as during streaming.
 #[test]
-fn a_formula_never_flickers_while_it_comes() {
+fn a_streaming_formula_is_never_shown_as_markdown() {
     for text in
         ["so $x*y*z$ and", "so \\(a_1 *b* c\\) and", "$$\na * b\n\n*c* + d\n$$\n", "\\[\n*a*\n\\]", "$a_{*b*} + c$"]
     {
@@ -187,7 +187,7 @@ fn a_formula_never_flickers_while_it_comes() {
 }
 
 #[test]
-fn a_formula_is_not_cut() {
+fn last_newline_skips_formulas() {
     let text = "before\n$$\na\nb\n$$\nafter\n";
     assert_eq!(Source::new(text, true).last_newline(), text.find("\nafter"));
     let text = "before\n$$\na\nb\n";
@@ -197,7 +197,7 @@ fn a_formula_is_not_cut() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
     #[test]
-    fn the_copy_is_as_long_and_no_text_is_too_odd(pieces in prop::collection::vec(
+    fn the_copy_keeps_the_length_of_any_text(pieces in prop::collection::vec(
         prop_oneof!["[$\\\\*_~|`()\\[\\]{}<>:/#=+.\n -]{1,3}", "[a-z0-9]{1,3}", "[「」、なので가é😀\u{301}]{1,2}",
             Just("\\begin{a}".to_owned()), Just("$$".to_owned()), Just("|---|\n".to_owned()), Just("```".to_owned())],
         0..40,
@@ -216,9 +216,9 @@ proptest! {
     }
 }
 
-/// A model may write anything; the interface stays quick.
+/// Adversarial lines must not take quadratic time.
 #[test]
-fn no_line_is_a_riddle_for_long() {
+fn adversarial_lines_are_scanned_fast() {
     for piece in [
         "\\(",
         "\\[",
