@@ -5,9 +5,9 @@
 #   .ci/cuda-toolkit.sh [DIR]          default: ~/.cache/cuda-toolkit-13.0
 #   eval "$(.ci/cuda-toolkit.sh DIR)"  prints the exports that a build needs
 #
-# The wheels ship libraries under versioned names only and no driver, so this adds the
-# unversioned links that a linker looks for and a stub libcuda.so. The stub is for linking:
-# the real libcuda.so.1 comes with the NVIDIA driver where the program runs.
+# The wheels contain libraries under versioned names only, and no driver. This script adds the
+# unversioned links that the linker looks for and a stub libcuda.so. The stub is for linking only:
+# at run time libcuda.so.1 comes from the NVIDIA driver.
 set -euo pipefail
 dir=${1:-$HOME/.cache/cuda-toolkit-13.0}
 if [[ ! -e $dir/ready ]]; then
