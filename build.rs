@@ -1,13 +1,13 @@
 //! Compiles the CUDA kernels to machine code (feature `cuda`); does nothing otherwise.
 //!
-//! Targets: sm_80, sm_86, sm_89, sm_90, and PTX of the last for later cards. `CUDA_COMPUTE_CAP` (for example `90`, or
-//! `80,90`) narrows them; `CUDA_HOME` or `CUDA_PATH` names the toolkit where `nvcc` is not on `PATH`.
+//! Targets: sm_80, sm_86, sm_89, sm_90, and PTX of the last for later GPUs. `CUDA_COMPUTE_CAP` (`90`, or `80,90`)
+//! replaces the list. `nvcc` is taken from `CUDA_HOME`, `CUDA_PATH`, `/usr/local/cuda` or `PATH`, in this order.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const KERNELS: [&str; 6] = ["gemv", "attention", "prompt_ops", "skinny", "sample", "repack"];
-/// Kernels for compute capability 9.0 alone, by instructions that no other generation has; so there is no PTX of them.
+/// Kernels for compute capability 9.0 only: wgmma and TMA code for sm_90a, which has no forward-compatible PTX.
 const HOPPER_KERNELS: [&str; 3] = ["hopper_attention", "hopper_gemm", "hopper_skinny"];
 const DIRECTORY: &str = "src/engine/cuda/kernels";
 
@@ -42,7 +42,7 @@ fn compile() -> Result<(), String> {
         if caps.iter().any(|cap| cap == "90") {
             started.push((name, start(&nvcc, name, &["arch=compute_90a,code=sm_90a".to_owned()], &out)?));
         } else {
-            // The program knows an empty image for one that was left out.
+            // An empty image marks a kernel that was not compiled: the program checks for it.
             std::fs::write(out.join(format!("{name}.fatbin")), "")
                 .map_err(|e| format!("writing {name}.fatbin: {e}"))?;
         }

@@ -1,20 +1,20 @@
-//! Checks and times the CUDA engine on a machine with a card; `benches/gpu.sh` runs all of it.
+//! Checks and times the CUDA engine on a machine with a GPU; `benches/gpu.sh` runs all of these commands.
 //!
 //! | command | what it does |
 //! | --- | --- |
-//! | `gpu bandwidth` | measures how fast the card reads its memory |
-//! | `gpu kernels` | each kernel against its twin on the CPU, on random input |
-//! | `gpu sampler` | thousands of draws against the host's sampler |
+//! | `gpu bandwidth` | measures the read bandwidth of the GPU's memory |
+//! | `gpu kernels` | each kernel against its CPU reference, on random input |
+//! | `gpu sampler` | thousands of draws against the CPU's sampler |
 //! | `gpu formats` | small random models of every storage format and family against the CPU |
 //! | `gpu depths [100,8000,30000]` | a small Llama 3.1 at these depths against the CPU |
-//! | `gpu compare TOLERANCE DEPTH FILE.gguf` | a file against the CPU |
-//! | `gpu fault` | a kernel that faults, and a load after it |
-//! | `gpu cold FILE.gguf` | load to first token, once |
+//! | `gpu compare TOLERANCE DEPTH FILE.gguf` | a model file against the CPU |
+//! | `gpu fault` | an illegal memory access in a kernel, then a load |
+//! | `gpu cold FILE.gguf` | one cold start: load to first token |
 //! | `gpu speed FILE.gguf [DEPTHS] [PROMPTS]` | decode, prefill, load and release |
-//! | `gpu cancel FILE.gguf` | stops a load at several moments |
-//! | `gpu short FILE.gguf` | short prompts through both kinds of matrix products |
-//! | `gpu chunks FILE.gguf [CONTEXT]` | a long prompt; how long a cancel may go unheard in it |
-//! | `gpu cycles COUNT FILE.gguf` | load, answer and release, again and again |
+//! | `gpu cancel FILE.gguf` | cancels a load at several moments |
+//! | `gpu short FILE.gguf` | short prompts by the short and by the long prompt path |
+//! | `gpu chunks FILE.gguf [CONTEXT]` | prefill of a long prompt; the slowest chunk, the longest delay of a cancel |
+//! | `gpu cycles COUNT FILE.gguf` | load, answer and release, COUNT times |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -41,8 +41,8 @@ fn main() {
         println!("SEED={seed}");
     }
     let result = match command {
-        Some("kernels") => timings::first_card().and_then(|card| kernels(card, seed, &mut report)),
-        Some("sampler") => timings::first_card().and_then(|card| sampler(card, seed, &mut report)),
+        Some("kernels") => timings::first_gpu().and_then(|gpu| kernels(gpu, seed, &mut report)),
+        Some("sampler") => timings::first_gpu().and_then(|gpu| sampler(gpu, seed, &mut report)),
         Some("formats") => models::formats(seed, &mut report),
         Some("depths") => models::depths(&numbers(args.get(1), &[100, 8000, 30_000]), seed, &mut report),
         Some("compare") => {

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Checks and times the CUDA engine on a machine with an NVIDIA card. Builds nothing and fetches nothing:
+# Checks and times the CUDA engine on a machine with an NVIDIA GPU. Builds nothing and downloads nothing:
 #
 #   benches/gpu.sh [OPTION...] PROGRAMS
 #
-# PROGRAMS is a folder with `chatnap` and, there or in its `examples`, `gpu`: what `cargo build --release --features gpu-checks
-# --bin chatnap --example gpu` leaves in target/release. They need no toolkit where they run. With cuBLASLt on
-# LD_LIBRARY_PATH the prefill uses it, else the program's own matrix product.
+# PROGRAMS is a folder with `chatnap` and, there or in its `examples`, `gpu`: target/release after
+# `cargo build --release --features gpu-checks --bin chatnap --example gpu`. They run without a CUDA toolkit.
+# With cuBLASLt on LD_LIBRARY_PATH the prefill uses it, otherwise chatnap's own matrix product.
 #
-#   --models DIR        bf16.gguf, q4_k_m.gguf, q8_0.gguf: for speed their shape counts and not what they say, so random
-#                       weights do; the targets in the table are those of the Llama 3.1 8B shape on an H100
-#   --generator "CMD"   makes a missing one of them, in the background: CMD --type TYPE FILE
+#   --models DIR        bf16.gguf, q4_k_m.gguf, q8_0.gguf; random weights do, as the speed depends on the shape only;
+#                       the targets in the table are for the shape of Llama 3.1 8B on an H100
+#   --generator "CMD"   generates each missing model in the background: CMD --type TYPE FILE
 #   --small FILE        a real model that the CPU runs quickly: perplexity, comparison, cycles
-#   --text FILE         what the perplexity is of (default: LICENSE-APACHE)
-#   --only A,B          these steps alone: see STEPS
+#   --text FILE         input of the perplexity (default: LICENSE-APACHE)
+#   --only A,B          run only these steps: see STEPS
 #   --out DIR           log and figures (default: a new folder under /tmp)
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,short,bench,cold,cancel,chunks,depths,tui,cards,cycles,sanitizer
+STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,short,bench,cold,cancel,chunks,depths,tui,gpus,cycles,sanitizer
 models='' generator='' small='' text=$root/LICENSE-APACHE only=$STEPS out=''
 while [[ ${1-} == --* ]]; do
   declare "${1#--}=$2"
@@ -29,12 +29,12 @@ out=${out:-$(mktemp -d /tmp/chatnap-gpu.XXXXXX)}
 mkdir -p "$out"
 log=$out/log.txt figures=$out/figures.tsv results=$out/steps.txt
 : >>"$log"; : >>"$figures"; : >>"$results"
-# The programs must not meet the settings and conversations of whoever runs this.
+# Keep the programs away from the settings and conversations of the user who runs this script.
 export HOME=$out/home XDG_CONFIG_HOME=$out/home/config XDG_DATA_HOME=$out/home/data XDG_STATE_HOME=$out/home/state
 mkdir -p "$HOME"
 failed=0
 
-# step NAME SECONDS COMMAND...: runs it for so long at most, keeps what it says, collects its figures.
+# step NAME SECONDS COMMAND...: runs it with this timeout, logs its output, collects its figures.
 step() {
   local name=$1 limit=$2 began=$SECONDS code said=$out/said.$1.txt
   shift 2
@@ -61,20 +61,20 @@ if [ -n "$models" ]; then
     maker[$kind]=$!
   done
 fi
-# The file of a kind, once it is made; nothing where there is none.
+# Waits until the model file of a kind is generated and prints its path; fails if there is none.
 model() {
   [ -z "${maker[$1]-}" ] || while kill -0 "${maker[$1]}" 2>/dev/null; do sleep 0.2; done
   [ -n "$models" ] && [ -e "$models/$1.gguf" ] && echo "$models/$1.gguf"
 }
 
-# What the program must do where the card is not to be had. Each line: what, exit code, words of the message, command.
+# The program's behaviour if the GPU cannot be used. Arguments: name, exit code, pattern of the message, command.
 expect() {
   local what=$1 code=$2 words=$3 said
   shift 3
   said=$(timeout 60 "$@" 2>&1 </dev/null)
   local got=$?
   if [ $got -eq "$code" ] && grep -qE "$words" <<<"$said"; then echo "ok   $what: $(head -c 700 <<<"$said")"; return 0; fi
-  echo "FAIL $what: exit code $got where $code was expected, with /$words/: $said"
+  echo "FAIL $what: exit code $got, expected $code and /$words/ in: $said"
   return 1
 }
 errors() {
@@ -82,12 +82,12 @@ errors() {
   large=$(model q8_0) || { large=$file; share=0.01; }
   expect 'a share that is too small' 4 'weights .*KV cache .*workspace .*may be used.*what fits' \
     "$chatnap" -m "$large" -p hi --max-tokens 4 --gpu-memory-utilization $share || bad=1
-  expect 'a card that is not there' 1 'no card 7' "$chatnap" -m "$file" -p hi --max-tokens 4 --device cuda:7 || bad=1
-  expect 'hidden cards, any device' 0 'running on the CPU: CUDA shows no card' \
+  expect 'a GPU that does not exist' 1 'there is no GPU 7' "$chatnap" -m "$file" -p hi --max-tokens 4 --device cuda:7 || bad=1
+  expect 'hidden GPUs, any device' 0 'running on the CPU: CUDA shows no GPU' \
     env CUDA_VISIBLE_DEVICES= "$chatnap" -m "$file" -p hi --max-tokens 4 || bad=1
-  expect 'hidden cards, this device' 1 'CUDA shows no card' \
+  expect 'hidden GPUs, this device' 1 'CUDA shows no GPU' \
     env CUDA_VISIBLE_DEVICES= "$chatnap" -m "$file" -p hi --max-tokens 4 --device cuda || bad=1
-  expect 'chatnap gpu without cards' 1 'No card' env CUDA_VISIBLE_DEVICES= "$chatnap" gpu || bad=1
+  expect 'chatnap gpu without GPUs' 1 'No GPU can be used' env CUDA_VISIBLE_DEVICES= "$chatnap" gpu || bad=1
   return $bad
 }
 perplexity() {
@@ -98,9 +98,9 @@ perplexity() {
     of[$device]=$(sed -n 's/.*"perplexity": *\([0-9.]*\).*/\1/p' <<<"$value" | head -1)
     figure "perplexity, $device" "${of[$device]}"
   done
-  awk -v a="${of[cuda]}" -v b="${of[cpu]}" 'BEGIN { d = (a / b - 1) * 100; printf "figure\tperplexity, card against CPU %%\t%.3f\n", d; exit !(d < 1 && d > -1) }'
+  awk -v a="${of[cuda]}" -v b="${of[cpu]}" 'BEGIN { d = (a / b - 1) * 100; printf "figure\tperplexity, GPU against CPU %%\t%.3f\n", d; exit !(d < 1 && d > -1) }'
 }
-# Three fresh processes each, the driver's cache of kernels on and off.
+# Three fresh processes each, with the driver's kernel cache on and off.
 cold() {
   local kind file off
   for kind in "${kinds[@]}"; do
@@ -111,9 +111,9 @@ cold() {
       echo
       figure "$kind cold, median of 3$([ $off -eq 1 ] && echo ', CUDA_CACHE_DISABLE=1') s" \
         "$(sed -n 's/^figure\t.*cold to first token s\t//p' "$out/cold.txt" | median)"
-      figure "driver's start s" "$(sed -n "s/^figure\tdriver's start s\t//p" "$out/cold.txt" | median)"
+      figure "driver start s" "$(sed -n "s/^figure\tdriver start s\t//p" "$out/cold.txt" | median)"
     done
-    # The whole program, from its start to its end with one token.
+    # The whole one-shot process, with one token.
     "$chatnap" -m "$file" -p hi --max-tokens 1 --format json --offline >"$out/one.json" || return 1
     figure "$kind one-shot load ms" "$(sed -n 's/.*"load_ms": *\([0-9.]*\).*/\1/p' "$out/one.json" | head -1)"
     figure "$kind one-shot TTFT ms" "$(sed -n 's/.*"ttft_ms": *\([0-9.]*\).*/\1/p' "$out/one.json" | head -1)"
@@ -131,7 +131,7 @@ tui_turns() {
   file=$(model bf16) || file=$small
   python3 "$root/benches/gpu_tui.py" "$chatnap" "$file"
 }
-# over KIND... -- COMMAND...: the command with each file of these kinds in the place of FILE.
+# over KIND... -- COMMAND...: runs the command for each of these kinds, with FILE replaced by the model's path.
 over() {
   local of=() kind file
   while [ "$1" != -- ]; do of+=("$1"); shift; done
@@ -152,7 +152,7 @@ cancelled() {
 }
 export -f over shorts chunks cancelled errors expect perplexity cold small_model tui_turns speeds benches model median figure
 export gpu chatnap small text out models root
-# Steps that are functions run in a shell of their own, so that `timeout` can end them.
+# Steps that are functions run in a subshell process, because `timeout` runs commands only.
 run() { local name=$1 limit=$2; shift 2; step "$name" "$limit" bash -c "$(declare -p kinds maker); $*"; }
 
 wanted info && step info 20 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
@@ -163,7 +163,7 @@ wanted formats && step formats 90 "$gpu" formats
 wanted fault && step fault 30 "$gpu" fault
 wanted small && [ -n "$small" ] && run small 60 small_model
 wanted perplexity && [ -n "$small" ] && run perplexity 90 perplexity
-# From here on nothing else may keep the machine busy.
+# The timings that follow need an idle machine: wait for the generators.
 for kind in "${!maker[@]}"; do wait "${maker[$kind]}" || { echo "FAIL making $kind"; tail -3 "$out/made.$kind.txt"; failed=1; }; done
 maker=()
 wanted speed && [ -n "$models" ] && run speed 120 speeds
@@ -174,7 +174,7 @@ wanted short && [ -n "$models" ] && run short 90 shorts
 wanted bench && [ -n "$models" ] && run bench 100 benches
 wanted errors && run errors 60 errors
 wanted tui && run tui 60 tui_turns
-wanted cards && step cards 30 "$chatnap" gpu
+wanted gpus && step gpus 30 "$chatnap" gpu
 wanted depths && step depths 90 "$gpu" depths
 wanted cycles && [ -n "$small" ] && step cycles 90 "$gpu" cycles 50 "$small"
 if wanted sanitizer && command -v compute-sanitizer >/dev/null; then
@@ -189,7 +189,7 @@ row() {
   local found
   found=$(value "$2")
   [ -n "$found" ] || return 0
-  # "least": at least as much as the target, "most": at most.
+  # "least": the target is a minimum, "most": a maximum.
   local verdict=''
   [ -z "$6" ] || verdict=$(awk -v v="$found" -v t="$6" -v way="$7" 'BEGIN { print (way == "least" ? v >= t : v <= t) ? "reached" : sprintf("**%.0f %% short**", (way == "least" ? 1 - v / t : v / t - 1) * 100) }')
   echo "| $1 | $4 | $5 | ${6:+$6 }${6:+$3} | $found $3 | $verdict |"
@@ -223,20 +223,20 @@ table() {
   row 'the same, CUDA_CACHE_DISABLE=1' 'q4_k_m cold, median of 3, CUDA_CACHE_DISABLE=1 s' s '' '' 0.9 most
   row 'cold to first token, Q8_0' 'q8_0 cold, median of 3 s' s '' '' '' ''
   row 'release, bf16' 'BF16 release s' s '' '' '' ''
-  row "card's memory before the load" 'BF16 card before MiB' MiB '' '' '' ''
-  row "card's memory, loaded" 'BF16 card loaded MiB' MiB '' '' '' ''
-  row "card's memory after the release" 'BF16 card after MiB' MiB '' '' '' ''
-  row "driver's start, before the cold times" "driver's start s" s '' '' '' ''
-  row 'cancel of a load, until it is heard' 'cancel of a load, worst ms' ms '' '' 200 most
+  row 'GPU memory before the load' 'BF16 GPU memory before MiB' MiB '' '' '' ''
+  row 'GPU memory, loaded' 'BF16 GPU memory loaded MiB' MiB '' '' '' ''
+  row 'GPU memory after the release' 'BF16 GPU memory after MiB' MiB '' '' '' ''
+  row 'driver start, before the cold times' 'driver start s' s '' '' '' ''
+  row 'cancel of a load, delay' 'cancel of a load, worst ms' ms '' '' 200 most
   row 'slowest chunk of 32768 tokens, bf16' 'BF16 prompt of 32768, slowest chunk ms' ms '' '' 100 most
   row 'slowest chunk of 32768 tokens, Q4_K_M' 'Q4_K_M prompt of 32768, slowest chunk ms' ms '' '' 100 most
-  row 'perplexity, card against CPU' 'perplexity, card against CPU %' '%' '' '' '' ''
-  row 'cycles: memory after the first' 'cycles: card after the first MiB' MiB '' '' '' ''
-  row 'cycles: memory after any, most' 'cycles: card after any, most MiB' MiB '' '' '' ''
+  row 'perplexity, GPU against CPU' 'perplexity, GPU against CPU %' '%' '' '' '' ''
+  row 'cycles: memory after the first' 'cycles: GPU memory after the first MiB' MiB '' '' '' ''
+  row 'cycles: highest memory after any' 'cycles: highest GPU memory after any MiB' MiB '' '' '' ''
 }
 table | tee "$out/table.md"
 echo; cat "$results"
 [ ! -e "$out/said.bench.txt" ] || cat "$out/said.bench.txt"
 grep '^tui' "$figures"
-echo "log, figures and table: $out; ${SECONDS} s in all"
+echo "log, figures and table: $out; ${SECONDS} s in total"
 exit $failed

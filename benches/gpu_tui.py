@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Plays chatnap's interface under a pseudo-terminal and watches the memory: load, answer, countdown, release, reload, and a
-prompt in time, which finds the conversation in the KV cache.
+"""Drives chatnap's TUI in a pseudo-terminal and measures memory: load, answer, countdown, release, reload, and a prompt
+before the idle release, which reuses the KV cache.
 
     gpu_tui.py CHATNAP MODEL [ARGUMENT...]
 
-Needs nothing beyond Python's standard library. On a machine with an NVIDIA card the memory is the card's (nvidia-smi, which
-asks NVML), elsewhere, or with `--device cpu`, what is resident of the process. Prints what was seen as
-`figure<TAB>NAME<TAB>VALUE` and `ok`/`FAIL` lines, and the screens of the moments that matter.
+Needs only Python's standard library. On a machine with an NVIDIA GPU the memory is the GPU's (nvidia-smi, which reads
+NVML); otherwise, or with `--device cpu`, it is the resident set of the process. Prints `figure<TAB>NAME<TAB>VALUE` and
+`ok`/`FAIL` lines, and the screen after each answer and each release.
 """
 import codecs
 import fcntl
@@ -29,7 +29,7 @@ SEQUENCE = re.compile(r"\x1b(?:\[([?>=<]?)([0-9;:]*)([@-~])|\][^\x07\x1b]*(?:\x0
 
 
 class Screen:
-    """As much of a terminal as a program needs that places its cursor itself."""
+    """A minimal terminal emulator: cursor movement, clearing and wide characters; no scrolling, no attributes."""
 
     def __init__(self):
         self.cells = [[" "] * COLUMNS for _ in range(ROWS)]
@@ -100,7 +100,7 @@ class Screen:
 
 
 class Program:
-    """The program in its terminal, and every text that stood on the screen so far."""
+    """The child process in its terminal, with the history of its screen texts."""
 
     def __init__(self, command, environment):
         self.pid, self.terminal = pty.fork()
@@ -112,11 +112,11 @@ class Program:
         self.over = False
 
     def look(self, seconds):
-        """Takes in what is written within so many seconds; False where the program has ended."""
+        """Feeds output that arrives within `seconds` to the screen; False if the program has ended."""
         if not select.select([self.terminal], [], [], seconds)[0]:
             return True
         try:
-            # Little at a time, so that short-lived screens are seen.
+            # Small reads, so that short-lived screens are recorded.
             data = os.read(self.terminal, 512)
         except OSError:
             return False
@@ -127,7 +127,7 @@ class Program:
         return bool(data)
 
     def wait(self, what, right):
-        """Waits until `right` holds of the screen; the seconds that took, or None."""
+        """Waits until `right` is true for the screen text. Returns the seconds, or None after PATIENCE seconds."""
         begin = time.monotonic()
         while time.monotonic() - begin < PATIENCE:
             if right(self.screen.text()):
@@ -140,7 +140,7 @@ class Program:
         return None
 
     def settle(self):
-        """Takes in the rest of a frame."""
+        """Reads the rest of the frame: until 30 ms without output, at most 0.2 s."""
         begin = time.monotonic()
         while time.monotonic() - begin < 0.2 and select.select([self.terminal], [], [], 0.03)[0]:
             if not self.look(0):
@@ -151,18 +151,18 @@ class Program:
 
 
 def last_figures(text):
-    """What stands under the last answer on the screen, without what this small terminal may have left beside it."""
+    """The figures line of the last answer on the screen, or None; without stale cells beside it."""
     found = re.findall(r"TTFT .*? completion tokens(?: · load [0-9.]+ m?s)?", text)
     return found[-1] if found else None
 
 
-def card_memory():
-    """MiB in use on the first card by everybody."""
+def gpu_memory():
+    """MiB in use on the first GPU, by all processes."""
     asked = ["nvidia-smi", "-i", "0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     return int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split()[0])
 
 
-def card_processes():
+def gpu_processes():
     asked = ["nvidia-smi", "-i", "0", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
     return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or "none"
 
@@ -173,11 +173,11 @@ def resident(pid):
 
 
 class Play:
-    def __init__(self, program, on_card):
-        self.program, self.on_card, self.failed = program, on_card, False
+    def __init__(self, program, on_gpu):
+        self.program, self.on_gpu, self.failed = program, on_gpu, False
 
     def memory(self):
-        return card_memory() if self.on_card else resident(self.program.pid)
+        return gpu_memory() if self.on_gpu else resident(self.program.pid)
 
     def check(self, what, good):
         print(f"{'ok  ' if good else 'FAIL'} {what}")
@@ -195,13 +195,13 @@ class Play:
         figures = last_figures(program.screen.text())
         program.type(prompt)
         typed = program.wait("the prompt", lambda s: prompt in s)
-        self.check(f"turn {number}: the prompt stands in the composer", typed is not None)
+        self.check(f"turn {number}: the prompt is in the composer", typed is not None)
         program.type("\r")
         answered = program.wait("the answer's figures", lambda s: last_figures(s) not in (None, figures))
         self.check(f"turn {number}: answered", answered is not None)
         self.figure(f"turn {number} sent to answered s", f"{answered or 0:.2f}")
         screens = program.screens[since:]
-        # A small model writes a short answer within a few frames.
+        # A small model finishes a short answer within a few frames.
         self.check(f"turn {number}: the answer streamed", len(screens) > 3)
         self.figure(f"turn {number}", (last_figures(program.screen.text()) or "no figures").strip())
         return screens
@@ -232,10 +232,10 @@ class Play:
         self.picture(f"turn {number}, released")
         self.figure(f"turn {number} countdown and release s", f"{released or 0:.2f}")
         self.figure(f"turn {number} MiB before / loaded / after", f"{before} / {loaded} / {after}")
-        self.figure(f"turn {number} said", said.group(1) if said else "nothing")
-        if self.on_card:
-            self.figure(f"turn {number} processes on the card after", card_processes())
-            self.check(f"turn {number}: the card is back within 16 MiB", after <= before + 16)
+        self.figure(f"turn {number} released", said.group(1) if said else "nothing")
+        if self.on_gpu:
+            self.figure(f"turn {number} processes on the GPU after", gpu_processes())
+            self.check(f"turn {number}: GPU memory is back within 16 MiB", after <= before + 16)
         else:
             self.check(f"turn {number}: most of the memory is back", loaded - after > (loaded - before) * 0.8)
 
@@ -246,12 +246,12 @@ def main():
     places = {name: f"{home}/{name}" for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")}
     environment = {**os.environ, **places, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     command = [chatnap, "-m", model, "--idle-window", "3s", "--max-tokens", "100", "--offline", *rest]
-    on_card = shutil.which("nvidia-smi") is not None and "cpu" not in rest
-    play = Play(Program(command, environment), on_card)
+    on_gpu = shutil.which("nvidia-smi") is not None and "cpu" not in rest
+    play = Play(Program(command, environment), on_gpu)
     program = play.program
     try:
         first = program.wait("the first frame", lambda s: "Ask anything" in s)
-        play.check("the first frame comes", first is not None)
+        play.check("the first frame is drawn", first is not None)
         play.figure("start to first frame s", f"{first or 0:.3f}")
         before = play.memory()
         play.cold_turn(1, "Why is the sky blue?")
@@ -266,7 +266,7 @@ def main():
             if not program.look(0.05):
                 time.sleep(0.02)
             ended, status = os.waitpid(program.pid, os.WNOHANG)
-        play.check("Ctrl-D ends it with 0", ended == program.pid and os.waitstatus_to_exitcode(status) == 0)
+        play.check("Ctrl-D exits with 0", ended == program.pid and os.waitstatus_to_exitcode(status) == 0)
         program.over = ended == program.pid
     finally:
         if not program.over:

@@ -1,8 +1,8 @@
-//! The engine on NVIDIA cards: own kernels for the Llama family, loading, decoding and giving everything back.
+//! The engine on NVIDIA GPUs: CUDA kernels for the Llama family, loading, prefill, decoding and releasing the device.
 //!
-//! Machine code for the cards named in `TARGETS` is part of the program; the driver is loaded at run time, so a build with
-//! this feature also starts where there is none. Dropping a loaded model resets the card's primary context: afterwards
-//! nothing of this process is left on the card. Knows no conversations and no terminals.
+//! The binary embeds machine code for the compute capabilities in `TARGETS`. The driver is loaded at run time, so a
+//! build with this feature also starts without a driver. Dropping a loaded model resets the GPU's primary context,
+//! which frees all device memory of this process. No dependency on conversations or the terminal.
 
 mod bandwidth;
 #[cfg(any(test, feature = "gpu-checks"))]
@@ -29,5 +29,5 @@ pub use load::{Opened, Opening, load};
 pub use model::{CudaModel, unsupported};
 pub use select::expected;
 
-/// The compute capabilities that this build has machine code for.
+/// The compute capabilities that this build has machine code for, comma-separated, for example `80,90`.
 pub const TARGETS: &str = env!("CHATNAP_CUDA_TARGETS");

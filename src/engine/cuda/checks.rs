@@ -1,4 +1,4 @@
-//! Checks of the CUDA engine against the CPU, and timings. For `benches/gpu.rs`; compiled with the feature `gpu-checks`.
+//! Checks of the CUDA engine against the CPU, and timings, for `benches/gpu.rs` (feature `gpu-checks`).
 
 pub mod kernels;
 pub mod models;

@@ -1,38 +1,38 @@
-//! Attention for a prompt on Hopper cards, with what their copy engine has to know (`kernels/hopper_attention.cu`).
+//! Prefill attention for Hopper GPUs, with its tensor maps (`kernels/hopper_attention.cu`).
 
 use super::driver::tensor_map::TensorMap;
 use super::driver::{Gpu, Kernel, LaunchConfig};
 use super::params::{HopperAttentionArgs, PrefillAttentionArgs};
 use crate::engine::error::ModelError;
 
-/// Queries of a block, and keys of a tile.
+/// Queries of a block.
 pub const ROWS: usize = 128;
+/// Keys of a tile.
 const KEYS: u32 = 128;
 const THREADS: u32 = 384;
-/// Head widths that the kernel is made for.
+/// Head widths that the kernel is compiled for.
 pub const HEAD_DIMS: [usize; 2] = [64, 128];
 
-/// The kernel for one model: its buffers never move.
+/// The kernel with the tensor maps of one model, whose buffers never move.
 pub struct HopperAttention {
     kernel: Kernel,
     queries: TensorMap,
     cache: TensorMap,
-    /// Where the cache begins.
+    /// Address of the cache.
     start: u64,
     head_dim: usize,
 }
 
-/// Where a model's queries and cache lie.
 pub struct AttentionBuffers {
     /// Address, rows and columns of the prompt's Q, K and V.
     pub queries: (u64, usize, usize),
-    /// Address and rows (of `head_dim`) of all layers' keys and values.
+    /// Address and rows (of `head_dim` elements) of all layers' keys and values.
     pub cache: (u64, usize),
     pub head_dim: usize,
 }
 
 impl HopperAttention {
-    /// `kernels`: in the order of [`HEAD_DIMS`]; `None` where none is made for heads of this width.
+    /// `kernels`: in the order of [`HEAD_DIMS`]. `None` if no kernel supports this head width.
     pub fn new(kernels: &[Kernel; HEAD_DIMS.len()], places: &AttentionBuffers) -> Result<Option<Self>, ModelError> {
         let Some(index) = HEAD_DIMS.iter().position(|dim| *dim == places.head_dim) else { return Ok(None) };
         let ((queries, rows, columns), (start, cache_rows)) = (places.queries, places.cache);
@@ -45,11 +45,11 @@ impl HopperAttention {
         }))
     }
 
-    /// The same as the kernel for all cards would do with `args`.
+    /// Computes the same as `attention_prefill` of `attention.cu` with `args`.
     ///
     /// # Safety
-    /// `args.q` is where the places' queries begin, `args.k` and `args.v` lie in their cache, and the cache holds every
-    /// position before and of these tokens; `args.out` has a row for each of them.
+    /// `args.q` is the address of the queries given to `new`, `args.k` and `args.v` are in its cache, the cache holds
+    /// every position up to the last of these tokens, and `args.out` has a row for each token.
     pub unsafe fn launch(&self, gpu: &Gpu, args: &PrefillAttentionArgs, overlap: bool) -> Result<(), ModelError> {
         let row = |address: u64| ((address - self.start) / (self.head_dim as u64 * 2)) as i32;
         let own = HopperAttentionArgs {
@@ -67,10 +67,10 @@ impl HopperAttention {
             v_row: row(args.v),
             order: args.order,
         };
-        // Queries and two tiles each of keys and values, from a multiple of 1024 bytes on.
+        // Queries and two tiles each of keys and values, plus room to align them to 1024 bytes.
         let shared = ((ROWS + 4 * KEYS as usize) * self.head_dim * 2 + 1024) as u32;
         let grid = ((args.tokens as u32).div_ceil(ROWS as u32), args.heads as u32, 1);
-        // SAFETY: the caller vouches for the addresses.
+        // SAFETY: the caller guarantees the addresses.
         unsafe {
             self.kernel.launch(
                 gpu.stream,
@@ -81,8 +81,8 @@ impl HopperAttention {
     }
 }
 
-/// Tokens whose blocks fill the card's multiprocessors once, each with one block; 0 where there are more heads than those.
-/// Deep in a context attention takes as long for a part of such a wave as for all of it.
+/// Tokens of one wave: one attention block per multiprocessor; 0 if there are more heads than multiprocessors. Deep in
+/// a context, a partial wave takes as long as a full one.
 pub fn wave(multiprocessors: i32, heads: usize) -> usize {
     multiprocessors.max(0) as usize / heads.max(1) * ROWS
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wave_is_what_the_card_takes_at_once() {
+    fn wave_has_one_block_per_multiprocessor() {
         assert_eq!(wave(132, 32), 512);
         assert_eq!(wave(132, 24), 640);
         assert_eq!(wave(132, 9), 14 * 128);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_arguments_have_the_kernels_layout() {
+    fn hopper_attention_args_match_the_kernel_layout() {
         assert_eq!(std::mem::offset_of!(HopperAttentionArgs, cache), 128);
         assert_eq!(std::mem::offset_of!(HopperAttentionArgs, out), 256);
         assert_eq!(std::mem::offset_of!(HopperAttentionArgs, v_row), 296);

@@ -1,4 +1,4 @@
-//! How matrices lie on the card: formats, planes and their sizes. Pure arithmetic; the kernels' side is `common.cuh`.
+//! Matrix layout in device memory: formats, planes and their sizes. Only arithmetic; the kernels' side is `common.cuh`.
 
 use crate::engine::cpu::GgmlType;
 
@@ -17,16 +17,15 @@ pub struct Mat {
 }
 
 impl Mat {
-    /// How its numbers are stored.
     pub fn format(&self) -> Format {
         Format::from_number(self.format)
     }
 }
 
-/// Planes begin at multiples of this.
+/// Alignment of every plane, in bytes.
 pub const ALIGNMENT: u64 = 256;
 
-/// A storage format of the kernels. The numbers are those of `enum Format` in `common.cuh`.
+/// A storage format of the kernels, numbered as in `enum Format` of `common.cuh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum Format {
@@ -44,7 +43,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Every format, by number.
+    /// Every format, indexed by number.
     pub const ALL: [Format; 11] = [
         Format::F32,
         Format::F16,
@@ -59,7 +58,7 @@ impl Format {
         Format::Q6K,
     ];
 
-    /// What a file's type becomes: itself, but Q3_K a Q6_K (exactly) and Q2_K bf16.
+    /// The device format of a file's type: the same, except Q3_K becomes Q6_K (lossless) and Q2_K becomes bf16.
     pub fn of(kind: GgmlType) -> Self {
         match kind {
             GgmlType::F32 => Format::F32,
@@ -76,17 +75,17 @@ impl Format {
         }
     }
 
-    /// The format with that number; F32 where there is none (numbers only come from `Format` itself).
+    /// The format with that number; F32 if there is none (numbers only come from `Format` itself).
     pub fn from_number(number: i32) -> Self {
         Self::ALL.get(number as usize).copied().unwrap_or(Format::F32)
     }
 
-    /// Whether its numbers are plain floats.
+    /// Whether the format is an unquantised float type.
     pub fn is_plain(self) -> bool {
         matches!(self, Format::F32 | Format::F16 | Format::Bf16)
     }
 
-    /// Bytes of 32 numbers (256 in the last place) in the planes main, high, scale, extra.
+    /// (Bytes, elements) of a run in each of the planes main, high, scale, extra.
     fn plane_bytes(self) -> [(u64, u64); 4] {
         let each = |n| (n, 32);
         let none = (0, 32);
@@ -104,11 +103,11 @@ impl Format {
         }
     }
 
-    /// Bytes of one unit (32 times `steps` words of 16 bytes of two rows, and what belongs to them) in the ring of a
-    /// matrix-vector kernel: `weight_ring.cuh`.
+    /// Bytes of one ring unit of a matrix-vector kernel (`weight_ring.cuh`): `steps` x 32 words of 16 bytes of two
+    /// rows' main planes, and the matching parts of the other planes.
     pub fn unit_bytes(self, steps: u64) -> u64 {
         let [_, high, scale, extra] = self.plane_bytes().map(|(bytes, of)| bytes * 256 / of);
-        // Other planes take whole words of 16 bytes, however they lie.
+        // Other planes are copied as whole words of 16 bytes, at any alignment.
         let room = |bytes8: u64| if bytes8 == 0 { 0 } else { (bytes8 * 4 * steps + 30) & !15 };
         let (words, high) = if self == Format::Q8_0 { (2, 0) } else { (1, high) };
         words * 1024 * steps + 2 * (room(high) + room(scale) + room(extra))
@@ -120,13 +119,13 @@ impl Format {
         self.plane_bytes().map(|(bytes, of)| numbers / of * bytes)
     }
 
-    /// Bytes that a step of decoding reads of such a matrix.
+    /// Bytes of a matrix that a decode step reads: all planes, without padding.
     pub fn bytes(self, rows: usize, cols: usize) -> u64 {
         self.planes(rows, cols).iter().sum()
     }
 }
 
-/// Gives out addresses one after the other. Starting from 0 it measures.
+/// A bump allocator of device addresses. With base 0 it only computes the total size.
 #[derive(Clone, Copy, Debug)]
 pub struct Arena {
     next: u64,
@@ -138,14 +137,14 @@ impl Arena {
         Self { next: base }
     }
 
-    /// Room for `bytes`.
+    /// Reserves `bytes` and returns their address.
     pub fn take(&mut self, bytes: u64) -> u64 {
         let at = self.next;
         self.next = (at + bytes).next_multiple_of(ALIGNMENT);
         at
     }
 
-    /// Room for a matrix.
+    /// Reserves all planes of a matrix.
     pub fn matrix(&mut self, format: Format, rows: usize, cols: usize) -> Mat {
         let [main, high, scale, extra] = format.planes(rows, cols);
         let mut plane = |bytes: u64| if bytes == 0 { 0 } else { self.take(bytes) };
@@ -153,7 +152,7 @@ impl Arena {
         Mat { main, high, scale, extra, rows: rows as i32, cols: cols as i32, format: format as i32, pad: 0 }
     }
 
-    /// The first address that is not taken.
+    /// The first free address.
     pub fn end(&self) -> u64 {
         self.next
     }
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn planes_take_what_the_file_takes() {
+    fn planes_have_the_size_of_the_file_data_except_q2_k_and_q3_k() {
         for kind in GgmlType::ALL {
             let format = Format::of(kind);
             let file = (4096 * 512 / kind.block_size() * kind.block_bytes()) as u64;
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_as_large_as_the_kernels_take_them() {
+    fn unit_bytes_match_the_kernels() {
         let sizes = Format::ALL.map(|format| format.unit_bytes(1));
         assert_eq!(sizes, [1024, 1024, 1024, 1184, 1312, 1472, 1600, 2208, 1184, 1472, 1792]);
         let sizes = [Format::Bf16, Format::Q4K, Format::Q6K].map(|format| format.unit_bytes(2));
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_has_the_number_of_the_kernels() {
+    fn format_numbers_match_the_kernels() {
         for (number, format) in Format::ALL.into_iter().enumerate() {
             assert_eq!((format as usize, Format::from_number(number as i32)), (number, format));
         }

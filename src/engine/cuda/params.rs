@@ -1,21 +1,18 @@
-//! The structures that kernels take, field for field as in `kernels/*.cu`. Pointers are card addresses; 0 is null.
+//! Kernel argument structures, field for field as in `kernels/*.cu`. Pointers are device addresses; 0 is null.
 
 use super::driver::tensor_map::TensorMap;
 use super::layout::Mat;
 
-/// What a matrix product does with its sums.
+/// How a matrix product writes its f32 sums to C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Epilogue {
-    /// Store bf16.
     StoreBf16,
-    /// Add to f32.
     AddF32,
-    /// Store f32.
     StoreF32,
 }
 
 impl Epilogue {
-    /// The kernels' number for it.
+    /// The `mode` field of the kernels' arguments.
     pub fn mode(self) -> i32 {
         match self {
             Epilogue::StoreBf16 => 0,
@@ -25,7 +22,7 @@ impl Epilogue {
     }
 }
 
-/// One product's shape: `m` tokens, `n` rows of weights, `k` deep, `ldc` elements between rows of C.
+/// The shape of a product: `m` tokens, `n` rows of weights, depth `k`, `ldc` elements between rows of C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     pub m: usize,
@@ -35,7 +32,7 @@ pub struct Problem {
     pub into: Epilogue,
 }
 
-/// What the decode loop keeps on the card.
+/// The decode loop's state on the GPU; the fields are described in `common.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct State {

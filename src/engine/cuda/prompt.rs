@@ -1,4 +1,4 @@
-//! A prompt on the card: its tokens through all layers in chunks, and rows of logits.
+//! Prefill: a prompt's tokens through all layers in chunks, and rows of logits.
 
 use super::driver::LaunchConfig;
 use super::layout::Mat;
@@ -9,7 +9,7 @@ use super::params::*;
 use crate::engine::error::ModelError;
 
 impl CudaModel {
-    /// Runs `tokens` (at most a chunk) through all layers; the residual stream of each is then in `buffers.x`.
+    /// Runs `tokens` (at most one chunk) through all layers; leaves the residual stream of each token in `buffers.x`.
     pub(super) fn prefill(&mut self, tokens: &[u32], position: usize) -> Result<(), ModelError> {
         let count = tokens.len();
         let signed: Vec<i32> = tokens.iter().map(|t| *t as i32).collect();
@@ -70,7 +70,7 @@ impl CudaModel {
         self.gemm.multiply(&self.gpu, &[layer.down], (activated, count), (x, hidden), Epilogue::AddF32)
     }
 
-    /// A kernel that waits by itself for the one before it.
+    /// Enables programmatic dependent launch, for kernels that call `pdl_wait`.
     fn overlapping(&self, shape: LaunchConfig) -> LaunchConfig {
         LaunchConfig { overlap: self.tuning.overlap, ..shape }
     }
@@ -94,7 +94,7 @@ impl CudaModel {
         }
     }
 
-    /// Bias, head norms, rope and KV write: for a prompt's rows, or (`step`) for the one token's f32 Q and K.
+    /// Bias, QK-norm, rope and KV write: for a prompt's rows, or (`step`) for one token's f32 Q and K.
     pub(super) fn launch_rope(
         &self,
         index: usize,
@@ -152,18 +152,18 @@ impl CudaModel {
             order: order as i32,
         };
         if let Some(hopper) = &self.hopper {
-            // SAFETY: these are the model's own buffers, and the cache holds every position before and of this chunk.
+            // SAFETY: the buffers are those of the tensor maps; the cache holds all positions up to the chunk's end.
             return unsafe { hopper.launch(&self.gpu, &args, self.tuning.overlap) };
         }
         let shared = (5 * 64 * (c.head_dim + 8) * 2) as u32;
         let grid = (count.div_ceil(64) as u32, c.heads as u32, 1);
         let shape =
             self.overlapping(LaunchConfig { grid, threads: 128, shared, overlap: false, ..LaunchConfig::default() });
-        // SAFETY: the cache holds every position before and of this chunk.
+        // SAFETY: the cache holds every position up to this chunk's end.
         unsafe { self.kernels.attention_prefill[self.width()].launch(self.gpu.stream, shape, &args) }
     }
 
-    /// Logits of rows `first..first + count` of the last prefill, appended to `logits`.
+    /// Appends the logits of rows `first..first + count` of the last prefill to `logits`.
     pub(super) fn append_logits(
         &mut self,
         first: usize,
@@ -184,7 +184,7 @@ impl CudaModel {
         Ok(())
     }
 
-    /// All but the last chunk of a prompt; returns what is left and where it stands.
+    /// Prefills all chunks of a prompt except the last; returns the remaining tokens and their position.
     pub(super) fn prefill_most<'t>(
         &mut self,
         tokens: &'t [u32],

@@ -1,4 +1,4 @@
-//! Work on the card beside a model's own, on threads that end before the context does.
+//! Background GPU work: a thread with the CUDA context current, joined before the context is destroyed.
 
 use std::thread::JoinHandle;
 
@@ -8,26 +8,26 @@ use super::Gpu;
 use super::errors::check;
 use crate::engine::error::ModelError;
 
-/// The context of a [`Gpu`], for a thread that works beside its owner and ends before the `Gpu` goes.
+/// The context handle of a [`Gpu`], for a background thread that is joined before the `Gpu` is dropped.
 #[derive(Clone, Copy)]
 struct Context(sys::CUcontext);
 
-// SAFETY: the driver's contexts may be made current on any thread.
+// SAFETY: CUDA contexts may be made current on any thread.
 unsafe impl Send for Context {}
 
 impl Context {
     /// Makes the context current on this thread.
     fn activate(self) -> Result<(), ModelError> {
-        // SAFETY: `BackgroundTask` ends the thread before the context goes.
-        check(unsafe { sys::cuCtxSetCurrent(self.0) }, "using the card")
+        // SAFETY: `BackgroundTask` joins the thread before the context is destroyed.
+        check(unsafe { sys::cuCtxSetCurrent(self.0) }, "using the GPU")
     }
 }
 
-/// Work on the card beside a model's own, on a thread that ends before this is gone. To be dropped before the [`Gpu`].
+/// Work on a thread that `drop` joins. Must be dropped before its [`Gpu`].
 pub struct BackgroundTask<T>(Option<JoinHandle<Option<T>>>);
 
 impl<T: Send + 'static> BackgroundTask<T> {
-    /// Starts it with `gpu`'s context current. Where no thread can be had, nothing comes of it.
+    /// Runs `work` with `gpu`'s context current. If the thread cannot be started, the result is `None`.
     pub fn start(gpu: &Gpu, work: impl FnOnce() -> Option<T> + Send + 'static) -> Self {
         let context = Context(gpu.context());
         let thread = std::thread::Builder::new().name("beside".into());
@@ -36,12 +36,12 @@ impl<T: Send + 'static> BackgroundTask<T> {
 }
 
 impl<T> BackgroundTask<T> {
-    /// Whether its result is there.
+    /// Whether [`Self::take`] returns without blocking.
     pub fn is_finished(&self) -> bool {
         self.0.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Waits for the result, which comes once.
+    /// Joins the thread and returns its result; `None` on every later call.
     pub fn take(&mut self) -> Option<T> {
         self.0.take().and_then(|thread| thread.join().ok().flatten())
     }

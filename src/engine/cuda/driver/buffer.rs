@@ -1,4 +1,4 @@
-//! Memory that the card works with: its own, and the host's that it can reach. Both are given back when dropped.
+//! Device memory and pinned host memory, freed on drop.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -10,7 +10,7 @@ use super::Gpu;
 use super::errors::check;
 use crate::engine::error::ModelError;
 
-/// Memory on the card, in elements of `T`.
+/// Device memory, in elements of `T`.
 pub struct DeviceBuffer<T> {
     pointer: sys::CUdeviceptr,
     length: usize,
@@ -18,7 +18,7 @@ pub struct DeviceBuffer<T> {
 }
 
 impl<T: Copy> DeviceBuffer<T> {
-    /// Room for `length` elements, not initialised.
+    /// Allocates `length` uninitialised elements.
     pub fn new(length: usize) -> Result<Self, ModelError> {
         let bytes = length
             .max(1)
@@ -26,57 +26,55 @@ impl<T: Copy> DeviceBuffer<T> {
             .ok_or_else(|| ModelError::OutOfMemory("a buffer is too large".into()))?;
         let mut pointer = 0;
         // SAFETY: a handle into a local; the context is current.
-        check(unsafe { sys::cuMemAlloc_v2(&mut pointer, bytes) }, "taking memory on the card")?;
+        check(unsafe { sys::cuMemAlloc_v2(&mut pointer, bytes) }, "allocating GPU memory")?;
         Ok(Self { pointer, length, element: PhantomData })
     }
 
-    /// A copy of `data`.
     pub fn from_slice(gpu: &Gpu, data: &[T]) -> Result<Self, ModelError> {
         let buffer = Self::new(data.len())?;
         buffer.write(gpu, 0, data)?;
         Ok(buffer)
     }
 
-    /// Where it lies on the card.
+    /// The device address.
     pub fn pointer(&self) -> u64 {
         self.pointer
     }
 
-    /// Where element `index` lies.
+    /// The device address of element `index`.
     pub fn at(&self, index: usize) -> u64 {
         debug_assert!(index <= self.length);
         self.pointer + (index * size_of::<T>()) as u64
     }
 
-    /// Bytes.
     pub fn bytes(&self) -> u64 {
         (self.length * size_of::<T>()) as u64
     }
 
-    /// Copies `data` to `first..`, in the order of `gpu`'s stream.
+    /// Copies `data` to `first..`, in stream order on `gpu`'s stream.
     pub fn write(&self, gpu: &Gpu, first: usize, data: &[T]) -> Result<(), ModelError> {
         self.fits(first, data.len())?;
         let bytes = size_of_val(data);
         check(
-            // SAFETY: the range was checked. `data` is pageable, so the driver has taken its copy when the call returns.
+            // SAFETY: the range was checked. `data` is pageable, so the driver has copied it when the call returns.
             unsafe { sys::cuMemcpyHtoDAsync_v2(self.at(first), data.as_ptr().cast(), bytes, gpu.stream) },
-            "copying to the card",
+            "copying to the GPU",
         )
     }
 
-    /// Copies `first..first + out.len()` into `out`, after everything on `gpu`'s stream.
+    /// Copies `first..first + out.len()` into `out`. Blocks until all earlier work on `gpu`'s stream is done.
     pub fn read(&self, gpu: &Gpu, first: usize, out: &mut [T]) -> Result<(), ModelError> {
         self.fits(first, out.len())?;
         let bytes = size_of_val(out);
         check(
             // SAFETY: the range was checked, `out` is writable for its length and outlives the wait below.
             unsafe { sys::cuMemcpyDtoHAsync_v2(out.as_mut_ptr().cast(), self.at(first), bytes, gpu.stream) },
-            "copying from the card",
+            "copying from the GPU",
         )?;
         gpu.synchronize()
     }
 
-    /// Sets every byte.
+    /// Sets every byte, asynchronously on `gpu`'s stream.
     pub fn fill(&self, gpu: &Gpu, byte: u8) -> Result<(), ModelError> {
         // SAFETY: the buffer is ours for its whole length.
         check(unsafe { sys::cuMemsetD8Async(self.pointer, byte, self.bytes() as usize, gpu.stream) }, "clearing memory")
@@ -86,7 +84,7 @@ impl<T: Copy> DeviceBuffer<T> {
         if first.checked_add(length).is_some_and(|end| end <= self.length) {
             return Ok(());
         }
-        Err(ModelError::Invalid("a copy goes beyond its buffer on the card".into()))
+        Err(ModelError::Invalid("a copy goes beyond its buffer on the GPU".into()))
     }
 }
 
@@ -97,51 +95,51 @@ impl<T> Drop for DeviceBuffer<T> {
     }
 }
 
-/// Ordinary memory in large pages, made and touched before there is a context; pinning it then is quick.
+/// Pageable memory in huge pages, allocated and faulted in before the context exists, which makes pinning it fast.
 pub struct HostMemory(memmap2::MmapMut);
 
 impl HostMemory {
-    /// Room for `length` bytes, zeroed. `None` where the system refuses.
+    /// Allocates `length` zeroed bytes. `None` if the mapping fails.
     pub fn new(length: usize) -> Option<Self> {
         let mut map = memmap2::MmapMut::map_anon(length.next_multiple_of(2 << 20)).ok()?;
         #[cfg(target_os = "linux")]
-        // Advice only: with small pages it takes longer, no more.
+        // The error is ignored: without huge pages, pinning only takes longer.
         let _ = map.advise(memmap2::Advice::HugePage);
         map.iter_mut().step_by(4096).for_each(|byte| *byte = 0);
         Some(Self(map))
     }
 }
 
-/// Host memory that the card can read and write: copies from it run at the bus's full speed.
+/// Pinned host memory that the GPU can access directly: copies from it run at full bus bandwidth.
 pub struct PinnedBuffer {
     pointer: *mut u8,
-    /// What was pinned where it lay; else the driver's own allocation.
+    /// The mapping that `pin` registered; `None` if the driver allocated the memory.
     host: Option<HostMemory>,
 }
 
 // SAFETY: plain memory with one owner.
 unsafe impl Send for PinnedBuffer {}
-// SAFETY: shared use goes through raw pointers whose users keep their ranges apart.
+// SAFETY: shared access goes through raw pointers to ranges that do not overlap.
 unsafe impl Sync for PinnedBuffer {}
 
 impl PinnedBuffer {
-    /// Room for `length` bytes, zeroed.
+    /// Allocates `length` bytes.
     pub fn new(length: usize) -> Result<Self, ModelError> {
         let mut pointer = ptr::null_mut::<c_void>();
-        // SAFETY: a handle into a local; the context is current. 1: usable from every context.
-        check(unsafe { sys::cuMemHostAlloc(&mut pointer, length.max(1), 1) }, "taking pinned memory")?;
+        // SAFETY: a handle into a local; the context is current. 1: portable, pinned for all contexts.
+        check(unsafe { sys::cuMemHostAlloc(&mut pointer, length.max(1), 1) }, "allocating pinned memory")?;
         Ok(Self { pointer: pointer.cast(), host: None })
     }
 
-    /// Pins memory that is there already.
+    /// Pins existing memory.
     pub fn pin(mut host: HostMemory) -> Result<Self, ModelError> {
         let (pointer, bytes) = (host.0.as_mut_ptr(), host.0.len());
-        // SAFETY: the mapping is ours and stays until `drop` has unpinned it. 1: for every context.
+        // SAFETY: `self` owns the mapping and keeps it until `drop` has unpinned it. 1: pinned for all contexts.
         check(unsafe { sys::cuMemHostRegister_v2(pointer.cast(), bytes, 1) }, "pinning memory")?;
         Ok(Self { pointer, host: Some(host) })
     }
 
-    /// Where it lies, for the host and (unified addressing) the card.
+    /// The address, valid on the host and (unified addressing) on the GPU.
     pub fn pointer(&self) -> *mut u8 {
         self.pointer
     }
@@ -149,7 +147,7 @@ impl PinnedBuffer {
 
 impl Drop for PinnedBuffer {
     fn drop(&mut self) {
-        // SAFETY: made by `new` or `pin`, given back once; a mapping goes after this, with its field.
+        // SAFETY: created by `new` or `pin`, freed once; the mapping is unmapped afterwards, when its field is dropped.
         unsafe {
             match self.host {
                 Some(_) => sys::cuMemHostUnregister(self.pointer.cast()),

@@ -1,17 +1,17 @@
-//! One context at a time: who may have it, and waiting for its end.
+//! Limits the process to one CUDA context at a time, and waits for its destruction.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Whether a context of this process exists, and who waits for its end.
+/// Whether a context of this process exists; the condition variable signals its destruction.
 static OPEN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
-/// The right to have the process's one context. A load that was cancelled gives its context back behind the scenes, and the
-/// next one waits for that.
+/// Held by the owner of the process's only context. A cancelled load destroys its context in the background, and the
+/// next load waits here for that.
 pub struct ContextLock;
 
 impl ContextLock {
-    /// Waits for it.
+    /// Blocks until no other context exists.
     pub fn take() -> Self {
         let mut open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
         while *open {
@@ -29,8 +29,8 @@ impl Drop for ContextLock {
     }
 }
 
-/// Waits up to `timeout` until no context of this process is left; whether that came true. A program should not end while
-/// a cancelled load destroys its context in the background.
+/// Waits up to `timeout` for this process's last CUDA context to be destroyed; false on timeout. A cancelled load
+/// destroys its context in the background, and the program must not exit during that.
 pub fn wait_for_contexts(timeout: Duration) -> bool {
     let open = OPEN.0.lock().unwrap_or_else(PoisonError::into_inner);
     let waited = OPEN.1.wait_timeout_while(open, timeout, |open| *open).unwrap_or_else(PoisonError::into_inner);
@@ -45,9 +45,9 @@ mod tests {
 
     use super::*;
 
-    /// One test, because the turn is the process's.
+    /// One test, because the lock is a process-wide static.
     #[test]
-    fn there_is_one_context_at_a_time_and_its_end_can_be_waited_for() {
+    fn second_context_waits_for_the_first_and_wait_for_contexts_detects_the_end() {
         assert!(wait_for_contexts(Duration::ZERO), "there is none at first");
         let first = ContextLock::take();
         assert!(!wait_for_contexts(Duration::from_millis(5)));

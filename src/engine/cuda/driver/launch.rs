@@ -1,4 +1,4 @@
-//! Kernels and how they are started, alone or as a recorded sequence.
+//! Kernel launches, single or as a CUDA graph.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -9,31 +9,30 @@ use super::Gpu;
 use super::errors::check;
 use crate::engine::error::ModelError;
 
-/// A kernel on the card.
+/// A loaded kernel.
 #[derive(Clone, Copy)]
 pub struct Kernel {
     pub(super) function: sys::CUfunction,
-    /// Dynamic shared memory that a block of it may ask for.
+    /// Bytes of dynamic shared memory that a block may request.
     pub shared_limit: u32,
 }
 
-// SAFETY: a handle without state of its own.
+// SAFETY: a handle without thread affinity.
 unsafe impl Send for Kernel {}
 // SAFETY: as above.
 unsafe impl Sync for Kernel {}
 
-/// How a kernel is started.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LaunchConfig {
     /// Blocks.
     pub grid: (u32, u32, u32),
-    /// Threads a block.
+    /// Threads per block.
     pub threads: u32,
-    /// Dynamic shared memory a block.
+    /// Bytes of dynamic shared memory per block.
     pub shared: u32,
-    /// May start while the kernel before it still runs (the kernel waits where it must).
+    /// Programmatic dependent launch: may start before the preceding kernel ends (the kernel calls `pdl_wait`).
     pub overlap: bool,
-    /// Neighbouring blocks that run together, on cards that can do that; 0 is 1.
+    /// Blocks per cluster, on GPUs that support clusters; 0 is 1.
     pub cluster: u32,
 }
 
@@ -44,7 +43,7 @@ impl LaunchConfig {
     }
 }
 
-/// What `work` says of a launch of this config.
+/// Calls `work` with this config as a driver structure, which is valid only during the call.
 pub(super) fn with_config(
     stream: sys::CUstream,
     config: LaunchConfig,
@@ -79,10 +78,10 @@ pub(super) fn with_config(
 }
 
 impl Kernel {
-    /// Starts the kernel on `stream`. `args` must be the structure that the kernel takes.
+    /// Launches the kernel on `stream`. `args` must be the structure that the kernel takes.
     ///
     /// # Safety
-    /// Every pointer in `args` must be valid on the card until the kernel has ended.
+    /// Every pointer in `args` must be valid on the GPU until the kernel has ended.
     pub unsafe fn launch<A: Copy>(
         self,
         stream: sys::CUstream,
@@ -90,23 +89,23 @@ impl Kernel {
         args: &A,
     ) -> Result<(), ModelError> {
         let mut params = [ptr::from_ref(args).cast_mut().cast::<c_void>()];
-        // SAFETY: the driver copies the arguments before it returns; the caller vouches for what they point to.
+        // SAFETY: the driver copies the arguments before it returns; the caller guarantees the pointers in them.
         let launch =
             |config: &_| unsafe { sys::cuLaunchKernelEx(config, self.function, params.as_mut_ptr(), ptr::null_mut()) };
         check(with_config(stream, config, launch), "starting a kernel")
     }
 }
 
-/// A recorded sequence of kernels.
+/// An instantiated CUDA graph.
 pub struct Graph(pub(super) sys::CUgraphExec);
 
 // SAFETY: a handle, used by one thread at a time.
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// Starts it on the card's stream.
+    /// Launches the graph on `gpu`'s stream.
     pub fn launch(&self, gpu: &Gpu) -> Result<(), ModelError> {
-        // SAFETY: the graph and what its kernels point to are owned by the same model.
+        // SAFETY: the same model owns the graph and the buffers of its kernels.
         check(unsafe { sys::cuGraphLaunch(self.0, gpu.stream) }, "starting the decode step")
     }
 }

@@ -1,4 +1,4 @@
-//! How Hopper's copy engine finds tiles of a matrix (`kernels/hopper.cuh`).
+//! Tensor maps for Hopper's tensor memory accelerator, TMA (`kernels/hopper.cuh`).
 
 use std::ffi::c_void;
 
@@ -7,24 +7,24 @@ use cudarc::driver::sys;
 use super::errors::check;
 use crate::engine::error::ModelError;
 
-/// Columns of a tile: 128 bytes of bf16, the width that is swizzled in one go.
+/// Columns of a tile: 128 bytes of bf16, the span of one swizzle pattern.
 const TILE_COLUMNS: u32 = 64;
 
-/// A bf16 matrix on the card, cut into tiles of 64 columns.
+/// Describes a bf16 matrix in device memory to the TMA, in tiles of 64 columns.
 #[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct TensorMap(sys::CUtensorMap);
 
 impl TensorMap {
-    /// Of `rows` rows of `columns` numbers one behind the other from `pointer` on, in tiles of `tile_rows` rows. What a tile
-    /// has beyond the matrix arrives as zeros.
+    /// A row-major matrix of `rows` x `columns` at `pointer`, without padding between rows, in tiles of `tile_rows`
+    /// rows. Elements of a tile outside the matrix are filled with zeros.
     pub fn new(pointer: u64, rows: usize, columns: usize, tile_rows: u32) -> Result<Self, ModelError> {
         // SAFETY: all zeros is a valid value of this plain C structure.
         let mut map: sys::CUtensorMap = unsafe { std::mem::zeroed() };
         let (sizes, stride) = ([columns as u64, rows as u64], [columns as u64 * 2]);
         let (tile, steps) = ([TILE_COLUMNS, tile_rows], [1, 1]);
-        // SAFETY: every array has the two dimensions that are announced (the strides one fewer); the driver fills `map`
-        // and does not touch the memory behind `pointer`.
+        // SAFETY: every array has the rank 2 that is passed (the strides one fewer); the driver fills `map` and does
+        // not access the memory behind `pointer`.
         let result = unsafe {
             sys::cuTensorMapEncodeTiled(
                 &mut map,
@@ -41,6 +41,6 @@ impl TensorMap {
                 sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )
         };
-        check(result, "describing a matrix to the card").map(|()| Self(map))
+        check(result, "encoding a tensor map").map(|()| Self(map))
     }
 }

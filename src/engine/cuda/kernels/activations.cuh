@@ -1,4 +1,4 @@
-// The activations of a matrix-vector product: loaded, normalised and (where needed) quantised into shared memory.
+// Stages the activations of a matrix-vector product in shared memory: loads, normalises and, if needed, quantises them.
 #pragma once
 #include "common.cuh"
 
@@ -7,18 +7,18 @@
 
 struct GemvArgs {
     Mat a, b, c;        // QKV: q, k, v. Gate/up: gate, up (of one format). Else: a
-    const float* x;     // activations, or
-    const bf16* xh;     // activations
+    const float* x;     // f32 activations, or null:
+    const bf16* xh;     // bf16 activations
     const float* norm;  // RMSNorm weights, or null
     float eps;
     int cols;
     int stage;          // 1: f32 is needed, 2: int8 is needed
     int head_dim;
-    float* out;         // QKV: q. Residual: what the product is added to. Head: logits
-    bf16* out_half;     // gate/up: the product of both
+    float* out;         // QKV: q. Residual: the product is added to it. Head: logits
+    bf16* out_half;     // gate/up: silu(gate) * up
     const float *bias_a, *bias_b, *bias_c;
     bf16 *k_cache, *v_cache;  // this layer's, [kv head][position][head_dim]
-    float* k_raw;       // not null: QK-norm and rope come in a kernel of their own
+    float* k_raw;       // not null: a separate kernel does QK-norm and rope
     const float2* rope; // [position][rope_half] of cos, sin
     State* state;
     int context, rope_half, neox;
@@ -27,12 +27,12 @@ struct GemvArgs {
     int ring;           // bytes of a warp's ring
 };
 
-// Which formats a kernel is compiled for: a smaller set takes fewer registers.
+// The kinds of formats that a kernel is compiled for: a smaller set needs fewer registers.
 enum { PLAIN = 1, QUANTISED = 2 };
 
-// Shared memory: f32 activations (4 * cols bytes; bf16: 2 * cols), if staged; int8 (cols), then {scale, sums} (cols / 4).
-// f32 lies in two planes, the first and the second half of each 8: a warp's 16-byte reads then touch each bank once.
-// int8 likewise, the halves of each 32.
+// Shared memory: f32 activations (4 * cols bytes; bf16: 2 * cols), if staged; int8 (cols), then {scale, sums} (cols /
+// 4). f32 is split into two planes, for the first and the second half of each 8: this makes a warp's 16-byte reads free
+// of bank conflicts. int8 likewise, with the halves of each 32.
 struct Staged {
     const char* x;
     const uint4* q;
@@ -55,7 +55,7 @@ __device__ __forceinline__ float squares(const Octet& o) {
     return sum;
 }
 
-// Octet `o` into shared memory; all lanes of a warp come here together.
+// Writes octet `o` to shared memory. Uses warp shuffles: all lanes of a warp must call it together.
 template <int KINDS, bool HALF>
 __device__ __forceinline__ void put_octet(const GemvArgs& p, int o, bool there, const Octet& x, char* xs, char* qs, uint2* meta) {
     if ((KINDS & PLAIN) && (KINDS == PLAIN || p.stage & 1) && there) {
@@ -90,7 +90,7 @@ __device__ __forceinline__ void put_octet(const GemvArgs& p, int o, bool there, 
     if (part == 0) meta[block] = make_uint2(__float_as_uint(m * (1.f / 127.f)), (uint32_t)(sum & 0xffff) | (uint32_t)other << 16);
 }
 
-// Norm weights that were asked for before the kernel before this one had ended.
+// Norm weights loaded before `pdl_wait`, while the previous kernel may still run. `held`: they fit into registers.
 struct Norm {
     float4 w[4];
     bool held;
@@ -174,7 +174,7 @@ template <int KINDS, bool HALF> __device__ __forceinline__ Staged stage(const Ge
     return {xs, (const uint4*)qs, meta};
 }
 
-// The products of one 16-byte word of two rows of plain weights with their activations.
+// Adds the products of one 16-byte word of plain weights, of each of two rows, with the activations.
 template <int FORMAT, bool HALF>
 __device__ __forceinline__ void dot_word(const Staged& s, uint4 va, uint4 vb, int cols, int u, float& sa, float& sb) {
     float4 x, y;

@@ -1,5 +1,5 @@
-// Attention over the bf16 KV cache, [kv head][position][head_dim]: split over the keys for one token (decode), in tiles
-// with tensor cores for a prompt (prefill). Softmax in base 2, sums in f32.
+// Attention over the bf16 KV cache, [kv head][position][head_dim]: split over the keys for one token (decode), tiled
+// for a prompt (prefill), both on tensor cores. Softmax in base 2, sums in f32.
 #include "common.cuh"
 
 #define LOG2E 1.4426950408889634f
@@ -10,30 +10,30 @@ struct AttentionArgs {
     float* out;        // [head][head_dim]
     float* part_o;     // [head][split][head_dim], not yet divided by the sum
     float2* part_ml;   // [head][split]: maximum, sum
-    int* counters;     // [kv head][group of heads]: splits that are done; zero between launches
+    int* counters;     // [kv head][group of heads]: completed splits; zero between launches
     const State* state;
     float scale;
     int context, heads_per_kv, window, splits;
-    int keys;          // a split has at least this many keys
-    int stages;        // tiles under way or in use, of each warp: 1 or 2
+    int keys;          // minimum keys of a split
+    int stages;        // tiles of each warp in its ring: 1 or 2
 };
 
 // ---- one token ----
 
-#define HEADS 8   // query heads of one key head that a block handles
-#define TILE 16   // keys that a warp takes at a time
+#define HEADS 8   // query heads of one key head per block
+#define TILE 16   // keys that a warp processes at a time
 #define DECODE_WARPS 8
 
-// Where chunk c (8 numbers) of row r lies, so that ldmatrix meets no bank twice.
+// Byte offset of chunk c (8 numbers) of row r, swizzled so that ldmatrix has no bank conflicts.
 template <int D> __device__ __forceinline__ int swizzle(int r, int c) { return r * D * 2 + ((D >= 64 ? c ^ (r & 7) : c ^ (r >> 1 & 3)) << 4); }
 
-// The sums of one query's softmax over some keys.
+// Maximum and sum of one query's softmax over some keys.
 struct Sums {
     float top, sum;
 };
 
-// Tensor cores take bf16; what is f32 goes as two bf16, the second what the first leaves over. Eight heads leave half the
-// rows of a fragment free, and there the second ones stand: row r is head r, row r + 8 its rest.
+// Tensor cores need bf16, so each f32 number is split into two bf16: the rounded value and the rest. Eight heads fill
+// only half the rows of a fragment: row r is head r, row r + 8 the rest of head r.
 template <int D> __device__ __forceinline__ void stage_queries(const AttentionArgs& p, int head0, int heads, char* sq) {
     for (int i = threadIdx.x; i < HEADS * D / 4; i += blockDim.x) {
         int r = i / (D / 4), quad = i - r * (D / 4);
@@ -48,7 +48,7 @@ template <int D> __device__ __forceinline__ void stage_queries(const AttentionAr
     }
 }
 
-// Adds what other warps or splits have summed: a head's numbers of all of them, weighed.
+// Merges one number of a head from all warps or splits, each rescaled to the common maximum.
 template <typename Weights, typename Values>
 __device__ __forceinline__ Sums weighed(int count, Weights weights, Values values, float& acc) {
     Sums all = {-INFINITY, 0.f};
@@ -71,11 +71,11 @@ template <int D> __device__ __forceinline__ void attention_decode(const Attentio
     int kvh = blockIdx.x, split = blockIdx.y, group = blockIdx.z;
     int heads = min(HEADS, p.heads_per_kv - group * HEADS), head0 = kvh * p.heads_per_kv + group * HEADS;
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    // A layer's Q, K and V product starts nothing before all that came before it has ended (gemv.cu). So when this kernel
-    // starts, the position is set, and every key but the newest is written.
+    // The QKV kernel of a layer calls `pdl_launch` only after `pdl_wait` (gemv.cu). So when this kernel starts, the
+    // position is set, and all keys but the newest are written.
     int len = *(const volatile int*)&p.state->pos + 1, lower = p.window > 0 ? max(0, len - p.window) : 0, n = len - lower;
     int active = min(p.splits, max(1, (n + p.keys - 1) / p.keys));
-    // The first split is always there and waits for the kernel before, so the others need not.
+    // Unused splits return without `pdl_wait`: split 0 always exists and waits for the previous kernel.
     if (split >= active) return;
     int per = (n + active - 1) / active;
     int start = lower + split * per, end = min(start + per, len);
@@ -103,9 +103,9 @@ template <int D> __device__ __forceinline__ void attention_decode(const Attentio
     };
     int sent = 0;
     for (; sent < stages && tile(sent) + TILE < len; sent++) copy(sent);
-    // Once all keys are on their way, the next kernel's weights may follow them.
-    bool told = tile(stages) >= end;
-    if (told) pdl_launch();
+    // Launch the next kernel, which prefetches its weights, only after the last copy of keys was issued.
+    bool launched = tile(stages) >= end;
+    if (launched) pdl_launch();
     pdl_wait();
     for (; sent < stages; sent++) copy(sent);
     stage_queries<D>(p, head0, heads, sq);
@@ -131,7 +131,7 @@ template <int D> __device__ __forceinline__ void attention_decode(const Attentio
             mma(s[0], a, b[0], b[1]);
             mma(s[1], a, b[2], b[3]);
         }
-        // Head lane / 4, keys (lane & 3) * 2 + e of each half of the tile.
+        // s[h]: head lane / 4, keys (lane & 3) * 2 + e of half h of the tile.
         float w[2][2], most = top;
 #pragma unroll
         for (int h = 0; h < 2; h++)
@@ -142,7 +142,7 @@ template <int D> __device__ __forceinline__ void attention_decode(const Attentio
             }
         most = fmaxf(most, __shfl_xor_sync(~0u, most, 1));
         most = fmaxf(most, __shfl_xor_sync(~0u, most, 2));
-        // A tile has at least one key, so `most` is a number.
+        // A tile has at least one key, so `most` is finite.
         float c = exp2f(top - most);
         top = most, sum *= c;
         uint32_t a[4];
@@ -164,14 +164,14 @@ template <int D> __device__ __forceinline__ void attention_decode(const Attentio
         }
         __syncwarp();
         copy(i + stages);
-        if (!told && tile(i + stages + 1) >= end) told = true, pdl_launch();
+        if (!launched && tile(i + stages + 1) >= end) launched = true, pdl_launch();
     }
-    if (!told) pdl_launch();
+    if (!launched) pdl_launch();
     sum += __shfl_xor_sync(~0u, sum, 1);
     sum += __shfl_xor_sync(~0u, sum, 2);
     wait_group<0>();
     __syncwarp();
-    // Each warp's sums into its own ring: [head][D].
+    // Each warp writes its sums over its own ring: [head][D].
     float* sm_o = (float*)mine;
 #pragma unroll
     for (int i = 0; i < D / 8; i++) *(float2*)(sm_o + (lane >> 2) * D + i * 8 + (lane & 3) * 2) = make_float2(o[i][0] + o[i][2], o[i][1] + o[i][3]);
@@ -189,7 +189,7 @@ template <int D> __device__ __forceinline__ void attention_decode(const Attentio
         }
     }
     if (active == 1) return;
-    // The last split of these heads puts all of them together.
+    // The last split to finish merges all splits of these heads.
     __threadfence();
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -227,10 +227,10 @@ struct PrefillAttentionArgs {
     bf16* out;          // [token][head][head_dim]
     float scale;
     int tokens, position, heads, heads_per_kv, context, window, q_stride;
-    int order;          // of a token's numbers: slot_of
+    int order;          // element order of a row of `out`: slot_of
 };
 
-// 64 queries of one head a block, 16 a warp; tiles of 64 keys, two in flight.
+// A block has 64 queries of one head, a warp 16; tiles of 64 keys, double-buffered.
 template <int D> __device__ __forceinline__ void attention_prefill(const PrefillAttentionArgs& p) {
     constexpr int ROWS = 64, STRIDE = D + 8, CHUNKS = D / 8;
     extern __shared__ __align__(128) char smem[];

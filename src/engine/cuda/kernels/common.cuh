@@ -1,5 +1,4 @@
-// What every kernel shares: the weight formats as they lie on the card, dot products over them, warp and block
-// reductions.
+// Shared by all kernels: the layout of weights on the GPU, dot products over them, warp and block reductions.
 //
 // Weights are repacked once, at load (repack.cu), into planes of aligned words, so that each lane reads 16 bytes at a
 // time. A quantised row is a sequence of blocks of 32 weights; the planes of block b (counted over the whole matrix):
@@ -13,7 +12,7 @@
 //          Q4_K, Q5_K (for each 8 blocks): f16 d, f16 dmin, then 8 fields of 12 bits: 6-bit scale, 6-bit min
 //   extra  Q6_K (for each 8 blocks): f16 d
 //
-// The mirror of these structures in Rust is src/engine/cuda/params.rs; the layouts' sizes are in layout.rs.
+// These structures are mirrored in src/engine/cuda/params.rs (Rust); the sizes of the layouts are in layout.rs.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -32,12 +31,12 @@ struct Mat {
     int rows, cols, format, pad;
 };
 
-// What the decode loop keeps on the device between steps.
+// State of the decode loop, on the GPU between steps.
 struct State {
-    int pos;          // position that the step at hand writes
-    int token;        // token that stands there
-    int history_len;  // tokens known to the penalties
-    int step;         // tokens drawn since the loop began
+    int pos;          // position that the current step writes
+    int token;        // token at `pos`
+    int history_len;  // tokens written to the history of the penalties
+    int step;         // tokens sampled since the loop began
     u64 best;         // packed argmax of the logits: ordered float, then the lowest index
     u64 seed;
     float temperature, top_p, min_p, repeat_penalty, frequency_penalty, presence_penalty;
@@ -74,7 +73,7 @@ __device__ __forceinline__ uint32_t pack_bf16(float lo, float hi) {
     return *(uint32_t*)&v;
 }
 
-// A float as an unsigned integer of the same order.
+// Maps a float to an unsigned integer with the same ordering.
 __device__ __forceinline__ uint32_t ordered(float f) {
     uint32_t u = __float_as_uint(f);
     return u & 0x80000000u ? ~u : u | 0x80000000u;
@@ -82,8 +81,8 @@ __device__ __forceinline__ uint32_t ordered(float f) {
 __device__ __forceinline__ float unordered(uint32_t u) { return __uint_as_float(u & 0x80000000u ? u & 0x7fffffffu : ~u); }
 __device__ __forceinline__ u64 best_key(float f, int index) { return ((u64)ordered(f) << 32) | (0xffffffffu - (uint32_t)index); }
 
-// Where the activations at k and k + 1 belong, k even. `order` 0: as they are. 1: as the kernel of hopper_skinny.cu wants them, of
-// each 128 the step of the tensor core that takes them, and their place in it.
+// The place of activations k and k + 1 in a row, k even. `order` 0: unchanged. 1: as hopper_skinny.cu reads them: each
+// 128 are sorted by the tensor core step that uses them, then by the position in the step.
 __device__ __forceinline__ int slot_of(int k, int order) {
     return order ? (k & ~127) | (k >> 2 & 7) << 4 | (k >> 5 & 3) << 1 | (k >> 1 & 1) << 3 : k;
 }
@@ -96,14 +95,14 @@ __device__ __forceinline__ uint32_t k_field(uint4 h, int s) {
     return __funnelshift_r(lo, hi, bit & 31);
 }
 
-// One block of 32 quantised weights in registers. Only the fields of its format are set (and kept by the compiler).
+// One block of 32 quantised weights in registers. Only the fields of its format are set; the compiler drops the others.
 struct Block {
     uint4 q, r;   // main plane; Q8_0: second half, K formats: header
     uint2 high;
     uint32_t scale, extra;
 };
 
-// AROUND: what lies behind is read soon after.
+// AROUND: the following bytes are needed soon, so the L2 fetches them too.
 template <int FORMAT, bool AROUND = false> __device__ __forceinline__ Block load_block(const Mat& m, size_t b) {
     Block v;
     v.q = AROUND ? load16_around(m.main + b * 16) : load16(m.main + b * 16);
@@ -117,7 +116,7 @@ template <int FORMAT, bool AROUND = false> __device__ __forceinline__ Block load
     return v;
 }
 
-// The eight words of four weights each, unsigned (Q8_0: signed); word f holds weights 4f to 4f + 3.
+// Eight words of four 8-bit weights, unsigned (Q8_0: signed); word f holds weights 4f to 4f + 3.
 template <int FORMAT> __device__ __forceinline__ void unpack(const Block& v, uint32_t w[8]) {
     if (FORMAT == Q8_0) {
         w[0] = v.q.x, w[1] = v.q.y, w[2] = v.q.z, w[3] = v.q.w;
@@ -140,8 +139,8 @@ template <int FORMAT> __device__ __forceinline__ void unpack(const Block& v, uin
     }
 }
 
-// Dot product of a block with 32 activations: a0, a1 hold them as int8, `scale` is theirs, `sums` the sums of their
-// first and second half as two int16.
+// Dot product of a block with 32 activations: int8 in a0 and a1, with their `scale`; `sums` has the sums of their first
+// and second half as two int16.
 template <int FORMAT>
 __device__ __forceinline__ float dot_block(const Block& v, int sub, uint4 a0, uint4 a1, float scale, int sums) {
     uint32_t w[8];
@@ -170,7 +169,7 @@ __device__ __forceinline__ float dot_block(const Block& v, int sub, uint4 a0, ui
     return scale * (dm.x * (float)((int)(f & 63) * sum) - dm.y * (float)((int)((f >> 6) & 63) * s));
 }
 
-// Scales of the first and the second half of a block, and what is added: a weight is scale * (q - offset) + add.
+// Scales of the first and the second half of a block, and the addend: a weight is scale * (q - offset) + add.
 struct Scales {
     float d0, d1, add;
 };
@@ -194,7 +193,7 @@ template <int FORMAT> __device__ __forceinline__ Scales scales_of(const Block& v
 }
 __host__ __device__ constexpr int offset_of(int format) { return format == Q4_0 ? 8 : format == Q5_0 ? 16 : format == Q6_K ? 32 : 0; }
 
-// Four weights of a word as floats.
+// Converts the four weights of a word to floats.
 template <int FORMAT> __device__ __forceinline__ void floats_of(uint32_t word, float d, float add, float out[4]) {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -204,7 +203,7 @@ template <int FORMAT> __device__ __forceinline__ void floats_of(uint32_t word, f
     }
 }
 
-// The 32 weights of block b as floats.
+// Converts the 32 weights of block b to floats.
 template <int FORMAT> __device__ __forceinline__ void dequantise_block(const Mat& m, size_t b, float out[32]) {
     Block v = load_block<FORMAT>(m, b);
     uint32_t w[8];
@@ -214,7 +213,7 @@ template <int FORMAT> __device__ __forceinline__ void dequantise_block(const Mat
     for (int f = 0; f < 8; f++) floats_of<FORMAT>(w[f], f < 4 ? s.d0 : s.d1, s.add, out + 4 * f);
 }
 
-// Eight weights of block b, from 8 * part on.
+// Converts eight weights of block b to floats, starting at weight 8 * part.
 template <int FORMAT> __device__ __forceinline__ void dequantise_part(const Mat& m, size_t b, int part, float out[8]) {
     Block v = load_block<FORMAT>(m, b);
     Scales s = scales_of<FORMAT>(v, (int)(b & 7));
@@ -234,7 +233,7 @@ template <int FORMAT> __device__ __forceinline__ void dequantise_part(const Mat&
     }
 }
 
-// The same for any format, chosen at run time; b counts runs of 32 weights.
+// As `dequantise_block`, with the format selected at run time; plain weights also count as blocks of 32.
 __device__ __forceinline__ void dequantise(const Mat& m, size_t b, float out[32]) {
     switch (m.format) {
     case Q4_0: dequantise_block<Q4_0>(m, b, out); break;

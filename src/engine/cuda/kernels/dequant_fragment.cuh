@@ -1,8 +1,8 @@
-// Runs of 32 weights on their way from the card's memory to tensor cores, as bf16 in registers.
+// Loads runs of 32 weights from GPU memory and converts them to bf16 fragments of the tensor cores, in registers.
 #pragma once
 #include "common.cuh"
 
-// 32 weights of a row as they were read.
+// 32 weights of a row in registers, in their stored format.
 template <int FORMAT> struct Run {
     Block v;
     template <bool AROUND = false> __device__ __forceinline__ void load(const Mat& m, size_t b, bool there) {
@@ -19,10 +19,10 @@ template <> struct Run<BF16> {
 };
 template <> struct Run<F16> : Run<BF16> {};
 
-// A run that can be taken as bf16, eight at a time.
+// A run unpacked for conversion to bf16, two weights at a time.
 template <int FORMAT> struct Weights {
     uint32_t w[8];
-    float d0, d1, m0, m1;  // scale of the first and second half, what is added to 128 + q (Q8_0: to 2^15 + 128 + q)
+    float d0, d1, m0, m1;  // scales and addends of the halves, applied to 128 + q (Q8_0: 2^15 + 128 + q)
 
     __device__ __forceinline__ Weights(const Run<FORMAT>& run, int sub) {
         const Block& v = run.v;
@@ -35,7 +35,7 @@ template <int FORMAT> struct Weights {
             for (int i = 0; i < 8; i++) w[i] ^= 0x80808080u;
         }
     }
-    // Weights 4f + 2h and 4f + 2h + 1. The bytes become the upper bits of a float's mantissa: 128 + q is exact.
+    // Weights 4f + 2h and 4f + 2h + 1. The bytes are inserted into a float's mantissa, which gives 128 + q exactly.
     __device__ __forceinline__ uint32_t pair(int f, int h) const {
         const uint32_t magic = FORMAT == Q8_0 ? 0x47000000u : 0x43000000u;
         uint32_t a = FORMAT == Q8_0 ? __byte_perm(w[f], magic, 0x7604 + (2 * h) * 16) : __byte_perm(w[f], magic, 0x7044 + (2 * h) * 256);

@@ -1,9 +1,9 @@
-// Matrix times vector for one token: norm + QKV + rope + KV write, O + residual, norm + gate/up + SwiGLU,
-// down + residual, norm + head + argmax. The activations lie in shared memory: for plain weights as f32 (bf16 where they
-// only feed the residual), for quantised ones as int8 with one scale for 32 of them.
+// Matrix times vector for one token: norm + QKV + rope + KV write, O + residual, norm + gate/up + SwiGLU, down +
+// residual, norm + head + argmax. The activations are staged in shared memory: for plain weights as f32 (bf16 if the
+// product is added to the residual), for quantised ones as int8 with one scale per 32.
 //
-// Weights come as one stream a warp (weight_ring.cuh): all the pairs of rows that it computes, one behind the other, through a
-// ring in shared memory that never drains between rows. The ring is filled before the kernel before this one has ended.
+// Each warp streams the weights of all its pairs of rows (weight_ring.cuh) through a ring in shared memory, which does
+// not drain between rows. The ring is filled before `pdl_wait`, while the previous kernel runs.
 #include "activations.cuh"
 #include "weight_ring.cuh"
 
@@ -25,7 +25,7 @@ __device__ __forceinline__ void store_qkv(const GemvArgs& p, const Task& task, f
     }
 }
 
-// One unit of a task: each lane's words of both rows.
+// Adds the products of one unit of a task: each lane's words of both rows.
 template <int FORMAT, uint32_t SET, bool HALF>
 __device__ __forceinline__ void multiply(const Staged& s, const char* slot, int cols, int words, const Task& task, int unit, float& sa, float& sb) {
     constexpr int STEPS = steps_of(SET);
@@ -55,7 +55,7 @@ __device__ __forceinline__ void multiply_any(int format, const Staged& s, const 
 #undef CASE
 }
 
-// Both sums over the warp, for lane 0: the halves of the warp take one each.
+// Sums a and b over the warp; only lane 0 gets both. Each half of the warp reduces one of them.
 __device__ __forceinline__ void pair_sum(float& a, float& b) {
     bool low = (threadIdx.x & 16) == 0;
     float v = (low ? a : b) + __shfl_xor_sync(~0u, low ? b : a, 16);
@@ -68,12 +68,12 @@ template <int MODE, uint32_t SET> __device__ __forceinline__ void gemv(const Gem
     constexpr bool HALF = MODE == RESIDUAL;
     extern __shared__ __align__(128) char smem[];
     int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
-    // Neighbouring tasks go to different multiprocessors, so that each gets its share of an uneven last round.
+    // Consecutive tasks go to different multiprocessors, which balances an incomplete last round.
     int first = warp * gridDim.x + blockIdx.x, stride = gridDim.x * WARPS, tasks = task_count<MODE>(p);
     Stream<MODE, SET> stream(p, smem + warp * p.ring, first, stride, tasks);
     Norm norm = early_norm(p);
     pdl_wait();
-    // Not before: what starts after this may rely on the end of everything before this kernel (attention.cu does).
+    // Only after `pdl_wait`: attention.cu relies on the end of all kernels before this one when it starts.
     pdl_launch();
     int pos = MODE == QKV ? p.state->pos : 0;
     bool turns = MODE == QKV && p.rope && !p.k_raw;
@@ -96,13 +96,13 @@ template <int MODE, uint32_t SET> __device__ __forceinline__ void gemv(const Gem
             if (MODE == QKV) store_qkv(p, task, turn, a, b, pos);
             if (MODE == GATE_UP) p.out_half[t] = __float2bfloat16(a / (1.f + __expf(-a)) * b);
             if (MODE == RESIDUAL) {
-                // Nobody else writes these; an addition without an answer does not hold the warp up.
+                // No contention: atomicAdd without a used result does not stall the warp, as load and store would.
                 atomicAdd(p.out + task.ra, a);
                 if (task.rb != task.ra) atomicAdd(p.out + task.rb, b);
             }
             if (MODE == LOGITS) {
                 p.out[task.ra] = a, p.out[task.rb] = b;
-                // fmaxf drops a NaN: what is not a number is impossible.
+                // fmaxf maps NaN to -inf, so that it is never selected.
                 best = max(best, max(best_key(fmaxf(a, -INFINITY), task.ra), best_key(fmaxf(b, -INFINITY), task.rb)));
             }
         }
@@ -120,7 +120,7 @@ template <int MODE, uint32_t SET> __device__ __forceinline__ void gemv(const Gem
 
 #define KERNEL(NAME, MODE, SET, BLOCKS) \
     extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) NAME(const __grid_constant__ GemvArgs p) { gemv<MODE, SET>(p); }
-// The mirror of this list is `SETS` in kernels.rs.
+// Mirrored by `SETS` in kernels.rs.
 #define GEMV(NAME, MODE)                           \
     KERNEL(NAME##_bf16, MODE, only(BF16), 3)       \
     KERNEL(NAME##_q8_0, MODE, only(Q8_0), 2)       \

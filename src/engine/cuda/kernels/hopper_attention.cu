@@ -1,16 +1,16 @@
-// Attention over the bf16 KV cache for a prompt, by Hopper's own instructions; other cards have that of attention.cu.
+// Prefill attention over the bf16 KV cache with Hopper instructions; other GPUs use attention.cu.
 //
-// A block takes 128 queries of one head. One warp only copies: tiles of 128 keys and of their values, two of each in shared
-// memory. Two warpgroups with 64 queries each multiply, and take turns at it, so that one's exponentials run beside the
-// other's products (FlashAttention-3, arXiv:2407.08608). Softmax in base 2, sums in f32.
+// A block has 128 queries of one head. One producer thread copies tiles of 128 keys and their values, double-buffered
+// in shared memory. Two consumer warpgroups with 64 queries each alternate, so that the exponentials of one overlap
+// with the products of the other (FlashAttention-3, arXiv:2407.08608). Softmax in base 2, sums in f32.
 #include "common.cuh"
 #include "hopper.cuh"
 
 constexpr int ROWS = 128, KEYS = 128, STAGES = 2, THREADS = 384, MULTIPLYING = 256;
-// Tiles lie in halves of 64 columns: rows of 128 bytes.
+// Tiles are stored in halves of 64 columns: rows of 128 bytes.
 constexpr int HALF = 128 * 128;
 constexpr float LOG2E = 1.4426950408889634f;
-// Named barriers: the turns of the two warpgroups, and both of them together.
+// Named barriers: TURN and TURN + 1 alternate the two warpgroups, BOTH synchronises them.
 constexpr int TURN = 1, BOTH = 3;
 
 struct HopperAttentionArgs {
@@ -19,8 +19,8 @@ struct HopperAttentionArgs {
     bf16* out;          // [token][head][head_dim]
     float scale;
     int tokens, position, heads, heads_per_kv, context, window;
-    int k_row, v_row;   // the rows of the cache where this layer's keys and values begin
-    int order;          // of a token's numbers in `out`: slot_of
+    int k_row, v_row;   // first rows of this layer's keys and values in the cache
+    int order;          // element order of a row of `out`: slot_of
 };
 
 __device__ __forceinline__ float power2(float x) {
@@ -29,7 +29,7 @@ __device__ __forceinline__ float power2(float x) {
     return y;
 }
 
-// What a block works on, and where its tiles lie in shared memory.
+// The work of a block, and the shared-memory addresses of its tiles and barriers.
 template <int D> struct Work {
     static constexpr int SIDE = KEYS * D * 2;
     uint32_t queries, keys, values;
@@ -53,7 +53,7 @@ template <int D> struct Work {
         }
         barriers_made();
     }
-    // One thread's work: all copies, each as soon as its place is free.
+    // The producer thread: issues each copy as soon as its stage is free.
     __device__ __forceinline__ void copy(const HopperAttentionArgs& p) const {
         barrier_expect(q_full, ROWS * D * 2);
         for (int h = 0; h < D / 64; h++) copy_tile(queries + h * HALF, p.queries, head * D + h * 64, first_row, q_full);
@@ -68,7 +68,7 @@ template <int D> struct Work {
         barrier_expect(full + 8 * stage, SIDE);
         for (int h = 0; h < D / 64; h++) copy_tile(to + stage * SIDE + h * HALF, p.cache, h * 64, row, full + 8 * stage);
     }
-    // Rows of the last tile behind the last value: whatever they hold must not meet a weight of zero. By both warpgroups.
+    // Zeroes the rows after the last value: NaN there would survive a weight of zero. Called by both warpgroups.
     __device__ __forceinline__ void clear_rest() const {
         int valid = len - (first_tile + tiles - 1) * KEYS;
         if (valid == KEYS) return;
@@ -82,11 +82,11 @@ template <int D> struct Work {
     }
 };
 
-// The softmax of a warpgroup's queries, two rows a lane: row h is the lane's first plus 8h.
+// Online softmax of a warpgroup's queries, two rows per lane: row h is the lane's first row plus 8h.
 struct Softmax {
     float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0.f, 0.f}, rescale[2];
 
-    // Turns the scores of a tile into weights; what was summed before is to be multiplied by `rescale`.
+    // Turns the scores of a tile into weights; the caller must multiply its earlier sums by `rescale`.
     __device__ __forceinline__ void weigh(float (&s)[KEYS / 8][4], float scale) {
 #pragma unroll
         for (int h = 0; h < 2; h++) {
@@ -108,7 +108,7 @@ struct Softmax {
     }
 };
 
-// What a warpgroup that multiplies does.
+// The consumer warpgroups: scores, softmax and weighted values of 64 queries each.
 template <int D> __device__ __forceinline__ void attend(const HopperAttentionArgs& p, const Work<D>& w) {
     int group = threadIdx.x / 128 - 1, warp = threadIdx.x >> 5 & 3, lane = threadIdx.x & 31;
     int row0 = w.first_row + group * 64, row = row0 + warp * 16 + (lane >> 2);
@@ -208,7 +208,7 @@ template <int D> __device__ __forceinline__ void attend(const HopperAttentionArg
 template <int D> __device__ __forceinline__ void attention(const HopperAttentionArgs& p) {
     extern __shared__ char smem[];
     __shared__ uint64_t barriers[1 + 4 * STAGES];
-    // Swizzled tiles begin at multiples of 1024 bytes.
+    // Swizzled tiles must be aligned to 1024 bytes.
     Work<D> work(p, (shared_address(smem) + 1023) & ~1023u, shared_address(barriers));
     pdl_launch();
     if (threadIdx.x == 0) work.make_barriers();

@@ -1,8 +1,8 @@
-// C[m][n] = A[m][k] * W[n][k]^T with bf16 operands and f32 sums, by Hopper's own instructions; other cards have that of
+// C[m][n] = A[m][k] * W[n][k]^T with bf16 operands and f32 sums, with Hopper instructions; other GPUs use
 // prompt_ops.cu.
 //
-// As many blocks as multiprocessors, each taking tile after tile of 128 rows of A and N of W. One warp only copies, and is
-// ahead by all stages of the ring, also of the tiles that come next; two warpgroups multiply, 64 rows of A each.
+// A persistent kernel: one block per multiprocessor loops over tiles of 128 rows of A and N of W. One producer thread
+// fills the ring, across tile borders; two consumer warpgroups multiply, 64 rows of A each.
 #include "common.cuh"
 #include "hopper.cuh"
 
@@ -15,10 +15,10 @@ struct HopperGemmArgs {
     int mode;        // 0: bf16 store, 1: f32 add, 2: f32 store
 };
 
-// Stages of the ring: what 200 KB have room for.
+// Stages of the ring: as many as fit into 200 KB.
 __host__ __device__ constexpr int stages(int columns) { return 200 * 1024 / ((ROWS + columns) * DEPTH * 2); }
 
-// Where the tiles of C are: down the rows first, so that blocks which run together share tiles of W.
+// Order of the tiles of C: down the rows first, so that concurrent blocks share tiles of W.
 template <int N> struct Tiles {
     int down, count;
     __device__ __forceinline__ Tiles(const HopperGemmArgs& p) : down((p.m + ROWS - 1) / ROWS), count(down * ((p.n + N - 1) / N)) {}
@@ -26,18 +26,18 @@ template <int N> struct Tiles {
     __device__ __forceinline__ int column(int tile) const { return tile / down * N; }
 };
 
-// Four neighbouring sums of a row as f32; only where rows are whole fours.
+// Stores or adds four adjacent f32 sums of a row; n and ldc must be multiples of 4.
 __device__ __forceinline__ void store(const HopperGemmArgs& p, size_t at, float4 v) {
     float4* to = (float4*)((float*)p.c + at);
-    // Nobody else adds to these; an addition without an answer holds nobody up.
+    // No contention: atomicAdd without a used result does not stall, as load and store would.
     if (p.mode == 1) atomicAdd(to, v);
     else *to = v;
 }
 
-// A warpgroup's sums to where they belong: row `row` of this lane and the one 8 below, columns from `column` on.
+// Writes a warpgroup's sums to C: rows `row` and `row` + 8 of this lane, columns from `column` on.
 template <int N> __device__ __forceinline__ void store_tile(const HopperGemmArgs& p, const float (&sums)[N / 8][4], int row, int column) {
     int t = threadIdx.x & 3;
-    // Neighbours exchange halves, so that each has four in a row.
+    // Lane pairs exchange halves, so that each lane has four adjacent columns.
     int four = (t & 1) * 8 + (t >> 1) * 4;
     bool whole = p.ldc % 4 == 0 && p.n % 4 == 0;
 #pragma unroll
@@ -110,7 +110,7 @@ template <int N> __device__ __forceinline__ void gemm(const HopperGemmArgs& p) {
     float sums[N / 8][4];
     for (int tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
         uint32_t last = 0;
-        // (Unrolled, the compiler takes apart what belongs together and waits after each product.)
+        // (If this is unrolled, the compiler splits the group of products and waits after each one.)
 #pragma unroll 1
         for (int k = 0; k < steps; k++, advance()) {
             uint32_t a = ring + stage * STAGE + group * 64 * 128, w = ring + stage * STAGE + SIDE_A;
@@ -119,7 +119,7 @@ template <int N> __device__ __forceinline__ void gemm(const HopperGemmArgs& p) {
 #pragma unroll
             for (int i = 0; i < DEPTH / 16; i++) product(sums, tile_at(a + i * 32), tile_at(w + i * 32), k + i > 0);
             products_end();
-            // The step before is done with its stage.
+            // The products of the previous step are complete: release its stage.
             products_wait<1>();
             if (k > 0 && lane == 0) barrier_arrive(last);
             last = empty + 8 * stage;

@@ -1,11 +1,11 @@
-// Matrix products of a short prompt with quantised weights by Hopper's own instructions; other cards have those of skinny.cu.
-// C[token][row] = sum over k of W[row][k] * X[token][k] for at most TOKENS tokens a block.
+// Matrix products of a short prompt with quantised weights with Hopper instructions; other GPUs use skinny.cu.
+// C[token][row] = sum over k of W[row][k] * X[token][k] for at most TOKENS tokens per block.
 //
-// The weights are the left side, 64 rows for each tensor core product: read from the card's memory into registers and turned
-// into bf16 there. The activations are the right side and lie in shared memory, where one warp copies them, 64 columns at
-// a time. Of a slab of 128 of the depth, lane (g, t) of a warp holds, of its rows, the t-th run of 32 weights, which are 8 steps
-// of the tensor core, four weights each. Which places of the depth such a step takes is free as long as X has the same ones: X
-// comes in the order of `slot_of`. The depth is shared by the blocks of a cluster, whose sums are added in a fixed order.
+// The weights are the left operand, 64 rows per tensor core product: read from GPU memory into registers and converted
+// to bf16 there. The activations are the right operand in shared memory; one thread copies them, 64 columns at a time.
+// k is processed in slabs of 128: lane (g, t) of a warp holds the t-th run of 32 weights of its rows, for 8 tensor core
+// steps of four weights each. A step may use any 16 values of k if X has the same ones, so X is in the order of
+// `slot_of`. The blocks of a cluster split k, and their sums are added in a fixed order (deterministic).
 #include "hopper.cuh"
 #include "dequant_fragment.cuh"
 
@@ -13,15 +13,15 @@ constexpr int THREADS = 384, MULTIPLYING = 256, STAGES = 10;
 
 struct HopperSkinnyArgs {
     TensorMap x;        // [tokens][cols] in the order of slot_of, tiles of 64 columns and TOKENS rows
-    Mat w[3];           // one below the other
+    Mat w[3];           // stacked
     void* out;          // [tokens][ldc]
     int tokens, cols, ldc;
     int mode;           // 0: bf16 store, 1: f32 add, 2: f32 store
-    int tiles_a, tiles_b;  // row tiles of the first matrix, of the first two
-    int share;          // blocks of a cluster
+    int tiles_a, tiles_b;  // row tiles of the first matrix and of the first two
+    int share;          // blocks of a cluster, which split k
 };
 
-// A block's part of the product, of ROWS rows; the depth counts in 128.
+// A block's part of the product: ROWS rows, and the range of k in slabs of 128.
 template <int ROWS> struct Part {
     int which, first_row, column, first, depth;
 
@@ -38,7 +38,7 @@ struct Ring {
     uint32_t memory, full, empty;
 };
 
-// What a warpgroup does that multiplies: SIDES times 64 rows, one after the other.
+// The consumer warpgroups: SIDES times 64 rows each, in sequence.
 template <int FORMAT, int TOKENS, int SIDES>
 __device__ __forceinline__ void multiply(const HopperSkinnyArgs& p, const Part<128 * SIDES>& part, const Mat& m, const Ring& ring, float (&sums)[SIDES][TOKENS / 8][4]) {
     constexpr int TILE = TOKENS * 128;
@@ -67,9 +67,9 @@ __device__ __forceinline__ void multiply(const HopperSkinnyArgs& p, const Part<1
             const Weights<FORMAT> low(now[2 * j], sub), high(now[2 * j + 1], sub);
 #pragma unroll
             for (int h = 0; h < 2; h++) {
-                // All products but the last are done: their registers can be written.
+                // All groups of products but the newest are complete: their registers can be overwritten.
                 products_wait<1>();
-                // And with the second wait of a slab, all of the slab before.
+                // After the second wait of a slab the previous slab is complete: release its two stages.
                 if (j == 0 && h == 1 && last >= 0 && lane == 0) barrier_arrive(ring.empty + 8 * last), barrier_arrive(ring.empty + 8 * last + 8);
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
@@ -104,7 +104,7 @@ __device__ __forceinline__ void store(const HopperSkinnyArgs& p, size_t at, floa
 }
 
 template <int TOKENS, int SIDES> __device__ __forceinline__ void skinny(const HopperSkinnyArgs& p) {
-    // (Between two tokens' sums in shared memory four floats are left free.)
+    // (Four floats of padding between two tokens' sums in shared memory.)
     constexpr int STAGE = TOKENS * 128, ROWS = 128 * SIDES, SUM_STRIDE = ROWS + 4;
     extern __shared__ char smem[];
     __shared__ uint64_t barriers[2 * STAGES];
@@ -142,7 +142,7 @@ template <int TOKENS, int SIDES> __device__ __forceinline__ void skinny(const Ho
     case F: multiply<F, TOKENS, SIDES>(p, part, m, ring, sums); break;
         switch (m.format) { CASE(Q4_0) CASE(Q4_1) CASE(Q5_0) CASE(Q5_1) CASE(Q8_0) CASE(Q4_K) CASE(Q5_K) CASE(Q6_K) }
 #undef CASE
-        // The ring is done with, by both warpgroups: the sums take its place.
+        // Both warpgroups have finished reading the ring: the sums overwrite it.
         named_sync<MULTIPLYING>(1);
         int lane = threadIdx.x & 31, row = (threadIdx.x / 128 - 1) * 64 * SIDES + (threadIdx.x >> 5 & 3) * 16 + (lane >> 2);
 #pragma unroll
@@ -157,7 +157,7 @@ template <int TOKENS, int SIDES> __device__ __forceinline__ void skinny(const Ho
     }
     cluster_sync();
     if (threadIdx.x >= 128) {
-        // Whoever reads C here must know that all before is done.
+        // Before C is read or written, the previous kernel must have ended.
         pdl_wait();
         constexpr int ACROSS = ROWS / 4, AT_ONCE = MULTIPLYING / ACROSS;
         int four = threadIdx.x % ACROSS * 4, tokens = min(TOKENS, p.tokens - first_token), rank = blockIdx.x % p.share;
@@ -173,11 +173,11 @@ template <int TOKENS, int SIDES> __device__ __forceinline__ void skinny(const Ho
             store(p, (size_t)(first_token + token) * p.ldc + part.column + four, all);
         }
     }
-    // Nobody leaves while others read what it has.
+    // A block must not exit while others read its shared memory.
     cluster_sync();
 }
 
-// Half as many rows where there are twice as many tokens: the sums are registers.
+// 128 tokens with half as many rows: the sums must fit into registers.
 #define KERNEL(TOKENS, SIDES) \
     extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_hopper_##TOKENS(const __grid_constant__ HopperSkinnyArgs p) { skinny<TOKENS, SIDES>(p); }
 KERNEL(16, 2)

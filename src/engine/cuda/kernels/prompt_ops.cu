@@ -1,7 +1,7 @@
-// What a prompt needs besides attention: norms, rope with KV write, SwiGLU, and a bf16 matrix product on tensor cores.
+// Prefill kernels besides attention: norms, rope with KV write, SwiGLU, and a bf16 matrix product on tensor cores.
 #include "common.cuh"
 
-// One block a row: f32 rows → RMSNorm → bf16.
+// One block per row: f32 rows → RMSNorm → bf16.
 struct NormArgs {
     const float* x;
     const float* weight;
@@ -29,8 +29,8 @@ extern "C" __global__ void norm_rows(NormArgs a) {
     }
 }
 
-// One warp a head of a token: bias, QK-norm, rope; q stays in its row, k and v go to the cache.
-// Prefill: rows of bf16 q|k|v at `position`. Decode (state != null): q and k in f32 buffers of one row, v is written.
+// One warp per head of a token: bias, QK-norm, rope; q is updated in place, k and v are written to the cache.
+// Prefill: bf16 rows q|k|v at `position`. Decode (state != null): f32 rows q and k; v is in the cache already.
 struct RopeArgs {
     bf16* qkv;
     float *q, *k;
@@ -109,7 +109,7 @@ extern "C" __global__ void swiglu(SwigluArgs a) {
     }
 }
 
-// cos and sin of position * frequency, in double: at position 30,000 a float angle is off by a thousandth.
+// cos and sin of position * frequency, in double: at position 30,000 a float angle has an error of about 0.001.
 struct RopeTableArgs {
     const double* frequencies;  // [rope_half]
     float2* out;
@@ -124,8 +124,8 @@ extern "C" __global__ void rope_table(RopeTableArgs a) {
     a.out[i] = make_float2((float)(c * a.scale), (float)(s * a.scale));
 }
 
-// C[m][n] = A[m][k] · W[n][k]ᵀ, bf16 operands, f32 sums. 128 x 128 a block of four warps, 64 deep, three stages.
-// Rows of 128 bytes lie swizzled: chunk c of row r at c ^ (r & 7), so that ldmatrix meets no bank twice.
+// C[m][n] = A[m][k] · W[n][k]ᵀ, bf16 operands, f32 sums. 128 x 128 per block of four warps, k in steps of 64, three
+// stages. Rows of 128 bytes are swizzled: chunk c of row r is at c ^ (r & 7), so that ldmatrix has no bank conflicts.
 struct GemmArgs {
     const bf16 *a, *w;
     void* c;

@@ -1,10 +1,10 @@
-// Raw tensor bytes, as a GGUF file stores them, into the planes of common.cuh; and back to plain numbers.
+// Repacks raw GGUF tensor bytes into the planes of common.cuh, and dequantises planes to bf16 and f32.
 #include "common.cuh"
 
 struct RepackArgs {
     const uint8_t* src;  // raw ggml blocks
     Mat dst;             // planes of the whole matrix
-    u64 first;           // number of the first block of 32 weights in this piece
+    u64 first;           // index of the first block of 32 weights in this piece
     u64 count;           // blocks of 32 in this piece
     int source;          // ggml type number
     int pad;
@@ -13,7 +13,7 @@ struct RepackArgs {
 __device__ __forceinline__ uint32_t word_at(const uint8_t* p) { return p[0] | p[1] << 8 | p[2] << 16 | (uint32_t)p[3] << 24; }
 __device__ __forceinline__ uint16_t short_at(const uint8_t* p) { return (uint16_t)(p[0] | p[1] << 8); }
 
-// Fifth bits: bit i of `bits` belongs to weight i.
+// Reorders fifth bits to the high plane of Q5; bit i of `bits` is that of weight i.
 __device__ __forceinline__ uint32_t spread5(uint32_t bits) {
     uint32_t out = 0;
 #pragma unroll
@@ -32,7 +32,7 @@ __device__ __forceinline__ void store6(const Mat& m, u64 b, const uint8_t q[32])
     ((uint2*)m.high)[b] = make_uint2(h[0], h[1]);
 }
 
-// The scales of Q4_K and Q5_K, 6 bits each in 12 bytes, as fields of 12 bits.
+// Repacks the 6-bit scales and mins of Q4_K and Q5_K (12 bytes) into fields of 12 bits.
 __device__ __forceinline__ void store_k_header(const Mat& m, u64 super, const uint8_t* p) {
     uint32_t out[3] = {0, 0, 0};
     const uint8_t* q = p + 4;
@@ -121,7 +121,7 @@ extern "C" __global__ void repack(RepackArgs a) {
         if (sub == 0) ((uint16_t*)m.extra)[b >> 3] = short_at(p + 208);
         break;
     }
-    case 11: {  // Q3_K: 3 bits and 6-bit scales are exactly a Q6_K
+    case 11: {  // Q3_K: 3 bits and 6-bit scales, exactly representable as Q6_K
         const uint8_t* p = a.src + (i >> 3) * 110;
         int n = sub >> 2, part = sub & 3;
         uint8_t q[32];
@@ -142,7 +142,7 @@ extern "C" __global__ void repack(RepackArgs a) {
         if (sub == 0) ((uint16_t*)m.extra)[b >> 3] = short_at(p + 108);
         break;
     }
-    case 10: {  // Q2_K: its mins fit no other format, so it becomes BF16
+    case 10: {  // Q2_K: no other format can represent its mins, so it is converted to BF16
         const uint8_t* p = a.src + (i >> 3) * 84;
         float d = __half2float(__ushort_as_half(short_at(p + 80))), dmin = __half2float(__ushort_as_half(short_at(p + 82)));
         int n = sub >> 2, part = sub & 3;
@@ -161,7 +161,7 @@ struct DequantiseArgs {
     bf16* out;
     u64 first, count;  // blocks of 32
 };
-// Four threads a block, so that neighbours write neighbouring words.
+// Four threads per block of weights, so that adjacent threads write adjacent words.
 extern "C" __global__ void dequantise_rows(DequantiseArgs a) {
     u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= a.count * 4) return;
@@ -188,7 +188,7 @@ extern "C" __global__ void dequantise_rows(DequantiseArgs a) {
     ((uint4*)a.out)[i] = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
 
-// Token embeddings of a prompt, or (tokens == null) of the decode loop's token.
+// Embeds the tokens of a prompt, or (tokens == null) the decode loop's token.
 struct EmbedArgs {
     Mat m;
     const int* tokens;
@@ -210,7 +210,7 @@ extern "C" __global__ void embed(EmbedArgs a) {
     for (int k = 0; k < 8; k++) out[k] = make_float4(v[4 * k], v[4 * k + 1], v[4 * k + 2], v[4 * k + 3]);
 }
 
-// Reads `count` 16-byte words: the card's read bandwidth.
+// Reads `count` 16-byte words, to measure the GPU's read bandwidth.
 struct ReadArgs {
     const uint4* src;
     uint32_t* out;
@@ -226,5 +226,5 @@ extern "C" __global__ void read_bandwidth(ReadArgs a) {
 #pragma unroll
         for (int k = 0; k < 8; k++) sum ^= v[k].x ^ v[k].y ^ v[k].z ^ v[k].w;
     }
-    if (sum == 0x12345678u) *a.out = sum;  // keeps the loads alive
+    if (sum == 0x12345678u) *a.out = sum;  // keeps the compiler from removing the loads
 }

@@ -1,7 +1,7 @@
 // Logits → token on the device, in the order of src/engine/sampler.rs: penalties, top-k, top-p, min-p, temperature,
-// draw. One block. All filters keep a run of the most likely tokens, so each is a threshold on the distance from the
-// best logit. With a top-k of at most MOST the candidates are ranked and the draw is the host's, number for number;
-// without one they are not ranked: thresholds come from histograms and the draw goes by token id.
+// draw. One block. All filters keep a prefix of the ranking, so each is a threshold on the distance from the best
+// logit. With a top-k of at most MOST the candidates are ranked and the draw equals the CPU's; otherwise they are not
+// ranked: thresholds come from histograms, and the draw accumulates probabilities by token id.
 #include "common.cuh"
 
 #define BLOCK 1024
@@ -20,11 +20,11 @@ struct SampleArgs {
 };
 
 __device__ __forceinline__ float distance(float top, float l) {
-    if (l != l) l = -INFINITY;  // impossible, as an infinitely small one is
+    if (l != l) l = -INFINITY;  // NaN is never drawn, like -inf
     return l == top ? 0.f : top - l;
 }
 
-// Exclusive sum over the block; `total` gets the sum of all.
+// Exclusive prefix sum over the block; `total` is set to the sum of all.
 template <typename T> __device__ T block_scan(T v, T* scratch, T& total) {
     int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     T x = v;
@@ -45,7 +45,7 @@ template <typename T> __device__ T block_scan(T v, T* scratch, T& total) {
     return before + x - v;
 }
 
-// The first of BINS bins at which the running sum reaches `wanted`, and the sum before it; BINS if none does.
+// Returns the first of BINS bins at which the running sum reaches `wanted`, or BINS; `before` gets the sum before it.
 template <typename T> __device__ int find_bin(const T* bins, T wanted, T* scratch, T& before) {
     __shared__ int found;
     __shared__ T found_before;
@@ -61,8 +61,8 @@ template <typename T> __device__ int find_bin(const T* bins, T wanted, T* scratc
     return bin;
 }
 
-// Distance up to which the running count (mass == false) or mass reaches `wanted` within distance < limit: two rounds
-// of histograms, the second within the bin that the first found. Distances closer than range / 2^22 count as equal.
+// Distance up to `limit` at which the running count (mass == false) or mass reaches `wanted`: two rounds of histograms,
+// the second within the bin found by the first. Distances closer than range / 2^22 count as equal.
 __device__ float threshold(const SampleArgs& p, float top, float range, float limit, bool mass, float share, u64 wanted, u64* bins, u64* scratch) {
     float lo = 0.f, width = range / BINS;
     u64 before = 0;
@@ -118,7 +118,7 @@ __device__ void penalise(const SampleArgs& p) {
     __syncthreads();
 }
 
-// The block's best logit after the penalties.
+// Packed argmax of the logits after the penalties; every thread gets it.
 __device__ u64 block_best(const SampleArgs& p, u64* scratch) {
     u64 best = 0;
     for (int i = threadIdx.x; i < p.vocab; i += BLOCK) best = max(best, best_key(fmaxf(p.logits[i], -INFINITY), i));
@@ -131,7 +131,7 @@ __device__ u64 block_best(const SampleArgs& p, u64* scratch) {
     return best;
 }
 
-// Candidates ranked in `list` (distance, id); returns false where they do not fit.
+// Ranks the candidates in `list` (distance, id); returns false if more than LIST are in the bins.
 __device__ bool rank(const SampleArgs& p, float top, float range, int k, u64* list, uint32_t* bins, uint32_t* scratch, int& count) {
     __shared__ int filled;
     for (int i = threadIdx.x; i < BINS; i += BLOCK) bins[i] = 0;
@@ -209,7 +209,7 @@ __device__ int draw_ranked(const State* s, const u64* list, int n, float* weight
     return token;
 }
 
-// Draws among all tokens within `limit` of the best, by id.
+// Draws among all tokens within `limit` of the best, in the order of their ids.
 __device__ int draw_by_id(const SampleArgs& p, float top, float limit, int best, double* scratch) {
     __shared__ int token;
     if (threadIdx.x == 0) token = best;
@@ -247,10 +247,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK) sample(const __grid_constant
     }
     int token = (int)(0xffffffffu - (uint32_t)best);
     float top = unordered((uint32_t)(best >> 32)), temperature = s->temperature;
-    // Where no logit is a number there is nothing to draw from; the host is told, and the next step has a token that exists.
+    // If all logits are NaN or -inf the host receives -1; the next step still runs with a valid token.
     bool nothing = top == -INFINITY;
     if (!nothing && temperature > 0.f && temperature < INFINITY) {
-        // Beyond this distance a token's weight is below e^-32.
+        // A token at a larger distance has a weight below e^-32.
         float range = 32.f * fmaxf(1.f, temperature);
         int k = s->top_k <= 0 ? p.vocab : min(s->top_k, p.vocab), count;
         if (k <= MOST && rank(p, top, range, k, list, bins, (uint32_t*)scratch, count)) {

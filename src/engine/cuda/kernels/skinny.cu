@@ -1,32 +1,32 @@
-// Matrix products of a short prompt: C[token][row] = sum over k of W[row][k] * X[token][k] for at most 64 tokens a block,
-// with weights as they lie on the card (quantised ones become bf16 in registers) and f32 sums on tensor cores. Weights
-// are read once for 64 tokens, and no scratch memory is written.
+// Matrix products of a short prompt: C[token][row] = sum over k of W[row][k] * X[token][k] for at most 64 tokens per
+// block, with weights in their stored format (quantised ones are converted to bf16 in registers) and f32 sums on tensor
+// cores. Weights are read once per 64 tokens, and no scratch memory is written.
 //
-// A block has 8 warps: `groups` of 32 rows each, and what is left of the warps shares the depth. A slab is 128 deep: lane
-// (g, t) of a warp holds, of its rows g, g + 8, g + 16 and g + 24, the slab's t-th run of 32 weights, which are 8 steps of
-// the tensor core, four weights each. Which 16 places of the depth such a step takes is free as long as X has the same
-// ones, so X lies in shared memory in that order: of a slab four planes, the plane `e` with the weights 8e to 8e + 7 of the
-// four runs, [token][run][8]. What shares the depth is added in a fixed order at the end.
+// A block has 8 warps: `groups` groups of 32 rows each, and the 8 / groups warps of a group split k. A slab is 128
+// values of k: lane (g, t) of a warp holds the t-th run of 32 weights of rows g, g + 8, g + 16 and g + 24, for 8 tensor
+// core steps of four weights each. A step may use any 16 values of k if X has the same ones, so X is in shared memory
+// in that order: four planes per slab, plane `e` with the activations for weights 8e to 8e + 7 of the four runs,
+// [token][run][8]. The sums of the warps that split k are added in a fixed order at the end (deterministic).
 #include "dequant_fragment.cuh"
 
 constexpr int WARPS = 8, THREADS = 32 * WARPS, MOST = 64, STAGES = 3;
-// Floats between two tokens' sums in shared memory: the lanes of a warp then meet no bank twice.
+// Floats from one token's sums to the next in shared memory: avoids bank conflicts between the lanes of a warp.
 constexpr int SUM_STRIDE = 36;
 
 struct SkinnyArgs {
-    Mat w[3];           // one below the other
+    Mat w[3];           // stacked
     const bf16* x;      // [tokens][cols]
     void* out;          // [tokens][ldc]
     int tokens, cols, ldc;
     int mode;           // 0: bf16 store, 1: f32 add, 2: f32 store
-    int tiles_a, tiles_b;  // row tiles of the first matrix, of the first two
+    int tiles_a, tiles_b;  // row tiles of the first matrix and of the first two
     int groups;         // 1, 2, 4 or 8
 };
 
-// Bytes of a plane of a slab; the last 32 keep its neighbours' copies off the same banks.
+// Bytes of a plane of a slab; 32 bytes of padding avoid bank conflicts between copies to adjacent planes.
 __host__ __device__ constexpr int plane_bytes(int tokens) { return tokens * 64 + 32; }
 
-// What a thread copies of X: always the same 16 bytes of the depth, of every so many tokens.
+// A thread's copies of X: the same 16 bytes of each stage, of every `stride`-th token.
 struct Copier {
     const bf16* from;
     uint32_t to;
@@ -40,7 +40,7 @@ struct Copier {
         from = p.x + (size_t)(first_token + first) * p.cols + k;
         to = (slab * 4 + e) * plane + first * 64 + run * 16;
     }
-    // The next stage of `room` tokens.
+    // Issues the copies of the next stage, for `room` tokens.
     __device__ __forceinline__ void copy(const SkinnyArgs& p, int room, uint32_t stage) {
         const bf16* src = from;
 #pragma unroll 4
@@ -84,7 +84,7 @@ __device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int 
         int sub = at & 7;
 #pragma unroll
         for (int r = 0; r < 4; r++) now[r] = next[r];
-        // Before the loads: the loop within waits for what was asked for before it.
+        // Issued before the loads, because waiting for a load also waits for earlier requests.
         int to = slot == 0 ? STAGES - 1 : slot - 1;
         if (step + STAGES - 1 < steps) copier.copy(p, ROOM, base + to * stage);
         commit();
@@ -105,7 +105,7 @@ __device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int 
             for (int r = 0; r < 4; r++)
 #pragma unroll
                 for (int i = 0; i < 2; i++) a[r >> 1][i][r & 1] = w[r].pair(2 * e + i, 0), a[r >> 1][i][(r & 1) + 2] = w[r].pair(2 * e + i, 1);
-            // No two neighbours add to the same sums: each takes as long as several others.
+            // Consecutive products use different sums: a dependent one would wait out the latency of an mma.
 #pragma unroll
             for (int i = 0; i < 2; i++)
 #pragma unroll
@@ -116,7 +116,7 @@ __device__ __forceinline__ void multiply(const SkinnyArgs& p, const Mat& m, int 
                 for (int j = 0; j < TILES; j++) mma(acc[i][j], a[i][1], b[j].z, b[j].w);
         }
     }
-    // The ring is done with: the sums take its place.
+    // The ring is no longer needed: the sums overwrite it.
     wait_group<0>();
     __syncthreads();
     float* sums = (float*)smem + warp * MOST * SUM_STRIDE;
@@ -157,7 +157,7 @@ template <int TILES> __device__ __forceinline__ void skinny(const SkinnyArgs& p)
     }
 }
 
-// For at most so many tokens a block.
+// One kernel per maximum number of tokens in a block.
 extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_16(const __grid_constant__ SkinnyArgs p) { skinny<2>(p); }
 extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_32(const __grid_constant__ SkinnyArgs p) { skinny<4>(p); }
 extern "C" __global__ void __launch_bounds__(THREADS, 1) skinny_64(const __grid_constant__ SkinnyArgs p) { skinny<8>(p); }

@@ -1,19 +1,19 @@
-// A warp's weights as one stream. A task is a pair of rows, a unit some 16-byte words of both (one or two a lane) with what
-// belongs to them in the other planes. Units go through a ring in shared memory, `depth` - 1 of them under way at any
-// time, from one task to the next without a pause. (Asking the L2 for more beyond the ring cost 10 % on an H100.)
+// Streams a warp's weights. A task is a pair of rows, a unit is 16-byte words of both (one or two per lane) with their
+// part of the other planes. Units go through a ring in shared memory with `depth` - 1 copies pending at any time, also
+// across task borders. (Prefetching more than the ring into the L2 was 10 % slower on an H100.)
 #pragma once
 #include "activations.cuh"
 
 enum { QKV = 0, GATE_UP = 1, RESIDUAL = 2, LOGITS = 3 };
 
-// The formats that a kernel is compiled for, a bit each. With one alone everything about it is known beforehand; that
-// halves the instructions of a unit.
+// The formats that a kernel is compiled for, one bit each. A single format is a compile-time constant, which halves the
+// instructions per unit.
 __host__ __device__ constexpr uint32_t only(int format) { return 1u << format; }
 constexpr uint32_t PLAIN_SET = 7, QUANTISED_SET = 0x7f8, K_SET = 1u << Q4_K | 1u << Q6_K;
 __host__ __device__ constexpr int kinds_of(uint32_t set) { return (set & PLAIN_SET ? PLAIN : 0) | (set & QUANTISED_SET ? QUANTISED : 0); }
-// Words of each row that a lane has of a unit. Q8_0 blocks are twice as long as others.
+// Words per lane and row in a unit: one if Q8_0, whose blocks are twice as long, is in the set.
 __host__ __device__ constexpr int steps_of(uint32_t set) { return set & 1u << Q8_0 ? 1 : 2; }
-// The format of a matrix, where it may be known.
+// The format of a matrix; a constant if the set has one format.
 template <uint32_t SET> __device__ __forceinline__ int known(int format) {
     if constexpr ((SET & (SET - 1)) == 0) {
         return SET == only(F32) ? F32 : SET == only(F16) ? F16 : SET == only(BF16) ? BF16 : SET == only(Q4_0) ? Q4_0 : SET == only(Q4_1) ? Q4_1 : SET == only(Q5_0) ? Q5_0
@@ -25,7 +25,7 @@ template <uint32_t SET> __device__ __forceinline__ int known(int format) {
 // 16-byte words of a row's main plane.
 __device__ __forceinline__ int row_words(int format, int cols) { return format == F32 ? cols / 4 : format <= BF16 ? cols / 8 : cols / 32; }
 
-// Bytes that 8 blocks have in the planes high, scale and extra, a byte each; Q8_0's high plane goes with the main one.
+// Bytes of 8 blocks in the planes high, scale and extra, one byte each; Q8_0's high plane is copied with main.
 __host__ __device__ constexpr uint32_t side_bytes(int format) {
     return format == Q4_0 || format == Q8_0 ? 16u << 8
          : format == Q4_1 ? 32u << 8
@@ -36,18 +36,18 @@ __host__ __device__ constexpr uint32_t side_bytes(int format) {
          : format == Q6_K ? 64u | 16u << 8 | 2u << 16
          : 0u;
 }
-// Room for a unit's part of such a plane, of one row: whole words of 16 bytes, however it lies to them. The planes
-// themselves begin at multiples of 256 and have as much room (layout.rs), so that whole words may be read.
+// Bytes for one row's part of such a plane in a unit: whole words of 16 bytes, for any alignment. The planes are
+// aligned and padded to 256 bytes (layout.rs), so that reading whole words is in bounds.
 __host__ __device__ constexpr int side_room(int bytes8, int steps) { return bytes8 ? (bytes8 * 4 * steps + 30) & ~15 : 0; }
 
-// Which two rows of a head make task `t` of its head_dim / 2: those that rope turns into each other.
+// The two rows of a head that form task `t` of head_dim / 2: a pair that rope rotates together.
 __device__ __forceinline__ void rope_pair(int t, int rope_half, int neox, int& first, int& second) {
     if (t >= rope_half) first = 2 * t, second = 2 * t + 1;
     else if (neox) first = t, second = t + rope_half;
     else first = 2 * t, second = 2 * t + 1;
 }
 
-// Two rows.
+// A pair of rows.
 struct Task {
     int which, ra, rb, in_head;
 
@@ -74,13 +74,13 @@ template <int MODE> __device__ __forceinline__ int task_count(const GemvArgs& p)
     return MODE == QKV ? (p.a.rows + p.b.rows + p.c.rows) / 2 : MODE == GATE_UP ? p.a.rows : (p.a.rows + 1) / 2;
 }
 
-// Where in the stream a lane reads.
+// A lane's read position in the stream.
 template <int MODE, uint32_t SET> struct Place {
     static constexpr bool SIDES = SET & QUANTISED_SET;
     int task, unit, words, format;
     const uint8_t *a, *b;         // the rows' main planes
     const uint8_t *wide_a, *wide_b;
-    const uint8_t* side[3];       // this half warp's row (lanes 0 to 15: the first) in the other planes
+    const uint8_t* side[3];       // the other planes of this half warp's row (lanes 0 to 15: the first row)
 
     __device__ __forceinline__ void seek(const GemvArgs& p, int t, int tasks) {
         task = t, unit = 0;
@@ -110,7 +110,7 @@ template <int MODE, uint32_t SET> struct Place {
 template <int MODE, uint32_t SET> struct Stream {
     static constexpr int STEPS = steps_of(SET), UNIT = 32 * STEPS;
     static constexpr bool SIDES = SET & QUANTISED_SET;
-    Place<MODE, SET> at;  // what to copy next
+    Place<MODE, SET> at;  // the next unit to copy
     const char* ring;
     uint64_t policy;
     int head, tail, stride, tasks;
@@ -121,7 +121,7 @@ template <int MODE, uint32_t SET> struct Stream {
         for (int i = 0; i < p.depth - 1; i++) copy(p);
     }
 
-    // The next unit into the ring's next slot: first the rows' main planes (of Q8_0 both), then the others.
+    // Copies the next unit to the ring's next slot: the rows' main planes (Q8_0: main and high), then the others.
     __device__ __forceinline__ void copy(const GemvArgs& p) {
         int lane = threadIdx.x & 31;
         if (at.task < tasks) {
@@ -147,7 +147,7 @@ template <int MODE, uint32_t SET> struct Stream {
         head = head + 1 == p.depth ? 0 : head + 1;
     }
 
-    // Half a warp for each row, whole words of 16 bytes.
+    // Copies whole words of 16 bytes; each half of the warp does one row.
     __device__ __forceinline__ void copy_sides(uint32_t slot) {
         int word = threadIdx.x & 15, blocks = min(UNIT, at.words - at.unit);
         bool second = threadIdx.x & 16;
@@ -167,7 +167,7 @@ template <int MODE, uint32_t SET> struct Stream {
         }
     }
 
-    // The next unit, there and visible to all lanes until the next call; sends for another.
+    // Waits for the next unit, which is valid for all lanes until the next call, and issues the copy of another.
     __device__ __forceinline__ const char* next(const GemvArgs& p) {
         switch (p.depth) {
         case 2: wait_group<0>(); break;
@@ -177,7 +177,7 @@ template <int MODE, uint32_t SET> struct Stream {
         case 6: wait_group<4>(); break;
         default: wait_group<6>();
         }
-        // Every lane's copies are there, and nobody reads the slot before any more: the next copies go there.
+        // All lanes' copies have arrived, and no lane reads the previous slot any more: the next copy overwrites it.
         __syncwarp();
         const char* slot = ring + tail * p.slot;
         copy(p);
@@ -186,7 +186,7 @@ template <int MODE, uint32_t SET> struct Stream {
     }
 };
 
-// A lane's block `lane + 32 * step` of one row (0 or 1) of a unit; `first` is the number of the row's first block in its
+// Loads block `lane + 32 * step` of one row (0 or 1) of a unit; `first` is the number of the row's first block in its
 // matrix.
 template <int FORMAT, int STEPS> __device__ __forceinline__ Block block_in_slot(const char* slot, int row, uint32_t first, int unit, int step) {
     constexpr int HIGH = side_bytes(FORMAT) & 255, SCALE = side_bytes(FORMAT) >> 8 & 255, UNIT = 32 * STEPS;
@@ -196,7 +196,7 @@ template <int FORMAT, int STEPS> __device__ __forceinline__ Block block_in_slot(
     Block v;
     v.q = *(const uint4*)(slot + row * UNIT * 16 + at * 16);
     if (WIDE) v.r = *(const uint4*)(slot + (2 + row) * UNIT * 16 + at * 16);
-    // Rows of K formats begin at whole words of all planes but the extra one.
+    // Rows of K formats are aligned to 16 bytes in all planes but the extra one.
     const char* high = slot + SIDES + row * side_room(HIGH, STEPS) + (K ? 0 : first * (HIGH / 8) & 15);
     const char* scale = slot + SCALES + row * side_room(SCALE, STEPS) + (K ? 0 : first * (SCALE / 8) & 15);
     if (FORMAT == Q5_0 || FORMAT == Q5_1 || FORMAT == Q5_K) v.high.x = *(const uint32_t*)(high + at * 4);

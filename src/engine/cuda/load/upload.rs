@@ -1,5 +1,5 @@
-//! Files → card: several threads read chunks into pinned memory and copy them on streams of their own; quantised
-//! chunks are repacked into planes on the card. Progress by bytes, cancel between chunks.
+//! Uploads weights from files to the GPU: several threads read chunks into pinned memory and copy them on their own
+//! streams; a kernel repacks quantised chunks into planes. Progress in bytes; checks for a cancel between chunks.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -21,35 +21,35 @@ use crate::engine::weights::file::open_regular;
 use crate::engine::weights::plan::PlannedTensor;
 use crate::protocol::{LoadPhase, LoadProgress};
 
-/// Bytes of one read and copy: a cancel waits for at most one of them.
+/// Bytes of one read and copy: a cancel waits for at most one of them per reader.
 pub const CHUNK: usize = 4 << 20;
-/// Threads that read, at most; the page cache gives one of them 5 to 10 GB/s.
+/// Maximum reader threads; one of them gets 5 to 10 GB/s from the page cache.
 pub const MOST_READERS: usize = 12;
-/// Chunks that a reader has in flight.
+/// Chunks in flight per reader.
 const DEPTH: usize = 2;
 
-/// Bytes that loading takes on the card besides the weights, at most.
+/// Maximum bytes of GPU memory that an upload takes besides the weights.
 pub const STAGING: u64 = (CHUNK * MOST_READERS * DEPTH) as u64;
 
-/// The pinned memory that all chunks pass through.
+/// The pinned memory that readers copy chunks from.
 pub struct Ring {
     pinned: PinnedBuffer,
     readers: usize,
 }
 
-/// Memory for the ring of so many readers, made while there is no context yet.
+/// Memory for the ring, allocated while the context is still being created.
 pub struct RingMemory {
     host: Option<HostMemory>,
     readers: usize,
 }
 
 impl RingMemory {
-    /// Touched, so that pinning it is quick.
+    /// Faults the pages in, which makes pinning fast.
     pub fn new(readers: usize) -> Self {
         Self { host: HostMemory::new(CHUNK * readers * DEPTH), readers }
     }
 
-    /// The ring; a context is current.
+    /// Pins the memory. A context must be current. If pinning fails, the driver allocates new pinned memory.
     pub fn pin(self) -> Result<Ring, ModelError> {
         let pinned = match self.host.map(PinnedBuffer::pin) {
             Some(Ok(pinned)) => pinned,
@@ -70,9 +70,9 @@ pub struct Job {
 
 #[derive(Clone, Copy, Debug)]
 enum Destination {
-    /// As it is.
+    /// The bytes of the file, unchanged.
     Copy { address: u64 },
-    /// Through staging memory into planes: so many runs of 32 weights from `first`.
+    /// Through staging memory into planes: `count` runs of 32 weights from run `first` on.
     Repack { mat: Mat, kind: GgmlType, first: u64, count: u64 },
 }
 
@@ -101,7 +101,7 @@ enum News {
     Failed(ModelError),
 }
 
-/// What the readers share.
+/// State shared by the readers.
 struct Shared<'a> {
     gpu: &'a Gpu,
     repack: Kernel,
@@ -115,7 +115,7 @@ struct Shared<'a> {
     cancel: &'a CancelFlag,
 }
 
-/// Runs all jobs and waits until the weights are on the card.
+/// Runs all jobs and waits until the weights are in GPU memory.
 pub fn upload(
     gpu: &Gpu,
     repack: Kernel,
@@ -148,7 +148,7 @@ pub fn upload(
             scope.spawn(move || {
                 if let Err(error) = read_and_copy(shared, reader, &sender) {
                     shared.stop.store(true, Ordering::Relaxed);
-                    // The receiver lives until every sender is gone.
+                    // Cannot fail: the receiver exists until every sender is dropped.
                     let _ = sender.send(News::Failed(error));
                 }
             });
@@ -197,16 +197,16 @@ fn read_and_copy(shared: &Shared<'_>, reader: usize, news: &Sender<News>) -> Res
             events[slot].wait()?;
         }
         let at = (reader * DEPTH + slot) * CHUNK;
-        // SAFETY: each (reader, slot) has its own range of the ring, and the copy that last read it has ended.
+        // SAFETY: each (reader, slot) has its own range of the ring, and the last copy from it has ended.
         let buffer = unsafe { std::slice::from_raw_parts_mut(shared.pinned.pointer().add(at), job.bytes) };
         read_exact(&shared.files[job.file], &shared.paths[job.file], buffer, job.offset)?;
         send(shared, job, buffer, at, &stream)?;
         events[slot].record(stream.0)?;
-        // The receiver lives until every sender is gone.
+        // Cannot fail: the receiver exists until every sender is dropped.
         let _ = news.send(News::Bytes(job.bytes as u64));
     }
-    // SAFETY: the stream is ours.
-    check(unsafe { sys::cuStreamSynchronize(stream.0) }, "copying weights to the card")
+    // SAFETY: `stream` owns the handle.
+    check(unsafe { sys::cuStreamSynchronize(stream.0) }, "copying weights to the GPU")
 }
 
 fn send(shared: &Shared<'_>, job: &Job, buffer: &[u8], at: usize, stream: &Stream) -> Result<(), ModelError> {
@@ -215,12 +215,12 @@ fn send(shared: &Shared<'_>, job: &Job, buffer: &[u8], at: usize, stream: &Strea
         (Destination::Repack { .. }, Some(staging)) => staging.at(at),
         (Destination::Repack { .. }, None) => return Err(ModelError::Invalid("no staging memory".into())),
     };
-    // SAFETY: the destination was laid out for this job; `buffer` is pinned and stays until the slot's event.
+    // SAFETY: the destination was laid out for this job; `buffer` is pinned and not reused before the slot's event.
     let copied = unsafe { sys::cuMemcpyHtoDAsync_v2(address, buffer.as_ptr().cast(), buffer.len(), stream.0) };
-    check(copied, "copying weights to the card")?;
+    check(copied, "copying weights to the GPU")?;
     if let Destination::Repack { mat, kind, first, count } = job.to {
         let args = RepackArgs { src: address, dst: mat, first, count, source: kind.to_ggml() as i32, pad: 0 };
-        // SAFETY: source and planes hold the blocks named.
+        // SAFETY: source and planes hold `count` runs from `first` on.
         unsafe { shared.repack.launch(stream.0, LaunchConfig::linear(count.div_ceil(128), 128), &args)? };
     }
     Ok(())
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_weights_go_straight_to_their_place() {
+    fn plain_weights_are_copied_to_consecutive_addresses() {
         let tensor = tensor(GgmlType::BF16, 5000, 1024);
         let jobs = jobs_for(&tensor, Mat { main: 4096, ..Mat::default() });
         let ends: Vec<_> = jobs

@@ -1,4 +1,4 @@
-//! A model's tensors on the card: one arena, laid out from the plan before anything is read.
+//! A model's tensors in GPU memory: one arena, laid out from the plan before any tensor is read.
 
 use super::timeline;
 use super::upload::{Job, Ring, jobs_for, upload};
@@ -14,7 +14,7 @@ use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::read_floats;
 use crate::protocol::LoadProgress;
 
-/// One layer. Vectors are card addresses of f32; 0 where the model has none.
+/// One layer. Vectors are device addresses of f32; 0 if the model has no such vector.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Layer {
     pub attention_norm: u64,
@@ -33,20 +33,19 @@ pub struct Layer {
     pub down: Mat,
 }
 
-/// Where everything lies; addresses are relative to the arena until `place`d.
+/// The address of every tensor.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
     pub embedding: Mat,
     pub output: Mat,
     pub output_norm: u64,
     pub layers: Vec<Layer>,
-    /// Bytes of the arena.
+    /// Size of the arena.
     pub bytes: u64,
     matrices: Vec<(String, Mat)>,
     vectors: Vec<(String, u64)>,
 }
 
-/// Lays tensors out in order.
 struct Builder<'a> {
     plan: &'a TensorPlan,
     arena: Arena,
@@ -61,7 +60,7 @@ impl Builder<'_> {
         Ok(mat)
     }
 
-    /// 0 where the model has no such vector.
+    /// 0 if the model has no such vector.
     fn vector(&mut self, name: &str) -> u64 {
         let Some(tensor) = self.plan.get(name) else { return 0 };
         let at = self.arena.take((tensor.rows * tensor.cols * 4) as u64);
@@ -71,10 +70,10 @@ impl Builder<'_> {
 }
 
 impl Layout {
-    /// Lays the model out from address `base` on.
+    /// Assigns addresses from `base` on; with base 0 only `bytes` is meaningful.
     pub fn new(config: &ModelConfig, plan: &TensorPlan, base: u64) -> Result<Self, ModelError> {
         let mut b = Builder { plan, arena: Arena::new(base), layout: Self::default() };
-        // Address 0 means "none", so nothing begins there while measuring.
+        // Address 0 means "none", so no tensor may begin there if the base is 0.
         b.arena.take(1);
         for layer in 0..config.layers {
             let name = |part: &str| format!("blk.{layer}.{part}");
@@ -103,7 +102,7 @@ impl Layout {
         Ok(b.layout)
     }
 
-    /// Bytes that one step of decoding reads of the weights.
+    /// Bytes of weights that one decode step reads.
     pub fn bytes_a_token(&self) -> u64 {
         let size = |mat: &Mat| mat.format().bytes(mat.rows as usize, mat.cols as usize);
         let layers: u64 = self
@@ -114,7 +113,8 @@ impl Layout {
         layers + size(&self.output)
     }
 
-    /// The products of a layer of a prompt, with the first layer's weights; those that go through `scratch` with that.
+    /// The cuBLASLt products of one layer of a prompt, for its warm-up: bf16 matrices with the first layer's weights,
+    /// others with `scratch`.
     pub fn usual_products(&self, scratch: Option<u64>) -> Vec<WarmupShape> {
         let Some(layer) = self.layers.first() else { return Vec::new() };
         let uses: [(&[Mat], Epilogue); 4] = [
@@ -132,13 +132,13 @@ impl Layout {
         uses.into_iter().filter_map(usual).collect()
     }
 
-    /// Every format that a matrix has.
+    /// The format of every matrix, with duplicates.
     pub fn formats(&self) -> impl Iterator<Item = Format> + '_ {
         self.matrices.iter().map(|(_, mat)| mat.format())
     }
 }
 
-/// Takes the arena and fills it.
+/// Allocates the arena and uploads all tensors into it.
 pub fn load(
     gpu: &Gpu,
     repack: Kernel,

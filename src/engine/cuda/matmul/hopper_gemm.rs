@@ -1,24 +1,23 @@
-//! Matrix products of a prompt on Hopper cards (`kernels/hopper_gemm.cu`): which tiles to cut them into. Pure but for the launch.
+//! Matrix products of long prompts on Hopper GPUs (`kernels/hopper_gemm.cu`): tile selection and launch.
 
 use crate::engine::cuda::driver::tensor_map::TensorMap;
 use crate::engine::cuda::driver::{Gpu, Kernel, LaunchConfig};
 use crate::engine::cuda::params::{Epilogue, HopperGemmArgs, Problem};
 use crate::engine::error::ModelError;
 
-/// Rows of A that a block takes.
+/// Rows of A per tile.
 const ROWS: usize = 128;
-/// Rows of W that the kernels take, each another number.
+/// Rows of W per tile, one kernel for each.
 pub const COLUMNS: [usize; 4] = [64, 128, 192, 256];
-/// What a step of 64 in the depth takes with so many, in microseconds as they were measured on an H100, and what a tile takes
-/// besides; only the proportions count.
+/// Microseconds per step of 64 in k, by [`COLUMNS`], measured on an H100; only the ratios matter.
 const STEP: [f64; 4] = [0.28, 0.365, 0.50, 0.66];
+/// Microseconds of overhead per tile, by [`COLUMNS`].
 const TILE: [f64; 4] = [1.5, 2.0, 2.5, 3.0];
 const DEPTH: usize = 64;
 const THREADS: u32 = 384;
 /// Bytes of shared memory for the ring of tiles (the kernel's `stages`).
 const RING: usize = 200 * 1024;
 
-/// The kernels and the card.
 #[derive(Clone, Copy)]
 pub struct HopperGemm {
     /// By [`COLUMNS`].
@@ -27,7 +26,7 @@ pub struct HopperGemm {
     pub overlap: bool,
 }
 
-/// Which of [`COLUMNS`] should be the quickest for `m` rows of A, `n` of W, `k` deep.
+/// The index in [`COLUMNS`] with the lowest estimated time for `m` rows of A, `n` rows of W and depth `k`.
 fn choose(m: usize, n: usize, k: usize, multiprocessors: usize) -> usize {
     let time = |index: usize| {
         let tiles = m.div_ceil(ROWS) * n.div_ceil(COLUMNS[index]);
@@ -38,17 +37,17 @@ fn choose(m: usize, n: usize, k: usize, multiprocessors: usize) -> usize {
 }
 
 impl HopperGemm {
-    /// The kernel's number in [`COLUMNS`] that fits best.
+    /// The index in [`COLUMNS`] of the kernel with the lowest estimated time.
     pub fn choose(&self, problem: Problem) -> usize {
         choose(problem.m, problem.n, problem.k, self.multiprocessors)
     }
 
-    /// C = A · Wᵀ with the kernel of this number. False where it cannot do this shape. `room`: rows that there are from A on,
-    /// whatever they hold: tiles that end with the matrix take the copy engine longer.
+    /// C = A · Wᵀ with the kernel at `index`. False if it does not support this shape. `room`: allocated rows of A,
+    /// with any contents beyond m: the TMA is slower for tiles that the tensor map cuts off.
     ///
     /// # Safety
-    /// A holds m rows of k (and as many as `room`), W n rows of k, C m rows of `ldc`, on the card and until the product has
-    /// ended.
+    /// A holds m rows of k (and at least `room` rows), W n rows of k, C m rows of `ldc`, in GPU memory and until the
+    /// product has ended.
     pub unsafe fn multiply(
         &self,
         gpu: &Gpu,
@@ -58,7 +57,7 @@ impl HopperGemm {
         room: usize,
     ) -> Result<bool, ModelError> {
         let Problem { m, n, k, ldc, into } = problem;
-        // The copy engine wants rows of whole 16 bytes, and bf16 is stored four at a time.
+        // The TMA requires rows of whole 16 bytes, and the kernel stores four bf16 at a time.
         let whole = into != Epilogue::StoreBf16 || (n.is_multiple_of(4) && ldc.is_multiple_of(4));
         if !k.is_multiple_of(8) || !a.is_multiple_of(16) || !w.is_multiple_of(16) || !c.is_multiple_of(16) || !whole {
             return Ok(false);
@@ -79,7 +78,7 @@ impl HopperGemm {
         let tiles = m.div_ceil(ROWS) * n.div_ceil(columns);
         let grid = (tiles.min(self.multiprocessors) as u32, 1, 1);
         let shape = LaunchConfig { grid, threads: THREADS, shared, overlap: self.overlap, ..LaunchConfig::default() };
-        // SAFETY: the caller vouches for the operands; the kernel guards its edges.
+        // SAFETY: the caller guarantees the operands; the kernel checks its bounds.
         unsafe { self.kernels[index].launch(gpu.stream, shape, &args)? };
         Ok(true)
     }
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_product_gets_the_tiles_that_leave_few_multiprocessors_idle() {
+    fn choose_picks_the_tile_width_that_leaves_few_multiprocessors_idle() {
         let columns = |m, n, k| COLUMNS[choose(m, n, k, 132)];
         assert_eq!(columns(2048, 28672, 4096), 256);
         assert_eq!(columns(512, 6144, 4096), 192, "128 tiles instead of 96 or 192");

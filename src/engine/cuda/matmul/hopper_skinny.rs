@@ -1,5 +1,5 @@
-//! Matrix products of short prompts with quantised weights on Hopper cards (`kernels/hopper_skinny.cu`): how many blocks share
-//! the depth. Pure but for the launch.
+//! Matrix products of short prompts with quantised weights on Hopper GPUs (`kernels/hopper_skinny.cu`): selects the
+//! number of blocks that split k, and launches.
 
 use crate::engine::cuda::driver::tensor_map::TensorMap;
 use crate::engine::cuda::driver::{Gpu, Kernel, LaunchConfig};
@@ -7,41 +7,40 @@ use crate::engine::cuda::layout::Mat;
 use crate::engine::cuda::params::{Epilogue, HopperSkinnyArgs};
 use crate::engine::error::ModelError;
 
-/// The numbers of tokens that there are kernels for; a block takes that many or fewer.
+/// Maximum tokens of a block, one kernel for each.
 pub const ROOMS: [usize; 3] = [16, 64, 128];
-/// Rows of their blocks.
+/// Rows of a block, by [`ROOMS`].
 const ROWS: [usize; 3] = [256, 256, 128];
-/// What the depth is divided in.
+/// The unit of k that is split among blocks.
 const SLAB: usize = 128;
 /// Tiles of 64 columns of X in shared memory.
 const STAGES: usize = 10;
 const THREADS: u32 = 384;
-/// Blocks of a cluster, at most, as every card can do.
+/// Maximum blocks of a cluster: the size that CUDA guarantees on every GPU.
 pub const MOST_SHARES: usize = 8;
 const MATRICES: usize = 3;
 
-/// The kernels and the card.
 #[derive(Clone, Copy)]
 pub struct HopperSkinny {
     /// By [`ROOMS`].
     pub kernels: [Kernel; ROOMS.len()],
-    /// Clusters of 1 block, of 2, … that the card runs at once.
+    /// Maximum co-resident clusters, by [`ROOMS`], then by cluster size minus 1.
     pub at_once: [[usize; MOST_SHARES]; ROOMS.len()],
     pub overlap: bool,
 }
 
-/// The order of the numbers in rows that are multiplied.
+/// The order of the elements in a row of activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// As they are.
+    /// Ascending k.
     #[default]
     Natural = 0,
-    /// As this kernel takes them.
+    /// The order that this kernel's tensor core fragments need.
     Slots = 1,
 }
 
 impl Order {
-    /// Where in a row the numbers at `k` and `k + 1` are, `k` even (`slot_of` in `common.cuh`).
+    /// The place in a row of the elements `k` and `k + 1`, `k` even (`slot_of` in `common.cuh`).
     pub fn slot_of(self, k: usize) -> usize {
         match self {
             Order::Natural => k,
@@ -50,16 +49,16 @@ impl Order {
     }
 }
 
-/// The kernel for so many tokens: its number in [`ROOMS`].
+/// The index in [`ROOMS`] of the kernel for this number of tokens.
 fn kernel_for(tokens: usize) -> usize {
     ROOMS.iter().position(|room| tokens <= *room).unwrap_or(ROOMS.len() - 1)
 }
 
-/// How many blocks should share the depth: for so many tiles of `rows` rows, slabs of depth, and bytes of weights that a block
-/// reads of a slab.
+/// The number of blocks to split k among with the lowest estimated time, for `tiles` tiles of `rows` rows and `slabs`
+/// slabs of `slab_bytes` bytes of weights per tile.
 fn shares((tiles, rows): (usize, usize), slabs: usize, slab_bytes: f64, at_once: &[usize; MOST_SHARES]) -> usize {
-    // Microseconds as they were measured on an H100: a block's beginning and end, and a slab, of which a multiprocessor reads
-    // 23 KB in a microsecond.
+    // Microseconds, measured on an H100: 9 for the start and end of a block, and the slabs, of which a multiprocessor
+    // reads 23 KB per microsecond.
     let time = |share: usize| {
         let waves = tiles.div_ceil(at_once[share - 1].max(1)) as f64;
         waves * (9.0 + slabs.div_ceil(share) as f64 * (slab_bytes / 23e3).max(0.3 + rows as f64 / 300.0))
@@ -68,7 +67,7 @@ fn shares((tiles, rows): (usize, usize), slabs: usize, slab_bytes: f64, at_once:
 }
 
 impl HopperSkinny {
-    /// With what the card can run at once.
+    /// Queries the maximum co-resident clusters for each kernel and cluster size.
     pub fn new(gpu: &Gpu, kernels: [Kernel; ROOMS.len()], overlap: bool) -> Self {
         let mut at_once = [[0; MOST_SHARES]; ROOMS.len()];
         for (index, at_once) in at_once.iter_mut().enumerate() {
@@ -79,7 +78,7 @@ impl HopperSkinny {
         Self { kernels, at_once, overlap }
     }
 
-    /// A block of the kernel: the ring, and later the sums in its place, from a multiple of 1024 bytes on.
+    /// Threads and shared memory of a block: the ring, later overwritten by the sums, plus 1024 bytes to align it.
     fn shape(kernel: usize) -> LaunchConfig {
         let (tokens, rows) = (ROOMS[kernel], ROWS[kernel]);
         let (ring, sums) = (STAGES * tokens * 64 * 2, tokens * (rows + 4) * 4);
@@ -87,7 +86,7 @@ impl HopperSkinny {
         LaunchConfig { threads: THREADS, shared, ..LaunchConfig::default() }
     }
 
-    /// Whether the kernel can do a product of these matrices.
+    /// Whether the kernel supports a product of these matrices.
     pub fn takes(mats: &[Mat]) -> bool {
         let fits = |mat: &Mat| {
             let (rows, cols) = (mat.rows as usize, mat.cols as usize);
@@ -96,7 +95,7 @@ impl HopperSkinny {
         !mats.is_empty() && mats.len() <= MATRICES && mats.iter().all(fits)
     }
 
-    /// Blocks that share the depth of this product of `m` rows.
+    /// The number of blocks to split k among for this product of `m` rows.
     pub fn choose(&self, mats: &[Mat], m: usize) -> usize {
         let kernel = kernel_for(m);
         let rows = ROWS[kernel];
@@ -106,11 +105,11 @@ impl HopperSkinny {
         shares((tiles, rows), mats.first().map_or(1, |mat| mat.cols as usize / SLAB), most, &self.at_once[kernel])
     }
 
-    /// `mats` (equally wide) one above the other times `m` rows at `a`, each in the order of the slots; C's rows are `ldc`
-    /// long, a multiple of 4. There are `room` rows from A on, whatever they hold.
+    /// Multiplies the `m` rows at `a`, in [`Order::Slots`], by `mats` (stacked, of equal width). C has rows of `ldc`
+    /// elements, a multiple of 4. `rows`: allocated rows of A, with any contents beyond `m`.
     ///
     /// # Safety
-    /// The kernel [takes](Self::takes) these matrices; A holds m rows and `room`, C m rows of `ldc`.
+    /// The kernel [takes](Self::takes) these matrices; A holds m rows and at least `rows`, C m rows of `ldc`.
     #[allow(clippy::too_many_arguments, reason = "one product")]
     pub unsafe fn launch(
         &self,
@@ -140,7 +139,7 @@ impl HopperSkinny {
         };
         let grid = (((tiles(0) + tiles(1) + tiles(2)) * share) as u32, m.div_ceil(tokens) as u32, 1);
         let shape = LaunchConfig { grid, overlap: self.overlap, cluster: share as u32, ..Self::shape(kernel) };
-        // SAFETY: the caller vouches for the operands; the kernel guards its edges.
+        // SAFETY: the caller guarantees the operands; the kernel checks its bounds.
         unsafe { self.kernels[kernel].launch(gpu.stream, shape, &args) }
     }
 }
@@ -150,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_tiles_share_the_depth_and_many_do_not() {
+    fn few_tiles_split_k_among_blocks_and_many_do_not() {
         let (bytes, at_once) = ((ROWS[0] * SLAB) as f64 * 0.5625, [132, 66, 42, 32, 22, 19, 16, 15]);
         assert_eq!(shares((112, 256), 32, bytes, &at_once), 1, "gate and up");
         assert_eq!(shares((16, 256), 112, bytes, &at_once), 7, "down: 16 clusters of 8 do not fit at once");
@@ -159,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn every_place_of_a_slab_is_taken_once() {
-        // Four weights of a lane are a step's places 2t, 2t + 1, 2t + 8 and 2t + 9.
+    fn slot_order_is_a_permutation_of_each_slab() {
+        // Four weights of a lane go to a step's places 2t, 2t + 1, 2t + 8 and 2t + 9.
         let four = |order: Order, k: usize| (order.slot_of(k), order.slot_of(k + 2));
         assert_eq!(four(Order::Slots, 32 + 8), (2 * 16 + 2, 2 * 16 + 10), "the second lane's third step");
         for order in [Order::Natural, Order::Slots] {

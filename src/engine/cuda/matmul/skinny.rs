@@ -1,63 +1,61 @@
-//! Matrix products of short prompts by the kernel of `skinny.cu`: how many rows a block takes. Pure but for the launch.
+//! Matrix products of short prompts by the kernel of `skinny.cu`: selects the rows of a block, and launches.
 
 use crate::engine::cuda::driver::{Gpu, Kernel, LaunchConfig};
 use crate::engine::cuda::layout::{Format, Mat};
 use crate::engine::cuda::params::{Epilogue, SkinnyArgs};
 use crate::engine::error::ModelError;
 
-/// Tokens of a block, at most: it reads its weights once for them.
+/// Maximum tokens of a block, which reads its weights once for all of them.
 pub const BLOCK_TOKENS: usize = 64;
-/// The numbers of tokens that there are kernels for; a block takes that many or fewer.
+/// Maximum tokens of a block, one kernel for each.
 pub const ROOMS: [usize; 3] = [16, 32, BLOCK_TOKENS];
 /// Matrices of one launch.
 const MATRICES: usize = 3;
 const WARPS: usize = 8;
-/// Rows of a warp. (Half of them and twice as many warps took as long: 50 tokens longer, 16 shorter.)
+/// Rows of a warp. (16 rows with twice as many warps were no faster: slower for 50 tokens, faster for 16.)
 const ROWS: usize = 32;
-/// How a block's warps can be divided: so many runs of rows.
+/// Groups of rows that a block's warps can be divided into; the warps of a group split k.
 pub const GROUPS: [usize; 4] = [1, 2, 4, 8];
 const STAGES: usize = 3;
 /// Bytes of the sums of all warps.
 const SUMS: usize = WARPS * BLOCK_TOKENS * 36 * 4;
 
-/// What a step of a block takes, in microseconds as they were measured on an H100, of which only the proportions count here:
-/// `steps` of it, and `START` of them all.
+/// Microseconds of one step of a block, measured on an H100; only the ratios matter. [`START`]: overhead per block.
 fn step_time(depths: usize, room: usize, weight_bytes: f64) -> f64 {
     let (depths, room) = (depths as f64, room as f64);
     1.0 + 0.2 * depths + room * (0.014 + 0.0073 * depths) + weight_bytes / 40e3
 }
 const START: f64 = 4.0;
 
-/// Whether the kernel takes this format; the others go through bf16.
+/// Whether the kernel supports this format; others are converted to bf16 first.
 pub fn takes(format: Format) -> bool {
     format != Format::F32
 }
 
-/// The launch's shape for products of so many tokens.
+/// The work division of a block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tiling {
-    /// Runs of 32 rows of a block; the rest of its eight warps shares the depth.
+    /// Groups of 32 rows per block; the `8 / groups` warps of each group split k.
     pub groups: usize,
     /// Bytes of shared memory.
     pub shared: u32,
 }
 
-/// A card as far as the choice depends on it.
+/// The GPU limits that the tiling depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Multiprocessors.
     pub multiprocessors: usize,
-    /// Bytes of shared memory of a block.
+    /// Bytes of shared memory per block.
     pub shared: u32,
 }
 
-/// Tokens that a block of the kernel for so many has room for.
+/// The token capacity of a block: the entry of [`ROOMS`] for this number of tokens.
 fn room(tokens: usize) -> usize {
     ROOMS.into_iter().find(|room| tokens <= *room).unwrap_or(BLOCK_TOKENS)
 }
 
 impl Limits {
-    /// The tiling with so many groups, where there is room for it.
+    /// The tiling with this number of groups; `None` if it exceeds the shared memory.
     pub fn tiling(self, groups: usize, tokens: usize) -> Option<Tiling> {
         let room = room(tokens);
         let shared = (STAGES * (WARPS / groups) * 4 * (room * 64 + 32)).max(SUMS) as u32;
@@ -65,7 +63,7 @@ impl Limits {
     }
 }
 
-/// What should be fastest for matrices of so many `rows` each, one below the other, `cols` wide, of `row_bytes` a row.
+/// The tiling with the lowest estimated time for stacked matrices of `rows` rows and `cols` columns.
 pub fn tiling(rows: &[usize], cols: usize, row_bytes: u64, tokens: usize, limits: Limits) -> Option<Tiling> {
     let candidates = GROUPS.into_iter().filter_map(|groups| {
         let depths = WARPS / groups;
@@ -80,7 +78,6 @@ pub fn tiling(rows: &[usize], cols: usize, row_bytes: u64, tokens: usize, limits
     candidates.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tiling, _)| tiling)
 }
 
-/// The kernel and what it may use.
 #[derive(Clone, Copy)]
 pub struct Skinny {
     /// By [`ROOMS`].
@@ -90,7 +87,7 @@ pub struct Skinny {
 }
 
 impl Skinny {
-    /// The tiling for a product, where the kernel can do it.
+    /// The tiling for a product; `None` if the kernel does not support it.
     pub fn choose(&self, mats: &[Mat], tokens: usize) -> Option<Tiling> {
         if mats.len() > MATRICES || !mats.iter().all(|mat| takes(mat.format())) {
             return None;
@@ -101,7 +98,7 @@ impl Skinny {
         tiling(&rows, cols, bytes, tokens, self.limits)
     }
 
-    /// `mats` (equally wide) one above the other times `m` rows at `a`; C's rows are `ldc` long.
+    /// Multiplies the `m` rows at `a` by `mats` (stacked, of equal width). C has rows of `ldc` elements.
     pub fn launch(
         &self,
         gpu: &Gpu,
@@ -135,7 +132,7 @@ impl Skinny {
             ..LaunchConfig::default()
         };
         let kernel = self.kernels[ROOMS.iter().position(|room| m <= *room).unwrap_or(ROOMS.len() - 1)];
-        // SAFETY: A holds m rows, C m rows of ldc with room for all matrices; the kernel guards its edges.
+        // SAFETY: A holds m rows, C m rows of ldc with room for all matrices; the kernel checks its bounds.
         unsafe { kernel.launch(gpu.stream, shape, &args) }
     }
 }
@@ -151,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn tall_matrices_get_tall_blocks_and_short_ones_many() {
+    fn tall_matrices_use_more_groups_than_short_ones() {
         let wide = groups(&[14336, 14336], 4096, 50, HOPPER);
         let square = groups(&[4096], 4096, 50, HOPPER);
         assert!(wide >= 4 && square <= 2, "{wide} {square}");
     }
 
     #[test]
-    fn what_is_chosen_has_room_in_shared_memory() {
+    fn chosen_tiling_fits_the_shared_memory() {
         for limit in [99 << 10, 163 << 10, 227 << 10] {
             for tokens in [1, 9, 50, 64, 200] {
                 for (rows, cols) in [(4096, 14336), (192, 576), (128_256, 4096)] {
@@ -175,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_but_floats_is_taken() {
+    fn skinny_takes_every_format_except_f32() {
         assert!(Format::ALL.iter().all(|format| takes(*format) == (*format != Format::F32)));
     }
 }

@@ -1,4 +1,4 @@
-//! Attention kernels against a plain softmax in f64.
+//! Attention kernels against a reference softmax in f64.
 
 use super::{Bench, Random, Report, halves, relative_error, wide};
 use crate::engine::cuda::driver::{DeviceBuffer, LaunchConfig};
@@ -62,7 +62,7 @@ impl Bench {
             overlap: false,
             ..LaunchConfig::default()
         };
-        // SAFETY: all sizes are those of the buffers.
+        // SAFETY: all sizes in `args` match the buffers, which live until the read below.
         unsafe { self.kernels.attention_decode[width].launch(self.gpu.stream, shape, &args)? };
         let mut got = vec![0.0; heads * dim];
         out.read(&self.gpu, 0, &mut got)?;
@@ -95,7 +95,7 @@ impl Bench {
         let heads = kv_heads * group;
         let q = halves(&random.normals(tokens * heads * dim));
         let side = kv_heads * context * dim;
-        // What lies behind the last position is anything.
+        // NaN after the last position: the kernel must not read it.
         let mut cache = halves(&random.normals(2 * side));
         cache.chunks_exact_mut(context * dim).for_each(|head| head[(position + tokens) * dim..].fill(0x7fff));
         let (dq, dcache) = (DeviceBuffer::from_slice(&self.gpu, &q)?, DeviceBuffer::from_slice(&self.gpu, &cache)?);
@@ -145,20 +145,20 @@ impl Bench {
             overlap: false,
             ..LaunchConfig::default()
         };
-        // SAFETY: all sizes are those of the buffers.
+        // SAFETY: all sizes in `args` match the buffers, which live until the read in `compare`.
         unsafe { self.kernels.attention_prefill[width].launch(self.gpu.stream, shape, &args)? };
         compare("")?;
         let Some(kernels) = self.kernels.hopper else { return Ok(()) };
         let cache = (dcache.pointer(), 2 * kv_heads * context);
         let places = AttentionBuffers { queries: (dq.pointer(), tokens, heads * dim), cache, head_dim: dim };
         let Some(hopper) = HopperAttention::new(&kernels.attention, &places)? else { return Ok(()) };
-        // SAFETY: these are the places, and all sizes are those of the buffers.
+        // SAFETY: `hopper` was built for these buffers, and all sizes in `args` match them.
         unsafe { hopper.launch(&self.gpu, &args, false)? };
-        compare(" by Hopper's own kernel")
+        compare(" by the Hopper kernel")
     }
 }
 
-/// One query over `keys`, in f64.
+/// Attention of one query over the positions `keys`, in f64.
 fn attend(q: &[f32], k: &[f32], v: &[f32], keys: std::ops::Range<usize>, scale: f32) -> Vec<f64> {
     let dim = q.len();
     let score = |key: usize| {
