@@ -1,6 +1,6 @@
-//! The engine's handle: what a front end may ask for. One worker thread behind it owns the model.
+//! The engine's handle, which front ends use. A worker thread behind it owns the request queue and the lifecycle.
 //!
-//! Knows nothing of terminals, conversations on disk or command lines.
+//! Independent of terminals, stored conversations and the command line.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -32,15 +32,15 @@ mod worker;
 use source::ModelSource;
 use worker::{Message, Worker};
 
-/// What an engine is started with.
+/// Options of [`Engine::start`] and [`Engine::switch`].
 pub struct EngineOptions {
-    /// Where the model comes from; asked anew at each load.
+    /// Locates the model's files; called again at each load.
     pub source: Box<dyn ModelSource>,
     /// How long an idle engine keeps its weights.
     pub idle_window: IdleWindow,
-    /// KV cache positions; `None`: 8192, or the model's own where that is smaller.
+    /// KV cache positions; `None`: 8192, or the trained context length if that is smaller.
     pub context_length: Option<usize>,
-    /// Where to run.
+    /// The device to load the model on.
     pub device: DevicePreference,
     /// Share of the VRAM that may be used, 0 to 1.
     pub gpu_memory_utilization: f32,
@@ -50,7 +50,7 @@ pub struct EngineOptions {
     pub chat_template: Option<chat_template::Chosen>,
 }
 
-/// The engine: one worker thread that owns queue and lifecycle, and a thread for the model while one is loaded.
+/// The engine: a worker thread owns queue and lifecycle, a device thread owns the model while one is loaded.
 /// Dropping the handle cancels, releases and joins, within 2 s.
 #[derive(Debug)]
 pub struct Engine {
@@ -60,52 +60,52 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the worker, cold: no file is touched before the first `load` or `generate`. `sink` gets every event,
-    /// on the worker's thread; it must not block.
+    /// Starts the worker, cold: no file is opened before the first `load` or `generate`. `sink` receives every event
+    /// on the worker's thread and must not block.
     pub fn start(options: EngineOptions, sink: impl Fn(EngineEvent) + Send + 'static) -> Result<Self, EngineError> {
         memory::limit_arenas();
         let (outbox, inbox) = channel();
         let worker = Worker::new(options, inbox, outbox.clone(), Box::new(sink));
         let thread = std::thread::Builder::new().name("chatnap-engine".into());
         let worker = thread.spawn(move || worker.run()).map_err(|error| {
-            EngineError::new(ErrorKind::Failed, format!("the system gives no thread for the engine: {error}"))
+            EngineError::new(ErrorKind::Failed, format!("the system cannot start a thread for the engine: {error}"))
         })?;
         Ok(Self { outbox, last_id: AtomicU64::new(0), worker: Some(worker) })
     }
 
-    /// A fresh request number.
+    /// A request id that this engine has not returned before.
     pub fn next_id(&self) -> RequestId {
         RequestId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Queues a request; loads first where the engine is cold. Exactly one `Finished` or `Failed` follows.
+    /// Queues a request; loads the model first if the engine is cold. Exactly one `Finished` or `Failed` follows.
     pub fn generate(&self, request: GenerationRequest) {
         self.send(Message::Generate(request, Timestamp::now()));
     }
 
     /// Stops a request, also one that is queued, loading or in prefill; `Finished { reason: Cancelled }` follows.
-    /// Nothing happens where it has ended already.
+    /// No effect if the request has already ended.
     pub fn cancel(&self, id: RequestId) {
         self.send(Message::Cancel(id));
     }
 
-    /// Starts the driver of the device, which takes a tenth of a second; nothing is taken of its memory.
+    /// Starts the GPU driver in the background, which takes 0.1 s and no GPU memory.
     pub fn wake(&self) {
         self.send(Message::StartDriver);
     }
 
-    /// Starts to load, so that the first request finds the model warm. Nothing happens where it is loaded already.
+    /// Starts to load, so that the model is warm at the first request. No effect if it is already loaded.
     pub fn load(&self) {
         self.send(Message::Load);
     }
 
-    /// Gives the memory back as soon as nothing is in flight or queued; stops a load that nobody waits for.
+    /// Releases the memory as soon as no request is in flight or queued; stops a load that no request waits for.
     pub fn release(&self) {
         self.send(Message::Release);
     }
 
-    /// Asks for the exact number of tokens that `messages` would take; `Counted` follows where the model is loaded,
-    /// nothing where it is not. A running answer is finished first.
+    /// Requests the exact token count of a prompt of `messages`. `Counted` follows if the model is loaded, no event if
+    /// it is not. A running answer is finished first.
     pub fn count(&self, id: RequestId, messages: Vec<ChatMessage>) {
         self.send(Message::Count(id, messages));
     }
@@ -116,7 +116,7 @@ impl Engine {
     }
 
     fn send(&self, message: Message) {
-        // The worker listens until this handle is dropped.
+        // The worker receives until this handle is dropped.
         let _ = self.outbox.send(message);
     }
 }

@@ -1,8 +1,8 @@
-//! Messages → the text that a model was trained to read, by its Jinja template.
+//! Renders messages to prompt text with a model's Jinja chat template.
 //!
-//! The environment is transformers' (`trim_blocks`, `lstrip_blocks`, loop controls, its own `tojson`,
-//! `raise_exception`, `strftime_now`), so that a template renders byte for byte as where it was written. Templates are
-//! foreign programs: their steps, their depth, their time and all that they make are bounded.
+//! The environment matches transformers' (`trim_blocks`, `lstrip_blocks`, loop controls, its own `tojson`,
+//! `raise_exception`, `strftime_now`), so that the output is byte-equal to transformers'. Templates are untrusted
+//! programs: their steps, nesting depth, CPU time and the bytes that they allocate are bounded.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -36,13 +36,13 @@ use jinja::Jinja;
 #[error("{0}")]
 pub struct TemplateError(pub String);
 
-/// Time to compile a template, and again to probe it with two renders. Real ones take milliseconds.
+/// Limit for compiling a template, and again for the two probe renders. Real templates take milliseconds.
 const OPEN_TIME: Duration = Duration::from_millis(750);
 
-/// Time for the renders of one prompt.
+/// Limit for all renders of one prompt.
 pub const RENDER_TIME: Duration = Duration::from_millis(2500);
 
-/// A chat template, compiled, and what is known about it.
+/// A compiled chat template with its source, reasoning marks and warnings.
 pub struct ChatTemplate {
     jinja: Arc<Jinja>,
     source: String,
@@ -52,7 +52,7 @@ pub struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// `chosen`, else `tokenizer.chat_template`, else by the vocabulary.
+    /// Uses `chosen`, else `tokenizer.chat_template`, else the form that matches the vocabulary.
     pub fn from_gguf(
         metadata: &Metadata,
         tokenizer: &Tokenizer,
@@ -62,13 +62,13 @@ impl ChatTemplate {
         Self::choose(chosen, || Ok(source().map(str::to_owned)), tokenizer)
     }
 
-    /// `chosen`, else `chat_template.jinja` or `tokenizer_config.json` in `folder`, else by the vocabulary.
+    /// Uses `chosen`, else `chat_template.jinja` or `tokenizer_config.json` in `folder`, else the vocabulary's form.
     pub fn from_folder(folder: &Path, tokenizer: &Tokenizer, chosen: Option<&Chosen>) -> Result<Self, TemplateError> {
         Self::choose(chosen, || source::of_folder(folder), tokenizer)
     }
 
-    /// A choice that cannot be used is an error; a model's own template that cannot be used is replaced by the form of
-    /// the vocabulary, with a warning that says why.
+    /// Returns an error if `chosen` cannot be used. If the model's own template cannot be used, falls back to the form
+    /// that matches the vocabulary, with a warning that contains the reason.
     fn choose(
         chosen: Option<&Chosen>,
         own: impl FnOnce() -> Result<Option<String>, TemplateError>,
@@ -86,7 +86,7 @@ impl ChatTemplate {
         Self::by_vocabulary(tokenizer, &why)
     }
 
-    /// The form that `tokenizer`'s vocabulary was made for, with a warning that names it and says `why`.
+    /// The form that matches `tokenizer`'s vocabulary, with a warning that contains `why` and the form's name.
     pub fn by_vocabulary(tokenizer: &Tokenizer, why: &str) -> Result<Self, TemplateError> {
         let form = forms::by_vocabulary(tokenizer);
         let warning = format!(
@@ -96,7 +96,7 @@ impl ChatTemplate {
         Self::new(form.source.to_owned(), tokenizer, vec![warning])
     }
 
-    /// Compiles `source`, and finds out whether it takes a system message.
+    /// Compiles `source` and probes whether it accepts a system message.
     pub fn new(source: String, tokenizer: &Tokenizer, warnings: Vec<String>) -> Result<Self, TemplateError> {
         Self::with_clock(source, special_tokens(tokenizer), warnings, jiff::ZonedDateTime::now)
     }
@@ -122,13 +122,13 @@ impl ChatTemplate {
         Ok(template)
     }
 
-    /// The text, byte-equal to transformers' `apply_chat_template(messages, add_generation_prompt=...)`; a system
-    /// message that the template refuses stands before the first user message instead.
+    /// Output byte-equal to transformers' `apply_chat_template(messages, add_generation_prompt=...)`. If the template
+    /// rejects system messages, their text is prepended to the first user message.
     pub fn render(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String, TemplateError> {
         self.render_within(RENDER_TIME, messages, add_generation_prompt)
     }
 
-    /// As `render`; an error soon after `limit`.
+    /// As `render`; fails soon after `limit`.
     pub fn render_within(
         &self,
         limit: Duration,
@@ -141,23 +141,23 @@ impl ChatTemplate {
         limited_thread::run(limit, move |until| jinja.render(&messages, add_generation_prompt, until))?
     }
 
-    /// What opens and closes a reasoning block, where the template knows one.
+    /// The opening and closing mark of a reasoning block, if the template contains one.
     pub fn reasoning_marks(&self) -> Option<(&str, &str)> {
         self.marks
     }
 
-    /// Whether the template's own text names `piece`.
+    /// Whether the template's source contains `piece`.
     pub(crate) fn names(&self, piece: &str) -> bool {
         self.source.contains(piece)
     }
 
-    /// What the user should know: which template was chosen where the file has none, a folded system message, …
+    /// Warnings for the user: which form replaces a missing template, a folded system message, …
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 }
 
-/// The system messages' text before the first user message's; alone, as a user message, where there is none.
+/// Prepends the system messages' text to the first user message, or inserts a user message if there is none.
 fn fold_system(messages: &[ChatMessage]) -> Vec<ChatMessage> {
     let (system, mut rest): (Vec<_>, Vec<_>) =
         messages.iter().cloned().partition(|message| message.role == Role::System);

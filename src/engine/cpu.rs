@@ -1,10 +1,10 @@
-//! Kernels of the CPU: quantised matrices, attention, norms, with dispatch at run time.
+//! CPU kernels: quantised matrix products, attention and norms, with run-time dispatch on the instruction set.
 //!
-//! Everything numeric that a transformer needs on a processor, and nothing about any one family: callers compose
-//! [`matmul()`], [`attention()`] and the row operations into a forward pass. Each kernel has a plain twin in Rust that
-//! the tests compare it with. Knows no files, no tokens and no threads but those of [`Threads`].
+//! Independent of the model family, of files and of tokens: callers compose [`matmul()`], [`attention()`] and the row
+//! operations into a forward pass. The tests compare each SIMD kernel with its scalar reference. All parallelism goes
+//! through [`Threads`].
 
-#![allow(clippy::needless_range_loop, reason = "an index names the same lane or row of several arrays at once")]
+#![allow(clippy::needless_range_loop, reason = "one index addresses the same lane or row of several arrays")]
 
 mod activations;
 mod aligned;
@@ -51,7 +51,7 @@ pub use matrix::Matrix;
 pub use ops::{RopeLayout, add, gelu_mul, rms_norm, rms_norm_heads, rope, silu_mul};
 pub use threads::{Threads, default_threads};
 
-/// The processor as its maker calls it, where the system says so; else the architecture.
+/// The CPU's model name from `/proc/cpuinfo`, or the architecture if there is none.
 pub fn name() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));

@@ -1,10 +1,10 @@
-//! The last actions of a process that dies of a fatal signal: give a terminal back, and say that memory ran out.
+//! The handler of fatal signals: restores the terminal, and prints a message if memory ran out.
 //!
-//! A signal handler cannot be installed without `unsafe` code, which stands under `engine/` alone; that is why it is
-//! here. It knows no front end: whoever owns a terminal says beforehand what is to be written and set.
+//! Installing a signal handler needs `unsafe` code, which is allowed only under `engine/`, so the handler is here. It
+//! is independent of the front ends: they pass the bytes to write and the terminal settings beforehand.
 //!
-//! The handler runs on the alternate signal stack that the standard library gives to the main thread and to each thread
-//! that it starts (`SA_ONSTACK`), so it also works after a stack overflow. It calls nothing but `write`, `poll`,
+//! The handler runs on the alternate signal stack that the standard library sets up for the main thread and for each
+//! thread that it starts (`SA_ONSTACK`), so it also works after a stack overflow. It calls only `write`, `poll`,
 //! `ioctl`, `sigaction`, `raise` and `_exit`, takes no lock and allocates nothing.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, tcsetattr};
 
-/// Signals that end the process and that nothing else here handles.
+/// Signals that end the process and have no other handler in this program.
 const FATAL: [Signal; 14] = [
     Signal::SIGABRT,
     Signal::SIGSEGV,
@@ -38,14 +38,14 @@ const FATAL: [Signal; 14] = [
     Signal::SIGUSR2,
 ];
 
-/// The exit code of a process that ran out of memory.
+/// The exit code if memory ran out.
 const OUT_OF_MEMORY: c_int = 4;
 
-/// A terminal that does not read is tried so often, for so many milliseconds each time.
+/// Attempts to write to a terminal that does not read, and the milliseconds that each one waits.
 const ATTEMPTS: usize = 4;
 const ATTEMPT_MS: i64 = 50;
 
-/// How to give a terminal back.
+/// The terminal, its original settings and the escape sequences that restore it.
 #[derive(Debug)]
 pub struct Restoration {
     terminal: File,
@@ -55,12 +55,12 @@ pub struct Restoration {
 }
 
 impl Restoration {
-    /// From now on a fatal signal restores the terminal.
+    /// Makes the signal handler restore the terminal.
     pub fn arm(&self) {
         self.armed.store(true, Ordering::Release);
     }
 
-    /// The terminal is as it was found: nothing is to be done.
+    /// Makes the signal handler leave the terminal alone: it has been restored already.
     pub fn disarm(&self) {
         self.armed.store(false, Ordering::Release);
     }
@@ -68,7 +68,7 @@ impl Restoration {
     fn restore(&self) {
         if self.armed.swap(false, Ordering::AcqRel) {
             write(self.terminal.as_fd(), &self.sequences);
-            // A terminal that is gone need not be restored.
+            // An error means that the terminal is gone.
             let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.settings);
         }
     }
@@ -76,18 +76,18 @@ impl Restoration {
 
 static RESTORATION: AtomicPtr<Restoration> = AtomicPtr::new(ptr::null_mut());
 static LAST_WORDS: AtomicPtr<LastWords> = AtomicPtr::new(ptr::null_mut());
-/// Bytes of the last allocation that the system refused.
+/// Bytes of the last allocation that failed; 0: none has failed.
 static REFUSED: AtomicUsize = AtomicUsize::new(0);
 
-/// What a process that ran out of memory writes.
+/// The messages to print if memory ran out.
 #[derive(Clone, Debug, Default)]
 struct LastWords {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
 }
 
-/// From now on a fatal signal writes `sequences` to `terminal` and gives it `settings`, while the result is armed. Kept
-/// for as long as the process lives, so it should be called once.
+/// Installs a handler for fatal signals that writes `sequences` to `terminal` and applies `settings` to it while the
+/// result is armed. Never freed, so it should be called once.
 pub fn restore_terminal(terminal: File, settings: Termios, sequences: Vec<u8>) -> &'static Restoration {
     let armed = AtomicBool::new(false);
     let restoration: &'static Restoration = Box::leak(Box::new(Restoration { terminal, settings, sequences, armed }));
@@ -96,15 +96,15 @@ pub fn restore_terminal(terminal: File, settings: Termios, sequences: Vec<u8>) -
     restoration
 }
 
-/// From now on a process that cannot allocate memory writes this and ends with exit code 4, instead of aborting. Needs
-/// [`Allocator`] as the global one.
+/// Makes a failed allocation print these messages and exit with code 4 instead of aborting. Needs [`Allocator`] as the
+/// global allocator.
 pub fn say_out_of_memory(stdout: Vec<u8>, stderr: Vec<u8>) {
     let words: &'static LastWords = Box::leak(Box::new(LastWords { stdout, stderr }));
     LAST_WORDS.store(ptr::from_ref(words).cast_mut(), Ordering::Release);
     handle(Signal::SIGABRT);
 }
 
-/// The system's allocator; notes when it refuses, so that the abort that follows can be told from others.
+/// The system's allocator; records failures, so that the abort that follows can be distinguished from other aborts.
 #[derive(Debug)]
 pub struct Allocator;
 
@@ -118,34 +118,34 @@ impl Allocator {
     }
 }
 
-// SAFETY: every call goes to the system's allocator unchanged, and its result comes back unchanged.
+// SAFETY: every call is passed to the system's allocator unchanged, and its result is returned unchanged.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's condition.
+        // SAFETY: the caller upholds the same contract.
         Self::noted(unsafe { System.alloc(layout) }, layout.size())
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's condition.
+        // SAFETY: the caller upholds the same contract.
         Self::noted(unsafe { System.alloc_zeroed(layout) }, layout.size())
     }
 
     #[inline]
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's condition.
+        // SAFETY: the caller upholds the same contract.
         Self::noted(unsafe { System.realloc(memory, layout, size) }, size)
     }
 
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's condition.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.dealloc(memory, layout) }
     }
 }
 
-/// What SIGSEGV and SIGBUS did before: the standard library's handler says that a stack overflowed.
+/// The previous actions of SIGSEGV and SIGBUS: the standard library's handler reports a stack overflow.
 static EARLIER: [AtomicPtr<SigAction>; 2] = [AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut())];
 
 fn earlier(signal: Signal) -> Option<&'static AtomicPtr<SigAction>> {
@@ -158,7 +158,7 @@ fn earlier(signal: Signal) -> Option<&'static AtomicPtr<SigAction>> {
 
 fn handle(signal: Signal) {
     let action = SigAction::new(SigHandler::SigAction(on_signal), SaFlags::SA_ONSTACK, SigSet::empty());
-    // SAFETY: `on_signal` calls async-signal-safe functions alone (see the head of this file).
+    // SAFETY: `on_signal` calls only async-signal-safe functions (see the head of this file).
     if let (Ok(before), Some(place)) = (unsafe { sigaction(signal, &action) }, earlier(signal)) {
         place.store(Box::into_raw(Box::new(before)), Ordering::Release);
     }
@@ -173,19 +173,19 @@ extern "C" fn on_signal(number: c_int, info: *mut libc::siginfo_t, _context: *mu
         end_out_of_memory();
     }
     let Ok(signal) = Signal::try_from(number) else { return };
-    // SAFETY: the kernel gives the handler a valid `siginfo_t`. A positive code means that the kernel itself raised it.
+    // SAFETY: the kernel passes a valid `siginfo_t` to the handler. A positive code means that the kernel raised it.
     let is_fault = unsafe { info.as_ref() }.is_some_and(|info| info.si_code > 0);
     let place = earlier(signal).map_or(ptr::null_mut(), |place| place.load(Ordering::Acquire));
     // SAFETY: set once to a value that is never freed.
     match unsafe { place.as_ref() } {
-        // The instruction runs again and faults again, and the handler before this one says why.
-        // SAFETY: that handler was in place before.
+        // The instruction runs again and faults again, and the previous handler reports the reason.
+        // SAFETY: `before` was returned by `sigaction` for the same signal.
         Some(before) if is_fault => drop(unsafe { sigaction(signal, before) }),
         _ => {
             let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
             // SAFETY: the default action runs no code of this process.
             let _ = unsafe { sigaction(signal, &default) };
-            // Delivered when this handler returns, because the signal is blocked until then.
+            // Delivered after this handler returns: the signal is blocked until then.
             let _ = raise(signal);
         }
     }
@@ -197,11 +197,11 @@ fn end_out_of_memory() -> ! {
         write(rustix::stdio::stdout(), &words.stdout);
         write(rustix::stdio::stderr(), &words.stderr);
     }
-    // SAFETY: `_exit` ends the process without running anything of it.
+    // SAFETY: `_exit` ends the process without running any of its code.
     unsafe { libc::_exit(OUT_OF_MEMORY) }
 }
 
-/// Writes all of it, unless whoever reads does not read for long.
+/// Writes all bytes; returns early if the reader does not read for `ATTEMPTS` times `ATTEMPT_MS`.
 fn write(to: BorrowedFd<'_>, mut bytes: &[u8]) {
     let mut attempts = ATTEMPTS;
     while !bytes.is_empty() && attempts > 0 {

@@ -1,45 +1,43 @@
-//! Why a model could not be loaded or run, and what that means for the user.
+//! Errors of loading and running a model, and the [`ErrorKind`] of each.
 
 use crate::protocol::{EngineError, ErrorKind};
 
-/// Why a model could not be loaded or run.
+/// An error of loading or running a model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ModelError {
     /// `CancelFlag` was raised.
     #[error("stopped")]
     Cancelled,
-    /// A file is damaged, truncated, or not what it says it is.
+    /// A file is damaged or contradicts its own header.
     #[error("{0}")]
     Invalid(String),
-    /// A file ends before what it says that it holds.
+    /// A file ends before the data that its header declares.
     #[error("{0}")]
     Truncated(String),
-    /// The file is sound but this program cannot run it (architecture, quantisation, option).
+    /// The file is valid but this program cannot run it (architecture, quantisation, option).
     #[error("{0}")]
     Unsupported(String),
     /// Host or device memory ran out. The model stays usable or can be loaded again.
     #[error("{0}")]
     OutOfMemory(String),
-    /// The model's own numbers are no numbers any more.
-    #[error(
-        "the model's numbers are not finite (NaN or infinity), so it says nothing: its file is damaged; fetch it again"
-    )]
+    /// All logits are NaN or infinite, so no token can be sampled.
+    #[error("the model's logits are not finite (NaN or infinity): its file is damaged; fetch it again")]
     NotFinite,
-    /// Reading failed.
+    /// Reading a file or starting a thread failed.
     #[error("{0}")]
     Io(String),
-    /// The device failed; `sticky` where this process cannot use it any more.
+    /// The device failed.
     #[error("{message}")]
     Device {
-        /// What happened.
+        /// The driver's error and the call that failed.
         message: String,
-        /// Whether it is lost for this process.
+        /// Whether this process cannot use the device any more (a sticky CUDA error).
         sticky: bool,
     },
 }
 
 impl ModelError {
-    /// The exit code and the retry behaviour that belong to this error.
+    /// The kind, from which the exit code and the retry behaviour follow.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Cancelled => ErrorKind::Cancelled,

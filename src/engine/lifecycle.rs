@@ -1,9 +1,9 @@
-//! The engine's life as a pure state machine: Cold → Loading → Generating → Idle → Releasing → Cold, and Failed.
+//! The engine's lifecycle as a pure state machine: Cold → Loading → Generating → Idle → Releasing → Cold, and Failed.
 //!
-//! [`step`] does no I/O, reads no clock and spawns nothing: time and the device's answers arrive as [`Event`]s, what has
-//! to be done leaves as [`Effect`]s. It knows requests by their number alone.
+//! [`step`] does no I/O, reads no clock and spawns nothing: commands, reports of the device and timers arrive as
+//! [`Event`]s, and it returns the actions as [`Effect`]s. It identifies requests by their id.
 //!
-//! Its promises, shown by the tests:
+//! Invariants, checked by the tests:
 //! 1. Each submitted request gets exactly one terminal event.
 //! 2. Nothing is released while a request is in flight or queued in front of the release.
 //! 3. An idle engine is released when its window ends.
@@ -16,57 +16,57 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::protocol::{IdleWindow, RequestId};
 
-/// With a window of zero there is no answer yet to release after when a model was loaded ahead of its first request;
-/// it then stays this long, so that the load is not thrown away while the user types.
+/// With an idle window of zero, a model that was loaded before its first request is released after this time. Otherwise
+/// it would be released at once, before the user has written the request.
 pub const UNUSED_WINDOW: Duration = Duration::from_secs(30);
 
-/// What happened.
+/// An input of the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// A request was accepted.
     Submit(RequestId),
-    /// Somebody no longer wants a request's answer.
+    /// A request was cancelled.
     Cancel(RequestId),
-    /// The model will be needed soon.
+    /// Load the model before the first request.
     Load,
-    /// The memory is wanted back.
+    /// Release the memory.
     Release,
-    /// The requests that follow want other options; this is their window.
+    /// The requests that follow use other options, with this idle window.
     Switch(IdleWindow),
     /// The model is loaded.
     Loaded,
-    /// Loading ended without a model, and nothing is held.
+    /// The load failed or was aborted, and all its memory is released.
     LoadFailed,
-    /// The running request ended; its terminal event is out.
+    /// The running request ended; its terminal event has been sent.
     Answered {
-        /// Which.
+        /// The request.
         id: RequestId,
-        /// What became of the model.
+        /// The model's state after it.
         health: ModelHealth,
     },
-    /// The deadline of this idle time may have come.
+    /// The timer of an idle period fired; the deadline may still be ahead.
     Deadline {
         /// [`State::epoch`] when the timer was set.
         epoch: u64,
     },
-    /// Everything is given back.
+    /// All memory of the model is released.
     Released,
     /// The program ends.
     Shutdown,
 }
 
-/// What an answer left behind.
+/// The model's state after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ModelHealth {
-    /// The model can answer more.
+    /// The model can answer the next request.
     Ok,
-    /// The model must be loaded anew: memory ran out, or it panicked.
+    /// The model must be loaded again: memory ran out, or it panicked.
     Reload,
-    /// The device must be started anew; lost for this process where that happens twice in a row.
+    /// The device context must be created again; if this happens twice in a row, the device is lost for this process.
     DeviceLost,
 }
 
-/// What has to be done.
+/// An action for the worker to execute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Load the model; `Loaded` or `LoadFailed` follows.
@@ -77,17 +77,17 @@ pub enum Effect {
     Generate(RequestId),
     /// Stop the answer that is running.
     Stop(RequestId),
-    /// Tell that a request was cancelled before it ran.
+    /// Send the terminal event of a request that was cancelled before it ran.
     FinishCancelled(RequestId),
-    /// Tell that a request failed before it ran.
+    /// Send the terminal event of a request that failed before it ran.
     Fail(RequestId, Cause),
-    /// Tell that there is nothing to do, and until when the weights stay.
+    /// Report that the engine is idle, and when it will release the weights (`None`: never).
     AnnounceIdle(Option<Timestamp>),
-    /// Give everything back; `Released` follows.
+    /// Release all memory; `Released` follows.
     Release,
-    /// The next of the options that `Switch` brought are in force.
+    /// Use the options of the oldest pending `Switch` from now on.
     ApplyOptions,
-    /// The end.
+    /// End the worker thread.
     Exit,
 }
 
@@ -100,68 +100,68 @@ pub enum Cause {
     DeviceLost,
 }
 
-/// Where the engine stands.
+/// The phase of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Nothing is loaded.
     Cold,
     /// A load is running.
     Loading {
-        /// Somebody asked for the load itself, so it goes on without a request.
+        /// Requested by `Event::Load`, so it continues without a request.
         wanted: bool,
-        /// It was told to stop.
+        /// `Effect::AbortLoad` was returned.
         aborting: bool,
     },
     /// A request is being answered.
     Generating {
-        /// Which.
+        /// The request.
         id: RequestId,
-        /// It was told to stop.
+        /// `Effect::Stop` was returned.
         stopping: bool,
     },
-    /// Loaded, with nothing to do.
+    /// Loaded, and no request is in flight.
     Idle {
-        /// When to release; `None` never.
+        /// When to release; `None`: never.
         release_at: Option<Timestamp>,
     },
-    /// The memory is on its way back.
+    /// The memory is being released.
     Releasing,
-    /// The last load failed, and the next request tries again; not so where the device is `lost`.
+    /// The last load failed, or the device is lost. The next request loads again, unless the device is `lost`.
     Failed {
-        /// For good, as long as the options stay.
+        /// The device is lost; every request fails until a `Switch`.
         lost: bool,
     },
     /// The worker has ended.
     Closed,
 }
 
-/// What waits for its turn, in order.
+/// An entry of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Waiting {
     Request(RequestId),
     Switch(IdleWindow),
 }
 
-/// The engine's state.
+/// The state of the state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
     phase: Phase,
     queue: VecDeque<Waiting>,
     window: IdleWindow,
-    /// Counts idle times, so that an old timer is known as such.
+    /// Incremented at each phase change of a loaded model, so that a timer of an earlier idle period is ignored.
     epoch: u64,
     /// Release when the queue is empty.
     release_wanted: bool,
     /// Load again after the release that is running.
     load_wanted: bool,
-    /// The last answer lost the device.
+    /// The last answer ended with `DeviceLost`.
     doubtful: bool,
-    /// The device is lost for this process, as long as the options stay.
+    /// The device is lost for this process, until a `Switch`.
     lost: bool,
     closing: bool,
 }
 
-/// The state after `event`, which came at `now`, and what it asks for, in order.
+/// The state after `event`, which arrived at `now`, and the effects to execute, in order.
 pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
     let mut effects = Vec::new();
     match event {
@@ -181,7 +181,7 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
 }
 
 impl State {
-    /// A cold engine.
+    /// A cold engine with an idle window of `window`.
     pub fn new(window: IdleWindow) -> Self {
         Self {
             phase: Phase::Cold,
@@ -196,17 +196,17 @@ impl State {
         }
     }
 
-    /// Where the engine stands.
+    /// The phase of the engine.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// The number of this idle time; goes into [`Event::Deadline`].
+    /// The number of the idle period, for [`Event::Deadline`].
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// When an idle engine wants its [`Event::Deadline`].
+    /// When [`Event::Deadline`] is due; `None` if no timer is running.
     pub fn release_at(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Idle { release_at } => release_at,
@@ -258,7 +258,7 @@ impl State {
                 self.go_on_cold(effects);
             }
             Phase::Releasing => self.load_wanted = true,
-            // A model is loaded; only one that will be switched for another has to be loaded again.
+            // A model is loaded; another load is needed only if a `Switch` is queued.
             Phase::Generating { .. } | Phase::Idle { .. } => self.load_wanted = self.switch_waits(),
             Phase::Failed { lost: true } | Phase::Closed => {}
         }
@@ -322,7 +322,7 @@ impl State {
         if running != id {
             return;
         }
-        // A fresh context mends most faults of a device; one that comes back at once is for good.
+        // A new device context clears most device errors; an error in two consecutive answers is permanent.
         let again = std::mem::replace(&mut self.doubtful, health == ModelHealth::DeviceLost);
         match health {
             ModelHealth::Ok => self.go_on_warm(self.window, now, effects),
@@ -373,7 +373,7 @@ impl State {
         }
     }
 
-    /// A model is loaded and nothing runs.
+    /// Continues with a loaded model and no running request.
     fn go_on_warm(&mut self, window: IdleWindow, now: Timestamp, effects: &mut Vec<Effect>) {
         match self.queue.front() {
             Some(&Waiting::Request(id)) => {
@@ -397,7 +397,7 @@ impl State {
         effects.push(Effect::AnnounceIdle(release_at));
     }
 
-    /// Nothing is loaded and nothing runs.
+    /// Continues with no loaded model and no running load.
     fn go_on_cold(&mut self, effects: &mut Vec<Effect>) {
         self.release_wanted = false;
         self.phase = Phase::Cold;
@@ -431,7 +431,7 @@ impl State {
         effects.push(Effect::Release);
     }
 
-    /// Stops a load that no request and nobody else waits for.
+    /// Aborts a load that neither a request nor `Event::Load` requires.
     fn abort_unwanted_load(&mut self, effects: &mut Vec<Effect>) {
         let Phase::Loading { wanted, aborting: false } = self.phase else { return };
         let unwanted = match self.queue.front() {
@@ -449,7 +449,7 @@ impl State {
         self.queue.iter().any(|waiting| matches!(waiting, Waiting::Switch(_)))
     }
 
-    /// Fails the requests that wait for the options in force.
+    /// Fails the queued requests up to the next `Switch`.
     fn fail_queue(&mut self, cause: Cause, effects: &mut Vec<Effect>) {
         while let Some(&Waiting::Request(id)) = self.queue.front() {
             self.queue.pop_front();

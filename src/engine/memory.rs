@@ -1,6 +1,6 @@
-//! The process's own memory: how much of it is resident, and giving freed memory back to the system.
+//! The process's host memory: the resident size, and returning freed memory to the system.
 
-/// Bytes of this process that are resident, where the system says so.
+/// Resident bytes of this process; `None` if the system does not report them.
 pub fn resident_bytes() -> Option<u64> {
     // proc_pid_status(5): `VmRSS:  12345 kB`, of 1024 bytes each.
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -9,7 +9,7 @@ pub fn resident_bytes() -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// Hands freed memory back to the system: the allocator keeps it otherwise, and other programs could not use it.
+/// Returns freed memory to the system: otherwise the allocator keeps it, and other programs cannot use it.
 pub fn trim_allocator() {
     #[cfg(target_env = "gnu")]
     {
@@ -23,8 +23,8 @@ pub fn trim_allocator() {
     }
 }
 
-/// Lets all threads allocate from two arenas. glibc opens up to eight for each core, one after another for the threads of
-/// each load, and every arena keeps about 2 MB that `trim_allocator` does not get back.
+/// Limits glibc's malloc to two arenas. By default it creates up to eight for each core, more with the threads of each
+/// load, and every arena keeps about 2 MB that `trim_allocator` does not return.
 pub fn limit_arenas() {
     #[cfg(target_env = "gnu")]
     {
@@ -34,8 +34,8 @@ pub fn limit_arenas() {
             /// mallopt(3) of glibc.
             fn mallopt(parameter: i32, value: i32) -> i32;
         }
-        // SAFETY: the declaration is glibc's; the function takes the allocator's own lock, may be called at any time from
-        // any thread, and this parameter only changes which arena a thread is given later.
+        // SAFETY: the declaration is glibc's; the function takes the allocator's own lock, may be called at any time
+        // from any thread, and this parameter only changes which arena is assigned to a thread later.
         unsafe { mallopt(ARENA_MAX, 2) };
     }
 }

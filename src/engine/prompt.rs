@@ -1,29 +1,29 @@
-//! Messages → the tokens that the model reads. Shared by generation and `--dry-run`.
+//! Renders messages into prompt tokens. Shared by generation and `--dry-run`.
 
 use super::chat_template::{self, ChatTemplate, TemplateError};
 use super::tokenizer::Tokenizer;
 use crate::protocol::ChatMessage;
 
-/// A prompt, ready to be evaluated.
+/// A rendered and tokenised prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderedPrompt {
-    /// The text that the template made (a leading BOS token's text included where the template writes it).
+    /// The output of the template, with the text of a leading BOS token if the template writes one.
     pub text: String,
-    /// Its tokens. Control tokens come from the template alone: what stands in a message is text.
+    /// Its tokens. Control tokens come from the template only: one spelled out in a message is encoded as text.
     pub tokens: Vec<u32>,
 }
 
-/// What became of messages that were rendered for a limited number of tokens.
+/// Result of rendering messages for a limited number of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rendering {
-    /// The prompt, whole; it may still be longer than the limit.
+    /// The complete prompt; it may still exceed the limit.
     Whole(RenderedPrompt),
-    /// A prompt that is certainly longer, and so was not encoded to its end; about so many tokens.
+    /// Certainly longer than the limit, so not encoded completely; the estimated number of tokens.
     TooLong(usize),
 }
 
 impl Rendering {
-    /// The number of tokens, as far as it is known.
+    /// The number of tokens: exact for `Whole`, an estimate for `TooLong`.
     pub fn tokens(&self) -> usize {
         match self {
             Self::Whole(prompt) => prompt.tokens.len(),
@@ -32,7 +32,7 @@ impl Rendering {
     }
 }
 
-/// Renders `messages` with the generation prompt and encodes them. BOS stands once or never, as the vocabulary wants.
+/// Renders `messages` with the generation prompt and encodes them, with at most one BOS, as the vocabulary requires.
 pub fn render(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
@@ -42,7 +42,7 @@ pub fn render(
     Ok(framed.encode(tokenizer))
 }
 
-/// As `render`, for a context of `limit` tokens: a text that is far longer costs no more than one that is a little longer.
+/// As `render`, for a context of `limit` tokens: of a text that is far longer, only the beginning is encoded.
 pub fn render_within(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
@@ -59,20 +59,20 @@ pub fn render_within(
 /// The text of a prompt before it is encoded.
 struct Framed {
     text: String,
-    /// Stands inside everything that must not become a control token.
+    /// Inserted into text that must not become a control token.
     mark: Option<char>,
 }
 
 impl Framed {
     fn new(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Result<Self, TemplateError> {
-        // There may be two renders, which share the time.
+        // The template may be rendered twice; both share the time limit.
         let limit = chat_template::RENDER_TIME / 2;
         let text = template.render_within(limit, messages, true)?;
         let foreign = frame_tokens_in(template, tokenizer, messages);
         if foreign.is_empty() {
             return Ok(Self { text, mark: None });
         }
-        // A mark inside each spelled-out control token keeps it from being read as one; the marks go before encoding.
+        // A mark inside each spelled-out control token keeps the tokenizer from matching it; encoding drops the marks.
         let mark = unused_mark(&text)?;
         let text = template.render_within(limit, &mark_messages(messages, &foreign, mark), true)?;
         Ok(Self { text, mark: Some(mark) })
@@ -87,8 +87,8 @@ impl Framed {
 
     fn encode(self, tokenizer: &Tokenizer) -> RenderedPrompt {
         let tokens = with_bos(tokenizer, self.tokens(tokenizer, &self.text));
-        // A template that looks into contents may render the marked ones otherwise; then that rendering, unmarked, is the
-        // prompt, so that text and tokens agree.
+        // A template that inspects message contents may render marked ones differently. Then that rendering
+        // without the marks is the prompt, so that text and tokens agree.
         let text = match self.mark {
             None => self.text,
             Some(mark) => self.text.replace(mark, ""),
@@ -96,12 +96,12 @@ impl Framed {
         RenderedPrompt { text, tokens }
     }
 
-    /// About how many tokens the text takes, where its beginning alone takes more than `limit`.
+    /// The estimated number of tokens, if the beginning of the text alone exceeds `limit`.
     fn certainly_beyond(&self, tokenizer: &Tokenizer, limit: usize) -> Option<usize> {
-        // Where the beginning is cut off, its last few tokens may be others than in the whole.
+        // Margin: the last few tokens of a cut text can differ from those of the whole text.
         let enough = limit.saturating_add(256);
         let mut length = enough.saturating_mul(4).max(1 << 16);
-        // Up to that size the whole costs little more than its beginning.
+        // At less than twice this length, encoding the whole text costs little more than its beginning.
         while length < self.text.len() / 2 {
             let start = beginning(&self.text, length);
             let tokens = self.tokens(tokenizer, start).len();
@@ -114,14 +114,14 @@ impl Framed {
     }
 }
 
-/// The first `length` bytes, or a few less where a character would be cut.
+/// The first `length` bytes, rounded down to a character boundary.
 fn beginning(text: &str, length: usize) -> &str {
     let end = (0..=length.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
 }
 
-/// The special tokens that messages spell out and that would be read as part of the dialogue's frame: every control
-/// token, and the user-defined ones that the template itself writes.
+/// The special tokens spelled out in messages that would be parsed as turn markers: every control token, and the
+/// user-defined ones that the template itself writes.
 fn frame_tokens_in(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Vec<String> {
     let mut pieces = Vec::new();
     for message in messages {
@@ -138,10 +138,10 @@ fn frame_tokens_in(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[C
     pieces
 }
 
-/// A noncharacter (Unicode 16, chapter 23.7) that `text` does not hold.
+/// A noncharacter (Unicode 16, chapter 23.7) that `text` does not contain.
 fn unused_mark(text: &str) -> Result<char, TemplateError> {
     ('\u{FDD0}'..='\u{FDEF}').find(|&mark| !text.contains(mark)).ok_or_else(|| {
-        TemplateError("the conversation holds all of Unicode's noncharacters beside control tokens; remove one".into())
+        TemplateError("the conversation has control tokens and all of Unicode's noncharacters; remove one".into())
     })
 }
 
@@ -177,7 +177,7 @@ fn mark_messages(messages: &[ChatMessage], pieces: &[String], mark: char) -> Vec
     messages.iter().map(mark_message).collect()
 }
 
-/// BOS once where the vocabulary adds one, and never twice.
+/// Removes duplicate leading BOS tokens, and adds one if the vocabulary asks for it and the template wrote none.
 fn with_bos(tokenizer: &Tokenizer, mut tokens: Vec<u32>) -> Vec<u32> {
     let Some(bos) = tokenizer.bos() else { return tokens };
     let written = tokens.iter().take_while(|&&token| token == bos).count();

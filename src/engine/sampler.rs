@@ -1,10 +1,10 @@
 //! Logits → token, in llama.cpp's default order: penalties → top-k → top-p → min-p → temperature → draw.
 //!
 //! (llama.cpp's chain has DRY, top-n-sigma, typical and XTC between these; all four are off by default there and are
-//! not offered here.) A temperature of 0 takes the most likely token after the penalties, the lowest id where several
-//! are; the other filters cannot change that and are skipped.
+//! not implemented here.) A temperature of 0 takes the most likely token after the penalties, and on a tie the lowest
+//! id; the other filters cannot change that and are skipped.
 //!
-//! Knows nothing of text. The same seed, parameters and logits give the same tokens.
+//! Independent of text. The same seed, parameters and logits give the same tokens.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
@@ -23,20 +23,20 @@ fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
 }
 
-/// Draws tokens for one answer.
+/// Samples the tokens of one answer.
 pub struct Sampler {
     params: SamplingParams,
     random: Random,
     /// The last `repeat_last_n` tokens, oldest first.
     recent: VecDeque<u32>,
-    /// How often each stands in `recent`.
+    /// Number of occurrences in `recent`, by token.
     counts: HashMap<u32, u32, ahash::RandomState>,
     candidates: Vec<Candidate>,
     weights: Vec<f32>,
 }
 
 impl Sampler {
-    /// A sampler that repeats itself for the same `seed`.
+    /// A deterministic sampler: the same `seed`, `params` and logits give the same tokens.
     pub fn new(params: &SamplingParams, seed: u64) -> Self {
         Self {
             params: params.clone(),
@@ -48,7 +48,7 @@ impl Sampler {
         }
     }
 
-    /// Tells the penalties about a token of the prompt or the answer.
+    /// Adds a token of the prompt or the answer to the window of the penalties.
     pub fn accept(&mut self, token: u32) {
         if self.params.repeat_last_n == 0 || !self.penalizes() {
             return;
@@ -66,7 +66,7 @@ impl Sampler {
         *self.counts.entry(token).or_insert(0) += 1;
     }
 
-    /// The next token. `logits` is scratch afterwards. Logits that are not numbers count as impossible.
+    /// The next token. Modifies `logits`. A NaN logit has probability 0.
     pub fn sample(&mut self, logits: &mut [f32]) -> u32 {
         self.penalize(logits);
         if self.params.temperature <= 0.0 || !self.params.temperature.is_finite() {
@@ -112,12 +112,12 @@ impl Sampler {
         self.candidates.sort_unstable_by(by_rank);
     }
 
-    /// One pass that keeps what beats the worst of the best so far; the buffer is cut back to `k` when it has doubled.
+    /// One pass with a buffer of at least `2 * k`, cut back to the best `k` when full; then their worst is the new bar.
     fn select_few(&mut self, logits: &[f32], k: usize) {
         let capacity = (2 * k).max(64);
         let mut bar = f32::NEG_INFINITY;
         for (id, &logit) in logits.iter().enumerate() {
-            // The first that equal the bar have lower ids and stay.
+            // On a tie with the bar, the candidates already kept have lower ids and win.
             if self.candidates.len() >= k && (logit <= bar || logit.is_nan()) {
                 continue;
             }
@@ -139,7 +139,7 @@ impl Sampler {
         let max = self.candidates.first().map_or(0.0, |best| best.logit);
         self.weights.clear();
         self.weights.extend(self.candidates.iter().map(|candidate| {
-            // Infinities: what ties with an infinite best is as likely as it, everything else impossible.
+            // If the best is infinite, `inf - inf` would be NaN: its ties get weight 1, all others 0.
             if candidate.logit == max { 1.0 } else { ((candidate.logit - max) / temperature).exp() }
         }));
         self.weights.iter().map(|&weight| f64::from(weight)).sum()
@@ -172,7 +172,7 @@ impl Sampler {
         self.candidates.truncate(kept.max(1));
     }
 
-    /// A token of the candidates by chance, at the temperature asked for.
+    /// Draws one of the candidates at `params.temperature`.
     fn draw(&mut self) -> u32 {
         let total = self.weigh(self.params.temperature);
         let mut left = self.random.unit() * total;
@@ -182,7 +182,7 @@ impl Sampler {
                 return candidate.id;
             }
         }
-        // Rounding left a crumb: the most likely one.
+        // The cumulative sum can fall short of the draw by rounding: take the most likely token.
         self.candidates.first().map_or(0, |best| best.id)
     }
 }
@@ -191,7 +191,7 @@ fn candidate(id: usize, logit: f32) -> Candidate {
     Candidate { id: id as u32, logit: if logit.is_nan() { f32::NEG_INFINITY } else { logit } }
 }
 
-/// The most likely token, the lowest id where several are; 0 where there is none.
+/// The most likely token, on a tie the lowest id; 0 if `logits` is empty.
 fn arg_max(logits: &[f32]) -> u32 {
     let mut best = 0;
     let mut best_logit = f32::NEG_INFINITY;
@@ -204,7 +204,7 @@ fn arg_max(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and every seed is a good one.
+/// SplitMix64 (Steele, Lea, Flood 2014): small, and no seed gives a weak sequence.
 struct Random(u64);
 
 impl Random {
@@ -220,7 +220,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// 0 up to, not including, 1.
+    /// Uniform in [0, 1).
     fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

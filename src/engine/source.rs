@@ -1,4 +1,4 @@
-//! Where a model comes from: its files, who finds them, and the flag that stops long work. Knows no handle and no device.
+//! Model files, the trait that locates them, and the flag that cancels long work. Independent of handle and device.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::protocol::{EngineError, LoadProgress};
 pub struct CancelFlag(Arc<AtomicBool>);
 
 impl CancelFlag {
-    /// Asks the work to stop. There is no way back.
+    /// Requests that the work stop. The flag cannot be reset.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether somebody asked.
+    /// Whether `cancel` was called on any clone.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
@@ -25,38 +25,38 @@ impl CancelFlag {
 /// The files of one model, found and complete on this machine.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelFiles {
-    /// GGUF; more than one path where the model is split, in order.
+    /// GGUF; a split model has several paths, in order.
     Gguf(Vec<PathBuf>),
     /// A folder with `config.json`, safetensors and a tokenizer.
     Safetensors(PathBuf),
-    /// A script that plays a model; for tests.
+    /// A script of answers in place of a model; for tests.
     Scripted(PathBuf),
 }
 
-/// Where an engine gets its model from. Implemented by the shell (`hub`), so that the engine knows no network.
+/// Locates the files of an engine's model. `hub` implements it, so that the engine does not depend on the network.
 pub trait ModelSource: Send {
-    /// The name that the user knows the model by.
+    /// The model's name in events and messages.
     fn name(&self) -> String;
 
-    /// Finds the files, fetching them if need be; blocks. Reports `Download` and `Verify` progress and stops soon
-    /// after `cancel` is raised, with an error of kind `Cancelled`.
+    /// Finds the files and downloads them if they are missing; blocks. Reports `Download` and `Verify` progress. Stops
+    /// soon after `cancel` is raised, with an error of kind `Cancelled`.
     fn locate(
         &mut self,
         progress: &mut dyn FnMut(LoadProgress),
         cancel: &CancelFlag,
     ) -> Result<ModelFiles, EngineError>;
 
-    /// What the user should know about the files that `locate` found last.
+    /// Warnings for the user about the files that `locate` found last.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// What the user types to fetch files anew that turned out to be damaged; `None` where nobody fetched them.
+    /// The commands that download damaged files again; `None` if chatnap did not download them.
     fn fetch_again(&self) -> Option<String> {
         None
     }
 
-    /// Smaller forms of the same model, the largest first, for the advice where it does not fit a card.
+    /// Smaller quantisations of the same model, largest first; suggested if the model does not fit into GPU memory.
     fn smaller(&self) -> Vec<Alternative> {
         Vec::new()
     }
@@ -65,8 +65,8 @@ pub trait ModelSource: Send {
 /// A model that could be loaded instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alternative {
-    /// The name that `-m` takes.
+    /// A value for `-m`.
     pub name: String,
-    /// Bytes of its weights.
+    /// Size of its weights in bytes.
     pub bytes: u64,
 }

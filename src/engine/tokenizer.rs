@@ -1,10 +1,10 @@
-//! Text ↔ tokens, for the vocabularies of GGUF files and `tokenizer.json`.
+//! Encodes text to tokens and decodes tokens to text, for the vocabularies of GGUF files and `tokenizer.json`.
 //!
-//! The rules for GGUF are llama.cpp's (`llama-vocab.cpp`), so that a model sees the tokens it is known to answer to:
-//! the same pre-tokenizer names, the same merges, the same end-of-generation names. One thing is stricter: a control
-//! token never comes out of plain text, however the merges fall.
+//! The rules for GGUF are llama.cpp's (`llama-vocab.cpp`), so that a model reads the tokens that it was trained on: the
+//! same pre-tokenizer names, merges and end-of-generation names. One rule is stricter: plain text never becomes a
+//! control token, whatever the merges produce.
 //!
-//! Knows nothing of models, devices and messages.
+//! Independent of models, devices and messages.
 
 use std::path::Path;
 
@@ -29,12 +29,12 @@ use folder::FolderTokenizer;
 use special_split::{Fragment, Partition};
 use vocabulary::{Kind, Vocabulary};
 
-/// Why a tokenizer could not be made.
+/// Why a tokenizer could not be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct TokenizerError(pub String);
 
-/// A vocabulary with the rules that cut text into it.
+/// A vocabulary with its encoding rules.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     rules: Rules,
@@ -42,7 +42,7 @@ pub struct Tokenizer {
     warnings: Vec<String>,
 }
 
-/// How text that holds no special token becomes tokens.
+/// The encoding of text between special tokens.
 enum Rules {
     Bpe(bpe::Bpe),
     Spm(spm::Spm),
@@ -50,7 +50,7 @@ enum Rules {
 }
 
 impl Tokenizer {
-    /// From `tokenizer.ggml.*`.
+    /// Builds a tokenizer from the `tokenizer.ggml.*` keys.
     pub fn from_gguf(metadata: &Metadata) -> Result<Self, TokenizerError> {
         let model = metadata
             .string("tokenizer.ggml.model")
@@ -71,7 +71,7 @@ impl Tokenizer {
             }
             other => {
                 return Err(TokenizerError(format!(
-                    "tokenizer.ggml.model is {other:?}; this program knows gpt2 (BPE), llama (SPM) and gemma4"
+                    "tokenizer.ggml.model is {other:?}; chatnap supports gpt2 (BPE), llama (SPM) and gemma4"
                 )));
             }
         };
@@ -79,30 +79,30 @@ impl Tokenizer {
         Ok(Self { vocabulary, rules, partition, warnings })
     }
 
-    /// From `tokenizer.json` and `tokenizer_config.json` in `folder`.
+    /// Builds a tokenizer from `tokenizer.json` and `tokenizer_config.json` in `folder`.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
         let mut warnings = Vec::new();
         let (tokenizer, vocabulary, partition) = FolderTokenizer::open(folder, &mut warnings)?;
         Ok(Self { vocabulary, rules: Rules::Folder(Box::new(tokenizer)), partition, warnings })
     }
 
-    /// Tokens of `text`, in which control tokens are text too; no BOS.
+    /// Encodes `text`; spelled-out control tokens are encoded as text. Adds no BOS.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         self.encode_fragments(text, &self.partition.plain(text), None)
     }
 
-    /// Tokens of `text` with control tokens recognised; no BOS added.
+    /// Encodes `text` with control tokens recognised. Adds no BOS.
     pub fn encode_special(&self, text: &str) -> Vec<u32> {
         self.encode_fragments(text, &self.partition.with_control(text), None)
     }
 
-    /// Like `encode_special`, for a text in which `mark` stands inside everything that must stay text. The tokens are
-    /// those of the text without the marks.
+    /// Like `encode_special`, but a special token with a `mark` inside it is encoded as text. The tokens are those of
+    /// the text without the marks.
     pub(crate) fn encode_marked(&self, text: &str, mark: char) -> Vec<u32> {
         self.encode_fragments(text, &self.partition.with_control(text), Some(mark))
     }
 
-    /// The control and user-defined tokens that `text` spells out, each once.
+    /// The control and user-defined tokens that occur in `text`, each once.
     pub(crate) fn special_tokens_in(&self, text: &str) -> Vec<u32> {
         let mut present = self.partition.present(text);
         if let Rules::Folder(folder) = &self.rules {
@@ -111,7 +111,7 @@ impl Tokenizer {
         present
     }
 
-    /// Whether `token` is a control token, which plain text never becomes.
+    /// Whether `token` is a control token; `encode` never returns one.
     pub fn is_control(&self, token: u32) -> bool {
         matches!(self.vocabulary.kind(token), Some(Kind::Control | Kind::Unknown))
     }
@@ -127,7 +127,7 @@ impl Tokenizer {
                 }
                 Fragment::Text { start, end } => {
                     let raw = &text[start..end];
-                    // A folder's rules look for tokens once more, so the marks have to stay until then.
+                    // A folder's rules search for tokens again after normalising, so they need the marks.
                     let now = mark.filter(|_| !matches!(self.rules, Rules::Folder(_)));
                     let stripped = now.filter(|&mark| raw.contains(mark)).map(|mark| raw.replace(mark, ""));
                     let raw = stripped.as_deref().unwrap_or(raw);
@@ -146,7 +146,7 @@ impl Tokenizer {
         tokens
     }
 
-    /// The bytes that `token` stands for; empty for control tokens, save for those that mark reasoning.
+    /// The bytes of `token`; empty for control tokens except reasoning marks.
     pub fn token_bytes(&self, token: u32) -> Vec<u8> {
         let Some(kind) = self.vocabulary.kind(token) else { return Vec::new() };
         let piece = self.vocabulary.piece(token);
@@ -163,13 +163,13 @@ impl Tokenizer {
         }
     }
 
-    /// The token as the vocabulary writes it (`Ġthe`, `<|im_end|>`), for people; empty for an id out of range.
+    /// The token as the vocabulary writes it (`Ġthe`, `<|im_end|>`); empty for an id out of range.
     pub fn piece(&self, token: u32) -> &str {
         self.vocabulary.piece(token)
     }
 
-    /// The text of `tokens`, control tokens left out, invalid UTF-8 replaced. The space that encoding puts before a
-    /// text is taken off again.
+    /// The text of `tokens`, without control tokens and with invalid UTF-8 replaced. Removes the space that encoding
+    /// prepends.
     pub fn decode(&self, tokens: &[u32]) -> String {
         let mut bytes = Vec::with_capacity(tokens.len() * 4);
         let mut after_special = self.prefixes_space();
@@ -186,7 +186,7 @@ impl Tokenizer {
         matches!(self.vocabulary.kind(token), Some(Kind::Control | Kind::Unknown | Kind::UserDefined))
     }
 
-    /// Whether encoding puts a space before text.
+    /// Whether encoding prepends a space to text.
     fn prefixes_space(&self) -> bool {
         match &self.rules {
             Rules::Bpe(_) => false,
@@ -195,8 +195,8 @@ impl Tokenizer {
         }
     }
 
-    /// Whether the text of an answer begins with a space that is no part of it: the one that every first word of such a
-    /// vocabulary has. Decoding takes it off.
+    /// Whether decoding removes one space from the start of an answer: in these vocabularies every first word has a
+    /// space that is not part of the text.
     pub fn strips_first_space(&self) -> bool {
         match &self.rules {
             Rules::Bpe(_) => false,
@@ -205,7 +205,7 @@ impl Tokenizer {
         }
     }
 
-    /// Whether that happens after every special token, not only at the beginning.
+    /// Whether encoding prepends a space after every special token, not only at the start.
     fn prefixes_each(&self) -> bool {
         match &self.rules {
             Rules::Folder(folder) => folder.space_prefix && folder.prefixes_each,
@@ -233,33 +233,33 @@ impl Tokenizer {
         self.vocabulary.special.pad
     }
 
-    /// The token for what the vocabulary cannot say.
+    /// The token for text that the vocabulary cannot encode.
     pub fn unk(&self) -> Option<u32> {
         self.vocabulary.special.unk
     }
 
-    /// Whether the vocabulary wants BOS before plain text.
+    /// Whether BOS is added before plain text.
     pub fn adds_bos(&self) -> bool {
         self.vocabulary.special.adds_bos
     }
 
-    /// Tokens in all.
+    /// Number of tokens.
     pub fn vocab_size(&self) -> usize {
         self.vocabulary.len()
     }
 
-    /// The token that the vocabulary writes as `piece`.
+    /// The id of the token that the vocabulary writes as `piece`.
     pub fn token_id(&self, piece: &str) -> Option<u32> {
         self.vocabulary.find(piece)
     }
 
-    /// What the user should know, an unknown pre-tokenizer for example.
+    /// Warnings for the user, for example about an unknown pre-tokenizer.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 }
 
-/// Parts that offsets of 32 bits can address.
+/// Splits `text` into parts of at most 1 GiB, which 32-bit offsets can address.
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     const LIMIT: usize = 1 << 30;
     let mut rest = text;
@@ -271,7 +271,7 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Marks that are shown to the reasoning parser even where the vocabulary calls them control tokens.
+/// Marks that the reasoning parser needs as text, even if the vocabulary declares them control tokens.
 fn is_reasoning_mark(piece: &str) -> bool {
     matches!(piece, "<think>" | "</think>" | "[THINK]" | "[/THINK]" | "<|START_THINKING|>" | "<|END_THINKING|>")
 }

@@ -1,22 +1,21 @@
 //! Model files: headers, checks, and reading tensors.
 //!
-//! # What is refused
+//! # What the loaders reject
 //!
-//! Files come from anywhere. The rule for all loaders (weights, configuration, tokenizer) is: **refuse what could make an
-//! answer wrong or the machine unsafe; warn about everything else and go on.** What that means:
+//! Model files are untrusted input. The rule for all loaders (weights, configuration, tokenizer): **reject what could
+//! make an answer wrong or the machine unsafe; warn about everything else and continue.** In detail:
 //!
-//! - The reference is the program that a file is made for: llama.cpp for GGUF, transformers for folders. What the
-//!   reference loads and computes from is loaded and computed the same.
-//! - A tensor that would not be read, though it is a part of the layers, is refused: the file is of another network than
-//!   its numbers say. So are numbers that change the arithmetic and that no code here follows.
-//! - What cannot touch an answer (an id of a token that does not exist, an infinite number under a key that nobody reads,
-//!   the tensors of a vision encoder) is a warning, or nothing where the reference says nothing either.
-//! - A length or a count is compared with what the file holds before anything of that size is allocated.
-//! - An error names the file, says what it is, and what to do ([`foreign`] knows what is often saved under a model's name).
+//! - The reference is the program that a format is made for: llama.cpp for GGUF, transformers for folders. What the
+//!   reference loads and computes with is loaded and computed the same way.
+//! - A tensor that belongs to the layers but would not be read is an error: the network is not the one that the
+//!   hyperparameters describe. So are hyperparameters that change the arithmetic and are not implemented.
+//! - What cannot affect an answer (the id of a token that does not exist, an infinite number under an unused key, the
+//!   tensors of a vision encoder) is a warning, or ignored if the reference ignores it too.
+//! - A length or a count is checked against the file size before anything of that size is allocated.
+//! - An error names the file, the fault and the remedy ([`file_kind`] recognises other formats by their first bytes).
 //!
-//! Warnings travel in [`plan::TensorPlan::warnings`] and in the tokenizer to `ModelInfo::warnings`. The table in
-//! `model/parts/refusals.rs` names each refusal, its reason and a file that triggers it; a refusal without a row there is a
-//! mistake.
+//! Warnings from [`plan::TensorPlan::warnings`] and from the tokenizer end up in `ModelInfo::warnings`. The table in
+//! `model/parts/refusals.rs` lists each rejection with its reason and a file that triggers it; a new one needs a row.
 
 pub mod file;
 pub mod file_kind;

@@ -1,4 +1,4 @@
-//! How much a render may make and how long it may take. `watched` puts the calls into the template.
+//! The byte and time budget of a render. `instrument` inserts the calls of these functions into the template.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -11,38 +11,38 @@ use super::limited_thread::Deadline;
 use super::{percent, text};
 use crate::protocol::ChatMessage;
 
-/// What the names of all calls begin with.
+/// Prefix of all names below; templates must not use it.
 pub const RESERVED: &str = "chatnap_";
-/// Pays for what a block writes, and looks at what was set.
+/// Charges for the text that a block writes, and measures the variables that were set.
 pub const PASS: &str = "chatnap_pass";
-/// Pays for an operand of `+` or of a comparison.
+/// Charges for an operand of `+` or of a comparison.
 pub const TERM: &str = "chatnap_term";
-/// Pays for an operand of `~`.
+/// Charges for an operand of `~`.
 pub const TEXT: &str = "chatnap_text";
 /// `left * right`.
 pub const TIMES: &str = "chatnap_times";
 /// `left % right`.
 pub const REMAINDER: &str = "chatnap_remainder";
-/// Pays for what a filter made.
+/// Charges for the result of a filter.
 pub const GROWN: &str = "chatnap_grown";
 /// `value[from:to:step]`.
 pub const SLICE: &str = "chatnap_slice";
-/// The context's entry with the render's `Limits`.
+/// Name of the context variable with the render's `Limits`.
 pub const LIMITS: &str = "chatnap_limits";
 
-/// Bytes that every render may make.
+/// Bytes that every render may allocate, whatever the size of its messages.
 const BASE: u64 = 256 << 20;
 
-/// What a value takes besides its text.
+/// Bytes charged for a value besides its text.
 const NODE: u64 = 64;
 
-/// Nesting of lists and maps; JSON readers stop at 128.
+/// Maximum nesting of lists and maps; JSON readers stop at 128.
 const MAX_DEPTH: usize = 128;
 
-/// Steps of a render beside those that its bytes take. The longest real conversations take a few hundred thousand.
+/// Fuel of a render besides that for its bytes. The longest real conversations take a few hundred thousand steps.
 const BASE_FUEL: u64 = 8_000_000;
 
-/// What a render may make, and until when.
+/// Byte limit and deadline of a render.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     bytes: u64,
@@ -52,20 +52,20 @@ pub struct Limits {
 impl Object for Limits {}
 
 impl Limits {
-    /// For a render of `messages`. Templates look through all of them for each of them, some more than once.
+    /// Limits for `messages`. Templates may scan all messages once or more per message, hence the product.
     pub fn new(messages: &[ChatMessage], until: Deadline) -> Self {
         let size = |message: &ChatMessage| message.content.len() + message.reasoning.as_ref().map_or(0, String::len);
         let bytes: u64 = messages.iter().map(|message| size(message) as u64).sum();
         Self { bytes: BASE.saturating_add(bytes.saturating_mul(64 + 16 * messages.len() as u64)), until }
     }
 
-    /// minijinja's measure: a step takes one, and so do 64 bytes of what a step makes or reads.
+    /// Fuel in minijinja's unit: one per step; plus one per 64 bytes of the byte limit.
     pub fn fuel(&self) -> u64 {
         BASE_FUEL.saturating_add(self.bytes / 64)
     }
 }
 
-/// What is left of a render's budget and time.
+/// Remaining byte budget and deadline of a render, kept in minijinja's `State`.
 struct Meter {
     budget: u64,
     left: u64,
@@ -76,14 +76,14 @@ struct Meter {
 impl Meter {
     fn of<'s>(state: &'s mut State<'_, '_>) -> &'s mut Self {
         let given = state.lookup(LIMITS).and_then(|value| value.downcast_object_ref::<Limits>().copied());
-        // What is rendered without limits gets none of either.
+        // A render without `Limits` in its context gets a budget and a time of 0.
         let Limits { bytes: budget, until } =
             given.unwrap_or_else(|| Limits { bytes: 0, until: Deadline::after(Duration::ZERO) });
         state.get_or_insert_extension_with(|| Self { budget, left: budget, until, payments: 0 })
     }
 
     fn spend(&mut self, bytes: u64) -> Result<(), Error> {
-        // To ask for the time is a call of the system.
+        // Reading the clock is a system call: check at every eighth payment only.
         self.payments = self.payments.wrapping_add(1);
         if self.payments.is_multiple_of(8) {
             in_time(self.until)?;
@@ -101,12 +101,12 @@ fn too_much(what: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("it {what}"))
 }
 
-/// Measures values.
+/// Measures the written size of values, recursively.
 struct Scale {
     left: u64,
     until: Deadline,
     steps: u32,
-    /// Bytes of indentation for each level.
+    /// Bytes of indentation per level.
     indent: u64,
 }
 
@@ -115,14 +115,14 @@ impl Scale {
         Self { left, until, steps: 0, indent: 0 }
     }
 
-    /// Takes what `value` would be, written out, from `left`.
+    /// Subtracts the written size of `value` from `left`.
     fn weigh(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         let text = value.as_str().map_or(0, str::len) + value.as_bytes().map_or(0, <[u8]>::len);
         let left = self.left.checked_sub(NODE + text as u64 + self.indent * depth as u64);
         self.left = left.ok_or_else(|| too_much("makes more text than a prompt could need"))?;
         self.steps += 1;
         if self.steps.is_multiple_of(1024) {
-            // Lists that are made while one goes through them may be slow.
+            // Lazy iterables may be slow to iterate.
             in_time(self.until)?;
         }
         if depth > MAX_DEPTH {
@@ -141,12 +141,12 @@ impl Scale {
     }
 }
 
-/// Pays for all of `value`.
+/// Charges for the written size of `value`.
 pub fn pay_for(state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     pay_for_lines(state, value, 0)
 }
 
-/// Pays for all of `value` on lines of their own, each with `indent` bytes for each level.
+/// As `pay_for`, with each item on its own line, indented by `indent` bytes per level.
 pub fn pay_for_lines(state: &mut State<'_, '_>, value: &Value, indent: usize) -> Result<(), Error> {
     let meter = Meter::of(state);
     let mut scale = Scale { indent: indent as u64, ..Scale::new(meter.left, meter.until) };
@@ -154,13 +154,13 @@ pub fn pay_for_lines(state: &mut State<'_, '_>, value: &Value, indent: usize) ->
     meter.spend(meter.left - scale.left)
 }
 
-/// Fails where `bytes` more cannot be paid for.
+/// Fails if fewer than `bytes` are left; charges nothing.
 pub fn afford(state: &mut State<'_, '_>, bytes: usize) -> Result<(), Error> {
     let meter = Meter::of(state);
     if bytes as u64 > meter.left { Err(too_much("makes more text than a prompt could need")) } else { meter.spend(0) }
 }
 
-/// Bytes of a text, or of a list's places; what they hold is shared.
+/// Bytes of a text, or of a list's slots; the items are shared, so they are not counted.
 fn own_bytes(value: &Value) -> u64 {
     match value.kind() {
         ValueKind::String => NODE + value.as_str().map_or(0, str::len) as u64,
@@ -176,7 +176,7 @@ fn pass(state: &mut State<'_, '_>, written: u64, set: Rest<Value>) -> Result<(),
         if value.kind() == ValueKind::String {
             meter.spend(own_bytes(value))?;
         } else {
-            // Lists share what they hold, and may hold it twice and again.
+            // Lists share their items, so a small list may be exponentially large when written.
             Scale::new(meter.budget, meter.until).weigh(value, 0)?;
         }
     }
@@ -188,8 +188,8 @@ fn term(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// As in Python, which counts from the end where a place is negative, and makes a list at once: minijinja's slices look
-/// into what they were made from, so that a slice of a slice of a slice … could become deeper than the stack.
+/// Python's slice: negative indices count from the end, and the result is a new list. minijinja's slices are views of
+/// their source, so that a slice of a slice of a slice … could overflow the stack.
 fn slice(state: &mut State<'_, '_>, value: Value, from: Value, to: Value, step: Value) -> Result<Value, Error> {
     Meter::of(state).spend(own_bytes(&value))?;
     if value.is_undefined() {
@@ -205,7 +205,7 @@ fn slice(state: &mut State<'_, '_>, value: Value, from: Value, to: Value, step: 
         return Ok(Value::from(places(chars.len(), from, to, step).map(|at| chars[at]).collect::<String>()));
     }
     if value.is_none() {
-        // Jinja2 finds nothing there, and says so only to who looks into it.
+        // As in Jinja2: undefined, which is an error only when it is used.
         return Ok(Value::UNDEFINED);
     }
     let items: Vec<Value> = value.try_iter()?.collect();
@@ -213,7 +213,7 @@ fn slice(state: &mut State<'_, '_>, value: Value, from: Value, to: Value, step: 
     Ok(if value.is_tuple() { Value::from(Tuple::from(items)) } else { Value::from(items) })
 }
 
-/// The places that a slice of `length` items takes (CPython's `PySlice_AdjustIndices`).
+/// The indices of a slice of `length` items (CPython's `PySlice_AdjustIndices`).
 fn places(length: usize, from: Option<i64>, to: Option<i64>, step: i64) -> impl Iterator<Item = usize> {
     let length = length as i64;
     let (lowest, highest) = if step > 0 { (0, length) } else { (-1, length - 1) };
@@ -234,18 +234,18 @@ fn grown(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
-/// As `grown`, and written as Python does.
+/// Charges for `value` and converts it to a string as Python does.
 fn text(state: &mut State<'_, '_>, value: Value) -> Result<Value, Error> {
     pay_for(state, &value)?;
     Ok(if value.kind() == ValueKind::String { value } else { Value::from(text::str(&value)) })
 }
 
-/// Bytes that may still be made.
+/// Bytes left in the budget.
 pub fn left(state: &mut State<'_, '_>) -> usize {
     usize::try_from(Meter::of(state).left).unwrap_or(usize::MAX)
 }
 
-/// As in Python, which makes a list at once; see `slice`.
+/// Python's `*`: a repeated list is a new list, not a view; see `slice`.
 fn times(state: &mut State<'_, '_>, left: Value, right: Value) -> Result<Value, Error> {
     let is_many = |value: &Value| matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Iterable);
     let (many, count) = if is_many(&left) { (&left, &right) } else { (&right, &left) };
@@ -262,7 +262,7 @@ fn times(state: &mut State<'_, '_>, left: Value, right: Value) -> Result<Value, 
     Ok(if many.is_tuple() { Value::from(Tuple::from(items)) } else { Value::from(items) })
 }
 
-/// As in Python, where `%` formats a text.
+/// Python's `%`, which formats if the left side is a string.
 fn remainder(state: &mut State<'_, '_>, left: Value, right: Value) -> Result<Value, Error> {
     let Some(template) = left.as_str() else { return arithmetic(&REMAINDER_EXPRESSION, left, right) };
     pay_for(state, &right)?;
@@ -278,13 +278,13 @@ static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
 static TIMES_EXPRESSION: LazyLock<Compiled> = LazyLock::new(|| PLAIN.compile_expression("a * b").ok());
 static REMAINDER_EXPRESSION: LazyLock<Compiled> = LazyLock::new(|| PLAIN.compile_expression("a % b").ok());
 
-/// What minijinja makes of two numbers.
+/// Evaluates minijinja's own operator, for operands that are numbers.
 fn arithmetic(expression: &Compiled, left: Value, right: Value) -> Result<Value, Error> {
     let expression = expression.as_ref().ok_or_else(|| Error::from(ErrorKind::InvalidOperation))?;
     expression.eval(Value::from_pairs([("a", left), ("b", right)]))
 }
 
-/// Writes a value as Python does, and pays for it while it is written.
+/// The formatter of `{{ … }}`: writes a value as Python does, and charges for it while writing.
 fn emit(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     if !matches!(state.auto_escape(), AutoEscape::None) {
         pay_for(state, value)?;
@@ -313,7 +313,7 @@ impl fmt::Write for Counted<'_, '_> {
     }
 }
 
-/// Gives `environment` what watched templates call.
+/// Adds the functions that instrumented templates call, and the formatter.
 pub fn install(environment: &mut Environment<'static>) {
     environment.add_function(PASS, pass);
     environment.add_function(TERM, term);

@@ -1,24 +1,24 @@
-//! How deep a template's syntax tree can become, found out before minijinja compiles it.
+//! Bounds the depth of a template's syntax tree before minijinja compiles it.
 //!
-//! minijinja bounds brackets and blocks inside each other (150), but no chains: `----1`, `not not x`, `1+1+…`, `a.b.b`,
-//! `x[0][0]`, `a|b|b`, `x if y else x if y else …`, `elif`. It walks each of them with one stack frame or more per link.
+//! minijinja bounds nested brackets and blocks (150), but not chains: `----1`, `not not x`, `1+1+…`, `a.b.b`,
+//! `x[0][0]`, `a|b|b`, `x if y else x if y else …`, `elif`. It recurses with one or more stack frames per link.
 
 use super::TemplateError;
 use super::lexer::{Kind, Piece, Tag, Token, keyword, not_valid};
 
-/// Links of all chains in one tag. Real templates stay below 150.
+/// Maximum number of links of all chains in one tag. Real templates have fewer than 150.
 pub const MAX_LINKS: usize = 2000;
 
-/// Branches of the `if`s that stand inside each other at one place, `elif` included.
+/// Maximum number of branches of all `if`s and `for`s open at one point, `elif` included.
 pub const MAX_BRANCHES: usize = 500;
 
-/// The sum of each tag's links squared: minijinja folds constants anew at each link.
+/// Maximum sum of links² over the tags: minijinja folds constants again at each link.
 const MAX_WORK: usize = 16_000_000;
 
-/// Refuses a template whose tree would be deeper than the stack of `aside` is made for.
+/// Rejects a template whose tree would overflow the stack of `limited_thread`.
 pub fn check(pieces: &[Piece<'_>]) -> Result<(), TemplateError> {
     let mut work = 0;
-    // One entry for each open block: how many branches it has.
+    // The number of branches of each open block.
     let mut open: Vec<usize> = Vec::new();
     for piece in pieces {
         let Piece::Tag(tag) = piece else { continue };
@@ -29,7 +29,7 @@ pub fn check(pieces: &[Piece<'_>]) -> Result<(), TemplateError> {
         }
         branch(tag, &mut open);
         if open.iter().sum::<usize>() > MAX_BRANCHES {
-            return Err(not_valid(&format!("blocks stand more than {MAX_BRANCHES} deep inside each other")));
+            return Err(not_valid(&format!("blocks are nested more than {MAX_BRANCHES} deep")));
         }
     }
     Ok(())
@@ -50,7 +50,7 @@ fn branch(tag: &Tag<'_>, open: &mut Vec<usize>) {
     }
 }
 
-/// Whether a token can make the tree one level deeper. Commas, colons, closing brackets and operands cannot.
+/// Whether a token can make the tree one level deeper; commas, colons, closing brackets and operands cannot.
 fn is_link(token: &Token<'_>) -> bool {
     match token.kind {
         Kind::Sign => !matches!(token.text, "," | ":" | "=" | ")" | "]" | "}"),

@@ -1,4 +1,4 @@
-//! The Jinja environment that transformers renders chat templates in, with bounds.
+//! The Jinja environment of transformers' chat templates, with resource limits.
 
 use std::io;
 
@@ -10,13 +10,13 @@ use super::json::tojson;
 use super::strftime::strftime;
 use super::{budget, globals, python};
 
-/// Nesting of calls, loops and blocks; real templates stay below 20.
+/// Recursion limit for calls, loops and blocks; real templates need fewer than 20.
 const MAX_DEPTH: usize = 120;
 
-/// What time it is, for templates that write a date.
+/// The clock for `strftime_now`; tests use a fixed one.
 pub type Now = fn() -> ZonedDateTime;
 
-/// An environment without templates.
+/// Creates an environment without templates.
 pub fn new(now: Now) -> Environment<'static> {
     let mut environment = Environment::new();
     if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
@@ -38,7 +38,7 @@ fn raise_exception(message: &str) -> Result<String, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
-/// Output that may grow to a limit and no further.
+/// An output buffer that fails a write beyond its limit.
 pub struct Bounded {
     bytes: Vec<u8>,
     limit: usize,
@@ -50,7 +50,7 @@ impl Bounded {
         Self { bytes: Vec::new(), limit }
     }
 
-    /// What was written; `None` where it is not UTF-8.
+    /// The output; `None` if it is not UTF-8.
     pub fn into_string(self) -> Option<String> {
         String::from_utf8(self.bytes).ok()
     }

@@ -1,15 +1,15 @@
-//! Templates that are known by name: for models that bring none, and for whoever asks for one.
+//! Built-in templates by name, for models without a template and for `--chat-template NAME`.
 
 use super::TemplateError;
 use super::source;
 use crate::engine::tokenizer::Tokenizer;
 
-/// A known template.
+/// A built-in template.
 #[derive(Debug)]
 pub struct Form {
-    /// What `--chat-template` takes.
+    /// The value of `--chat-template`.
     pub name: &'static str,
-    /// What warnings call it.
+    /// The name in warnings.
     pub title: &'static str,
     pub source: &'static str,
 }
@@ -20,7 +20,7 @@ macro_rules! form {
     };
 }
 
-/// All of them. The plain one is for models that were made for no other.
+/// In the order of error messages. `plain` is the fallback for vocabularies without known marks.
 const FORMS: &[Form] = &[
     form!("alpaca", "the Alpaca form"),
     form!("chatml", "ChatML"),
@@ -44,7 +44,7 @@ const FORMS: &[Form] = &[
     form!("zephyr", "the Zephyr form"),
 ];
 
-/// Marks by which a vocabulary tells its form; the first whose marks are all there.
+/// Tokens that identify the form of a vocabulary; the first entry whose tokens are all present applies.
 const MARKS: &[(&[&str], &str)] = &[
     (&["<|im_start|>", "<|im_sep|>"], "phi4"),
     (&["<|im_start|>"], "chatml"),
@@ -63,36 +63,36 @@ const MARKS: &[(&[&str], &str)] = &[
     (&["<s>", "</s>", "<0x0A>"], "llama2"),
 ];
 
-/// The form of this name; letter case does not count.
+/// The form with this name, ignoring ASCII case.
 pub fn find(name: &str) -> Option<&'static Form> {
     FORMS.iter().find(|form| form.name.eq_ignore_ascii_case(name))
 }
 
-/// The form that `tokenizer` has the marks for.
+/// The form whose marks `tokenizer` contains, else `plain`.
 pub fn by_vocabulary(tokenizer: &Tokenizer) -> &'static Form {
     let has = |marks: &&[&str]| marks.iter().all(|mark| tokenizer.token_id(mark).is_some());
     let name = MARKS.iter().find(|(marks, _)| has(marks)).map_or("plain", |(_, name)| name);
     find(name).unwrap_or(&FORMS[0])
 }
 
-/// A template that the user wants instead of the model's.
+/// The template given with `--chat-template`, which replaces the model's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
-    /// The file, or the form's name.
+    /// The path as given, or the form's name.
     pub name: String,
-    /// Jinja.
+    /// Jinja source.
     pub source: String,
 }
 
 impl Chosen {
-    /// As `find`, where there is a choice. The error is for the user.
+    /// As `find`, if there is a choice. The error is a complete sentence for the user.
     pub fn of(choice: Option<&str>) -> Result<Option<Self>, TemplateError> {
         let found = choice.map(Self::find).transpose();
         found.map_err(|error| TemplateError(format!("The chat template cannot be used: {error}")))
     }
 
-    /// The form of that name, else the file at that path (`./NAME` where both are there). Reads the file; nothing is
-    /// compiled yet.
+    /// The form with that name, else the file at that path (`./NAME` selects a file with the name of a form). Reads the
+    /// file but compiles nothing.
     pub fn find(choice: &str) -> Result<Self, TemplateError> {
         if let Some(form) = find(choice) {
             return Ok(Self { name: form.name.to_owned(), source: form.source.to_owned() });

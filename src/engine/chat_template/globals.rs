@@ -1,4 +1,4 @@
-//! Functions that Jinja2 gives to every template, where minijinja has others or none.
+//! Jinja2's global functions that minijinja lacks or implements differently.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, Value, from_args};
 use minijinja::{Environment, Error, ErrorKind, State};
 
-/// Numbers of a range, as minijinja bounds them.
+/// Maximum length of a range, the same as minijinja's.
 const MAX_RANGE: i64 = 100_000;
 
-/// Gives `environment` the functions.
+/// Adds the functions to `environment`.
 pub fn install(environment: &mut Environment<'static>) {
     environment.add_function("range", range);
     environment.add_function("cycler", cycler);
@@ -22,7 +22,7 @@ pub fn install(environment: &mut Environment<'static>) {
     environment.add_function("lipsum", |_: Rest<Value>| -> Result<Value, Error> {
         Err(wrong("lipsum is not supported: a prompt of random text is of no use to a model"))
     });
-    // It is of no use to a model.
+    // minijinja's own, and of no use in a prompt.
     environment.remove_global("debug");
 }
 
@@ -30,7 +30,7 @@ fn wrong(what: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, what.to_owned())
 }
 
-/// Python's `range`, which shows how it was made and not what is in it.
+/// Python's `range`, rendered as `range(start, stop)` and not as its items.
 #[derive(Debug)]
 struct Range {
     start: i64,
@@ -76,7 +76,7 @@ impl Object for Range {
     }
 }
 
-/// Jinja2's `Cycler`: `next()` goes round, `current` stays, `reset()` begins anew.
+/// Jinja2's `Cycler`: `next()` advances and wraps around, `current` does not advance, `reset()` returns to the start.
 #[derive(Debug)]
 struct Cycler {
     items: Vec<Value>,

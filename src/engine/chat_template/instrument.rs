@@ -1,16 +1,16 @@
-//! Puts calls of the meter into a template's source, so that a render has an end in memory and in time.
+//! Inserts calls of `budget`'s functions into a template's source, to bound the memory and time of a render.
 //!
-//! minijinja counts steps, but one step may double a string or write a page. Each place where a value can grow gets a
-//! call that pays for what goes in (`+`, `~`, `*`) or comes out (filters, slices), and each loop, macro and block one that
-//! pays for the text it is about to write. The calls give their argument back and stand on the same line, so that nothing
-//! else changes, line numbers included. `{% generation %}`, which marks what the model wrote for training, goes.
+//! minijinja counts steps (fuel), but one step may double a string or write a page. Each operation that can grow a
+//! value gets a call that charges for its operands (`+`, `~`, `*`) or its result (filters, slices); each loop, macro
+//! and block gets one that charges for the text that it writes. The calls return their argument and add no lines, so
+//! that results and line numbers do not change. `{% generation %}`, a mark for training data only, is removed.
 
 use super::budget::PASS;
 use super::lexer::{Kind, Piece, Tag, Token, assignment, bracket, keyword, not_valid, pieces};
 use super::{TemplateError, depth};
 use operands::Operands;
 
-/// `source` with the calls.
+/// Returns `source` with the calls inserted.
 pub fn instrument(source: &str) -> Result<String, TemplateError> {
     let pieces = pieces(source)?;
     depth::check(&pieces)?;
@@ -25,16 +25,16 @@ pub fn instrument(source: &str) -> Result<String, TemplateError> {
     Ok(watched)
 }
 
-/// What the call behind a tag pays for and looks at.
+/// Arguments of the call after a tag.
 #[derive(Clone, Default)]
 struct Region {
-    /// Bytes that the block which begins here writes by itself.
+    /// Bytes of literal text in the block that starts here.
     written: Option<usize>,
-    /// Variables that are set here.
+    /// Variables that this tag sets.
     names: Vec<String>,
 }
 
-/// For each piece. A block that has no end is one that minijinja refuses.
+/// One region per piece. Blocks without an end are skipped: minijinja rejects them.
 fn regions(pieces: &[Piece<'_>]) -> Vec<Region> {
     let mut regions = vec![Region::default(); pieces.len()];
     let mut open: Vec<(&str, usize, usize)> = Vec::new();
@@ -119,7 +119,7 @@ fn before_equals(tokens: &[Token<'_>]) -> Vec<String> {
     names
 }
 
-/// The names that a list of parameters, which begins with its bracket, declares.
+/// The names that a parameter list declares; `tokens` starts with its bracket.
 fn parameters(tokens: &[Token<'_>]) -> Vec<String> {
     let mut names = Vec::new();
     let mut depth = 0;
@@ -144,7 +144,7 @@ fn write_tag(source: &str, tag: &Tag<'_>, region: &Region, watched: &mut String)
             _ => None,
         }
     {
-        // An `if` that is always true keeps the white-space rules of the tag.
+        // `if true` keeps the white-space control of the tag.
         watched.push_str(&source[tag.start..token.at]);
         watched.push_str(instead);
         watched.push(' ');
@@ -153,7 +153,7 @@ fn write_tag(source: &str, tag: &Tag<'_>, region: &Region, watched: &mut String)
     }
     let mut at = tag.start;
     for edit in Operands::new(tag)?.edits()? {
-        // Edits out of order would be operands that overlap, which no template has that means something.
+        // Edits out of order mean overlapping operands, which a valid template does not have.
         let between = source.get(at..edit.from).ok_or_else(|| not_valid("operators without operands"))?;
         watched.push_str(between);
         watched.push_str(&edit.text);
@@ -163,7 +163,7 @@ fn write_tag(source: &str, tag: &Tag<'_>, region: &Region, watched: &mut String)
     if region.written.is_some() || !region.names.is_empty() {
         let written = region.written.unwrap_or(0);
         let names: String = region.names.iter().map(|name| format!(", {name}")).collect();
-        // The white space behind is for the second tag to deal with.
+        // The second tag takes over the white-space control of the first tag's closing mark.
         watched.push_str(&format!("%}}{{% do {PASS}({written}{names}) "));
     }
     watched.push_str(&source[tag.close..tag.end]);

@@ -1,4 +1,4 @@
-//! One compiled template: source → environment → text. Everything here is called on `aside`'s thread.
+//! A compiled template: source → environment → text. Runs only on threads of `limited_thread`.
 
 use minijinja::Environment;
 use minijinja::value::Value;
@@ -8,18 +8,18 @@ use super::limited_thread::Deadline;
 use super::{TemplateError, environment, instrument, lexer};
 use crate::protocol::{ChatMessage, Role};
 
-/// Text that a render may write; far more than any context holds.
+/// Output limit of a render; far above any context length.
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
 
-/// A template with the special tokens that it names.
+/// A compiled template and the special tokens that it can refer to.
 pub struct Jinja {
     environment: Environment<'static>,
-    /// `bos_token`, `eos_token`, … as the template reads them.
+    /// Values of `bos_token`, `eos_token`, …
     tokens: Vec<(&'static str, String)>,
 }
 
 impl Jinja {
-    /// Compiles `source`.
+    /// Instruments and compiles `source`.
     pub fn new(
         source: &str,
         tokens: Vec<(&'static str, String)>,
@@ -32,7 +32,7 @@ impl Jinja {
         Ok(Self { environment, tokens })
     }
 
-    /// Whether a system message is an error, or vanishes, where the same conversation without it renders.
+    /// Whether a system message fails to render or is dropped, although the same conversation without it renders.
     pub fn refuses_system(&self, until: Deadline) -> bool {
         const PROBE: &str = "chatnap-system-probe";
         let user = ChatMessage::new(Role::User, "a");
@@ -64,7 +64,7 @@ impl Jinja {
     fn context(&self, messages: &[ChatMessage], add_generation_prompt: bool, limits: Limits) -> Value {
         let mut entries: Vec<(&str, Value)> = vec![
             ("messages", messages.iter().map(message_value).collect()),
-            // transformers passes these even where the caller gives none.
+            // transformers passes these even if the caller omits them.
             ("tools", Value::from(())),
             ("documents", Value::from(())),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
@@ -84,7 +84,7 @@ fn message_value(message: &ChatMessage) -> Value {
     Value::from_pairs(entries)
 }
 
-/// The error's own words, without minijinja's debug frame.
+/// The error's message and line, without minijinja's debug output.
 fn describe(error: &minijinja::Error) -> String {
     let detail = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     match error.line() {

@@ -5,10 +5,10 @@ use minijinja::{Error, ErrorKind, State};
 
 use super::budget::pay_for_lines;
 
-/// Nesting deeper than this is refused.
+/// Values nested deeper than this are an error.
 const MAX_DEPTH: usize = 64;
 
-/// How the text is laid out.
+/// The options of `json.dumps`.
 struct Layout {
     ensure_ascii: bool,
     indent: Option<String>,
@@ -17,7 +17,7 @@ struct Layout {
     sort_keys: bool,
 }
 
-/// The filter, with `ensure_ascii`, `indent`, `separators` (by place too) and `sort_keys` as keywords.
+/// The filter. `ensure_ascii`, `indent` and `separators` may be positional or keywords; `sort_keys` is a keyword.
 pub fn tojson(state: &mut State<'_, '_>, value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
     let (ensure_ascii, indent, separators, keywords): (Option<bool>, Option<Value>, Option<Value>, Kwargs) =
@@ -49,7 +49,7 @@ fn separator(pair: &Value, index: usize) -> Result<String, Error> {
     short(item.as_str().ok_or_else(no_text)?)
 }
 
-/// What stands between items is written for each of them.
+/// Limits indentation and separators to 32 bytes, since they are repeated for each item.
 fn short(text: &str) -> Result<String, Error> {
     const MAX_BYTES: usize = 32;
     if text.len() > MAX_BYTES {
@@ -83,7 +83,7 @@ fn write_map(value: &Value, layout: &Layout, depth: usize, text: &mut String) ->
     let mut entries = Vec::new();
     for key in value.try_iter()? {
         let name = match key.kind() {
-            // Python writes these in JSON's spelling.
+            // Python writes these keys as JSON literals.
             ValueKind::Bool => key.is_true().to_string(),
             ValueKind::None => "null".to_owned(),
             _ => key.as_str().map_or_else(|| key.to_string(), str::to_owned),
@@ -101,7 +101,7 @@ fn write_map(value: &Value, layout: &Layout, depth: usize, text: &mut String) ->
     })
 }
 
-/// The brackets, separators and line breaks around `count` items.
+/// Writes the brackets, separators and line breaks around `count` items.
 fn write_items(
     (open, close): (char, char),
     layout: &Layout,
@@ -131,7 +131,7 @@ fn write_items(
     Ok(())
 }
 
-/// Integers as they are; floats as Python's `repr` writes them.
+/// Writes integers in decimal, floats as Python's `repr` does.
 fn write_number(value: &Value, text: &mut String) -> Result<(), Error> {
     if value.is_integer() {
         text.push_str(&value.to_string());

@@ -1,16 +1,15 @@
-//! A template's source in pieces: text, and tags with their tokens, cut exactly as minijinja's lexer cuts them (3.1,
-//! `compiler/lexer.rs`, default delimiters). What that lexer refuses is refused here too: nothing may be seen differently.
+//! Splits a template's source into text and tags with tokens, exactly as minijinja's lexer does (3.1,
+//! `compiler/lexer.rs`, default delimiters). Input that minijinja rejects is rejected too: the two must never disagree.
 
 use super::TemplateError;
 
-/// What a token is, as far as it matters here.
+/// Token kinds, only as fine as the instrumentation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A name or a keyword.
+    /// An identifier or a keyword.
     Name,
-    /// A string, with its quotes.
+    /// A string, quotes included.
     Literal,
-    /// A number.
     Number,
     /// An operator, a bracket, a comma, …
     Sign,
@@ -21,17 +20,17 @@ pub enum Kind {
 pub struct Token<'s> {
     pub kind: Kind,
     pub text: &'s str,
-    /// Where it begins in the source.
+    /// Byte offset in the source.
     pub at: usize,
 }
 
 impl Token<'_> {
-    /// Whether it is this operator or bracket.
+    /// Whether this token is the operator or bracket `sign`.
     pub fn is(&self, sign: &str) -> bool {
         self.kind == Kind::Sign && self.text == sign
     }
 
-    /// Where it ends in the source.
+    /// Byte offset of the end in the source.
     pub fn end(&self) -> usize {
         self.at + self.text.len()
     }
@@ -40,26 +39,25 @@ impl Token<'_> {
 /// `{{ … }}` or `{% … %}`.
 #[derive(Debug)]
 pub struct Tag<'s> {
-    /// Where it begins in the source.
+    /// Byte offset of the opening mark in the source.
     pub start: usize,
-    /// Where its closing mark begins, `-` or `+` included.
+    /// Byte offset of the closing mark, `-` or `+` included.
     pub close: usize,
-    /// Where it ends.
+    /// Byte offset after the closing mark.
     pub end: usize,
-    /// Whether it is `{% … %}`.
+    /// `{% … %}` instead of `{{ … }}`.
     pub statement: bool,
     pub tokens: Vec<Token<'s>>,
 }
 
-/// A part of the source.
 #[derive(Debug)]
 pub enum Piece<'s> {
-    /// Text, comments and raw blocks, as they stand there.
+    /// Text, comments and raw blocks, verbatim.
     Text(&'s str),
     Tag(Tag<'s>),
 }
 
-/// `source` in pieces, which make it up without a gap.
+/// Splits `source`; the pieces concatenate to `source`.
 pub fn pieces(source: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
     let mut lexer = Lexer { source, at: 0, balance: 0 };
     let mut pieces = Vec::new();
@@ -79,7 +77,7 @@ pub fn pieces(source: &str) -> Result<Vec<Piece<'_>>, TemplateError> {
 struct Lexer<'s> {
     source: &'s str,
     at: usize,
-    /// Open brackets; a tag ends only at 0. It is not reset between tags.
+    /// Number of open brackets; a tag ends only at 0. As in minijinja, not reset between tags.
     balance: isize,
 }
 
@@ -103,7 +101,7 @@ impl<'s> Lexer<'s> {
         None
     }
 
-    /// What begins with the mark at the current place.
+    /// Reads the comment, raw block or tag that starts at `self.at`.
     fn marked(&mut self) -> Result<Piece<'s>, TemplateError> {
         let (start, rest) = (self.at, self.rest());
         let skip = 2 + usize::from(matches!(rest.as_bytes().get(2), Some(b'-' | b'+')));
@@ -171,7 +169,7 @@ impl<'s> Lexer<'s> {
     }
 }
 
-/// Bytes up to the end of `name %}`, with white space and marks around.
+/// Length of `name %}` with the white space and marks around it; `None` if `rest` does not start with it.
 fn basic_tag(rest: &str, name: &str, opens_with_mark: bool) -> Option<usize> {
     let blank = |text: &'_ str| text.bytes().take_while(u8::is_ascii_whitespace).count();
     let mut at = usize::from(opens_with_mark && rest.starts_with(['-', '+']));
@@ -199,7 +197,7 @@ fn string(rest: &str, quote: u8) -> Result<usize, TemplateError> {
     Err(problem("unexpected end of string"))
 }
 
-/// Bytes of a number; `indexes`: it stands behind a dot, where it has no fraction.
+/// Length of a number; `indexes`: it follows a dot, so that it has no fraction (`a.1.0`).
 fn number(rest: &str, indexes: bool) -> usize {
     #[derive(Clone, Copy, PartialEq)]
     enum State {
@@ -239,12 +237,12 @@ fn number(rest: &str, indexes: bool) -> usize {
     at
 }
 
-/// What kind of statement `tag` is; nothing for `{{ … }}`.
+/// The statement's keyword; empty for `{{ … }}`.
 pub(super) fn keyword<'s>(tag: &Tag<'s>) -> &'s str {
     tag.tokens.first().filter(|token| tag.statement && token.kind == Kind::Name).map_or("", |token| token.text)
 }
 
-/// The place of the `=` that stands in no bracket.
+/// Token index of the `=` outside of brackets.
 pub(super) fn assignment(tag: &Tag<'_>) -> Option<usize> {
     let mut depth = 0;
     tag.tokens.iter().position(|token| {
@@ -282,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_end_where_minijinja_ends_them() {
+    fn tags_and_tokens_are_split_as_in_minijinja() {
         assert_eq!(tokens("a {{- x -}} b {%+ if y %}{{ z }}"), [vec!["x"], vec!["if", "y"], vec!["z"]]);
         assert_eq!(tokens(r#"{{ "}}" ~ '\'%}' }}{{ {'a': {1: 2}} }}"#).len(), 2);
         assert_eq!(tokens("{# {{ x #}{% raw %}{{ y }}{%- endraw -%}{{ z }}"), [["z"]]);
@@ -291,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_make_up_the_source() {
+    fn pieces_concatenate_to_the_source() {
         let source = "x{# c #}{{ a['}}'] }}{% raw %}{{{% endraw %}{% set b = 1 -%}\n{y}";
         let text: String = pieces(source)
             .unwrap()

@@ -7,36 +7,36 @@ use minijinja::{Error, ErrorKind};
 
 use super::text;
 
-/// The widest field.
+/// Maximum width and precision of a field.
 const MAX_WIDTH: usize = 100_000;
 
 fn wrong(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, what.into())
 }
 
-/// What is put into a text.
+/// The right side of `%`.
 pub enum Values {
-    /// For `%s`, one after the other.
+    /// Positional values (`%s`).
     Listed(Vec<Value>),
-    /// For `%(name)s`; also alone for one `%s`.
+    /// A mapping for `%(name)s`; also the value of a single `%s`.
     Mapped(Value),
 }
 
 impl Values {
-    /// As the right side of `%`: only a tuple is several values.
+    /// Only a tuple is several values; everything else is one.
     pub fn of(value: Value) -> Result<Self, Error> {
         if value.is_tuple() {
             return Ok(Self::Listed(value.try_iter()?.collect()));
         }
         match value.kind() {
-            // Python takes whatever has items for a mapping, as long as no name is looked up in it.
+            // Python accepts any container as a mapping, as long as no key is looked up.
             ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => Ok(Self::Mapped(value)),
             _ => Ok(Self::Listed(vec![value])),
         }
     }
 }
 
-/// `template % values`; an error where it would be larger than `limit` bytes.
+/// `template % values`; an error if the result exceeds `limit` bytes.
 pub fn format(template: &str, values: Values, limit: usize) -> Result<String, Error> {
     let mut fields = Fields { values, taken: 0 };
     let mut made = String::new();
@@ -95,7 +95,7 @@ impl Fields {
     }
 }
 
-/// `%[(name)][flags][width][.precision][length]conversion`, behind the `%`.
+/// `[(name)][flags][width][.precision][length]conversion`, the part after `%`.
 struct Field {
     named: Option<Value>,
     flags: String,
@@ -151,7 +151,7 @@ impl Field {
             'a' => ('s', Value::from(ascii(&text::repr(&value)))),
             'd' | 'i' | 'u' if value.is_integer() => ('d', value),
             'd' | 'i' | 'u' => match number()? {
-                // An i128 holds every float whose digits mean anything here.
+                // Every float below 1e38 fits an i128.
                 number if number.abs() < 1e38 => ('d', Value::from(number.trunc() as i128)),
                 number => return Err(wrong(format!("cannot convert {} to an integer", text::float(number)))),
             },
@@ -164,13 +164,13 @@ impl Field {
         };
         let width = if self.width > 0 { self.width.to_string() } else { String::new() };
         let precision = self.precision.map_or_else(String::new, |precision| format!(".{precision}"));
-        // Only numbers are filled up with zeros.
+        // Zero padding applies to numbers only.
         let flags = if matches!(kind, 's' | 'c') { self.flags.replace('0', "") } else { self.flags };
         printf(FormatStyle::Printf, &format!("%{flags}{width}{precision}{kind}"), &[value])
     }
 }
 
-/// The place of the bracket that closes what is open.
+/// Byte offset of the bracket that closes the one before `inside`.
 fn closing(inside: &str) -> Option<usize> {
     let mut depth = 1;
     inside.bytes().position(|byte| {
@@ -190,7 +190,7 @@ fn take<'t>(rest: &mut &'t str, wanted: impl Fn(char) -> bool) -> &'t str {
     taken
 }
 
-/// Digits, or the next value for `*`.
+/// Parses digits, or takes the next value for `*`.
 fn number(rest: &mut &str, fields: &mut Fields) -> Result<Option<isize>, Error> {
     if let Some(behind) = rest.strip_prefix('*') {
         *rest = behind;
@@ -204,7 +204,7 @@ fn number(rest: &mut &str, fields: &mut Fields) -> Result<Option<isize>, Error> 
     digits.parse().map(Some).map_err(|_| wrong("the width is too large"))
 }
 
-/// Python's `ascii`, of a text that is a `repr` already.
+/// Python's `ascii`, for a text that is already a `repr`.
 fn ascii(text: &str) -> String {
     let escape = |c: char| match u32::from(c) {
         code if code < 0x80 => c.to_string(),

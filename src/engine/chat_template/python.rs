@@ -1,5 +1,5 @@
-//! Methods, filters and tests as Python's Jinja2 has them, where minijinja has others, fewer or none; each pays for what
-//! it makes.
+//! Python's and Jinja2's methods, filters and tests that minijinja lacks or implements differently. Each charges the
+//! budget for its result.
 
 use std::sync::LazyLock;
 
@@ -9,13 +9,13 @@ use minijinja::{Environment, Error, ErrorKind, State};
 use super::budget::{self, afford, pay_for, pay_for_lines};
 use super::{percent, text};
 
-/// The longest text that padding makes, the widest indentation, the most items that filling up makes.
+/// Limit for the width of padding and of format fields, in characters.
 const MAX_WIDTH: usize = 100_000;
 
-/// minijinja's own filters.
+/// For minijinja's own filters, called by the replacements here.
 static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
 
-/// Gives `environment` the filters and tests.
+/// Adds the methods, filters and tests.
 pub fn install(environment: &mut Environment<'static>) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("default", default);
@@ -30,7 +30,7 @@ pub fn install(environment: &mut Environment<'static>) {
         matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
     });
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
-    // None of Jinja2's. Lists that look into each other could become deeper than the stack.
+    // Not in Jinja2. Their results are views of lists, and nested views could overflow the stack.
     environment.remove_filter("chain");
     environment.remove_filter("zip");
     environment.add_filter("string", |state: &mut State<'_, '_>, value: &Value| {
@@ -50,13 +50,13 @@ fn too_wide<T>() -> Result<T, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, format!("a width or a number above {MAX_WIDTH} is not supported")))
 }
 
-/// A format that asks for no wider field than that.
+/// Rejects a `str.format` template with a field wider than `MAX_WIDTH`.
 fn narrow(format: &str) -> Result<(), Error> {
     let wide = |digits: &str| digits.parse::<usize>().map_or(!digits.is_empty(), |width| width > MAX_WIDTH);
     if format.split(|c: char| !c.is_ascii_digit()).any(wide) || format.contains('*') { too_wide() } else { Ok(()) }
 }
 
-/// minijinja's own filter, of items that are written as Python writes them.
+/// minijinja's own filter, with floats formatted as Python does.
 fn join(state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let mut args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
     let missing = || Error::from(ErrorKind::MissingArgument);
@@ -70,21 +70,21 @@ fn join(state: &mut State<'_, '_>, args: Rest<ValueOrKwargs>) -> Result<Value, E
     PLAIN.empty_state().apply_filter("join", &args)
 }
 
-/// Jinja2's filter: `text % (keywords or args)`.
+/// Jinja2's `format`: `text % (keywords or args)`.
 fn format(state: &mut State<'_, '_>, template: String, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let mut args: Vec<Value> = args.0.into_iter().map(ValueOrKwargs::into_value).collect();
     let values = match args.pop_if(|last| last.is_kwargs()) {
         None => percent::Values::Listed(args),
         Some(keywords) if args.is_empty() => percent::Values::Mapped(keywords),
         Some(_) => {
-            let what = "values by place and by name at the same time cannot be formatted";
+            let what = "positional and keyword arguments of format cannot be mixed";
             return Err(Error::new(ErrorKind::InvalidOperation, what));
         }
     };
     percent::format(&template, values, budget::left(state))
 }
 
-/// Jinja2's filter: at most `length` characters, `end` included, cut between words; a little more is left as it is.
+/// Jinja2's filter: at most `length` characters, `end` included, cut between words; `leeway` more are not cut.
 fn truncate(
     text: &str,
     length: Option<usize>,
@@ -121,7 +121,7 @@ fn default(value: &Value, other: Option<Value>, boolean: Option<bool>, keywords:
     Ok(if value.is_undefined() || (boolean && !value.is_true()) { other } else { value.clone() })
 }
 
-/// As in Python: nothing can be iterated over in `none`, which minijinja allows.
+/// As in Python, `none` is not iterable; in minijinja it is.
 fn is_iterable(value: &Value) -> bool {
     match value.kind() {
         ValueKind::None => false,
@@ -139,14 +139,14 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
         Some(made) => made,
         None => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)?,
     };
-    // What a list or a map gives out is its own.
+    // Methods of lists and maps return existing items, already charged for.
     if value.as_str().is_some() {
         pay_for(state, &made)?;
     }
     Ok(made)
 }
 
-/// `str`'s methods that minijinja-contrib has not, or has otherwise; None for all others.
+/// Methods of `str` that minijinja-contrib lacks or implements differently; `None` for all others.
 fn string_method(state: &mut State<'_, '_>, text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     Ok(Some(match name {
         "removeprefix" => {
@@ -208,7 +208,7 @@ fn string_method(state: &mut State<'_, '_>, text: &str, name: &str, args: &[Valu
     }))
 }
 
-/// `list`'s and `dict`'s.
+/// Methods of `list` and `dict`; `None` as above.
 fn other_method(value: &Value, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     Ok(Some(match (value.kind(), name) {
         (ValueKind::Seq | ValueKind::Iterable, "index") => {
@@ -228,7 +228,7 @@ fn needs_separator() -> Error {
     Error::new(ErrorKind::InvalidOperation, "empty separator")
 }
 
-/// The text before, the separator, and the text behind it, at its first or last place.
+/// The text before the first or last `separator`, the separator, and the text after it.
 fn partition(text: &str, separator: &str, last: bool) -> Result<Value, Error> {
     if separator.is_empty() {
         return Err(needs_separator());
@@ -242,12 +242,12 @@ fn partition(text: &str, separator: &str, last: bool) -> Result<Value, Error> {
     Ok(Value::from(minijinja::value::Tuple::from(parts.map(Value::from))))
 }
 
-/// The parts between `separator` or, without one, between runs of white space; at most `most` cuts, from one end.
+/// Splits at `separator` or, without one, at runs of white space; at most `most` cuts, from one end.
 fn split(text: &str, separator: Option<&str>, most: Option<usize>, from_right: bool) -> Result<Value, Error> {
     let most = most.unwrap_or(usize::MAX);
     let mut parts: Vec<&str> = match separator {
         Some("") => return Err(needs_separator()),
-        // A cut more than asked for is a part more.
+        // `splitn` counts parts, Python counts cuts.
         Some(separator) if from_right => text.rsplitn(most.saturating_add(1), separator).collect(),
         Some(separator) => text.splitn(most.saturating_add(1), separator).collect(),
         None => words(text, most, from_right),
@@ -258,7 +258,7 @@ fn split(text: &str, separator: Option<&str>, most: Option<usize>, from_right: b
     Ok(Value::from_iter(parts))
 }
 
-/// Words from one end; what follows `most` of them is one more, with the white space at its far end.
+/// Words from one end; the rest after `most` of them is one more, with the white space at its far end.
 fn words(mut text: &str, most: usize, from_right: bool) -> Vec<&str> {
     let mut parts = Vec::new();
     loop {
@@ -282,13 +282,13 @@ fn words(mut text: &str, most: usize, from_right: bool) -> Vec<&str> {
     }
 }
 
-/// `text` with `fill` before (`left`) and behind it (`right`), `width` characters in all.
+/// Pads `text` with `fill` before (`left`) and after it (`right`) to `width` characters.
 fn pad(text: &str, width: usize, fill: &str, left: bool, right: bool) -> Result<String, Error> {
     if width > MAX_WIDTH || fill.chars().count() != 1 {
         return too_wide();
     }
     let missing = width.saturating_sub(text.chars().count());
-    // As CPython rounds: an odd one goes to the left where the width is odd.
+    // CPython's rounding: the odd fill character goes to the left if the width is odd.
     let before = match (left, right) {
         (true, true) => missing / 2 + (missing & width & 1),
         (true, false) => missing,
@@ -297,7 +297,7 @@ fn pad(text: &str, width: usize, fill: &str, left: bool, right: bool) -> Result<
     Ok(format!("{}{text}{}", fill.repeat(before), fill.repeat(missing - before)))
 }
 
-/// Each letter that follows none in upper case, all others in lower case.
+/// Python's `title`: the first letter of each run of letters in upper case, all others in lower case.
 fn title(text: &str) -> String {
     let mut follows = false;
     let mut titled = String::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! Where a template comes from, and what its text gives away.
+//! Reads template sources from model folders and files, and finds reasoning marks in them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use super::TemplateError;
 use super::lexer::not_valid;
 use crate::engine::weights::json;
 
-/// Templates larger than this are refused; the largest known is 30 kB.
+/// Larger templates are rejected; the largest known one is 30 kB.
 const MAX_SOURCE_BYTES: u64 = 1 << 20;
 
-/// A `tokenizer_config.json` may list thousands of added tokens.
+/// Limit for `tokenizer_config.json`, which may list thousands of added tokens.
 const MAX_CONFIG_BYTES: u64 = 64 << 20;
 
-/// `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`; of several the one called `default`.
+/// `chat_template.jinja`, else `chat_template` of `tokenizer_config.json`; in a list, the entry named `default`.
 pub fn of_folder(folder: &Path) -> Result<Option<String>, TemplateError> {
     let path = folder.join("chat_template.jinja");
     if let Some(source) = read(&path, MAX_SOURCE_BYTES)? {
@@ -27,7 +27,7 @@ pub fn of_folder(folder: &Path) -> Result<Option<String>, TemplateError> {
     }
 }
 
-/// The template in a file that the user named; `None` where there is none. Of a JSON file its `chat_template`.
+/// The template in a file given by the user (for JSON: its `chat_template`); `None` if there is no such file.
 pub fn of_file(name: &str) -> Result<Option<String>, TemplateError> {
     let home = name.strip_prefix("~/").and_then(|rest| Some(std::env::home_dir()?.join(rest)));
     let path = home.unwrap_or_else(|| PathBuf::from(name));
@@ -39,7 +39,7 @@ pub fn of_file(name: &str) -> Result<Option<String>, TemplateError> {
     Ok(read(&path, MAX_SOURCE_BYTES)?.map(|source| source.trim_start_matches('\u{feff}').to_owned()))
 }
 
-/// `chat_template` in the text of a JSON file; of several the one called `default`.
+/// `chat_template` in the text of a JSON file; in a list, the entry named `default`.
 fn of_config(path: &Path, text: &str) -> Result<Option<String>, TemplateError> {
     let config: Value =
         json::from_slice(text.as_bytes()).map_err(|error| TemplateError(format!("{}: {error}", path.display())))?;
@@ -56,7 +56,7 @@ fn read(path: &Path, limit: u64) -> Result<Option<String>, TemplateError> {
         Ok(meta) if meta.is_file() && meta.len() <= limit => {}
         Ok(meta) if meta.is_file() => {
             let (size, limit) = (meta.len() >> 10, limit >> 10);
-            return Err(TemplateError(format!("{} is {size} KiB large, and {limit} KiB is the most", path.display())));
+            return Err(TemplateError(format!("{} has {size} KiB; the limit is {limit} KiB", path.display())));
         }
         Ok(_) => return Err(TemplateError(format!("{} is not a regular file", path.display()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -65,16 +65,16 @@ fn read(path: &Path, limit: u64) -> Result<Option<String>, TemplateError> {
     std::fs::read_to_string(path).map(Some).map_err(problem)
 }
 
-/// Line ends become `\n`, as Jinja2's lexer has them. What is too large is refused.
+/// Normalises line ends to `\n`, as Jinja2's lexer does. Rejects sources above the size limit.
 pub fn clean(source: String) -> Result<String, TemplateError> {
     if source.len() as u64 > MAX_SOURCE_BYTES {
         let (size, limit) = (source.len() >> 10, MAX_SOURCE_BYTES >> 10);
-        return Err(not_valid(&format!("it is {size} KiB large, and {limit} KiB is the most")));
+        return Err(not_valid(&format!("it has {size} KiB; the limit is {limit} KiB")));
     }
     Ok(if source.contains('\r') { source.replace("\r\n", "\n").replace('\r', "\n") } else { source })
 }
 
-/// Marks of reasoning, most specific first.
+/// Opening and closing marks of reasoning blocks, most specific first.
 const MARKS: [(&str, &str); 4] = [
     ("<think>", "</think>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
@@ -82,7 +82,7 @@ const MARKS: [(&str, &str); 4] = [
     ("<reasoning>", "</reasoning>"),
 ];
 
-/// The pair that the template names. The closing one alone is enough: some templates only strip reasoning.
+/// The first pair whose closing mark is in `source`: some templates only strip reasoning and lack the opening one.
 pub fn reasoning_marks(source: &str) -> Option<(&'static str, &'static str)> {
     MARKS.into_iter().find(|(_, close)| source.contains(close))
 }

@@ -1,15 +1,15 @@
-//! Python's `datetime.now().strftime(format)`: glibc's directives in the C locale, of a time without a zone.
+//! Python's `datetime.now().strftime(format)`: glibc's directives in the C locale, for a time without a zone.
 
 use jiff::ZonedDateTime;
 use minijinja::{Error, ErrorKind};
 
-/// Directives that jiff writes as glibc does.
+/// Directives that jiff formats as glibc does.
 const SAME: &str = "aAbBCdDeFgGhHIjklmMnpPRStTuUVwWyY";
 
-/// Longest padding that is asked for in earnest.
+/// Directives whose width has more digits are written verbatim.
 const MAX_PADDING_DIGITS: usize = 2;
 
-/// `now`, as `format` wants it. What is no directive is written as it stands there.
+/// Formats `now`. Unknown directives are written verbatim.
 pub fn strftime(now: &ZonedDateTime, format: &str) -> Result<String, Error> {
     let problem = |error: &dyn std::fmt::Display| {
         Error::new(ErrorKind::InvalidOperation, format!("strftime_now({format:?}): {error}"))
@@ -49,7 +49,7 @@ struct Directive<'f> {
 }
 
 impl<'f> Directive<'f> {
-    /// The one that `text` begins with.
+    /// Parses the directive at the start of `text`.
     fn read(text: &'f str) -> Self {
         let behind = |from: usize, wanted: &str| {
             text[from..].find(|c| !wanted.contains(c)).map_or(text.len(), |length| from + length)

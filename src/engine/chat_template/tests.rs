@@ -1,4 +1,4 @@
-//! Chat templates against what Python's Jinja2 makes of them, and templates that mean harm.
+//! Compares rendered chat templates with Python's Jinja2, and runs hostile templates.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -14,7 +14,7 @@ fn templates() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/templates")
 }
 
-/// The clock of `render_templates.py`.
+/// The fixed time of `render_templates.py`.
 fn standing_clock() -> jiff::ZonedDateTime {
     jiff::civil::date(2026, 7, 5).at(9, 8, 7, 0).to_zoned_datetime(jiff::tz::TimeZone::UTC).unwrap()
 }
@@ -92,7 +92,7 @@ fn every_snippet_renders_as_in_python() {
 }
 
 #[test]
-fn a_refused_system_message_goes_before_the_first_user_message() {
+fn rejected_system_message_is_prepended_to_the_first_user_message() {
     let source = std::fs::read_to_string(templates().join("google-gemma-2-2b-it.jinja")).unwrap();
     let template = template(&source).unwrap();
     assert!(template.warnings()[0].contains("system"), "{:?}", template.warnings());
@@ -103,13 +103,13 @@ fn a_refused_system_message_goes_before_the_first_user_message() {
 }
 
 #[test]
-fn a_template_that_drops_the_system_message_gets_it_folded_too() {
+fn dropped_system_message_is_prepended_to_the_first_user_message() {
     let template = template("{% for m in messages if m.role != 'system' %}[{{ m.content }}]{% endfor %}").unwrap();
     assert_eq!(template.render(&[system("S"), user("U")], true).unwrap(), "[S\n\nU]");
 }
 
 #[test]
-fn earlier_reasoning_is_left_out_as_the_template_wants() {
+fn qwen3_template_omits_earlier_reasoning() {
     let source = std::fs::read_to_string(templates().join("Qwen-Qwen3-0.6B.jinja")).unwrap();
     let template = template(&source).unwrap();
     assert_eq!(template.reasoning_marks(), Some(("<think>", "</think>")));
@@ -119,7 +119,7 @@ fn earlier_reasoning_is_left_out_as_the_template_wants() {
 }
 
 #[test]
-fn no_template_is_replaced_by_the_vocabularys_form() {
+fn missing_template_falls_back_to_the_form_of_the_vocabulary() {
     for (special, name, begins) in [
         (
             &[("<|im_start|>", 3), ("<|im_end|>", 3)][..],
@@ -143,7 +143,7 @@ fn no_template_is_replaced_by_the_vocabularys_form() {
 }
 
 #[test]
-fn the_vocabularys_form_does_without_the_tokens_that_it_lacks() {
+fn forms_render_without_bos_and_eos_tokens() {
     for choice in ["Llama 2", "Zephyr"] {
         let special: &[(&str, i64)] = if choice == "Zephyr" { &[("<|user|>", 3)] } else { &[] };
         let form = forms::by_vocabulary(&small_spm(special, &[]));
@@ -216,7 +216,7 @@ fn every_form_renders_a_conversation() {
 }
 
 #[test]
-fn a_template_that_cannot_be_used_is_replaced_by_the_vocabularys_form() {
+fn invalid_template_falls_back_to_the_form_of_the_vocabulary() {
     let tokenizer = small_spm(&[("<|im_start|>", 3), ("<|im_end|>", 3)], &[]);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("chat_template.jinja");
@@ -230,7 +230,7 @@ fn a_template_that_cannot_be_used_is_replaced_by_the_vocabularys_form() {
         assert!(warning.len() < 400, "{warning}");
         assert!(template.render(&[user("U")], true).unwrap().starts_with("<|im_start|>user\nU"));
     }
-    // Who asks for a template gets that one or an error.
+    // A template given with `--chat-template` has no fallback: it is used or is an error.
     let chosen = Chosen { name: "mine".into(), source: "{% if %}".into() };
     let error = ChatTemplate::from_folder(folder.path(), &tokenizer, Some(&chosen)).err().unwrap();
     assert!(error.0.contains("mine") && error.0.contains("not valid"), "{error}");
@@ -240,7 +240,7 @@ fn a_template_that_cannot_be_used_is_replaced_by_the_vocabularys_form() {
 }
 
 #[test]
-fn a_chosen_file_may_be_jinja_or_the_config_of_a_tokenizer() {
+fn chosen_template_file_may_be_jinja_or_tokenizer_config_json() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -257,7 +257,7 @@ fn a_chosen_file_may_be_jinja_or_the_config_of_a_tokenizer() {
 }
 
 #[test]
-fn a_template_that_refuses_says_why() {
+fn template_errors_contain_the_reason() {
     let error = template("{{ raise_exception('Roles must alternate!') }}").unwrap().render(&[user("a")], true);
     assert!(error.unwrap_err().0.contains("Roles must alternate!"));
     let error = template("{% if %}").err().unwrap();
@@ -265,7 +265,7 @@ fn a_template_that_refuses_says_why() {
 }
 
 #[test]
-fn a_folder_names_its_template_in_two_ways() {
+fn folder_template_is_read_from_jinja_file_or_tokenizer_config() {
     let tokenizer = small_spm(&[("<|im_start|>", 3)], &[]);
     let folder = tempfile::tempdir().unwrap();
     let render =

@@ -1,10 +1,10 @@
-//! Values as Python writes them, where minijinja writes them otherwise: floats, also those in lists and maps.
+//! Formats values as Python does if minijinja differs: floats, also inside lists and maps.
 
 use std::fmt::{self, Write};
 
 use minijinja::value::{Value, ValueKind};
 
-/// Nesting deeper than this is left to minijinja.
+/// Values nested deeper than this are formatted by minijinja.
 const MAX_DEPTH: usize = 256;
 
 /// Python's `repr` of a float.
@@ -13,7 +13,7 @@ pub fn float(number: f64) -> String {
         return "nan".to_owned();
     }
     let text = format!("{number:?}");
-    // Rust changes to exponents at the same numbers, and writes them without sign and padding.
+    // Rust switches to exponents at the same values, but writes them without sign and padding.
     match text.split_once('e') {
         Some((digits, exponent)) => {
             let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
@@ -27,7 +27,7 @@ fn as_float(value: &Value) -> Option<f64> {
     (value.kind() == ValueKind::Number && !value.is_integer()).then(|| f64::try_from(value.clone()).ok())?
 }
 
-/// Whether minijinja would write `value` otherwise.
+/// Whether minijinja's output for `value` differs from Python's.
 fn holds_float(value: &Value, depth: usize) -> bool {
     match value.kind() {
         ValueKind::Number => !value.is_integer(),
@@ -52,7 +52,7 @@ pub fn write(out: &mut dyn Write, value: &Value) -> fmt::Result {
 /// Python's `str(value)`.
 pub fn str(value: &Value) -> String {
     let mut text = String::new();
-    // Writing to a String cannot fail.
+    // Writing to a String never fails.
     let _ = write(&mut text, value);
     text
 }

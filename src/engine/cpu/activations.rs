@@ -1,13 +1,13 @@
-//! The input of matrix products: rows of floats, quantised once for all the matrices that read them.
+//! The input of matrix products: f32 rows, quantised once for all matrices that read them.
 
 use super::isa::for_each_isa;
 use super::{GgmlType, Threads};
 
-/// Numbers that share a scale.
+/// Elements per scale.
 pub(super) const BLOCK: usize = 32;
 
-/// A batch of rows. [`Activations::set`] takes them; the 8-bit form is made when the first quantised matrix needs it
-/// and shared by all that follow (query, key and value; gate and up).
+/// A batch of rows, copied in by [`Activations::set`]. The first product with a quantised matrix quantises them to
+/// 8 bits; later products with the same input (query, key and value; gate and up) reuse that form.
 #[derive(Default)]
 pub struct Activations {
     rows: usize,
@@ -17,24 +17,24 @@ pub struct Activations {
     is_quantised: bool,
 }
 
-/// Rows as bytes: 32 numbers share a scale (that of Q8_0: largest magnitude / 127).
+/// Rows as signed bytes, one scale per 32 elements (as in Q8_0: largest magnitude / 127).
 #[derive(Default)]
 pub(super) struct Quantised {
-    /// `rows * cols` bytes.
+    /// `rows * cols` signed bytes.
     pub q: Vec<i8>,
     /// `rows * cols / 32` scales.
     pub scale: Vec<f32>,
-    /// The same scales, each twice: one for 16 numbers.
+    /// The same scales, each stored twice: one per 16 elements.
     pub scale16: Vec<f32>,
-    /// `rows * cols / 32` sums of the numbers that the bytes stand for (scale included).
+    /// `rows * cols / 32` sums of the dequantised elements (scale included).
     pub sum: Vec<f32>,
-    /// The same for each 16 numbers.
+    /// The same sums per 16 elements.
     pub sum16: Vec<f32>,
-    /// Scale and sum of each 32 numbers, side by side.
+    /// Scale and sum of each 32 elements, interleaved.
     pub pair: Vec<[f32; 2]>,
 }
 
-/// One or more rows of [`Quantised`], borrowed.
+/// A borrowed range of [`Quantised`]: one or more rows.
 #[derive(Clone, Copy)]
 pub(super) struct QRows<'a> {
     pub q: &'a [i8],
@@ -55,7 +55,7 @@ impl Quantised {
         self.pair.resize(len / BLOCK, [0.0; 2]);
     }
 
-    /// Numbers `start..end` of all rows laid end to end.
+    /// Elements `start..end` of the concatenated rows.
     pub(super) fn range(&self, start: usize, end: usize) -> QRows<'_> {
         QRows {
             q: &self.q[start..end],
@@ -69,15 +69,15 @@ impl Quantised {
 }
 
 impl Activations {
-    /// An empty batch. Its buffers grow to the largest batch that it has seen and stay.
+    /// An empty batch. Its buffers grow to the largest batch so far and are never shrunk.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes `rows` rows of `cols` numbers.
+    /// Copies `rows` rows of `cols` elements.
     ///
     /// # Panics
-    /// Where `x` has another length.
+    /// If `x.len() != rows * cols`.
     pub fn set(&mut self, pool: &Threads, x: &[f32], rows: usize, cols: usize) {
         assert_eq!(x.len(), rows * cols, "activations are rows x cols");
         let _ = pool;
@@ -91,12 +91,12 @@ impl Activations {
         self.rows
     }
 
-    /// Numbers in a row.
+    /// Elements per row.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Makes the form that matrices of `kind` read, where it is not there yet.
+    /// Quantises the batch if matrices of `kind` read bytes and it is not quantised yet.
     pub(super) fn prepare(&mut self, pool: &Threads, kind: GgmlType) {
         if !kind.is_quantised() || self.is_quantised {
             return;
@@ -105,7 +105,7 @@ impl Activations {
         let out = OutPointers::of(&mut self.quantised);
         let floats = &self.floats;
         let body = |start: usize, end: usize| {
-            // SAFETY: `split` gives disjoint ranges inside the buffers, in whole blocks.
+            // SAFETY: `split` returns disjoint ranges inside the buffers, in whole blocks.
             let out = unsafe { out.range(start, end) };
             quantise(pool.isa(), &floats[start..end], out);
         };
@@ -126,7 +126,7 @@ impl Activations {
     }
 }
 
-/// Where threads write their disjoint parts.
+/// Raw pointers into [`Quantised`], through which threads write disjoint ranges.
 struct OutPointers {
     q: *mut i8,
     scale: *mut f32,
@@ -136,7 +136,7 @@ struct OutPointers {
     pair: *mut [f32; 2],
 }
 
-/// A part of [`Quantised`], to write.
+/// A mutable range of [`Quantised`].
 struct QRowsMut<'a> {
     q: &'a mut [i8],
     scale: &'a mut [f32],
@@ -146,7 +146,7 @@ struct QRowsMut<'a> {
     pair: &'a mut [[f32; 2]],
 }
 
-// SAFETY: only disjoint ranges are written through it (`OutPointers::range`'s condition).
+// SAFETY: only disjoint ranges are written through it (see `OutPointers::range`).
 unsafe impl Sync for OutPointers {}
 
 impl OutPointers {
@@ -165,7 +165,7 @@ impl OutPointers {
     /// `start..end` must be whole blocks inside the buffers, and no other live range may overlap it.
     unsafe fn range(&self, start: usize, end: usize) -> QRowsMut<'_> {
         let n = end - start;
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             QRowsMut {
                 q: std::slice::from_raw_parts_mut(self.q.add(start), n),
@@ -180,7 +180,7 @@ impl OutPointers {
 }
 
 for_each_isa! {
-    /// Quantises whole blocks.
+    /// Quantises whole blocks of 32 elements.
     fn quantise(isa, x: &[f32], out: QRowsMut<'_>) = quantise_blocks
 }
 

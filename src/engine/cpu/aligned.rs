@@ -1,4 +1,4 @@
-//! A buffer of bytes on pages of its own: aligned, zeroed lazily by the system, given back at once when dropped.
+//! A byte buffer in its own anonymous mapping: page-aligned, zeroed lazily by the kernel, unmapped on drop.
 
 use std::ops::{Deref, DerefMut};
 
@@ -6,15 +6,15 @@ use memmap2::{MmapMut, MmapOptions};
 
 use crate::engine::error::ModelError;
 
-/// An owned buffer, page-aligned (at least 64 bytes) and zero at first. It takes memory only where it was written to,
-/// and all of it goes back to the system on drop, whatever the allocator's habits.
+/// An owned buffer, page-aligned (at least 64 bytes) and zero-initialised. Only pages that were written to are
+/// resident. Drop unmaps it, so that the memory returns to the system whatever the allocator does.
 pub struct AlignedBytes {
     map: Option<MmapMut>,
     len: usize,
 }
 
 impl AlignedBytes {
-    /// A zeroed buffer of `len` bytes; `OutOfMemory` where the system refuses.
+    /// A zeroed buffer of `len` bytes; `OutOfMemory` if the mapping fails.
     pub fn zeroed(len: usize) -> Result<Self, ModelError> {
         if len == 0 {
             return Ok(Self { map: None, len });
@@ -26,14 +26,14 @@ impl AlignedBytes {
         Ok(Self { map: Some(map), len })
     }
 
-    /// The same for weights, on large pages if the system offers them: decode reads all weights once a token, and with
-    /// pages of 4 KiB the address translation takes part of that time. (The KV cache stays on small pages, so that it
-    /// takes memory only as far as it is used.)
+    /// A zeroed buffer for weights, on huge pages if the system has them: decode reads all weights once per token, and
+    /// with 4 KiB pages TLB misses take part of that time. (The KV cache stays on small pages, so that only its used
+    /// part is resident.)
     pub fn for_weights(len: usize) -> Result<Self, ModelError> {
         let buffer = Self::zeroed(len)?;
         #[cfg(target_os = "linux")]
         if let Some(map) = &buffer.map {
-            // Refused where the kernel has no large pages, which costs speed alone.
+            // Fails if the kernel has no huge pages. That costs speed only.
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         Ok(buffer)
@@ -46,16 +46,16 @@ impl AlignedBytes {
         Ok(buffer)
     }
 
-    /// Its bytes as little-endian half-precision bit patterns (the length is rounded down).
+    /// The bytes as little-endian half-precision bit patterns (the length is rounded down).
     pub(super) fn as_u16(&self) -> &[u16] {
         if self.len == 0 {
             return &[];
         }
-        // SAFETY: the mapping is page-aligned, lives as long as `self`, and every bit pattern is a valid u16.
+        // SAFETY: the mapping is page-aligned and valid as long as `self`, and every bit pattern is a valid u16.
         unsafe { std::slice::from_raw_parts(self.as_ptr().cast::<u16>(), self.len / 2) }
     }
 
-    /// Like [`Self::as_u16`], to write.
+    /// Mutable version of [`Self::as_u16`].
     pub(super) fn as_u16_mut(&mut self) -> &mut [u16] {
         if self.len == 0 {
             return &mut [];
@@ -65,7 +65,7 @@ impl AlignedBytes {
     }
 }
 
-/// `len` zeroed bytes for what a file holds beside its tensors; `OutOfMemory` where the system refuses.
+/// `len` zeroed bytes for file contents other than tensors; `OutOfMemory` if the allocation fails.
 pub fn zeroed_vec(len: usize) -> Result<Vec<u8>, ModelError> {
     let mut bytes = Vec::new();
     bytes

@@ -1,7 +1,7 @@
-//! Causal attention over the KV cache without copies of keys or values, for one new position and for many.
+//! Causal attention on the KV cache, without copies of keys or values, for decode (one query) and prefill (many).
 //!
-//! The softmax is taken while the keys stream by (FlashAttention, arXiv 2205.14135): per query a running maximum, a
-//! running sum and the weighted values so far. Few queries over many keys are split by keys and joined afterwards.
+//! Online softmax (FlashAttention, arXiv 2205.14135): each query keeps a running maximum, a running sum and the
+//! weighted sum of values so far. For one query over many keys, the keys are split among threads and joined at the end.
 
 use std::cell::RefCell;
 
@@ -14,29 +14,29 @@ use super::{Isa, KvCache, Threads};
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-/// The sizes of an attention layer.
+/// Parameters of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AttentionShape {
-    /// Query heads; a multiple of the KV heads, which the cache knows.
+    /// Query heads; a multiple of the cache's KV heads.
     pub heads: usize,
-    /// What scores are multiplied by (usually 1/√head size).
+    /// Factor on the scores (usually 1/√head size).
     pub scale: f32,
-    /// How many positions a query sees, its own included; `None`: all before it.
+    /// Positions that a query attends to, its own included; `None`: all up to its own.
     pub window: Option<usize>,
 }
 
-/// Keys handled at a time: their floats stay in the first-level cache.
+/// Keys per iteration: as f32 they fit in the L1 cache.
 const KEY_BLOCK: usize = 64;
-/// Keys below which splitting is not worth the joining.
+/// Minimum keys per split: below it the join costs more than the split saves.
 const SPLIT_KEYS: usize = 256;
-/// Rows of queries that share the converted keys.
+/// Query rows that share one conversion of the keys.
 const ROW_BLOCK: usize = 16;
 
-/// Attention of `rows` queries at `position..position + rows`, whose keys and values are in the cache already.
+/// Attention of the queries at `position..position + rows`. Their own keys and values must be in the cache already.
 /// `q` and `out` are rows × heads × head size.
 ///
 /// # Panics
-/// Where lengths, heads or positions do not fit.
+/// If lengths or heads are inconsistent, or a position is out of range.
 pub fn attention(
     pool: &Threads,
     shape: &AttentionShape,
@@ -62,7 +62,7 @@ pub fn attention(
     let splits = if rows == 1 { key_splits(pool, cache.heads(), position + 1 - first) } else { 1 };
     let partial = Partials::new(if splits > 1 { cache.heads() * splits * group } else { 0 }, cache.head_dim());
     pool.run(cache.heads() * blocks * splits, &|part| {
-        // The last rows see the most keys: they go first, so that no long part is left for the end.
+        // The last rows have the most keys: schedule them first, so that no long part starts at the end.
         let (head, rest) = (part % cache.heads(), part / cache.heads());
         let (block, split) = (blocks - 1 - rest / splits, rest % splits);
         let row0 = block * ROW_BLOCK;
@@ -88,7 +88,7 @@ pub fn attention(
         SCRATCH.with_borrow_mut(|scratch| {
             attend(pool.isa(), &task, scratch);
             let first = (head * splits + split) * group;
-            // SAFETY: each part has its own heads and rows of the output, or its own partials.
+            // SAFETY: each part writes its own heads and rows of the output, or its own partials.
             unsafe {
                 if splits > 1 { partial.store(first, scratch) } else { output.store(row0 * width, &task, scratch) }
             }
@@ -99,49 +99,49 @@ pub fn attention(
     }
 }
 
-/// Into how many parts the keys of one query are cut.
+/// Number of splits for the `keys` of one query.
 fn key_splits(pool: &Threads, heads: usize, keys: usize) -> usize {
     let most = keys.div_ceil(SPLIT_KEYS);
-    // Enough parts that the threads end at about the same time.
+    // Four parts per thread balance the load.
     most.min((pool.n() * 4).div_ceil(heads)).max(1)
 }
 
-/// Some queries of one KV head over some keys.
+/// A range of queries of one KV head, and a range of keys.
 struct Task<'a> {
-    /// Rows of all heads; this head's part of a row starts at `head_offset`.
+    /// Query rows of all heads; this KV head's part of a row starts at `head_offset`.
     q: &'a [f32],
     width: usize,
     head_offset: usize,
     group: usize,
     head_dim: usize,
     rows: usize,
-    /// Of the first row.
+    /// Position of the first row.
     position: usize,
     keys: &'a [u16],
     values: &'a [u16],
-    /// The first key, a multiple of `TILE`, and the end.
+    /// First key, a multiple of `TILE`; keys are `from..to`.
     from: usize,
     to: usize,
     scale: f32,
     window: Option<usize>,
 }
 
-/// What a thread works in. Query `m` is row `m / group`, head `m % group` of the task.
+/// Buffers of one thread. Query `m` is row `m / group`, head `m % group` of the task.
 #[derive(Default)]
 struct Scratch {
     /// Scaled queries, `[m][d]`.
     q: Vec<f32>,
-    /// Keys of a block as floats, `[tile][d][16]`.
+    /// Keys of a block as f32, `[tile][d][16]`.
     keys: Vec<f32>,
-    /// Values of a block as floats, `[key][d]`.
+    /// Values of a block as f32, `[key][d]`.
     values: Vec<f32>,
-    /// Scores, then weights, `[m][key]`.
+    /// Scores, overwritten by softmax weights, `[m][key]`.
     scores: Vec<f32>,
     /// Weighted sum of values so far, `[m][d]`.
     acc: Vec<f32>,
-    /// Largest score so far.
+    /// Running maximum of the scores, `[m]`.
     max: Vec<f32>,
-    /// Sum of weights so far.
+    /// Running sum of the weights, `[m]`.
     sum: Vec<f32>,
 }
 
@@ -152,7 +152,7 @@ thread_local! {
 fn attend(isa: Isa, task: &Task<'_>, scratch: &mut Scratch) {
     #[cfg(target_arch = "x86_64")]
     if isa != Isa::Plain && task.head_dim.is_multiple_of(TILE) {
-        // SAFETY: an `Isa` is only handed out where the processor has it; the head size was checked.
+        // SAFETY: the pool's `Isa` is supported by the CPU; the head size was checked.
         return unsafe { x86::attend(isa, task, scratch) };
     }
     attend_generic(isa, task, scratch);
@@ -179,7 +179,7 @@ fn attend_plain(task: &Task<'_>, s: &mut Scratch) {
     }
 }
 
-/// Sizes the buffers and takes the queries over.
+/// Resizes the buffers and copies the queries, scaled.
 #[inline(always)]
 fn begin(task: &Task<'_>, s: &mut Scratch) {
     let (m, d) = (task.rows * task.group, task.head_dim);
@@ -199,7 +199,7 @@ fn begin(task: &Task<'_>, s: &mut Scratch) {
     s.sum.resize(m, 0.0);
 }
 
-/// Keys and values `from..to` as floats.
+/// Converts keys and values `from..to` to f32.
 #[inline(always)]
 fn convert(task: &Task<'_>, s: &mut Scratch, from: usize, to: usize) {
     let d = task.head_dim;
@@ -212,7 +212,7 @@ fn convert(task: &Task<'_>, s: &mut Scratch, from: usize, to: usize) {
     }
 }
 
-/// Scores of all queries with `count` keys, whole tiles.
+/// Scores of all queries with `count` keys, rounded up to whole tiles.
 #[inline(always)]
 fn scores(task: &Task<'_>, s: &mut Scratch, count: usize) {
     let d = task.head_dim;
@@ -230,7 +230,7 @@ fn scores(task: &Task<'_>, s: &mut Scratch, count: usize) {
     }
 }
 
-/// Takes out the keys that query `m` must not see: those after it, before its window, and past the block's end.
+/// Sets the masked scores of query `m` to -∞: keys after it, before its window, and past the end of the block.
 #[inline(always)]
 fn mask(task: &Task<'_>, m: usize, scores: &mut [f32], from: usize, to: usize) {
     let position = task.position + m / task.group;
@@ -241,7 +241,7 @@ fn mask(task: &Task<'_>, m: usize, scores: &mut [f32], from: usize, to: usize) {
     scores[high..].fill(f32::NEG_INFINITY);
 }
 
-/// Turns query `m`'s scores into weights against the new maximum, and shrinks what was summed before.
+/// Online softmax step of query `m`: scores become weights relative to the new maximum; earlier sums are rescaled.
 #[inline(always)]
 fn soften(task: &Task<'_>, s: &mut Scratch, m: usize) {
     let scores = &mut s.scores[m * KEY_BLOCK..(m + 1) * KEY_BLOCK];
@@ -287,22 +287,22 @@ fn weigh(task: &Task<'_>, s: &mut Scratch, count: usize) {
     }
 }
 
-/// Where results go; parts write disjoint rows and heads.
+/// Pointer to the output; parts write disjoint rows and heads.
 struct Output(*mut f32);
 
-// SAFETY: see `Output::store`'s condition.
+// SAFETY: `Output::store` requires disjoint writes.
 unsafe impl Sync for Output {}
 
 impl Output {
-    /// Writes the finished rows, the first at `start`.
+    /// Normalises the rows and writes them, the first at `start`.
     ///
     /// # Safety
-    /// The output must have the task's rows there, and nobody else may write this head's part of them.
+    /// The output must contain the task's rows there, and nothing else may access this head's part of them.
     unsafe fn store(&self, start: usize, task: &Task<'_>, s: &Scratch) {
         let n = task.group * task.head_dim;
         for (i, acc) in s.acc.chunks_exact(n).enumerate() {
             let at = start + i * task.width + task.head_offset;
-            // SAFETY: the caller's condition.
+            // SAFETY: guaranteed by the caller.
             let out = unsafe { std::slice::from_raw_parts_mut(self.0.add(at), n) };
             for (g, (out, acc)) in out.chunks_exact_mut(task.head_dim).zip(acc.chunks_exact(task.head_dim)).enumerate()
             {
@@ -313,13 +313,13 @@ impl Output {
     }
 }
 
-/// Unfinished results of one query's heads, by part of the keys: weighted values, then maximum and sum.
+/// Results of one query's heads per key split, not yet normalised: weighted values, then maximum and sum.
 struct Partials {
     data: std::cell::UnsafeCell<Vec<f32>>,
     head_dim: usize,
 }
 
-// SAFETY: see `Partials::store`'s condition; `join` takes it back for itself.
+// SAFETY: `Partials::store` requires disjoint writes; `join` takes `self` by value.
 unsafe impl Sync for Partials {}
 
 impl Partials {
@@ -328,13 +328,13 @@ impl Partials {
     }
 
     /// # Safety
-    /// Nobody else may use the slots from `first` on that the scratch has queries for.
+    /// Nothing else may access the slots from `first` on, one for each query in the scratch.
     unsafe fn store(&self, first: usize, s: &Scratch) {
         let size = self.head_dim + 2;
-        // SAFETY: only the address is taken; the vector itself is not changed while parts run.
+        // SAFETY: only the address is taken; the vector itself is not resized while parts run.
         let data = unsafe { (*self.data.get()).as_mut_ptr() };
         for (m, acc) in s.acc.chunks_exact(self.head_dim).enumerate() {
-            // SAFETY: the caller's condition, and `new` made room for all slots.
+            // SAFETY: guaranteed by the caller; `new` allocated all slots.
             let slot = unsafe { std::slice::from_raw_parts_mut(data.add((first + m) * size), size) };
             slot[..self.head_dim].copy_from_slice(acc);
             slot[self.head_dim] = s.max[m];
@@ -342,7 +342,7 @@ impl Partials {
         }
     }
 
-    /// Joins the parts into one row of heads.
+    /// Merges the splits into one normalised row of heads.
     fn join(self, heads: usize, splits: usize, group: usize, out: &mut [f32]) {
         let (d, size) = (self.head_dim, self.head_dim + 2);
         let data = self.data.into_inner();

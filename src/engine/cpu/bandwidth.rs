@@ -1,4 +1,4 @@
-//! How fast this machine reads its memory: the limit of decoding.
+//! Measures the memory read bandwidth, which limits the decode speed.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,17 +7,17 @@ use super::isa::for_each_isa;
 use super::{AlignedBytes, Isa, Threads};
 use crate::engine::error::ModelError;
 
-/// Larger than the caches of today's processors.
+/// Buffer size: larger than the caches of current CPUs.
 const BYTES: usize = 512 << 20;
-/// Bytes that a thread takes at a time.
+/// Bytes per unit of work for a thread.
 const PIECE: usize = 1 << 20;
 const ROUNDS: usize = 5;
 
-/// Bytes a second that the threads read from main memory together: the best of some rounds over half a gigabyte.
-/// `OutOfMemory` where that cannot be had.
+/// Bytes per second that all threads together read from main memory: the best of `ROUNDS` passes over 512 MiB.
+/// `OutOfMemory` if that buffer cannot be allocated.
 pub fn read_bandwidth(pool: &Threads) -> Result<f64, ModelError> {
     let mut buffer = AlignedBytes::zeroed(BYTES)?;
-    // Pages that were never written are all one page of zeros.
+    // Pages that were never written all map to the shared zero page, which stays in the cache.
     buffer.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
     let mut best = f64::MAX;
     for _ in 0..ROUNDS {
@@ -43,7 +43,7 @@ fn read_all(bytes: &[u8]) {
     black_box(lanes);
 }
 
-/// What the kernels of a new pool would use: for people who read figures.
+/// The instruction set that a new pool uses, as a display name.
 pub fn instruction_set() -> &'static str {
     Isa::detect().name()
 }
@@ -53,9 +53,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_read_at_a_speed_that_memory_has() {
+    fn read_bandwidth_is_in_a_plausible_range() {
         let speed = read_bandwidth(&Threads::new(None)).unwrap_or_default();
-        // Beside other programs any speed is possible, but none that no memory has.
+        // Under load the result can be arbitrarily low; 1e14 B/s is above any memory.
         assert!(speed > 0.0 && speed < 1e14, "{speed}");
     }
 }

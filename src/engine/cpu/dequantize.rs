@@ -1,6 +1,6 @@
-//! The quantised formats as one: every block unpacks to unsigned bytes, a scale and a minimum for each group of 16 or
-//! 32 numbers, so that `weight = scale * byte + minimum`. The products are exact in f32 (at most 24 bits), so this
-//! gives ggml's numbers to the bit.
+//! One representation for all quantised formats: every block unpacks to unsigned bytes, and a scale and a minimum for
+//! each group of 16 or 32 elements, so that `weight = scale * byte + minimum`. The products are exact in f32 (at most
+//! 24 bits), so the results are bit-identical to ggml's.
 //!
 //! Source of the layouts: `ggml-common.h` and `dequantize_row_*` in `ggml-quants.c` of the ggml project.
 
@@ -10,19 +10,19 @@ use super::half::{bf16_to_f32, f16_at, f16_to_f32};
 /// A quantised format.
 pub(super) trait Quant {
     const KIND: GgmlType;
-    /// Numbers in a block.
+    /// Elements per block.
     const N: usize = Self::KIND.block_size();
-    /// Bytes of a block.
+    /// Bytes per block.
     const BYTES: usize = Self::KIND.block_bytes();
-    /// Numbers that share a scale and a minimum.
+    /// Elements that share a scale and a minimum.
     const GROUP: usize = 32;
-    /// Whether bytes exceed 127, in which case the minimum is -128 scales.
+    /// Whether bytes exceed 127; the minimum is then -128 times the scale.
     const WIDE: bool = false;
     /// Writes `N / GROUP` scales and minima.
     fn groups(block: &[u8], scale: &mut [f32], min: &mut [f32]);
     /// Writes `N` bytes.
     fn bytes(block: &[u8], q: &mut [u8]);
-    /// Both.
+    /// `groups` and `bytes` together.
     #[inline(always)]
     fn unpack(block: &[u8], q: &mut [u8], scale: &mut [f32], min: &mut [f32]) {
         Self::groups(block, scale, min);
@@ -30,11 +30,11 @@ pub(super) trait Quant {
     }
 }
 
-/// Most numbers in a block, and most groups.
+/// Upper bounds over all formats: elements per block, and groups per block.
 pub(super) const MAX_N: usize = 256;
 pub(super) const MAX_GROUPS: usize = 16;
 
-/// Runs `$body` with the type alias `$q` standing for the format of `$kind`; `$otherwise` for the float types.
+/// Runs `$body` with `$q` as a type alias for the format of `$kind`; `$otherwise` for the float types.
 macro_rules! with_quant {
     (among $($format:ident)*: $kind:expr, $q:ident => $body:expr, else $otherwise:expr) => {
         match $kind {
@@ -59,7 +59,7 @@ macro_rules! formats {
 
 formats!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K);
 
-/// Low nibbles first, then high ones.
+/// Unpacks low nibbles to the first half of `q`, high nibbles to the second.
 #[inline(always)]
 fn nibbles(packed: &[u8], q: &mut [u8]) {
     let half = packed.len();
@@ -69,7 +69,7 @@ fn nibbles(packed: &[u8], q: &mut [u8]) {
     }
 }
 
-/// Adds the fifth bits of a 32-block.
+/// ORs in the fifth bits of a block of 32.
 #[inline(always)]
 fn fifth_bits(high: &[u8], q: &mut [u8]) {
     let high = u32::from_le_bytes([high[0], high[1], high[2], high[3]]);
@@ -172,7 +172,7 @@ impl Quant for Q2K {
     }
 }
 
-/// The sixteen 6-bit scales of Q3_K, 32 taken off.
+/// The sixteen 6-bit scales of Q3_K, minus 32.
 #[inline(always)]
 pub(super) fn q3k_scales(packed: &[u8]) -> [i8; 16] {
     let mut scales = [0; 16];
@@ -305,8 +305,8 @@ fn dequantize_quant<Q: Quant>(row: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Turns a row of whole blocks into floats. `row` and `out` must have the lengths that `kind` asks for; what is
-/// too long is ignored.
+/// Dequantises a row of whole blocks to f32. `row` and `out` must have matching lengths for `kind`; the excess of
+/// the longer one is ignored.
 pub(super) fn dequantize(kind: GgmlType, row: &[u8], out: &mut [f32]) {
     with_quant!(kind, Q => dequantize_quant::<Q>(row, out), else match kind {
         GgmlType::F32 => {

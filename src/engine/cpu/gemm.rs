@@ -1,9 +1,9 @@
-//! Products of quantised matrices with several rows of activations, on x86.
+//! GEMM on x86: quantised weights times several activation rows.
 //!
-//! Sixteen rows of weights are unpacked into a [`Panel`], some columns at a time; then a few rows of activations at a
-//! time meet the whole panel, with their sums in registers. With the byte dot products of VNNI, four products are
-//! summed in one instruction. Without, pairs of products are summed in 16 bits for as many columns as the format's
-//! largest byte allows (`X86::CHAIN`), and widened after that.
+//! Sixteen weight rows are unpacked into a [`Panel`], a block of columns at a time. A few activation rows at a time are
+//! multiplied with the whole panel, their sums in registers. The byte dot products of VNNI sum four products per
+//! instruction. Without VNNI, pairs of products are summed in 16 bits for as many columns as the format's largest byte
+//! allows (`X86::CHAIN`), then widened.
 
 use std::cell::RefCell;
 
@@ -19,10 +19,10 @@ thread_local! {
     static SCRATCH: RefCell<Box<Scratch>> = RefCell::new(Box::new(Scratch::new()));
 }
 
-/// What a thread works in.
+/// Buffers of one thread.
 struct Scratch {
     panel: Panel,
-    /// Scales and minima row by row, on their way into the panel.
+    /// Scales and minima row by row, before they are transposed into the panel.
     of_rows: [Groups; ROWS],
 }
 
@@ -32,15 +32,15 @@ impl Scratch {
     }
 }
 
-/// `out[i * stride + r] = rows[r] · x[i]` for all rows of activations.
+/// `out[i * stride + r] = rows[r] · x[i]` for all activation rows.
 ///
 /// # Safety
-/// The processor must have what `isa` names (AVX2 at least); `rows` must hold what it says, `x` whole rows of as many
-/// numbers, and `out` must have room for `rows.count` numbers at each `i * stride`, used by nobody else.
+/// The CPU must support `isa` (AVX2 at least); `rows.bytes` must match its other fields, and `x` must have whole rows
+/// of `rows.cols`. `out` must have `rows.count` elements at each `i * stride`, which nothing else may access.
 pub(super) unsafe fn multiply(isa: Isa, rows: Rows<'_>, x: &Quantised, out: *mut f32, stride: usize) {
     debug_assert!(rows.count <= ROWS && x.q.len().is_multiple_of(rows.cols));
     SCRATCH.with_borrow_mut(|scratch| {
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         with_quant!(rows.kind, Q => unsafe {
             match isa {
                 Isa::Avx512Vnni => avx512vnni::multiply::<Q>(scratch, rows, x, out, stride),
@@ -52,23 +52,23 @@ pub(super) unsafe fn multiply(isa: Isa, rows: Rows<'_>, x: &Quantised, out: *mut
     });
 }
 
-/// Some rows of activations, from a column on.
+/// A few activation rows, from a given column on.
 #[derive(Clone, Copy)]
 struct Part {
     q: *const i8,
     scale: *const f32,
     sum: *const f32,
-    /// Numbers from one row to the next, and groups.
+    /// Row strides: elements, and groups.
     cols: usize,
     row_groups: usize,
-    /// Groups to multiply.
+    /// Number of groups to multiply.
     groups: usize,
 }
 
-/// Scales and minima of blocks `from..to` of each row, as the panel has them.
+/// Unpacks scales and minima of blocks `from..to` of each row into the panel.
 ///
 /// # Safety
-/// AVX2 and F16C; the blocks lie in the rows and have at most `COLUMNS` numbers.
+/// Needs AVX2 and F16C; the blocks must be inside the rows and have at most `COLUMNS` elements.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn unpack_groups<Q: X86>(scratch: &mut Scratch, rows: Rows<'_>, from: usize, to: usize) {
@@ -77,9 +77,9 @@ unsafe fn unpack_groups<Q: X86>(scratch: &mut Scratch, rows: Rows<'_>, from: usi
     let groups = (to - from) * (Q::N / Q::GROUP);
     let Scratch { panel: Panel { scale: scales, min: mins, .. }, of_rows } = scratch;
     for (r, of_row) in of_rows.iter_mut().enumerate() {
-        // Rows that are missing repeat the last one; their results are not stored.
+        // Missing rows repeat the last one; their results are not stored.
         let row = &rows.bytes[r.min(rows.count - 1) * row_bytes..][from * Q::BYTES..to * Q::BYTES];
-        // SAFETY: whole blocks of at most `CHUNK` numbers.
+        // SAFETY: whole blocks of at most `CHUNK` elements.
         unsafe { Q::row_groups(row, of_row) };
     }
     let whole = groups / 8 * 8;
@@ -87,7 +87,7 @@ unsafe fn unpack_groups<Q: X86>(scratch: &mut Scratch, rows: Rows<'_>, from: usi
         for half in 0..2 {
             let load = |of: fn(&Groups) -> &[f32; CHUNK / 16]| {
                 let at = |r: usize| of(&of_rows[8 * half + r])[g..g + 8].as_ptr();
-                // SAFETY: eight numbers from `g` on.
+                // SAFETY: eight elements from `g` on.
                 let row = |r: usize| unsafe { std::arch::x86_64::_mm256_loadu_si256(at(r).cast()) };
                 transpose8([row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7)])
             };
@@ -95,7 +95,7 @@ unsafe fn unpack_groups<Q: X86>(scratch: &mut Scratch, rows: Rows<'_>, from: usi
             for j in 0..8 {
                 let at = (g + j) * ROWS + 8 * half;
                 let (to_scale, to_min) = (&mut scales[at..at + 8], &mut mins[at..at + 8]);
-                // SAFETY: eight numbers each.
+                // SAFETY: both have eight elements.
                 unsafe {
                     std::arch::x86_64::_mm256_storeu_si256(to_scale.as_mut_ptr().cast(), scale[j]);
                     std::arch::x86_64::_mm256_storeu_si256(to_min.as_mut_ptr().cast(), min[j]);
@@ -116,13 +116,13 @@ macro_rules! kernels {
         mod $name {
             use super::*;
 
-            /// Rows of activations whose sums are in registers.
+            /// Activation rows whose sums fit in registers.
             const MOST: usize = $most;
 
-            /// As the dispatching `multiply`.
+            /// See the dispatching `multiply`.
             ///
             /// # Safety
-            /// As there; the processor must have the features.
+            /// As for the dispatching `multiply`; the CPU must support the features.
             #[target_feature(enable = $features)]
             pub(super) unsafe fn multiply<Q: X86>(
                 scratch: &mut Scratch,
@@ -137,12 +137,12 @@ macro_rules! kernels {
                 debug_assert!(scale.len() == n * row_groups && sum.len() == n * row_groups);
                 for from in (0..blocks).step_by(step) {
                     let to = (from + step).min(blocks);
-                    // SAFETY: the caller's condition; the blocks have at most `COLUMNS` numbers.
+                    // SAFETY: guaranteed by the caller; the blocks have at most `COLUMNS` elements.
                     unsafe { unpack::<Q>(scratch, rows, from, to) };
                     for i in (0..n).step_by(MOST) {
                         let group = i * row_groups + from * (Q::N / Q::GROUP);
-                        // SAFETY: rows `i..i + MOST` of the activations as far as there are, from column
-                        // `from * Q::N` on; the caller's condition for `out`.
+                        // SAFETY: activation rows `i..n.min(i + MOST)` from column `from * Q::N` on; `out` is
+                        // guaranteed by the caller.
                         unsafe {
                             let part = Part {
                                 q: x.q.as_ptr().add(i * rows.cols + from * Q::N),
@@ -160,11 +160,11 @@ macro_rules! kernels {
                 }
             }
 
-            /// Blocks `from..to` of each row.
+            /// Unpacks blocks `from..to` of each row into the panel.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn unpack<Q: X86>(scratch: &mut Scratch, rows: Rows<'_>, from: usize, to: usize) {
-                // SAFETY: the caller's condition.
+                // SAFETY: guaranteed by the caller.
                 unsafe { unpack_groups::<Q>(scratch, rows, from, to) };
                 let (parts, row_bytes) = (Q::N / 32, rows.cols / Q::N * Q::BYTES);
                 for b in from..to {
@@ -175,19 +175,19 @@ macro_rules! kernels {
                     for part in 0..parts {
                         let at = ((b - from) * parts + part) * 32 * ROWS;
                         let out = scratch.panel.q[at..at + 32 * ROWS].as_mut_ptr();
-                        // SAFETY: each block is whole; there is room for 32 columns.
+                        // SAFETY: each block is whole; `out` has 32 columns.
                         unsafe { $interleave(|r| Q::part(block(r), part), out) };
                     }
                 }
             }
 
-            /// A panel times `M` rows of activations.
+            /// Multiplies a panel with `M` activation rows.
             #[target_feature(enable = $features)]
             unsafe fn tile<Q: X86, const M: usize>(panel: &Panel, part: Part, target: Target) {
                 debug_assert!(part.groups * Q::GROUP <= COLUMNS && part.groups <= GROUPS);
                 let mut total = [[$v::zero_float(); $v::HALVES]; M];
                 for g in 0..part.groups {
-                    // SAFETY: group `g` of the panel and of `M` rows of activations.
+                    // SAFETY: group `g` of the panel and of `M` activation rows.
                     unsafe {
                         let q = panel.q.as_ptr().add(g * Q::GROUP * ROWS);
                         let dots = dots::<Q, M>(q, part.q.add(g * Q::GROUP), part.cols);
@@ -209,10 +209,10 @@ macro_rules! kernels {
                 for (m, total) in total.into_iter().enumerate() {
                     let mut sums = [0f32; ROWS];
                     for (h, total) in total.into_iter().enumerate() {
-                        // SAFETY: the register's numbers lie inside `sums`.
+                        // SAFETY: the lanes of the register are inside `sums`.
                         unsafe { $v::store_floats(sums.as_mut_ptr().add(h * (ROWS / $v::HALVES)), total) };
                     }
-                    // SAFETY: the caller's condition.
+                    // SAFETY: guaranteed by the caller.
                     unsafe { target.store(m, &sums) };
                 }
             }
@@ -222,20 +222,20 @@ macro_rules! kernels {
     };
 }
 
-/// The sums of a group's products with the byte dot products of VNNI.
+/// Dot products of a group with the byte dot products of VNNI.
 macro_rules! vnni {
     ($features:literal, $v:ident, $dot:path) => {
-        /// Whether bytes above 127 are multiplied as what they stand for, which has no minimum.
+        /// Whether wide formats are multiplied as signed bytes (128 subtracted), which need no minimum.
         const SIGNED: bool = false;
 
         /// # Safety
-        /// A group of the panel at `q`, and of `M` rows of activations at `x`, `cols` numbers apart.
+        /// A group of the panel must be readable at `q`, and of `M` activation rows at `x`, `cols` elements apart.
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn dots<Q: X86, const M: usize>(q: *const u8, x: *const i8, cols: usize) -> [[$v::Int; $v::HALVES]; M] {
             let mut dots = [[$v::zero(); $v::HALVES]; M];
             for k in 0..Q::GROUP / 4 {
-                // SAFETY: the caller's condition.
+                // SAFETY: guaranteed by the caller.
                 unsafe {
                     let w: [$v::Int; $v::HALVES] =
                         std::array::from_fn(|h| $v::load(q.add((k * $v::HALVES + h) * (64 / $v::HALVES)).cast()));
@@ -252,14 +252,14 @@ macro_rules! vnni {
     };
 }
 
-/// The sums of a group's products in 16 bits, widened after `X86::CHAIN` steps of four columns.
+/// Dot products of a group in 16 bits, widened after `X86::CHAIN` steps of four columns.
 macro_rules! pairs {
     ($features:literal, $v:ident) => {
-        /// Whether bytes above 127 are multiplied as what they stand for, which has no minimum.
+        /// Whether wide formats are multiplied as signed bytes (128 subtracted), which need no minimum.
         const SIGNED: bool = true;
 
         /// # Safety
-        /// A group of the panel at `q`, and of `M` rows of activations at `x`, `cols` numbers apart.
+        /// A group of the panel must be readable at `q`, and of `M` activation rows at `x`, `cols` elements apart.
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn dots<Q: X86, const M: usize>(q: *const u8, x: *const i8, cols: usize) -> [[$v::Int; $v::HALVES]; M] {
@@ -268,14 +268,14 @@ macro_rules! pairs {
             for chain in (0..steps).step_by(Q::CHAIN.min(steps)) {
                 let mut sums = [[$v::zero(); $v::HALVES]; M];
                 for k in chain..chain + Q::CHAIN.min(steps) {
-                    // SAFETY: the caller's condition.
+                    // SAFETY: guaranteed by the caller.
                     unsafe {
                         let w: [$v::Int; $v::HALVES] =
                             std::array::from_fn(|h| $v::load(q.add((k * $v::HALVES + h) * (64 / $v::HALVES)).cast()));
                         for m in 0..M {
                             let x = $v::set32(x.add(m * cols + 4 * k).cast::<i32>().read_unaligned());
                             for h in 0..$v::HALVES {
-                                // -128 stays 128 as an unsigned byte, and 2 * 128 * 127 fits 16 bits.
+                                // abs(-128) is 128 as an unsigned byte, and 2 * 128 * 127 fits in 16 bits.
                                 let product = if Q::WIDE {
                                     let w = $v::xor(w[h], $v::set8(i8::MIN));
                                     $v::maddubs($v::abs8(w), $v::sign8(x, w))

@@ -1,5 +1,5 @@
-//! Products of float matrices with several rows of activations, on x86: sixteen rows of weights are brought into a
-//! panel of floats, `[column][row]`, some columns at a time.
+//! GEMM on x86: float weights times several activation rows. Sixteen weight rows are widened into an f32 panel,
+//! `[column][row]`, a block of columns at a time.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -10,22 +10,22 @@ use super::panel::{ROWS, Rows, Target, with_rows};
 use super::vectors::{ymm, zmm};
 use super::x86::eight;
 
-/// Columns in a panel: 32 KiB.
+/// Columns per panel: 32 KiB.
 const COLUMNS: usize = 512;
 
 thread_local! {
     static PANEL: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `out[i * stride + r] = rows[r] · x[i]` for all rows of activations.
+/// `out[i * stride + r] = rows[r] · x[i]` for all activation rows.
 ///
 /// # Safety
-/// The processor must have what `isa` names (AVX2 at least); `rows` must hold what it says, `x` whole rows of as many
-/// numbers, and `out` must have room for `rows.count` numbers at each `i * stride`, used by nobody else.
+/// The CPU must support `isa` (AVX2 at least); `rows.bytes` must match its other fields, and `x` must have whole rows
+/// of `rows.cols`. `out` must have `rows.count` elements at each `i * stride`, which nothing else may access.
 pub(super) unsafe fn multiply(isa: Isa, rows: Rows<'_>, x: &[f32], out: *mut f32, stride: usize) {
     PANEL.with_borrow_mut(|panel| {
         panel.resize(COLUMNS * ROWS, 0.0);
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match isa {
                 Isa::Avx512 | Isa::Avx512Vnni => avx512::multiply(panel, rows, x, out, stride),
@@ -35,7 +35,7 @@ pub(super) unsafe fn multiply(isa: Isa, rows: Rows<'_>, x: &[f32], out: *mut f32
     });
 }
 
-/// Some columns of a panel and of the activations.
+/// A range of columns of the panel and of the activations.
 #[derive(Clone, Copy)]
 struct Part<'a> {
     panel: &'a [f32],
@@ -49,10 +49,10 @@ macro_rules! kernels {
         mod $name {
             use super::*;
 
-            /// As the dispatching `multiply`; the panel has room for `COLUMNS`.
+            /// See the dispatching `multiply`; the panel has `COLUMNS` columns.
             ///
             /// # Safety
-            /// As there; the processor must have the features.
+            /// As for the dispatching `multiply`; the CPU must support the features.
             #[target_feature(enable = $features)]
             pub(super) unsafe fn multiply(
                 panel: &mut [f32],
@@ -64,7 +64,7 @@ macro_rules! kernels {
                 let (cols, n) = (rows.cols, x.len() / rows.cols);
                 for from in (0..cols).step_by(COLUMNS) {
                     let to = (from + COLUMNS).min(cols);
-                    // SAFETY: the caller's condition; `from..to` are columns, and the panel has room for them.
+                    // SAFETY: guaranteed by the caller; `from..to` are columns of `rows`, and they fit in the panel.
                     unsafe {
                         unpack(rows, from..to, panel);
                         for i in (0..n).step_by($most) {
@@ -80,13 +80,13 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             unsafe fn unpack(rows: Rows<'_>, range: Range<usize>, panel: &mut [f32]) {
                 let size = rows.kind.block_bytes();
-                // Rows that are missing repeat the last one; their results are not stored.
+                // Missing rows repeat the last one; their results are not stored.
                 let at = |r: usize, k: usize| (r.min(rows.count - 1) * rows.cols + range.start + k) * size;
                 let whole = range.len() / 8 * 8;
                 for k in (0..whole).step_by(8) {
                     let row = |r: usize| rows.bytes[at(r, k)..at(r, k + 8)].as_ptr();
                     let out = panel[k * ROWS..(k + 8) * ROWS].as_mut_ptr().cast();
-                    // SAFETY: eight columns of each row, and room for them.
+                    // SAFETY: eight columns of each row; `out` has eight columns.
                     unsafe { $interleave(|r| eight(rows.kind, row(r)), out) };
                 }
                 for k in whole..range.len() {
@@ -98,13 +98,13 @@ macro_rules! kernels {
                 }
             }
 
-            /// A panel times `M` rows of activations.
+            /// Multiplies a panel with `M` activation rows.
             #[target_feature(enable = $features)]
             unsafe fn tile<const M: usize>(part: Part<'_>, target: Target) {
                 debug_assert!(part.panel.len() >= part.columns * ROWS);
                 let mut total = [[$v::zero_float(); $v::HALVES]; M];
                 for k in 0..part.columns {
-                    // SAFETY: column `k` of the panel and of the `M` rows of activations.
+                    // SAFETY: column `k` of the panel and of the `M` activation rows.
                     unsafe {
                         let w: [$v::Float; $v::HALVES] = std::array::from_fn(|h| {
                             $v::load_floats(part.panel.as_ptr().add(k * ROWS + h * (ROWS / $v::HALVES)))
@@ -120,10 +120,10 @@ macro_rules! kernels {
                 for (m, total) in total.into_iter().enumerate() {
                     let mut sums = [0f32; ROWS];
                     for (h, total) in total.into_iter().enumerate() {
-                        // SAFETY: the register's numbers lie inside `sums`.
+                        // SAFETY: the lanes of the register are inside `sums`.
                         unsafe { $v::store_floats(sums.as_mut_ptr().add(h * (ROWS / $v::HALVES)), total) };
                     }
-                    // SAFETY: the caller's condition.
+                    // SAFETY: guaranteed by the caller.
                     unsafe { target.store(m, &sums) };
                 }
             }

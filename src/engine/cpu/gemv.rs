@@ -1,6 +1,6 @@
-//! Products of quantised matrices with one to four rows of activations, in AVX2 registers, with VNNI where it is there.
+//! GEMV on x86: quantised weights times one to four activation rows, with AVX2, or VNNI if available.
 //!
-//! A row of weights is unpacked 32 numbers at a time and meets each row of activations while it is in a register.
+//! A weight row is unpacked 32 elements at a time and multiplied with each activation row while it is in a register.
 
 use std::arch::x86_64::*;
 
@@ -9,15 +9,15 @@ use super::dequantize::with_quant;
 use super::x86::{CHUNK, Groups, X86, eight, two_halves};
 use super::{GgmlType, Isa, dequantize};
 
-/// Most rows of activations at a time.
+/// Maximum activation rows per call.
 pub(super) const ROWS: usize = 4;
 
 /// `out[m * stride + r] = rows[r] · x[m]` for a quantised type and 1 to `ROWS` rows `x`.
 ///
 /// # Safety
-/// The processor must have what `isa` (not `Plain`) names; `rows` must hold `count` rows of as many numbers as the
-/// `batch` rows in `x` have, and `out` must have room for them at each `m * stride`, used by nobody else.
-#[expect(clippy::too_many_arguments, reason = "a matrix, its input and its output, each of a few parts")]
+/// The CPU must support `isa` (not `Plain`); `rows` must have `count` rows, as wide as the `batch` rows of `x`. `out`
+/// must have `count` elements at each `m * stride`, which nothing else may access.
+#[expect(clippy::too_many_arguments, reason = "a matrix, its input and its output, with their sizes")]
 pub(super) unsafe fn multiply(
     isa: Isa,
     kind: GgmlType,
@@ -28,7 +28,7 @@ pub(super) unsafe fn multiply(
     out: *mut f32,
     stride: usize,
 ) {
-    // SAFETY: the caller's condition.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         match isa {
             Isa::Avx512Vnni => avx512vnni::multiply(kind, rows, count, x, batch, out, stride),
@@ -38,11 +38,11 @@ pub(super) unsafe fn multiply(
     }
 }
 
-/// Products of 32 unsigned and 32 signed bytes, summed by fours. AVX2 multiplies pairs into 16 bits.
+/// Dot products of 32 unsigned with 32 signed bytes, four per lane. AVX2 sums pairs of products in 16 bits.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn dot_avx2<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
-    // 16-bit sums of pairs: 2 * 127 * 127 fits. The highest bit of larger bytes is multiplied on its own.
+    // 16-bit pair sums: 2 * 127 * 127 fits. The top bit of wider bytes is multiplied separately.
     let one = _mm256_set1_epi16(1);
     if !Q::WIDE {
         return _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), one);
@@ -53,14 +53,14 @@ fn dot_avx2<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
     _mm256_add_epi32(_mm256_madd_epi16(low, one), _mm256_madd_epi16(high, _mm256_set1_epi16(128)))
 }
 
-/// The same in one instruction.
+/// [`dot_avx2`] in one instruction.
 #[inline]
 #[target_feature(enable = "avx2,avxvnni")]
 fn dot_avxvnni<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
     _mm256_dpbusd_avx_epi32(_mm256_setzero_si256(), w, x)
 }
 
-/// The same as AVX-512 has it.
+/// [`dot_avx2`] in one instruction of AVX-512 VNNI.
 #[inline]
 #[target_feature(enable = "avx2,avx512vnni,avx512vl")]
 fn dot_avx512vnni<Q: X86>(w: __m256i, x: __m256i) -> __m256i {
@@ -75,13 +75,13 @@ fn sum_of(v: __m256) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
 }
 
-/// Scales of the weights times those of `M` rows of activations.
+/// Products of the weights' scales with those of `M` activation rows.
 struct Factors<const M: usize>([[f32; CHUNK / 16]; M]);
 
-/// Fills `factors` for a chunk that starts at number `from` of each row, and adds the minima's part to `sums`.
+/// Fills `factors` for a chunk that starts at element `from` of each row, and adds the minima's share to `sums`.
 ///
 /// # Safety
-/// AVX2 and FMA; the chunk's groups are a multiple of 8 and lie inside the rows of activations.
+/// Needs AVX2 and FMA; the chunk's groups must be a multiple of 8 and inside the activation rows.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn factors<Q: X86, const M: usize>(
@@ -97,7 +97,7 @@ unsafe fn factors<Q: X86, const M: usize>(
     for m in 0..M {
         let at = m * row + from / Q::GROUP;
         for g in (0..numbers / Q::GROUP).step_by(8) {
-            // SAFETY: the caller's condition.
+            // SAFETY: guaranteed by the caller.
             unsafe {
                 let scale = _mm256_loadu_ps(groups.scale.as_ptr().add(g));
                 let scale = _mm256_mul_ps(scale, _mm256_loadu_ps(scales.as_ptr().add(at + g)));
@@ -114,10 +114,10 @@ macro_rules! kernels {
         mod $name {
             use super::*;
 
-            /// As the dispatching `multiply`.
+            /// See the dispatching `multiply`.
             ///
             /// # Safety
-            /// As there; the processor must have the features.
+            /// As for the dispatching `multiply`; the CPU must support the features.
             #[target_feature(enable = $features)]
             pub(super) unsafe fn multiply(
                 kind: GgmlType,
@@ -128,7 +128,7 @@ macro_rules! kernels {
                 out: *mut f32,
                 stride: usize,
             ) {
-                // SAFETY: the caller's condition.
+                // SAFETY: guaranteed by the caller.
                 with_quant!(kind, Q => unsafe {
                     match batch {
                         1 if Q::SIMPLE => simple::<Q>(rows, count, x, out),
@@ -140,7 +140,7 @@ macro_rules! kernels {
                 }, else ());
             }
 
-            /// One row of activations and a format of 32-blocks: scales are taken as they pass.
+            /// One activation row and a simple format: scales are read from each block, without a separate pass.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn simple<Q: X86>(rows: &[u8], count: usize, x: QRows<'_>, out: *mut f32) {
@@ -167,12 +167,12 @@ macro_rules! kernels {
                         }
                     }
                     let min = _mm_cvtss_f32(_mm_movehdup_ps(mins)) * Q::OFFSET.unwrap_or(1.0);
-                    // SAFETY: the caller's condition.
+                    // SAFETY: guaranteed by the caller.
                     unsafe { *out.add(r) = sum_of(_mm256_add_ps(sums[0], sums[1])) + min };
                 }
             }
 
-            /// `M` rows of activations.
+            /// `M` activation rows.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn many<Q: X86, const M: usize>(
@@ -191,7 +191,7 @@ macro_rules! kernels {
                     let row = &rows[r * row_bytes..][..row_bytes];
                     for (chunk, bytes) in row.chunks(CHUNK / Q::N * Q::BYTES).enumerate() {
                         let (from, numbers) = (chunk * CHUNK, bytes.len() / Q::BYTES * Q::N);
-                        // SAFETY: whole blocks of at most `CHUNK` numbers, inside the activations.
+                        // SAFETY: whole blocks of at most `CHUNK` elements, inside the activations.
                         unsafe {
                             Q::row_groups(bytes, &mut groups);
                             if numbers % (8 * Q::GROUP) == 0 {
@@ -203,7 +203,7 @@ macro_rules! kernels {
                         }
                     }
                     for (m, sum) in sums.into_iter().enumerate() {
-                        // SAFETY: the caller's condition.
+                        // SAFETY: guaranteed by the caller.
                         unsafe { *out.add(m * stride + r) = sum_of(sum) };
                     }
                 }
@@ -244,12 +244,12 @@ macro_rules! kernels {
                 sums: &mut [__m256; M],
             ) {
                 let parts = Q::N / BLOCK;
-                // Two chains each, so that additions do not wait for each other.
+                // Two accumulators per row shorten the dependency chain of the additions.
                 let mut other = [_mm256_setzero_ps(); M];
                 for b in 0..bytes.len() / Q::BYTES {
                     for part in 0..parts {
                         let at = b * parts + part;
-                        // SAFETY: block `b` and its part lie in `bytes`; the activations have as many numbers.
+                        // SAFETY: block `b` and its part are inside `bytes`; the activations have as many elements.
                         let w = unsafe { Q::part(bytes.as_ptr().add(b * Q::BYTES), part) };
                         for m in 0..M {
                             // SAFETY: as above.
@@ -278,10 +278,10 @@ kernels!(avx2, "avx2,fma,f16c", dot_avx2);
 kernels!(avxvnni, "avx2,fma,f16c,avxvnni", dot_avxvnni);
 kernels!(avx512vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni", dot_avx512vnni);
 
-/// `out[r] = rows[r] · x` for a float type; `rows` holds `out.len()` rows.
+/// `out[r] = rows[r] · x` for a float type; `rows` has `out.len()` rows.
 ///
 /// # Safety
-/// The processor must have AVX2, FMA and F16C.
+/// The CPU must support AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn multiply_float(kind: GgmlType, rows: &[u8], x: &[f32], out: &mut [f32]) {
     let size = kind.block_bytes();
@@ -291,7 +291,7 @@ pub(super) unsafe fn multiply_float(kind: GgmlType, rows: &[u8], x: &[f32], out:
         for k in (0..whole).step_by(32) {
             for (i, sum) in sums.iter_mut().enumerate() {
                 let at = k + 8 * i;
-                // SAFETY: numbers `at..at + 8` of the row and of `x`.
+                // SAFETY: elements `at..at + 8` of the row and of `x`.
                 unsafe {
                     let w = eight(kind, row[at * size..].as_ptr());
                     *sum = _mm256_fmadd_ps(_mm256_castsi256_ps(w), _mm256_loadu_ps(x[at..].as_ptr()), *sum);

@@ -1,8 +1,8 @@
-//! The storage types of GGUF tensors that this engine reads, and their block sizes.
+//! The GGUF tensor types that this engine reads, and their block sizes.
 //!
-//! Source of the numbers: `ggml.h` (`enum ggml_type`) and `ggml-common.h` (block layouts) of the ggml project.
+//! Source: `ggml.h` (`enum ggml_type`) and `ggml-common.h` (block layouts) of the ggml project.
 
-/// How a tensor's numbers are stored.
+/// Storage format of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GgmlType {
     /// 32-bit floats.
@@ -11,30 +11,30 @@ pub enum GgmlType {
     F16,
     /// bfloat16.
     BF16,
-    /// 32 4-bit numbers with a scale.
+    /// 32 4-bit values with a scale.
     Q4_0,
-    /// 32 4-bit numbers with a scale and a minimum.
+    /// 32 4-bit values with a scale and a minimum.
     Q4_1,
-    /// 32 5-bit numbers with a scale.
+    /// 32 5-bit values with a scale.
     Q5_0,
-    /// 32 5-bit numbers with a scale and a minimum.
+    /// 32 5-bit values with a scale and a minimum.
     Q5_1,
-    /// 32 bytes with a scale.
+    /// 32 8-bit values with a scale.
     Q8_0,
-    /// 256 2-bit numbers, 16 scales and minima.
+    /// 256 2-bit values, 16 scales and minima.
     Q2K,
-    /// 256 3-bit numbers, 16 scales.
+    /// 256 3-bit values, 16 scales.
     Q3K,
-    /// 256 4-bit numbers, 8 scales and minima.
+    /// 256 4-bit values, 8 scales and minima.
     Q4K,
-    /// 256 5-bit numbers, 8 scales and minima.
+    /// 256 5-bit values, 8 scales and minima.
     Q5K,
-    /// 256 6-bit numbers, 16 scales.
+    /// 256 6-bit values, 16 scales.
     Q6K,
 }
 
 impl GgmlType {
-    /// All of them.
+    /// All 13 types.
     pub const ALL: [GgmlType; 13] = [
         GgmlType::F32,
         GgmlType::F16,
@@ -51,12 +51,12 @@ impl GgmlType {
         GgmlType::Q6K,
     ];
 
-    /// The type with that number in a GGUF file, where it is one that this engine reads.
+    /// The type with this `enum ggml_type` number; `None` if the engine does not read it.
     pub fn from_ggml(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.to_ggml() == number)
     }
 
-    /// Its number in a GGUF file.
+    /// Its number in `enum ggml_type`, as GGUF files store it.
     pub fn to_ggml(self) -> u32 {
         match self {
             GgmlType::F32 => 0,
@@ -75,7 +75,7 @@ impl GgmlType {
         }
     }
 
-    /// Its name as ggml writes it.
+    /// Its name in ggml, for example `Q4_K`.
     pub fn name(self) -> &'static str {
         match self {
             GgmlType::F32 => "F32",
@@ -94,7 +94,7 @@ impl GgmlType {
         }
     }
 
-    /// Numbers in one block; a row is a whole number of blocks.
+    /// Elements per block; a row is a whole number of blocks.
     pub const fn block_size(self) -> usize {
         match self {
             GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => 1,
@@ -103,7 +103,7 @@ impl GgmlType {
         }
     }
 
-    /// Bytes of one block.
+    /// Bytes per block.
     pub const fn block_bytes(self) -> usize {
         match self {
             GgmlType::F32 => 4,
@@ -121,7 +121,7 @@ impl GgmlType {
         }
     }
 
-    /// Bytes of a row of `cols` numbers; `None` where they are no whole number of blocks, or the product wraps.
+    /// Bytes of a row of `cols` elements; `None` if they are not a whole number of blocks or the product overflows.
     pub fn row_bytes(self, cols: usize) -> Option<usize> {
         if !cols.is_multiple_of(self.block_size()) {
             return None;
@@ -129,7 +129,7 @@ impl GgmlType {
         (cols / self.block_size()).checked_mul(self.block_bytes())
     }
 
-    /// Whether its products go through 8-bit integers (activations are quantised for it).
+    /// Whether its products use 8-bit integers, for which the activations are quantised.
     pub const fn is_quantised(self) -> bool {
         self.block_size() > 1
     }

@@ -1,7 +1,7 @@
-//! Half precision and bfloat16, as bit patterns, without a library call in inner loops.
+//! Conversion of f16 and bf16 bit patterns, branch-free, so that inner loops vectorise without a library call.
 
-/// The value of an IEEE half-precision bit pattern. Branch-free, so that loops over it can be vectorised; the method
-/// is that of FP16 (Marat Dukhan), which ggml uses too.
+/// The value of an IEEE half-precision bit pattern. Branch-free, so that loops over it can be vectorised. Method of
+/// the FP16 library (Marat Dukhan), which ggml uses too.
 #[inline(always)]
 pub(super) fn f16_to_f32(bits: u16) -> f32 {
     let wide = u32::from(bits) << 16;
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_half_converts_as_the_half_crate_does() {
+    fn f16_to_f32_matches_the_half_crate_for_every_bit_pattern() {
         for bits in 0..=u16::MAX {
             let (ours, theirs) = (f16_to_f32(bits), half::f16::from_bits(bits).to_f32());
             assert!(ours == theirs || (ours.is_nan() && theirs.is_nan()), "{bits:04x}: {ours} {theirs}");
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_round_to_halves_as_the_half_crate_does() {
+    fn f32_to_f16_rounds_like_the_half_crate() {
         for step in 0..4_000_000u32 {
             let value = f32::from_bits(step.wrapping_mul(1073));
             let (ours, theirs) = (f32_to_f16(value), half::f16::from_f32(value));

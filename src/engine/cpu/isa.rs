@@ -1,36 +1,36 @@
-//! Which instructions this processor has.
+//! Run-time detection of the CPU's SIMD instructions, and dispatch on them.
 
 use std::sync::OnceLock;
 
-/// A family of kernels.
+/// An instruction set with kernels of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isa {
-    /// Rust without any assumption.
+    /// Portable Rust, no SIMD extension assumed.
     Plain,
-    /// The byte dot products of Armv8.2.
+    /// NEON with the byte dot products (SDOT) of Armv8.2.
     Dotprod,
     /// AVX2, FMA and F16C.
     Avx2,
-    /// AVX2 and the byte dot products of AVX-VNNI.
+    /// AVX2 with the byte dot products of AVX-VNNI.
     AvxVnni,
     /// AVX-512 F, BW, VL and DQ.
     Avx512,
-    /// AVX-512 and its byte dot products.
+    /// AVX-512 with the byte dot products of AVX-512 VNNI.
     Avx512Vnni,
 }
 
 impl Isa {
-    /// All of them, the slowest first.
+    /// All instruction sets, slowest first.
     const ALL: [Isa; 6] = [Isa::Plain, Isa::Dotprod, Isa::Avx2, Isa::AvxVnni, Isa::Avx512, Isa::Avx512Vnni];
 
-    /// The best that this processor has and `CHATNAP_CPU` allows. Found once.
+    /// The fastest one that the CPU supports and `CHATNAP_CPU` allows. Detected once per process.
     pub fn detect() -> Self {
         static FOUND: OnceLock<Isa> = OnceLock::new();
         *FOUND.get_or_init(|| Self::allowed(std::env::var("CHATNAP_CPU").ok().as_deref()))
     }
 
-    /// `CHATNAP_CPU=plain|neon|avx2|avxvnni|avx512|avx512vnni` asks for less than the best (to compare, or to work
-    /// around a faulty emulator), never for more. Other values are ignored.
+    /// `CHATNAP_CPU=plain|neon|avx2|avxvnni|avx512|avx512vnni` sets an upper limit (for comparisons, or to work around
+    /// a faulty emulator). It never enables what the CPU lacks. Other values are ignored.
     fn allowed(asked: Option<&str>) -> Self {
         let most = match asked {
             Some("plain") => Isa::Plain,
@@ -43,12 +43,12 @@ impl Isa {
         Self::available().filter(|isa| *isa <= most).last().unwrap_or(Isa::Plain)
     }
 
-    /// Those that run here, plain first.
+    /// The instruction sets that this CPU supports, `Plain` first.
     pub fn available() -> impl Iterator<Item = Isa> {
         Self::ALL.into_iter().filter(|isa| isa.is_available())
     }
 
-    /// As people write it.
+    /// Display name.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Plain => "plain",
@@ -60,7 +60,7 @@ impl Isa {
         }
     }
 
-    /// Whether kernels of this family run here.
+    /// Whether this CPU supports the instruction set.
     #[cfg(target_arch = "x86_64")]
     pub fn is_available(self) -> bool {
         let avx2 =
@@ -80,21 +80,21 @@ impl Isa {
         }
     }
 
-    /// Whether kernels of this family run here.
+    /// Whether this CPU supports the instruction set.
     #[cfg(target_arch = "aarch64")]
     pub fn is_available(self) -> bool {
         self == Isa::Plain || (self == Isa::Dotprod && std::arch::is_aarch64_feature_detected!("dotprod"))
     }
 
-    /// Whether kernels of this family run here.
+    /// Whether this CPU supports the instruction set.
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn is_available(self) -> bool {
         self == Isa::Plain
     }
 }
 
-/// Compiles `$name` for the widths of registers, and picks one at run time. The body must consist of `#[inline]`
-/// functions, so that the compiler vectorises it for each.
+/// Compiles `$name` once per register width and selects a version at run time. The body must consist of `#[inline]`
+/// functions, so that the compiler vectorises it for each width.
 macro_rules! for_each_isa {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($isa:ident $(, $arg:ident: $type:ty)* $(,)?) = $body:path) => {
         $(#[$meta])*
@@ -107,7 +107,7 @@ macro_rules! for_each_isa {
                 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
                 fn avx512($($arg: $type),*) { $body($($arg),*) }
                 match $isa {
-                    // SAFETY: an `Isa` is only handed out where the processor has it (`Threads::with_isa` checks).
+                    // SAFETY: callers pass an `Isa` that the CPU supports (`Threads::with_isa` checks it).
                     Isa::Avx512 | Isa::Avx512Vnni => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
                     Isa::Avx2 | Isa::AvxVnni => return unsafe { avx2($($arg),*) },
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_variable_asks_for_less_and_never_for_what_is_not_there() {
+    fn chatnap_cpu_lowers_the_instruction_set_and_never_raises_it() {
         let best = Isa::available().last().unwrap_or(Isa::Plain);
         assert_eq!(Isa::allowed(None), best);
         assert_eq!(Isa::allowed(Some("nonsense")), best);

@@ -1,4 +1,4 @@
-//! Products of weight matrices and activations: which kernel, and who does which rows.
+//! Matrix products of weights and activations: selects the kernel and distributes the rows among the threads.
 
 use super::activations::Activations;
 #[cfg(target_arch = "aarch64")]
@@ -13,12 +13,12 @@ use super::{gemm, gemm_float, gemv};
 /// `out[i * w.rows() + r] = w[r] · x[i]` for each activation row `i`.
 ///
 /// # Panics
-/// Where the columns differ or `out` has not `x.rows() * w.rows()` numbers.
+/// If the columns differ or `out.len() != x.rows() * w.rows()`.
 pub fn matmul(pool: &Threads, w: &Matrix, x: &mut Activations, out: &mut [f32]) {
     matmul_many(pool, &mut [(w, out)], x);
 }
 
-/// Several products of the same activations (query, key and value; gate and up) in one pass over the pool.
+/// Several products with the same activations (query, key and value; gate and up) in one parallel loop.
 ///
 /// # Panics
 /// As [`matmul`].
@@ -37,8 +37,8 @@ pub fn matmul_many(pool: &Threads, jobs: &mut [(&Matrix, &mut [f32])], x: &mut A
         for (&w, out) in jobs.iter().zip(&outs) {
             let (from, to) = (start.max(base), end.min(base + w.rows()));
             if from < to {
-                // SAFETY: `split` gives disjoint ranges of rows, all inside this matrix after the cut above, and
-                // `out` has a number for each row and input (checked at entry).
+                // SAFETY: `split` returns disjoint ranges of rows, clamped to this matrix above, and `out` has an
+                // element for each row and input (checked at entry).
                 unsafe { rows_of(pool, w, x, from - base, to - base, out) };
             }
             base += w.rows();
@@ -46,24 +46,24 @@ pub fn matmul_many(pool: &Threads, jobs: &mut [(&Matrix, &mut [f32])], x: &mut A
     });
 }
 
-/// Rows are handed out in multiples of this.
+/// Rows are distributed in multiples of this.
 const STEP: usize = 16;
 
-/// Where a product goes; threads write disjoint rows of it.
+/// Pointer to a product's output; threads write disjoint rows of it.
 struct Output(*mut f32);
 
-// SAFETY: see the field's comment; `rows_of`'s condition keeps the writes disjoint.
+// SAFETY: `rows_of` requires disjoint rows.
 unsafe impl Sync for Output {}
 
 /// # Safety
-/// `out` must have room for `x.rows() * w.rows()` numbers, and nobody else may use rows `start..end` of it.
+/// `out` must have `x.rows() * w.rows()` elements, and nothing else may access rows `start..end` of it.
 unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end: usize, out: &Output) {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     if pool.isa() != Isa::Plain && x.rows() >= gemm_from(w.kind()) {
         for from in (start..end).step_by(panel::ROWS) {
             let to = (from + panel::ROWS).min(end);
             let rows = panel::Rows { kind: w.kind(), bytes: w.row_range(from, to), count: to - from, cols: w.cols() };
-            // SAFETY: the pool's instruction set was detected; rows and activations fit (checked at entry).
+            // SAFETY: the CPU supports the pool's `Isa`; rows and activations match (checked at entry).
             unsafe { panel_of(pool.isa(), rows, x, out.0.add(from), w.rows()) };
         }
         return;
@@ -74,7 +74,7 @@ unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end
         for i in (0..x.rows()).step_by(gemv::ROWS) {
             let batch = gemv::ROWS.min(x.rows() - i);
             let rows = x.quantised().range(i * cols, (i + batch) * cols);
-            // SAFETY: the pool's instruction set was detected; rows and activations fit (checked at entry).
+            // SAFETY: the CPU supports the pool's `Isa`; rows and activations match (checked at entry).
             unsafe {
                 let out = out.0.add(i * stride + start);
                 gemv::multiply(pool.isa(), w.kind(), bytes, count, rows, batch, out, stride);
@@ -84,7 +84,7 @@ unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end
     }
     let bytes = w.row_range(start, end);
     for i in 0..x.rows() {
-        // SAFETY: the caller's condition; `i < x.rows()` and `start..end` are rows of `w`.
+        // SAFETY: guaranteed by the caller; `i < x.rows()` and `start..end` are rows of `w`.
         let out = unsafe { std::slice::from_raw_parts_mut(out.0.add(i * w.rows() + start), end - start) };
         let range = i * x.cols()..(i + 1) * x.cols();
         if w.kind().is_quantised() {
@@ -100,31 +100,31 @@ unsafe fn rows_of(pool: &Threads, w: &Matrix, x: &Activations, start: usize, end
 fn float_rows(isa: Isa, kind: GgmlType, rows: &[u8], x: &[f32], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     if isa != Isa::Plain {
-        // SAFETY: an `Isa` is only handed out where the processor has it.
+        // SAFETY: the CPU supports the pool's `Isa`, and every one but `Plain` includes AVX2 here.
         return unsafe { gemv::multiply_float(kind, rows, x, out) };
     }
     scalar::gemv_float(isa, kind, rows, x, out);
 }
 
-/// Rows of activations from which unpacking the weights once for all of them pays.
+/// Minimum activation rows for which unpacking the weights once into a panel is faster.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn gemm_from(kind: GgmlType) -> usize {
     match (kind.is_quantised(), cfg!(target_arch = "x86_64")) {
         (true, true) => 3,
-        // Float weights are cheaper to widen twice than to bring into another order.
+        // Float weights are cheaper to widen twice than to transpose into a panel.
         (false, true) => 4,
         (true, false) => gemv::ROWS + 1,
         (false, false) => usize::MAX,
     }
 }
 
-/// Up to sixteen rows of weights times all rows of activations.
+/// Multiplies up to sixteen weight rows with all activation rows.
 ///
 /// # Safety
 /// As `gemm::multiply`.
 #[cfg(target_arch = "x86_64")]
 unsafe fn panel_of(isa: Isa, rows: panel::Rows<'_>, x: &Activations, out: *mut f32, stride: usize) {
-    // SAFETY: the caller's condition.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         if rows.kind.is_quantised() {
             gemm::multiply(isa, rows, x.quantised(), out, stride);
@@ -134,12 +134,12 @@ unsafe fn panel_of(isa: Isa, rows: panel::Rows<'_>, x: &Activations, out: *mut f
     }
 }
 
-/// Up to sixteen rows of weights times all rows of activations.
+/// Multiplies up to sixteen weight rows with all activation rows.
 ///
 /// # Safety
 /// As `neon_gemm::multiply`.
 #[cfg(target_arch = "aarch64")]
 unsafe fn panel_of(_: Isa, rows: panel::Rows<'_>, x: &Activations, out: *mut f32, stride: usize) {
-    // SAFETY: the caller's condition.
+    // SAFETY: guaranteed by the caller.
     unsafe { neon_gemm::multiply(rows, x.quantised(), out, stride) }
 }

@@ -1,4 +1,4 @@
-//! A weight matrix as the file stores it.
+//! A weight matrix in the storage format of its file.
 
 use super::{AlignedBytes, GgmlType, dequantize};
 use crate::engine::error::ModelError;
@@ -14,10 +14,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// A matrix over `data`; `Invalid` where its length is not that of `rows` × `cols` numbers of that type.
+    /// A matrix over `data`; `Invalid` if its length does not match `rows` × `cols` elements of `kind`.
     pub fn new(kind: GgmlType, rows: usize, cols: usize, data: AlignedBytes) -> Result<Self, ModelError> {
         let row_bytes = kind.row_bytes(cols).filter(|&bytes| bytes > 0).ok_or_else(|| {
-            ModelError::Invalid(format!("rows of {cols} numbers are no whole number of {} blocks", kind.name()))
+            ModelError::Invalid(format!("rows of {cols} numbers are not a whole number of {} blocks", kind.name()))
         })?;
         if row_bytes.checked_mul(rows) != Some(data.len()) {
             return Err(ModelError::Invalid(format!(
@@ -29,30 +29,30 @@ impl Matrix {
         Ok(Self { kind, rows, cols, row_bytes, data })
     }
 
-    /// How its numbers are stored.
+    /// Storage format of its elements.
     pub fn kind(&self) -> GgmlType {
         self.kind
     }
 
-    /// Rows: outputs of a product.
+    /// Rows: output features of a product.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Columns: inputs of a product.
+    /// Columns: input features of a product.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Bytes that it takes.
+    /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.data.len()
     }
 
-    /// Writes row `row` (an embedding) to `out`, which has `cols()` numbers.
+    /// Dequantises row `row` (an embedding) into `out`, which has `cols()` elements.
     ///
     /// # Panics
-    /// Where there is no such row, or `out` has another length.
+    /// If `row` is out of range or `out` has another length.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols, "a row has as many numbers as the matrix has columns");
         dequantize::dequantize(self.kind, self.row(row), out);

@@ -1,5 +1,5 @@
-//! Products of quantised matrices with one to four rows of activations, by the byte dot products of Armv8.2: blocks are
-//! unpacked by the plain code, which compilers turn into vectors, and meet each row of activations after that.
+//! GEMV on AArch64: quantised weights times one to four activation rows, with the byte dot products (SDOT) of Armv8.2.
+//! Blocks are unpacked by the portable code, which the compiler vectorises.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -8,15 +8,15 @@ use super::activations::QRows;
 use super::dequantize::{MAX_GROUPS, MAX_N, Quant, with_quant};
 use super::{GgmlType, Isa};
 
-/// Most rows of activations at a time.
+/// Maximum activation rows per call.
 pub(super) const ROWS: usize = 4;
 
 /// `out[m * stride + r] = rows[r] · x[m]` for a quantised type and 1 to `ROWS` rows `x`.
 ///
 /// # Safety
-/// The processor must have what `isa` (not `Plain`) names; `rows` must hold `count` rows of as many numbers as the
-/// `batch` rows in `x` have, and `out` must have room for them at each `m * stride`, used by nobody else.
-#[expect(clippy::too_many_arguments, reason = "a matrix, its input and its output, each of a few parts")]
+/// The CPU must support `isa` (not `Plain`); `rows` must have `count` rows, as wide as the `batch` rows of `x`. `out`
+/// must have `count` elements at each `m * stride`, which nothing else may access.
+#[expect(clippy::too_many_arguments, reason = "a matrix, its input and its output, with their sizes")]
 pub(super) unsafe fn multiply(
     isa: Isa,
     kind: GgmlType,
@@ -28,7 +28,7 @@ pub(super) unsafe fn multiply(
     stride: usize,
 ) {
     debug_assert_eq!(isa, Isa::Dotprod);
-    // SAFETY: the caller's condition.
+    // SAFETY: guaranteed by the caller.
     with_quant!(kind, Q => unsafe {
         match batch {
             1 => many::<Q, 1>(rows, count, x, out, stride),
@@ -39,12 +39,12 @@ pub(super) unsafe fn multiply(
     }, else ());
 }
 
-/// Adds the products of 16 signed bytes to `sums`, by fours.
+/// Adds the dot products of 16 signed bytes to `sums`, four products per lane.
 #[inline]
 #[target_feature(enable = "neon,dotprod")]
 pub(super) fn dot(mut sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
-    // The intrinsic is not stable in the oldest compiler that this crate supports.
-    // SAFETY: the instruction reads and writes these registers alone.
+    // Inline assembly: the intrinsic is not stable at this crate's minimum Rust version.
+    // SAFETY: the instruction reads and writes only these registers.
     unsafe {
         asm!(
             "sdot {sums:v}.4s, {w:v}.16b, {x:v}.16b",
@@ -75,7 +75,7 @@ unsafe fn many<Q: Quant, const M: usize>(rows: &[u8], count: usize, x: QRows<'_>
                             let w = vld1q_u8(q.as_ptr().add(g * Q::GROUP + 16 * half));
                             (w, vld1q_s8(x.q.as_ptr().add(m * cols + group * Q::GROUP + 16 * half)))
                         };
-                        // Bytes above 127 become what they are less 128, which is what their minimum stands for.
+                        // Wide bytes have 128 subtracted, which replaces their minimum.
                         let w = if Q::WIDE { veorq_u8(w, vdupq_n_u8(0x80)) } else { w };
                         dots = dot(dots, vreinterpretq_s8_u8(w), x);
                     }
@@ -88,7 +88,7 @@ unsafe fn many<Q: Quant, const M: usize>(rows: &[u8], count: usize, x: QRows<'_>
             }
         }
         for m in 0..M {
-            // SAFETY: the caller's condition.
+            // SAFETY: guaranteed by the caller.
             unsafe { *out.add(m * stride + r) = vaddvq_f32(sums[m]) + mins[m] };
         }
     }

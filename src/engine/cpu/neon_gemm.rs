@@ -1,5 +1,5 @@
-//! Products of quantised matrices with several rows of activations, by the byte dot products of Armv8.2: the tiles of
-//! the x86 kernels (`gemm`), with sixteen rows of weights in four registers.
+//! GEMM on AArch64: quantised weights times several activation rows, with the byte dot products (SDOT) of Armv8.2.
+//! Tiled as on x86 (`gemm`), with sixteen weight rows in four registers.
 
 use std::arch::aarch64::*;
 use std::cell::RefCell;
@@ -9,37 +9,37 @@ use super::dequantize::{MAX_GROUPS, MAX_N, Quant, with_quant};
 use super::neon::dot;
 use super::panel::{COLUMNS, Panel, ROWS, Rows, Target, with_rows};
 
-/// Rows of activations whose sums are in registers.
+/// Activation rows whose sums fit in registers.
 const MOST: usize = 4;
-/// Registers for a 32-bit number of each row of a panel.
+/// Registers that hold one 32-bit value for each row of a panel.
 const QUARTERS: usize = ROWS / 4;
 
 thread_local! {
     static PANEL: RefCell<Box<Panel>> = RefCell::new(Box::new(Panel::new()));
 }
 
-/// `out[i * stride + r] = rows[r] · x[i]` for all rows of activations.
+/// `out[i * stride + r] = rows[r] · x[i]` for all activation rows.
 ///
 /// # Safety
-/// The processor must have the dot products; `rows` must hold what it says, `x` whole rows of as many numbers, and
-/// `out` must have room for `rows.count` numbers at each `i * stride`, used by nobody else.
+/// The CPU must support SDOT; `rows.bytes` must match its other fields, and `x` must have whole rows of `rows.cols`.
+/// `out` must have `rows.count` elements at each `i * stride`, which nothing else may access.
 pub(super) unsafe fn multiply(rows: Rows<'_>, x: &Quantised, out: *mut f32, stride: usize) {
     PANEL.with_borrow_mut(|panel| {
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         with_quant!(rows.kind, Q => unsafe { multiply_of::<Q>(panel, rows, x, out, stride) }, else ());
     });
 }
 
-/// Some rows of activations, from a column on.
+/// A few activation rows, from a given column on.
 #[derive(Clone, Copy)]
 struct Part {
     q: *const i8,
     scale: *const f32,
     sum: *const f32,
-    /// Numbers from one row to the next, and groups.
+    /// Row strides: elements, and groups.
     cols: usize,
     row_groups: usize,
-    /// Groups to multiply.
+    /// Number of groups to multiply.
     groups: usize,
 }
 
@@ -53,8 +53,8 @@ unsafe fn multiply_of<Q: Quant>(panel: &mut Panel, rows: Rows<'_>, x: &Quantised
         unpack::<Q>(panel, rows, from, to);
         for i in (0..n).step_by(MOST) {
             let group = i * row_groups + from * (Q::N / Q::GROUP);
-            // SAFETY: rows `i..i + MOST` of the activations as far as there are, from column `from * Q::N` on; the
-            // caller's condition for `out`.
+            // SAFETY: activation rows `i..n.min(i + MOST)` from column `from * Q::N` on; `out` is guaranteed by the
+            // caller.
             unsafe {
                 let part = Part {
                     q: x.q.as_ptr().add(i * rows.cols + from * Q::N),
@@ -71,12 +71,12 @@ unsafe fn multiply_of<Q: Quant>(panel: &mut Panel, rows: Rows<'_>, x: &Quantised
     }
 }
 
-/// Blocks `from..to` of each row. Bytes above 127 become what they are less 128, which is what their minimum stands for.
+/// Unpacks blocks `from..to` of each row. Wide bytes have 128 subtracted, which replaces their minimum.
 fn unpack<Q: Quant>(panel: &mut Panel, rows: Rows<'_>, from: usize, to: usize) {
     let (row_bytes, groups) = (rows.cols / Q::N * Q::BYTES, Q::N / Q::GROUP);
     let (mut q, mut scale, mut min) = ([0u8; MAX_N], [0f32; MAX_GROUPS], [0f32; MAX_GROUPS]);
     for r in 0..ROWS {
-        // Rows that are missing repeat the last one; their results are not stored.
+        // Missing rows repeat the last one; their results are not stored.
         let row = &rows.bytes[r.min(rows.count - 1) * row_bytes..][from * Q::BYTES..to * Q::BYTES];
         for (b, block) in row.chunks_exact(Q::BYTES).enumerate() {
             Q::unpack(block, &mut q, &mut scale, &mut min);
@@ -92,14 +92,14 @@ fn unpack<Q: Quant>(panel: &mut Panel, rows: Rows<'_>, from: usize, to: usize) {
     }
 }
 
-/// A panel times `M` rows of activations.
+/// Multiplies a panel with `M` activation rows.
 #[target_feature(enable = "neon,dotprod")]
 unsafe fn tile<Q: Quant, const M: usize>(panel: &Panel, part: Part, target: Target) {
     debug_assert!(part.groups * Q::GROUP <= COLUMNS);
     let mut total = [[vdupq_n_f32(0.0); QUARTERS]; M];
     for g in 0..part.groups {
         let mut dots = [[vdupq_n_s32(0); QUARTERS]; M];
-        // SAFETY: group `g` of the panel and of `M` rows of activations.
+        // SAFETY: group `g` of the panel and of `M` activation rows.
         unsafe {
             for k in g * Q::GROUP / 4..(g + 1) * Q::GROUP / 4 {
                 let w: [int8x16_t; QUARTERS] =
@@ -128,10 +128,10 @@ unsafe fn tile<Q: Quant, const M: usize>(panel: &Panel, part: Part, target: Targ
     for (m, total) in total.into_iter().enumerate() {
         let mut sums = [0f32; ROWS];
         for (h, total) in total.into_iter().enumerate() {
-            // SAFETY: four numbers inside `sums`.
+            // SAFETY: four elements inside `sums`.
             unsafe { vst1q_f32(sums.as_mut_ptr().add(4 * h), total) };
         }
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         unsafe { target.store(m, &sums) };
     }
 }

@@ -1,53 +1,53 @@
-//! The small operations between matrix products, on rows of floats. With many rows they are shared among the threads.
+//! Row-wise f32 operations between matrix products: norms, RoPE, gated activations. Large inputs run in parallel.
 
 use super::Threads;
 use super::isa::for_each_isa;
 
-/// Which numbers of a head turn together.
+/// Which elements of a head RoPE rotates as a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RopeLayout {
-    /// Neighbours: 2i and 2i + 1 (GGUF's `llama`).
+    /// Adjacent elements: 2i and 2i + 1 (GGUF's `llama`).
     Norm,
     /// Halves: i and i + d/2 (Hugging Face, GPT-NeoX).
     Neox,
 }
 
-/// Numbers below which waking the other threads costs more than it saves.
+/// Elements below which waking the other threads costs more than it saves.
 const SHARE_FROM: usize = 16 * 1024;
 
-/// A buffer that threads write disjoint rows of.
+/// A buffer of which threads write disjoint rows.
 struct Rows(*mut f32);
 
-// SAFETY: `each_row` and its like hand out disjoint ranges only.
+// SAFETY: `share_rows`, its only user, creates disjoint ranges only.
 unsafe impl Sync for Rows {}
 
 impl Rows {
     /// # Safety
-    /// The range must lie inside the buffer and overlap no other live one.
+    /// The range must be inside the buffer and must not overlap another live range.
     #[expect(clippy::mut_from_ref, reason = "disjoint parts of one buffer, see Safety")]
     unsafe fn range(&self, start: usize, len: usize) -> &mut [f32] {
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
 }
 
-/// Calls `body` with the start and the numbers of ranges of `out` that cover it, whole rows of `width` numbers each
-/// (the last one is cut where `out` is no whole number of rows).
+/// Calls `body(start, range)` for ranges that cover `out`, each of whole rows of `width` elements (the last one is
+/// shorter if `out` is not a whole number of rows).
 fn share_rows(pool: &Threads, out: &mut [f32], width: usize, body: &(dyn Fn(usize, &mut [f32]) + Sync)) {
     if out.len() < SHARE_FROM || out.len() <= width {
         return body(0, out);
     }
     let all = Rows(out.as_mut_ptr());
     pool.split(out.len(), width, &|start, end| {
-        // SAFETY: `split` gives disjoint ranges inside the buffer.
+        // SAFETY: `split` returns disjoint ranges inside the buffer.
         body(start, unsafe { all.range(start, end - start) });
     });
 }
 
-/// `out = x / sqrt(mean(x²) + eps) * weight` for each row of `weight.len()` numbers (RMSNorm, arXiv 1910.07467).
+/// `out = x / sqrt(mean(x²) + eps) * weight` for each row of `weight.len()` elements (RMSNorm, arXiv 1910.07467).
 ///
 /// # Panics
-/// Where `x` and `out` differ in length.
+/// If `x` and `out` differ in length.
 pub fn rms_norm(pool: &Threads, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "a norm's output is as long as its input");
     let width = weight.len();
@@ -57,7 +57,7 @@ pub fn rms_norm(pool: &Threads, x: &[f32], weight: &[f32], eps: f32, out: &mut [
     });
 }
 
-/// [`rms_norm`] in place, for each head of `weight.len()` numbers (the QK-norm of Qwen 3).
+/// [`rms_norm`] in place, for each head of `weight.len()` elements (the QK-norm of Qwen 3).
 pub fn rms_norm_heads(pool: &Threads, x: &mut [f32], weight: &[f32], eps: f32) {
     share_rows(pool, x, weight.len(), &|_, x| norm_rows_in_place(pool.isa(), x, weight, eps));
 }
@@ -106,7 +106,7 @@ fn norm_factor(x: &[f32], eps: f32) -> f32 {
 /// `out += x`.
 ///
 /// # Panics
-/// Where the lengths differ.
+/// If the lengths differ.
 pub fn add(pool: &Threads, x: &[f32], out: &mut [f32]) {
     assert_eq!(x.len(), out.len(), "both have one length");
     share_rows(pool, out, 64, &|start, out| {
@@ -119,7 +119,7 @@ pub fn add(pool: &Threads, x: &[f32], out: &mut [f32]) {
 /// `gate = silu(gate) * up` with `silu(x) = x / (1 + e^-x)` (SwiGLU, arXiv 2002.05202).
 ///
 /// # Panics
-/// Where the lengths differ.
+/// If the lengths differ.
 pub fn silu_mul(pool: &Threads, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "gate and up have one length");
     share_rows(pool, gate, 64, &|start, gate| silu_rows(pool.isa(), gate, &up[start..]));
@@ -128,7 +128,7 @@ pub fn silu_mul(pool: &Threads, gate: &mut [f32], up: &[f32]) {
 /// `gate = gelu(gate) * up` with the tanh approximation (GeGLU, arXiv 2002.05202).
 ///
 /// # Panics
-/// Where the lengths differ.
+/// If the lengths differ.
 pub fn gelu_mul(pool: &Threads, gate: &mut [f32], up: &[f32]) {
     assert_eq!(gate.len(), up.len(), "gate and up have one length");
     share_rows(pool, gate, 64, &|start, gate| gelu_rows(pool.isa(), gate, &up[start..]));
@@ -159,8 +159,8 @@ fn gelu_rows_plain(gate: &mut [f32], up: &[f32]) {
     }
 }
 
-/// e^x within 2 units in the last place; 0 below -87, largest at 88. Branch-free: loops over it become vectors.
-/// Method: 2^n times the polynomial of Cephes `expf` on the rest.
+/// e^x within 2 ULP; 0 below -87, clamped at 88. Branch-free, so that loops over it vectorise.
+/// Method: 2^n times the polynomial of Cephes `expf` on the remainder.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
@@ -179,11 +179,11 @@ pub(super) fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { value }
 }
 
-/// Turns the first `2 * pairs` numbers of each head by its position's angles, `pairs = cos.len() / rows`
+/// Rotates the first `2 * pairs` elements of each head by the angles of its position, `pairs = cos.len() / rows`
 /// (RoPE, arXiv 2104.09864). `x` is rows × heads × `head_dim`; `cos` and `sin` are rows × pairs.
 ///
 /// # Panics
-/// Where the lengths do not fit each other.
+/// If the lengths are inconsistent.
 pub fn rope(pool: &Threads, layout: RopeLayout, x: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32], rows: usize) {
     assert!(rows > 0 && x.len().is_multiple_of(rows * head_dim), "rope needs whole rows of heads");
     let (width, pairs) = (x.len() / rows, cos.len() / rows);

@@ -1,16 +1,16 @@
-//! Sixteen rows of weights brought into the order that products with several rows of activations read: four columns of
-//! each row side by side, so that one instruction serves all the rows in a register and no sum across lanes is needed.
+//! Sixteen weight rows repacked for products with several activation rows: four columns of each row are adjacent, so
+//! that one dot-product instruction covers all rows in a register and no horizontal sum is needed.
 
 use super::GgmlType;
 
-/// Rows of weights in a panel.
+/// Weight rows per panel.
 pub(super) const ROWS: usize = 16;
-/// Most columns of quantised weights in a panel: its 16 KiB stay in the first-level cache beside the activations.
+/// Maximum columns of quantised weights per panel: its 16 KiB fit in the L1 cache beside the activations.
 pub(super) const COLUMNS: usize = 1024;
-/// Most groups of a row.
+/// Maximum groups per row.
 pub(super) const GROUPS: usize = COLUMNS / 16;
 
-/// Quantised weights, unpacked.
+/// Quantised weights, unpacked to bytes.
 #[repr(align(64))]
 pub(super) struct Panel {
     /// `[column / 4][row][4]`.
@@ -27,7 +27,7 @@ impl Panel {
     }
 }
 
-/// Part of a matrix: `count <= ROWS` rows of `cols` numbers.
+/// Part of a matrix: `count <= ROWS` rows of `cols` elements.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub kind: GgmlType,
@@ -36,7 +36,7 @@ pub(super) struct Rows<'a> {
     pub cols: usize,
 }
 
-/// Where a tile goes: `count` numbers at each multiple of `stride`, added to what is there if `add`.
+/// Output of a tile: `count` elements at each multiple of `stride`; `add`: added to the previous contents.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
     pub out: *mut f32,
@@ -46,13 +46,13 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Writes the sums of row `m`.
+    /// Writes the sums of activation row `m`.
     ///
     /// # Safety
-    /// The numbers must be there, used by nobody else.
+    /// The output elements must be valid, and nothing else may access them.
     #[inline(always)]
     pub(super) unsafe fn store(self, m: usize, sums: &[f32; ROWS]) {
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         let out = unsafe { std::slice::from_raw_parts_mut(self.out.add(m * self.stride), self.count) };
         if self.add {
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum);
@@ -62,7 +62,7 @@ impl Target {
     }
 }
 
-/// Lets `$tile::<…, M>($args)` handle `$rows` (1 to 8) rows of activations.
+/// Calls `$tile::<…, M>($args)` with `M = $rows` (1 to 8) activation rows.
 macro_rules! with_rows {
     ($rows:expr, $tile:ident::<$($q:ident)?, M>($($arg:expr),* $(,)?)) => {
         match $rows {

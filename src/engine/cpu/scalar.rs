@@ -1,4 +1,4 @@
-//! Products in plain Rust: the twin that every other kernel is compared with, and what runs where there is no other.
+//! Matrix-vector products in portable Rust: the reference for the SIMD kernels, and the fallback if there is none.
 
 use super::GgmlType;
 use super::activations::{BLOCK, QRows};
@@ -7,12 +7,12 @@ use super::half::{bf16_to_f32, f16_to_f32};
 use super::isa::for_each_isa;
 
 for_each_isa! {
-    /// `out[r] = rows[r] · x` for a quantised type; `rows` holds `out.len()` rows.
+    /// `out[r] = rows[r] · x` for a quantised type; `rows` has `out.len()` rows.
     pub(super) fn gemv_quantised(isa, kind: GgmlType, rows: &[u8], x: QRows<'_>, out: &mut [f32]) = gemv_kinds
 }
 
 for_each_isa! {
-    /// `out[r] = rows[r] · x` for a float type; `rows` holds `out.len()` rows.
+    /// `out[r] = rows[r] · x` for a float type; `rows` has `out.len()` rows.
     pub(super) fn gemv_float(isa, kind: GgmlType, rows: &[u8], x: &[f32], out: &mut [f32]) = gemv_float_kinds
 }
 
@@ -58,7 +58,7 @@ fn gemv_float_kinds(kind: GgmlType, rows: &[u8], x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// Sixteen partial sums a row, so that the order of additions does not hinder vectors.
+/// Sixteen partial sums per row: a single sum would fix the order of additions and prevent vectorisation.
 #[inline(always)]
 fn float_rows<const W: usize>(rows: &[u8], x: &[f32], out: &mut [f32], value: impl Fn(&[u8; W]) -> f32) {
     for (row, out) in rows.chunks_exact(x.len() * W).zip(out) {

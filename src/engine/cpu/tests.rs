@@ -1,10 +1,10 @@
-//! Every kernel on fresh random input against f64, on each instruction set that this machine has.
+//! Every kernel against f64 on fresh random input, for each instruction set that this CPU supports.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
 
-/// A small generator (xorshift64*), seeded from the clock so that each run sees other numbers; the seed is printed by
-/// a failing test.
+/// A small generator (xorshift64*), seeded from the clock, so that each run uses other input. `fresh` prints the seed,
+/// which the output of a failing test shows.
 pub(super) struct Random(pub u64);
 
 impl Random {
@@ -36,7 +36,7 @@ impl Random {
     }
 }
 
-/// A matrix of random bits with sane scales: every bit pattern of the quants occurs.
+/// A matrix of random bytes with small scales: every bit pattern of the quants occurs.
 pub(super) fn random_matrix(random: &mut Random, kind: GgmlType, rows: usize, cols: usize) -> Matrix {
     let bytes = kind.row_bytes(cols).unwrap() * rows;
     let mut data: Vec<u8> = (0..bytes).map(|_| random.next() as u8).collect();
@@ -75,8 +75,8 @@ fn pools() -> Vec<Threads> {
     Isa::available().flat_map(|isa| [1, 3].map(|n| Threads::with_isa(Some(n), isa))).collect()
 }
 
-/// Largest error of the 8-bit activations: half a step of each block, times the weights' magnitudes. For random signs
-/// the errors add up like a random walk; four standard deviations and a rounding allowance are granted.
+/// Error bound for 8-bit activations: rounding is uniform within a step of each block (variance step²/12), weighted by
+/// the weights. Errors of random sign add in quadrature; the bound is six standard deviations plus f32 rounding.
 fn tolerance(kind: GgmlType, w: &[f32], x: &[f32]) -> f64 {
     let exact: f64 = w.iter().zip(x).map(|(&w, &x)| (f64::from(w) * f64::from(x)).abs()).sum();
     if !kind.is_quantised() {
@@ -127,7 +127,7 @@ fn products_agree_with_f64_for_every_type_shape_and_batch() {
 }
 
 #[test]
-fn every_kernel_agrees_with_its_plain_twin_closely() {
+fn every_kernel_agrees_with_the_scalar_reference() {
     let mut random = Random::fresh();
     for kind in GgmlType::ALL {
         for batch in [1, 5, 16, 50] {
@@ -154,7 +154,7 @@ fn every_kernel_agrees_with_its_plain_twin_closely() {
 }
 
 #[test]
-fn several_products_in_one_pass_are_those_of_each_alone() {
+fn matmul_many_equals_separate_products() {
     let mut random = Random::fresh();
     for pool in pools() {
         for batch in [1, 12] {
@@ -191,7 +191,7 @@ fn check_attention(random: &mut Random, pool: &Threads, case: &Case) {
     let end = position + rows;
     let mut cache = KvCache::new(2, kv_heads, end + random.below(30), d).unwrap();
     let (keys, values) = (random.floats(end * kv_heads * d), random.floats(end * kv_heads * d));
-    // Written in two goes, as a prefill and a step do; the other layer holds something else.
+    // Two writes, as for prefill and decode; the other layer holds other values.
     let cut = random.below(end + 1) * kv_heads * d;
     cache.write(pool, 0, 0, &values, &keys);
     cache.write(pool, 1, 0, &keys[..cut], &values[..cut]);
@@ -282,7 +282,7 @@ fn row_operations_agree_with_f64() {
 }
 
 #[test]
-fn rope_turns_pairs_in_both_layouts_and_leaves_the_rest() {
+fn rope_rotates_pairs_in_both_layouts_and_leaves_the_rest() {
     let mut random = Random::fresh();
     for pool in pools() {
         for (rows, heads, d, pairs) in [(1, 9, 64, 32), (5, 2, 80, 16), (60, 4, 128, 64)] {
@@ -308,8 +308,8 @@ fn rope_turns_pairs_in_both_layouts_and_leaves_the_rest() {
 }
 
 #[test]
-fn known_blocks_dequantise_to_the_numbers_of_their_definition() {
-    // Q4_0 with d = 2: nibbles 0..15 low, 15..0 high.
+fn q4_0_block_dequantises_to_hand_computed_values() {
+    // Q4_0 with d = 2: low nibbles 0 to 15, high nibbles 15 to 0.
     let mut block = half::f32_to_f16(2.0).to_le_bytes().to_vec();
     block.extend((0..16u8).map(|i| i | ((15 - i) << 4)));
     let w = Matrix::new(GgmlType::Q4_0, 1, 32, AlignedBytes::copy_of(&block).unwrap()).unwrap();
@@ -319,7 +319,7 @@ fn known_blocks_dequantise_to_the_numbers_of_their_definition() {
 }
 
 #[test]
-fn a_matrix_of_the_wrong_size_is_refused() {
+fn matrix_new_rejects_data_of_the_wrong_size() {
     let data = || AlignedBytes::zeroed(36).unwrap();
     assert!(Matrix::new(GgmlType::Q4_0, 2, 32, data()).is_ok());
     assert!(Matrix::new(GgmlType::Q4_0, 3, 32, data()).is_err());
@@ -329,7 +329,7 @@ fn a_matrix_of_the_wrong_size_is_refused() {
 }
 
 #[test]
-fn every_type_dequantises_as_candle_does() {
+fn every_type_dequantises_like_candle() {
     use candle_core::quantized::{GgmlDType, QStorage, QTensor};
     let mut random = Random::fresh();
     for (kind, theirs) in [

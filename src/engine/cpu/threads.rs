@@ -1,7 +1,7 @@
-//! A small pool of threads for parallel loops of a few microseconds.
+//! A small thread pool for parallel loops of a few microseconds.
 //!
-//! Between two loops the workers spin for a moment, then park: an idle pool costs nothing. A loop is over when all of
-//! its parts are done; a worker that the system did not schedule in time is not waited for.
+//! Between two loops the workers spin for 50 to 100 µs, then park, so that an idle pool uses no CPU time. A loop ends
+//! when all of its parts are done; it does not wait for workers that were not scheduled in time to take one.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,17 +11,17 @@ use std::thread::JoinHandle;
 
 use super::Isa;
 
-/// Bit of `Shared::state` that says that parts may still be taken. The bits below count the workers inside, the bits
+/// Bit of `Shared::state`: set while workers may enter the loop. The bits below count the workers inside, the bits
 /// above count the loops.
 const OPEN: u64 = 1 << 16;
 const INSIDE: u64 = OPEN - 1;
 const LOOP: u64 = 1 << 17;
-/// How often a worker looks for the next loop before it parks (about 50 to 100 µs).
+/// Polls for the next loop before a worker parks (about 50 to 100 µs).
 const SPINS: u32 = 4000;
 
 type Part<'a> = &'a (dyn Fn(usize) + Sync);
 
-/// One parallel loop, valid while `OPEN` or a worker is inside.
+/// One parallel loop, valid while `OPEN` is set or a worker is inside.
 struct Job {
     body: *const (dyn Fn(usize) + Sync),
     parts: usize,
@@ -39,12 +39,12 @@ struct Shared {
 }
 
 // SAFETY: `job` is written only by the thread that holds `Threads::running`, while no worker is inside and the loop is
-// closed; workers read it only between entering (an acquire on `state`) and leaving. The body it points to is `Sync`.
+// closed; workers read it only between entering (an acquire on `state`) and leaving. The body behind it is `Sync`.
 unsafe impl Sync for Shared {}
-// SAFETY: nothing in it belongs to one thread; the pointer in `job` is followed only as described above.
+// SAFETY: no field is bound to a thread; the pointer in `job` is dereferenced only as described above.
 unsafe impl Send for Shared {}
 
-/// The pool. The thread that calls [`Threads::run`] works too, so `n() - 1` threads are started. They end on drop.
+/// The pool. The caller of [`Threads::run`] takes parts too, so `n() - 1` threads are spawned. Drop joins them.
 pub struct Threads {
     shared: Arc<Shared>,
     running: Mutex<()>,
@@ -53,13 +53,13 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// A pool of `threads` (at most 256) threads with the best kernels of this processor; `None`: one for each
+    /// A pool of `threads` (at most 256) threads with the fastest instruction set of this CPU; `None`: one thread per
     /// physical core that this process may use.
     pub fn new(threads: Option<usize>) -> Self {
         Self::with_isa(threads, Isa::detect())
     }
 
-    /// A pool whose loops use the kernels of `isa`, or the best that there are where the processor lacks it.
+    /// A pool whose loops use the kernels of `isa`, or of [`Isa::detect`] if the CPU does not support it.
     pub fn with_isa(threads: Option<usize>, isa: Isa) -> Self {
         let wanted = threads.unwrap_or_else(default_threads).clamp(1, 256);
         let shared = Arc::new(Shared {
@@ -76,24 +76,24 @@ impl Threads {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new().name(format!("chatnap-cpu-{i}")).spawn(move || work(&shared)).ok()
         };
-        // Where the system refuses a thread, fewer do the work: the result is the same.
+        // If a thread cannot be spawned, the pool is smaller; the results are the same.
         let workers = (1..wanted).map_while(start).collect();
         let isa = if isa.is_available() { isa } else { Isa::detect() };
         Self { shared, running: Mutex::new(()), workers, isa }
     }
 
-    /// How many threads work, the caller's included.
+    /// Number of threads, the caller's included.
     pub fn n(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Which kernels they use.
+    /// Instruction set of the kernels.
     pub fn isa(&self) -> Isa {
         self.isa
     }
 
     /// Calls `body(0)` to `body(parts - 1)`, each once, on any thread and in any order, and returns when all are done.
-    /// A panic in a part ends in a panic here. Must not be called from inside a part.
+    /// A panic in a part is resumed here. Must not be called from inside a part: it would deadlock.
     pub fn run(&self, parts: usize, body: Part<'_>) {
         if parts <= 1 || self.workers.is_empty() {
             return (0..parts).for_each(body);
@@ -113,7 +113,7 @@ impl Threads {
         }
     }
 
-    /// Cuts `0..len` into pieces of whole multiples of `step`, about four a thread, and runs `body(start, end)`.
+    /// Splits `0..len` at multiples of `step` into about four ranges per thread, and runs `body(start, end)` for each.
     pub fn split(&self, len: usize, step: usize, body: &(dyn Fn(usize, usize) + Sync)) {
         let steps = len.div_ceil(step);
         let parts = if self.n() == 1 { 1 } else { (self.n() * 4).min(steps) };
@@ -128,10 +128,10 @@ impl Threads {
 
     fn open(&self, parts: usize, body: Part<'_>) {
         let shared = &*self.shared;
-        // SAFETY: only the lifetime is changed; `close` waits until no worker can follow the pointer any more.
+        // SAFETY: only the lifetime is changed; `close` waits until no worker can dereference the pointer any more.
         let body: *const (dyn Fn(usize) + Sync) =
             unsafe { std::mem::transmute::<Part<'_>, &'static (dyn Fn(usize) + Sync)>(body) };
-        // SAFETY: this thread holds `running`, the loop is closed and nobody is inside: see `Sync for Shared`.
+        // SAFETY: this thread holds `running`, the loop is closed and no worker is inside: see `Sync for Shared`.
         unsafe { *shared.job.get() = Some(Job { body, parts }) };
         shared.next.store(0, Ordering::Relaxed);
         let state = shared.state.load(Ordering::Relaxed);
@@ -161,19 +161,19 @@ impl Drop for Threads {
             self.shared.bell.notify_all();
         }
         for worker in self.workers.drain(..) {
-            // A worker's panics are caught and told at `run`.
+            // Panics of a worker were caught and resumed in `run`.
             let _ = worker.join();
         }
     }
 }
 
-/// One for each physical core that this process may use: a second thread on a core only takes turns with the first.
+/// One thread per physical core that this process may use: SMT siblings share the execution units and gain nothing.
 pub fn default_threads() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
     physical_cores().map_or(logical, |cores| cores.clamp(1, logical))
 }
 
-/// Physical cores that this thread may run on, where the system tells.
+/// Physical cores in this thread's affinity mask; `None` if sysfs has no topology.
 #[cfg(target_os = "linux")]
 fn physical_cores() -> Option<usize> {
     use rustix::thread::{CpuSet, sched_getaffinity};
@@ -210,15 +210,15 @@ fn take_parts(next: &AtomicUsize, parts: usize, body: Part<'_>) {
     }
 }
 
-/// A worker's life.
+/// Main loop of a worker thread.
 fn work(shared: &Shared) {
     let mut seen = 0;
     while let Some(state) = wait(shared, seen) {
         if shared.state.compare_exchange(state, state + 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
-            continue; // Somebody entered or the loop was closed: look again.
+            continue; // Another worker entered or the loop was closed: retry.
         }
         seen = state / LOOP;
-        // SAFETY: this worker is inside (the exchange above), so the job stays as it is and its body alive.
+        // SAFETY: this worker is inside (the exchange above), so the job is not changed and its body is still valid.
         if let Some(job) = unsafe { &*shared.job.get() } {
             // SAFETY: as above.
             let body = unsafe { &*job.body };
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_process_that_is_kept_to_one_processor_gets_one_thread() {
+    fn default_threads_is_one_under_a_one_cpu_affinity() {
         use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
         let kept = std::thread::spawn(|| {
             let allowed = sched_getaffinity(None).unwrap();
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parked_pool_wakes_up() {
+    fn parked_workers_wake_for_the_next_loop() {
         let pool = Threads::new(Some(3));
         for _ in 0..5 {
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
+    fn a_panic_in_a_part_reaches_the_caller_and_the_pool_stays_usable() {
         let pool = Threads::new(Some(2));
         let caught = catch_unwind(AssertUnwindSafe(|| pool.run(8, &|i| assert_ne!(i, 3))));
         assert!(caught.is_err());
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_cover_the_range_once() {
+    fn split_covers_the_range_exactly_once() {
         let pool = Threads::new(Some(3));
         for len in [0, 1, 5, 16, 100, 577] {
             let seen: Vec<AtomicUsize> = (0..len).map(|_| AtomicUsize::new(0)).collect();

@@ -1,4 +1,4 @@
-//! The registers of x86 under common names, so that a kernel is written once for both widths.
+//! x86 intrinsics under width-independent names, so that one kernel source serves 256 and 512 bits.
 
 /// 256 bits: AVX2.
 pub(super) mod ymm {
@@ -19,19 +19,19 @@ pub(super) mod ymm {
         _mm256_slli_epi32,
     };
 
-    /// Registers for a 32-bit number of each row of a panel.
+    /// Registers that hold one 32-bit value for each row of a panel.
     pub const HALVES: usize = 2;
-    /// 32-bit numbers in a register.
+    /// 32-bit lanes per register.
     pub const LANES: usize = 8;
 
-    /// Half-precision numbers as floats.
+    /// Loads `LANES` half-precision values and widens them to f32.
     ///
     /// # Safety
-    /// `LANES` numbers must be readable at `at`.
+    /// `LANES` values must be readable at `at`.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
     pub unsafe fn load_halves(at: *const u16) -> Float {
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
     }
 
@@ -51,14 +51,14 @@ pub(super) mod ymm {
         _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)))
     }
 
-    /// The nearest integers.
+    /// Rounds each lane to the nearest integer.
     #[inline]
     #[target_feature(enable = "avx2")]
     pub fn round(a: Float) -> Float {
         _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
     }
 
-    /// `a * 2^n` for integers `n` of -126 to 127.
+    /// `a * 2^n` for integers `n` from -126 to 127.
     #[inline]
     #[target_feature(enable = "avx2")]
     pub fn scale(a: Float, n: Float) -> Float {
@@ -84,31 +84,31 @@ pub(super) mod zmm {
         _mm512_setzero_si512,
     };
 
-    /// As in `ymm`.
+    /// See `ymm::HALVES`.
     pub const HALVES: usize = 1;
-    /// As in `ymm`.
+    /// See `ymm::LANES`.
     pub const LANES: usize = 16;
 
-    /// As in `ymm`.
+    /// See `ymm::load_halves`.
     ///
     /// # Safety
-    /// As there.
+    /// `LANES` values must be readable at `at`.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub unsafe fn load_halves(at: *const u16) -> Float {
-        // SAFETY: the caller's condition.
+        // SAFETY: guaranteed by the caller.
         _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(at.cast()) })
     }
 
-    /// As in `ymm`.
+    /// See `ymm::round`.
     #[inline]
     #[target_feature(enable = "avx512f")]
     pub fn round(a: Float) -> Float {
         _mm512_roundscale_ps::<0>(a)
     }
 
-    /// Bytes of `a` with their sign turned where `b` is negative. (AVX2's instruction also clears them where `b` is
-    /// zero, which a product with `b` cannot tell.)
+    /// Negates the bytes of `a` whose byte in `b` is negative. (AVX2's `vpsignb` also clears those whose byte in `b` is
+    /// zero, which makes no difference in a product with `b`.)
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     pub fn sign8(a: Int, b: Int) -> Int {

@@ -1,4 +1,4 @@
-//! The quantised formats in AVX2 registers: what the AVX2 and AVX-512 kernels share.
+//! Unpacking of the quantised formats in AVX2 registers, shared by the AVX2 and AVX-512 kernels.
 
 use std::arch::x86_64::*;
 
@@ -6,7 +6,7 @@ use super::GgmlType;
 use super::dequantize::*;
 use super::half::f16_at;
 
-/// Numbers of a row that kernels handle at a time: their scales lie on the stack.
+/// Elements of a row per iteration of a kernel: bounds the scales on the stack.
 pub(super) const CHUNK: usize = 2048;
 
 /// Scales and minima of a chunk's groups.
@@ -21,52 +21,52 @@ impl Groups {
     }
 }
 
-/// A format whose 32-number parts can be brought into a register.
+/// A format whose parts of 32 elements unpack into one register.
 pub(super) trait X86: Quant {
-    /// For formats of a scale and 32 numbers: what the minimum is in scales.
+    /// For formats with a scale and no stored minimum: the minimum as a multiple of the scale.
     const OFFSET: Option<f32> = None;
-    /// Whether a block is a scale, perhaps a minimum, and 32 numbers.
+    /// Whether a block is a scale, an optional minimum, and 32 elements.
     const SIMPLE: bool = false;
-    /// How many sums of two products with bytes of -127..=127 fit 16 bits.
+    /// How many pair sums (two products with bytes of -127..=127 each) fit in 16 bits.
     const CHAIN: usize = (i16::MAX / (2 * 127 * Self::TOP)) as usize;
-    /// The largest byte; for wide formats the largest magnitude of what bytes stand for.
+    /// The largest unpacked byte; for wide formats the largest magnitude after subtracting 128.
     const TOP: i16;
 
-    /// The bytes of numbers `32 * part..32 * part + 32` of a block, in order.
+    /// The bytes of elements `32 * part..32 * part + 32` of a block, in order.
     ///
     /// # Safety
-    /// AVX2; `block` must point to a whole block and `part < N / 32`.
+    /// Needs AVX2; `block` must point to a whole block and `part < N / 32`.
     unsafe fn part(block: *const u8, part: usize) -> __m256i;
 
     /// Scales and minima of the groups of the whole blocks in `bytes`.
     ///
     /// # Safety
-    /// AVX2 and F16C; room in `groups` (at most `CHUNK` numbers).
+    /// Needs AVX2 and F16C; `bytes` must hold at most `CHUNK` elements.
     unsafe fn row_groups(bytes: &[u8], groups: &mut Groups);
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load(at: *const u8) -> __m256i {
-    // SAFETY: the caller's condition (32 readable bytes); the load has no alignment.
+    // SAFETY: guaranteed by the caller (32 readable bytes); the load needs no alignment.
     unsafe { _mm256_loadu_si256(at.cast()) }
 }
 
-/// 16 bytes to 32 nibbles, the low ones first.
+/// Unpacks 16 bytes to 32 nibbles, low nibbles first.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn nibbles(at: *const u8) -> __m256i {
-    // SAFETY: the caller's condition (16 readable bytes).
+    // SAFETY: guaranteed by the caller (16 readable bytes).
     let packed = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(at.cast()) });
     let shifted = _mm256_srlv_epi64(packed, _mm256_setr_epi64x(0, 0, 4, 4));
     _mm256_and_si256(shifted, _mm256_set1_epi8(15))
 }
 
-/// 32 bits to 32 bytes of 16 or 0.
+/// Expands 32 bits to 32 bytes of 16 or 0.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn fifth_bits(at: *const u8) -> __m256i {
-    // SAFETY: the caller's condition (4 readable bytes).
+    // SAFETY: guaranteed by the caller (4 readable bytes).
     let bits = _mm256_set1_epi32(unsafe { at.cast::<i32>().read_unaligned() });
     let spread = _mm256_shuffle_epi8(
         bits,
@@ -77,7 +77,7 @@ unsafe fn fifth_bits(at: *const u8) -> __m256i {
     _mm256_and_si256(set, _mm256_set1_epi8(16))
 }
 
-/// Bytes shifted right by `count` with `mask` laid over them.
+/// Shifts each byte right by `count` and masks it with `mask`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn shift(bytes: __m256i, count: usize, mask: i8) -> __m256i {
@@ -85,21 +85,21 @@ fn shift(bytes: __m256i, count: usize, mask: i8) -> __m256i {
     _mm256_and_si256(shifted, _mm256_set1_epi8(mask))
 }
 
-/// Like `shift`, the result moved `up` bits to the left (inside each byte).
+/// Like `shift`, with the result shifted left by `up` bits within each byte.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn shift_up(bytes: __m256i, count: usize, mask: i8, up: usize) -> __m256i {
     _mm256_sll_epi16(shift(bytes, count, mask), _mm_cvtsi32_si128(up as i32))
 }
 
-/// The bits of eight numbers of a float type, as 32-bit floats.
+/// Loads eight elements of a float type, as f32 bit patterns.
 ///
 /// # Safety
-/// AVX2 and F16C; eight numbers lie at `at`.
+/// Needs AVX2 and F16C; eight elements must be readable at `at`.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) unsafe fn eight(kind: GgmlType, at: *const u8) -> __m256i {
-    // SAFETY: the caller's condition.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         match kind {
             GgmlType::F32 => _mm256_loadu_si256(at.cast()),
@@ -109,15 +109,15 @@ pub(super) unsafe fn eight(kind: GgmlType, at: *const u8) -> __m256i {
     }
 }
 
-/// The half-precision numbers in four bytes: scale and minimum of a block, where it has both.
+/// Loads two half-precision values: scale and minimum of a block that has both.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 pub(super) unsafe fn two_halves(at: *const u8) -> __m128 {
-    // SAFETY: the caller's condition (4 readable bytes).
+    // SAFETY: guaranteed by the caller (4 readable bytes).
     _mm_cvtph_ps(_mm_cvtsi32_si128(unsafe { at.cast::<i32>().read_unaligned() }))
 }
 
-/// `row_groups` of the 32-formats: a scale, and a minimum that follows it or is `offset` times the scale.
+/// `row_groups` of the simple formats: a scale, and a minimum that follows it or is `offset` times the scale.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn simple_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups, offset: Option<f32>) {
@@ -140,14 +140,14 @@ macro_rules! simple {
             #[inline]
             #[target_feature(enable = "avx2")]
             unsafe fn part($block: *const u8, _: usize) -> __m256i {
-                // SAFETY: the caller's condition.
+                // SAFETY: guaranteed by the caller.
                 unsafe { $part }
             }
 
             #[inline]
             #[target_feature(enable = "avx2,fma,f16c")]
             unsafe fn row_groups(bytes: &[u8], groups: &mut Groups) {
-                // SAFETY: the caller's condition.
+                // SAFETY: guaranteed by the caller.
                 unsafe { simple_groups::<Self>(bytes, groups, $offset) }
             }
         }
@@ -160,7 +160,7 @@ simple!(Q5_0, 31, Some(-16.0), |block| _mm256_or_si256(nibbles(block.add(6)), fi
 simple!(Q5_1, 31, None, |block| _mm256_or_si256(nibbles(block.add(8)), fifth_bits(block.add(4))));
 simple!(Q8_0, 128, Some(-128.0), |block| _mm256_xor_si256(load(block.add(2)), _mm256_set1_epi8(i8::MIN)));
 
-/// Sixteen bytes as floats, times `d`.
+/// Converts sixteen signed bytes to f32 and multiplies them by `d`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn times_bytes(bytes: __m128i, d: __m256) -> [__m256; 2] {
@@ -168,24 +168,24 @@ fn times_bytes(bytes: __m128i, d: __m256) -> [__m256; 2] {
     [eight(bytes), eight(_mm_unpackhi_epi64(bytes, bytes))]
 }
 
-/// Stores sixteen numbers for block `b`.
+/// Stores the sixteen values of block `b`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn store_groups(to: &mut [f32], b: usize, groups: [__m256; 2]) {
     let to = &mut to[16 * b..16 * b + 16];
-    // SAFETY: sixteen numbers.
+    // SAFETY: `to` has sixteen elements.
     unsafe {
         _mm256_storeu_ps(to.as_mut_ptr(), groups[0]);
         _mm256_storeu_ps(to.as_mut_ptr().add(8), groups[1]);
     }
 }
 
-/// `row_groups` of Q2_K: 4 bits of scale and 4 of minimum for each group.
+/// `row_groups` of Q2_K: a byte per group, scale in the low nibble, minimum in the high one.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q2k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
     for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
-        // SAFETY: a block begins with its 16 bytes of scales and ends with two half-precision numbers.
+        // SAFETY: a block begins with its 16 bytes of scales and ends with two half-precision values.
         let (packed, both) = unsafe { (_mm_loadu_si128(block.as_ptr().cast()), two_halves(block.as_ptr().add(80))) };
         let nibble = _mm_set1_epi8(15);
         let scales = _mm_and_si128(packed, nibble);
@@ -196,12 +196,12 @@ fn q2k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
     }
 }
 
-/// `row_groups` of Q3_K: the low 4 bits of its sixteen scales in 8 bytes, the high 2 in the 4 that follow.
+/// `row_groups` of Q3_K: 8 bytes with the low 4 bits of the sixteen scales, then 4 bytes with the high 2 bits.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q3k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
     for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
-        // SAFETY: a block's scales are bytes 96 to 107; a half-precision number ends it.
+        // SAFETY: a block's scales are bytes 96 to 107; a half-precision value ends it.
         let (low, high) = unsafe {
             let scales = block.as_ptr().add(96);
             (_mm_loadl_epi64(scales.cast()), _mm_set1_epi32(scales.add(8).cast::<i32>().read_unaligned()))
@@ -222,12 +222,12 @@ fn q3k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn k4_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
     for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
-        // SAFETY: a block begins with two half-precision numbers and its 12 bytes of scales.
+        // SAFETY: a block begins with two half-precision values and its 12 bytes of scales.
         let (both, [low, mid, high]) = unsafe {
             let words = block.as_ptr().add(4).cast::<u32>();
             (two_halves(block.as_ptr()), [0, 1, 2].map(|i| words.add(i).read_unaligned()))
         };
-        // The upper two bits of the last four scales and minima lie above the first four's.
+        // The top two bits of the bytes of the first four scales (minima) belong to the last four.
         let eight = |first: u32, last: u32| {
             let last = (last & 0x0F0F_0F0F) | (first >> 2 & 0x3030_3030);
             let bytes = u64::from(first & 0x3F3F_3F3F) | u64::from(last) << 32;
@@ -237,7 +237,7 @@ fn k4_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
         let scales = _mm256_mul_ps(eight(low, high), _mm256_broadcastss_ps(both));
         let mins = _mm256_mul_ps(eight(mid, high >> 4), _mm256_broadcastss_ps(dmin));
         let (to_scale, to_min) = (&mut groups.scale[8 * b..8 * b + 8], &mut groups.min[8 * b..8 * b + 8]);
-        // SAFETY: eight numbers each.
+        // SAFETY: both have eight elements.
         unsafe {
             _mm256_storeu_ps(to_scale.as_mut_ptr(), scales);
             _mm256_storeu_ps(to_min.as_mut_ptr(), mins);
@@ -245,12 +245,12 @@ fn k4_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
     }
 }
 
-/// `row_groups` of Q6_K: sixteen signed bytes.
+/// `row_groups` of Q6_K: sixteen scales as signed bytes.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q6k_groups<Q: Quant>(bytes: &[u8], groups: &mut Groups) {
     for (b, block) in bytes.chunks_exact(Q::BYTES).enumerate() {
-        // SAFETY: a block's scales are bytes 192 to 207; a half-precision number ends it.
+        // SAFETY: a block's scales are bytes 192 to 207; a half-precision value ends it.
         let scales = unsafe { _mm_loadu_si128(block.as_ptr().add(192).cast()) };
         let scales = times_bytes(scales, _mm256_set1_ps(f16_at(block, 208)));
         let offset = _mm256_set1_ps(-32.0);
@@ -273,7 +273,7 @@ macro_rules! large {
             #[inline]
             #[target_feature(enable = "avx2")]
             unsafe fn part($block: *const u8, $part: usize) -> __m256i {
-                // SAFETY: the caller's condition.
+                // SAFETY: guaranteed by the caller.
                 unsafe { $body }
             }
         }

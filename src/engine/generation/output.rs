@@ -1,4 +1,4 @@
-//! Tokens → events: bytes become whole characters, reasoning is split off, and each token's time is taken.
+//! Tokens → events: assembles whole characters, splits off the reasoning, and records the time of each token.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use crate::engine::chat_template::ChatTemplate;
 use crate::engine::tokenizer::{TextStream, Tokenizer};
 use crate::protocol::*;
 
-/// The stream of one answer.
+/// The event stream of one answer.
 pub struct Output<'a> {
     id: RequestId,
     tokenizer: &'a Tokenizer,
     emit: &'a mut dyn FnMut(EngineEvent),
     text: TextStream,
-    /// Whether the space that a vocabulary puts before its first word is still to come; it is no part of the answer.
+    /// Whether the next text may begin with the space that the vocabulary adds before a first word; it is dropped.
     strips_space: bool,
     splitter: ReasoningSplitter,
-    /// Marks that are one token, which a vocabulary may count among its silent control tokens.
+    /// Reasoning marks that are a single token. A control token has no text, so the mark's text is stored here.
     mark_tokens: Vec<(u32, String)>,
-    /// When the first token came.
+    /// Time of the first token.
     pub first: Option<Timestamp>,
     last: Option<Timestamp>,
     gaps: Vec<Duration>,
-    /// Tokens so far.
+    /// Tokens so far, without the end token.
     pub count: usize,
 }
 
 impl<'a> Output<'a> {
-    /// A stream for the answer to `request`, whose prompt is the text `prompt`.
+    /// `prompt`: the rendered text of `request`, which may end inside a reasoning block.
     pub fn new(
         request: &GenerationRequest,
         tokenizer: &'a Tokenizer,
@@ -38,7 +38,7 @@ impl<'a> Output<'a> {
     ) -> Self {
         let marks = template.reasoning_marks().unwrap_or(DEFAULT_MARKS);
         let token_of = |mark: &str| Some((tokenizer.token_id(mark)?, mark.to_string()));
-        // In the middle of an answer a space is one between two words.
+        // When an answer is continued, a first space separates two words and is kept.
         let continues = request.messages.last().is_some_and(|message| message.role == Role::Assistant);
         Self {
             id: request.id,
@@ -55,12 +55,12 @@ impl<'a> Output<'a> {
         }
     }
 
-    /// Tells the front end something else about the request.
+    /// Sends another event about the request.
     pub fn tell(&mut self, event: EngineEvent) {
         (self.emit)(event);
     }
 
-    /// A token came at `at`.
+    /// Emits the text that `token`, sampled at `at`, completes.
     pub fn token(&mut self, token: u32, at: Timestamp) {
         self.count += 1;
         self.first.get_or_insert(at);
@@ -80,7 +80,7 @@ impl<'a> Output<'a> {
         self.show(pieces, at);
     }
 
-    /// `text` without the space that a vocabulary puts before the first word of all.
+    /// `text` without the space that the vocabulary adds before the first word of an answer.
     fn without_first_space<'t>(&mut self, text: &'t str) -> &'t str {
         if text.is_empty() || !std::mem::take(&mut self.strips_space) {
             return text;
@@ -88,7 +88,7 @@ impl<'a> Output<'a> {
         text.strip_prefix(' ').unwrap_or(text)
     }
 
-    /// The answer ended; shows what was held back.
+    /// Emits the text that was held back. Call it once, when the answer has ended.
     pub fn finish(&mut self, at: Timestamp) {
         let rest = self.text.finish();
         let mut pieces = self.splitter.push(&rest);
@@ -96,7 +96,7 @@ impl<'a> Output<'a> {
         self.show(pieces, at);
     }
 
-    /// Time from the first token to the last, and the gaps between them.
+    /// Time from the first token to the last, and the gaps between tokens.
     pub fn decode_times(&mut self) -> (Duration, Vec<Duration>) {
         let decode = self.first.zip(self.last).map_or(Duration::ZERO, |(first, last)| last.since(first));
         (decode, std::mem::take(&mut self.gaps))

@@ -1,24 +1,24 @@
-//! Makes a prompt fit the context, or says by how much it does not.
+//! Fits a prompt into the context, or reports the token counts if it is too long.
 
 use crate::engine::chat_template::ChatTemplate;
 use crate::engine::prompt::{self, RenderedPrompt, Rendering};
 use crate::engine::tokenizer::Tokenizer;
 use crate::protocol::*;
 
-/// A prompt that leaves room for at least one token.
+/// A prompt that leaves room for at least one token of the answer.
 #[derive(Debug)]
 pub struct Fitted {
-    /// The prompt.
+    /// Text and tokens.
     pub prompt: RenderedPrompt,
-    /// Oldest turns that were left out.
+    /// Number of oldest turns that were left out.
     pub trimmed_turns: usize,
 }
 
-/// Renders the request's messages for a context of `context_length` tokens, of the `trained` ones that the model was
-/// made for. Where they do not fit, `Trim` leaves out
-/// the oldest turns (a user message and the answers after it), never the system message nor the last turn; it then
-/// makes room for an answer of a quarter of the context or `max_tokens`, whichever is less, so that the next few turns
-/// can reuse the cache.
+/// Renders the request's messages for a context of `context_length` tokens; the model was trained for `trained`.
+///
+/// If they do not fit, `Trim` leaves out the oldest turns (a user message and the answers after it), never the system
+/// message or the last turn. It then leaves room for an answer of a quarter of the context or `max_tokens`, whichever
+/// is less, so that the next few turns can reuse the cache.
 pub fn fit(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
@@ -46,7 +46,7 @@ pub fn fit(
     let without = |turns: usize| render(&without_turns(&request.messages, &starts, turns));
     let shortest = without(removable)?;
     if request.on_overflow == OverflowPolicy::Error {
-        // To leave turns out is no help where the last one alone is too long.
+        // Trimming does not help if the last turn is too long by itself.
         let helps = removable > 0 && shortest.tokens() < context_length;
         let policy = helps.then_some(OverflowPolicy::Error);
         return Err(overflow_error(&whole, context_length, trained, policy));
@@ -59,7 +59,7 @@ pub fn fit(
         }
     };
     let reserve = (context_length / 4).min(request.max_tokens.unwrap_or(usize::MAX)).max(1);
-    // The fewest turns whose absence makes it fit: the more are left out, the shorter it gets.
+    // Binary search for the fewest turns to leave out: the prompt shrinks with each.
     let (mut low, mut high) = (1, removable);
     while low < high {
         let middle = low.midpoint(high);
@@ -73,7 +73,7 @@ pub fn fit(
     Ok(Fitted { prompt: best, trimmed_turns: high })
 }
 
-/// `policy`: what is to become of earlier turns, where there are any.
+/// `policy`: `None` if there are no earlier turns, or leaving them out does not help.
 fn overflow_error(
     prompt: &Rendering,
     context_length: usize,
@@ -89,7 +89,7 @@ fn overflow_error(
         }
         Some(OverflowPolicy::Trim) => "Even without the earlier turns it is too long: shorten the last message.",
     };
-    // An advice that the model would refuse is worse than none.
+    // Suggest --context-length only if the load would accept a value that is large enough.
     let more = if trained <= context_length {
         format!("The context cannot be larger: this model was made for {trained} tokens.")
     } else if needed >= trained {
@@ -106,13 +106,13 @@ fn overflow_error(
     EngineError::new(ErrorKind::ContextOverflow, message)
 }
 
-/// Where each turn begins: at each user message.
+/// Indices of the user messages; each starts a turn.
 fn turn_starts(messages: &[ChatMessage]) -> Vec<usize> {
     let users = messages.iter().enumerate().filter(|(_, message)| message.role == Role::User);
     users.map(|(index, _)| index).collect()
 }
 
-/// The messages without the first `turns` turns; what stands before the first turn stays.
+/// The messages without the first `turns` turns; messages before the first turn are kept.
 fn without_turns(messages: &[ChatMessage], starts: &[usize], turns: usize) -> Vec<ChatMessage> {
     let (Some(&first), Some(&kept)) = (starts.first(), starts.get(turns)) else { return messages.to_vec() };
     messages[..first].iter().chain(&messages[kept..]).cloned().collect()
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_context_is_advised_that_the_model_would_refuse() {
+    fn overflow_error_suggests_a_larger_context_only_if_the_model_allows_it() {
         let takes = |needed| Rendering::Whole(RenderedPrompt { text: String::new(), tokens: vec![0; needed] });
         let advice = |needed, context, trained| overflow_error(&takes(needed), context, trained, None).message;
         let talk = overflow_error(&takes(600), 512, 8192, Some(OverflowPolicy::Error)).message;

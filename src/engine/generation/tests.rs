@@ -1,4 +1,4 @@
-//! Growing a sequence beyond what a model was first made for, and waiting for a model that is not ready.
+//! Growing a LongRoPE sequence beyond its original context, waiting for a model, logits that are not finite.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::engine::load::cpu_model;
 use crate::engine::model::parts::ModelParts;
 use crate::engine::source::ModelFiles;
 
-/// A model with LongRoPE, made for 40 positions at first.
+/// A LongRoPE model whose original context is 40 positions.
 fn long_rope() -> Box<dyn Model> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/phi3-long");
     let parts = ModelParts::open(&ModelFiles::Safetensors(folder), None).unwrap();
@@ -26,7 +26,7 @@ fn request() -> GenerationRequest {
 }
 
 #[test]
-fn a_sequence_that_grows_too_long_is_evaluated_anew() {
+fn sequence_that_exceeds_the_original_longrope_context_is_evaluated_again() {
     let (mut model, mut other) = (long_rope(), long_rope());
     let tokens: Vec<u32> = (0..41).map(|i| 3 + i * 7 % 100).collect();
     let request = request();
@@ -35,7 +35,7 @@ fn a_sequence_that_grows_too_long_is_evaluated_anew() {
     model.reusable_prefix(0, 39);
     model.forward(&tokens[..39], 0, &mut decoder.logits).unwrap();
     prefix.extend(&tokens[..39]);
-    // The 40th still fits; the 41st does not.
+    // The 40th position is within the original context; the 41st is not.
     assert!(decoder.grow(&mut *model, &mut prefix, &CancelFlag::default(), &tokens[39..40]).unwrap());
     model.forward(&tokens[39..40], 39, &mut decoder.logits).unwrap();
     prefix.extend(&tokens[39..40]);
@@ -50,7 +50,7 @@ fn a_sequence_that_grows_too_long_is_evaluated_anew() {
 }
 
 #[test]
-fn evaluating_anew_can_be_stopped() {
+fn evaluating_a_sequence_again_can_be_cancelled() {
     let mut model = long_rope();
     let request = request();
     let mut decoder = Decoder::new(&request);
@@ -61,11 +61,11 @@ fn evaluating_anew_can_be_stopped() {
     let cancel = CancelFlag::default();
     cancel.cancel();
     assert!(!decoder.grow(&mut *model, &mut prefix, &cancel, &[5]).unwrap());
-    // Nothing of the cache is taken for valid.
+    // No cached position counts as valid.
     assert!(prefix.is_empty());
 }
 
-/// Ready for long prompts when it was asked so many times, or never.
+/// Ready for 100 tokens or more at the `ready_at`-th call of `is_ready`; `None`: never, and the 5th call cancels.
 struct Late {
     asked: usize,
     ready_at: Option<usize>,
@@ -90,11 +90,11 @@ impl Model for Late {
     }
 
     fn forward(&mut self, _: &[u32], _: usize, _: &mut Vec<f32>) -> Result<(), ModelError> {
-        panic!("nothing is evaluated before the model is ready");
+        panic!("evaluated before the model was ready");
     }
 
     fn forward_rows(&mut self, _: &[u32], _: usize, _: usize, _: &mut Vec<f32>) -> Result<(), ModelError> {
-        panic!("nothing is evaluated before the model is ready");
+        panic!("evaluated before the model was ready");
     }
 
     fn memory(&self) -> MemoryUse {
@@ -118,14 +118,14 @@ fn asked(tokens: usize, ready_at: Option<usize>) -> usize {
 }
 
 #[test]
-fn a_prompt_waits_until_the_model_is_ready_for_it_or_it_is_cancelled() {
-    assert_eq!(asked(99, Some(3)), 1, "a short one begins at once");
+fn prompt_waits_until_the_model_is_ready_or_it_is_cancelled() {
+    assert_eq!(asked(99, Some(3)), 1, "a short prompt starts at once");
     assert_eq!(asked(100, Some(3)), 3);
-    assert_eq!(asked(100, None), 5, "the cancel is heard");
+    assert_eq!(asked(100, None), 5, "the cancel ends the wait");
 }
 
 #[test]
-fn logits_that_are_no_numbers_choose_no_token() {
+fn logits_without_a_finite_value_are_an_error() {
     let mut model = long_rope();
     let request = request();
     for (logits, sound) in [

@@ -1,5 +1,5 @@
+//! Sequences of lifecycle events in virtual time, with the expected effects.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-//! Stories of the engine's life, in virtual time.
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn at(milliseconds: u64) -> Timestamp {
     Timestamp::from_origin(Duration::from_millis(milliseconds))
 }
 
-/// An engine's life, told event by event.
+/// A state machine with its clock, in milliseconds.
 struct Story {
     state: State,
     now: u64,
@@ -43,7 +43,7 @@ fn submit(id: u64) -> Event {
 }
 
 #[test]
-fn a_request_wakes_a_cold_engine_and_the_window_puts_it_to_sleep() {
+fn request_loads_a_cold_engine_and_the_end_of_the_idle_window_releases_it() {
     let mut story = Story::new(IdleWindow::After(WINDOW));
     assert_eq!(story.then(submit(1)), [Effect::StartLoad]);
     assert_eq!(story.then(submit(2)), []);
@@ -61,7 +61,7 @@ fn a_request_wakes_a_cold_engine_and_the_window_puts_it_to_sleep() {
 }
 
 #[test]
-fn a_timer_of_an_earlier_idle_time_releases_nothing() {
+fn timer_of_an_earlier_idle_period_is_ignored() {
     let mut story = Story::warm();
     let old = story.state.epoch();
     story.now = 60_000;
@@ -74,7 +74,7 @@ fn a_timer_of_an_earlier_idle_time_releases_nothing() {
 }
 
 #[test]
-fn windows_of_zero_and_never() {
+fn idle_windows_of_zero_and_never() {
     let mut story = Story::new(IdleWindow::After(Duration::ZERO));
     story.then(Event::Load);
     let unused = Some(Timestamp::from_origin(UNUSED_WINDOW));
@@ -89,7 +89,7 @@ fn windows_of_zero_and_never() {
 }
 
 #[test]
-fn cancelling_the_last_one_that_waits_stops_the_load() {
+fn cancelling_the_last_queued_request_aborts_the_load() {
     let mut story = Story::new(IdleWindow::After(WINDOW));
     story.then(submit(1));
     story.then(submit(2));
@@ -102,19 +102,19 @@ fn cancelling_the_last_one_that_waits_stops_the_load() {
 }
 
 #[test]
-fn a_load_that_was_asked_for_goes_on_without_a_request_until_a_release_is_asked_for() {
+fn requested_load_continues_without_a_request_until_a_release() {
     let mut story = Story::new(IdleWindow::After(WINDOW));
     story.then(Event::Load);
     story.then(submit(1));
     assert_eq!(story.then(Event::Cancel(RequestId(1))), [Effect::FinishCancelled(RequestId(1))]);
     assert_eq!(story.then(Event::Release), [Effect::AbortLoad]);
-    assert_eq!(story.then(submit(2)), [], "it came while the load was being stopped, and waits");
+    assert_eq!(story.then(submit(2)), [], "a request during an aborted load waits");
     assert_eq!(story.then(Event::LoadFailed), [Effect::Release]);
     assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
 }
 
 #[test]
-fn a_failed_load_fails_all_that_wait_once_and_the_next_request_tries_again() {
+fn failed_load_fails_the_queued_requests_once_and_the_next_request_loads_again() {
     let mut story = Story::new(IdleWindow::After(WINDOW));
     story.then(submit(1));
     story.then(submit(2));
@@ -124,7 +124,7 @@ fn a_failed_load_fails_all_that_wait_once_and_the_next_request_tries_again() {
 }
 
 #[test]
-fn memory_that_ran_out_means_a_new_load_and_a_device_lost_twice_in_a_row_means_no_more() {
+fn out_of_memory_reloads_the_model_and_a_device_lost_twice_in_a_row_stays_lost() {
     let mut story = Story::warm();
     story.then(submit(1));
     story.then(submit(2));
@@ -132,7 +132,7 @@ fn memory_that_ran_out_means_a_new_load_and_a_device_lost_twice_in_a_row_means_n
     assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
     assert_eq!(story.then(Event::Loaded), [Effect::Generate(RequestId(2))]);
     assert_eq!(story.answered(2, ModelHealth::DeviceLost), [Effect::Release]);
-    assert_eq!(story.then(submit(3)), [], "a fresh context may mend it");
+    assert_eq!(story.then(submit(3)), [], "a new context may clear the error");
     assert_eq!(story.then(Event::Released), [Effect::StartLoad]);
     story.then(Event::Loaded);
     story.then(submit(4));
@@ -149,7 +149,7 @@ fn memory_that_ran_out_means_a_new_load_and_a_device_lost_twice_in_a_row_means_n
 }
 
 #[test]
-fn an_answer_between_two_faults_restores_the_trust_in_a_device() {
+fn answer_between_two_device_errors_resets_the_count() {
     let mut story = Story::warm();
     for id in 0..6 {
         story.then(submit(id));
@@ -165,7 +165,7 @@ fn an_answer_between_two_faults_restores_the_trust_in_a_device() {
 }
 
 #[test]
-fn a_switch_waits_for_the_requests_before_it_and_comes_before_those_after_it() {
+fn switch_is_applied_in_queue_order() {
     let mut story = Story::warm();
     story.then(submit(1));
     story.then(submit(2));
@@ -179,7 +179,7 @@ fn a_switch_waits_for_the_requests_before_it_and_comes_before_those_after_it() {
 }
 
 #[test]
-fn a_release_waits_for_the_answer() {
+fn release_waits_for_the_running_answer() {
     let mut story = Story::warm();
     story.then(submit(1));
     assert_eq!(story.then(Event::Release), []);
@@ -187,7 +187,7 @@ fn a_release_waits_for_the_answer() {
 }
 
 #[test]
-fn shutdown_stops_what_runs_and_tells_all_that_wait() {
+fn shutdown_stops_the_running_request_and_ends_the_queued_ones() {
     let mut story = Story::warm();
     story.then(submit(1));
     story.then(submit(2));
@@ -196,10 +196,9 @@ fn shutdown_stops_what_runs_and_tells_all_that_wait() {
     assert_eq!(story.then(Event::Released), [Effect::Exit]);
 }
 
-/// Requests that come a millisecond before the window's end, at it, and a millisecond after it; at the end itself the
-/// request or the timer may be heard first.
+/// Requests 1 ms before, at, and 1 ms after the end of the idle window; at the end, request or timer may come first.
 #[test]
-fn ten_thousand_requests_around_the_end_of_the_window() {
+fn requests_around_the_end_of_the_idle_window_are_all_answered() {
     let mut story = Story::warm();
     let (mut answers, mut releases, mut loads) = (0, 0, 0);
     for id in 0..10_000_u64 {

@@ -1,7 +1,7 @@
-//! What a model is, independent of file format and device: everything that a forward pass must know besides weights.
+//! `ModelConfig`: shape and constants of a model, independent of file format and device.
 //!
-//! Made from GGUF metadata (`gguf`) or `config.json` (`huggingface`); both are checked here, once, so that a device's
-//! code can trust every number.
+//! Parsed from GGUF metadata (`gguf`) or `config.json` (`huggingface`). Both are validated here, once, so that device
+//! code can rely on every value.
 
 use std::path::Path;
 
@@ -18,17 +18,17 @@ use crate::engine::weights::unused_tensors;
 mod gguf;
 mod huggingface;
 
-/// The file of a safetensors folder that describes the model.
+/// File name of the model description in a safetensors folder.
 pub(super) const CONFIG_FILE: &str = "config.json";
 
-/// `config.json` of a safetensors folder, unchecked.
+/// Reads `config.json` of a safetensors folder as JSON, without validation.
 pub fn read_folder_config(folder: &Path) -> Result<Value, ModelError> {
     read_json(&folder.join(CONFIG_FILE))
 }
 
 pub(super) use huggingface::{check_task, unknown_rope_keys};
 
-/// The families that our own forward pass runs.
+/// The families with a native forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// Llama 2 to 3.3, SmolLM2, TinyLlama, Mistral.
@@ -37,13 +37,13 @@ pub enum Family {
     Qwen2,
     /// Qwen 3: a norm on each head of Q and K.
     Qwen3,
-    /// Gemma 3 (text): norms after attention and feed-forward too, GELU, windows on five layers of six.
+    /// Gemma 3 (text): norms also after attention and feed-forward, GELU, sliding windows on five of six layers.
     Gemma3,
     /// Phi 3 and 4: Q, K, V in one matrix, gate and up in one.
     Phi3,
 }
 
-/// Names by which files call the families: `general.architecture` and `model_type`.
+/// Family of each architecture name in files (`general.architecture`, `model_type`).
 const FAMILIES: [(&str, Family); 8] = [
     ("llama", Family::Llama),
     ("mistral", Family::Llama),
@@ -55,17 +55,17 @@ const FAMILIES: [(&str, Family); 8] = [
     ("phi3", Family::Phi3),
 ];
 
-/// The families that candle runs, as `model_type` names them.
+/// `model_type` of the families that run on candle.
 pub(super) const CANDLE_FAMILIES: [&str; 10] =
     ["gemma", "gemma2", "glm4", "granite", "granitemoehybrid", "olmo", "olmo2", "smollm3", "stablelm", "starcoder2"];
 
 impl Family {
-    /// The family of an architecture's name, or an error that lists the known names.
+    /// The family of an architecture name; the error lists the supported names.
     pub fn named(name: &str) -> Result<Self, ModelError> {
         FAMILIES.iter().find(|(known, _)| *known == name).map(|(_, family)| *family).ok_or_else(|| {
             let known: Vec<_> = FAMILIES.iter().map(|(known, _)| *known).collect();
             ModelError::Unsupported(format!(
-                "the architecture {name:?} is not supported; chatnap knows {}, and as safetensors folders {}",
+                "the architecture {name:?} is not supported; supported are {}, and as safetensors folders {}",
                 known.join(", "),
                 CANDLE_FAMILIES.join(", ")
             ))
@@ -73,74 +73,74 @@ impl Family {
     }
 }
 
-/// The gate's function in the feed-forward part.
+/// Activation function of the feed-forward gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// x · sigmoid(x).
     Silu,
-    /// GELU by its tanh approximation.
+    /// GELU, tanh approximation.
     GeluTanh,
 }
 
-/// How heads turn in sequences that stay within what the model was first made for (LongRoPE).
+/// RoPE for sequences within the original context length of a LongRoPE model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShortRope {
-    /// As many dimensions as the rope of longer sequences.
+    /// Has as many dimensions as the RoPE of longer sequences.
     pub rope: Rope,
-    /// Positions of the longest such sequence.
+    /// Maximum length of such a sequence, in positions.
     pub positions: usize,
 }
 
-/// One model's shape and constants.
+/// Shape and constants of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
-    /// Which forward pass.
+    /// Selects the variant of the forward pass.
     pub family: Family,
-    /// The name that the file uses.
+    /// Architecture name in the file.
     pub architecture: String,
-    /// Rows of the embedding, logits a position.
+    /// Rows of the embedding; logits per position.
     pub vocab_size: usize,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width within the feed-forward part.
+    /// Width of the feed-forward part.
     pub feed_forward: usize,
-    /// Layers.
+    /// Number of layers.
     pub layers: usize,
-    /// Query heads a layer.
+    /// Query heads per layer.
     pub heads: usize,
-    /// Key and value heads a layer; divides `heads`.
+    /// Key and value heads per layer; divides `heads`.
     pub kv_heads: usize,
-    /// Elements a head; need not be `hidden / heads`.
+    /// Elements per head; can differ from `hidden / heads`.
     pub head_dim: usize,
-    /// Positions that the model was made for.
+    /// Context length of the training, in positions.
     pub trained_context_length: usize,
-    /// Positions that the KV cache shall hold.
+    /// Capacity of the KV cache, in positions.
     pub context_length: usize,
     /// Added to the mean square in every RMS norm.
     pub norm_epsilon: f32,
     /// Added to every norm's weight (Gemma's safetensors store w - 1).
     pub norm_offset: f32,
-    /// The gate's function.
+    /// Activation function of the feed-forward gate.
     pub activation: Activation,
-    /// Positions, on layers without a window.
+    /// RoPE of layers without a window.
     pub rope: Rope,
-    /// The same for sequences that end early, where the model has other positions for them.
+    /// RoPE of short sequences, if it differs (LongRoPE).
     pub short_rope: Option<ShortRope>,
-    /// Positions on layers with a window, where they differ.
+    /// RoPE of layers with a window, if it differs.
     pub local_rope: Option<Rope>,
-    /// For each layer: how many keys back a query sees, itself included; `None`: all.
+    /// For each layer: keys that a query attends to, its own included; `None`: all.
     pub windows: Vec<Option<usize>>,
-    /// Multiplies Q·K.
+    /// Factor on Q·K.
     pub attention_scale: f32,
-    /// Multiplies embeddings.
+    /// Factor on embeddings.
     pub embedding_scale: f32,
-    /// Logits x are bent to c · tanh(x / c).
+    /// Soft cap c: logits x become c · tanh(x / c).
     pub logit_softcap: Option<f32>,
-    /// Whether the output matrix is the embedding.
+    /// Whether the embedding is also the output matrix.
     pub tied: bool,
 }
 
-/// Parts of a layer that the forward pass of every family reads where they are; of some families it reads more.
+/// Tensors of a layer that the forward pass reads, if present, for every family. Some families have more.
 const LAYER_TENSORS: [&str; 16] = [
     "attn_norm.weight",
     "attn_q.weight",
@@ -161,7 +161,7 @@ const LAYER_TENSORS: [&str; 16] = [
 ];
 
 impl ModelConfig {
-    /// From a GGUF header, with the plan of its tensors. `context_length`: what the user asked for.
+    /// From a GGUF header, with the plan of its tensors. `context_length`: set by the user, in positions.
     pub fn from_gguf(header: &Header, context_length: Option<usize>) -> Result<(Self, TensorPlan), ModelError> {
         let mut plan = TensorPlan::from_gguf(header)?;
         let config = gguf::config(header, &mut plan, context_length)?;
@@ -179,7 +179,7 @@ impl ModelConfig {
         config.checked(plan, "num_hidden_layers")
     }
 
-    /// How a layer's heads are turned.
+    /// The RoPE of a layer.
     pub fn layer_rope(&self, layer: usize) -> &Rope {
         match (&self.local_rope, self.windows[layer]) {
             (Some(local), Some(_)) => local,
@@ -187,19 +187,19 @@ impl ModelConfig {
         }
     }
 
-    /// Query heads that share a key head.
+    /// Query heads per KV head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    /// The matrix that turns the last hidden state into logits.
+    /// Name of the matrix that maps the last hidden state to logits.
     pub fn output_name(&self) -> &'static str {
         if self.tied { "token_embd.weight" } else { "output.weight" }
     }
 
-    /// Numbers that agree with each other, and every tensor there with the shape that they imply. Matrices that a
-    /// file stores as one are split into Q, K, V and gate, up: their rows lie one after the other, so this moves nothing.
-    /// `layers_key` tells the number of layers, for messages.
+    /// Checks that the values are consistent and that every tensor exists with the implied shape. Fused matrices are
+    /// split into Q, K, V and gate, up: their rows are contiguous, so no data is moved. `layers_key` is the file's key
+    /// for the number of layers, for messages.
     fn checked(self, mut plan: TensorPlan, layers_key: &str) -> Result<(Self, TensorPlan), ModelError> {
         self.check_embeddings(&plan)?;
         self.check_numbers(&plan)?;
@@ -216,7 +216,7 @@ impl ModelConfig {
         Ok((self, plan))
     }
 
-    /// Whether the forward pass reads the tensor `name`. Others of a file would be left out of the answers.
+    /// Whether the forward pass reads the tensor `name`.
     pub fn reads(&self, name: &str) -> bool {
         let Some(rest) = name.strip_prefix("blk.") else {
             return matches!(name, "token_embd.weight" | "output_norm.weight")
@@ -231,9 +231,9 @@ impl ModelConfig {
         of_family && layer.parse::<usize>().is_ok_and(|layer| layer < self.layers)
     }
 
-    /// Refuses a file with tensors that would be left out of the answers.
+    /// Rejects a file with tensors that the forward pass would ignore, which would make answers wrong.
     fn check_unread(&self, plan: &mut TensorPlan, layers_key: &str) -> Result<(), ModelError> {
-        // Read where the rope is made, and the second output matrix of a model that ties it.
+        // Read when the RoPE is built, and the unused output matrix of a tied model.
         let elsewhere = |name: &str| {
             matches!(name, "rope_freqs.weight" | "rope_factors_long.weight" | "rope_factors_short.weight")
                 || (name == "output.weight" && self.tied)
@@ -253,7 +253,7 @@ impl ModelConfig {
         if plan.unreadable.contains_key("token_embd.weight") {
             return Err(plan.missing("token_embd.weight"));
         }
-        Err(plan.invalid("it holds no embeddings: it may be a vocabulary without a model, or one part of one"))
+        Err(plan.invalid("it has no embeddings: it may be a vocabulary without a model, or part of a split model"))
     }
 
     fn check_numbers(&self, plan: &TensorPlan) -> Result<(), ModelError> {
@@ -329,7 +329,7 @@ impl ModelConfig {
     }
 }
 
-/// The context to use: what was asked for, if the model was made for that many positions.
+/// The context length to use: the one asked for, at most `trained`; by default `DEFAULT_CONTEXT_LENGTH` or `trained`.
 pub(super) fn context_length(asked: Option<usize>, trained: usize) -> Result<usize, ModelError> {
     match asked {
         Some(0) => Err(ModelError::Unsupported("a context of 0 positions holds nothing; ask for at least 1".into())),

@@ -1,14 +1,14 @@
-//! How well a model predicts a text, by llama.cpp's protocol (`tools/perplexity`), so that figures can be compared.
+//! Perplexity of a text by llama.cpp's protocol (`tools/perplexity`), so that results are comparable.
 
 use super::Model;
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::engine::tokenizer::Tokenizer;
 
-/// Context of a chunk where nobody asks for another.
+/// Default tokens per chunk.
 pub const DEFAULT_CHUNK: usize = 512;
 
-/// Rows of logits held at once; a vocabulary of 262,144 tokens takes 1 MB each.
+/// Logit rows in memory at a time; with a vocabulary of 262,144 tokens each takes 1 MB.
 const ROWS: usize = 32;
 
 /// The result over a whole text.
@@ -16,15 +16,15 @@ const ROWS: usize = 32;
 pub struct Perplexity {
     /// e to the mean negative log likelihood of the scored tokens.
     pub perplexity: f64,
-    /// Its standard error.
+    /// Standard error of the perplexity.
     pub error: f64,
     /// Chunks evaluated.
     pub chunks: usize,
-    /// Tokens a chunk.
+    /// Tokens per chunk.
     pub context_length: usize,
 }
 
-/// Sums over the tokens scored so far.
+/// Running sums of the negative log likelihood and its square.
 #[derive(Clone, Copy, Debug, Default)]
 struct Score {
     count: usize,
@@ -48,9 +48,9 @@ impl Score {
     }
 }
 
-/// Cuts `text` into whole chunks of `context_length` tokens, evaluates each on its own and scores its second half:
-/// the logits at positions `context_length / 2` to `context_length - 2` against the tokens that follow. The first token of
-/// a chunk is BOS where the vocabulary adds one. `progress` gets the result so far and the number of chunks in all.
+/// Splits `text` into whole chunks of `context_length` tokens, evaluates each separately and scores its second half:
+/// the logits at positions `context_length / 2` to `context_length - 2` against the next tokens. The first token of a
+/// chunk is BOS if the tokenizer adds one. `progress` receives the result so far and the total number of chunks.
 pub fn perplexity(
     model: &mut dyn Model,
     tokenizer: &Tokenizer,
@@ -97,7 +97,7 @@ fn score_chunk(model: &mut dyn Model, chunk: &[u32], cancel: &CancelFlag, score:
     model.reusable_prefix(0, chunk.len());
     model.truncate_cache(0);
     let mut at = 0;
-    // The last token's own prediction is not scored, so it need not be evaluated.
+    // No token follows the last one, so its prediction is not scored and it is not evaluated.
     while at < chunk.len() - 1 {
         if cancel.is_cancelled() {
             return Err(ModelError::Cancelled);
@@ -122,7 +122,7 @@ fn score_chunk(model: &mut dyn Model, chunk: &[u32], cancel: &CancelFlag, score:
     Ok(())
 }
 
-/// -ln softmax(logits)[token], in double precision.
+/// `-ln softmax(logits)[token]`, in double precision.
 fn negative_log_likelihood(logits: &[f32], token: u32) -> f64 {
     let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let sum: f64 = logits.iter().map(|l| (f64::from(*l) - max).exp()).sum();
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_logits_score_the_size_of_the_vocabulary() {
+    fn perplexity_of_equal_logits_is_the_vocabulary_size() {
         let mut score = Score::default();
         for token in 0..8 {
             score.add(negative_log_likelihood(&[3.0; 8], token));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_is_that_of_the_mean() {
+    fn error_is_the_standard_error_of_the_mean() {
         let mut score = Score::default();
         [1.0, 3.0].into_iter().for_each(|nll| score.add(nll));
         let result = score.result(1, 16);

@@ -1,4 +1,4 @@
-//! Rotary position embedding: the frequencies with every scaling that checkpoints ask for, and the tables made of them.
+//! Rotary position embedding: frequencies under every scaling that checkpoints use, and the sine and cosine tables.
 //!
 //! Sources: RoFormer (arXiv 2104.09864), YaRN (arXiv 2309.00071), `modeling_rope_utils.py` of transformers and
 //! `ggml_rope_ext` of ggml.
@@ -7,21 +7,21 @@ use std::f64::consts::PI;
 
 pub use crate::engine::cpu::RopeLayout;
 
-/// How positions turn a head, every scaling applied.
+/// RoPE of a head, with every scaling applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
     /// Which elements are paired.
     pub layout: RopeLayout,
-    /// Radians a position, one for each pair. Twice as many elements of a head turn; the rest stay.
+    /// Radians per position, one for each pair. Only the first `dims()` elements of a head are rotated.
     pub frequencies: Vec<f64>,
     /// Multiplies sine and cosine (YaRN's and LongRoPE's attention temperature); 1 without them.
     pub attention_factor: f64,
 }
 
-/// How a checkpoint stretches its positions.
+/// Frequency scaling by which a checkpoint extends its context.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum RopeScaling {
-    /// Not at all.
+    /// No scaling.
     #[default]
     None,
     /// All frequencies divided by `factor`.
@@ -29,7 +29,7 @@ pub enum RopeScaling {
         /// The divisor.
         factor: f64,
     },
-    /// Low frequencies divided, high ones kept, smooth between (Llama 3.1).
+    /// Low frequencies divided, high ones kept, interpolated between (Llama 3.1).
     Llama3 {
         /// The divisor of low frequencies.
         factor: f64,
@@ -37,27 +37,27 @@ pub enum RopeScaling {
         low: f64,
         /// Wavelengths below `original_context / high` are kept.
         high: f64,
-        /// Positions before stretching.
+        /// Context length before scaling.
         original_context: f64,
     },
-    /// Interpolation by parts and a temperature.
+    /// YaRN: interpolation by frequency band, and an attention temperature.
     Yarn {
         /// The divisor of low frequencies.
         factor: f64,
-        /// Positions before stretching.
+        /// Context length before scaling.
         original_context: f64,
         /// Rotations within the original context above which a frequency is kept.
         beta_fast: f64,
         /// Rotations below which it is divided.
         beta_slow: f64,
-        /// Whether the first and last frequency of the transition are rounded outwards to whole ones.
+        /// Whether the bounds of the transition are rounded outwards to whole pair indices.
         rounded: bool,
         /// Multiplies sine and cosine; `None`: 0.1 ln(factor) + 1.
         attention_factor: Option<f64>,
     },
     /// One divisor for each frequency (`rope_freqs.weight`, LongRoPE's factors).
     Divisors {
-        /// The divisors.
+        /// One divisor per pair.
         divisors: Vec<f64>,
         /// Multiplies sine and cosine.
         attention_factor: f64,
@@ -91,12 +91,12 @@ impl Rope {
         Self { layout, frequencies, attention_factor }
     }
 
-    /// Elements of a head that turn.
+    /// Elements of a head that are rotated.
     pub fn dims(&self) -> usize {
         2 * self.frequencies.len()
     }
 
-    /// Cosines and sines of `count` positions from `first`: row p holds `dims()/2` of them for position `first + p`.
+    /// Cosines and sines of `count` positions from `first`: row p has `dims()/2` of each, for position `first + p`.
     /// Angles are computed in double precision: at position 100,000 single precision is off by a hundredth.
     pub fn tables(&self, first: usize, count: usize, cos: &mut Vec<f32>, sin: &mut Vec<f32>) {
         cos.clear();

@@ -1,5 +1,4 @@
-//! The script file: its format, and which answer or failure it holds for a conversation. The format is described in
-//! [`super`].
+//! The script file: parses it and selects the answer or failure for a conversation. [`super`] describes the format.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +11,7 @@ use super::vocabulary::{Conversation, encode};
 use crate::engine::error::ModelError;
 use crate::protocol::{DeviceKind, LoadPhase};
 
-/// A script, as the file holds it.
+/// A script in the layout of the file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Script {
@@ -81,7 +80,7 @@ struct Failure {
     times: Option<u64>,
 }
 
-/// Where a failure can strike.
+/// When a failure can occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Moment {
@@ -100,7 +99,7 @@ enum FailureKind {
     Panic,
 }
 
-/// How often each failure (by its place in its file) has struck. It outlives a load, as a broken file does, so that
+/// How often each failure (by its index in its file) has occurred in this process. It outlives a load, so that
 /// `times = 1` means once and not once for each load.
 static STRUCK: LazyLock<Mutex<HashMap<(PathBuf, usize), u64>>> = LazyLock::new(Mutex::default);
 
@@ -115,14 +114,14 @@ impl Script {
         } else {
             toml::from_str(&text).map_err(|error| error.to_string())
         };
-        parsed.map_err(|error| ModelError::Invalid(format!("the script {} is not sound: {error}", path.display())))
+        parsed.map_err(|error| ModelError::Invalid(format!("the script {} is not valid: {error}", path.display())))
     }
 
     pub fn ballast_bytes(&self) -> usize {
         self.ballast_mib << 20
     }
 
-    /// What the model says to `conversation`; `nth` counts the answers of this load.
+    /// The answer to `conversation`; `nth` counts the answers since the load.
     pub fn answer(&self, conversation: &Conversation, nth: usize) -> Answer {
         let user = conversation.last_user();
         let turn = conversation.users.len();
@@ -140,11 +139,11 @@ impl Script {
         Answer { tokens, token_ms, pause, user }
     }
 
-    /// Fails, or panics, where the script says so for this moment.
+    /// Fails or panics if the script specifies a failure for `at` with this `count`.
     pub fn fail_if_due(&self, path: &Path, at: Moment, count: usize, user: &str) -> Result<(), ModelError> {
         for (index, failure) in self.failures.iter().enumerate() {
             let meant = failure.at == at && failure.when.as_ref().is_none_or(|when| user.contains(when.as_str()));
-            // A prefill passes its point somewhere within a chunk; steps and tokens are met one by one.
+            // A prefill reaches `after` somewhere within a chunk; load steps and tokens are counted one by one.
             let due = if at == Moment::Prefill { count >= failure.after } else { count == failure.after };
             if meant && due && strike(path, index, failure.times) {
                 return failure.kind.strike();
@@ -154,7 +153,7 @@ impl Script {
     }
 }
 
-/// Counts one strike; false where the failure has struck as often as it may.
+/// Counts an occurrence; false if the failure has already occurred `times` times.
 fn strike(path: &Path, index: usize, times: Option<u64>) -> bool {
     let mut struck = STRUCK.lock().unwrap_or_else(PoisonError::into_inner);
     let count = struck.entry((path.to_path_buf(), index)).or_default();
@@ -164,19 +163,19 @@ fn strike(path: &Path, index: usize, times: Option<u64>) -> bool {
 }
 
 impl FailureKind {
-    #[allow(clippy::panic, reason = "a script asks for a panic to show that the engine survives one")]
+    #[allow(clippy::panic, reason = "a script requests a panic to test that the engine survives one")]
     fn strike(self) -> Result<(), ModelError> {
         Err(match self {
             Self::OutOfMemory => ModelError::OutOfMemory("the script ran out of memory".into()),
             Self::Device => ModelError::Device { message: "the script's device failed".into(), sticky: false },
             Self::Fatal => ModelError::Device { message: "the script's device is lost".into(), sticky: true },
-            Self::Invalid => ModelError::Invalid("the script says that the file is damaged".into()),
-            Self::Panic => panic!("the script asked for a panic"),
+            Self::Invalid => ModelError::Invalid("the script's file is damaged".into()),
+            Self::Panic => panic!("the script requested a panic"),
         })
     }
 }
 
-/// Replaces `{user}` and its like, and nothing in what they bring in.
+/// Replaces `{user}` and the other placeholders, but none within the inserted text.
 fn fill(text: &str, conversation: &Conversation, nth: usize) -> String {
     let mut filled = String::new();
     let mut rest = text;

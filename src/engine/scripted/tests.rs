@@ -1,5 +1,5 @@
+//! Loads, answers and failures of scripted models.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-//! A script plays a load, answers and failures as its file says.
 
 use super::*;
 use crate::engine::load::{LoadedModel, load};
@@ -7,7 +7,7 @@ use crate::engine::model::LoadOptions;
 use crate::engine::source::ModelFiles;
 use crate::protocol::{ChatMessage, DevicePreference, Role};
 
-/// A script in a file of its own.
+/// A script in a temporary folder.
 struct Play {
     folder: tempfile::TempDir,
 }
@@ -40,7 +40,7 @@ impl Play {
     }
 }
 
-/// The greedy answer to `messages`, by hand.
+/// The greedy answer to `messages`, decoded without the engine.
 fn answer(loaded: &mut LoadedModel, messages: &[(Role, &str)]) -> Result<String, ModelError> {
     let messages: Vec<_> = messages.iter().map(|(role, text)| ChatMessage::new(*role, *text)).collect();
     let prompt = crate::engine::prompt::render(&loaded.template, &loaded.tokenizer, &messages).unwrap();
@@ -59,7 +59,7 @@ fn answer(loaded: &mut LoadedModel, messages: &[(Role, &str)]) -> Result<String,
 }
 
 #[test]
-fn answers_come_by_turn_by_content_and_else_from_the_fallback() {
+fn answer_is_selected_by_content_then_by_turn_else_the_fallback() {
     let play = Play::new(
         r#"
         fallback = "{turn}: {user} after {first} under {system}"
@@ -78,7 +78,7 @@ fn answers_come_by_turn_by_content_and_else_from_the_fallback() {
 }
 
 #[test]
-fn a_load_reports_its_phases_and_hears_a_cancel() {
+fn load_reports_its_phases_and_can_be_cancelled() {
     let play = Play::new("load_ms = 20\nload_steps = 2\nload_phases = ['download', 'read']\nload_bytes = 10");
     let mut seen = Vec::new();
     play.load(&CancelFlag::default(), &mut |progress| seen.push((progress.phase, progress.done))).unwrap();
@@ -90,7 +90,7 @@ fn a_load_reports_its_phases_and_hears_a_cancel() {
 }
 
 #[test]
-fn failures_strike_where_and_as_often_as_they_should() {
+fn failures_occur_at_the_given_point_and_number_of_times() {
     let play = Play::new(
         r#"
         [[failure]]
@@ -111,7 +111,7 @@ fn failures_strike_where_and_as_often_as_they_should() {
 }
 
 #[test]
-fn an_unknown_key_or_a_missing_file_is_an_error() {
+fn unknown_key_or_missing_file_is_an_error() {
     let play = Play::new("tokenms = 3");
     let error = play.load(&CancelFlag::default(), &mut |_| ()).err().unwrap();
     assert!(error.to_string().contains("tokenms"), "{error}");

@@ -1,5 +1,5 @@
-//! The vocabulary of every script: one token for each byte and ChatML's control tokens, made as the metadata of a GGUF
-//! file, so that the tokenizer and the template are the real ones.
+//! The vocabulary of every script: one token for each byte and ChatML's control tokens, in the form of GGUF metadata,
+//! so that the product's tokenizer and template code is used.
 
 use std::collections::HashMap;
 
@@ -9,9 +9,9 @@ use crate::engine::weights::gguf::{Metadata, Value};
 
 const END_OF_TEXT: u32 = 256;
 const START_OF_TURN: u32 = 257;
-/// Ends a turn.
+/// `<|im_end|>`.
 pub(super) const END_OF_TURN: u32 = 258;
-/// Tokens in all.
+/// Size of the vocabulary.
 pub(super) const VOCABULARY: usize = 259;
 
 const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
@@ -20,12 +20,12 @@ const CONTROL: [&str; 3] = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 const NORMAL: i64 = 1;
 const CONTROL_TYPE: i64 = 3;
 
-/// ChatML, with nothing added where there is no system message.
+/// ChatML, without a default system message.
 const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] \
                         + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' \
                         }}{% endif %}";
 
-/// The tokenizer and the template, or `chosen`.
+/// The tokenizer and the template; `chosen` replaces the template.
 pub(super) fn open(chosen: Option<&Chosen>) -> Result<(Tokenizer, ChatTemplate), String> {
     let metadata = metadata();
     let tokenizer = Tokenizer::from_gguf(&metadata).map_err(|error| error.to_string())?;
@@ -53,7 +53,7 @@ fn metadata() -> Metadata {
     Metadata { values: values.into_iter().map(|(key, value)| (key.to_string(), value)).collect::<HashMap<_, _>>() }
 }
 
-/// GPT-2's printable stand-in for a byte (`bytes_to_unicode` of OpenAI's `encoder.py`).
+/// GPT-2's printable character for a byte (`bytes_to_unicode` of OpenAI's `encoder.py`).
 fn byte_piece(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if printable(byte) {
@@ -68,12 +68,12 @@ pub(super) fn encode(bytes: &[u8]) -> Vec<u32> {
     bytes.iter().map(|&byte| byte.into()).collect()
 }
 
-/// What a model could read off the tokens that it was shown.
+/// The conversation that the evaluated tokens encode.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Conversation {
     pub system: String,
     pub users: Vec<String>,
-    /// Tokens of the answer so far, where the model's turn has come.
+    /// Number of tokens of the answer so far; `None` if the tokens do not end in an assistant turn.
     pub written: Option<usize>,
 }
 
@@ -83,7 +83,7 @@ impl Conversation {
     }
 }
 
-/// Reads `tokens` as ChatML.
+/// Parses `tokens` as ChatML.
 pub(super) fn read(tokens: &[u32]) -> Conversation {
     let mut conversation = Conversation::default();
     for part in tokens.split(|&token| token == START_OF_TURN).skip(1) {
@@ -110,14 +110,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_has_its_own_printable_piece() {
+    fn every_byte_has_a_unique_printable_piece() {
         let pieces: std::collections::HashSet<char> = (0..=255).map(byte_piece).collect();
         assert_eq!(pieces.len(), 256);
         assert_eq!([byte_piece(b' '), byte_piece(b'\n'), byte_piece(b'a'), byte_piece(0xAD)], ['Ġ', 'Ċ', 'a', 'Ń']);
     }
 
     #[test]
-    fn a_model_sees_whose_turn_it_is() {
+    fn conversation_is_parsed_from_tokens_and_an_open_assistant_turn_is_recognised() {
         let mut tokens = vec![START_OF_TURN];
         tokens.extend(encode(b"system\nBe brief."));
         tokens.extend([END_OF_TURN, 10, START_OF_TURN]);

@@ -1,4 +1,4 @@
-//! Byte-pair encoding: the best-ranked pair of neighbours is joined until none is left.
+//! Byte-pair encoding: merges the adjacent pair with the lowest rank until none is left.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -12,20 +12,20 @@ use super::vocabulary::Vocabulary;
 use super::{TokenizerError, bytes, word_cache};
 use crate::engine::weights::gguf::Metadata;
 
-/// A byte, or a symbol that has been joined to its left neighbour, which is no token.
+/// No token (a byte or character outside of the vocabulary), or no neighbour.
 const NONE: u32 = u32::MAX;
 
-/// The merges of a vocabulary and the splitter before them.
+/// The merges of a vocabulary and its pre-tokenizer.
 pub struct Bpe {
     splitter: Splitter,
     /// (left, right) → (rank, result).
     merges: HashMap<u64, (u32, u32), RandomState>,
-    /// The token of each byte; `NONE` where the vocabulary has none.
+    /// The token of each byte; `NONE` if the vocabulary has none.
     byte_tokens: Vec<u32>,
-    /// What merges name and the vocabulary does not hold.
+    /// Pieces in the merges that are not in the vocabulary.
     strange: Strange,
     ignore_merges: bool,
-    /// False: symbols are characters, spaces are written `▁`, and what is missing becomes `<0xXX>`.
+    /// If false, symbols are characters, spaces are written `▁`, and unknown characters become `<0xXX>` tokens.
     byte_level: bool,
 }
 
@@ -68,7 +68,7 @@ impl Bpe {
     }
 
     fn encode_word(&self, vocabulary: &Vocabulary, word: &str, session: &mut Session, tokens: &mut Vec<u32>) {
-        // Gemma 4 joins no newlines; a run of them is one token where the vocabulary has it.
+        // Gemma 4 has no merges of newlines; a run of them is one token if the vocabulary contains it.
         let whole = self.ignore_merges || (!self.byte_level && word.starts_with('\n'));
         if whole && let Some(id) = self.whole_word(vocabulary, word, &mut session.written) {
             tokens.push(id);
@@ -98,8 +98,8 @@ impl Bpe {
         }
     }
 
-    /// A piece that was joined and is no token: of its bytes those that are tokens as they stand, which is what llama.cpp
-    /// makes of it.
+    /// Appends a merged piece that is not in the vocabulary: as in llama.cpp, those of its bytes that are ASCII and
+    /// tokens by themselves.
     fn spell(&self, vocabulary: &Vocabulary, piece: &str, tokens: &mut Vec<u32>) {
         let plain = piece.bytes().filter(u8::is_ascii);
         tokens.extend(plain.filter_map(|byte| vocabulary.find_text(char::from(byte).encode_utf8(&mut [0; 4]))));
@@ -120,7 +120,7 @@ impl Bpe {
     }
 }
 
-/// Bytes of ordinary text. Some vocabularies lack control characters, and bytes that UTF-8 never or hardly ever has.
+/// Bytes of ordinary text. Some vocabularies lack control characters and bytes that are invalid or rare in UTF-8.
 fn is_common(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7E | 0x80..=0xBF | 0xC2..=0xEF | 0xF0)
 }
@@ -138,7 +138,7 @@ fn byte_tokens(vocabulary: &Vocabulary, byte_level: bool) -> Vec<u32> {
         .collect()
 }
 
-/// Pieces that merges name and the vocabulary does not hold, with ids behind its own: llama.cpp joins them all the same.
+/// Pieces in the merges that are not in the vocabulary, with ids above its own: llama.cpp merges them too.
 struct Strange {
     first: u32,
     pieces: Vec<String>,
@@ -165,7 +165,7 @@ impl Strange {
     }
 }
 
-/// The merges by pairs. Those that name no pair join nothing; those of pieces that are no tokens are kept.
+/// The merges by pair. Lines without two pieces are skipped; merges of pieces outside of the vocabulary are kept.
 fn read_merges(
     lines: &[String],
     vocabulary: &Vocabulary,
@@ -180,7 +180,7 @@ fn read_merges(
             odd += 1;
             example.get_or_insert((rank, line));
         };
-        // The first character may itself be a space.
+        // The first character may be a space that belongs to the left piece.
         let first = line.chars().next().map_or(0, char::len_utf8);
         let Some(space) = line[first..].find(' ').map(|found| first + found) else {
             note();
@@ -202,7 +202,7 @@ fn read_merges(
         let line: String = line.chars().take(60).collect();
         warnings.push(format!(
             "{odd} of the vocabulary's {} merges do not name two tokens that join to a third, number {rank} ({line:?}) first; \
-             texts may be cut otherwise than the model is used to",
+             text may be tokenized differently from the model's training data",
             lines.len()
         ));
     }
@@ -213,14 +213,14 @@ fn pair(left: u32, right: u32) -> u64 {
     u64::from(left) << 32 | u64::from(right)
 }
 
-/// One symbol of a word; a list over the vector.
+/// A symbol of a word, in a linked list over the vector.
 #[derive(Clone, Copy)]
 struct Symbol {
     id: u32,
     prev: u32,
     next: u32,
     c: char,
-    /// Joined to its left neighbour.
+    /// Merged into its left neighbour.
     gone: bool,
 }
 
@@ -230,7 +230,7 @@ impl Symbol {
     }
 }
 
-/// A pair that could be joined: the lowest rank first, then the leftmost.
+/// A possible merge, ordered by lowest rank, then by leftmost position.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     rank: u32,
@@ -240,7 +240,7 @@ struct Candidate {
     result: u32,
 }
 
-/// Memory that words share.
+/// Buffers reused for all words of a text.
 #[derive(Default)]
 struct Session {
     symbols: Vec<Symbol>,
@@ -267,7 +267,7 @@ impl Session {
         while let Some(Reverse(best)) = self.queue.pop() {
             let left = self.symbols[best.left as usize];
             let Some(right) = left.next() else { continue };
-            // A candidate whose symbols have changed since is stale.
+            // Stale: one of the symbols was merged since.
             if left.gone || left.id != best.left_id || self.symbols[right as usize].id != best.right_id {
                 continue;
             }
@@ -285,7 +285,7 @@ impl Session {
         }
     }
 
-    /// Queues `left` and its right neighbour where they can be joined.
+    /// Queues the merge of `left` and its right neighbour, if there is one.
     fn offer(&mut self, left: u32, merges: &HashMap<u64, (u32, u32), RandomState>) {
         let symbol = self.symbols[left as usize];
         let Some(right) = symbol.next() else { return };

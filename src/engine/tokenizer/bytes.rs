@@ -1,6 +1,6 @@
-//! The two ways in which vocabularies write bytes: GPT-2's printable stand-ins, and `<0xXX>`.
+//! The two encodings of bytes in vocabularies: GPT-2's printable stand-in characters, and `<0xXX>`.
 
-/// GPT-2's table: printable Latin-1 stands for itself, every other byte for U+0100 and up, in order.
+/// GPT-2's table: printable Latin-1 maps to itself, every other byte to U+0100 and up, in order.
 /// (`bytes_to_unicode` of the GPT-2 release.)
 const fn stand_ins() -> [char; 256] {
     let mut table = ['\0'; 256];
@@ -25,7 +25,7 @@ const fn stand_ins() -> [char; 256] {
 
 static STAND_INS: [char; 256] = stand_ins();
 
-/// The byte for each of the characters up to U+0143, the last stand-in; 256 where there is none.
+/// The byte for each character up to U+0143, the last stand-in; 256 if the character is not a stand-in.
 const fn bytes_of_stand_ins() -> [u16; 0x144] {
     let forward = stand_ins();
     let mut table = [256u16; 0x144];
@@ -39,17 +39,17 @@ const fn bytes_of_stand_ins() -> [u16; 0x144] {
 
 static BYTES: [u16; 0x144] = bytes_of_stand_ins();
 
-/// The character that stands for `byte`.
+/// The stand-in character of `byte`.
 pub fn stand_in(byte: u8) -> char {
     STAND_INS[byte as usize]
 }
 
-/// The byte that `c` stands for.
+/// The byte of the stand-in character `c`.
 pub fn byte_of(c: char) -> Option<u8> {
     BYTES.get(c as usize).and_then(|&byte| u8::try_from(byte).ok())
 }
 
-/// The bytes of a piece in GPT-2's writing; a character that stands for no byte keeps its own UTF-8.
+/// The bytes of a piece in GPT-2's encoding; a character that is not a stand-in keeps its UTF-8.
 pub fn decode_stand_ins(piece: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(piece.len());
     for c in piece.chars() {

@@ -1,8 +1,8 @@
-//! Which tokens end a generation, by their names, as llama.cpp collects them.
+//! Collects the end-of-generation tokens by their names, as llama.cpp does.
 
 use super::vocabulary::{Kind, Vocabulary};
 
-/// Names that end a turn or a text in the families that exist.
+/// Names of end-of-turn and end-of-text tokens in known model families.
 const END_NAMES: [&str; 22] = [
     "<|eot_id|>",
     "<|im_end|>",
@@ -28,14 +28,14 @@ const END_NAMES: [&str; 22] = [
     "[e~[",
 ];
 
-/// Names of the fill-in-the-middle padding, repository and file separators: a model that writes one has left the answer.
+/// Names of the fill-in-the-middle padding, repository and file separators: a model that emits one has left the answer.
 const FIM_NAMES: [&[&str]; 3] = [
     &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
     &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],
     &["<|file_sep|>"],
 ];
 
-/// Names of the marks before, after and in the middle of a gap: frame, like the ends, though no ends.
+/// Names of the fill-in-the-middle prefix, suffix and middle marks: control tokens that do not end a generation.
 const GAP_NAMES: [&[&str]; 3] = [
     &[
         "<|fim_prefix|>",
@@ -69,8 +69,8 @@ const GAP_NAMES: [&[&str]; 3] = [
     ],
 ];
 
-/// Fills `special.end_of_generation` from `named` (ids that the file names itself) and the names above. What has one of
-/// the names is a control token from then on, whatever the file calls it: no text may become it.
+/// Fills `special.end_of_generation` from `named` (ids from the file's keys) and the names above. Tokens with one of
+/// the names become control tokens, whatever kind the file declares, so that plain text is never encoded to them.
 pub fn collect(vocabulary: &mut Vocabulary, named: &[u32], named_fim: [Option<u32>; 3]) {
     let mut ends: Vec<u32> = Vec::new();
     for (names, given) in FIM_NAMES.iter().zip(named_fim) {

@@ -1,9 +1,9 @@
-//! `tokenizer.json` through the `tokenizers` crate, with the special tokens that `tokenizer_config.json`,
-//! `generation_config.json` and `config.json` name.
+//! Encodes with `tokenizer.json` through the `tokenizers` crate; special tokens come from `tokenizer_config.json`,
+//! `generation_config.json` and `config.json`.
 //!
-//! Added tokens are found here and not by the crate, by the same rules, because text that a user wrote must not become a
-//! control token. One rule is stricter: control tokens are found as they are written, also where the file wants them
-//! looked for in the normalised text.
+//! Added tokens are searched for here and not by the crate, by the same rules, because a user's text must not become a
+//! control token. One rule is stricter: control tokens are searched for in the text before normalising, even if the
+//! file sets `normalized`.
 
 use std::path::Path;
 
@@ -22,23 +22,23 @@ use crate::engine::weights::safetensors::no_json;
 
 mod validate;
 
-/// Larger files than this are refused; the largest known is 33 MB.
+/// Larger files are rejected; the largest known one is 33 MB.
 const MAX_FILE_BYTES: u64 = 512 << 20;
 
-/// The rules of a `tokenizer.json`.
+/// The encoding rules of a `tokenizer.json`.
 pub struct FolderTokenizer {
     json: Json,
-    /// The same for texts that do not begin the input, where the rules differ.
+    /// The tokenizer for text that does not start the input, if its rules differ.
     inner: Option<Json>,
-    /// Bytes in GPT-2's writing; else `▁` and `<0xXX>`.
+    /// Pieces are bytes in GPT-2's encoding; else text with `▁` and `<0xXX>`.
     byte_level: bool,
-    /// Whether encoding puts a space before a text.
+    /// Whether encoding prepends a space to text.
     pub space_prefix: bool,
-    /// Whether decoding takes a space off the beginning of a text.
+    /// Whether decoding removes a space from the start of the text.
     pub strips_first_space: bool,
-    /// Whether it does so after every special token.
+    /// Whether encoding prepends the space after every special token, not only at the start.
     pub prefixes_each: bool,
-    /// Added tokens that are found in the normalised text.
+    /// Added tokens that are searched for in the normalised text.
     late: Partition,
 }
 
@@ -54,7 +54,7 @@ struct Added {
 }
 
 impl FolderTokenizer {
-    /// Reads the files of `folder`; also gives what finds the special tokens before encoding.
+    /// Reads the files of `folder`; also returns the partition of special tokens to apply before `encode`.
     pub fn open(folder: &Path, warnings: &mut Vec<String>) -> Result<(Self, Vocabulary, Partition), TokenizerError> {
         let path = folder.join("tokenizer.json");
         let mut source = read_json(&path)?.ok_or_else(|| no_tokenizer(folder))?;
@@ -69,8 +69,8 @@ impl FolderTokenizer {
         let adds = named_piece(&config, "bos_token").map(|bos| adds_bos(&source, &config, bos));
         let byte_level = names(&source["decoder"]).any(|name| name == "ByteLevel")
             || names(&source["pre_tokenizer"]).any(|name| name == "ByteLevel");
-        // Texts are cut at special tokens before they get here. The crate must find none in them, add none, and
-        // shorten nothing. Tokens are made into text without it.
+        // Texts are split at special tokens before `encode`. The crate must not find or add any, nor truncate. Decoding
+        // does not use the crate.
         source["added_tokens"] = Value::Array(Vec::new());
         let decoder = source["decoder"].clone();
         for key in ["post_processor", "truncation", "padding", "decoder"] {
@@ -87,26 +87,26 @@ impl FolderTokenizer {
         Ok((tokenizer, vocabulary, early))
     }
 
-    /// Appends the tokens of `text`, which holds no token of the partition that `open` gave; `first`: it begins the input.
-    /// The tokens are those of the text without `mark`, which keeps apart what must not become a token.
+    /// Appends the tokens of `text`, which has no token of the partition from `open`; `first`: it starts the input.
+    /// `mark` inside an added token prevents its recognition; the tokens are those of the text without marks.
     pub fn encode(&self, text: &str, first: bool, mark: Option<char>, tokens: &mut Vec<u32>) {
         let json = self.inner.as_ref().filter(|_| !first).unwrap_or(&self.json);
         if !self.late.is_empty() {
             return self.encode_normalised(json, text, mark, tokens).unwrap_or_default();
         }
         let stripped = mark.filter(|&mark| text.contains(mark)).map(|mark| text.replace(mark, ""));
-        // It fails on what the model cannot say where there is no unknown token either, which `refuse` has seen to.
+        // Fails on text that the model cannot encode if there is no unknown token; `validate` rejects such files.
         if let Ok(encoding) = json.encode_fast(stripped.as_deref().unwrap_or(text), false) {
             tokens.extend_from_slice(encoding.get_ids());
         }
     }
 
-    /// The tokens of the normalised text that `text` spells out as it is.
+    /// The added tokens of `late` that occur in `text` before normalising.
     pub fn late_tokens_in(&self, text: &str) -> Vec<u32> {
         self.late.present(text)
     }
 
-    /// What the crate does in `encode_fast`, with the tokens of `late` taken out behind the normalizer.
+    /// The crate's `encode_fast`, with the tokens of `late` split off after the normalizer.
     fn encode_normalised(
         &self,
         json: &Json,
@@ -140,7 +140,7 @@ impl FolderTokenizer {
         Ok(())
     }
 
-    /// The bytes of a normal token.
+    /// The bytes of the piece of a normal token.
     pub fn piece_bytes(&self, piece: &str) -> Vec<u8> {
         if self.byte_level {
             return bytes::decode_stand_ins(piece);
@@ -152,14 +152,14 @@ impl FolderTokenizer {
     }
 }
 
-/// The `type`s of a component and of those inside it.
+/// The `type`s of a component and of its parts.
 fn names(component: &Value) -> impl Iterator<Item = &str> {
     let inner =
         ["decoders", "pretokenizers", "normalizers"].into_iter().filter_map(|key| component[key].as_array()).flatten();
     std::iter::once(component).chain(inner).filter_map(|part| part["type"].as_str())
 }
 
-/// Whether a normalizer or pre-tokenizer puts a space (or `▁`) before the text.
+/// Whether a normalizer or pre-tokenizer prepends a space (or `▁`) to the text.
 fn prefixes_space(source: &Value) -> bool {
     let parts = |component: &Value| -> Vec<Value> {
         let inner = ["pretokenizers", "normalizers"].into_iter().filter_map(|key| component[key].as_array()).flatten();
@@ -178,7 +178,7 @@ fn prefixes_space(source: &Value) -> bool {
     })
 }
 
-/// Whether a decoder takes a space off the beginning: SentencePiece's do, since encoding put one there.
+/// Whether a decoder removes a space from the start, as SentencePiece's do because encoding prepends one.
 fn strips_first_space(decoder: &Value) -> bool {
     let inner = decoder["decoders"].as_array().into_iter().flatten();
     std::iter::once(decoder).chain(inner).any(|part| match part["type"].as_str() {
@@ -190,7 +190,7 @@ fn strips_first_space(decoder: &Value) -> bool {
     })
 }
 
-/// Where a folder keeps its tokenizer otherwise, and what to do about it.
+/// The error for a folder without `tokenizer.json`; names another tokenizer file in it and the remedy.
 fn no_tokenizer(folder: &Path) -> TokenizerError {
     let others = ["tokenizer.model", "vocab.json", "tekken.json", "spiece.model"];
     let hint = match others.iter().find(|name| folder.join(name).is_file()) {
@@ -202,8 +202,8 @@ fn no_tokenizer(folder: &Path) -> TokenizerError {
     TokenizerError(format!("{} has no tokenizer.json; {hint}", folder.display()))
 }
 
-/// The file that names the ends of a generation: `generation_config.json` or, where that names none or cannot be read, as
-/// transformers has it, `config.json`.
+/// The JSON with the end-of-generation ids: `generation_config.json`, or `config.json` if that has none or cannot be
+/// read, as in transformers.
 fn generation(folder: &Path, warnings: &mut Vec<String>) -> Result<Value, TokenizerError> {
     match read_json(&folder.join("generation_config.json")) {
         Ok(Some(generation)) if !generation["eos_token_id"].is_null() => return Ok(generation),
@@ -229,7 +229,7 @@ fn added_tokens(source: &Value) -> Result<Vec<Added>, TokenizerError> {
             let id = entry["id"].as_u64().and_then(|id| u32::try_from(id).ok());
             let (Some(id), Some(content)) = (id, entry["content"].as_str()) else {
                 let entry: String = entry.to_string().chars().take(80).collect();
-                return Err(TokenizerError(format!("{entry} is no added token")));
+                return Err(TokenizerError(format!("{entry} is not an added token")));
             };
             let flag = |key: &str| entry[key].as_bool().unwrap_or(false);
             Ok(Added {
@@ -245,7 +245,7 @@ fn added_tokens(source: &Value) -> Result<Vec<Added>, TokenizerError> {
         .collect()
 }
 
-/// The added tokens in two parts: those found in the normalised text, and those found before.
+/// Splits the added tokens into those searched for in the normalised text (first) and those searched for before.
 fn partitions(json: &Json, added: &[Added], vocabulary: &Vocabulary) -> Result<(Partition, Partition), TokenizerError> {
     let frames = |id: u32| !matches!(vocabulary.kind(id), Some(Kind::UserDefined));
     let (mut late, mut early) = (Vec::new(), Vec::new());
@@ -268,7 +268,7 @@ fn partitions(json: &Json, added: &[Added], vocabulary: &Vocabulary) -> Result<(
         };
         if is_late { &mut late } else { &mut early }.push(special);
     }
-    // What ends a turn is no text, also where the file does not list it.
+    // End-of-turn tokens are control tokens even if `added_tokens` does not list them.
     let unlisted = |id: u32| added.iter().all(|token| token.id != id);
     let controls = vocabulary.kinds().filter(|&(id, kind)| kind == Kind::Control && unlisted(id));
     early.extend(controls.map(|(id, _)| Special {
@@ -282,8 +282,8 @@ fn partitions(json: &Json, added: &[Added], vocabulary: &Vocabulary) -> Result<(
     Ok((Partition::left_to_right(late)?, Partition::left_to_right(early)?))
 }
 
-/// Whether a Metaspace pre-tokenizer gives a space to the beginning of the input alone; then `source` is changed to
-/// give none, for everything that follows.
+/// Whether a Metaspace pre-tokenizer prepends a space only at the start of the input. If so, changes `source` to never
+/// prepend one, for the text after the start.
 fn only_first_gets_space(source: &mut Value) -> bool {
     let change = |part: &mut Value| {
         let first = part["type"] == "Metaspace" && part["prepend_scheme"] == "first";
@@ -297,13 +297,13 @@ fn only_first_gets_space(source: &mut Value) -> bool {
         return true;
     }
     match component.get_mut("pretokenizers").and_then(Value::as_array_mut) {
-        // Every part is changed, also after the first that could be.
+        // `filter_map` and `count`: `any` would stop at the first changed part.
         Some(parts) => parts.iter_mut().filter_map(|part| change(part).then_some(())).count() > 0,
         None => false,
     }
 }
 
-/// The piece that `key` names, as text or as `{"content": …}`.
+/// The piece under `key`, a string or `{"content": …}`.
 fn named_piece<'a>(config: &'a Value, key: &str) -> Option<&'a str> {
     config[key].as_str().or_else(|| config[key]["content"].as_str())
 }
@@ -319,7 +319,7 @@ fn vocabulary(
     let pieces = json.get_vocab(true);
     let ids = pieces.values().copied().chain(added.iter().map(|token| token.id));
     let count = ids.map(|id| id as usize + 1).max().unwrap_or(0);
-    // Ids may have holes, but a file that claims ids far beyond its pieces is damaged.
+    // Ids may have gaps, but a file with ids far beyond its number of pieces is damaged.
     if count > (pieces.len() + added.len()).saturating_mul(4) + 65_536 {
         let held = pieces.len() + added.len();
         return Err(TokenizerError(format!("it names token {} but holds {held} tokens", count - 1)));
@@ -367,7 +367,7 @@ fn vocabulary(
     Ok(vocabulary)
 }
 
-/// `add_bos_token` where the configuration says it; else whether the post-processor's template begins with BOS.
+/// `add_bos_token` if the configuration has it; else whether the post-processor's template starts with BOS.
 fn adds_bos(source: &Value, config: &Value, bos: &str) -> bool {
     fn starts_with(processor: &Value, bos: &str) -> bool {
         match processor["type"].as_str() {
@@ -384,7 +384,7 @@ fn adds_bos(source: &Value, config: &Value, bos: &str) -> bool {
     }
 }
 
-/// The JSON file at `path`; `None` where there is none.
+/// The JSON file at `path`; `None` if it does not exist.
 pub fn read_json(path: &Path) -> Result<Option<Value>, TokenizerError> {
     read(path)?.map(|bytes| parse(path, &bytes)).transpose()
 }

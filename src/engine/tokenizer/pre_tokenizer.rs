@@ -1,35 +1,35 @@
-//! Pre-tokenizers by name: how BPE families cut text into words before they merge.
+//! Pre-tokenizers by name: the patterns by which BPE families split text into words before merging.
 //!
-//! The patterns are those that the families publish in `tokenizer.json`, in the form in which llama.cpp applies them.
+//! The patterns are those that the families publish in `tokenizer.json`, in the form that llama.cpp uses.
 //! In [`Step::Words`] the ending `\s+(?!\S)|\s+` is implied.
 
-/// One pass over the words of the pass before.
+/// One pass over the words of the previous pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Matches are words, and so is what lies between them.
+    /// Matches are words, and so is the text between them.
     Pattern(&'static str),
-    /// The same, and runs of white space leave their last character to the word that follows.
+    /// As `Pattern`, and runs of white space leave their last character to the following word.
     Words(&'static str),
-    /// The same, and runs of white space are cut into 512, 256, … 2, 1 characters as far as they leave one to a word.
+    /// As `Pattern`, and runs of white space are split into 512, 256, … 2, 1 characters and leave one to the word.
     HalvedRuns(&'static str),
-    /// Runs of digits in threes from the right.
+    /// Runs of digits in groups of three from the right.
     Digits {
-        /// Only 0 to 9.
+        /// Only 0 to 9, not all of `char::is_numeric`.
         ascii: bool,
-        /// Only runs that no letter follows.
+        /// Only runs that no ASCII letter, digit or `_` follows.
         whole_words: bool,
     },
 }
 
-/// What a name stands for.
+/// The rules of a pre-tokenizer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PreTokenizer {
     pub steps: &'static [Step],
-    /// A word that is a token is taken as it is.
+    /// A word that is a token is not split by merges.
     pub ignore_merges: bool,
-    /// BOS stands before plain text where the file does not say otherwise.
+    /// Whether BOS is added before plain text if the file has no `add_bos_token`.
     pub adds_bos: bool,
-    /// Bytes in GPT-2's writing; else characters, with spaces as `▁`.
+    /// Symbols are bytes in GPT-2's encoding; else characters, with spaces as `▁`.
     pub byte_level: bool,
 }
 
@@ -67,7 +67,7 @@ const MINICPM5: &[Step] = &[
         r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+",
     ),
 ];
-// Without U+3000 among the punctuation: llama.cpp takes white space beyond ASCII out of such classes.
+// Without U+3000 in the punctuation: llama.cpp removes non-ASCII white space from such classes.
 const DEEPSEEK_LLM: &[Step] = &[
     Step::Pattern(r"[\r\n]"),
     Step::Pattern(
@@ -149,7 +149,7 @@ const KIMI_K2: &[Step] = &[Step::Words(
 const LINES: &[Step] = &[Step::Pattern(r"[^\n]+|[\n]+")];
 const LAGUNA: &[Step] = &[Step::Pattern(r"[^\n]+|[\n]+"), QWEN2_WORDS];
 
-/// Names by the rules that they stand for.
+/// The names (`tokenizer.ggml.pre`) of each set of rules.
 static KNOWN: &[(&[&str], PreTokenizer)] = &[
     (
         &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"],
@@ -223,7 +223,7 @@ static KNOWN: &[(&[&str], PreTokenizer)] = &[
 
 static FALLBACK: PreTokenizer = PreTokenizer { steps: DEFAULT, ..PLAIN };
 
-/// The rules of `name`; those of `default`, with a warning, where the name is missing or unknown.
+/// The rules of `name`; if it is missing or unknown, those of `default`, with a warning.
 pub fn find(name: Option<&str>, warnings: &mut Vec<String>) -> &'static PreTokenizer {
     let Some(name) = name else {
         warnings.push(
@@ -248,7 +248,7 @@ mod tests {
     use crate::engine::tokenizer::split::Splitter;
 
     #[test]
-    fn every_known_pattern_compiles_and_loses_no_byte() {
+    fn every_pre_tokenizer_compiles_and_preserves_all_bytes() {
         let text =
             "Hello  World's 12345 élan\r\n\n\tПривет 世界 ひらがな 한국어 !!?…  x\u{300} 🦀 IMGIMGAZ <sentinel:1>   ";
         for (names, pre) in KNOWN {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_a_warning_that_names_the_fallback() {
+    fn unknown_pre_tokenizer_name_warns_and_falls_back_to_default() {
         let mut warnings = Vec::new();
         assert_eq!(find(Some("no-such"), &mut warnings), &FALLBACK);
         assert!(warnings[0].contains("no-such") && warnings[0].contains("default"), "{warnings:?}");

@@ -1,11 +1,11 @@
-//! GGUF metadata → a vocabulary with its kinds and special tokens.
+//! Builds a vocabulary with token kinds and special tokens from GGUF metadata.
 
 use super::pre_tokenizer::PreTokenizer;
 use super::vocabulary::{Kind, SpecialTokens, Vocabulary};
 use super::{TokenizerError, end_tokens};
 use crate::engine::weights::gguf::{Metadata, Value};
 
-/// The vocabulary of a BPE file; what it adds by default depends on the pre-tokenizer.
+/// The vocabulary of a BPE file; whether BOS is added by default depends on the pre-tokenizer.
 pub fn bpe_vocabulary(
     metadata: &Metadata,
     pre: &PreTokenizer,
@@ -15,7 +15,7 @@ pub fn bpe_vocabulary(
     vocabulary(metadata, defaults, warnings)
 }
 
-/// The vocabulary of an SPM file.
+/// The vocabulary of an SPM file, with SentencePiece's default ids.
 pub fn spm_vocabulary(metadata: &Metadata, warnings: &mut Vec<String>) -> Result<Vocabulary, TokenizerError> {
     let defaults =
         SpecialTokens { bos: Some(1), eos: Some(2), unk: Some(0), adds_bos: true, ..SpecialTokens::default() };
@@ -35,7 +35,7 @@ fn vocabulary(
     let mut ids = Ids { metadata, count: pieces.len(), warnings };
     vocabulary.special = ids.special(defaults);
     let mut named: Vec<u32> = vocabulary.special.eos.into_iter().collect();
-    // The end of a sequence is named already; where its key says nonsense, it is told once.
+    // `eos` is in `named` already; reading it again would repeat its warning.
     named.extend(["eot", "eom"].into_iter().filter_map(|name| ids.id(name)));
     let fim = ["fim_pad", "fim_rep", "fim_sep"].map(|name| ids.id(name));
     for unused in ["seperator", "mask", "cls", "fim_pre", "fim_suf", "fim_mid", "prefix", "suffix", "middle"] {
@@ -67,10 +67,10 @@ fn kinds(metadata: &Metadata, count: usize) -> Result<Vec<Kind>, TokenizerError>
         .collect())
 }
 
-/// The ids that a file gives its special tokens.
+/// Reads the ids of special tokens from the metadata.
 struct Ids<'a> {
     metadata: &'a Metadata,
-    /// Tokens in all.
+    /// Number of tokens in the vocabulary.
     count: usize,
     warnings: &'a mut Vec<String>,
 }
@@ -94,7 +94,7 @@ impl Ids<'_> {
         self.id(name).or(default)
     }
 
-    /// `tokenizer.ggml.{name}_token_id`; what is no token of the vocabulary is a warning and counts as absent.
+    /// `tokenizer.ggml.{name}_token_id`; an id outside of the vocabulary causes a warning and is ignored.
     fn id(&mut self, name: &str) -> Option<u32> {
         let key = format!("tokenizer.ggml.{name}_token_id");
         let value = self.metadata.values.get(&key)?;
@@ -110,14 +110,14 @@ impl Ids<'_> {
             // Others write -1.
             None if *value == Value::I64(-1) => None,
             None => {
-                self.warnings.push(format!("{key} is no token id: it is ignored"));
+                self.warnings.push(format!("{key} is not a token id: it is ignored"));
                 None
             }
         }
     }
 }
 
-/// Phi-3's special tokens take the white space after them, which its GGUF files do not say; llama.cpp goes by the name.
+/// Phi-3's special tokens absorb the white space after them. Its GGUF files lack that flag; like llama.cpp, go by name.
 fn strips_right(metadata: &Metadata, vocabulary: &Vocabulary) -> Vec<u32> {
     let name = metadata.string("general.name").unwrap_or_default().to_ascii_lowercase();
     if !name.contains("phi-3") && !name.contains("phi3") {

@@ -1,7 +1,7 @@
-//! Special tokens in a text: where they stand, and the text between them.
+//! Splits a text into special tokens and the text between them.
 //!
-//! Two ways to choose among those that overlap. llama.cpp: the longest token takes all its occurrences, then the next
-//! longest, wherever they stand. Python's tokenizers: from left to right, the longest at each place.
+//! There are two rules for overlapping tokens. llama.cpp: all occurrences of the longest token, then those of the next
+//! longest, anywhere in the text. Python's tokenizers: from left to right, the longest token at each position.
 
 use std::cmp::Reverse;
 
@@ -11,7 +11,6 @@ use regex_automata::meta::Regex;
 use super::TokenizerError;
 use super::vocabulary::{Kind, Vocabulary};
 
-/// A part of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fragment {
     /// A special token.
@@ -20,22 +19,22 @@ pub enum Fragment {
     Text { start: usize, end: usize },
 }
 
-/// A special token, its text, and what it asks of the text around it.
+/// A special token, its text, and its rules for the text around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Special {
     pub id: u32,
     pub text: String,
-    /// Recognised in any text, not only where the dialogue's frame is looked for.
+    /// Recognised in plain text too, not only with control tokens enabled.
     pub plain: bool,
-    /// Takes the white space before it.
+    /// Absorbs the white space before it.
     pub strips_left: bool,
-    /// Takes the white space after it.
+    /// Absorbs the white space after it.
     pub strips_right: bool,
-    /// Stands for itself only between characters that are no part of a word.
+    /// Recognised only if no word character is adjacent.
     pub single_word: bool,
 }
 
-/// How overlapping tokens share a text.
+/// The rule for overlapping tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     LongestFirst,
@@ -47,14 +46,14 @@ pub struct Partition {
     /// Longest first.
     specials: Vec<Special>,
     order: Order,
-    /// By `LongestFirst` it tells which of them occur at all, so that a large vocabulary costs one pass.
+    /// For `LongestFirst` it finds the tokens that occur at all, so that a large vocabulary costs one pass.
     finder: Option<AhoCorasick>,
-    /// A character of a word, as regular expressions have it; only where a token asks.
+    /// `\w`; only compiled if a token has `single_word`.
     word: Option<Regex>,
 }
 
 impl Partition {
-    /// All control, unknown and user-defined tokens of `vocabulary`, as llama.cpp finds them.
+    /// All control, unknown and user-defined tokens of `vocabulary`, by llama.cpp's rule.
     pub fn new(vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         let specials = vocabulary
             .kinds()
@@ -71,7 +70,7 @@ impl Partition {
         Self::build(specials, Order::LongestFirst)
     }
 
-    /// `specials` as Python's tokenizers finds them.
+    /// `specials` by the rule of Python's tokenizers.
     pub fn left_to_right(specials: Vec<Special>) -> Result<Self, TokenizerError> {
         Self::build(specials, Order::LeftToRight)
     }
@@ -99,26 +98,25 @@ impl Partition {
         Ok(Self { specials, order, finder, word })
     }
 
-    /// Whether there is nothing to find.
     pub fn is_empty(&self) -> bool {
         self.specials.is_empty()
     }
 
-    /// The parts of `text` with user-defined tokens alone recognised.
+    /// Splits `text`; recognises user-defined tokens only.
     pub fn plain(&self, text: &str) -> Vec<Fragment> {
         self.cut(text, |special| special.plain)
     }
 
-    /// The parts of `text` with all special tokens recognised.
+    /// Splits `text`; recognises all special tokens.
     pub fn with_control(&self, text: &str) -> Vec<Fragment> {
         self.cut(text, |_| true)
     }
 
-    /// The special tokens that `text` spells out, longest first.
+    /// Ids of the special tokens that occur in `text`, longest first.
     pub fn present(&self, text: &str) -> Vec<u32> {
         match self.order {
             Order::LongestFirst => self.occurring(text).into_iter().map(|index| self.specials[index].id).collect(),
-            // A finder of this kind sees no token inside another; few texts hold any.
+            // `LeftmostLongest` misses tokens inside others, so search for each one; few texts contain any.
             Order::LeftToRight => {
                 let any = self.finder.as_ref().is_some_and(|finder| finder.is_match(text));
                 self.specials.iter().filter(|special| any && text.contains(&special.text)).map(|s| s.id).collect()
@@ -126,7 +124,7 @@ impl Partition {
         }
     }
 
-    /// Indices of the specials that occur in `text`, in order.
+    /// Indices of the specials that occur in `text`, ascending.
     fn occurring(&self, text: &str) -> Vec<usize> {
         let Some(finder) = &self.finder else { return Vec::new() };
         let mut seen = vec![false; self.specials.len()];
@@ -153,7 +151,7 @@ impl Partition {
         fragments
     }
 
-    /// `AddedVocabulary::find_matches` of the tokenizers crate: a token that is passed over still covers its text.
+    /// `AddedVocabulary::find_matches` of the tokenizers crate: a skipped match still consumes its text.
     fn cut_left_to_right(&self, text: &str, wanted: impl Fn(&Special) -> bool) -> Vec<Fragment> {
         let mut cut = Vec::new();
         let mut at = 0;
@@ -177,7 +175,7 @@ impl Partition {
         cut
     }
 
-    /// Whether a character of a word stands right before `start` or right after `end`.
+    /// Whether there is a word character right before `start` or right after `end`.
     fn beside_word(&self, text: &str, start: usize, end: usize) -> bool {
         let neighbours = [text[..start].chars().next_back(), text[end..].chars().next()];
         let Some(word) = &self.word else { return false };
@@ -185,7 +183,7 @@ impl Partition {
     }
 }
 
-/// Cuts every occurrence of `special` out of the fragments that are still text.
+/// Replaces every occurrence of `special` in the text fragments by its token.
 fn cut_one(text: &str, fragments: &[Fragment], special: &Special) -> Vec<Fragment> {
     let mut cut = Vec::with_capacity(fragments.len() + 2);
     for &fragment in fragments {

@@ -1,6 +1,6 @@
-//! Text → words, by the patterns of a pre-tokenizer, in linear time.
+//! Splits text into words by the patterns of a pre-tokenizer, in linear time.
 //!
-//! The published patterns end in `\s+(?!\S)|\s+`, a look-ahead that a linear-time engine does not have. It is played
+//! The published patterns end in `\s+(?!\S)|\s+`, a look-ahead that a linear-time regex engine lacks. It is emulated
 //! in code: a run of white space before a word leaves its last character to that word.
 
 use regex_automata::meta::Regex;
@@ -18,7 +18,7 @@ pub struct Splitter {
 }
 
 enum Compiled {
-    /// Pattern 1, where there is one, is the run of white space, of which the function tells the end of the first word.
+    /// Pattern 1, if present, matches a run of white space; the function returns the end of the first word in it.
     Pattern(Regex, fn(&str, usize, usize) -> usize),
     Digits {
         ascii: bool,
@@ -46,7 +46,7 @@ impl Splitter {
         Ok(Self { steps })
     }
 
-    /// The words of `text`, in order; together they are the text. `text` is shorter than 4 GB.
+    /// The words of `text`, in order; they concatenate to `text`, which must be shorter than 4 GB.
     pub fn split(&self, text: &str) -> Vec<Word> {
         let mut words = vec![(0, text.len() as u32)];
         for step in &self.steps {
@@ -69,7 +69,7 @@ impl Splitter {
     }
 }
 
-/// Matches and what lies between them.
+/// Pushes the matches and the text between them.
 fn split_by(regex: &Regex, run: fn(&str, usize, usize) -> usize, text: &str, push: &mut impl FnMut(usize, usize)) {
     let mut at = 0;
     while at < text.len() {
@@ -83,7 +83,7 @@ fn split_by(regex: &Regex, run: fn(&str, usize, usize) -> usize, text: &str, pus
     push(at, text.len());
 }
 
-/// `\s+(?!\S)|\s+`: without its last character where a word follows and something is left.
+/// `\s+(?!\S)|\s+`: without its last character if a word follows and the rest is not empty.
 fn trim_run(text: &str, start: usize, end: usize) -> usize {
     if end == text.len() {
         return end;
@@ -92,8 +92,8 @@ fn trim_run(text: &str, start: usize, end: usize) -> usize {
     if last == 0 { end } else { start + last }
 }
 
-/// `\s{512}(?!\S)|\s{256}(?!\S)|…|\s{1,2}(?!\S)|\s{1}`: the largest power of two that leaves a character to a word that
-/// follows.
+/// `\s{512}(?!\S)|\s{256}(?!\S)|…|\s{1,2}(?!\S)|\s{1}`: the largest power of two that leaves one character to a
+/// following word.
 fn halve_run(text: &str, start: usize, end: usize) -> usize {
     let run = &text[start..end];
     let length = run.chars().take(513).count();
@@ -102,7 +102,7 @@ fn halve_run(text: &str, start: usize, end: usize) -> usize {
     run.char_indices().nth(taken).map_or(end, |(offset, _)| start + offset)
 }
 
-/// Runs of digits in groups of three, counted from the right; with `whole_words` only where no letter follows.
+/// Pushes runs of digits in groups of three from the right; with `whole_words` only runs that no letter follows.
 fn split_digits(text: &str, ascii: bool, whole_words: bool, push: &mut impl FnMut(usize, usize)) {
     let is_digit = |c: char| if ascii { c.is_ascii_digit() } else { c.is_numeric() };
     let mut rest_start = 0;
@@ -135,11 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_are_halved_as_far_as_they_leave_one_to_a_word() {
+    fn white_space_runs_are_halved_and_leave_one_character_to_the_word() {
         let splitter = Splitter::new(&[Step::HalvedRuns(r"\s?\p{L}+")]).unwrap();
         let lengths = |text: &str| splitter.split(text).iter().map(|&(a, b)| b - a).collect::<Vec<_>>();
         let spaces = |count: usize| " ".repeat(count);
-        // By the published pattern, in an engine that looks ahead.
+        // Expected values: the published pattern in an engine with look-ahead.
         assert_eq!(lengths(&format!("{}x", spaces(1))), [2]);
         assert_eq!(lengths(&format!("{}x", spaces(2))), [1, 2]);
         assert_eq!(lengths(&format!("{}x", spaces(4))), [2, 1, 2]);

@@ -1,4 +1,4 @@
-//! SentencePiece's BPE: of all neighbours that join to a token, the one with the highest score goes first.
+//! SentencePiece's BPE: of all adjacent pairs that merge to a token, the one with the highest score is merged first.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -7,19 +7,19 @@ use super::vocabulary::{Kind, Vocabulary};
 use super::{TokenizerError, bytes};
 use crate::engine::weights::gguf::Metadata;
 
-/// How a space is written in the vocabulary.
+/// The vocabulary's character for a space (U+2581).
 pub const SPACE: &str = "▁";
 
 const NONE: u32 = u32::MAX;
 
-/// Scores and the rules around them.
+/// Merge scores, byte fallback and space handling of an SPM vocabulary.
 pub struct Spm {
     scores: Vec<f32>,
     byte_tokens: Vec<u32>,
     unk: u32,
-    /// Whether no token has a `▁` behind another character: then every word stands alone.
+    /// No token has a `▁` after another character, so that words can be encoded separately (and cached).
     words_stand_alone: bool,
-    /// Whether a space is put before a text that follows a special token or nothing.
+    /// Whether a space is prepended to text at the start and after a special token.
     pub space_prefix: bool,
 }
 
@@ -28,7 +28,7 @@ impl Spm {
     pub fn new(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Self, TokenizerError> {
         const KEY: &str = "tokenizer.ggml.scores";
         let scores = match metadata.floats(KEY) {
-            // Adding 0 turns -0 into 0, which must tie.
+            // Adding 0 turns -0 into 0: they must tie, but `total_cmp` orders them.
             Some(scores) if scores.len() == vocabulary.len() => scores.iter().map(|score| score + 0.0).collect(),
             Some(scores) => {
                 let (scores, tokens) = (scores.len(), vocabulary.len());
@@ -42,7 +42,7 @@ impl Spm {
         if scores.iter().any(|score| score.is_nan()) {
             return Err(TokenizerError(format!("{KEY} holds values that are not numbers")));
         }
-        // A byte without `<0xXX>` may stand as itself.
+        // An ASCII byte without `<0xXX>` may be a token of its own.
         let byte_token = |byte: u8| {
             let own = (byte < 128).then_some(char::from(byte));
             vocabulary
@@ -59,7 +59,7 @@ impl Spm {
         })
     }
 
-    /// Appends the tokens of `text`; `after_special`: it follows a special token, or nothing.
+    /// Appends the tokens of `text`; `after_special`: it follows a special token or starts the input.
     pub fn encode(&self, vocabulary: &Vocabulary, text: &str, after_special: bool, tokens: &mut Vec<u32>) {
         let mut written = String::with_capacity(text.len() + text.len() / 4 + 3);
         if self.space_prefix && after_special {
@@ -98,7 +98,7 @@ impl Spm {
         }
     }
 
-    /// Bytes for a character that the vocabulary lacks, or the unknown token where it lacks those too.
+    /// Byte tokens for a character that the vocabulary lacks; the unknown token if a byte token is missing too.
     fn fall_back(&self, text: &str, tokens: &mut Vec<u32>) {
         if text.bytes().any(|byte| self.byte_tokens[byte as usize] == NONE) {
             tokens.extend((self.unk != NONE).then_some(self.unk));
@@ -108,7 +108,7 @@ impl Spm {
     }
 }
 
-/// Whether no text token has a `▁` behind another character.
+/// Whether no text token has a `▁` after another character.
 fn words_stand_alone(vocabulary: &Vocabulary) -> bool {
     vocabulary.kinds().filter(|&(_, kind)| matches!(kind, Kind::Normal | Kind::UserDefined)).all(|(id, _)| {
         let piece = vocabulary.piece(id);
@@ -132,7 +132,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Bytes of a word; a list over the vector. A length of 0: joined to its left neighbour.
+/// Bytes of a word, in a linked list over the vector. Length 0: merged into its left neighbour.
 #[derive(Clone, Copy)]
 struct Symbol {
     start: u32,
@@ -141,7 +141,7 @@ struct Symbol {
     next: u32,
 }
 
-/// Two neighbours that join to a token.
+/// Two adjacent symbols that merge to a token.
 #[derive(Clone, Copy)]
 struct Candidate {
     score: f32,
@@ -171,7 +171,7 @@ impl PartialEq for Candidate {
 
 impl Eq for Candidate {}
 
-/// Memory that words share.
+/// Buffers reused for all words of a text.
 #[derive(Default)]
 struct Session {
     symbols: Vec<Symbol>,
@@ -179,7 +179,7 @@ struct Session {
 }
 
 impl Session {
-    /// Joins the characters of `word`, which is not empty, as far as `score` knows the result.
+    /// Merges the characters of `word`, which must not be empty, while `score` returns a score for the result.
     fn merge(&mut self, word: &str, score: impl Fn(&str) -> Option<f32>) {
         self.symbols.clear();
         self.queue.clear();
@@ -197,7 +197,7 @@ impl Session {
         }
         while let Some(best) = self.queue.pop() {
             let (left, right) = (self.symbols[best.left as usize], self.symbols[best.right as usize]);
-            // A candidate whose symbols have changed since is stale.
+            // Stale: one of the symbols was merged since.
             if left.length == 0 || right.length == 0 || left.length + right.length != best.length {
                 continue;
             }

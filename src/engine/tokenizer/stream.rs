@@ -1,15 +1,14 @@
-//! Bytes that come in pieces → whole characters.
+//! Joins the bytes of streamed tokens into whole characters.
 
-/// Turns tokens into text as they come, holding back the bytes of unfinished characters.
+/// Converts token bytes to text incrementally and holds back the bytes of incomplete characters.
 #[derive(Debug, Default)]
 pub struct TextStream {
-    /// The beginning of a character whose end has not come yet; at most 3 bytes.
+    /// The first bytes of an incomplete character; at most 3.
     held: Vec<u8>,
 }
 
 impl TextStream {
-    /// Adds a token's bytes; returns the whole characters that are now complete. Bytes that can belong to no
-    /// character become U+FFFD.
+    /// Adds a token's bytes and returns the characters that are now complete. Invalid bytes become U+FFFD.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         self.held.extend_from_slice(bytes);
         let mut text = String::with_capacity(self.held.len());
@@ -30,7 +29,7 @@ impl TextStream {
         text
     }
 
-    /// What is left at the end, unfinished bytes replaced by U+FFFD.
+    /// Returns the held bytes at the end of the stream, replaced by U+FFFD.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.held).into_owned();
         self.held.clear();
@@ -38,7 +37,7 @@ impl TextStream {
     }
 }
 
-/// Whether more bytes could complete `bytes` to a character.
+/// Whether `bytes` is the start of a character.
 fn may_go_on(bytes: &[u8]) -> bool {
     matches!(std::str::from_utf8(bytes), Err(error) if error.error_len().is_none())
 }

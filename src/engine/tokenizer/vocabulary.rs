@@ -1,23 +1,23 @@
-//! The pieces of a vocabulary, compact: one text, one index, one kind a token.
+//! Compact storage of a vocabulary: all pieces in one string, one hash index, one kind per token.
 
 use ahash::RandomState;
 
 use super::TokenizerError;
 
-/// What a token is, as GGUF's `tokenizer.ggml.token_type` says.
+/// The token types of GGUF's `tokenizer.ggml.token_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Kind {
     Normal,
     Unknown,
-    /// Part of the dialogue's frame; never text.
+    /// Part of the chat template; never encoded from plain text.
     Control,
-    /// Recognised in any text before everything else.
+    /// Recognised in any text, before the merges.
     UserDefined,
     Byte,
 }
 
-/// Tokens with a meaning of their own.
+/// Ids of tokens with a special meaning.
 #[derive(Clone, Debug, Default)]
 pub struct SpecialTokens {
     pub bos: Option<u32>,
@@ -32,19 +32,19 @@ pub struct SpecialTokens {
 /// Pieces by id and ids by piece.
 pub struct Vocabulary {
     text: String,
-    /// Where each piece ends in `text`.
+    /// Byte offset of the end of each piece in `text`.
     ends: Vec<u32>,
     kinds: Vec<Kind>,
-    /// Token whose special treatment takes the white space after it too (Phi-3).
+    /// Special tokens that absorb the white space after them (Phi-3).
     pub strips_right: Vec<u32>,
-    /// Open addressing with linear probing: id + 1, or 0 where free. A power of two, at most half full.
+    /// Open addressing with linear probing: id + 1, or 0 for a free slot. A power of two, at most half full.
     slots: Vec<u32>,
     hasher: RandomState,
     pub special: SpecialTokens,
 }
 
 impl Vocabulary {
-    /// From pieces and kinds of the same length. A piece that stands twice keeps its first id.
+    /// `pieces` and `kinds` must have the same length. A piece that occurs twice keeps its first id.
     pub fn new<'a>(pieces: impl ExactSizeIterator<Item = &'a str>, kinds: Vec<Kind>) -> Result<Self, TokenizerError> {
         let count = pieces.len();
         if count == 0 {
@@ -81,7 +81,7 @@ impl Vocabulary {
         }
     }
 
-    /// The slot that holds `piece`, or the free one where it would go.
+    /// The slot that holds `piece`, or the free slot for it.
     fn slot(&self, piece: &str) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = self.hasher.hash_one(piece) as usize & mask;
@@ -91,7 +91,7 @@ impl Vocabulary {
         slot
     }
 
-    /// Tokens in all.
+    /// Number of tokens.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -104,29 +104,29 @@ impl Vocabulary {
         &self.text[start as usize..end as usize]
     }
 
-    /// The token that is written as `piece`.
+    /// The id of `piece`.
     pub fn find(&self, piece: &str) -> Option<u32> {
         self.slots[self.slot(piece)].checked_sub(1)
     }
 
-    /// The token that plain text `piece` may become: neither control nor unknown nor a byte.
+    /// The id of `piece` if plain text may be encoded to it: not a control, unknown or byte token.
     pub fn find_text(&self, piece: &str) -> Option<u32> {
         self.find(piece).filter(|&id| matches!(self.kinds[id as usize], Kind::Normal | Kind::UserDefined))
     }
 
-    /// What `id` is; `None` for an id out of range.
+    /// The kind of `id`; `None` for an id out of range.
     pub fn kind(&self, id: u32) -> Option<Kind> {
         self.kinds.get(id as usize).copied()
     }
 
-    /// Changes what `id` is.
+    /// Changes the kind of `id`; ignores an id out of range.
     pub fn set_kind(&mut self, id: u32, kind: Kind) {
         if let Some(slot) = self.kinds.get_mut(id as usize) {
             *slot = kind;
         }
     }
 
-    /// Ids with their kinds, in order.
+    /// Ids with their kinds, by id.
     pub fn kinds(&self) -> impl Iterator<Item = (u32, Kind)> {
         self.kinds.iter().enumerate().map(|(id, &kind)| (id as u32, kind))
     }

@@ -1,13 +1,13 @@
-//! Words that come again within one text are encoded once.
+//! A per-text cache, so that each distinct word is encoded once.
 
 use std::collections::HashMap;
 
 use ahash::RandomState;
 
-/// Words up to this many bytes are remembered.
+/// Maximum length in bytes of a cached word.
 const LONGEST: usize = 64;
 
-/// Appends the tokens of all words; `encode` appends those of one that was not met before.
+/// Appends the tokens of all words; calls `encode` for words that are not cached.
 pub fn each_once<'t>(
     words: impl Iterator<Item = &'t str>,
     tokens: &mut Vec<u32>,

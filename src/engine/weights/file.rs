@@ -1,4 +1,4 @@
-//! Opens files of weights, and checks what their headers say about one tensor: its type and its size.
+//! Opens weight files, and checks the type and the size that a header gives for one tensor.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,19 +7,19 @@ use super::gguf::invalid;
 use crate::engine::cpu::GgmlType;
 use crate::engine::error::ModelError;
 
-/// The type of a tensor, or an error that names it.
+/// The type of a tensor; for an unsupported one, an error with the tensor's name and ggml's name of the type.
 pub(super) fn ggml_type(path: &Path, name: &str, number: u32) -> Result<GgmlType, ModelError> {
     GgmlType::from_ggml(number).ok_or_else(|| {
         ModelError::Unsupported(format!(
             "{}: tensor {name:?} is stored as {}, which chatnap cannot read; it reads F32, F16, BF16, Q4_0, Q4_1, Q5_0, \
-             Q5_1, Q8_0 and Q2_K to Q6_K: take another file of the model, Q4_K_M or Q8_0 say",
+             Q5_1, Q8_0 and Q2_K to Q6_K: take another file of the model, for example Q4_K_M",
             path.display(),
             foreign_type_name(number)
         ))
     })
 }
 
-/// ggml's name of a type that we do not read, as far as it has one (`ggml.h`, enum `ggml_type`).
+/// ggml's name of an unsupported type (`ggml.h`, enum `ggml_type`).
 fn foreign_type_name(number: u32) -> String {
     let name = match number {
         4 => "Q4_2",
@@ -57,8 +57,8 @@ fn foreign_type_name(number: u32) -> String {
     name.into()
 }
 
-/// Bytes that a GGUF tensor takes, by checked arithmetic; 0 for a type that we do not read, which `from_gguf` refuses: the
-/// vocabulary of such a file is as good as any.
+/// Size in bytes of a GGUF tensor, by checked arithmetic; 0 for an unsupported type, which `TensorPlan::from_gguf`
+/// rejects: the file's vocabulary is still usable.
 pub(super) fn byte_size(path: &Path, name: &str, number: u32, dimensions: &[usize]) -> Result<u64, ModelError> {
     let Some(kind) = GgmlType::from_ggml(number) else { return Ok(0) };
     let wraps = || invalid(path, format!("tensor {name:?} has dimensions {dimensions:?}, whose product is too large"));
@@ -77,7 +77,7 @@ pub(super) fn byte_size(path: &Path, name: &str, number: u32, dimensions: &[usiz
     (count / kind.block_size() as u64).checked_mul(kind.block_bytes() as u64).ok_or_else(wraps)
 }
 
-/// Opens a plain file (never a pipe or a device, which could block for ever) and tells its size.
+/// Opens a regular file and returns its size in bytes. A pipe or a device could block for ever and is an error.
 pub fn open_regular(path: &Path) -> Result<(File, u64), ModelError> {
     let io = |error: std::io::Error| ModelError::Io(format!("{}: {error}", path.display()));
     let metadata = std::fs::metadata(path).map_err(io)?;

@@ -1,17 +1,17 @@
-//! What a file is that is not what its name says: told by its first bytes, with what to do about it.
+//! Recognises files of other formats by their first bytes, and names the remedy for each.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-/// Bytes from the beginning of a file that tell what it is.
+/// Bytes to read from the beginning of a file: all signatures are within them (the last one is tar's, at 257).
 const LOOK: u64 = 512;
 
-/// A beginning, and what a file is that has it.
+/// Signatures at offset 0, with the description and remedy of each.
 const BEGINNINGS: [(&[u8], &str); 13] = [
     (
         b"version https://git-lfs.github.com/spec/",
-        "it is a Git LFS pointer, a few lines of text that stand for the file: run `git lfs pull` in its folder, or fetch the \
+        "it is a Git LFS pointer, a few lines of text in place of the file: run `git lfs pull` in its folder, or fetch the \
          model again with `chatnap models pull`",
     ),
     (b"GGUF", "it is a GGUF file: name it itself, with a name that ends in .gguf"),
@@ -24,16 +24,16 @@ const BEGINNINGS: [(&[u8], &str); 13] = [
     (b"7z\xBC\xAF\x27\x1C", "it is a 7-Zip archive: unpack it first"),
     (
         b"\x89HDF\r\n\x1A\n",
-        "it is an HDF5 file, of Keras say; chatnap reads GGUF and safetensors: take such a file of the model",
+        "it is an HDF5 file, as Keras writes; chatnap reads GGUF and safetensors: take such a file of the model",
     ),
     (b"lmgg", OLD_GGML),
     (b"fmgg", OLD_GGML),
     (b"tjgg", OLD_GGML),
 ];
 
-/// What is said of a safetensors file.
+/// Description of a safetensors file: not an error for a caller that expects one.
 pub const SAFETENSORS: &str =
-    "it is a safetensors file: name the folder that it lies in, with its config.json and tokenizer.json";
+    "it is a safetensors file: name the folder that contains it, with its config.json and tokenizer.json";
 const PICKLED_ZIP: &str = "it is a zip archive, as PyTorch's .bin, .pt and .pth files are; chatnap reads GGUF and safetensors: \
                            take such a file of the model, or unpack the archive";
 const OLD_GGML: &str =
@@ -43,9 +43,9 @@ const PICKLE: &str = "it is a Python pickle, as old .bin and .pt files of PyTorc
 const PAGE: &str =
     "it is a web page, an error message of a server most likely: fetch the file again, and see what the page says";
 
-/// What the file at `path` is instead of what was expected of it; `None` where its beginning tells nothing.
+/// Description and remedy of the file at `path`, by its first 512 bytes; `None` if they are not recognised.
 pub fn describe(path: &Path) -> Option<&'static str> {
-    // Never a pipe, which could block for ever.
+    // Only regular files: a pipe could block for ever.
     if !std::fs::metadata(path).ok()?.is_file() {
         return None;
     }
@@ -54,22 +54,22 @@ pub fn describe(path: &Path) -> Option<&'static str> {
     of_bytes(&start)
 }
 
-/// The same by the file's first bytes, of which at most 512 matter.
+/// As `describe`, for bytes already read; the first 512 are enough.
 pub fn of_bytes(start: &[u8]) -> Option<&'static str> {
     if start.is_empty() {
         return Some("it is empty: fetch it again");
     }
     if start.iter().all(|byte| *byte == 0) {
-        return Some("it begins with nothing but zeros, as a download that was broken off does: fetch it again");
+        return Some("it begins with nothing but zeros, as an interrupted download does: fetch it again");
     }
-    // Eight bytes with a length, which may be those of any other beginning, then the header's JSON.
+    // Safetensors: an 8-byte length, then JSON. Checked first: the length bytes can equal a signature below.
     if start.get(8) == Some(&b'{') && start.get(4..8) == Some(&[0; 4]) {
         return Some(SAFETENSORS);
     }
     if let Some((_, what)) = BEGINNINGS.iter().find(|(beginning, _)| start.starts_with(beginning)) {
         return Some(what);
     }
-    // Protocol 2 and above; protocol 0 is text and looks like nothing.
+    // Protocols 2 to 5; protocol 0 is text without a signature.
     if let [0x80, 2..=5, ..] = start {
         return Some(PICKLE);
     }
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_are_told_by_their_beginning() {
+    fn files_are_recognised_by_their_first_bytes() {
         for (start, what) in [
             (&b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n"[..], "Git LFS pointer"),
             (b"", "empty"),

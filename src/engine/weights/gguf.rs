@@ -18,34 +18,34 @@ pub enum Value {
     I64(i64),
     /// Any float.
     F64(f64),
-    /// A flag.
+    /// A flag; any non-zero byte is `true`.
     Bool(bool),
-    /// Text.
+    /// Text; invalid UTF-8 is replaced by U+FFFD.
     String(String),
-    /// An array of texts.
+    /// An array of strings.
     Strings(Vec<String>),
-    /// An array of floats.
+    /// An array of floats; 64-bit ones are narrowed.
     Floats(Vec<f32>),
-    /// An array of integers.
+    /// An array of integers or flags; values above `i64::MAX` saturate.
     Ints(Vec<i64>),
 }
 
 /// The key-value part of a header.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata {
-    /// All pairs.
+    /// Values by key.
     pub values: HashMap<String, Value>,
 }
 
 impl Metadata {
-    /// A string.
+    /// The string under `key`; `None` for another type.
     pub fn string(&self, key: &str) -> Option<&str> {
         match self.values.get(key)? {
             Value::String(s) => Some(s),
             _ => None,
         }
     }
-    /// A non-negative integer.
+    /// The non-negative integer under `key`.
     pub fn uint(&self, key: &str) -> Option<u64> {
         match *self.values.get(key)? {
             Value::U64(v) => Some(v),
@@ -53,7 +53,7 @@ impl Metadata {
             _ => None,
         }
     }
-    /// A float (integers convert).
+    /// The float under `key` (integers convert).
     pub fn float(&self, key: &str) -> Option<f64> {
         match *self.values.get(key)? {
             Value::F64(v) => Some(v),
@@ -62,28 +62,28 @@ impl Metadata {
             _ => None,
         }
     }
-    /// A flag.
+    /// The flag under `key`.
     pub fn bool(&self, key: &str) -> Option<bool> {
         match *self.values.get(key)? {
             Value::Bool(v) => Some(v),
             _ => None,
         }
     }
-    /// An array of strings.
+    /// The array of strings under `key`.
     pub fn strings(&self, key: &str) -> Option<&[String]> {
         match self.values.get(key)? {
             Value::Strings(v) => Some(v),
             _ => None,
         }
     }
-    /// An array of floats.
+    /// The array of floats under `key`.
     pub fn floats(&self, key: &str) -> Option<&[f32]> {
         match self.values.get(key)? {
             Value::Floats(v) => Some(v),
             _ => None,
         }
     }
-    /// An array of integers.
+    /// The array of integers under `key`.
     pub fn ints(&self, key: &str) -> Option<&[i64]> {
         match self.values.get(key)? {
             Value::Ints(v) => Some(v),
@@ -92,29 +92,29 @@ impl Metadata {
     }
 }
 
-/// A header: metadata and where each tensor lies.
+/// A header: metadata and the location of each tensor.
 #[derive(Clone, Debug)]
 pub struct Header {
-    /// The key-value part.
+    /// The key-value part, of the first file if the model is split.
     pub metadata: Metadata,
     /// Tensors by name.
     pub tensors: HashMap<String, TensorInfo>,
-    /// The files, in order; `TensorInfo::file` counts in them.
+    /// The files, in order; `TensorInfo::file` is an index into them.
     pub files: Vec<PathBuf>,
 }
 
-/// Where one tensor lies.
+/// Shape, type and location of one tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     /// Dimensions, innermost (contiguous) first, as GGUF stores them.
     pub dimensions: Vec<usize>,
-    /// ggml type number.
+    /// Type number of ggml (`ggml.h`, enum `ggml_type`).
     pub ggml_type: u32,
-    /// Which of the split files.
+    /// Index of the split file that holds it.
     pub file: usize,
     /// Absolute byte offset in that file.
     pub offset: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
 }
 
@@ -123,7 +123,7 @@ pub fn read_header(path: &Path) -> Result<Header, ModelError> {
     parse::read_file(path, 0)
 }
 
-/// Reads and checks the headers of a model's files, in order, into one. The metadata are the first file's.
+/// Reads, checks and merges the headers of a model's files, in order. The metadata is that of the first file.
 pub fn read_split_header(paths: &[PathBuf]) -> Result<Header, ModelError> {
     let Some((first, rest)) = paths.split_first() else {
         return Err(ModelError::Invalid("no GGUF file was named".into()));
@@ -142,7 +142,7 @@ pub fn read_split_header(paths: &[PathBuf]) -> Result<Header, ModelError> {
     Ok(all)
 }
 
-/// Refuses a header that lacks parts which its first file speaks of: they are told by their names, which may have changed.
+/// Rejects a header with missing parts, by the first file's counts: parts are found by name, and files get renamed.
 pub fn check_whole(header: &Header) -> Result<(), ModelError> {
     let path = header.files.first().map_or(Path::new("the model"), PathBuf::as_path);
     let (files, tensors) = (header.files.len() as u64, header.tensors.len() as u64);
@@ -156,19 +156,19 @@ pub fn check_whole(header: &Header) -> Result<(), ModelError> {
         )),
         (_, Some(count)) if files > 1 && count != tensors => Err(invalid(
             path,
-            format!("the model says that its parts hold {count} tensors, but they hold {tensors}; fetch it again"),
+            format!("the first file counts {count} tensors in all parts, but they hold {tensors}; fetch it again"),
         )),
         _ => Ok(()),
     }
 }
 
-/// `split.no` and `split.count` of a further part, where it has them, must say what its place says.
+/// `split.no` and `split.count` of a further part, if present, must match its position and the number of files.
 fn check_part(path: &Path, metadata: &Metadata, index: usize, count: usize) -> Result<(), ModelError> {
     for (key, expected) in [("split.no", index), ("split.count", count)] {
         if let Some(value) = metadata.uint(key)
             && value != expected as u64
         {
-            return Err(invalid(path, format!("{key} is {value}, but {expected} was expected in this place")));
+            return Err(invalid(path, format!("{key} is {value}, but {expected} was expected for this part")));
         }
     }
     Ok(())
@@ -212,7 +212,7 @@ pub(crate) fn invalid(path: &Path, what: impl std::fmt::Display) -> ModelError {
     ModelError::Invalid(format!("{}: {what}", path.display()))
 }
 
-/// An error about a file that ends too early: what was seen, and that only another copy helps.
+/// An error about a file that ends too early: names the file, the fault and the remedy, a new download.
 pub(crate) fn truncated(path: &Path, what: impl std::fmt::Display) -> ModelError {
     ModelError::Truncated(format!("{}: the file is truncated or damaged: {what}; fetch it again", path.display()))
 }

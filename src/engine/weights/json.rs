@@ -1,14 +1,14 @@
-//! JSON as Python reads and writes it: `NaN`, `Infinity` and `-Infinity` are values there, and so are numbers beyond the
-//! range of a double.
+//! JSON as Python's `json` reads and writes it: with `NaN`, `Infinity`, `-Infinity` and numbers beyond the range of a
+//! double.
 //!
-//! They come out as the strings of those names, so that they do not matter in keys that nobody reads, and are no numbers in
-//! those that somebody does.
+//! They are parsed as strings of those names: under an unused key they are harmless, and in place of a required number
+//! they are a type error.
 
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 
-/// Reads `text`. Where it is no JSON for another reason, the error tells the place in `text` itself.
+/// Parses `text`, with or without a byte order mark. If it has none of those values, error positions refer to `text`.
 pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     let error = match serde_json::from_slice(text) {
@@ -21,7 +21,7 @@ pub fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Err
     }
 }
 
-/// `text` with those values as strings; borrowed where it has none.
+/// Replaces those values by strings; borrowed if `text` has none.
 fn spelled_out(text: &[u8]) -> Cow<'_, [u8]> {
     let mut out = Vec::new();
     let (mut at, mut copied) = (0, 0);
@@ -46,7 +46,7 @@ fn spelled_out(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Where the string that opens at `at` has ended.
+/// Position behind the string that opens at `at`.
 fn end_of_string(text: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while at < text.len() {
@@ -63,7 +63,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.' | b'_')
 }
 
-/// What stands for a word that is one of those values.
+/// The JSON string that replaces `word`; `None` if it is not one of those values.
 fn name_of(word: &[u8]) -> Option<&'static str> {
     match word {
         b"NaN" => Some("\"NaN\""),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_json_does_not_have_are_read_and_are_no_numbers() {
+    fn nan_and_infinities_are_parsed_as_strings() {
         assert_eq!(read("NaN"), json!("NaN"));
         assert_eq!(read("[0.0, Infinity]"), json!([0.0, "Infinity"]));
         assert_eq!(read("{\"a\":-Infinity,\"b\": NaN }"), json!({"a": "-Infinity", "b": "NaN"}));
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_stays_an_error() {
+    fn invalid_json_is_an_error() {
         for text in ["", "{", "nan", "NaNs", "[Infinity", "{\"a\": +Infinity}", "\"", "\"\\", "[1e9e9]"] {
             assert!(from_slice::<Value>(text.as_bytes()).is_err(), "{text}");
         }

@@ -1,6 +1,6 @@
-//! Which tensor lies where, whatever the format: the one table that a loader of any device works from.
+//! Location, type and shape of each tensor, independent of the file format and of the device that loads them.
 //!
-//! Names are GGUF's (`blk.0.attn_q.weight`), also for safetensors. Nothing here reads weights.
+//! Names are GGUF's (`blk.0.attn_q.weight`), also for safetensors. Does no I/O.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,16 @@ use super::gguf::{Header, invalid};
 use crate::engine::cpu::GgmlType;
 use crate::engine::error::ModelError;
 
-/// One tensor as it lies in a file: `rows` × `cols`, `cols` contiguous. A vector is one row.
+/// One tensor in a file: `rows` × `cols`, `cols` contiguous. A vector is one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedTensor {
-    /// Which of the plan's files.
+    /// Index into `TensorPlan::files`.
     pub file: usize,
-    /// Absolute byte offset in it.
+    /// Absolute byte offset in that file.
     pub offset: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// How the weights are stored.
+    /// Element or block type of the stored weights.
     pub kind: GgmlType,
     /// Outer dimension (output features).
     pub rows: usize,
@@ -30,23 +30,23 @@ pub struct PlannedTensor {
 /// All tensors of a model by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TensorPlan {
-    /// The files, as `PlannedTensor::file` counts them.
+    /// The files; `PlannedTensor::file` is an index into them.
     pub files: Vec<PathBuf>,
     /// Tensors by GGUF name.
     pub tensors: BTreeMap<String, PlannedTensor>,
-    /// Names, as the files have them, of tensors that have no place in any model of ours.
+    /// Tensors that no supported model uses, by the names in the files.
     pub strange: Vec<String>,
-    /// How tensors are stored that nothing here can read, by GGUF name.
+    /// Type names of tensors of unsupported types, by GGUF name.
     pub unreadable: BTreeMap<String, String>,
-    /// What the user should know about the files.
+    /// Warnings about the files, for the user.
     pub warnings: Vec<String>,
 }
 
 impl TensorPlan {
-    /// The tensors of a checked GGUF header.
+    /// The tensors of a checked GGUF header; an unsupported type is an error.
     pub fn from_gguf(header: &Header) -> Result<Self, ModelError> {
         let mut tensors = BTreeMap::new();
-        // In order, so that each run names the same of several that cannot be read.
+        // Sorted by name, not in hash order: with several unsupported tensors, each run names the same one.
         let mut in_order: Vec<_> = header.tensors.iter().collect();
         in_order.sort_by_key(|(name, _)| *name);
         for (name, info) in in_order {
@@ -65,7 +65,7 @@ impl TensorPlan {
         self.tensors.get(name)
     }
 
-    /// A tensor that must be there with this shape.
+    /// A tensor that must be present with this shape.
     pub fn require(&self, name: &str, rows: usize, cols: usize) -> Result<&PlannedTensor, ModelError> {
         match self.get(name) {
             Some(tensor) if (tensor.rows, tensor.cols) == (rows, cols) => Ok(tensor),
@@ -77,7 +77,7 @@ impl TensorPlan {
         }
     }
 
-    /// An error about a tensor that is needed and cannot be had.
+    /// An error about a required tensor that is absent or of an unsupported type.
     pub fn missing(&self, name: &str) -> ModelError {
         match self.unreadable.get(name) {
             Some(kind) => self.unsupported(format!(
@@ -88,12 +88,12 @@ impl TensorPlan {
         }
     }
 
-    /// A tensor that may be absent, but if it is there has this shape.
+    /// A tensor that may be absent, and otherwise must have this shape.
     pub fn optional(&self, name: &str, rows: usize, cols: usize) -> Result<Option<&PlannedTensor>, ModelError> {
         self.get(name).map(|_| self.require(name, rows, cols)).transpose()
     }
 
-    /// Replaces the tensors `whole.weight` and `whole.bias`, where they are, by consecutive parts with so many rows.
+    /// Replaces the tensors `whole.weight` and `whole.bias`, if present, by consecutive parts: (name, rows).
     pub fn split(&mut self, whole: &str, parts: &[(String, usize)]) -> Result<(), ModelError> {
         for (suffix, vector) in [("weight", false), ("bias", true)] {
             let Some(tensor) = self.tensors.get(&format!("{whole}.{suffix}")).copied() else { continue };
@@ -101,7 +101,7 @@ impl TensorPlan {
             if parts.iter().map(|(_, rows)| rows).sum::<usize>() != rows {
                 return Err(invalid(
                     self.path_of(&tensor),
-                    format!("tensor \"{whole}.{suffix}\" has {rows} rows, which is not what the model's numbers say"),
+                    format!("tensor \"{whole}.{suffix}\" has {rows} rows, which contradicts the hyperparameters"),
                 ));
             }
             self.tensors.remove(&format!("{whole}.{suffix}"));
@@ -121,17 +121,17 @@ impl TensorPlan {
         Ok(())
     }
 
-    /// Whether a part of `whole` is a tensor of its own already.
+    /// Whether the file already has a tensor with the name of this part of `whole`.
     fn taken(&self, whole: &str, part: &str, suffix: &str) -> bool {
         part != whole && self.get(&format!("{part}.{suffix}")).is_some()
     }
 
-    /// Weights in all.
+    /// Number of weights of all tensors.
     pub fn parameters(&self) -> u64 {
         self.tensors.values().map(|t| (t.rows as u64).saturating_mul(t.cols as u64)).sum()
     }
 
-    /// The type that most weights are stored in.
+    /// The type that stores the most weights.
     pub fn main_type(&self) -> Option<GgmlType> {
         let mut sums: BTreeMap<&'static str, (u64, GgmlType)> = BTreeMap::new();
         for tensor in self.tensors.values() {
@@ -141,12 +141,12 @@ impl TensorPlan {
         sums.into_values().max_by_key(|(sum, _)| *sum).map(|(_, kind)| kind)
     }
 
-    /// An error about the model as a whole, named by its first file.
+    /// An error about the whole model; names its first file.
     pub fn invalid(&self, what: impl std::fmt::Display) -> ModelError {
         invalid(self.files.first().map_or(Path::new("the model"), PathBuf::as_path), what)
     }
 
-    /// The same about what is sound and cannot be run.
+    /// As `invalid`, for a valid file that cannot be run.
     pub fn unsupported(&self, what: impl std::fmt::Display) -> ModelError {
         ModelError::Unsupported(self.invalid(what).to_string())
     }

@@ -1,6 +1,6 @@
-//! Reading tensors into memory of our own: several readers, progress by bytes, cancel between chunks.
+//! Reads tensors into owned memory: several reader threads, progress in bytes, cancellation between chunks.
 //!
-//! Files are read at offsets (`pread`) and never mapped, so a file that shrinks meanwhile is an error, not a signal.
+//! Files are read with `pread`, not mapped: a file that shrinks during the load is an error instead of a SIGBUS.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,18 +18,18 @@ use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::protocol::{LoadPhase, LoadProgress};
 
-/// Read in one call: small enough that a cancel is heard soon, large enough to cost nothing.
+/// Bytes per `pread`: small enough to cancel quickly, large enough that the system call costs nothing.
 pub const CHUNK: usize = 8 << 20;
 
-/// What a reader tells the thread that started it.
+/// Message from a reader to the thread that started it.
 enum News<T> {
     Bytes(u64),
     Tensor(String, T),
     Failed(ModelError),
 }
 
-/// Reads the tensors of `names` and hands each one's bytes to `build`, on the reader's own thread; returns what was
-/// built by name. At most `readers` tensors are in flight, so little is held besides what `build` keeps.
+/// Reads the tensors of `names` and passes each one's bytes to `build`, on the reader thread; returns the results by
+/// name. At most `readers` tensors are in flight, which bounds the memory besides the results of `build`.
 pub fn read_tensors<T: Send>(
     plan: &TensorPlan,
     names: &[String],
@@ -45,7 +45,7 @@ pub fn read_tensors<T: Send>(
         let tensor = plan.get(name).ok_or_else(|| plan.invalid(format!("there is no tensor {name:?}")))?;
         jobs.push((name, tensor));
     }
-    // The largest first, so that no reader is left alone with a large one at the end.
+    // Largest first: otherwise one reader could start a large tensor last, while the others are idle.
     jobs.sort_by_key(|(_, tensor)| (std::cmp::Reverse(tensor.bytes), tensor.file, tensor.offset));
     let total: u64 = jobs.iter().map(|(_, tensor)| tensor.bytes).sum();
 
@@ -73,7 +73,7 @@ pub fn read_tensors<T: Send>(
                     }
                 }
             };
-            // Where the system refuses a thread, fewer do the work.
+            // If the system cannot start another thread, the ones already started do the work.
             match std::thread::Builder::new().spawn_scoped(scope, read) {
                 Ok(_) => started += 1,
                 Err(error) if started == 0 => {
@@ -87,7 +87,7 @@ pub fn read_tensors<T: Send>(
     })
 }
 
-/// Collects what the readers built; the first failure wins.
+/// Collects the built tensors and reports progress; returns the first failure, if any.
 fn gather<T>(
     news: std::sync::mpsc::Receiver<News<T>>,
     total: u64,
@@ -136,13 +136,13 @@ fn read_one<T>(
         }
         read_at(file, path, chunk, offset)?;
         offset += chunk.len() as u64;
-        // A closed channel means that the load has failed elsewhere; the next round notices `stop`.
+        // A closed channel means that another reader failed; the next iteration checks `stop`.
         let _ = news.send(News::Bytes(chunk.len() as u64));
     }
     Ok(bytes)
 }
 
-/// Fills `out` from `offset`, or says that the file ended.
+/// Fills `out` from `offset`. A file that ends too early was truncated or replaced during the load: an error.
 pub(super) fn read_at(file: &File, path: &Path, out: &mut [u8], offset: u64) -> Result<(), ModelError> {
     file.read_exact_at(out, offset).map_err(|error| match error.kind() {
         std::io::ErrorKind::UnexpectedEof => {
@@ -152,7 +152,7 @@ pub(super) fn read_at(file: &File, path: &Path, out: &mut [u8], offset: u64) -> 
     })
 }
 
-/// Whether two tensors hold the same bytes, as far as their first and last few tell.
+/// Whether two tensors have the same type and size and the same first and last 64 KiB.
 pub fn same_bytes(plan: &TensorPlan, one: &PlannedTensor, other: &PlannedTensor) -> bool {
     const FEW: u64 = 1 << 16;
     let ends = |tensor: &PlannedTensor| -> Option<Vec<u8>> {
@@ -168,7 +168,7 @@ pub fn same_bytes(plan: &TensorPlan, one: &PlannedTensor, other: &PlannedTensor)
     one.bytes == other.bytes && one.kind == other.kind && ends(one) == ends(other)
 }
 
-/// A small tensor as floats (norms, biases, rope factors).
+/// Reads a small unquantised tensor as floats (norms, biases, RoPE factors).
 pub fn read_floats(plan: &TensorPlan, tensor: &PlannedTensor) -> Result<Vec<f32>, ModelError> {
     let path = &plan.files[tensor.file];
     let (file, size) = open_regular(path)?;
@@ -180,7 +180,7 @@ pub fn read_floats(plan: &TensorPlan, tensor: &PlannedTensor) -> Result<Vec<f32>
     floats(path, tensor, &bytes)
 }
 
-/// The bytes of an unquantised tensor as floats.
+/// Converts the bytes of an unquantised tensor to floats; an error for a quantised one.
 pub fn floats(path: &Path, tensor: &PlannedTensor, bytes: &[u8]) -> Result<Vec<f32>, ModelError> {
     use crate::engine::cpu::GgmlType;
     let two = |convert: fn([u8; 2]) -> f32| bytes.chunks_exact(2).map(|b| convert([b[0], b[1]])).collect();

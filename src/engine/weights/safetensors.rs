@@ -1,6 +1,6 @@
-//! Safetensors folders: headers of one or several shards, checked against the files, and GGUF's names for the tensors.
+//! Safetensors folders: reads and checks the headers of one or more shards, and maps tensor names to GGUF's.
 //!
-//! Format: the README of huggingface/safetensors. Nothing here reads weights.
+//! Format: the README of huggingface/safetensors. Reads headers only, no weights.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use super::{file_kind, json};
 use crate::engine::cpu::{GgmlType, zeroed_vec};
 use crate::engine::error::ModelError;
 
-/// The limit of the format's own library.
+/// Bytes; the limit of huggingface/safetensors itself.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// Reads a folder's headers into a plan. `norms_around_ffn`: the family has a norm after attention besides the one
-/// before the feed-forward part (Gemma), which changes what `post_attention_layernorm` means.
+/// Reads a folder's headers into a plan. `norms_around_ffn`: the family has a norm after attention and another one
+/// before the feed-forward part (Gemma), which changes the meaning of `post_attention_layernorm`.
 pub fn read_folder(folder: &Path, norms_around_ffn: bool) -> Result<TensorPlan, ModelError> {
     plan(folder, |foreign| gguf_name(foreign, norms_around_ffn))
 }
 
-/// Reads a folder's headers into a plan with the names that the files have.
+/// As `read_folder`, with the tensor names of the files.
 pub fn read_folder_as_named(folder: &Path) -> Result<TensorPlan, ModelError> {
     plan(folder, |foreign| Some(foreign.to_owned()))
 }
@@ -50,7 +50,7 @@ fn plan(folder: &Path, rename: impl Fn(&str) -> Option<String>) -> Result<Tensor
     Ok(plan)
 }
 
-/// The safetensors files of a folder: those of its index, or the only one.
+/// The safetensors files of a folder: those listed in its index, or `model.safetensors`.
 fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let index = folder.join("model.safetensors.index.json");
     if index.is_file() {
@@ -58,7 +58,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
         let map = json.get("weight_map").and_then(Value::as_object).into_iter().flatten();
         let named: Option<Vec<_>> = map.map(|(_, file)| file.as_str().map(str::to_owned)).collect();
         let mut names = named.filter(|names| !names.is_empty()).ok_or_else(|| {
-            invalid(&index, "it names no files under \"weight_map\", so it is no index of a model; fetch it again")
+            invalid(&index, "it names no files under \"weight_map\", so it is not a model's index; fetch it again")
         })?;
         names.sort();
         names.dedup();
@@ -87,7 +87,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     Err(invalid(folder, format!("the folder has neither model.safetensors nor model.safetensors.index.json{hint}")))
 }
 
-/// A JSON file of bounded size.
+/// Reads a JSON file of at most 100 MB.
 pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ModelError> {
     let (file, size) = open_regular(path)?;
     if size > MAX_HEADER {
@@ -98,15 +98,15 @@ pub fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Model
     json::from_slice(&text).map_err(|error| no_json(path, &text, &error))
 }
 
-/// An error about a JSON file that is none: what it is, where that can be told.
+/// An error about invalid JSON: names the actual format if it is recognised, otherwise the syntax error.
 pub(crate) fn no_json(path: &Path, text: &[u8], error: &serde_json::Error) -> ModelError {
     match file_kind::of_bytes(text) {
-        Some(what) => invalid(path, format!("this is no JSON; {what}")),
+        Some(what) => invalid(path, format!("this is not JSON; {what}")),
         None => invalid(path, format!("{error}; fetch the file again")),
     }
 }
 
-/// One tensor as the header writes it.
+/// One tensor's entry in the header; `data_offsets` are relative to the end of the header.
 #[derive(Deserialize)]
 struct Entry {
     dtype: String,
@@ -114,7 +114,7 @@ struct Entry {
     data_offsets: (u64, u64),
 }
 
-/// The header: pairs in order, so that a name that comes twice is seen.
+/// The header as pairs in file order: a map would hide duplicate names.
 struct Entries(Vec<(String, Entry)>);
 
 impl<'de> Deserialize<'de> for Entries {
@@ -141,13 +141,13 @@ impl<'de> Deserialize<'de> for Entries {
     }
 }
 
-/// A tensor of a type that we read, or the name of another type.
+/// A tensor of a supported type, or the name of an unsupported type.
 enum Stored {
     Readable(PlannedTensor),
     As(String),
 }
 
-/// The tensors of one file by the names that it gives them.
+/// The tensors of one file, with the names in the file.
 fn read_file(path: &Path, index: usize) -> Result<Vec<(String, Stored)>, ModelError> {
     read_header(path, index).map_err(|error| match file_kind::describe(path) {
         Some(what) if what != file_kind::SAFETENSORS => {
@@ -211,7 +211,7 @@ fn planned(path: &Path, name: &str, entry: &Entry, file: usize, data: u64) -> Re
     Ok(Stored::Readable(PlannedTensor { file, offset: data + begin, bytes, kind, rows, cols: cols as usize }))
 }
 
-/// The GGUF name of a tensor of a `transformers` checkpoint; `None` for what no text model of ours uses.
+/// The GGUF name of a tensor of a `transformers` checkpoint; `None` if no supported text model uses it.
 fn gguf_name(foreign: &str, norms_around_ffn: bool) -> Option<String> {
     let rest = ["model.language_model.", "language_model.model.", "language_model.", "model."]
         .iter()

@@ -1,4 +1,4 @@
-//! For tests and for the checks of a card: small random models described once (`Spec`) and written as GGUF or as a safetensors folder.
+//! For tests and the GPU checks: small random models, described by a `Spec`, written as GGUF or safetensors folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ mod spec;
 
 pub(crate) use spec::{Scaling, Spec};
 
-/// A small generator (xorshift64*): the same weights in every run.
+/// A seeded random number generator (xorshift64*): the same weights in every run.
 pub(crate) struct Random(pub u64);
 
 impl Random {
@@ -32,7 +32,7 @@ impl Random {
     }
 }
 
-/// One tensor as a file holds it.
+/// One tensor as stored in a file.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredTensor {
     pub rows: usize,
@@ -55,7 +55,7 @@ impl StoredTensor {
         Self { rows, cols, vector, kind, bytes }
     }
 
-    /// A random matrix of any type, its numbers of a size that keeps a forward pass lively.
+    /// A random matrix of any type, scaled so that activations neither vanish nor saturate in a forward pass.
     pub fn random(random: &mut Random, rows: usize, cols: usize, kind: GgmlType) -> Self {
         if !kind.is_quantised() {
             let scale = 2.0 / (cols as f32).sqrt();
@@ -85,7 +85,7 @@ impl StoredTensor {
         Self { rows, cols, vector: false, kind, bytes }
     }
 
-    /// The numbers that it stands for.
+    /// The dequantised weights.
     pub fn values(&self) -> Vec<f64> {
         let data = AlignedBytes::copy_of(&self.bytes).unwrap();
         let matrix = Matrix::new(self.kind, self.rows, self.cols, data).unwrap();
@@ -113,7 +113,7 @@ pub(crate) enum Meta {
     Numbers(Vec<i32>),
 }
 
-/// Bytes of a GGUF file, written by the book: alignment 32.
+/// Writes GGUF files with alignment 32, the format's default.
 pub(crate) struct GgufWriter {
     pub version: u32,
     pub pairs: Vec<(String, Meta)>,

@@ -1,27 +1,27 @@
-//! Tensors that a file has and the model would not read: what they mean for its answers.
+//! Checks tensors that a file has and the model would not read.
 //!
-//! llama.cpp refuses such a file ("wrong number of tensors"); transformers leaves them out with a warning. Here a part of the
-//! layers is refused, in both formats, and what stands beside them is left out with a warning.
+//! llama.cpp rejects such a file ("wrong number of tensors"); transformers skips the tensors with a warning. Here, in
+//! both formats, a tensor of the network is an error, and one of an encoder or another head is skipped with a warning.
 
 use super::plan::TensorPlan;
 use crate::engine::error::ModelError;
 
-/// What an unread tensor is.
+/// The part of a checkpoint that an unread tensor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// Computed anew by every program: nothing is lost.
+    /// A buffer that is computed at load time, such as RoPE frequencies: ignored.
     Derived,
-    /// Of a part of the checkpoint that plain text does not go through.
+    /// An encoder, or a head for another task: skipped with a warning.
     Beside,
-    /// Of this layer.
+    /// The layer with this index: an error.
     Layer(usize),
-    /// Of the network itself, outside of the layers.
+    /// The network outside of the layers: an error.
     Network,
-    /// What a quantised layer is made of, by the method's name.
+    /// A part of a quantised matrix, by the method's name: an error.
     Quantised(&'static str),
 }
 
-/// Parts of checkpoints that see, hear or guess ahead, and heads for other tasks than text.
+/// Prefixes of name components: encoders of images and audio, multi-token prediction, and heads for other tasks.
 const BESIDE: [&str; 14] = [
     "vision",
     "visual",
@@ -39,7 +39,7 @@ const BESIDE: [&str; 14] = [
     "summary",
 ];
 
-/// Ends of names that methods of quantisation give to the parts of a matrix.
+/// Name suffixes of the parts of a quantised matrix, and the method that uses each.
 const QUANTISED: [(&str, &str); 12] = [
     (".qweight", "GPTQ or AWQ"),
     (".qzeros", "GPTQ or AWQ"),
@@ -55,8 +55,8 @@ const QUANTISED: [(&str, &str); 12] = [
     (".biases", "MLX"),
 ];
 
-/// Looks at the tensors of `unread`, by the names of the files, of a model with so many `layers`, which `layers_key` tells.
-/// Returns what the user should know of those that may be left out.
+/// Checks the tensors in `unread` (names as in the files) of a model with `layers` layers, a count from the key
+/// `layers_key`. Returns a warning about those that are skipped.
 pub fn check<'a>(
     plan: &TensorPlan,
     unread: impl IntoIterator<Item = &'a str>,
@@ -77,7 +77,7 @@ pub fn check<'a>(
     let beyond = of(&|role| matches!(role, Role::Layer(layer) if layer >= layers));
     if !beyond.is_empty() {
         return Err(plan.invalid(format!(
-            "it holds {}, but {layers_key} is {layers}, so that the model would answer without a part of its layers; its \
+            "it holds {}, but {layers_key} is {layers}, so that a part of the model's layers would not be used; its \
              header or config.json was changed or belongs to another model: fetch it again",
             listed(&beyond)
         )));
@@ -86,7 +86,7 @@ pub fn check<'a>(
     if !parts.is_empty() {
         return Err(plan.unsupported(format!(
             "it holds {}, which a model of this architecture does not have, so that answers without it would be wrong; the \
-             file is of another architecture than it says, or was converted wrongly",
+             file has another architecture than its header names, or was converted wrongly",
             listed(&parts)
         )));
     }
@@ -95,7 +95,7 @@ pub fn check<'a>(
         .then(|| format!("{} of the model's files is not used: chatnap reads and writes text", listed(&beside))))
 }
 
-/// The first name, and how many there are besides.
+/// The first name and the number of the others.
 fn listed(names: &[&str]) -> String {
     let first = names.first().copied().unwrap_or_default();
     match names.len() {
@@ -114,7 +114,7 @@ fn role(name: &str) -> Role {
         return Role::Derived;
     }
     let beside = |part: &str| BESIDE.iter().any(|start| part.starts_with(start));
-    // GGUF's encoders of images and sounds, and what carries their output over.
+    // GGUF's encoders of images and audio, and their projectors.
     if ["v.", "a.", "mm."].iter().any(|start| name.starts_with(start)) || name.split('.').any(beside) {
         return Role::Beside;
     }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_tell_what_tensors_are() {
+    fn roles_follow_from_tensor_names() {
         for (name, expected) in [
             ("blk.7.attn_k.weight", Role::Layer(7)),
             ("model.layers.12.mlp.extra.weight", Role::Layer(12)),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_the_layers_are_refused_and_the_rest_is_told() {
+    fn unread_layer_tensors_are_errors_and_encoders_are_a_warning() {
         let plan = TensorPlan::default();
         let say = |names: &[&str]| check(&plan, names.iter().copied(), 2, "block_count");
         assert_eq!(say(&["model.layers.1.self_attn.rotary_emb.inv_freq"]), Ok(None));

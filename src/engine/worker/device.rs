@@ -1,5 +1,5 @@
-//! The device thread: one for each loaded model, from its load to its release, so that nothing a thread keeps (stacks,
-//! thread-local handles) outlives the model. Loads, answers, counts; decides nothing.
+//! The device thread: one for each loaded model, from its load to its release, so that no per-thread resource (stack,
+//! thread-local handles) outlives the model. It loads, answers and counts; `lifecycle` decides when.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -20,13 +20,13 @@ use crate::engine::prefix::Prefix;
 use crate::engine::source::CancelFlag;
 use crate::protocol::*;
 
-/// What the device thread is told to do, once its model is loaded.
+/// A job for the device thread, sent after `Loaded`.
 pub(super) enum Command {
     Generate { request: GenerationRequest, cancel: CancelFlag, submitted: Timestamp, loaded_at: Timestamp },
     Count { id: RequestId, messages: Vec<ChatMessage> },
 }
 
-/// What it says.
+/// A report of the device thread to the worker.
 pub(in crate::engine) enum Report {
     Progress(LoadProgress),
     Loaded(ModelInfo),
@@ -39,27 +39,27 @@ pub(in crate::engine) enum Report {
     },
     /// The model is dropped and the thread ends.
     Ended {
-        /// Bytes of device memory that came back, where the device can be asked.
+        /// Bytes of device memory that were freed, if the device reports them.
         freed: Option<u64>,
     },
 }
 
 /// A running device thread.
 pub(super) struct Device {
-    /// Dropped to make the thread give its model back and end.
+    /// Dropping it makes the thread release its model and end.
     pub jobs: Option<Sender<Command>>,
     pub cancel_load: CancelFlag,
     pub thread: JoinHandle<()>,
 }
 
 impl Device {
-    /// Starts to load what `options` name; reports go to `outbox` under the number `serial`.
+    /// Starts to load the model of `options`; reports go to `outbox` with the number `serial`.
     pub fn start(options: Arc<Mutex<EngineOptions>>, outbox: Sender<Message>, serial: u64) -> std::io::Result<Self> {
         let (jobs, inbox) = channel();
         let cancel_load = CancelFlag::default();
         let cancel = cancel_load.clone();
         let thread = std::thread::Builder::new().name("chatnap-device".into()).spawn(move || {
-            // Whatever happens in here, the worker hears of the end.
+            // Dropping the reporter sends `Ended`, also after a panic.
             let reporter = Reporter { outbox, serial, freed: Cell::new(None) };
             let _ = catch_unwind(AssertUnwindSafe(|| live(&options, &cancel, &inbox, &reporter)));
         })?;
@@ -70,13 +70,13 @@ impl Device {
 struct Reporter {
     outbox: Sender<Message>,
     serial: u64,
-    /// Goes into the last report.
+    /// Sent with the last report, `Ended`.
     freed: Cell<Option<u64>>,
 }
 
 impl Reporter {
     fn send(&self, report: Report) {
-        // The worker that no longer listens has ended, and this thread will as well.
+        // An error means that the worker has ended; this thread then ends as well.
         let _ = self.outbox.send(Message::Report(self.serial, report));
     }
 }
@@ -162,24 +162,24 @@ fn load_failure(name: &str, error: ModelError, fetch_again: Option<&str>) -> Eng
         (ModelError::Truncated(text), Some(how)) => format!("{text}: {how}"),
         _ => error.to_string(),
     };
-    // A file of the user's own is its name: once is enough.
+    // A local file is named by its path, with which the error begins already.
     let who = if text.starts_with(name) { "The model" } else { name };
     EngineError::new(error.kind(), format!("{who} could not be loaded: {text}"))
 }
 
 fn load_panic(message: &str) -> EngineError {
-    // Libraries start threads too, and panic where the system has no memory for their stacks.
+    // Libraries start threads too, and panic if the system has no memory for the stacks.
     if ["failed to spawn thread", "ThreadPoolBuildError"].iter().any(|what| message.contains(what)) {
         let text = format!("The model could not be loaded: there is not enough memory to start a thread ({message}).");
         return EngineError::new(ErrorKind::OutOfMemory, text);
     }
     EngineError::new(
         ErrorKind::Failed,
-        format!("Loading stumbled over a fault of its own ({message}). The next message tries again."),
+        format!("Loading failed with an internal error ({message}). The next message tries again."),
     )
 }
 
-/// What a panic said.
+/// The message of a panic payload.
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".into())
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_named_once_and_a_damaged_download_comes_with_the_cure() {
+    fn load_error_names_the_path_once_and_how_to_fetch_a_damaged_download_again() {
         let damaged = |path: &str| ModelError::Truncated(format!("{path}: the file is truncated; fetch it again"));
         let own = load_failure("/m/x.gguf", damaged("/m/x.gguf"), None);
         assert_eq!(own.message, "The model could not be loaded: /m/x.gguf: the file is truncated; fetch it again");

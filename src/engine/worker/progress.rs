@@ -1,4 +1,4 @@
-//! Thins out load progress: at most 30 reports a second and phase, and always the last one of a phase.
+//! Rate limit for load progress: at most 30 reports a second in each phase, and always the last one of a phase.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::protocol::{LoadPhase, LoadProgress};
 
 const INTERVAL: Duration = Duration::from_millis(34);
 
-/// What was told and what was held back.
+/// The last report that was sent, and the latest one that was held back.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     told: Option<(LoadPhase, Timestamp)>,
@@ -15,7 +15,7 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// What is to be told now that `progress` came at `now`.
+    /// The reports to send after `progress` arrived at `now`.
     pub fn push(&mut self, progress: LoadProgress, now: Timestamp) -> Vec<LoadProgress> {
         let fresh = self.told.filter(|(phase, _)| *phase == progress.phase);
         let complete = progress.total == Some(progress.done);
@@ -23,13 +23,13 @@ impl Throttle {
             self.held = Some(progress);
             return Vec::new();
         }
-        // The last word of the phase before.
+        // The last report of the previous phase.
         let before = self.held.take().filter(|held| held.phase != progress.phase);
         self.told = Some((progress.phase, now));
         before.into_iter().chain([progress]).collect()
     }
 
-    /// What was still held back when the load ended.
+    /// The report that is still held back when the load ends.
     pub fn finish(&mut self) -> Option<LoadProgress> {
         std::mem::take(self).held
     }
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_thinned_and_the_ends_are_kept() {
+    fn progress_is_rate_limited_and_the_last_report_of_a_phase_is_kept() {
         let mut throttle = Throttle::default();
         let mut told = Vec::new();
         for done in 0..1000 {

@@ -1,4 +1,4 @@
-//! The operands of a tag's operators, filters and slices, and the calls to put around them.
+//! Finds the operands of a tag's operators, filters and slices, and makes the edits that wrap them in calls.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -25,28 +25,28 @@ const KEYWORDS: [&str; 14] = [
     "context",
 ];
 
-/// A change of the source.
+/// A replacement of the source bytes `from..to`.
 pub struct Edit {
     pub from: usize,
     pub to: usize,
     pub text: String,
-    /// Where what begins here ends; None for what ends here or stands between.
+    /// For the start of a call: the end of its operand, for sorting; `None` for an end or a separator.
     begins: Option<usize>,
 }
 
 /// Finds the operands of a tag's operators.
 pub struct Operands<'t, 's> {
     tokens: &'t [Token<'s>],
-    /// For each bracket the place of its partner.
+    /// For each bracket the token index of its partner; 0 for other tokens.
     partners: Vec<usize>,
-    /// The place of the first token that belongs to an expression.
+    /// Index of the first token of the expression: 1 after a statement's keyword, else 0.
     first: usize,
-    /// Whether filters outside of brackets belong to the statement.
+    /// Whether filters outside of brackets belong to the statement (`filter`, block `set`).
     filters_block: bool,
 }
 
 impl<'t, 's> Operands<'t, 's> {
-    /// Refuses brackets that do not match, reserved names, and statements that want another template.
+    /// Rejects unmatched brackets, reserved names, and statements that load another template.
     pub fn new(tag: &'t Tag<'s>) -> Result<Self, TemplateError> {
         let tokens = &tag.tokens[..];
         let mut partners = vec![0; tokens.len()];
@@ -66,14 +66,14 @@ impl<'t, 's> Operands<'t, 's> {
         }
         let keyword = keyword(tag);
         if ["import", "from", "include", "extends"].contains(&keyword) {
-            // There is nothing else to take in, and minijinja 3.0.5 panics on some of these.
-            return Err(TemplateError(format!("the chat template asks for another one ({keyword})")));
+            // There is no other template to load, and minijinja 3.0.5 panics on some of these.
+            return Err(TemplateError(format!("the chat template loads another template ({keyword})")));
         }
         let filters_block = keyword == "filter" || (keyword == "set" && assignment(tag).is_none());
         Ok(Self { tokens, partners, first: usize::from(tag.statement), filters_block })
     }
 
-    /// What to change, in order.
+    /// All edits, sorted by position.
     pub fn edits(&self) -> Result<Vec<Edit>, TemplateError> {
         let mut edits = Vec::new();
         let mut seen = HashSet::new();
@@ -112,13 +112,13 @@ impl<'t, 's> Operands<'t, 's> {
                 _ => {}
             }
         }
-        // What ends comes before what begins; of what begins in one place the longest comes first and holds the others.
+        // At equal positions ends come before starts, and longer calls start first, since they enclose the others.
         edits.sort_by_key(|edit| (edit.from, edit.begins.map(Reverse)));
         Ok(edits)
     }
 
-    /// Whether the token at `index` compares what stands around it, item by item where that is a list. The `in` of a loop
-    /// and the test of that name do not.
+    /// Whether the token at `index` is a comparison, which walks lists item by item. The `in` of a loop and the test
+    /// `is in` are not.
     fn compares(&self, index: usize) -> bool {
         let token = &self.tokens[index];
         let word = |at: usize, text| self.tokens[at].kind == Kind::Name && self.tokens[at].text == text;
@@ -133,7 +133,7 @@ impl<'t, 's> Operands<'t, 's> {
         }
     }
 
-    /// What is as large as it stands in the source, and written as it stands there.
+    /// Whether the operand is a literal, whose size the source bounds and whose text `name` does not change.
     fn is_constant(&self, (start, end): (usize, usize), name: &str) -> bool {
         let token = &self.tokens[start];
         start == end
@@ -144,12 +144,12 @@ impl<'t, 's> Operands<'t, 's> {
             }
     }
 
-    /// `left * right` and `left % right` become calls, since minijinja's product of a list looks into it (see
-    /// `meter::times`), and its remainder is one of numbers alone. The left side is the whole chain of such operators.
+    /// Turns `left * right` and `left % right` into calls: minijinja's product of a list is a view (see
+    /// `budget::times`), and its remainder takes only numbers. The left side is the whole chain of such operators.
     fn product(&self, index: usize, edits: &mut Vec<Edit>) -> Result<(), TemplateError> {
         let is_product = |at: usize| ["*", "/", "//", "%", "**"].iter().any(|sign| self.tokens[at].is(sign));
         let name = if self.tokens[index].is("*") { TIMES } else { REMAINDER };
-        let tested = || not_valid("it calculates with the result of a test");
+        let tested = || not_valid("it uses the result of a test in arithmetic");
         let mut start = self.left(index - 1, true).ok_or_else(tested)?;
         while start > self.first + 1 && is_product(start - 1) && self.ends_operand(start - 2) {
             start = self.left(start - 2, true).ok_or_else(tested)?;
@@ -176,7 +176,7 @@ impl<'t, 's> Operands<'t, 's> {
         edits.push(Edit { from: to, to, begins: None, text: ")".into() });
     }
 
-    /// What keeps a call from growing together with a keyword, as in `not[a]`.
+    /// A space if the call would otherwise join a preceding keyword, as in `not[a]`.
     fn space_before(&self, start: usize) -> &'static str {
         let before = start.checked_sub(1).map(|before| &self.tokens[before]);
         if before.is_some_and(|token| token.kind == Kind::Name && token.end() == self.tokens[start].at) {
@@ -186,7 +186,7 @@ impl<'t, 's> Operands<'t, 's> {
         }
     }
 
-    /// `value[from:to:step]` becomes a call.
+    /// Turns `value[from:to:step]` into a call.
     fn slice(&self, end: usize, edits: &mut Vec<Edit>) {
         let colons = self.slice_colons(end);
         let Some(start) = self.left(end, false).filter(|_| !colons.is_empty()) else { return };
@@ -213,8 +213,8 @@ impl<'t, 's> Operands<'t, 's> {
             })
     }
 
-    /// Where the operand that ends with the token at `index` begins: with its signs where it is `filtered`, since filters
-    /// bind less than these. None for what a test says, which is yes or no.
+    /// Index of the first token of the operand that ends at `index`. If `filtered`, its signs are included, since
+    /// filters bind weaker. `None` for the result of a test, which is a boolean.
     fn left(&self, mut index: usize, mut filtered: bool) -> Option<usize> {
         loop {
             if !self.ends_operand(index) {
@@ -242,7 +242,7 @@ impl<'t, 's> Operands<'t, 's> {
         }
     }
 
-    /// Where the signs of the operand at `start` begin.
+    /// Index of the first sign before the operand at `start`.
     fn signs_before(&self, mut start: usize) -> usize {
         while start > self.first
             && (self.tokens[start - 1].is("-") || self.tokens[start - 1].is("+"))
@@ -253,7 +253,7 @@ impl<'t, 's> Operands<'t, 's> {
         start
     }
 
-    /// The first and last token of the operand that begins at `index`; its signs belong to it where it is filtered.
+    /// First and last token of the operand that starts at `index`; if it is filtered, its signs are included.
     fn right(&self, mut index: usize) -> Option<(usize, usize)> {
         let signs = index;
         while self.tokens.get(index).is_some_and(|token| token.is("-") || token.is("+")) {
@@ -286,7 +286,7 @@ impl<'t, 's> Operands<'t, 's> {
         }
     }
 
-    /// The last token of the filter behind the `|` at `index`; `index` where there is none.
+    /// The last token of the filter after the `|` at `index`; `index` if there is none.
     fn filter_end(&self, index: usize) -> usize {
         let name = |at: usize| self.tokens.get(at).is_some_and(|token| token.kind == Kind::Name);
         if !name(index + 1) {
@@ -302,7 +302,7 @@ impl<'t, 's> Operands<'t, 's> {
         }
     }
 
-    /// The colons of the slice that ends with the `]` at `index`; none where it ends something else.
+    /// Indices of the colons of the slice that ends with the `]` at `index`; empty if it is not a slice.
     fn slice_colons(&self, index: usize) -> Vec<usize> {
         let open = self.partners[index];
         if open == 0 || !self.tokens[open].is("[") || !self.ends_operand(open - 1) {

@@ -1,11 +1,11 @@
-//! Where the calls go.
+//! Checks which calls `instrument` inserts, and where.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
 use crate::engine::chat_template::budget::{GROWN, REMAINDER, SLICE, TERM, TEXT, TIMES};
 
-/// `source` with short names for the calls.
+/// Instruments `source` and shortens the names of the calls.
 fn watched(source: &str) -> String {
     let mut text = instrument(source).unwrap();
     for (name, short) in
@@ -17,7 +17,7 @@ fn watched(source: &str) -> String {
 }
 
 #[test]
-fn operands_are_found() {
+fn operands_filters_and_slices_are_wrapped_in_calls() {
     for (source, expected) in [
         ("{{ a ~ b.c['d'](e).f }}", "{{ T(a) ~ T(b.c['d'](e).f) }}"),
         ("{{ 'x' + a|trim + 1 }}", "{{ 'x' + N(G(a|trim)) + 1 }}"),
@@ -54,7 +54,7 @@ fn operands_are_found() {
 }
 
 #[test]
-fn what_is_set_and_what_is_written_is_paid_for() {
+fn set_variables_and_written_text_are_charged_for() {
     for (source, expected) in [
         ("{%- set a, ns.b = c -%} x", "{%- set a, ns.b = c %}{% do P(0, a, ns.b) -%} x"),
         ("{% set a %}xyz{% endset +%}", "{% set a %}xyz{% endset %}{% do P(0, a) +%}"),
@@ -77,8 +77,8 @@ fn what_is_set_and_what_is_written_is_paid_for() {
 }
 
 #[test]
-fn what_cannot_be_watched_is_refused() {
-    // Whatever minijinja says to that, nothing is cut in the wrong place.
+fn templates_that_cannot_be_instrumented_are_rejected() {
+    // Malformed tags must not panic here; minijinja may reject them later.
     let _ = instrument("{{ a[::2+] ~ b }}{{ a[b:c ~ :] }}{{ not in x }}{{ in x }}{% for in x %}{% in %}");
     for source in
         ["{{ chatnap_term }}", "{{ x is y * 9 }}", "{{ x % 9 is y }}", "{{ a ) }}", "{% import 'x' as y | z %}"]

@@ -1,13 +1,13 @@
-//! Templates that mean harm: they end soon, and they never end the program.
+//! Hostile templates: each ends within a time limit and without crashing the process.
 
 use std::time::Instant;
 
 use super::*;
 
-/// What a caller has to wait at most, all renders of a template together.
+/// Maximum wall time for a template, all its renders together.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// What a template renders, soon.
+/// Renders a template and asserts that it takes less than `LIMIT`.
 fn outcome(source: &str) -> Result<String, TemplateError> {
     let render = || {
         let begun = Instant::now();
@@ -18,22 +18,22 @@ fn outcome(source: &str) -> Result<String, TemplateError> {
     if took < LIMIT {
         return result;
     }
-    // The machine may have been busy with something else; not twice.
+    // Retry once: the machine may have been busy.
     let (result, again) = render();
     assert!(again < LIMIT, "{}: {took:?} and {again:?}", source.chars().take(200).collect::<String>());
     result
 }
 
-/// A chain: what stands before it, each of its links, and what stands behind it. `{}` in a link is its number.
+/// A chain: `head`, then the repeated `link`, then `foot`. `{}` in a link is replaced by its number.
 struct Chain {
     head: &'static str,
     link: &'static str,
     foot: &'static str,
-    /// What closes the links, once for each of them.
+    /// Closes a link; repeated once per link.
     close: &'static str,
-    /// What stands behind that.
+    /// Follows `close`.
     tail: &'static str,
-    /// What 140 links render.
+    /// The output of 140 links, if it is checked.
     renders: Option<&'static str>,
 }
 
@@ -140,7 +140,7 @@ impl Chain {
 }
 
 #[test]
-fn no_chain_is_too_long_for_the_stack() {
+fn long_operator_chains_do_not_overflow_the_stack() {
     for chain in CHAINS {
         for links in [140, depth::MAX_BRANCHES - 2, depth::MAX_LINKS / 3 - 5, depth::MAX_LINKS - 10, 20_000, 150_000] {
             let source = chain.of(links);
@@ -153,7 +153,7 @@ fn no_chain_is_too_long_for_the_stack() {
 }
 
 #[test]
-fn hostile_templates_end_in_an_error_soon() {
+fn hostile_templates_fail_within_the_time_limit() {
     for source in [
         "{% for i in range(1000000000) %}x{% endfor %}",
         "{% for i in range(99999) %}{% for j in range(99999) %}{% set k = i * j %}{% endfor %}{% endfor %}",
@@ -163,7 +163,7 @@ fn hostile_templates_end_in_an_error_soon() {
         "{{ 'x' * 10000000000 }}",
         "{{ messages[0].content.nosuch.thing }}",
         "{{ messages | tojson(indent='a', separators=3) }}",
-        // Each of these doubles something, or writes a page, in a step.
+        // Each of these doubles a value, or writes a page, in a single step.
         "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
         "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
         "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = '%s%s' | format(ns.s, ns.s) %}{% endfor %}",
@@ -191,7 +191,7 @@ fn hostile_templates_end_in_an_error_soon() {
         "{{ [1] | batch(1000000000, 'x') | list }}",
         "{{ [1] | slice(1000000000) | list | length }}",
         "{% set chatnap_limits = 1 %}",
-        // What holds itself has no end.
+        // Values that contain themselves.
         "{% set ns = namespace() %}{% set ns.self = ns %}{{ ns }}",
         "{% set ns = namespace(l=[]) %}{% set ns.l = [ns] %}{{ ns.l ~ '' }}",
         "{% import 'x' as y | z %}",
@@ -201,7 +201,7 @@ fn hostile_templates_end_in_an_error_soon() {
 }
 
 #[test]
-fn no_value_is_nested_too_deeply_for_the_stack() {
+fn deeply_nested_values_do_not_overflow_the_stack() {
     let inside = [
         "[ns.l]",
         "(ns.l,)",
@@ -260,7 +260,7 @@ fn no_value_is_nested_too_deeply_for_the_stack() {
 }
 
 #[test]
-fn recursion_has_an_end() {
+fn recursion_is_an_error() {
     for source in [
         "{% macro f(x) %}{{ f([x]) }}{% endmacro %}{{ f(1) }}",
         "{% macro f() %}{{ f(caller) }}{% endmacro %}{% call f() %}{{ f() }}{% endcall %}",
@@ -278,13 +278,13 @@ fn recursion_has_an_end() {
     }
 }
 
-/// A list of two lists of two lists …, which is small in memory and large in all that goes through it.
+/// A list of twice the same list of twice the same list …: small in memory, exponentially large when traversed.
 fn doubled(times: usize, end: &str) -> String {
     format!("{{% set l = [0] %}}{}{end}", "{% set l = [l, l] %}".repeat(times))
 }
 
 #[test]
-fn a_value_that_is_larger_than_it_looks_is_not_written_out() {
+fn exponentially_large_shared_values_are_bounded() {
     for end in [
         "{{ l }}",
         "{{ l ~ l }}",
@@ -306,7 +306,7 @@ fn a_value_that_is_larger_than_it_looks_is_not_written_out() {
         let _ = outcome(&doubled(17, end));
     }
     assert!(outcome(&doubled(60, "")).is_err());
-    // Deep lines with their indentation are much more than what is in them.
+    // At this depth the indentation is much larger than the items.
     for end in ["{{ l | tojson(indent=32) }}", "{{ l | pprint }}"] {
         let deep = format!("{}{}", "{% set l = [l] %}".repeat(40), end.repeat(8));
         assert!(outcome(&doubled(17, &deep)).is_err(), "{end}");

@@ -1,21 +1,21 @@
-//! Attention in the registers of x86: scores of 8 or 16 keys a vector, and as many dimensions of values.
+//! Attention with AVX2 or AVX-512: a vector holds the scores of 8 or 16 keys, or as many dimensions of a value.
 //!
-//! Few queries (a step) read the cache's half-precision numbers directly; many (a prefill) share one conversion of
-//! each block of keys. `M` queries at a time keep their sums in registers.
+//! Few queries (decode) convert the half-precision cache in registers; many queries (prefill) share one f32 copy of
+//! each block of keys. The sums of `M` queries stay in registers.
 
 use super::{KEY_BLOCK, Scratch, TILE, Task, begin, exp, mask};
 use crate::engine::cpu::Isa;
 use crate::engine::cpu::vectors::{ymm, zmm};
 
-/// Queries from which one conversion of the keys for all of them is cheaper than one for each few.
+/// Minimum number of queries for which an f32 copy of the keys is cheaper than repeated conversions in registers.
 const CONVERT_FROM: usize = 16;
 
-/// What `attend_plain` does.
+/// SIMD version of `attend_plain`.
 ///
 /// # Safety
-/// The processor must have what `isa` (AVX2 at least) names; `task.head_dim` must be a multiple of 16.
+/// The CPU must support `isa` (AVX2 at least); `task.head_dim` must be a multiple of 16.
 pub(super) unsafe fn attend(isa: Isa, task: &Task<'_>, s: &mut Scratch) {
-    // SAFETY: the caller's condition.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         match isa {
             Isa::Avx512 | Isa::Avx512Vnni => avx512::attend(task, s),
@@ -24,7 +24,7 @@ pub(super) unsafe fn attend(isa: Isa, task: &Task<'_>, s: &mut Scratch) {
     }
 }
 
-/// Whether query `m` must not see all keys of the block.
+/// Whether some keys of the block are masked for query `m`.
 #[inline]
 fn is_cut(task: &Task<'_>, m: usize, from: usize, to: usize) -> bool {
     let position = task.position + m / task.group;
@@ -40,7 +40,7 @@ macro_rules! kernels {
             /// Queries whose sums are in registers.
             const QUERIES: usize = 8 / $v::HALVES;
 
-            /// Vectors of keys or of dimensions at a time beside so many queries: as many as there are registers for.
+            /// Vectors of keys or dimensions per iteration with `queries` queries: as many as the registers hold.
             const fn at_once(queries: usize) -> usize {
                 if queries * $v::HALVES <= 4 { 4 } else { 2 }
             }
@@ -56,7 +56,7 @@ macro_rules! kernels {
                     let to = (from + KEY_BLOCK).min(task.to);
                     let tiles = (to - from).div_ceil(TILE);
                     let (keys, values) = (&task.keys[from * d..][..tiles * TILE * d], &task.values[from * d..to * d]);
-                    // SAFETY: the lengths above; queries, scores and sums have `queries` rows (`begin`).
+                    // SAFETY: lengths asserted above; queries, scores and sums have `queries` rows (`begin`).
                     unsafe {
                         if queries >= CONVERT_FROM {
                             to_floats(keys, &mut s.keys);
@@ -84,7 +84,7 @@ macro_rules! kernels {
                 }
             }
 
-            /// What `soften` of the plain twin does.
+            /// SIMD version of the scalar `soften`.
             #[inline]
             #[target_feature(enable = $features)]
             fn soften(task: &Task<'_>, s: &mut Scratch, m: usize) {
@@ -124,11 +124,11 @@ macro_rules! kernels {
                 }
             }
 
-            /// `ops::exp` of numbers at or below zero.
+            /// `ops::exp` for arguments at or below zero.
             #[inline]
             #[target_feature(enable = $features)]
             fn exp_of(x: $v::Float) -> $v::Float {
-                // Below this, the plain twin gives 0 and this 1e-38.
+                // Below -87 the scalar `exp` returns 0, this one 1e-38.
                 let x = $v::max_floats(x, $v::set_float(-87.0));
                 let n = $v::round($v::mul(x, $v::set_float(std::f32::consts::LOG2_E)));
                 let r = $v::fnmadd(n, $v::set_float(0.693_359_4), x);
@@ -141,10 +141,10 @@ macro_rules! kernels {
                 $v::scale(p, n)
             }
 
-            /// A vector of numbers from memory, converted where they are halves.
+            /// Element types that load as a vector of f32.
             trait Lanes: Copy {
                 /// # Safety
-                /// The processor must have the features; `LANES` numbers must be readable at `at`.
+                /// The CPU must support the features; `LANES` elements must be readable at `at`.
                 unsafe fn load(at: *const Self) -> $v::Float;
             }
 
@@ -152,7 +152,7 @@ macro_rules! kernels {
                 #[inline]
                 #[target_feature(enable = $features)]
                 unsafe fn load(at: *const Self) -> $v::Float {
-                    // SAFETY: the caller's condition.
+                    // SAFETY: guaranteed by the caller.
                     unsafe { $v::load_floats(at) }
                 }
             }
@@ -161,7 +161,7 @@ macro_rules! kernels {
                 #[inline]
                 #[target_feature(enable = $features)]
                 unsafe fn load(at: *const Self) -> $v::Float {
-                    // SAFETY: the caller's condition.
+                    // SAFETY: guaranteed by the caller.
                     unsafe { $v::load_halves(at) }
                 }
             }
@@ -170,12 +170,12 @@ macro_rules! kernels {
             #[target_feature(enable = $features)]
             fn to_floats(halves: &[u16], out: &mut [f32]) {
                 for (halves, out) in halves.as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
-                    // SAFETY: both have `LANES` numbers.
+                    // SAFETY: both have `LANES` elements.
                     unsafe { $v::store_floats(out.as_mut_ptr(), u16::load(halves.as_ptr())) };
                 }
             }
 
-            /// Scores of all queries with the keys of whole tiles.
+            /// Scores of all queries with the keys of `tiles` whole tiles.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn all_scores<K: Lanes>(
@@ -189,7 +189,7 @@ macro_rules! kernels {
                 let vectors = tiles * (TILE / LANES);
                 for m in (0..queries).step_by(QUERIES) {
                     let (q, out) = (q[m * d..].as_ptr(), scores[m * KEY_BLOCK..].as_mut_ptr());
-                    // SAFETY: `min(QUERIES, queries - m)` queries and rows of scores lie there; keys as the caller says.
+                    // SAFETY: `min(QUERIES, queries - m)` rows of queries and scores; the caller guarantees the keys.
                     unsafe {
                         match QUERIES.min(queries - m) {
                             1 => scores_of::<K, 1, { at_once(1) }>(keys, vectors, d, q, out),
@@ -215,7 +215,7 @@ macro_rules! kernels {
                 out: *mut f32,
             ) {
                 let mut at = 0;
-                // SAFETY: vectors `at..at + T` are among the caller's.
+                // SAFETY: `at + T <= vectors`, or `at < vectors`.
                 unsafe {
                     while at + T <= vectors {
                         some_scores::<K, M, T>(keys, at, d, q, out);
@@ -228,7 +228,7 @@ macro_rules! kernels {
                 }
             }
 
-            /// `M` queries with the keys of vectors `from..from + T`.
+            /// Scores of `M` queries with the key vectors `from..from + T`.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn some_scores<K: Lanes, const M: usize, const T: usize>(
@@ -240,7 +240,7 @@ macro_rules! kernels {
             ) {
                 let start: [*const K; T] = std::array::from_fn(|t| {
                     let first = (from + t) * LANES;
-                    // SAFETY: the first dimension of these keys.
+                    // SAFETY: address of the first dimension of these keys.
                     unsafe { keys.add(first / TILE * d * TILE + first % TILE) }
                 });
                 let mut sums = [[$v::zero_float(); M]; T];
@@ -260,13 +260,13 @@ macro_rules! kernels {
                 }
                 for (t, sums) in sums.into_iter().enumerate() {
                     for (m, sum) in sums.into_iter().enumerate() {
-                        // SAFETY: `M` rows of `KEY_BLOCK` scores; these keys lie in them.
+                        // SAFETY: `M` rows of `KEY_BLOCK` scores, which include these keys.
                         unsafe { $v::store_floats(out.add(m * KEY_BLOCK + (from + t) * LANES), sum) };
                     }
                 }
             }
 
-            /// Adds the weighted values of `count` keys to all queries' sums.
+            /// Adds the weighted values of `count` keys to the sums of all queries.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn weigh_all<K: Lanes>(
@@ -279,7 +279,7 @@ macro_rules! kernels {
             ) {
                 for m in (0..queries).step_by(4) {
                     let (weights, acc) = (weights[m * KEY_BLOCK..].as_ptr(), acc[m * d..].as_mut_ptr());
-                    // SAFETY: `min(4, queries - m)` rows of weights and sums lie there; values as the caller says.
+                    // SAFETY: `min(4, queries - m)` rows of weights and sums; the caller guarantees the values.
                     unsafe {
                         match queries - m {
                             1 => weigh_dimensions::<K, 1, { at_once(1) }>(values, count, d, weights, acc),
@@ -314,7 +314,7 @@ macro_rules! kernels {
                 }
             }
 
-            /// `M` queries, `V` vectors of dimensions.
+            /// Weighted sum for `M` queries and `V` vectors of dimensions.
             #[inline]
             #[target_feature(enable = $features)]
             unsafe fn weigh<K: Lanes, const M: usize, const V: usize>(

@@ -1,4 +1,4 @@
-//! The space before the first word of an answer: of which vocabularies it is, and when it is none of the answer.
+//! The space before the first word of an answer: which vocabularies add it, and when it is dropped.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
@@ -6,7 +6,7 @@ use crate::engine::tokenizer::tests::small_spm;
 use crate::engine::weights::gguf::Value;
 use serde_json::json;
 
-/// The answer's text, token by token, to a conversation that ends with a message of `last`.
+/// Text and token count of an answer of `pieces` to a conversation whose last message has the role `last`.
 fn answer(tokenizer: &Tokenizer, last: Role, pieces: &[&str]) -> (String, usize) {
     let template = ChatTemplate::new("{{ messages[0].content }}".into(), tokenizer, Vec::new()).unwrap();
     let request = GenerationRequest {
@@ -32,13 +32,13 @@ fn answer(tokenizer: &Tokenizer, last: Role, pieces: &[&str]) -> (String, usize)
 }
 
 #[test]
-fn the_first_words_own_space_is_no_part_of_an_answer() {
+fn space_that_a_vocabulary_adds_before_the_first_word_is_dropped() {
     let spm = small_spm(&[], &[]);
     let texts = |last, pieces: &[&str]| answer(&spm, last, pieces);
     assert_eq!(texts(Role::User, &["▁hello", "▁hello"]), ("hello hello".into(), 2));
     assert_eq!(texts(Role::User, &["▁", "hello"]), ("hello".into(), 2));
     assert_eq!(texts(Role::User, &["</s>", "▁hello"]), ("hello".into(), 2));
-    // One alone, and none in the middle of an answer that goes on.
+    // Only one space is dropped, and none from an answer that is continued.
     assert_eq!(texts(Role::User, &["▁▁", "hello"]).0, " hello");
     assert_eq!(texts(Role::User, &["hello", "▁hello"]).0, "hello hello");
     assert_eq!(texts(Role::Assistant, &["▁hello"]).0, " hello");
@@ -47,7 +47,7 @@ fn the_first_words_own_space_is_no_part_of_an_answer() {
 }
 
 #[test]
-fn a_folders_decoder_says_whether_it_is() {
+fn decoder_of_tokenizer_json_decides_whether_the_first_space_is_dropped() {
     let strip = json!({"type": "Sequence", "decoders": [
         {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
         {"type": "Strip", "content": " ", "start": 1, "stop": 0},

@@ -1,5 +1,5 @@
-//! `config.json` of these families → checked numbers, and the keys that candle's own settings are read from. Defaults
-//! are those of transformers' `configuration_*.py`.
+//! `config.json` of the candle families → validated shape, and the keys for candle's own `Config` types. Defaults are
+//! those of transformers' `configuration_*.py`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::engine::error::ModelError;
 use crate::engine::model::config::{check_task, context_length, unknown_rope_keys};
 use crate::engine::weights::gguf::invalid;
 
-/// Keys that are read as numbers and have a default.
+/// Numeric keys with a default.
 const NUMBERS: [&str; 14] = [
     "rope_theta",
     "partial_rotary_factor",
@@ -27,33 +27,32 @@ const NUMBERS: [&str; 14] = [
     "clip_qkv",
 ];
 
-/// A model's shape, and candle's settings.
+/// Shape of a model, and candle's settings.
 #[derive(Clone, Debug)]
 pub(super) struct Config {
     /// One of `CANDLE_FAMILIES`.
     pub name: &'static str,
-    /// Logits a position.
+    /// Logits per position.
     pub vocab_size: usize,
-    /// Layers.
     pub layers: usize,
-    /// Key heads a layer.
+    /// KV heads per layer.
     pub kv_heads: usize,
-    /// Numbers a head.
+    /// Elements per head.
     pub head_dim: usize,
-    /// Whether the output matrix is the embedding.
+    /// Whether the embedding is also the output matrix.
     pub tied: bool,
-    /// Positions that this code computes rightly: the model's own, or its window where that is shorter.
+    /// Positions with correct results: the trained context length, or the sliding window if that is shorter.
     pub trained_context_length: usize,
-    /// Positions that the KV cache may hold.
+    /// Capacity of the KV cache, in positions.
     pub context_length: usize,
-    /// All that any family's `Config` in candle asks for, with its names.
+    /// The union of the keys of candle's `Config` types.
     pub keys: Value,
-    /// What the user should know about the file.
+    /// Warnings for the user about the file.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// Checks the `config.json` at `path`, which holds `json`, of the family `name`.
+    /// Validates `json`, the content of `config.json` at `path`, for the family `name`.
     pub(super) fn new(
         path: PathBuf,
         json: Value,
@@ -63,14 +62,14 @@ impl Config {
         Raw { path, json, name }.config(asked)
     }
 
-    /// Bytes of the KV cache when the context is full.
+    /// Bytes of the KV cache with a full context.
     pub(super) fn cache_bytes(&self) -> u64 {
         [self.layers, self.kv_heads, self.head_dim, self.context_length, 2 * size_of::<f32>()]
             .into_iter()
             .fold(1_u64, |all, n| all.saturating_mul(n as u64))
     }
 
-    /// Bytes of the rope tables and, for Granite, of the masks that candle keeps: one byte a pair of positions.
+    /// Bytes of the RoPE tables and, for Granite, of the masks that candle caches: one byte per pair of positions.
     pub(super) fn workspace_bytes(&self) -> u64 {
         let context = self.context_length as u64;
         let masks = if self.name.starts_with("granite") { context.saturating_mul(context) / 2 } else { 0 };
@@ -78,7 +77,7 @@ impl Config {
     }
 }
 
-/// The file as it is, and where to find things in it.
+/// The unvalidated file.
 struct Raw {
     path: PathBuf,
     json: Value,
@@ -130,7 +129,7 @@ impl Raw {
         })
     }
 
-    /// What is no number of the model's shape.
+    /// The keys that are not part of the model's shape.
     fn options(&self) -> Result<Value, ModelError> {
         let gemma = self.is(&["gemma", "gemma2"]);
         let activation = self.activation(gemma)?;
@@ -174,7 +173,7 @@ impl Raw {
         }))
     }
 
-    /// A number that is none, `NaN` say, must not become the default.
+    /// Rejects non-numeric values such as `NaN`: they would silently become the default.
     fn refuse_odd_numbers(&self) -> Result<(), ModelError> {
         let rope = self.json.get("rope_parameters");
         for key in NUMBERS {
@@ -186,7 +185,7 @@ impl Raw {
         Ok(())
     }
 
-    /// Options that candle's code of the family does not have, so that it would answer wrongly.
+    /// Rejects options that candle's code does not implement: it would ignore them and give wrong answers.
     fn refuse_what_candle_ignores(&self) -> Result<(), ModelError> {
         if let Some(json) = self.json.as_object() {
             check_task(&self.path, json)?;
@@ -224,7 +223,7 @@ impl Raw {
         let attention = |kind: &Value| matches!(kind.as_str(), Some("attention" | "full_attention"));
         let layers = self.json.get("layer_types").and_then(Value::as_array);
         if !layers.is_some_and(|layers| layers.iter().all(attention)) {
-            return Err(self.unsupported("a layer that is no attention (Mamba)"));
+            return Err(self.unsupported("a layer other than attention (Mamba)"));
         }
         if self.number("num_local_experts", 8.0) != 0.0 {
             return Err(self.unsupported("a mixture of experts"));
@@ -235,7 +234,7 @@ impl Raw {
         }
     }
 
-    /// Positions that come out right. Candle's masks know no window, so within one is where all is the same.
+    /// Positions with correct results. Candle's masks ignore the sliding window, so the context must fit in it.
     fn trained_context(&self) -> Result<usize, ModelError> {
         let default = match self.name {
             "gemma" | "gemma2" => 8192,
@@ -272,7 +271,7 @@ impl Raw {
         match stated {
             None if tanh => Ok("gelu_pytorch_tanh"),
             Some("gelu_pytorch_tanh") if tanh => Ok("gelu_pytorch_tanh"),
-            // The first Gemma files say `gelu` and mean its approximation.
+            // The first Gemma files have `gelu` but were trained with its tanh approximation.
             Some("gelu") if gemma => Ok("gelu_pytorch_tanh"),
             Some("gelu") if tanh => Ok("gelu"),
             None | Some("silu" | "swish") if !tanh => Ok("silu"),
@@ -293,7 +292,7 @@ impl Raw {
         match value {
             Some(value) if (1..=most).contains(&value) => Ok(value),
             Some(value) => Err(self.invalid(format!("{key} is {value}; 1 to {most} was expected"))),
-            None => Err(self.invalid(format!("{key} is missing or no number"))),
+            None => Err(self.invalid(format!("{key} is missing or not a number"))),
         }
     }
 
@@ -305,7 +304,7 @@ impl Raw {
         self.json.get(key).and_then(Value::as_bool).unwrap_or(default)
     }
 
-    /// transformers 5 keeps what belongs to the rotation in an object of its own.
+    /// Reads a RoPE key, which transformers 5 stores in `rope_parameters`.
     fn rope_number(&self, key: &str, default: f64) -> f64 {
         let inner = self.json.get("rope_parameters").and_then(|rope| rope.get(key)).and_then(Value::as_f64);
         inner.unwrap_or_else(|| self.number(key, default))

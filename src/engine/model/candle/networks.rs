@@ -1,4 +1,4 @@
-//! Candle's models as one: the next tokens in, the logits of the last out, and back to an empty cache.
+//! A common interface for candle's models: forward pass with the logits of the last token, and clearing the cache.
 
 use candle_core::{DType, Device, Error, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -12,14 +12,14 @@ use super::weights::Weights;
 
 /// A network with its KV cache, batch 1.
 pub(super) trait Network: Send {
-    /// Evaluates `tokens` (1 × n) at `position`, which is where the cache ends. Returns the last one's logits.
+    /// Evaluates `tokens` (1 × n) at `position`, the end of the cache. Returns the logits of the last token.
     fn forward(&mut self, tokens: &Tensor, position: usize) -> Result<Tensor>;
 
     /// Empties the cache.
     fn clear(&mut self) -> Result<()>;
 }
 
-/// The network of a family over its weights.
+/// Builds the network of a family from its weights.
 pub(super) fn build(config: &Config, weights: Weights) -> Result<Box<dyn Network>> {
     let weights = weights.builder();
     Ok(match config.name {
@@ -32,7 +32,7 @@ pub(super) fn build(config: &Config, weights: Weights) -> Result<Box<dyn Network
         "smollm3" => Box::new(smollm3::ModelForCausalLM::new(&settings(config)?, weights)?),
         "stablelm" => Box::new(StableLm::new(settings(config)?, weights)?),
         "starcoder2" => Box::new(starcoder2::Model::new(&settings(config)?, weights)?),
-        other => return Err(Error::Msg(format!("{other} is no family of candle's"))),
+        other => return Err(Error::Msg(format!("candle has no family {other}"))),
     })
 }
 
@@ -65,7 +65,7 @@ clearable!(
     starcoder2::Model,
 );
 
-/// Keeps its cache apart.
+/// Adapter: candle's Granite takes its cache as an argument.
 struct Granite {
     model: granite::GraniteMoeHybrid,
     settings: granite::GraniteMoeHybridInternalConfig,
@@ -97,7 +97,7 @@ impl Network for Granite {
     }
 }
 
-/// Has no way to empty its cache, so it is built anew over the same tensors.
+/// Adapter: candle's StableLM cannot clear its cache, so it is rebuilt from the same tensors.
 struct StableLm {
     settings: stable_lm::Config,
     weights: VarBuilder<'static>,

@@ -1,5 +1,5 @@
-//! Each family against the logits that transformers computes in double precision for the same tiny model
-//! (`tests/fixtures/reference/candle_families.py`), and what candle's caches cannot do.
+//! Each candle family against logits that transformers computed in double precision for the same tiny model
+//! (`tests/fixtures/reference/candle_families.py`), and the limits of candle's caches.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ struct Family {
     logits: BTreeMap<usize, Vec<f64>>,
 }
 
-/// How a tensor is made.
+/// How to generate a tensor.
 #[derive(Deserialize)]
 struct Rule {
     shape: Vec<usize>,
@@ -40,7 +40,7 @@ fn reference() -> Reference {
     serde_json::from_str(include_str!("../../../../tests/fixtures/reference/candle_families.json")).unwrap()
 }
 
-/// SplitMix64 seeded by FNV-1a of the name: the bytes that the script draws.
+/// SplitMix64 seeded by FNV-1a of the name: the same bytes as in the script.
 fn random_bytes(name: &str) -> impl Iterator<Item = u8> {
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
     let mut state = name.bytes().fold(0xCBF2_9CE4_8422_2325, fnv);
@@ -58,14 +58,14 @@ impl Rule {
             "centred" => (f32::from(byte) - 128.0) / 128.0 * 2_f32.powi(self.exponent),
             "norm" => f32::from(byte / 4) / 128.0 + 1.0,
             "less-one norm" => f32::from(byte / 4) / 128.0,
-            other => panic!("{other} is no kind of tensor"),
+            other => panic!("unknown kind of tensor: {other}"),
         };
         random_bytes(name).take(self.shape.iter().product()).map(value).collect()
     }
 }
 
 impl Family {
-    /// Writes the checkpoint, its weights as `dtype` (all of them are exact in each).
+    /// Writes the checkpoint with its weights as `dtype` (each value is exact in every one).
     fn write(&self, folder: &Path, dtype: &str) {
         std::fs::write(folder.join("config.json"), self.config.to_string()).unwrap();
         let (mut header, mut data) = (Map::new(), Vec::new());
@@ -110,7 +110,7 @@ fn open(
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<CandleModel, ModelError> {
     let json = read_folder_config(&folder)?;
-    let family = CandleParts::family(&json).expect("a family of candle's");
+    let family = CandleParts::family(&json).expect("a candle family");
     let parts = CandleParts::open(&folder, json, family, context_length)?;
     CandleModel::load(&parts.config, &parts.plan, Some(2), &CancelFlag::default(), progress)
 }
@@ -129,7 +129,7 @@ fn difference(ours: &[f32], theirs: &[f64]) -> f64 {
     (apart / theirs.iter().map(|b| b * b).sum::<f64>()).sqrt()
 }
 
-/// What single precision leaves in models of a few layers; a structural mistake shows as about 1.
+/// Error of single precision in models of a few layers; a structural error gives about 1.
 const EXACT: f64 = 2e-5;
 
 #[test]
@@ -147,18 +147,18 @@ fn every_family_agrees_with_transformers() {
             }
         };
         let (tokens, mut logits) = (&reference.tokens, Vec::new());
-        // One by one.
+        // Token by token.
         for (row, token) in tokens.iter().enumerate() {
             model.forward(&[*token], row, &mut logits).unwrap();
             check("one by one", row, &logits);
         }
-        // In parts, after the cache was cleared.
+        // In several calls, after the cache was cleared.
         assert_eq!(model.truncate_cache(0), 0);
         for range in [0..1, 1..8, 8..13, 13..24] {
             model.forward(&tokens[range.clone()], range.start, &mut logits).unwrap();
             check("in parts", range.end - 1, &logits);
         }
-        // From the middle of what was evaluated, with the logits of several.
+        // From the middle of the cached tokens, with the logits of several rows.
         model.forward_rows(&tokens[5..], 5, 19, &mut logits).unwrap();
         for (row, logits) in logits.chunks(vocab).enumerate() {
             check("rows", 5 + row, logits);
@@ -167,7 +167,7 @@ fn every_family_agrees_with_transformers() {
 }
 
 #[test]
-fn layers_that_would_be_left_out_are_refused() {
+fn num_hidden_layers_below_the_stored_layers_is_rejected() {
     for (name, family) in reference().families {
         let layers = family.config["num_hidden_layers"].as_u64().unwrap();
         let said = failure(family.changed("num_hidden_layers", json!(layers - 1)));
@@ -177,7 +177,7 @@ fn layers_that_would_be_left_out_are_refused() {
 }
 
 #[test]
-fn numbers_that_are_none_are_refused() {
+fn non_numeric_config_values_are_rejected() {
     let reference = reference();
     for key in ["rope_theta", "rms_norm_eps", "final_logit_softcapping"] {
         let said = failure(reference.families["gemma2"].changed(key, json!("NaN")));
@@ -186,7 +186,7 @@ fn numbers_that_are_none_are_refused() {
 }
 
 #[test]
-fn the_cache_is_kept_whole_or_not_at_all() {
+fn truncate_cache_keeps_all_or_nothing() {
     let reference = reference();
     let mut logits = Vec::new();
     for name in ["gemma", "granite", "stablelm"] {
@@ -202,9 +202,9 @@ fn the_cache_is_kept_whole_or_not_at_all() {
 }
 
 #[test]
-fn contexts_end_where_the_numbers_would_be_wrong() {
+fn context_length_is_capped_at_the_sliding_window() {
     let reference = reference();
-    // Windows of 32 and 40 in models made for 64 positions.
+    // Sliding windows of 32 and 40 in models with a trained context of 64 positions.
     for (name, most) in [("gemma2", 32), ("starcoder2", 40), ("olmo2", 64)] {
         let family = &reference.families[name];
         assert_eq!(family.open("F32", None).unwrap().context_length(), most);
@@ -220,7 +220,7 @@ fn contexts_end_where_the_numbers_would_be_wrong() {
 }
 
 #[test]
-fn memory_and_progress_are_those_of_the_weights() {
+fn memory_and_progress_match_the_weight_sizes() {
     let reference = reference();
     let family = &reference.families["granite"];
     let folder = tempfile::tempdir().unwrap();
@@ -229,14 +229,14 @@ fn memory_and_progress_are_those_of_the_weights() {
     let model = open(folder.path().to_path_buf(), Some(20), &mut |progress| seen.push(progress)).unwrap();
     let numbers: u64 = family.tensors.values().map(|rule| rule.shape.iter().product::<usize>() as u64).sum();
     assert_eq!(model.memory().weights, 4 * numbers);
-    // Three layers, two heads of 12 numbers, keys and values, four bytes each.
+    // Three layers, two heads of 12 elements, keys and values, four bytes each.
     assert_eq!(model.memory().kv_cache, 20 * 3 * 2 * 12 * 2 * 4);
     let last = seen.last().unwrap();
     assert_eq!((last.phase, last.done, last.total), (LoadPhase::Read, 2 * numbers, Some(2 * numbers)));
 }
 
 #[test]
-fn what_candle_would_compute_wrongly_is_refused() {
+fn options_that_candle_does_not_implement_are_rejected() {
     let families = reference().families;
     let scaled = json!({"rope_type": "yarn", "factor": 4.0});
     let cases = [
@@ -269,7 +269,7 @@ fn what_candle_would_compute_wrongly_is_refused() {
 }
 
 #[test]
-fn files_that_are_cut_or_lack_a_tensor_are_errors() {
+fn truncated_files_and_missing_tensors_are_errors() {
     let families = reference().families;
     let folder = tempfile::tempdir().unwrap();
     families["granite"].write(folder.path(), "F32");
@@ -288,7 +288,7 @@ fn files_that_are_cut_or_lack_a_tensor_are_errors() {
     assert!(error.contains("needs a tensor \"model.layers.1.mlp.up_proj.weight\""), "{error}");
 }
 
-/// The folder of a family with a tokenizer whose tokens are the printable characters.
+/// A folder of a family with a character-level tokenizer.
 fn chat_folder(family: &Family) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     family.write(folder.path(), "BF16");
@@ -320,7 +320,7 @@ fn chat_folder(family: &Family) -> tempfile::TempDir {
     folder
 }
 
-/// A folder that is on this machine already.
+/// A source whose folder is already on disk.
 struct Here(PathBuf);
 
 impl crate::engine::source::ModelSource for Here {
@@ -338,7 +338,7 @@ impl crate::engine::source::ModelSource for Here {
 }
 
 #[test]
-fn a_conversation_reuses_what_it_continues_and_says_so() {
+fn a_continued_conversation_reuses_the_cache_and_reports_cached_tokens() {
     use crate::engine::{Engine, EngineOptions};
     use crate::protocol::*;
     let folder = chat_folder(&reference().families["olmo2"]);
@@ -383,7 +383,7 @@ fn a_conversation_reuses_what_it_continues_and_says_so() {
 }
 
 #[test]
-fn a_card_is_refused_with_the_reason() {
+fn cuda_device_is_rejected_for_candle_families_with_the_reason() {
     let folder = chat_folder(&reference().families["gemma"]);
     let files = ModelFiles::Safetensors(folder.path().to_path_buf());
     let options = LoadOptions {

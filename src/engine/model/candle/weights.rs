@@ -1,4 +1,4 @@
-//! The tensors of a folder as candle's, read by our own reader: 32-bit floats, each held once.
+//! Loads the tensors of a folder with our own reader, as f32 candle tensors, each in memory once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +15,13 @@ use crate::engine::weights::reader::{floats, read_tensors};
 use crate::engine::weights::unused_tensors;
 use crate::protocol::LoadProgress;
 
-/// Tensors by the names that candle's code asks for.
+/// Tensors by the names that candle's code requests.
 pub(super) struct Weights {
     tensors: HashMap<String, Tensor>,
     asked: Asked,
 }
 
-/// Names that candle's code has asked for so far.
+/// Names that candle's code has requested so far.
 #[derive(Clone, Default)]
 pub(super) struct Asked(Arc<Mutex<HashSet<String>>>);
 
@@ -30,7 +30,7 @@ impl Asked {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
     }
 
-    /// Looks at the tensors of `plan` that nobody asked for, as for the families of our own.
+    /// Checks the tensors of `plan` that candle did not request, as for the native families.
     pub(super) fn unread(&self, plan: &TensorPlan, config: &Config) -> Result<Option<String>, ModelError> {
         let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let names = plan.tensors.keys().chain(plan.unreadable.keys()).map(String::as_str);
@@ -39,7 +39,7 @@ impl Asked {
     }
 }
 
-/// A tensor that is there once more, or computed anew.
+/// Whether a tensor is a duplicate, or is recomputed.
 fn is_spare(name: &str, config: &Config) -> bool {
     config.tied && name == "lm_head.weight" || name.ends_with("rotary_emb.inv_freq")
 }
@@ -63,22 +63,22 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Bytes in memory.
+    /// Bytes in memory, as f32.
     pub(super) fn bytes(&self) -> u64 {
         self.tensors.values().map(|tensor| (tensor.elem_count() * size_of::<f32>()) as u64).sum()
     }
 
-    /// The names that are asked for from now on.
+    /// A handle to the set of requested names, which later requests extend.
     pub(super) fn asked(&self) -> Asked {
         self.asked.clone()
     }
 
-    /// For candle's code. Its clones share the tensors.
+    /// The `VarBuilder` for candle's code. Its clones share the tensors.
     pub(super) fn builder(self) -> VarBuilder<'static> {
         VarBuilder::from_backend(Box::new(self), DType::F32, Device::Cpu)
     }
 
-    /// Brings what a family's files call otherwise to the names that candle's code has.
+    /// Renames tensors whose names in the files differ from those in candle's code.
     fn rename(&mut self, config: &Config) -> CandleResult<()> {
         match config.name {
             "granite" => (0..config.layers).try_for_each(|layer| self.join_gate_and_up(layer)),
@@ -91,7 +91,7 @@ impl Weights {
         }
     }
 
-    /// Granite's dense layers are those of Granite-MoE-hybrid, which has gate and up as one matrix.
+    /// Granite runs on the dense layers of Granite-MoE-hybrid, which have gate and up as one matrix.
     fn join_gate_and_up(&mut self, layer: usize) -> CandleResult<()> {
         let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
         let mut take = |part: &str| {
@@ -113,7 +113,7 @@ impl Weights {
 }
 
 impl SimpleBackend for Weights {
-    /// The tensor with the shape that the code wants; vectors and matrices differ in how they are written alone.
+    /// The tensor, reshaped: the reader stores vectors as matrices of one row.
     fn get(&self, shape: Shape, name: &str, _: Init, _: DType, _: &Device) -> CandleResult<Tensor> {
         let tensor = self.find(name)?;
         let same = shape.elem_count() == tensor.elem_count() && shape.dims().last() == tensor.dims().last();

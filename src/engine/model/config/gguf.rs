@@ -1,4 +1,4 @@
-//! GGUF metadata → `ModelConfig`. Keys: `docs/gguf.md` of ggml; what they mean for each family: `llama-model.cpp`.
+//! GGUF metadata → `ModelConfig`. Keys: `docs/gguf.md` of ggml; their meaning per family: `llama-model.cpp`.
 
 use super::{Activation, Family, ModelConfig, context_length};
 use crate::engine::error::ModelError;
@@ -8,7 +8,7 @@ use crate::engine::weights::plan::TensorPlan;
 mod check;
 mod rope;
 
-/// The keys of one architecture.
+/// Access to the keys under the architecture's prefix.
 struct Keys<'a> {
     header: &'a Header,
     plan: &'a TensorPlan,
@@ -19,7 +19,7 @@ pub(super) fn config(header: &Header, plan: &mut TensorPlan, asked: Option<usize
     check::kind_of_file(header, plan)?;
     let architecture = header.metadata.string("general.architecture").ok_or_else(|| {
         plan.invalid(
-            "the key general.architecture is missing, so that nothing says what the tensors are; fetch it again",
+            "the key general.architecture is missing, so the model's architecture is unknown; fetch the file again",
         )
     })?;
     let family = Family::named(architecture)?;
@@ -45,13 +45,13 @@ pub(super) fn config(header: &Header, plan: &mut TensorPlan, asked: Option<usize
     let gemma = family == Family::Gemma3;
     let dims = keys.uint("rope.dimension_count")?.unwrap_or(head_dim);
     if !dims.is_multiple_of(2) {
-        return Err(plan.invalid(format!("{} is {dims}, but elements turn in pairs", keys.key("rope.dimension_count"))));
+        return Err(plan.invalid(format!("{} is {dims}, not an even number", keys.key("rope.dimension_count"))));
     }
     if dims != head_dim && !matches!(family, Family::Gemma3 | Family::Phi3) {
         let key = keys.key("rope.dimension_count");
-        return Err(
-            plan.invalid(format!("{key} is {dims}, but the heads of a {architecture} model turn whole ({head_dim})"))
-        );
+        return Err(plan.invalid(format!(
+            "{key} is {dims}, but all {head_dim} elements of a head are rotated in {architecture} models"
+        )));
     }
     let (rope, short_rope, local_rope) = keys.ropes(family, dims, context_length)?;
     let config = ModelConfig {
@@ -87,7 +87,7 @@ impl Keys<'_> {
         format!("{}.{key}", self.architecture)
     }
 
-    /// A number, or an array that holds the same number for every layer.
+    /// A number, or an array with the same number for every layer.
     fn uint(&self, key: &str) -> Result<Option<usize>, ModelError> {
         let key = self.key(key);
         let number = match self.header.metadata.values.get(&key) {
@@ -112,7 +112,7 @@ impl Keys<'_> {
         self.uint(key)?.ok_or_else(|| self.plan.invalid(format!("the key {} is missing", self.key(key))))
     }
 
-    /// A number; what is there and is none is an error, since the default in its place would be silent.
+    /// A number; another type is an error: falling back to the default would hide it.
     fn float(&self, key: &str) -> Result<Option<f64>, ModelError> {
         let key = self.key(key);
         match (self.header.metadata.values.get(&key), self.header.metadata.float(&key)) {
@@ -122,7 +122,7 @@ impl Keys<'_> {
         }
     }
 
-    /// llama.cpp does not guess it either.
+    /// Required, without a default, as in llama.cpp.
     fn norm_epsilon(&self) -> Result<f32, ModelError> {
         const KEY: &str = "attention.layer_norm_rms_epsilon";
         match self.float(KEY)? {
@@ -131,7 +131,7 @@ impl Keys<'_> {
         }
     }
 
-    /// Positions that the model was made for: what the file says, or what YaRN stretches it to.
+    /// Trained context length in positions: `context_length`, or its extension by YaRN.
     fn trained_context(&self) -> Result<usize, ModelError> {
         let own = self.need("context_length")?;
         let yarn = self.header.metadata.string(&self.key("rope.scaling.type")) == Some("yarn");
@@ -141,14 +141,14 @@ impl Keys<'_> {
         Ok(own.max((original as f64 * factor) as usize))
     }
 
-    /// `1/sqrt(head_dim)`, save for Gemma 3 27B, which divides by `sqrt(hidden / heads)`; llama.cpp tells it by its
-    /// 62 layers, since no key does.
+    /// `1/sqrt(head_dim)`, except for Gemma 3 27B, which divides by `sqrt(hidden / heads)`. No key marks that model;
+    /// llama.cpp identifies it by its 62 layers.
     fn attention_scale(&self, gemma: bool, layers: usize, hidden: usize, heads: usize, head_dim: usize) -> f32 {
         let width = if gemma && layers == 62 { hidden as f32 / heads as f32 } else { head_dim as f32 };
         width.sqrt().recip()
     }
 
-    /// Which layers see only a window of keys.
+    /// The sliding window of each layer; `None`: full attention.
     fn windows(&self, family: Family, layers: usize) -> Result<Vec<Option<usize>>, ModelError> {
         let window = self.uint("attention.sliding_window")?.filter(|window| *window > 0);
         let Some(window) = window else { return Ok(vec![None; layers]) };

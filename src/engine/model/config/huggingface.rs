@@ -1,4 +1,4 @@
-//! `config.json` of a transformers checkpoint → `ModelConfig`. What the keys mean: `configuration_*.py` and
+//! `config.json` of a transformers checkpoint → `ModelConfig`. Meaning of the keys: `configuration_*.py` and
 //! `modeling_rope_utils.py` of transformers, versions 4 and 5.
 
 use std::path::Path;
@@ -17,7 +17,7 @@ mod rope;
 
 pub(in crate::engine::model) use check::{check_task, unknown_rope_keys};
 
-/// The keys that matter, with the names of `config.json`.
+/// The keys of `config.json` that the engine reads.
 #[derive(Deserialize)]
 struct Raw {
     model_type: String,
@@ -33,7 +33,7 @@ struct Raw {
     rope_theta: Option<f64>,
     rope_local_base_freq: Option<f64>,
     rope_scaling: Option<Value>,
-    /// transformers 5 writes `rope_theta` and `rope_scaling` as one object.
+    /// transformers 5 merges `rope_theta` and `rope_scaling` into this object.
     rope_parameters: Option<Value>,
     partial_rotary_factor: Option<f64>,
     sliding_window: Option<usize>,
@@ -44,12 +44,12 @@ struct Raw {
     query_pre_attn_scalar: Option<f64>,
     tie_word_embeddings: Option<bool>,
     hidden_act: Option<String>,
-    /// Gemma's name for it, which goes before the other.
+    /// Gemma's name of `hidden_act`; takes precedence.
     hidden_activation: Option<String>,
     final_logit_softcapping: Option<f64>,
 }
 
-/// What a key means where `config.json` leaves it out; `null` is another thing. From the classes of each family.
+/// Sets the default of each missing key, from the configuration classes of transformers. `null` is kept: it differs.
 fn fill_in(config: &mut Map<String, Value>, family: Family, model_type: &str) {
     let mut absent = |key: &str, value: Value| {
         config.entry(key).or_insert(value);
@@ -100,7 +100,7 @@ pub(super) fn config(
 ) -> Result<(ModelConfig, TensorPlan), ModelError> {
     let path = folder.join(CONFIG_FILE);
     let Value::Object(whole) = json else {
-        return Err(no_description(&path, "it is no object"));
+        return Err(no_description(&path, "it is not an object"));
     };
     check_task(&path, &whole)?;
     let (mut json, tied_outside) = language_part(whole);
@@ -120,7 +120,7 @@ pub(super) fn config(
     Ok((config, plan))
 }
 
-/// Whole numbers that are written as others (`4096.0`), and the newer name of a key that has two.
+/// Converts integers that are written as floats (`4096.0`), and renames a key that has two names.
 fn tidy(config: &mut Map<String, Value>) {
     if let Some(pattern) = config.remove("_sliding_window_pattern") {
         config.entry("sliding_window_pattern").or_insert(pattern);
@@ -134,7 +134,7 @@ fn tidy(config: &mut Map<String, Value>) {
     }
 }
 
-/// A `config.json` that lacks what every model's has, or has it in another shape.
+/// Error for a `config.json` with a required key missing or of the wrong type.
 fn no_description(path: &Path, what: impl std::fmt::Display) -> ModelError {
     invalid(
         path,
@@ -145,8 +145,8 @@ fn no_description(path: &Path, what: impl std::fmt::Display) -> ModelError {
     )
 }
 
-/// The keys of the language model, and whether the whole ties its embeddings: models that also see keep the language
-/// model's keys in an object of their own.
+/// The keys of the language model, and `tie_word_embeddings` of the top level. Vision models nest the language model's
+/// keys in `text_config`.
 fn language_part(config: Map<String, Value>) -> (Map<String, Value>, Option<bool>) {
     let tied = config.get("tie_word_embeddings").and_then(Value::as_bool);
     let Some(Value::Object(text)) = config.get("text_config") else { return (config, tied) };
@@ -209,7 +209,7 @@ impl Raw {
 
     fn activation(&self, path: &Path) -> Result<Activation, ModelError> {
         match self.hidden_activation.as_deref().or(self.hidden_act.as_deref()) {
-            // The same approximation by the names that it has had.
+            // Three names of the same approximation.
             Some("gelu_pytorch_tanh" | "gelu_new" | "gelu_fast") => Ok(Activation::GeluTanh),
             None | Some("silu" | "swish") => Ok(Activation::Silu),
             Some(other) => {
@@ -218,7 +218,7 @@ impl Raw {
         }
     }
 
-    /// Which layers see only a window of keys, by each family's rule.
+    /// The sliding window of each layer by the rule of its family; `None`: full attention.
     fn windows(&self, path: &Path, family: Family) -> Result<Vec<Option<usize>>, ModelError> {
         let layers = self.num_hidden_layers.min(1024);
         if let Some(listed) = self.layer_types.as_ref().filter(|_| !matches!(family, Family::Llama | Family::Phi3)) {

@@ -1,4 +1,4 @@
-//! The forward pass against the naive one in double precision, on small random models of each family, type and format.
+//! The forward pass against a naive one in double precision, on small random models of each family, type and format.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
@@ -31,8 +31,8 @@ fn from_folder(spec: &Spec, tensors: &Tensors, shards: usize) -> Transformer {
     open(&ModelFiles::Safetensors(folder.path().to_path_buf())).unwrap()
 }
 
-/// Runs `body` once for each instruction set that this machine has; a forward pass from position 0 on forgets the one
-/// before.
+/// Runs `body` once per supported instruction set. The cache is not reset: a forward pass from position 0 overwrites
+/// it.
 fn on_every_isa(model: &mut Transformer, mut body: impl FnMut(&mut Transformer, &'static str)) {
     for isa in Isa::available() {
         model.pool = Threads::with_isa(Some(2), isa);
@@ -64,7 +64,7 @@ fn check(label: &str, spec: &Spec, tensors: &Tensors, model: &mut Transformer, t
     on_every_isa(model, |model, isa| {
         model.layers_seen = Some(Vec::new());
         model.forward_rows(&tokens, 0, tokens.len(), &mut logits).unwrap();
-        // What one layer adds is smaller than the stream, and so is what its rounding is measured against.
+        // The contribution of one layer is smaller than the stream, so its relative error is larger.
         let label = format!("{label}, {isa}");
         check_layers(&label, spec, &model.layers_seen.take().unwrap(), &layers, 2.0 * tolerance);
         for (i, (ours, theirs)) in logits.chunks(spec.vocab).zip(&expected).enumerate() {
@@ -80,8 +80,8 @@ fn check(label: &str, spec: &Spec, tensors: &Tensors, model: &mut Transformer, t
     });
 }
 
-/// Compares what each layer adds to the residual stream, the first layer first, so that a mistake is found where it is
-/// made. `ours` is layer by layer, rows of all positions; `theirs` position by position, the embedding first.
+/// Compares the contribution of each layer to the residual stream, first layer first, so that the assertion names the
+/// faulty layer. `ours` is `[layer][position]`; `theirs` is `[position][layer]` and starts with the embedding.
 fn check_layers(label: &str, spec: &Spec, ours: &[Vec<f32>], theirs: &[Vec<Vec<f64>>], tolerance: f64) {
     assert_eq!(ours.len(), spec.layers);
     for (layer, stream) in ours.iter().enumerate() {
@@ -95,9 +95,9 @@ fn check_layers(label: &str, spec: &Spec, ours: &[Vec<f32>], theirs: &[Vec<Vec<f
     }
 }
 
-/// Weights in full precision: what is left is the KV cache's half precision.
+/// Tolerance for weights in full precision: rounding of the KV cache to half precision.
 const EXACT: f64 = 3e-3;
-/// Activations as bytes: their rounding grows from layer to layer; a structural mistake shows as about 1.
+/// Tolerance for 8-bit activations: their rounding errors grow with each layer; a structural error gives about 1.
 const QUANTISED: f64 = 6e-2;
 
 #[test]
@@ -113,9 +113,9 @@ fn every_family_and_type_agrees_with_f64() {
     }
 }
 
-/// The comparison sees a layer that is wrong, and says which.
+/// The comparison detects a faulty layer and names it.
 #[test]
-fn a_wrong_layer_is_named() {
+fn check_names_the_layer_that_differs() {
     let spec = Spec { layers: 4, ..Spec::new("llama") };
     let tensors = spec.tensors();
     let mut damaged = tensors.clone();
@@ -141,10 +141,10 @@ fn tied_embeddings_biases_and_windows_agree_with_f64() {
     }
 }
 
-/// The numbers that blocks stand for, by the `gguf` package of Python (see the fixtures' README): the forward passes
-/// above and below take them from here.
+/// Dequantised values against the `gguf` package of Python (see the fixtures' README): the references in this file
+/// rely on them.
 #[test]
-fn blocks_stand_for_the_numbers_that_ggml_says() {
+fn dequantised_blocks_match_the_gguf_package() {
     let text = include_str!("../../../../tests/fixtures/dequantize.json");
     let golden: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>> =
         serde_json::from_str(text).unwrap();
@@ -185,7 +185,7 @@ fn safetensors_and_gguf_of_the_same_weights_agree() {
 
 /// Mistral is a Llama whose `config.json` has a window.
 #[test]
-fn a_mistral_folder_sees_its_window() {
+fn a_mistral_folder_applies_its_sliding_window() {
     let mut spec = Spec { window: Some(6), ..Spec::new("llama") };
     let tensors = spec.tensors();
     spec.architecture = "mistral";
@@ -194,7 +194,7 @@ fn a_mistral_folder_sees_its_window() {
     check("mistral", &spec, &tensors, &mut model, EXACT);
 }
 
-/// Deep positions: the cache between them is left as it was made, all zero, which the reference knows.
+/// Large positions: the cache between them stays zero, as in the reference.
 #[test]
 fn scaled_positions_agree_with_f64_at_100_8000_and_30000() {
     let context = 32_768;
@@ -241,7 +241,7 @@ fn a_kept_prefix_gives_the_same_logits_as_a_cold_run() {
     cold.forward(&second[..50], 0, &mut theirs).unwrap();
     cold.forward(&second[50..], 50, &mut theirs).unwrap();
     assert_eq!(ours, theirs);
-    // Cut into other steps, only the order of sums differs.
+    // With other step boundaries only the order of summation differs.
     cold.truncate_cache(0);
     cold.forward(&second, 0, &mut theirs).unwrap();
     let expected: Vec<f64> = theirs.iter().map(|v| f64::from(*v)).collect();
@@ -249,13 +249,13 @@ fn a_kept_prefix_gives_the_same_logits_as_a_cold_run() {
 }
 
 #[test]
-fn a_prompt_of_many_steps_is_the_same_as_one_by_one() {
+fn a_prompt_of_several_steps_gives_the_logits_of_single_tokens() {
     let spec = Spec { context: 2048, ..Spec::new("llama") };
     let tensors = spec.tensors();
     let mut model = from_gguf(&spec, &tensors);
     let tokens = sequence(&spec, 600);
     let (mut whole, mut single) = (Vec::new(), Vec::new());
-    // 300 rows are wanted and steps are of at most 256, so the rows span two of them.
+    // Steps have at most 256 tokens, so the 300 requested rows span two of them.
     model.forward_rows(&tokens, 0, 300, &mut whole).unwrap();
     assert_eq!(whole.len(), 300 * spec.vocab);
     model.truncate_cache(0);
@@ -270,7 +270,7 @@ fn a_prompt_of_many_steps_is_the_same_as_one_by_one() {
 }
 
 #[test]
-fn what_does_not_fit_is_an_error_and_the_model_stays_usable() {
+fn out_of_range_tokens_are_errors_and_the_model_stays_usable() {
     let spec = Spec::new("llama");
     let mut model = from_gguf(&spec, &spec.tensors());
     let mut logits = Vec::new();
@@ -283,7 +283,7 @@ fn what_does_not_fit_is_an_error_and_the_model_stays_usable() {
     assert_eq!(logits.len(), spec.vocab);
 }
 
-/// A cancel during a step is heard between its layers; what was evaluated before stays valid.
+/// The cancel flag is checked between layers; positions of earlier steps stay valid.
 #[test]
 fn a_cancelled_step_counts_as_not_evaluated() {
     let spec = Spec::new("llama");

@@ -1,4 +1,4 @@
-//! A model's tensors on the CPU: matrices as they are stored, vectors as floats.
+//! A model's tensors on the CPU: matrices in their storage format, vectors as f32.
 
 use std::collections::HashMap;
 
@@ -10,19 +10,18 @@ use crate::engine::weights::plan::TensorPlan;
 use crate::engine::weights::reader::{floats, read_tensors};
 use crate::protocol::LoadProgress;
 
-/// A matrix with its bias, where it has one.
+/// A matrix with an optional bias.
 pub(super) struct Linear {
     pub weight: Matrix,
     pub bias: Option<Vec<f32>>,
 }
 
-/// One layer's tensors.
 pub(super) struct Layer {
     pub attention_norm: Vec<f32>,
     pub q: Linear,
     pub k: Linear,
     pub v: Linear,
-    /// Norms of each head of Q and of K.
+    /// Weights of the head norms of Q and of K.
     pub head_norms: Option<(Vec<f32>, Vec<f32>)>,
     pub attention_output: Linear,
     pub post_attention_norm: Option<Vec<f32>>,
@@ -33,23 +32,22 @@ pub(super) struct Layer {
     pub post_ffn_norm: Option<Vec<f32>>,
 }
 
-/// All tensors.
 pub(super) struct Weights {
     pub embedding: Matrix,
     pub layers: Vec<Layer>,
     pub output_norm: Vec<f32>,
-    /// `None`: the embedding.
+    /// `None`: tied, the embedding is used.
     output: Option<Matrix>,
     bytes: u64,
 }
 
-/// What a reader makes of a tensor.
+/// A tensor as read.
 enum Tensor {
     Matrix(Matrix),
     Vector(Vec<f32>),
 }
 
-/// Tensors that were read and not used yet.
+/// Tensors that were read but not yet assigned to a layer.
 struct Stock<'a> {
     tensors: HashMap<String, Tensor>,
     plan: &'a TensorPlan,
@@ -57,7 +55,7 @@ struct Stock<'a> {
 }
 
 impl Weights {
-    /// Reads what `config` needs and nothing else.
+    /// Reads only the tensors that `config` needs.
     pub(super) fn read(
         config: &ModelConfig,
         plan: &TensorPlan,
@@ -83,17 +81,17 @@ impl Weights {
         })
     }
 
-    /// The matrix that makes logits.
+    /// The output matrix; the embedding if tied.
     pub(super) fn output(&self) -> &Matrix {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Bytes that the weights take.
+    /// Size of the weights in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Bytes that one step of decode reads: an embedding that makes no logits is read for one row alone.
+    /// Bytes that one decode step reads. Of an untied embedding only one row is read.
     pub(super) fn bytes_per_step(&self) -> u64 {
         let looked_up = if self.output.is_some() { self.embedding.bytes() as u64 } else { 0 };
         self.bytes.saturating_sub(looked_up)

@@ -1,20 +1,20 @@
-//! What a `tokenizer.json` may not ask for: parts that the `tokenizers` crate panics on, that would make a text many times
-//! longer before it is cut into tokens, or that would lose words without a word about it.
+//! Rejects a `tokenizer.json` with components that make the `tokenizers` crate panic, expand a text excessively before
+//! it is tokenized, or drop words silently.
 
 use serde_json::Value;
 
 use crate::engine::tokenizer::TokenizerError;
 
-/// How many times longer normalising may make a text. Real files stay below 40: NFKC (11) with spaces spelled `▁` (3).
+/// Maximum growth of a text by normalising. Real files stay below 40: NFKC (11) with spaces written `▁` (3).
 const MAX_GROWTH: f64 = 64.0;
 
-/// Bytes that may be put before each text.
+/// Maximum number of bytes prepended to each text.
 const MAX_PREPENDED: usize = 1024;
 
-/// Characters of the longest word that WordPiece may look into: it tries all parts of each word. Real files say 100.
+/// Maximum word length for WordPiece in characters: it tries all substrings of each word. Real files have 100.
 const LONGEST_WORD: u64 = 1000;
 
-/// Refuses `source`, the file's JSON, where it holds such a part.
+/// Returns an error if `source`, the file's JSON, has such a component.
 pub fn check(source: &Value) -> Result<(), TokenizerError> {
     check_lengths(&source["pre_tokenizer"])?;
     check_model(&source["model"])?;
@@ -27,8 +27,8 @@ pub fn check(source: &Value) -> Result<(), TokenizerError> {
     check_unknown_token(&source["model"])
 }
 
-/// The most that `normalizer` multiplies the bytes of a text by. Parts are told by their keys, since the crate takes them
-/// without a `type` too.
+/// The maximum factor by which `normalizer` grows the bytes of a text. Components are identified by their keys, since
+/// the crate accepts them without a `type` too.
 fn growth(normalizer: &Value) -> Result<f64, TokenizerError> {
     if let Some(parts) = normalizer["normalizers"].as_array() {
         return parts.iter().try_fold(1.0, |product, part| Ok(product * growth(part)?));
@@ -39,14 +39,14 @@ fn growth(normalizer: &Value) -> Result<f64, TokenizerError> {
         ));
     }
     if normalizer["prepend"].as_str().is_some_and(|text| text.len() > MAX_PREPENDED) {
-        return Err(TokenizerError("its normalizer puts a whole page before each text".into()));
+        return Err(TokenizerError("its normalizer prepends more than 1 KiB to each text".into()));
     }
     if let Some(content) = normalizer["content"].as_str() {
-        // The crate panics in the part that follows.
+        // The crate panics in the component that follows.
         if normalizer["pattern"]["String"] == "" && !content.is_empty() {
             return Err(TokenizerError("its normalizer replaces an empty pattern, which no real one does".into()));
         }
-        // What a regular expression matches may be empty, and then it matches at every byte.
+        // A regular expression may match the empty string, and then it matches at every byte.
         let matched = normalizer["pattern"]["String"].as_str().map_or(0, str::len);
         let factor = if matched == 0 { content.len() + 1 } else { content.len().div_ceil(matched) };
         return Ok(factor.max(1) as f64);
@@ -61,7 +61,7 @@ fn growth(normalizer: &Value) -> Result<f64, TokenizerError> {
     })
 }
 
-/// The crate divides a text by the length of `FixedLength`.
+/// Rejects a `FixedLength` of 0: the crate divides by it.
 fn check_lengths(part: &Value) -> Result<(), TokenizerError> {
     if let Some(parts) = part["pretokenizers"].as_array() {
         parts.iter().try_for_each(check_lengths)?;
@@ -69,13 +69,13 @@ fn check_lengths(part: &Value) -> Result<(), TokenizerError> {
     let fixed = part["type"] == "FixedLength" || part["type"].is_null();
     match part["length"].as_u64() {
         Some(0) if fixed => {
-            Err(TokenizerError("its pre-tokenizer cuts texts into words of length 0, which is no cutting".into()))
+            Err(TokenizerError("its pre-tokenizer cuts texts into words of length 0, which is not possible".into()))
         }
         _ => Ok(()),
     }
 }
 
-/// What the models of the crate rely on without a look.
+/// Checks what the crate's models rely on without checking.
 fn check_model(model: &Value) -> Result<(), TokenizerError> {
     if model["max_input_chars_per_word"].as_u64().is_some_and(|most| most > LONGEST_WORD) {
         let most = &model["max_input_chars_per_word"];
@@ -111,7 +111,7 @@ fn check_model(model: &Value) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// A model of whole words that has no token for the others fails on them.
+/// A model of whole words fails on words outside of its vocabulary if it has no token for them.
 fn check_unknown_token(model: &Value) -> Result<(), TokenizerError> {
     let missing = |token: &str| {
         Err(TokenizerError(format!(
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_normalizer_that_grows_texts_without_end_is_refused() {
+    fn normalizers_that_grow_text_excessively_are_rejected() {
         let ten = replace("a", "aaaaaaaaaa");
         let untyped = json!({"pattern": {"String": "a"}, "content": "aaaaaaaaaa"});
         for normalizer in [
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_of_words_needs_a_token_for_the_others() {
+    fn word_models_need_an_unknown_token() {
         for (model, sound) in [
             (json!({"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"a": 0}}), false),
             (json!({"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"[UNK]": 0}}), true),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_the_crate_panics_on_or_never_ends_with_are_refused() {
+    fn components_that_panic_or_hang_the_crate_are_rejected() {
         let fixed = |length: i64| json!({"type": "FixedLength", "length": length});
         let bpe = |merges: Value, prefix: Value| {
             json!({"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "##a": 3, "é": 4}, "merges": merges,
@@ -198,7 +198,7 @@ mod tests {
             ),
             (json!({"model": words(1_000_000)}), "minutes"),
             (json!({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.1}}), "dropout"),
-            // Joined they are longer than any token, and shorter than the prefix that is cut off.
+            // Merge results outside of the vocabulary, and pieces shorter than the prefix that the crate strips.
             (json!({"model": bpe(json!(["ab ab"]), json!(null))}), "merge 0"),
             (json!({"model": bpe(json!([["a", "b"]]), json!("########"))}), "merge 0"),
             (json!({"model": bpe(json!([["a", "é"]]), json!("x"))}), "merge 0"),
@@ -219,9 +219,9 @@ mod tests {
         }
     }
 
-    /// A hang or a panic that was not foreseen: settings at their edges, in all parts at once, over texts of every kind.
+    /// Combinations of edge-case settings over texts of every kind, to find unforeseen hangs and panics.
     #[test]
-    fn odd_settings_end_in_tokens_or_in_an_error() {
+    fn edge_case_settings_encode_or_fail_without_panic() {
         let normalizers = [
             json!(null),
             json!({"type": "Replace", "pattern": {"String": ""}, "content": ""}),

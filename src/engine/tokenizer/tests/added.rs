@@ -1,4 +1,4 @@
-//! Added tokens of a `tokenizer.json` with all their flags, against the tokenizers crate on random texts.
+//! Compares added tokens of a `tokenizer.json`, with all flags, with the tokenizers crate on random texts.
 
 use serde_json::json;
 use tokenizers::tokenizer::Tokenizer as Crate;
@@ -12,7 +12,7 @@ fn added(id: usize, content: &str, special: bool, flags: &str) -> Json {
            "single_word": has('w'), "normalized": has('n')})
 }
 
-/// A byte-level or `▁` vocabulary of few merges with added tokens of every kind.
+/// A byte-level and `▁` vocabulary with a few merges and added tokens of every kind.
 fn source(normalizer: &Json, pre_tokenizer: &Json) -> Json {
     let mut pieces: Vec<String> = (0..=255u8).map(|byte| bytes::stand_in(byte).to_string()).collect();
     pieces.extend((0..=255u8).map(bytes::hex_piece));
@@ -97,7 +97,7 @@ fn text(random: &mut Random) -> String {
 }
 
 #[test]
-fn every_flag_means_what_the_tokenizers_crate_takes_it_for() {
+fn added_token_flags_match_the_tokenizers_crate() {
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     let prefixing = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true});
     let metaspace =
@@ -135,9 +135,9 @@ fn every_flag_means_what_the_tokenizers_crate_takes_it_for() {
     }
 }
 
-/// What a user spells out stays text, found early or late.
+/// For tokens searched for before and after normalising.
 #[test]
-fn marked_text_never_becomes_a_token() {
+fn marked_text_never_becomes_an_added_token() {
     let nfc = json!({"type": "NFC"});
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +155,7 @@ fn marked_text_never_becomes_a_token() {
 }
 
 #[test]
-fn a_generation_without_ends_takes_the_models() {
+fn end_tokens_fall_back_to_config_json() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), source(&Json::Null, &Json::Null).to_string()).unwrap();
     std::fs::write(folder.path().join("config.json"), r#"{"eos_token_id": [5, 7], "bos_token_id": 3}"#).unwrap();

@@ -1,4 +1,4 @@
-//! Texts that are made to be difficult, as llama.cpp encodes them (`tests/fixtures/vocab/tricky.json.gz`, written by
+//! Compares encodings of difficult texts with llama.cpp's (`tests/fixtures/vocab/tricky.json.gz`, written by
 //! `tricky.py` there).
 
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ struct Expected {
     special: Vec<Vec<u32>>,
 }
 
-/// What differs in one text. Where llama.cpp makes a control token of plain text, ours must not.
+/// Describes the difference for one text. If llama.cpp encodes plain text to a control token, ours must not.
 fn wrong(tokenizer: &Tokenizer, text: &str, plain: &[u32], special: &[u32]) -> Option<String> {
     let show = |ids: &[u32]| ids.iter().map(|&id| tokenizer.piece(id).to_owned()).collect::<Vec<_>>();
     let ours = tokenizer.encode(text);
@@ -38,7 +38,7 @@ fn report(name: &str, count: usize, wrong: &[String], all: &mut Vec<String>) {
 }
 
 #[test]
-fn tricky_texts_become_llama_cpps_tokens() {
+fn tricky_texts_encode_as_in_llama_cpp() {
     let file = std::fs::File::open(fixture("tricky.json.gz")).unwrap();
     let golden: Golden = serde_json::from_reader(std::io::BufReader::new(GzDecoder::new(file))).unwrap();
     let mut all = Vec::new();
@@ -57,10 +57,10 @@ fn tricky_texts_become_llama_cpps_tokens() {
     assert!(golden.vocabularies.len() >= 12 && golden.texts.len() >= 300);
 }
 
-/// Any number of vocabularies and texts: a folder of `tricky.py --cases`.
+/// Checks the vocabularies and texts of a folder written by `tricky.py --cases`.
 #[test]
 #[ignore = "needs a folder of cases (CHATNAP_TOKENIZER_CASES)"]
-fn cases_of_a_named_folder_become_llama_cpps_tokens() {
+fn cases_of_the_folder_in_the_environment_encode_as_in_llama_cpp() {
     #[derive(Deserialize)]
     struct Cases {
         gguf: PathBuf,

@@ -1,5 +1,5 @@
-//! The bytes of a GGUF header → `Header`. Every count and length is compared with what the file can hold before
-//! anything of that size is allocated, so that a hostile header costs at most a small multiple of its own bytes.
+//! Parses the bytes of a GGUF header. Every count and length is checked against the file size before anything of
+//! that size is allocated: a hostile header costs at most a small multiple of its own bytes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,14 +12,14 @@ use crate::engine::error::ModelError;
 use crate::engine::weights::file::{byte_size, open_regular};
 use crate::engine::weights::file_kind;
 
-/// Far above any real header (a vocabulary of 262,144 tokens takes 12 MB), far below what hurts.
+/// Bytes: far above any real header (a vocabulary of 262,144 tokens takes 12 MB), far below what exhausts memory.
 const MAX_HEADER: u64 = 512 << 20;
 const MAX_ARRAY: u64 = 1 << 24;
 const MAX_TENSORS: u64 = 1 << 20;
 const MAX_PAIRS: u64 = 1 << 16;
 const MAX_ALIGNMENT: u64 = 1 << 20;
 
-/// Reads one file; `index` is its place among the split files.
+/// Reads the header of one file; `index` is its position among the split files.
 pub(super) fn read_file(path: &Path, index: usize) -> Result<Header, ModelError> {
     let (file, size) = open_regular(path)?;
     let mut cursor = Cursor { reader: BufReader::with_capacity(1 << 18, file), at: 0, size, path };
@@ -44,7 +44,7 @@ pub(super) fn read_file(path: &Path, index: usize) -> Result<Header, ModelError>
     Ok(Header { metadata, tensors, files: vec![path.to_path_buf()] })
 }
 
-/// Turns offsets in the data section into offsets in the file, and checks that tensors lie in it, aligned and apart.
+/// Makes the offsets absolute, and checks that tensors are within the file, aligned and do not overlap.
 fn place(
     path: &Path,
     metadata: &Metadata,
@@ -64,7 +64,7 @@ fn place(
     }
     let data = header_end.next_multiple_of(alignment);
     let mut spans = Vec::with_capacity(tensors.len());
-    // In the order of the data, so that a file with several faults names the same one at each run.
+    // Sorted by offset, not in hash order: a file with several faults yields the same error in each run.
     let mut in_order: Vec<_> = tensors.iter_mut().collect();
     in_order.sort_by(|(a, one), (b, other)| (one.offset, *a).cmp(&(other.offset, *b)));
     for (name, tensor) in in_order {
@@ -93,7 +93,7 @@ fn place(
     }
 }
 
-/// Reads forward and never past the file's end.
+/// Reads forward, never past the file's end or `MAX_HEADER`.
 struct Cursor<'a> {
     reader: BufReader<File>,
     at: u64,
@@ -163,11 +163,11 @@ impl Cursor<'_> {
         Ok((tensors, pairs))
     }
 
-    /// A count of things that take at least `least` bytes each.
+    /// Reads a count of items that take at least `least` bytes each; an error if it exceeds `most` or the file size.
     fn count(&mut self, what: &str, least: u64, most: u64) -> Result<u64, ModelError> {
         let count = self.u64()?;
         if count > most {
-            return Err(invalid(self.path, format!("the header counts {count} {what}; at most {most} can be")));
+            return Err(invalid(self.path, format!("the header counts {count} {what}; at most {most} are allowed")));
         }
         if count.checked_mul(least).is_none_or(|bytes| bytes > self.remaining()) {
             let counted = format!("the header counts {count} {what}, more than its {} bytes can hold", self.size);
@@ -210,7 +210,7 @@ impl Cursor<'_> {
         })
     }
 
-    /// An array; strings, floats and integers stay flat.
+    /// An array; all integer widths, and flags, become `i64`. Nested arrays are an error.
     fn list(&mut self, key: &str) -> Result<Value, ModelError> {
         let kind = self.u32()?;
         let least = match kind {
@@ -221,7 +221,7 @@ impl Cursor<'_> {
             _ => return self.scalar(kind, key),
         };
         let count = self.count("array elements", least, MAX_ARRAY)?;
-        // Grown as it is read: the count alone must not decide how much is allocated.
+        // The vectors grow while reading: an element takes more memory than its `least` bytes in the file.
         let capacity = count.min(1 << 16) as usize;
         match kind {
             8 => {
@@ -256,7 +256,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// One tensor, its offset still relative to the data section.
+    /// One tensor; its offset is relative to the data section.
     fn tensor(&mut self, file: usize) -> Result<(String, TensorInfo), ModelError> {
         let name = self.string()?;
         let rank = self.u32()?;

@@ -1,4 +1,4 @@
-//! Headers that lie: each must end in an error, never a panic, a huge allocation or a wrong tensor.
+//! Malformed headers: each must be an error, never a panic, a huge allocation or a wrong tensor.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use proptest::prelude::*;
@@ -33,7 +33,7 @@ fn complaint(bytes: &[u8]) -> String {
     error.to_string()
 }
 
-/// The file with `new` in place of the first `old`.
+/// The file with the first `old` overwritten by `new`.
 fn patched(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     let at = bytes.windows(old.len()).position(|window| window == old).unwrap();
     let mut out = bytes.to_vec();
@@ -41,7 +41,7 @@ fn patched(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A header with one key of a hand-made value.
+/// A header with the single key `k` of type `kind`; `value` is its encoding.
 fn with_value(kind: u32, value: &[u8]) -> Vec<u8> {
     let mut bytes = b"GGUF\x03\0\0\0".to_vec();
     bytes.extend(0_u64.to_le_bytes());
@@ -54,7 +54,7 @@ fn with_value(kind: u32, value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_sound_header_reads_back_in_both_versions() {
+fn a_valid_header_reads_back_in_versions_2_and_3() {
     let (mut writer, tensors) = sample();
     for version in [2, 3] {
         writer.version = version;
@@ -83,12 +83,12 @@ fn every_truncation_is_an_error() {
 }
 
 #[test]
-fn a_file_that_is_cut_names_one_tensor_the_first_and_what_to_do() {
+fn a_truncated_file_names_its_first_tensor_and_the_remedy() {
     let (writer, tensors) = sample();
     let bytes = writer.bytes(&tensors);
     let header = read(&bytes).unwrap();
     let first = header.tensors.iter().min_by_key(|(_, tensor)| tensor.offset).unwrap();
-    // All three are out of reach; a table in no order would name now this one, now that.
+    // All three are beyond the end; iterating in hash order would name a different one in each run.
     for _ in 0..20 {
         let said = complaint(&bytes[..first.1.offset as usize]);
         assert!(said.contains(&format!("{:?}", first.0)), "{said}");
@@ -132,7 +132,7 @@ fn hostile_values_are_errors() {
 }
 
 #[test]
-fn keys_and_tensors_that_come_twice_are_errors() {
+fn duplicate_keys_and_tensors_are_errors() {
     let (mut writer, tensors) = sample();
     writer.pairs.push(("llama.block_count".into(), Meta::U32(9)));
     assert!(complaint(&writer.bytes(&tensors)).contains("twice"));
@@ -141,7 +141,7 @@ fn keys_and_tensors_that_come_twice_are_errors() {
 }
 
 #[test]
-fn a_senseless_alignment_is_an_error() {
+fn an_invalid_alignment_is_an_error() {
     for alignment in [0, 3, 48, 1 << 30] {
         let (mut writer, tensors) = sample();
         writer.pairs.push(("general.alignment".into(), Meta::U32(alignment)));
@@ -149,13 +149,13 @@ fn a_senseless_alignment_is_an_error() {
     }
 }
 
-/// Where a tensor's entry lies: after its name come rank, dimensions, type, offset.
+/// Position of a tensor's entry behind its name: rank, dimensions, type, offset.
 fn entry(bytes: &[u8], name: &[u8]) -> usize {
     bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len()
 }
 
 #[test]
-fn lying_tensors_are_errors() {
+fn inconsistent_tensor_entries_are_errors() {
     let (writer, tensors) = sample();
     let bytes = writer.bytes(&tensors);
     let at = entry(&bytes, b"b.weight");
@@ -171,7 +171,7 @@ fn lying_tensors_are_errors() {
     assert!(complaint(&changed(4, &0_u64.to_le_bytes())).contains("b.weight"));
     assert!(complaint(&changed(4, &33_u64.to_le_bytes())).contains("do not fill"));
     assert!(complaint(&changed(12, &(1_u64 << 40).to_le_bytes())).contains("truncated"));
-    // The vocabulary of such a file can be read all the same.
+    // The header is read all the same, so that a tokenizer can be taken from such a file; the plan is the error.
     for (kind, name) in
         [(23, "IQ4_XS"), (28, "F64"), (34, "TQ1_0"), (39, "MXFP4"), (31, "Q4_0_4_4"), (4000, "unknown type 4000")]
     {
@@ -185,7 +185,7 @@ fn lying_tensors_are_errors() {
 }
 
 #[test]
-fn what_is_no_plain_file_is_refused() {
+fn a_folder_a_missing_file_and_a_device_are_io_errors() {
     let folder = tempfile::tempdir().unwrap();
     assert!(matches!(read_header(folder.path()), Err(ModelError::Io(_))));
     assert!(matches!(read_header(&folder.path().join("none.gguf")), Err(ModelError::Io(_))));
@@ -195,7 +195,7 @@ fn what_is_no_plain_file_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// Whatever a few bytes of the header are changed to, reading ends, and what it accepts lies within the file.
+    /// With any few bytes of the header changed, reading ends, and accepted tensors are within the file.
     #[test]
     fn mutated_headers_never_panic(changes in prop::collection::vec((0_usize..330, any::<u8>()), 1..6)) {
         let (writer, tensors) = sample();

@@ -1,4 +1,4 @@
-//! Writes a `Spec` as transformers would: `config.json` and one `model.safetensors`, or two shards with an index.
+//! Writes a `Spec` as transformers does: `config.json` and one `model.safetensors`, or shards with an index.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{Scaling, Spec, StoredTensor, Tensors};
 
 impl Spec {
-    /// Writes the folder; `tensors` are unquantised and have GGUF's names and order of rows.
+    /// Writes the folder; `tensors` are unquantised and have GGUF's names and row order.
     pub fn write_folder(&self, folder: &Path, tensors: &Tensors, shards: usize) {
         std::fs::write(folder.join("config.json"), self.config_json().to_string()).unwrap();
         let named: Vec<_> = tensors
@@ -50,7 +50,7 @@ impl Spec {
         })
     }
 
-    /// Undoes what GGUF's converter does: it interleaves Llama's rotary halves and folds 1 into Gemma's norms.
+    /// Inverts GGUF's converter, which interleaves Llama's rotary halves and adds 1 to Gemma's norms.
     fn foreign_tensor(&self, name: &str, tensor: &StoredTensor) -> StoredTensor {
         let mut out = tensor.clone();
         if matches!(self.architecture, "llama" | "mistral") && (name.contains("attn_q.") || name.contains("attn_k.")) {

@@ -1,9 +1,9 @@
-//! What a test model is: enough to write it, and for a reference to compute it.
+//! Description of a test model: enough to write its files and to compute it in a reference implementation.
 
 use super::{GgufWriter, Meta, Random, StoredTensor, Tensors};
 use crate::engine::cpu::GgmlType;
 
-/// How positions are stretched.
+/// RoPE scaling.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scaling {
     None,
@@ -12,7 +12,7 @@ pub(crate) enum Scaling {
     Yarn { factor: f64, original: usize },
 }
 
-/// One small model.
+/// Hyperparameters of one small model.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
     pub architecture: &'static str,
@@ -29,7 +29,7 @@ pub(crate) struct Spec {
     pub tied: bool,
     pub biases: bool,
     pub scaling: Scaling,
-    /// Keys that a query sees on layers with a window.
+    /// Number of keys visible to a query in layers with a sliding window.
     pub window: Option<usize>,
     pub kind: GgmlType,
     pub seed: u64,
@@ -45,7 +45,7 @@ impl Spec {
             layers: if gemma { 7 } else { 2 },
             heads: 4,
             kv: 2,
-            // Not hidden / heads where the family allows it.
+            // Other than `hidden / heads` if the family allows it.
             dim: if matches!(architecture, "qwen3" | "gemma3") { 96 } else { 64 },
             vocab: 300,
             theta: if gemma { 1e6 } else { 1e4 },
@@ -76,7 +76,7 @@ impl Spec {
         let (q, kv) = (self.heads * self.dim, self.kv * self.dim);
         let fused = self.architecture == "phi3";
         let mut matrix = |all: &mut Tensors, name: String, rows, cols| {
-            // Rows that the type's blocks do not fill are stored as Q8_0, as quantisers do, or as floats.
+            // Rows that are not a multiple of the block size are stored as Q8_0, as quantisers do, or as floats.
             let kind = [self.kind, GgmlType::Q8_0, GgmlType::F32];
             let kind = kind.into_iter().find(|kind| kind.row_bytes(cols).is_some()).unwrap();
             all.insert(format!("{name}.weight"), StoredTensor::random(&mut random, rows, cols, kind));
@@ -104,7 +104,7 @@ impl Spec {
         all
     }
 
-    /// Norms about 1, biases about 0.
+    /// Adds norms around 1, biases around 0 and Llama 3.1's RoPE divisors.
     fn vectors(&self, all: &mut Tensors) {
         let mut random = Random(self.seed ^ 0x5555);
         let mut vector = |name: String, length: usize, middle: f32, spread: f32| {
@@ -138,7 +138,7 @@ impl Spec {
         }
     }
 
-    /// What Llama 3.1's converter stores in `rope_freqs.weight`.
+    /// The value that GGUF's converter stores in `rope_freqs.weight` for Llama 3.1.
     pub fn llama3_divisor(&self, pair: usize) -> f64 {
         let Scaling::Llama3 { factor, original } = self.scaling else { return 1.0 };
         let (low, high, original) = (1.0, 4.0, original as f64);

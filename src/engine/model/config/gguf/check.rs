@@ -1,11 +1,11 @@
-//! Metadata that change the arithmetic of a model in ways that no code here follows, and metadata that nothing here knows.
+//! Rejects GGUF metadata that change a model's arithmetic in unsupported ways, and warns about unknown keys.
 
 use super::Keys;
 use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::{Header, Value};
 use crate::engine::weights::plan::TensorPlan;
 
-/// Keys (behind the architecture's name) that must have one of these values, or be absent.
+/// Keys (after the architecture prefix) that must have one of these values or be absent.
 const NEUTRAL: [(&str, &[f64]); 13] = [
     ("attention.causal", &[1.0]),
     ("attention.clamp_kqv", &[0.0]),
@@ -22,14 +22,14 @@ const NEUTRAL: [(&str, &[f64]); 13] = [
     ("rope.scaling.yarn_attn_factor", &[1.0]),
 ];
 
-/// Keys about layers with a window that must say the same as those of the other layers.
+/// Keys for layers with a window that must equal those of the other layers.
 const SAME: [(&str, &str); 3] = [
     ("attention.key_length_swa", "attention.key_length"),
     ("attention.value_length_swa", "attention.value_length"),
     ("rope.dimension_count_swa", "rope.dimension_count"),
 ];
 
-/// Keys about attention and positions that are followed, or that tell nothing that a text model needs.
+/// Keys about attention and positions that are supported, or that do not affect a text model.
 const KNOWN: [&str; 21] = [
     "attention.head_count",
     "attention.head_count_kv",
@@ -54,11 +54,11 @@ const KNOWN: [&str; 21] = [
     "rope.scaling.yarn_beta_slow",
 ];
 
-/// Refuses files that are GGUF and no model: what llama.cpp's other tools write.
+/// Rejects GGUF files that are not models: the output of llama.cpp's other tools.
 pub(super) fn kind_of_file(header: &Header, plan: &TensorPlan) -> Result<(), ModelError> {
     let what = match header.metadata.string("general.type") {
-        Some("adapter") => "a LoRA adapter, which changes a model and is none; merge it with its model first",
-        Some("mmproj") => "the part of a model that sees or hears; name the file of the language model itself",
+        Some("adapter") => "a LoRA adapter, which is not a model by itself; merge it with its base model first",
+        Some("mmproj") => "an image or audio projector (mmproj); name the file of the language model itself",
         Some("imatrix") => "an importance matrix, made for quantising; name the file of the model itself",
         _ => return Ok(()),
     };
@@ -66,7 +66,7 @@ pub(super) fn kind_of_file(header: &Header, plan: &TensorPlan) -> Result<(), Mod
 }
 
 impl Keys<'_> {
-    /// Refuses what would make answers wrong. Returns what the user should know.
+    /// Rejects metadata that would make answers wrong. Returns warnings for the user.
     pub(super) fn check(&self) -> Result<Vec<String>, ModelError> {
         for (key, neutral) in NEUTRAL {
             if self.number(key).is_some_and(|value| !neutral.contains(&value)) {
@@ -85,14 +85,13 @@ impl Keys<'_> {
         unknown.sort_unstable();
         if !unknown.is_empty() {
             let names = unknown.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
-            warnings.push(format!(
-                "the file says something about attention or positions that chatnap does not know: {names}"
-            ));
+            warnings
+                .push(format!("the file has unknown keys about attention or positions, which are ignored: {names}"));
         }
         Ok(warnings)
     }
 
-    /// A number or a flag; `None` where there is none, or where it is another thing, which who reads it tells.
+    /// A number, or a flag as 0 or 1; `None` if missing or of another type, which the key's own reader reports.
     fn number(&self, key: &str) -> Option<f64> {
         match self.header.metadata.values.get(&self.key(key))? {
             Value::Bool(flag) => Some(f64::from(u8::from(*flag))),
@@ -107,7 +106,7 @@ impl Keys<'_> {
             .unsupported(format!("{key} is {value}, which is not supported, and answers would be wrong without it"))
     }
 
-    /// Each token has a row of the embedding, and each row a token.
+    /// Checks that the vocabulary has as many tokens as the embedding has rows.
     fn check_vocabulary(&self) -> Result<(), ModelError> {
         let tokens = self.header.metadata.strings("tokenizer.ggml.tokens").map(<[String]>::len);
         match (tokens, self.plan.get("token_embd.weight").map(|embedding| embedding.rows)) {

@@ -1,4 +1,4 @@
-//! The rotary positions that GGUF metadata describe, as `llama-model.cpp` and `llama-context.cpp` read them.
+//! RoPE parameters from GGUF metadata, read as in `llama-model.cpp` and `llama-context.cpp`.
 
 use super::Keys;
 use crate::engine::error::ModelError;
@@ -6,16 +6,16 @@ use crate::engine::model::config::{Family, ShortRope};
 use crate::engine::model::rope::{Rope, RopeLayout, RopeScaling};
 use crate::engine::weights::reader::read_floats;
 
-/// How all positions are stretched, apart from divisors in tensors.
+/// Scaling of all frequencies, apart from divisors in tensors.
 enum Stretch {
-    /// Every frequency by the same divisor; 1: not at all.
+    /// One divisor for every frequency; 1: no scaling.
     Linear(f64),
-    /// By parts, with a factor above 1.
+    /// YaRN, with a factor above 1.
     Yarn(f64),
 }
 
 impl Keys<'_> {
-    /// The rope of layers without a window, that of short sequences, and that of layers with a window.
+    /// The RoPE of layers without a window, of short sequences (LongRoPE), and of layers with a window.
     pub(super) fn ropes(
         &self,
         family: Family,
@@ -32,7 +32,7 @@ impl Keys<'_> {
         };
         let rope = turning(&scaling);
         let short = short.map(|(scaling, positions)| ShortRope { rope: turning(&scaling), positions });
-        // Layers with a window are neither stretched nor on the global base.
+        // Layers with a window are not scaled and have a base of their own.
         let local = gemma
             .then(|| self.base("rope.freq_base_swa", 1e4))
             .transpose()?
@@ -48,14 +48,14 @@ impl Keys<'_> {
         Err(self.plan.invalid(format!("{} is {base}, not a number above 1", self.key(key))))
     }
 
-    /// What `rope.scaling.type` and `rope.scaling.factor` say: without a type it is linear, without a factor (or with one of
-    /// 0) nothing is stretched.
+    /// `rope.scaling.type` and `rope.scaling.factor`. The default type is linear; a missing factor, or 0, means no
+    /// scaling.
     fn stretch(&self) -> Result<Stretch, ModelError> {
         let key = self.key("rope.scaling.type");
         let kind = match self.header.metadata.values.get(&key) {
             None => "linear",
             Some(_) => {
-                self.header.metadata.string(&key).ok_or_else(|| self.plan.invalid(format!("{key} is no text")))?
+                self.header.metadata.string(&key).ok_or_else(|| self.plan.invalid(format!("{key} is not text")))?
             }
         };
         let factor = match self.float("rope.scaling.factor")? {
@@ -76,7 +76,7 @@ impl Keys<'_> {
         }
     }
 
-    /// What sine and cosine are multiplied with.
+    /// Factor on sine and cosine.
     fn attention_factor(&self) -> Result<f64, ModelError> {
         let factor = self.float("rope.scaling.attn_factor")?.unwrap_or(1.0);
         if factor.is_finite() && factor > 0.0 {
@@ -86,7 +86,7 @@ impl Keys<'_> {
         Err(self.plan.invalid(format!("{key} is {factor}, not a positive number")))
     }
 
-    /// One divisor for each frequency, from the tensor `name`, times what stretches all of them.
+    /// One divisor per frequency, from the tensor `name`, times the common scaling factor.
     fn divisors(&self, name: &str, dims: usize) -> Result<RopeScaling, ModelError> {
         let Stretch::Linear(factor) = self.stretch()? else {
             let key = self.key("rope.scaling.type");
@@ -97,8 +97,8 @@ impl Keys<'_> {
         Ok(RopeScaling::Divisors { divisors, attention_factor: self.attention_factor()? })
     }
 
-    /// LongRoPE: the scaling of a context of that many positions and, where the context goes beyond the original one,
-    /// that of sequences which do not, with the positions that they may take.
+    /// LongRoPE: the scaling for a context of `context` positions. If that exceeds the original context, also the
+    /// scaling for sequences within the original one, with their maximum length.
     fn long_rope(
         &self,
         dims: usize,

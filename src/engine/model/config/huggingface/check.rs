@@ -1,5 +1,5 @@
-//! What a `config.json` says that changes the arithmetic in ways that no code here follows, and where it and the tensors do
-//! not agree.
+//! Rejects a `config.json` that changes the arithmetic in unsupported ways, and detects contradictions between it and
+//! the tensors.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::engine::error::ModelError;
 use crate::engine::weights::gguf::invalid;
 use crate::engine::weights::reader::same_bytes;
 
-/// Keys under which a configuration describes how its weights are quantised.
+/// Keys that describe quantised weights.
 pub(super) const QUANTISED: [&str; 2] = ["quantization_config", "compression_config"];
 
-/// Ends of the names of classes that give something else than text.
+/// Suffixes of class names of models that do not generate text.
 const OTHER_TASKS: [&str; 5] = [
     "ForSequenceClassification",
     "ForTokenClassification",
@@ -22,7 +22,7 @@ const OTHER_TASKS: [&str; 5] = [
     "ForRewardModel",
 ];
 
-/// Keys of rope objects that are followed, or that tell nothing a text model needs.
+/// Keys of RoPE objects that are supported, or that do not affect a text model.
 const ROPE_KEYS: [&str; 20] = [
     "rope_type",
     "type",
@@ -50,12 +50,12 @@ fn unsupported(path: &Path, what: impl std::fmt::Display) -> ModelError {
     ModelError::Unsupported(invalid(path, what).to_string())
 }
 
-/// Refuses models that write no text: those that sort it, and those whose tokens see what comes after them.
+/// Rejects models that do not generate text: classifiers, and models with bidirectional attention.
 pub(in crate::engine::model) fn check_task(path: &Path, config: &Map<String, Value>) -> Result<(), ModelError> {
     let classes = config.get("architectures").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     for class in classes {
         if OTHER_TASKS.iter().any(|end| class.ends_with(end)) {
-            return Err(unsupported(path, format!("a {class} sorts texts and writes none; chatnap does not run it")));
+            return Err(unsupported(path, format!("a {class} does not generate text; chatnap does not run it")));
         }
     }
     let text = config.get("text_config").and_then(Value::as_object);
@@ -64,14 +64,14 @@ pub(in crate::engine::model) fn check_task(path: &Path, config: &Map<String, Val
         if is("use_bidirectional_attention", true) || is("is_causal", false) {
             return Err(unsupported(
                 path,
-                "a model whose tokens see those after them writes no text; chatnap does not run it",
+                "a model with bidirectional attention does not generate text; chatnap does not run it",
             ));
         }
     }
     Ok(())
 }
 
-/// Refuses what no code here computes.
+/// Rejects options that the forward pass does not implement.
 pub(super) fn check_arithmetic(path: &Path, config: &Map<String, Value>, family: Family) -> Result<(), ModelError> {
     let given = |key: &str| config.get(key).filter(|value| !value.is_null());
     if QUANTISED.into_iter().any(|key| given(key).is_some()) {
@@ -98,13 +98,13 @@ pub(super) fn check_arithmetic(path: &Path, config: &Map<String, Value>, family:
     if let Some(factor) = partial.filter(|_| family != Family::Phi3).find(|factor| *factor != 1.0) {
         return Err(unsupported(
             path,
-            format!("partial_rotary_factor is {factor}, but the heads of this family turn whole"),
+            format!("partial_rotary_factor is {factor}, but this family rotates whole heads"),
         ));
     }
     Ok(())
 }
 
-/// The objects about positions, with where they stand: one, or one for each kind of layers.
+/// The RoPE objects, each with its key: one, or one per layer type.
 fn rope_objects(config: &Map<String, Value>) -> Vec<(&'static str, &Map<String, Value>)> {
     let mut all = Vec::new();
     for place in ["rope_scaling", "rope_parameters"] {
@@ -119,7 +119,7 @@ fn rope_objects(config: &Map<String, Value>) -> Vec<(&'static str, &Map<String, 
     all
 }
 
-/// A warning about keys of rope objects that nothing here knows, as transformers has one.
+/// A warning about unknown keys of RoPE objects; transformers warns too.
 pub(in crate::engine::model) fn unknown_rope_keys(config: &Map<String, Value>) -> Option<String> {
     let objects = rope_objects(config);
     let keys = objects.iter().flat_map(|(place, object)| object.keys().map(move |key| (place, key)));
@@ -131,11 +131,11 @@ pub(in crate::engine::model) fn unknown_rope_keys(config: &Map<String, Value>) -
     unknown.dedup();
     let names = unknown.join(", ");
     (!unknown.is_empty())
-        .then(|| format!("config.json says something about positions that chatnap does not know: {names}"))
+        .then(|| format!("config.json has unknown keys about rotary positions, which are ignored: {names}"))
 }
 
-/// transformers reads a bias where the configuration announces it and leaves out any other; which of the two the weights
-/// were trained with, nobody can tell.
+/// transformers reads a bias only if the configuration announces it. An unannounced bias is rejected, because it is
+/// unknown whether the weights were trained with it.
 pub(super) fn check_biases(
     path: &Path,
     config: &Map<String, Value>,
@@ -154,7 +154,7 @@ pub(super) fn check_biases(
         "attn_q" | "attn_k" | "attn_v" => attention || family == Family::Qwen2,
         "attn_output" => attention && family != Family::Qwen2,
         "ffn_gate" | "ffn_up" | "ffn_down" => mlp,
-        // Phi-3 has none in its joined matrix; what is no bias of a matrix is looked at with the unread tensors.
+        // Phi-3's fused matrix has no bias; biases of other tensors are checked with the unread tensors.
         other => other != "attn_qkv",
     };
     let part_of = |name: &str| -> Option<String> {
@@ -166,7 +166,7 @@ pub(super) fn check_biases(
             path,
             format!(
                 "the tensors have a bias ({name} by the name that GGUF gives it) that this file does not announce \
-                 (attention_bias, mlp_bias), so that nobody knows whether it belongs to the model; take its original folder"
+                 (attention_bias, mlp_bias), so it is unknown whether it belongs to the model; use the original folder"
             ),
         ));
     }
@@ -178,7 +178,7 @@ pub(super) fn check_biases(
     Ok(())
 }
 
-/// The embedding must have as many rows as the configuration says.
+/// Checks that the embedding has `vocab_size` rows.
 pub(super) fn check_vocabulary(path: &Path, config: &Map<String, Value>, rows: usize) -> Result<(), ModelError> {
     match config.get("vocab_size").and_then(Value::as_u64) {
         Some(said) if rows > 0 && said != rows as u64 => Err(invalid(
@@ -189,7 +189,7 @@ pub(super) fn check_vocabulary(path: &Path, config: &Map<String, Value>, rows: u
     }
 }
 
-/// A warning where the configuration and the tensors disagree about an output matrix beside the embedding.
+/// A warning if the configuration and the tensors disagree about a separate output matrix.
 pub(super) fn about_output(
     config: &Map<String, Value>,
     outside: Option<bool>,
@@ -213,7 +213,7 @@ pub(super) fn about_output(
     }
 }
 
-/// `layer_types` names a known kind for each layer.
+/// Checks that `layer_types` has a known type for each layer.
 pub(super) fn check_layer_types(path: &Path, listed: &[String], layers: usize) -> Result<(), ModelError> {
     if listed.len() != layers {
         return Err(invalid(path, format!("layer_types has {} entries for {layers} layers", listed.len())));

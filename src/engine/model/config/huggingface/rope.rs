@@ -1,4 +1,4 @@
-//! The rotary positions that `config.json` describes: one object or one for each kind of layers, old keys or new.
+//! RoPE parameters from `config.json`: one object, or one per layer type; keys of transformers 4 or 5.
 
 use std::path::Path;
 
@@ -10,18 +10,18 @@ use crate::engine::model::config::ShortRope;
 use crate::engine::model::rope::{Rope, RopeLayout, RopeScaling};
 use crate::engine::weights::gguf::invalid;
 
-/// How the heads of each kind of layers turn.
+/// The RoPE of each layer type, and of short sequences.
 pub(super) struct Ropes {
     pub global: Rope,
     pub short: Option<ShortRope>,
     pub local: Option<Rope>,
 }
 
-/// What one object of the configuration says, with what else its meaning depends on.
+/// One RoPE object of the configuration, with the other values that its meaning depends on.
 struct Described<'a> {
     path: &'a Path,
     object: Option<&'a Value>,
-    /// Positions before stretching, where the configuration says it outside of the object.
+    /// Context length before scaling, if the configuration has it outside of the object.
     original: Option<usize>,
     /// `max_position_embeddings`.
     own: usize,
@@ -29,7 +29,7 @@ struct Described<'a> {
 }
 
 impl Raw {
-    /// Positions that the model was made for: what `max_position_embeddings` says, or what YaRN stretches it to.
+    /// Trained context length in positions: `max_position_embeddings`, or its extension by YaRN.
     pub(super) fn trained_context(&self, path: &Path) -> Result<usize, ModelError> {
         let own = self.max_position_embeddings.ok_or_else(|| invalid(path, "max_position_embeddings is missing"))?;
         let described = self.described(path, "full_attention", 0);
@@ -43,7 +43,7 @@ impl Raw {
 
     pub(super) fn ropes(&self, path: &Path, gemma: bool, head_dim: usize, context: usize) -> Result<Ropes, ModelError> {
         if [&self.rope_scaling, &self.rope_parameters].into_iter().flatten().any(|given| !given.is_object()) {
-            return Err(invalid(path, "what it says about rope scaling is no object"));
+            return Err(invalid(path, "rope_scaling or rope_parameters is not an object"));
         }
         let of_kind = |kind: &str, base: f64| {
             let given = self.described(path, kind, 0);
@@ -69,7 +69,7 @@ impl Raw {
         let local = if gemma || nested {
             let default = if gemma { self.rope_local_base_freq.unwrap_or(1e4) } else { own_base };
             let (base, local) = of_kind("sliding_attention", default)?;
-            // Without an object of their own these layers are not stretched.
+            // Without an object of their own these layers are not scaled.
             let scaling = if nested { local.scaling()? } else { RopeScaling::None };
             Some(rope(&local, base, &scaling))
         } else {
@@ -78,12 +78,12 @@ impl Raw {
         Ok(Ropes { global: rope(&global, base, &scaling), short, local })
     }
 
-    /// The object with everything about positions: transformers 5 writes `rope_parameters`, 4 `rope_scaling`.
+    /// The object with the RoPE parameters: `rope_parameters` in transformers 5, `rope_scaling` in 4.
     fn rope_object(&self) -> Option<&Value> {
         [&self.rope_scaling, &self.rope_parameters].into_iter().flatten().find(|object| object.is_object())
     }
 
-    /// Whether it has an object for each kind of layers.
+    /// Whether the configuration has an object per layer type.
     fn nested(&self) -> bool {
         self.rope_object().is_some_and(|all| {
             ["full_attention", "sliding_attention"].iter().any(|kind| all.get(kind).is_some_and(Value::is_object))
@@ -93,7 +93,7 @@ impl Raw {
     fn described<'a>(&'a self, path: &'a Path, kind: &str, dims: usize) -> Described<'a> {
         let all = self.rope_object();
         let object = if self.nested() { all.and_then(|all| all.get(kind)) } else { all };
-        // Where every kind has the same object, it still is not that of Gemma's layers with a window.
+        // A single object does not apply to layers with a window (Gemma).
         let object = object.filter(|_| kind == "full_attention" || self.nested());
         let own = self.max_position_embeddings.unwrap_or(0);
         Described { path, object, original: self.original_max_position_embeddings, own, dims }
@@ -105,7 +105,7 @@ impl Described<'_> {
         self.object?.get(key)?.as_f64()
     }
 
-    /// A number that scales something: absent, null and 0 are all the same to transformers.
+    /// A positive number. transformers treats absent, null and 0 alike.
     fn factor(&self, key: &str) -> Option<f64> {
         self.number(key).filter(|value| *value > 0.0)
     }
@@ -118,7 +118,7 @@ impl Described<'_> {
         ["rope_type", "type"].iter().find_map(|key| self.object?.get(key)?.as_str())
     }
 
-    /// Positions before stretching.
+    /// Context length before scaling.
     fn original(&self) -> f64 {
         let outside = self.original.map(|given| given as f64);
         outside.or(self.factor("original_max_position_embeddings")).unwrap_or(self.own as f64)
@@ -126,7 +126,7 @@ impl Described<'_> {
 
     fn scaling(&self) -> Result<RopeScaling, ModelError> {
         match self.kind() {
-            // NTK by length begins to stretch where the context that we allow ends.
+            // Dynamic NTK scaling starts beyond the trained context, which is our maximum.
             None | Some("default" | "dynamic") => Ok(RopeScaling::None),
             Some("linear") => Ok(RopeScaling::Linear { factor: self.need("factor")? }),
             Some("llama3") => Ok(RopeScaling::Llama3 {
@@ -153,14 +153,14 @@ impl Described<'_> {
         }
     }
 
-    /// YaRN's temperature where a checkpoint gives `mscale` and `mscale_all_dim` instead.
+    /// YaRN's attention factor for checkpoints that have `mscale` and `mscale_all_dim` instead.
     fn yarn_mscale(&self, factor: f64) -> Option<f64> {
         let temperature = |mscale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * mscale * factor.ln() + 1.0 };
         Some(temperature(self.factor("mscale")?) / temperature(self.factor("mscale_all_dim")?))
     }
 
-    /// `_compute_longrope_parameters`: the scaling of a context of that many positions and, where the context goes
-    /// beyond the original one, that of sequences which do not, with the positions that they may take.
+    /// `_compute_longrope_parameters`: the scaling for a context of `context` positions. If that exceeds the original
+    /// context, also the scaling for sequences within the original one, with their maximum length.
     fn long_rope(&self, context: usize) -> Result<(RopeScaling, Option<(RopeScaling, usize)>), ModelError> {
         let original = self.original();
         let factor = self.factor("factor").unwrap_or(self.own as f64 / original);

@@ -1,7 +1,7 @@
-//! Real prefills of many thousand tokens against the forward pass in double precision.
+//! Prefills of many thousand tokens against a forward pass in double precision.
 //!
-//! The matrix products of this reference are candle's, in f64, which our own kernels have nothing to do with; the rest
-//! is written out. Only Llama with `rope_freqs.weight`, as Llama 3.1's GGUF files are.
+//! The reference uses candle's f64 matrix products, which are independent of our kernels; the rest is written out here.
+//! Only Llama with `rope_freqs.weight`, as in the GGUF files of Llama 3.1.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,10 +13,10 @@ use candle_core::{Device, Tensor};
 use super::*;
 use crate::engine::weights::plan::TensorPlan;
 
-/// Queries that attend at a time; bounds the memory for scores.
+/// Queries per block of attention; bounds the memory for scores.
 const BLOCK: usize = 64;
 
-/// A model in double precision, its tensors read when they are needed.
+/// A model in double precision that reads each tensor when it is needed.
 struct Deep<'a> {
     plan: &'a TensorPlan,
     hidden: usize,
@@ -25,7 +25,7 @@ struct Deep<'a> {
     kv_heads: usize,
     dim: usize,
     epsilon: f64,
-    /// Radians a position, one for each pair.
+    /// Radians per position, one for each pair.
     frequencies: Vec<f64>,
 }
 
@@ -49,7 +49,7 @@ impl<'a> Deep<'a> {
         let divisors = deep.values("rope_freqs.weight");
         deep.frequencies =
             divisors.iter().enumerate().map(|(i, d)| theta.powf(-2.0 * i as f64 / dim as f64) / d).collect();
-        assert!(divisors.iter().any(|d| *d != 1.0), "nothing is stretched in this model");
+        assert!(divisors.iter().any(|d| *d != 1.0), "this model has no RoPE scaling");
         deep
     }
 
@@ -84,7 +84,7 @@ impl<'a> Deep<'a> {
         normed.collect()
     }
 
-    /// Turns neighbouring elements of each head by the row's position.
+    /// RoPE on adjacent elements of each head; the row index is the position.
     fn turn(&self, rows: &mut [f64], width: usize) {
         for (position, row) in rows.chunks_mut(width).enumerate() {
             for head in row.chunks_mut(self.dim) {
@@ -96,7 +96,7 @@ impl<'a> Deep<'a> {
         }
     }
 
-    /// One head's columns of a matrix with `heads` of them.
+    /// The columns of one head in a matrix of `heads` heads.
     fn head(&self, rows: &[f64], heads: usize, head: usize) -> Vec<f64> {
         rows.chunks(heads * self.dim).flat_map(|row| &row[head * self.dim..(head + 1) * self.dim]).copied().collect()
     }
@@ -122,7 +122,7 @@ impl<'a> Deep<'a> {
             });
             blocks.collect::<Vec<f64>>()
         };
-        // Two threads, a head at a time.
+        // Two threads, each computes one head at a time.
         let mut out = vec![0.0; positions.len() * width];
         let heads: Vec<Vec<f64>> = std::thread::scope(|scope| {
             let halves = [0, 1].map(|half| {
@@ -142,7 +142,7 @@ impl<'a> Deep<'a> {
         out
     }
 
-    /// The logits at `wanted` (ascending) of the whole sequence.
+    /// The logits of `tokens` at the positions `wanted` (ascending).
     fn logits(&self, tokens: &[u32], wanted: &[usize]) -> Vec<Vec<f64>> {
         let mut x: Vec<f64> =
             tokens.iter().flat_map(|t| self.rows("token_embd.weight", *t as usize, *t as usize + 1)).collect();
@@ -155,7 +155,7 @@ impl<'a> Deep<'a> {
             let v = self.product(&normed, &name("attn_v"));
             self.turn(&mut q, self.heads * self.dim);
             self.turn(&mut k, self.kv_heads * self.dim);
-            // Above the last layer's attention only the rows that are asked for matter.
+            // After the keys and values of the last layer, only the requested rows are needed.
             let positions = if layer + 1 == self.layers { wanted } else { &everywhere };
             let attended = self.attention(&q, &k, &v, positions);
             x = positions.iter().flat_map(|p| x[p * self.hidden..(p + 1) * self.hidden].to_vec()).collect();
@@ -173,7 +173,7 @@ impl<'a> Deep<'a> {
     }
 }
 
-/// Softmax of the first `seen` scores over `divisor`; the rest weighs nothing.
+/// Softmax of the first `seen` scores, divided by `divisor`; the others become 0.
 fn soften(scores: &mut [f64], seen: usize, divisor: f64) {
     let (own, later) = scores.split_at_mut(seen);
     later.fill(0.0);
@@ -230,7 +230,7 @@ fn check_depths(path: &Path, depths: &[usize], tolerance: f64) {
     }
 }
 
-/// A small Llama 3.1: keys and values shared by two heads, frequencies stretched beyond 8192 positions.
+/// A small Llama 3.1: two query heads per KV head, frequencies scaled beyond 8192 positions.
 fn small_llama_3_1() -> Spec {
     let scaling = Scaling::Llama3 { factor: 8.0, original: 8192 };
     let shape = Spec { hidden: 128, ff: 256, layers: 2, heads: 4, kv: 2, dim: 32, ..Spec::new("llama") };
@@ -243,7 +243,7 @@ fn a_prefill_of_thousands_of_tokens_agrees_with_f64() {
     let folder = tempfile::tempdir().unwrap();
     let path = spec.gguf().write(folder.path(), &spec.tensors());
     check_depths(&path, &[100, 8000], EXACT);
-    // The two references were written apart from each other.
+    // Compare the two references too: they are independent.
     let parts = ModelParts::open(&ModelFiles::Gguf(vec![path]), None).unwrap();
     let tensors = spec.tensors();
     let mut naive = Reference::new(&spec, &tensors);
@@ -252,12 +252,12 @@ fn a_prefill_of_thousands_of_tokens_agrees_with_f64() {
     let fast = Deep::open(&parts).logits(&tokens, &[5, 11]);
     for (ours, theirs) in fast.iter().zip([&expected[5], &expected[11]]) {
         let apart: f64 = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-        // What the file stores of rope_freqs is single precision.
+        // The file stores rope_freqs in single precision.
         assert!(apart < 1e-5, "{apart}");
     }
 }
 
-/// Any GGUF file of Llama 3.1's kind, at 100, 8,000 and 30,000 positions: minutes.
+/// Any GGUF file like Llama 3.1's, at 100, 8,000 and 30,000 positions. Takes minutes.
 /// `CHATNAP_DEEP_MODEL=FILE cargo test --lib a_file_agrees -- --ignored --nocapture`
 #[test]
 #[ignore = "needs a model file (CHATNAP_DEEP_MODEL) and minutes"]

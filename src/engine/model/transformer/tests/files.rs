@@ -1,4 +1,4 @@
-//! Loading: progress, cancel, files that are damaged, contexts that are too long.
+//! Loading: progress, cancellation, damaged files, context lengths out of range.
 
 use super::*;
 use crate::engine::weights::testing::Meta;
@@ -43,7 +43,7 @@ fn a_cancelled_load_stops() {
 }
 
 #[test]
-fn a_file_cut_after_its_header_was_read_is_an_error() {
+fn a_file_truncated_after_its_header_was_read_is_an_error() {
     let (_folder, path) = written(&Spec::new("llama"));
     let parts = ModelParts::open(&ModelFiles::Gguf(vec![path.clone()]), None).unwrap();
     let file = std::fs::File::options().write(true).open(&path).unwrap();
@@ -55,7 +55,7 @@ fn a_file_cut_after_its_header_was_read_is_an_error() {
 }
 
 #[test]
-fn a_file_cut_before_is_an_error_too() {
+fn a_truncated_file_is_an_error() {
     let (_folder, path) = written(&Spec::new("llama"));
     let file = std::fs::File::options().write(true).open(&path).unwrap();
     file.set_len(file.metadata().unwrap().len() - 64).unwrap();
@@ -77,7 +77,7 @@ fn an_unknown_architecture_lists_the_known_ones() {
 }
 
 #[test]
-fn a_context_beyond_the_models_own_is_an_error_with_the_number() {
+fn a_context_above_the_trained_length_is_an_error_with_the_number() {
     let (_folder, path) = written(&Spec::new("llama"));
     let files = ModelFiles::Gguf(vec![path]);
     let error = ModelParts::open(&files, Some(513)).err().unwrap();
@@ -87,7 +87,7 @@ fn a_context_beyond_the_models_own_is_an_error_with_the_number() {
 }
 
 #[test]
-fn a_tensor_of_the_wrong_shape_or_a_missing_one_is_named() {
+fn a_missing_or_misshapen_tensor_is_named_in_the_error() {
     let spec = Spec::new("llama");
     let folder = tempfile::tempdir().unwrap();
     for (name, wrong) in [("blk.1.attn_k.weight", true), ("blk.0.ffn_norm.weight", false)] {
@@ -105,7 +105,7 @@ fn a_tensor_of_the_wrong_shape_or_a_missing_one_is_named() {
 }
 
 #[test]
-fn numbers_that_make_no_model_are_errors() {
+fn out_of_range_metadata_values_are_errors() {
     let spec = Spec::new("llama");
     let folder = tempfile::tempdir().unwrap();
     let cases = [
@@ -159,7 +159,7 @@ fn a_split_model_is_found_from_its_first_file() {
 }
 
 #[test]
-fn a_lying_safetensors_header_is_an_error() {
+fn an_inconsistent_safetensors_header_is_an_error() {
     let spec = Spec { kind: GgmlType::BF16, ..Spec::new("llama") };
     let folder = tempfile::tempdir().unwrap();
     spec.write_folder(folder.path(), &spec.tensors(), 1);
@@ -208,7 +208,7 @@ fn a_lying_safetensors_header_is_an_error() {
 }
 
 #[test]
-fn a_config_that_describes_nothing_says_what_it_is_and_what_to_do() {
+fn an_incomplete_config_json_is_an_error_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let spec = Spec { kind: GgmlType::BF16, ..Spec::new("llama") };
     spec.write_folder(folder.path(), &spec.tensors(), 1);
@@ -225,7 +225,7 @@ fn a_config_that_describes_nothing_says_what_it_is_and_what_to_do() {
 }
 
 #[test]
-fn a_vocabulary_without_a_model_says_so() {
+fn a_vocabulary_only_gguf_file_is_named_in_the_error() {
     let spec = Spec::new("llama");
     let folder = tempfile::tempdir().unwrap();
     let path = spec.gguf().write(folder.path(), &std::collections::BTreeMap::new());
@@ -234,7 +234,7 @@ fn a_vocabulary_without_a_model_says_so() {
 }
 
 #[test]
-fn rope_scaling_that_is_no_object_is_an_error() {
+fn rope_scaling_that_is_not_an_object_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let spec = Spec { kind: GgmlType::BF16, ..Spec::new("llama") };
     spec.write_folder(folder.path(), &spec.tensors(), 1);

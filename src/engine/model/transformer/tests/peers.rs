@@ -1,5 +1,5 @@
-//! The forward pass against transformers on the same weights: small random checkpoints as that library saves them, with
-//! the logits that it computes (`tests/fixtures/reference`, written by `make.py` there).
+//! The forward pass against transformers: small random checkpoints saved by that library, with its logits
+//! (`tests/fixtures/reference`, written by `make.py` there).
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,18 @@ struct Case {
     tokens: Vec<u32>,
     /// Positions whose logits are in `logits.bin`, row by row.
     positions: Vec<usize>,
-    /// The context to load the model with; `None`: what its configuration says.
+    /// Context length for the load; `None`: the default of the configuration.
     context_length: Option<usize>,
 }
 
-/// Root mean square of the difference to transformers, as a share of the logits' own: mostly the rounding of keys and
+/// Limit of the relative RMS difference to the logits of transformers. The main cause is the rounding of keys and
 /// values to 11 bits in our cache.
 const TOLERANCE: f64 = 3e-3;
 
-/// The same where transformers rounds keys and values too. Single precision leaves 1e-6 to 2e-5. But the kernels sum in
-/// different orders, and a key or value that lies between two half-precision numbers can be rounded the other way by the
-/// last bit of its sum: that moved phi3-short from 1e-6 to 2.1e-4 and qwen2 from 2e-5 to 1.3e-4, each on some instruction
-/// sets. `kernels_round_keys_and_values_alike` counts such numbers.
+/// The same limit if transformers rounds keys and values too. Single precision leaves 1e-6 to 2e-5. But the kernels
+/// sum in different orders, and the last bit of a sum can decide how a key or value halfway between two half-precision
+/// values is rounded: that moved phi3-short from 1e-6 to 2.1e-4 and qwen2 from 2e-5 to 1.3e-4, each on some
+/// instruction sets. `kernels_round_keys_and_values_alike` counts such values.
 const ROUNDED: f64 = 5e-4;
 
 fn cases() -> Vec<(String, PathBuf)> {
@@ -35,7 +35,7 @@ fn cases() -> Vec<(String, PathBuf)> {
     all
 }
 
-/// The checkpoint with the configuration that `name` holds.
+/// A copy of the checkpoint with the file `name` as its `config.json`.
 fn with_config(folder: &Path, name: &str) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -58,7 +58,7 @@ fn loaded(files: &ModelFiles, context: Option<usize>) -> Transformer {
     Transformer::load(&parts.config, &parts.plan, Some(2), &CancelFlag::default(), &mut |_| {}).unwrap()
 }
 
-/// Our logits at the positions of the case: in one step, and with the last third token by token.
+/// Our logits at the positions of the case: in one call, and with the last third token by token.
 fn logits(model: &mut Transformer, case: &Case) -> [Vec<f32>; 2] {
     let (count, vocab) = (case.tokens.len(), model.vocab_size());
     let mut whole = Vec::new();
@@ -76,7 +76,7 @@ fn logits(model: &mut Transformer, case: &Case) -> [Vec<f32>; 2] {
     [whole, pieces].map(|all| case.positions.iter().flat_map(|p| all[p * vocab..][..vocab].to_vec()).collect())
 }
 
-/// The largest difference over the positions to the logits in `file`.
+/// The largest relative difference over the positions to the logits in `file`.
 fn apart(folder: &Path, file: &str, case: &Case, ours: &[Vec<f32>; 2]) -> f64 {
     let bytes = std::fs::read(folder.join(file)).unwrap();
     let expected: Vec<f64> =
@@ -92,7 +92,7 @@ fn every_checkpoint_gives_the_logits_of_transformers() {
     let mut compared = 0;
     for (name, folder) in cases() {
         let case: Case = serde_json::from_slice(&std::fs::read(folder.join("case.json")).unwrap()).unwrap();
-        // What transformers 5 and 4 write, and what llama.cpp's converter makes of it.
+        // Written by transformers 5, by transformers 4, and by llama.cpp's converter.
         for config in ["config.json", "config-4.json", "converted.gguf"] {
             if folder.join(config).is_file() {
                 compared += 1;
@@ -116,8 +116,8 @@ fn every_checkpoint_gives_the_logits_of_transformers() {
     assert!(compared > 60, "{compared}");
 }
 
-/// The kernels of every instruction set give the first layer the same keys and values but for the last bit of a few: if
-/// one rounds what it should not, many differ. (Later layers see what the first one rounded.)
+/// On every instruction set the keys and values of the first layer are the same, except for the last bit of a few. A
+/// kernel that rounds too early changes many. (Later layers inherit the rounding of the first one.)
 #[test]
 fn kernels_round_keys_and_values_alike() {
     for (name, folder) in cases() {
@@ -134,7 +134,7 @@ fn kernels_round_keys_and_values_alike() {
             }
             let apart: Vec<u16> = plain.iter().zip(&bits).map(|(a, b)| a.abs_diff(*b)).filter(|d| *d > 0).collect();
             println!("{name}, {isa}: {} of {} differ", apart.len(), bits.len());
-            // Near zero a half-precision number has finer steps than the sums behind it.
+            // Near zero, half precision has finer steps than the rounding errors of the sums.
             let far = apart.iter().filter(|d| **d > 1).count();
             assert!(apart.len() * 200 < bits.len() && far * 500 < bits.len(), "{name}, {isa}: {}", apart.len());
         });
@@ -142,7 +142,7 @@ fn kernels_round_keys_and_values_alike() {
     }
 }
 
-/// LongRoPE turns short sequences otherwise; which one a prompt is does not depend on what was there before it.
+/// LongRoPE rotates short sequences differently. The choice depends only on the sequence, not on the cache.
 #[test]
 fn a_sequence_that_outgrows_the_original_context_is_evaluated_anew() {
     let (_, folder) = cases().into_iter().find(|(name, _)| name == "phi3-long").unwrap();
@@ -151,8 +151,8 @@ fn a_sequence_that_outgrows_the_original_context_is_evaluated_anew() {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     assert_eq!(warm.reusable_prefix(0, 40), 0);
     warm.forward(&case.tokens[..40], 0, &mut ours).unwrap();
-    assert_eq!(warm.reusable_prefix(40, 40), 40, "a sequence of the same kind keeps what is there");
-    // Growing without a word would mix both kinds.
+    assert_eq!(warm.reusable_prefix(40, 40), 40, "a sequence of the same kind keeps the cache");
+    // Growing without `reusable_prefix` would mix both tables.
     assert!(warm.forward(&case.tokens[40..41], 40, &mut ours).is_err());
     assert_eq!(warm.reusable_prefix(40, 41), 0);
     warm.forward(&case.tokens[..41], 0, &mut ours).unwrap();
@@ -162,9 +162,9 @@ fn a_sequence_that_outgrows_the_original_context_is_evaluated_anew() {
     assert_eq!(warm.reusable_prefix(41, 30), 0, "and back");
 }
 
-/// Keys that configurations in the wild have, beside those that transformers writes.
+/// Variants of keys in published configurations that transformers itself does not write.
 #[test]
-fn odd_keys_mean_what_transformers_takes_them_for() {
+fn unusual_config_keys_are_read_like_transformers() {
     let folder = |name: &str| cases().into_iter().find(|(other, _)| other == name).unwrap().1;
     let open = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
         let copy = with_config(&folder(name), "config.json");
@@ -181,7 +181,7 @@ fn odd_keys_mean_what_transformers_takes_them_for() {
     same("llama", &|json| json["rope_scaling"] = serde_json::Value::Null);
     same("llama", &|json| json["head_dim"] = serde_json::Value::Null);
     same("llama", &|json| json["quantization_config"] = serde_json::Value::Null);
-    // A Llama knows neither windows nor kinds of layers, whatever stands there.
+    // Llama ignores `sliding_window` and `layer_types`.
     same("llama", &|json| {
         json["sliding_window"] = 8.into();
         json["layer_types"] = serde_json::json!(["sliding_attention", "sliding_attention"]);

@@ -1,19 +1,19 @@
-//! The forward pass in double precision, straight from the papers' formulas and as slow as they read. Shares nothing with
-//! the real one but the numbers that stored weights stand for.
+//! A naive forward pass in double precision, written from the formulas of the papers. It shares only the dequantised
+//! weights with the engine.
 
 use std::collections::BTreeMap;
 use std::f64::consts::PI;
 
 use crate::engine::weights::testing::{Scaling, Spec, Tensors};
 
-/// A model in double precision with the keys and values of the positions that it has seen. A position that it has
-/// not seen has keys and values of zero, as in a fresh KV cache.
+/// A model in double precision with the keys and values of the evaluated positions. All other positions have keys and
+/// values of zero, as in a new KV cache.
 pub(super) struct Reference<'a> {
     spec: &'a Spec,
     tensors: BTreeMap<String, (usize, Vec<f64>)>,
     /// (layer, position) → keys and values of all heads.
     cache: BTreeMap<(usize, usize), (Vec<f64>, Vec<f64>)>,
-    /// The residual stream of the last call: the embedding, then what it was after each layer.
+    /// The residual stream of the last call: the embedding, then the stream after each layer.
     pub layers: Vec<Vec<f64>>,
 }
 
@@ -27,7 +27,7 @@ impl<'a> Reference<'a> {
         &self.tensors[name].1
     }
 
-    /// Rows `from..to` of a matrix times x, plus its bias where it has one.
+    /// Rows `from..to` of a matrix times x, plus the bias if there is one.
     fn product_of(&self, name: &str, from: usize, to: usize, x: &[f64]) -> Vec<f64> {
         let (cols, values) = &self.tensors[&format!("{name}.weight")];
         assert_eq!(*cols, x.len());
@@ -51,7 +51,7 @@ impl<'a> Reference<'a> {
         x.iter().zip(self.vector(name)).map(|(v, w)| v / root * w).collect()
     }
 
-    /// Norms each head of Q or K where the family does, then turns it by its position.
+    /// Normalises each head of Q or K if the model has head norms, then applies RoPE.
     fn prepared(&self, layer: usize, which: &str, heads: &[f64], position: usize) -> Vec<f64> {
         let name = format!("blk.{layer}.attn_{which}_norm.weight");
         let normed = heads
@@ -76,7 +76,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// Radians a position of pair i, and what multiplies sine and cosine.
+    /// Radians per position of pair i, and the factor on sine and cosine.
     fn frequency(&self, layer: usize, i: usize) -> (f64, f64) {
         let (spec, dim) = (self.spec, self.spec.dim as f64);
         if spec.gemma() && spec.layer_window(layer).is_some() {
@@ -88,7 +88,7 @@ impl<'a> Reference<'a> {
             Scaling::Linear(factor) => (plain / factor, 1.0),
             Scaling::Llama3 { .. } => (plain / spec.llama3_divisor(i), 1.0),
             Scaling::Yarn { factor, original } => {
-                // YaRN, section 3.2: which pairs turn more than 32 times or less than once within the original context.
+                // YaRN, section 3.2: pairs with more than 32 rotations, or less than one, within the original context.
                 let pair_of = |turns: f64| dim * (original as f64 / (turns * 2.0 * PI)).ln() / (2.0 * spec.theta.ln());
                 let (low, high) = (pair_of(32.0).floor().max(0.0), pair_of(1.0).ceil().min(dim - 1.0));
                 let interpolated = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
@@ -115,7 +115,7 @@ impl<'a> Reference<'a> {
 
         let first = spec.layer_window(layer).map_or(0, |window| (position + 1).saturating_sub(window));
         let seen: Vec<_> = self.cache.range((layer, first)..=(layer, position)).map(|(_, kv)| kv).collect();
-        // Each position that was never written has a score of 0 and a value of 0: it only takes weight.
+        // A position that was never written has score 0 and value 0: it only adds 1 to the sum of weights.
         let unseen = (position + 1 - first - seen.len()) as f64;
         let mut out = Vec::new();
         for (head, query) in q.chunks(dim).enumerate() {
