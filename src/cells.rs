@@ -1,8 +1,7 @@
-//! Text on a screen of cells: which characters are drawn there, and how many cells they take.
+//! Terminal cells: which characters of a text are drawn, and how many cells they take.
 //!
-//! Terminals disagree about characters that nothing is seen of. Some draw U+200B, U+FEFF or a Hangul filler as a cell, some
-//! do not, and whichever one a frame counts on, it breaks on the others. So no such character is drawn. The stored text
-//! keeps them.
+//! Terminals disagree about invisible characters: some draw U+200B, U+FEFF or a Hangul filler as a cell, some do not. A
+//! frame that assumes either breaks on the others, so these characters are not drawn. The stored text keeps them.
 
 use std::borrow::Cow;
 
@@ -14,19 +13,19 @@ use crate::sanitize::{is_harmful, is_ignorable};
 /// Zero width joiner.
 const JOINER: char = '\u{200d}';
 
-/// Half-width marks that make a kana voiced. Terminals draw them in cells of their own.
+/// Half-width sound marks of kana. Terminals draw each in its own cell.
 const SOUND_MARKS: [char; 2] = ['\u{ff9e}', '\u{ff9f}'];
 
-/// A mark that stands on nothing is drawn on this circle, as in the Unicode charts.
+/// The base that is drawn for a combining mark without one, as in the Unicode charts.
 const CIRCLE: &str = "\u{25cc}";
 
-/// Cells that `text` takes where it is drawn.
+/// Width of `text` in cells, as drawn.
 pub fn width(text: &str) -> usize {
     pieces(&drawn(text)).map(|(_, width)| width).sum()
 }
 
-/// `text` as it is drawn: nothing in it is invisible but what shapes its neighbours (joiners of Arabic and Indic scripts,
-/// variation selectors, marks of direction), and blank letters are spaces. Newlines and tabs stay.
+/// `text` as drawn: without invisible characters, except those that shape their neighbours (joiners of Arabic and Indic
+/// scripts, variation selectors, directional marks). Blank letters become spaces. Newlines and tabs stay.
 pub fn drawn(text: &str) -> Cow<'_, str> {
     if !text.chars().any(needs_care) {
         return Cow::Borrowed(text);
@@ -38,8 +37,8 @@ pub fn drawn(text: &str) -> Cow<'_, str> {
     Cow::Owned(graphemes.collect())
 }
 
-/// The parts of a drawn text that take cells of their own, with how many they take. Control characters take none and are
-/// left out.
+/// Splits a drawn text into the parts that take cells of their own, with their widths in cells. Control characters are
+/// omitted.
 pub fn pieces(text: &str) -> impl Iterator<Item = (&str, usize)> {
     let graphemes = text.graphemes(true).filter(|grapheme| !grapheme.contains(char::is_control));
     let parts = graphemes.flat_map(|grapheme| {
@@ -50,12 +49,12 @@ pub fn pieces(text: &str) -> impl Iterator<Item = (&str, usize)> {
     parts.map(|part| (part, part.width()))
 }
 
-/// Characters that a terminal may not be shown, or shows in a way that no frame can count on.
+/// Characters that must not be sent to a terminal, or whose width differs between terminals.
 pub fn is_unseen(c: char) -> bool {
     is_harmful(c) && !matches!(c, '\n' | '\t') || is_ignorable(c) || blank(c).is_some()
 }
 
-/// What is drawn for a letter that is blank by its nature: a Hangul filler.
+/// The spaces that are drawn for a blank letter (a Hangul filler).
 fn blank(c: char) -> Option<&'static str> {
     match c {
         '\u{115f}' | '\u{3164}' => Some("  "),
@@ -64,7 +63,7 @@ fn blank(c: char) -> Option<&'static str> {
     }
 }
 
-/// Characters that are drawn otherwise than they are written, or may be.
+/// Characters that may be drawn differently than written.
 fn needs_care(c: char) -> bool {
     c > '~' && (is_unseen(c) || c == JOINER || c.width() == Some(0))
 }
@@ -92,13 +91,12 @@ fn grapheme_drawn(grapheme: &str) -> Cow<'_, str> {
     on_something(shown)
 }
 
-/// Vowels and final consonants of a Hangul syllable that is written in parts, and the filler in the place of its first
-/// consonant.
+/// Vowels and final consonants of a decomposed Hangul syllable, and the filler for its initial consonant.
 fn is_syllable_part(c: char) -> bool {
     matches!(c, '\u{115f}' | '\u{1161}'..='\u{11ff}' | '\u{d7b0}'..='\u{d7fb}')
 }
 
-/// A syllable that begins with a filler takes two cells everywhere, as long as something of it is seen.
+/// A syllable that begins with a filler takes two cells in every terminal if any part of it is visible.
 fn syllable_drawn(grapheme: &str) -> Cow<'_, str> {
     if grapheme.chars().all(|c| c == '\u{115f}' || c == '\u{1160}') {
         return Cow::Owned(grapheme.chars().filter_map(blank).collect());
@@ -106,20 +104,20 @@ fn syllable_drawn(grapheme: &str) -> Cow<'_, str> {
     on_something(grapheme.chars().filter(|c| *c == '\u{115f}' || !is_unseen(*c)).collect())
 }
 
-/// A mark that stands on nothing gets something to stand on.
+/// Adds [`CIRCLE`] before a combining mark without a base.
 fn on_something(shown: String) -> Cow<'static, str> {
     Cow::Owned(if shown.width() == 0 && !shown.is_empty() { format!("{CIRCLE}{shown}") } else { shown })
 }
 
-/// Whether the joiner at the end of `text` would join what is before it, an emoji, with whatever the next cell holds. An
-/// emoji that is still being written ends so, and no word does.
+/// Whether the joiner at the end of `text` follows an emoji, which it would join with the next cell. An emoji that is
+/// still streaming ends like this; a word does not.
 fn joins_emoji(text: &str) -> bool {
-    // UAX #29, rule GB11: only between emoji does a joiner keep what follows in the same grapheme.
+    // UAX #29, rule GB11: only between emoji does a joiner keep the next character in the same grapheme.
     let begun: String = text.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
     format!("{begun}\u{1f469}").graphemes(true).count() == 1
 }
 
-/// Characters of no width that change how others look, and are nothing alone.
+/// Zero-width characters that change how others are drawn, and draw nothing alone.
 fn shapes_neighbours(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200c}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
@@ -129,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_terminals_may_draw_as_a_cell_is_not_drawn() {
+    fn invisible_characters_are_not_drawn() {
         for c in "\u{ad}\u{34f}\u{1160}\u{17b4}\u{17b5}\u{180b}\u{180e}\u{180f}\u{200b}\u{2060}\u{2064}\u{2065}\u{feff}\u{fff0}\u{1d173}\u{e0001}\u{e0041}\u{e007f}\u{202e}\u{2066}".chars() {
             assert_eq!(drawn(&format!("a{c}b")), "ab", "{c:?}");
             assert_eq!(drawn(&format!("日{c}本")), "日本", "{c:?}");
@@ -140,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joiner_goes_only_behind_an_emoji() {
+    fn only_joiners_at_the_end_of_an_emoji_are_dropped() {
         for text in [
             "\u{1f469}\u{200d}",
             "\u{1f469}\u{1f3fd}\u{200d}",
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_cell_of_its_own_is_given_one() {
+    fn combining_marks_without_a_base_get_a_circle() {
         assert_eq!(drawn("\u{301}"), "\u{25cc}\u{301}");
         assert_eq!(drawn("e\u{301}"), "e\u{301}");
         assert_eq!(drawn("\u{1161}"), "\u{25cc}\u{1161}");
@@ -173,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn widths_are_what_terminals_draw() {
-        // A ligature of Arabic is drawn in two cells, a voiced half-width kana too.
+    fn widths_match_terminals() {
+        // An Arabic ligature is drawn in two cells, and so is a voiced half-width kana.
         for (text, cells) in [("لا", 2), ("ｶﾞｷﾞ", 4), ("👩\u{200d}🚀", 2), ("日本", 4), ("e\u{301}", 1), ("a\tb", 2)]
         {
             assert_eq!(width(text), cells, "{text}");

@@ -1,13 +1,13 @@
-//! Makes foreign text harmless before it meets a terminal: model output, history, stdin, file names, server errors.
+//! Sanitises untrusted text for the terminal: model output, history, stdin, file names, server errors.
 //!
 //! Keeps a state machine's state between pieces, so that a sequence split across tokens is caught too. The states
-//! follow ECMA-48 and xterm's "Control Sequences"; what is more generous here (a string that never ends gives its text
-//! back at the line's end) is safe, because its introducer is already gone. Knows nothing of who shows the text.
+//! follow ECMA-48 and xterm's "Control Sequences", with one exception: the text of an unterminated string is shown at
+//! the line's end. That is safe, because its introducer was removed. Independent of the front end.
 
-/// A control string (OSC, DCS, APC, PM, SOS) longer than this, in characters, was never meant as one: it is shown.
+/// Maximum length of a control string (OSC, DCS, APC, PM, SOS), in characters; a longer one is shown as text.
 const LONGEST_STRING: usize = 4096;
 
-/// Parameters of a CSI sequence beyond this are shown as the digits that they are.
+/// Maximum parameter characters of a CSI sequence; further ones are shown as text.
 const LONGEST_CSI: usize = 256;
 
 /// An emoji flag of a region (England, Scotland, …) is a black flag and at most this many tag characters.
@@ -19,7 +19,7 @@ mod json;
 
 pub use json::{json, json_pretty};
 
-/// Cleans a stream of text piece by piece.
+/// Sanitises a stream of text piece by piece.
 #[derive(Clone, Debug, Default)]
 pub struct Sanitizer {
     state: State,
@@ -39,17 +39,17 @@ enum State {
     EscapeIntermediate,
     /// In a CSI sequence, with the number of characters so far.
     Csi(usize),
-    /// In a control string; what it held so far.
+    /// In a control string, with its text and number of characters so far.
     String { held: String, count: usize },
     /// ESC within a control string: `\` ends it.
     StringEscape,
 }
 
 impl Sanitizer {
-    /// The harmless form of the next piece. Newlines and tabs stay; escape sequences (CSI, OSC, DCS, APC, PM, SOS,
-    /// C1 forms, split ones, unterminated ones), other control characters and bidi controls go. A lone carriage
-    /// return, U+0085, U+2028 and U+2029 become newlines. What an unfinished control string holds is kept back until
-    /// it ends, breaks the line or grows too long.
+    /// Sanitises the next piece. Newlines and tabs stay; escape sequences (CSI, OSC, DCS, APC, PM, SOS, C1 forms, split
+    /// ones, unterminated ones), other control characters and bidi controls are removed. A lone carriage return,
+    /// U+0085, U+2028 and U+2029 become newlines. The text of an unfinished control string is held back until it ends,
+    /// breaks the line or grows too long.
     pub fn push(&mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         for c in text.chars() {
@@ -58,7 +58,7 @@ impl Sanitizer {
         out
     }
 
-    /// The text that an unterminated control string still holds, at the end of the stream.
+    /// Ends the stream; returns the text that an unterminated control string has held back.
     pub fn finish(&mut self) -> String {
         let mut out = String::new();
         if let State::String { held, .. } = std::mem::take(&mut self.state) {
@@ -83,7 +83,7 @@ impl Sanitizer {
                 _ => self.ground(c, out),
             },
             State::String { held, count } => self.string(held, count, c, out),
-            // ESC ends a control string even where no backslash follows, as in xterm.
+            // ESC ends a control string even if no backslash follows, as in xterm.
             State::StringEscape if c == '\\' => {}
             State::StringEscape => self.escape(c, out),
         }
@@ -103,10 +103,10 @@ impl Sanitizer {
 
     fn string(&mut self, mut held: String, count: usize, c: char, out: &mut String) {
         match c {
-            // Ended: BEL, ST, or CAN and SUB, which cancel.
+            // Terminated by BEL or ST, or cancelled by CAN or SUB.
             '\u{7}' | '\u{9c}' | '\u{18}' | '\u{1a}' => {}
             ESC => self.state = State::StringEscape,
-            // Another C1 control starts anew.
+            // Another C1 control starts a new sequence.
             '\u{80}'..='\u{9f}' if c != '\u{85}' => self.ground(c, out),
             '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => {
                 self.show_all(&held, out);
@@ -160,8 +160,8 @@ impl Sanitizer {
     }
 }
 
-/// Characters that steer a terminal or reorder, hide or annotate the text around them. U+200E, U+200F and U+061C stay:
-/// right-to-left text needs them and they reorder nothing beyond themselves. So do joiners and variation selectors.
+/// Characters that control a terminal or reorder, hide or annotate the text around them. U+200E, U+200F and U+061C are
+/// kept: right-to-left text needs them and they reorder only themselves. So are joiners and variation selectors.
 pub(crate) fn is_harmful(c: char) -> bool {
     matches!(c,
         '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{7f}'..='\u{9f}'
@@ -169,7 +169,7 @@ pub(crate) fn is_harmful(c: char) -> bool {
         | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// Default-ignorable characters that shape nothing in a terminal: soft hyphens, zero width spaces, Khmer and Mongolian
+/// Default-ignorable characters without effect in a terminal: soft hyphens, zero width spaces, Khmer and Mongolian
 /// vowel signs without a form, invisible operators, tags.
 pub(crate) fn is_ignorable(c: char) -> bool {
     matches!(c,
@@ -178,7 +178,7 @@ pub(crate) fn is_ignorable(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e00ff}' | '\u{e01f0}'..='\u{e0fff}')
 }
 
-/// The harmless form of a whole text.
+/// Sanitises a complete text.
 pub fn sanitize(text: &str) -> String {
     let mut sanitizer = Sanitizer::default();
     let mut out = sanitizer.push(text);
@@ -186,7 +186,7 @@ pub fn sanitize(text: &str) -> String {
     out
 }
 
-/// The harmless form of a text that has to fit on one line (a title, a file name, an error within a sentence).
+/// Sanitises a text for one line (a title, a file name, an error within a sentence). Newlines and tabs become spaces.
 pub fn sanitize_line(text: &str) -> String {
     sanitize(text).replace(['\n', '\t'], " ")
 }

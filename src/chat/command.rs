@@ -1,48 +1,48 @@
-//! Slash commands: what there is, how it is written, how it completes. What they do stands in `commands`.
+//! Slash commands: list, parsing and completion. `commands` executes them.
 
-/// A command that the user gave.
+/// A parsed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Show the keys and commands.
     Help,
-    /// Begin a new conversation.
+    /// Start a new conversation.
     New,
-    /// Go on with the stored conversation whose id begins so; `None` offers them.
+    /// Resume the stored conversation whose id begins with this; `None` offers a list.
     Resume(Option<String>),
-    /// Use another model, or say which one is in use.
+    /// Switch to another model; `None` shows the one in use.
     Model(Option<String>),
     /// Change the system message from the next prompt on; empty removes it; `None` shows it.
     System(Option<String>),
-    /// Ask the last prompt again, on a branch of its own.
+    /// Answer the last prompt again, on a new branch.
     Regenerate,
-    /// Take the last prompt back into the composer; what is sent then branches off before it.
+    /// Put the last prompt back into the composer; the next prompt replaces it, on a new branch.
     Edit,
     /// Show the next branch of the conversation.
     Branch,
     /// Copy the last answer, or its n-th code block.
     Copy(Option<usize>),
-    /// Give the memory back now.
+    /// Release the model's memory now.
     Release,
     /// Load the model now.
     Load,
-    /// Draw with another theme.
+    /// Switch to another theme.
     Theme(String),
-    /// Fold or unfold what the models thought.
+    /// Fold or unfold the reasoning.
     Reasoning,
-    /// The conversation's figures.
+    /// Show the conversation's figures.
     Stats,
-    /// Leave.
+    /// Quit the program.
     Quit,
 }
 
-/// One line of the list of commands.
+/// An entry of the list of commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// With its slash.
+    /// Name with the slash.
     pub name: &'static str,
-    /// What follows it; empty where nothing may.
+    /// Placeholder of the argument; empty if the command takes none.
     pub argument: &'static str,
-    /// What it does.
+    /// Description for the list.
     pub about: &'static str,
 }
 
@@ -50,7 +50,7 @@ const fn spec(name: &'static str, argument: &'static str, about: &'static str) -
     Spec { name, argument, about }
 }
 
-/// Every command, in the order in which they are listed.
+/// Every command, in display order.
 pub const COMMANDS: &[Spec] = &[
     spec("/help", "", "keys and commands"),
     spec("/new", "", "begin a new conversation"),
@@ -69,10 +69,10 @@ pub const COMMANDS: &[Spec] = &[
     spec("/quit", "", "leave"),
 ];
 
-/// What stands for no system message at all.
+/// The argument of `/system` that removes the system message.
 pub(super) const NO_SYSTEM: &str = "none";
 
-/// The command that `text` is; `None` where it is a prompt; an error where it looks like a command and is none.
+/// Parses `text`; `None` if it is a prompt. The error is a hint about an unknown command or a wrong argument.
 pub fn parse(text: &str) -> Result<Option<Command>, String> {
     let Some(rest) = text.strip_prefix('/') else { return Ok(None) };
     let (name, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
@@ -93,7 +93,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "copy" => return copy(given).map(Some),
         "load" => Command::Load,
         "release" => Command::Release,
-        "theme" => Command::Theme(given.ok_or("/theme wants a name: dark, light or high-contrast")?),
+        "theme" => Command::Theme(given.ok_or("/theme needs a name: dark, light or high-contrast")?),
         "reasoning" => Command::Reasoning,
         "stats" => Command::Stats,
         "quit" | "exit" => Command::Quit,
@@ -107,11 +107,11 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
 }
 
 fn copy(given: Option<String>) -> Result<Command, String> {
-    let number = given.map(|given| given.parse::<usize>().map_err(|_| "/copy wants the number of a code block"));
+    let number = given.map(|given| given.parse::<usize>().map_err(|_| "/copy needs the number of a code block"));
     Ok(Command::Copy(number.transpose()?))
 }
 
-/// The commands that what was typed may become; none where it is no command's beginning.
+/// Commands whose names start with `draft`; none if `draft` is not the beginning of a command.
 pub fn completions(draft: &str) -> Vec<&'static Spec> {
     if !draft.starts_with('/') || draft.contains(char::is_whitespace) {
         return Vec::new();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_a_prompt_and_a_typing_error_is_told() {
+    fn paths_are_prompts_and_unknown_commands_are_errors() {
         assert_eq!(parse("/usr/bin: what is it?"), Ok(None));
         assert_eq!(parse("1/2"), Ok(None));
         assert_eq!(parse(" /help"), Ok(None));
@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn a_system_message_can_be_removed() {
+    fn system_none_removes_the_system_message() {
         assert_eq!(parse("/system none"), Ok(Some(Command::System(Some(String::new())))));
         assert_eq!(parse("/system"), Ok(Some(Command::System(None))));
         assert_eq!(parse("/system none of it"), Ok(Some(Command::System(Some("none of it".into())))));
     }
 
     #[test]
-    fn completion_narrows_down() {
+    fn commands_complete_by_prefix() {
         let names = |draft| completions(draft).iter().map(|spec| spec.name).collect::<Vec<_>>();
         assert_eq!(names("/re"), ["/resume", "/regenerate", "/release", "/reasoning"]);
         assert_eq!(names("/q"), ["/quit"]);

@@ -1,4 +1,4 @@
-//! What the prompt that is being written would take of the context, asked of the engine while the user pauses.
+//! Token count of the draft, requested from the engine when the user pauses typing.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use crate::protocol::{ChatMessage, OverflowPolicy, RequestId};
 
 use super::{Chat, Effect};
 
-/// A pause in the writing after which the count is made.
+/// Typing pause after which the count is requested.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// An exact count of a draft.
+/// Exact token count of a prompt with the draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     /// Tokens of the whole prompt: conversation, draft and what the chat template adds.
     pub prompt_tokens: usize,
-    /// Positions in all.
+    /// Context length, in positions.
     pub context_length: usize,
 }
 
@@ -35,17 +35,17 @@ pub(super) struct Drafting {
 }
 
 impl Chat {
-    /// What the draft would take, as of the last pause in the writing.
+    /// Token count of the draft, as of the last typing pause.
     pub fn draft_count(&self) -> Option<Count> {
         self.drafting.count
     }
 
-    /// What becomes of a prompt that does not fit.
+    /// What happens to a prompt that does not fit.
     pub fn overflow_policy(&self) -> OverflowPolicy {
         self.options.on_overflow
     }
 
-    /// What the engine would read if `draft` were sent now.
+    /// The messages of a request if `draft` were sent now.
     pub fn messages_with(&self, draft: String) -> Vec<ChatMessage> {
         self.conversation.messages_after(self.branch.unwrap_or(self.conversation.head()), draft)
     }
@@ -58,14 +58,14 @@ impl Chat {
         }
     }
 
-    /// What stands before the draft is not what it was.
+    /// Requests a new count, because the messages before the draft have changed.
     pub(super) fn recount(&mut self) {
         if self.drafting.count.is_some() {
             self.draft_changed(true);
         }
     }
 
-    /// When the draft is to be counted: not while an answer changes what stands before it, nor without a model.
+    /// When the draft is to be counted: not during an answer, which changes the messages before it, or without a model.
     pub(super) fn count_due(&self) -> Option<Timestamp> {
         let can = self.engine.is_loaded() && !self.activity.is_busy();
         self.drafting.changed.filter(|_| can).map(|changed| changed + PAUSE)
@@ -81,7 +81,7 @@ impl Chat {
     }
 
     pub(super) fn counted(&mut self, id: RequestId, count: Count) {
-        // The answer to an older draft says nothing about this one.
+        // The count of an older draft does not apply to this one.
         if self.drafting.asked == Some(id) {
             self.drafting.count = Some(count);
         }

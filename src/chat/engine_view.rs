@@ -1,4 +1,4 @@
-//! What the chat knows of the engine, from its events alone: state, progress, memory, context, countdown.
+//! The engine's state as derived from its events: progress, memory, context, countdown.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,43 +6,43 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::protocol::*;
 
-/// Speed is measured over this time.
+/// Time over which the transfer speed is measured.
 const SPEED_WINDOW: Duration = Duration::from_secs(3);
 
-/// What the engine is doing, as far as a front end can tell.
+/// State of the engine, as derived from its events.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EngineState {
     /// No model in memory.
     Cold,
-    /// On its way to ready.
+    /// Loading the model.
     Loading(Loading),
-    /// Loaded, and busy or about to be.
+    /// Loaded, and busy or about to be busy.
     Warm,
-    /// Loaded with nothing to do; released then, `None`: never.
+    /// Loaded and idle.
     Idle {
-        /// When the weights go.
+        /// When the model is released; `None`: never.
         release_at: Option<Timestamp>,
     },
-    /// Giving the memory back.
+    /// Releasing the memory.
     Releasing,
-    /// It could not load.
+    /// The last load failed.
     Failed,
 }
 
-/// A load under way.
+/// A load in progress.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loading {
-    /// The last that was heard.
+    /// The last progress report.
     pub progress: Option<LoadProgress>,
     samples: VecDeque<(Timestamp, u64)>,
 }
 
-/// How fast bytes move, and how long they still will.
+/// Speed and remaining time of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Transfer {
-    /// Bytes for each second.
+    /// Transfer speed in bytes per second.
     pub bytes_per_second: f64,
-    /// Time to the end of this phase; `None` where the total is not known.
+    /// Time to the end of this phase; `None` if the total is unknown.
     pub remaining: Option<Duration>,
 }
 
@@ -58,7 +58,7 @@ impl Loading {
         self.progress = Some(progress);
     }
 
-    /// The speed of the last seconds; `None` before it can be known.
+    /// The speed over `SPEED_WINDOW`; `None` with samples of less than 0.2 s or without new bytes.
     pub fn transfer(&self) -> Option<Transfer> {
         let ((from, before), (to, after)) = (*self.samples.front()?, *self.samples.back()?);
         let seconds = to.since(from).as_secs_f64();
@@ -67,12 +67,12 @@ impl Loading {
         }
         let bytes_per_second = (after - before) as f64 / seconds;
         let left = self.progress.as_ref()?.total.map(|total| total.saturating_sub(after) as f64);
-        // A stalled transfer's end is beyond any duration.
+        // The conversion fails for a stalled transfer: its remaining time exceeds `Duration::MAX`.
         let remaining = left.and_then(|left| Duration::try_from_secs_f64(left / bytes_per_second).ok());
         Some(Transfer { bytes_per_second, remaining })
     }
 
-    /// Share of this phase that is done, 0 to 1; `None` where the total is not known.
+    /// Completed share of this phase, 0 to 1; `None` if the total is unknown.
     pub fn fraction(&self) -> Option<f64> {
         let progress = self.progress.as_ref()?;
         let total = progress.total.filter(|total| *total > 0)?;
@@ -80,16 +80,16 @@ impl Loading {
     }
 }
 
-/// What is known of the engine.
+/// The engine, as derived from its events.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineView {
-    /// What it is doing.
+    /// Current state.
     pub state: EngineState,
-    /// The model's name: the user's before it is loaded, its own afterwards.
+    /// The model's name: as the user gave it before the load, its own afterwards.
     pub model: String,
-    /// What was loaded last; stays after a release, for name and device.
+    /// The model that was loaded last; kept after a release, for name and device.
     pub info: Option<ModelInfo>,
-    /// Bytes that the last release gave back, until the next load.
+    /// Bytes that the last release freed, until the next load.
     pub freed: Option<u64>,
     /// Context positions that the last prompt and answer take.
     pub context_used: usize,
@@ -106,12 +106,12 @@ impl EngineView {
         matches!(self.state, EngineState::Warm | EngineState::Idle { .. })
     }
 
-    /// Whether something is under way that deserves a moving sign.
+    /// Whether the spinner must be animated.
     pub(super) fn is_moving(&self) -> bool {
         matches!(self.state, EngineState::Loading(_) | EngineState::Releasing)
     }
 
-    /// Time until the weights go; `None` where nothing counts down.
+    /// Time until the release; `None` if none is scheduled.
     pub fn releases_in(&self, now: Timestamp) -> Option<Duration> {
         match self.state {
             EngineState::Idle { release_at: Some(at) } => Some(at.since(now)),
@@ -119,14 +119,14 @@ impl EngineView {
         }
     }
 
-    /// When the countdown shows another second.
+    /// When the displayed second of the countdown changes.
     pub(super) fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         let left = self.releases_in(now).filter(|left| !left.is_zero())?;
         let part = Duration::from_nanos(u64::from(left.subsec_nanos()));
         Some(now + if part.is_zero() { Duration::from_secs(1) } else { part })
     }
 
-    /// Says yes once for each cold spell: a failed load is not tried again by typing, only by sending.
+    /// True once in each cold state. Typing does not retry a failed load; sending does.
     pub(super) fn wants_loading(&mut self) -> bool {
         let wants = self.state == EngineState::Cold && !self.load_asked;
         self.load_asked |= wants;
@@ -156,7 +156,7 @@ impl EngineView {
     }
 
     pub(super) fn released(&mut self, freed: u64) {
-        // A failed or stopped load is followed by a release, too, which gives nothing back worth telling.
+        // A failed or cancelled load is followed by a release too, which frees nothing: do not show 0 bytes.
         self.freed = (freed > 0).then_some(freed);
         self.load_asked = false;
         if self.state != EngineState::Failed {
@@ -167,7 +167,7 @@ impl EngineView {
     pub(super) fn switched(&mut self, model: String) {
         let state = std::mem::replace(&mut self.state, EngineState::Cold);
         *self = Self::new(model);
-        // The old weights may still be on their way out; the engine tells when they are gone.
+        // The old weights may still be in memory; `Released` follows when they are freed.
         if matches!(state, EngineState::Releasing) {
             self.state = state;
         }

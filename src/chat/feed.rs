@@ -1,53 +1,53 @@
-//! What the transcript shows, in order: turns of the branch in view, and notes that belong to no turn.
+//! Entries of the transcript, in order: turns of the visible branch, and notes that belong to no turn.
 
 use crate::conversation::TurnId;
 
-/// Names an entry for as long as the chat lives.
+/// Key of an entry, unique within a chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryKey(pub u64);
 
-/// One thing in the transcript.
+/// An entry of the transcript.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
-    /// A question and its answer.
+    /// A prompt and its answer.
     Turn(TurnId),
-    /// Something that the program says.
+    /// A message of the program.
     Note(Note),
 }
 
-/// Something that the program says. May quote foreign text: make it harmless before showing it.
+/// A message of the program. May quote untrusted text: sanitise it before drawing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// How much it matters.
+    /// Severity.
     pub kind: NoteKind,
-    /// What it says; newlines stay.
+    /// The text, which may contain newlines.
     pub text: String,
 }
 
-/// How much a note matters.
+/// Severity of a note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoteKind {
-    /// Good to know.
+    /// Information without a problem.
     Info,
-    /// Something is not as wanted.
+    /// A problem that does not stop the operation.
     Warning,
-    /// Something failed.
+    /// A failed operation.
     Error,
 }
 
 impl Note {
-    /// A note about a failure.
+    /// A note of severity `Error`.
     pub fn error(text: impl Into<String>) -> Self {
         Self { kind: NoteKind::Error, text: text.into() }
     }
 
-    /// A note about something that is not as wanted.
+    /// A note of severity `Warning`.
     pub fn warning(text: impl Into<String>) -> Self {
         Self { kind: NoteKind::Warning, text: text.into() }
     }
 }
 
-/// The entries of a transcript, each with a key that stays.
+/// The entries of a transcript, each with a stable key.
 #[derive(Clone, Debug, Default)]
 pub struct Feed {
     entries: Vec<(EntryKey, Entry)>,
@@ -55,30 +55,30 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// All of them, oldest first.
+    /// All entries, oldest first.
     pub fn entries(&self) -> &[(EntryKey, Entry)] {
         &self.entries
     }
 
-    /// Appends one.
+    /// Appends an entry with a new key.
     pub fn push(&mut self, entry: Entry) {
         self.entries.push((EntryKey(self.next), entry));
         self.next += 1;
     }
 
-    /// Forgets all of them; keys go on.
+    /// Removes all entries; their keys are not used again.
     pub fn clear(&mut self) {
         self.entries.clear();
     }
 
-    /// Takes an error out that is told in another place now.
+    /// Removes an error note whose text is now shown elsewhere.
     pub fn forget_error(&mut self, text: &str) {
         let told =
             |entry: &Entry| matches!(entry, Entry::Note(note) if note.kind == NoteKind::Error && note.text == text);
         self.entries.retain(|(_, entry)| !told(entry));
     }
 
-    /// Shows the turns of `path`, after the head went to another branch: those that it has not come last.
+    /// Shows the turns of `path` after a change of branch: removes all others and appends the missing ones.
     pub fn show_turns(&mut self, path: &[TurnId]) {
         self.keep_turns(path);
         let shown =
@@ -90,7 +90,7 @@ impl Feed {
         }
     }
 
-    /// Takes the turns out that are not in `path`.
+    /// Removes the turns that are not in `path`.
     pub fn keep_turns(&mut self, path: &[TurnId]) {
         self.entries.retain(|(_, entry)| !matches!(entry, Entry::Turn(id) if !path.contains(id)));
     }

@@ -1,11 +1,11 @@
-//! Stories of the pure core: what the user does, what the engine says, what comes of it.
+//! Tests of `update`: sequences of user and engine events, and the effects that they cause.
 
 use super::*;
 use crate::conversation::Ending;
 
 mod commands;
 
-/// A chat with a clock of its own.
+/// A chat with a simulated clock.
 struct Story {
     chat: Chat,
     at: Duration,
@@ -62,7 +62,7 @@ impl Story {
         self.event(Event::Submit(text.into()))
     }
 
-    /// Sends a prompt and sees it to the disk; the request that follows.
+    /// Sends a prompt and reports it as stored; returns the request to the engine.
     fn ask(&mut self, text: &str) -> GenerationRequest {
         let saved = self.submit(text);
         let [Effect::Save(record)] = &saved[..] else { panic!("{saved:?}") };
@@ -118,7 +118,7 @@ fn saves(effects: &[Effect]) -> Vec<&str> {
 }
 
 #[test]
-fn the_message_is_on_disk_before_the_engine_is_asked() {
+fn a_prompt_is_stored_before_it_is_sent_to_the_engine() {
     let mut story = Story::begin();
     let effects = story.submit("hi");
     assert!(matches!(&effects[..], [Effect::Save(record)] if record.turn.prompt == "hi"));
@@ -127,7 +127,7 @@ fn the_message_is_on_disk_before_the_engine_is_asked() {
 }
 
 #[test]
-fn a_disk_that_does_not_answer_holds_no_answer_up() {
+fn a_blocked_disk_does_not_block_the_answer() {
     let mut story = Story::begin();
     story.submit("hi");
     assert_eq!(story.after(1400), []);
@@ -139,7 +139,7 @@ fn a_disk_that_does_not_answer_holds_no_answer_up() {
 }
 
 #[test]
-fn a_disk_that_fails_is_told_once_and_stops_nothing() {
+fn a_storage_error_is_noted_once_and_the_answer_continues() {
     let mut story = Story::begin();
     story.submit("hi");
     let effects = story.event(Event::Saved { turn: TurnId(0), result: Err("the disk is full".into()) });
@@ -150,7 +150,7 @@ fn a_disk_that_fails_is_told_once_and_stops_nothing() {
 }
 
 #[test]
-fn an_answer_streams_and_later_turns_carry_it() {
+fn a_streamed_answer_is_part_of_later_requests() {
     let mut story = Story::begin();
     let first = story.ask("hi").id;
     story.stream(first, &["Hel", "lo"]);
@@ -164,7 +164,7 @@ fn an_answer_streams_and_later_turns_carry_it() {
 }
 
 #[test]
-fn a_partial_answer_is_never_a_quarter_of_a_second_behind() {
+fn a_partial_answer_is_stored_within_a_quarter_of_a_second() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     assert!(saves(&story.stream(id, &["a"])).is_empty());
@@ -172,13 +172,13 @@ fn a_partial_answer_is_never_a_quarter_of_a_second_behind() {
     assert!(saves(&story.stream(id, &["b"])).is_empty());
     let due = story.chat.next_wake().unwrap();
     assert!(due <= Timestamp::from_origin(Duration::from_millis(250)));
-    // No token comes any more: the tick alone must save.
+    // No further token arrives: the tick alone must save.
     assert_eq!(saves(&story.after(120)), ["ab"]);
     assert!(saves(&story.after(500)).is_empty(), "nothing new, nothing to save");
 }
 
 #[test]
-fn escape_stops_and_keeps_the_text() {
+fn escape_cancels_the_answer_and_keeps_its_text() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     story.stream(id, &["half"]);
@@ -191,7 +191,7 @@ fn escape_stops_and_keeps_the_text() {
 }
 
 #[test]
-fn a_stop_before_the_disk_has_it_asks_nothing() {
+fn stopping_before_the_prompt_is_stored_sends_no_request() {
     let mut story = Story::begin();
     story.submit("hi");
     story.event(Event::Stop);
@@ -200,7 +200,7 @@ fn a_stop_before_the_disk_has_it_asks_nothing() {
 }
 
 #[test]
-fn control_c_stops_then_clears_then_quits_at_the_second_time() {
+fn control_c_stops_then_clears_then_quits_on_the_second_press() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     assert_eq!(story.event(Event::Interrupt { draft_empty: false }), [Effect::Cancel(id)]);
@@ -212,7 +212,7 @@ fn control_c_stops_then_clears_then_quits_at_the_second_time() {
 }
 
 #[test]
-fn control_c_forgets_that_it_was_pressed() {
+fn the_quit_hint_expires_and_is_cleared_by_typing() {
     let mut story = Story::begin();
     story.event(Event::Interrupt { draft_empty: true });
     story.after(3000);
@@ -223,7 +223,7 @@ fn control_c_forgets_that_it_was_pressed() {
 }
 
 #[test]
-fn leaving_saves_what_was_streamed() {
+fn quitting_stores_the_partial_answer() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     story.stream(id, &["half"]);
@@ -233,7 +233,7 @@ fn leaving_saves_what_was_streamed() {
 }
 
 #[test]
-fn the_model_loads_at_the_first_keystroke_and_once() {
+fn the_first_keystroke_loads_the_model_once() {
     let mut story = Story::begin();
     assert_eq!(story.event(Event::Typed), [Effect::Load]);
     assert_eq!(story.event(Event::Typed), []);
@@ -249,7 +249,7 @@ fn the_model_loads_at_the_first_keystroke_and_once() {
 }
 
 #[test]
-fn a_load_that_failed_is_told_and_not_tried_again_by_typing() {
+fn a_failed_load_is_noted_and_not_retried_by_typing() {
     let mut story = Story::begin();
     story.event(Event::Typed);
     let at = story.now();
@@ -260,7 +260,7 @@ fn a_load_that_failed_is_told_and_not_tried_again_by_typing() {
 }
 
 #[test]
-fn a_load_that_fails_again_for_a_request_is_told_once() {
+fn a_load_that_fails_again_for_a_request_is_reported_once() {
     let mut story = Story::begin();
     story.event(Event::Typed);
     let at = story.now();
@@ -277,7 +277,7 @@ fn a_load_that_fails_again_for_a_request_is_told_once() {
 }
 
 #[test]
-fn a_request_that_waited_for_a_failed_load_is_told_in_its_own_place() {
+fn a_failed_load_is_reported_under_the_waiting_turn() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     let at = story.now();
@@ -289,7 +289,7 @@ fn a_request_that_waited_for_a_failed_load_is_told_in_its_own_place() {
 }
 
 #[test]
-fn escape_stops_a_load_that_nobody_waits_for() {
+fn escape_cancels_a_load_without_a_request() {
     let mut story = Story::begin();
     story.event(Event::Typed);
     let at = story.now();
@@ -301,7 +301,7 @@ fn escape_stops_a_load_that_nobody_waits_for() {
 }
 
 #[test]
-fn prompts_queue_and_are_asked_one_after_the_other() {
+fn queued_prompts_are_sent_one_after_the_other() {
     let mut story = Story::begin();
     let first = story.ask("one").id;
     assert_eq!(story.submit("two"), []);
@@ -316,7 +316,7 @@ fn prompts_queue_and_are_asked_one_after_the_other() {
 }
 
 #[test]
-fn a_stop_or_a_failure_gives_waiting_prompts_back() {
+fn a_failure_returns_the_queued_prompts() {
     let mut story = Story::begin();
     let first = story.ask("one").id;
     story.submit("two");
@@ -328,7 +328,7 @@ fn a_stop_or_a_failure_gives_waiting_prompts_back() {
 }
 
 #[test]
-fn what_is_thought_is_kept_apart_and_timed() {
+fn reasoning_is_stored_separately_and_timed() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     let at = story.now();
@@ -340,7 +340,7 @@ fn what_is_thought_is_kept_apart_and_timed() {
 }
 
 #[test]
-fn the_countdown_wakes_at_each_second_and_nothing_else_does() {
+fn only_the_countdown_schedules_a_wake_up_each_second() {
     let mut story = Story::begin();
     assert_eq!(story.chat.next_wake(), None, "cold and idle: nothing to draw");
     let at = story.now();
@@ -358,7 +358,7 @@ fn the_countdown_wakes_at_each_second_and_nothing_else_does() {
 }
 
 #[test]
-fn speed_and_time_left_come_from_the_last_seconds() {
+fn transfer_speed_and_time_left_use_the_last_seconds() {
     let mut story = Story::begin();
     let at = story.now();
     story.engine(EngineEvent::Loading { at });
@@ -375,7 +375,7 @@ fn speed_and_time_left_come_from_the_last_seconds() {
 }
 
 #[test]
-fn events_of_an_answer_that_is_over_change_nothing() {
+fn events_of_a_finished_answer_are_ignored() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     story.finish(id, FinishReason::Stop);
@@ -385,7 +385,7 @@ fn events_of_an_answer_that_is_over_change_nothing() {
 }
 
 #[test]
-fn a_warning_of_the_model_is_told_once() {
+fn a_warning_of_the_model_is_noted_once() {
     let mut story = Story::begin();
     let at = story.now();
     for _ in 0..2 {
@@ -395,7 +395,7 @@ fn a_warning_of_the_model_is_told_once() {
 }
 
 #[test]
-fn a_full_context_is_told_when_turns_are_left_out() {
+fn trimmed_turns_are_noted_once() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     let at = story.now();
@@ -406,7 +406,7 @@ fn a_full_context_is_told_when_turns_are_left_out() {
 }
 
 #[test]
-fn a_draft_is_counted_after_a_pause_and_an_old_count_is_not_taken() {
+fn a_draft_is_counted_after_a_pause_and_stale_counts_are_ignored() {
     let mut story = Story::begin();
     let counts = |effects: Vec<Effect>| {
         effects.into_iter().find_map(|effect| if let Effect::Count(id) = effect { Some(id) } else { None })
@@ -429,7 +429,7 @@ fn a_draft_is_counted_after_a_pause_and_an_old_count_is_not_taken() {
 }
 
 #[test]
-fn a_draft_written_during_an_answer_is_counted_behind_it() {
+fn a_draft_written_during_an_answer_is_counted_after_it() {
     let mut story = Story::begin();
     let request = story.ask("one?");
     story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at: Timestamp::default() });
@@ -444,7 +444,7 @@ fn a_draft_written_during_an_answer_is_counted_behind_it() {
 }
 
 #[test]
-fn an_answer_knows_which_limit_cut_it_off() {
+fn the_limit_that_cut_an_answer_off_is_recorded() {
     let mut story = Story::begin();
     let at = story.now();
     story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at });
@@ -461,7 +461,7 @@ fn an_answer_knows_which_limit_cut_it_off() {
 }
 
 #[test]
-fn prompts_that_waited_are_on_disk_when_the_program_ends() {
+fn quitting_stores_the_queued_prompts() {
     let mut story = Story::begin();
     let first = story.ask("one").id;
     story.stream(first, &["half"]);
@@ -486,7 +486,7 @@ fn prompts_that_waited_are_on_disk_when_the_program_ends() {
 }
 
 #[test]
-fn a_prompt_that_is_sent_before_the_conversation_is_there_waits_for_it() {
+fn a_prompt_sent_while_a_conversation_loads_is_queued() {
     let mut earlier = Conversation::new(ConversationId("earlier".into()), None);
     let first = earlier.ask(None, "one", "tiny");
     earlier.turn_mut(first).unwrap().answer.text = "1".into();
@@ -500,14 +500,14 @@ fn a_prompt_that_is_sent_before_the_conversation_is_there_waits_for_it() {
     let said: Vec<_> = story.stored(TurnId(1)).messages.into_iter().map(|message| message.content).collect();
     assert_eq!(said, ["one", "1", "two"]);
     assert_eq!(story.answer(0).text, "1");
-    // It cannot be had: what waited is asked in the one that there is.
+    // It cannot be loaded: the queued prompt is sent in the current conversation.
     let mut story = Story::begin();
     story.event(Event::Opening);
     story.submit("two");
     let effects = story.event(Event::NotOpened("There is none. A new conversation was begun.".into()));
     assert!(matches!(&effects[..], [Effect::Save(record)] if record.turn.prompt == "two"));
     assert_eq!(story.notes(), ["There is none. A new conversation was begun."]);
-    // The program ends before it comes: what waited is kept.
+    // The program ends before it is loaded: the queued prompt is stored.
     let mut story = Story::begin();
     story.event(Event::Opening);
     story.submit("two");

@@ -1,4 +1,4 @@
-//! The composer: what the user is writing. A text area with folded pastes and a history.
+//! The composer: a text area with folded pastes and a prompt history.
 
 use ratatui::buffer::Buffer;
 use ratatui::crossterm::event::KeyEvent;
@@ -15,33 +15,33 @@ mod history;
 
 use history::{History, Written, unfold};
 
-/// A text with more lines or characters than this is folded: the text area holds its name, the prompt its text.
+/// Longer texts are folded: the text area holds a placeholder, the prompt that is sent the whole text.
 #[derive(Clone, Copy)]
 struct Longest {
     lines: usize,
     chars: usize,
 }
 
-/// Of what is pasted.
+/// Limit for pasted text.
 const LONGEST_PASTE: Longest = Longest { lines: 20, chars: 2000 };
 
-/// Of what the user wrote, and gets back to go on with it: as long as the text area stays quick.
+/// Limit for the user's own text that is put back: the text area lays out all of it on each keystroke.
 const LONGEST_OWN: Longest = Longest { lines: 400, chars: 20_000 };
 
-/// What is being written, and what was written before.
+/// The draft, its folded pastes and the history.
 pub struct Composer {
     area: TextArea<'static>,
     width: u16,
     rows: u16,
-    /// Counts the changes of the text.
+    /// Incremented on each change of the text.
     revision: u64,
     /// Placeholder and content of each folded paste.
     pastes: Vec<(String, String)>,
     pasted: usize,
     history: History,
-    /// Which prompt of the history is shown, and what was being written before it was.
+    /// Index of the history entry that is shown, and the draft that it replaced.
     browsing: Option<(usize, String)>,
-    /// What was being written before the search in the history began: what is written now is searched for.
+    /// The draft before a history search; during the search the text area holds the search term.
     searching: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Composer {
 fn text_area(lines: Vec<String>) -> TextArea<'static> {
     let mut area = TextArea::new(lines);
     area.set_wrap_mode(WrapMode::WordOrGlyph);
-    // The terminal's own cursor shows where it is.
+    // The terminal's own cursor is shown instead.
     area.set_cursor_style(Style::new());
     area.set_cursor_line_style(Style::new());
     area.set_tab_length(4);
@@ -80,44 +80,42 @@ fn text_area(lines: Vec<String>) -> TextArea<'static> {
 }
 
 impl Composer {
-    /// Whether nothing is written.
     pub fn is_empty(&self) -> bool {
         self.area.is_empty()
     }
 
-    /// What is written, with placeholders for folded pastes.
+    /// The text area's content, with placeholders for folded pastes.
     pub fn draft(&self) -> String {
         self.area.lines().join("\n")
     }
 
-    /// What would be sent: what is written with its pastes unfolded.
+    /// The text to send: the draft with its pastes unfolded.
     pub fn text(&self) -> String {
         unfold(&self.draft(), &self.pastes)
     }
 
-    /// What the user was writing: not an earlier prompt that is only being looked at, nor what is searched for.
+    /// The user's draft, unfolded; not the history entry that is shown, nor the search term.
     pub fn unsent(&self) -> String {
         let aside = self.searching.as_ref().or(self.browsing.as_ref().map(|(_, draft)| draft));
         aside.map_or_else(|| self.text(), |draft| unfold(draft, &self.pastes))
     }
 
-    /// Another number for another text.
+    /// Changes with every change of the text.
     pub fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Whether one line is all that is written.
     pub fn is_single_line(&self) -> bool {
         self.area.lines().len() == 1
     }
 
-    /// Whether the cursor is in the first or the last line on the screen.
+    /// Whether the cursor is in the first line and whether it is in the last line, after wrapping.
     pub fn at_edge(&self) -> (bool, bool) {
         let row = self.area.screen_cursor().row;
         (row == 0, row + 1 >= usize::from(self.rows))
     }
 
-    /// Takes what was written, with its pastes unfolded, keeps it to be found with Up, and begins anew.
+    /// Clears the composer, adds the draft to the history and returns its text with the pastes unfolded.
     pub fn send(&mut self) -> String {
         let written = Written::new(self.draft(), &self.pastes);
         self.clear();
@@ -126,8 +124,8 @@ impl Composer {
         text
     }
 
-    /// Offers prompts that were sent and not asked, the oldest first: the last of them is what Up finds first. It is
-    /// shown at once where nothing else is being written.
+    /// Appends queued prompts that were not answered to the history, oldest first. Shows the last of them if the
+    /// composer is empty.
     pub fn return_prompts(&mut self, prompts: Vec<String>) {
         for prompt in prompts {
             let written = self.as_written(&prompt);
@@ -142,13 +140,13 @@ impl Composer {
         }
     }
 
-    /// Offers prompts of earlier times, the oldest first, before all others.
+    /// Inserts earlier prompts before all history entries, oldest first.
     pub fn recall<'a>(&mut self, prompts: impl Iterator<Item = &'a str>) {
         let written = prompts.map(|prompt| self.folded(prompt, LONGEST_OWN)).collect();
         self.history.prepend(written);
     }
 
-    /// A prompt as it was written, where that is known; it is no longer in the history then.
+    /// Removes and returns the history entry of this prompt, with its folds; a new entry if there is none.
     fn as_written(&mut self, prompt: &str) -> Written {
         self.history.take(prompt).unwrap_or_else(|| self.folded(prompt, LONGEST_OWN))
     }
@@ -160,7 +158,7 @@ impl Composer {
         }
     }
 
-    /// Clears what is written; Up brings it back.
+    /// Clears the draft and adds it to the history.
     pub fn discard(&mut self) {
         if self.browsing.is_none() {
             let written = Written::new(self.draft(), &self.pastes);
@@ -170,7 +168,7 @@ impl Composer {
         self.clear();
     }
 
-    /// Forgets what is written.
+    /// Clears the draft without adding it to the history.
     pub fn clear(&mut self) {
         self.pastes.clear();
         self.browsing = None;
@@ -178,13 +176,13 @@ impl Composer {
         self.set("");
     }
 
-    /// Replaces what is written.
+    /// Replaces the text area's content; the cursor moves to the end.
     pub fn set(&mut self, text: &str) {
         self.area = text_area(text.split('\n').map(str::to_owned).collect());
         self.changed();
     }
 
-    /// Puts a prompt before what is written, as it was written, with its pastes folded.
+    /// Inserts an earlier prompt before the draft, with its pastes folded as they were.
     pub fn put_back(&mut self, text: &str) {
         self.leave_history();
         let draft = self.draft();
@@ -197,7 +195,7 @@ impl Composer {
         self.changed();
     }
 
-    /// Puts a text in the place of what is written, which Up brings back where the text does not hold all of it.
+    /// Replaces the draft. The old draft goes to the history unless `text` starts with it.
     pub fn replace(&mut self, text: &str) {
         if text.starts_with(&self.text()) {
             self.clear()
@@ -208,14 +206,14 @@ impl Composer {
         self.show(written);
     }
 
-    /// Shows a text that was written before; its pastes are known from now on.
+    /// Loads a history entry into the text area and registers its pastes.
     fn show(&mut self, written: Written) {
         let new = written.pastes.into_iter().filter(|paste| !self.pastes.contains(paste)).collect::<Vec<_>>();
         self.pastes.extend(new);
         self.set(&sanitize(&written.draft));
     }
 
-    /// Inserts pasted text, whole and unsent; folds it where it is long.
+    /// Inserts pasted text, folded if it is long. Newlines in it do not send.
     pub fn paste(&mut self, text: &str) {
         self.leave_history();
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
@@ -229,7 +227,7 @@ impl Composer {
         self.changed();
     }
 
-    /// The name under which a long text is folded, and the text.
+    /// The placeholder for a long text, and the text; `None` if it is not longer than `longest`.
     fn fold(&mut self, text: &str, longest: Longest) -> Option<(String, String)> {
         let lines = text.lines().count();
         if lines <= longest.lines && text.chars().nth(longest.chars).is_none() {
@@ -243,7 +241,7 @@ impl Composer {
         Some((format!("[pasted #{}: {size}]", self.pasted), text.to_owned()))
     }
 
-    /// Edits by a key that means nothing else. True where the text changed.
+    /// Applies an editing key; returns whether the text changed.
     pub fn edit(&mut self, key: KeyEvent) -> bool {
         let names = || self.pastes.iter().map(|(name, _)| name.as_str());
         let from = self.area.cursor();
@@ -252,7 +250,7 @@ impl Composer {
         self.edited(changed)
     }
 
-    /// Edits by hand of `f`. True where it says that the text changed.
+    /// Applies `f`, which returns whether it changed the text.
     pub fn edit_with(&mut self, f: impl FnOnce(&mut TextArea<'static>) -> bool) -> bool {
         let changed = f(&mut self.area);
         self.edited(changed)
@@ -266,14 +264,14 @@ impl Composer {
         changed
     }
 
-    /// What is shown is the draft from now on; the one before it is kept where Up finds it.
+    /// Makes the history entry that is shown the draft; the replaced draft goes to the history.
     fn leave_history(&mut self) {
         if let Some((_, draft)) = self.browsing.take() {
             self.history.remember(Written::new(draft, &self.pastes));
         }
     }
 
-    /// Shows the prompt before (or after) the one that is shown.
+    /// Shows the previous (`back`) or next history entry.
     pub fn browse(&mut self, back: bool) {
         let (at, draft) = match self.browsing.take() {
             Some((at, draft)) => (at, draft),
@@ -290,7 +288,7 @@ impl Composer {
         }
     }
 
-    /// Begins to search the history for what is written from now on; false where there is none.
+    /// Starts a history search; false if the history is empty.
     pub fn begin_search(&mut self) -> bool {
         if self.searching.is_none() && self.history.len() > 0 {
             self.leave_history();
@@ -300,19 +298,18 @@ impl Composer {
         self.searching.is_some()
     }
 
-    /// Whether the history is being searched.
     pub fn is_searching(&self) -> bool {
         self.searching.is_some()
     }
 
-    /// What the search finds, the newest first: places in the history, and how the prompts begin.
+    /// Search results, newest first: index in the history and first line of the prompt.
     pub fn found(&self) -> Vec<(usize, String)> {
         let found = self.history.search(&self.draft()).into_iter();
         found.filter_map(|at| Some((at, first_line(&self.history.get(at)?.draft)))).collect()
     }
 
-    /// Ends the search. Shows the prompt at this place of the history, and what was being written is kept where Up finds
-    /// it; or what was being written, where there is no such place.
+    /// Ends the search. Loads the history entry at `at` and adds the draft to the history; without an entry, restores
+    /// the draft.
     pub fn end_search(&mut self, at: Option<usize>) {
         let Some(draft) = self.searching.take() else { return };
         match at.and_then(|at| self.history.get(at)).cloned() {
@@ -324,12 +321,11 @@ impl Composer {
         }
     }
 
-    /// Whether the history is being browsed.
     pub fn is_browsing(&self) -> bool {
         self.browsing.is_some()
     }
 
-    /// How many lines it takes in `width` cells.
+    /// Number of lines when wrapped at `width` cells.
     pub fn layout(&mut self, width: u16) -> u16 {
         if self.width != width.max(1) {
             self.width = width.max(1);
@@ -338,8 +334,8 @@ impl Composer {
         self.rows
     }
 
-    /// Scrolls back to the first line where all of them fit in `height`: the text area itself only ever scrolls as far
-    /// as the cursor needs.
+    /// Scrolls to the first line if all lines fit in `height`: the text area itself scrolls only as far as the cursor
+    /// requires.
     pub fn reveal(&mut self, height: u16) {
         let (top, _) = self.area.scroll_offset();
         if top > 0 && self.rows <= height {
@@ -347,10 +343,10 @@ impl Composer {
         }
     }
 
-    /// Lines that a place of so many rows hides, above and below; as it was drawn last.
+    /// Lines hidden above and below a viewport of `rows` rows.
     pub fn hidden(&self, rows: u16) -> (u16, u16) {
         let cursor = u16::try_from(self.area.screen_cursor().row).unwrap_or(u16::MAX);
-        // What is drawn next scrolls as far as the cursor needs.
+        // The next draw scrolls as far as the cursor requires.
         let top = self.area.scroll_offset().0.clamp((cursor + 1).saturating_sub(rows), cursor);
         (top, self.rows.saturating_sub(top.saturating_add(rows)))
     }
@@ -360,7 +356,7 @@ impl Composer {
         self.measure();
     }
 
-    /// Counts the lines after wrapping, by asking a copy of the text area where its end is.
+    /// Counts the lines after wrapping: renders a copy of the text area and reads the row of its end.
     fn measure(&mut self) {
         let area = Rect::new(0, 0, self.width, 1);
         let mut buffer = Buffer::empty(area);
@@ -371,12 +367,11 @@ impl Composer {
         self.rows = u16::try_from(probe.screen_cursor().row + 1).unwrap_or(u16::MAX);
     }
 
-    /// The text as it is drawn.
     pub fn widget(&self) -> &TextArea<'static> {
         &self.area
     }
 
-    /// Row and column of the cursor in the part of the text that was drawn last.
+    /// Row and column of the cursor in the visible part, as of the last draw.
     pub fn cursor_on_screen(&self) -> (usize, usize) {
         let cursor = self.area.screen_cursor();
         let (top, left) = self.area.scroll_offset();
@@ -384,7 +379,7 @@ impl Composer {
     }
 }
 
-/// The first line that says something.
+/// The first line that is not blank, with an ellipsis if the text has more lines.
 fn first_line(draft: &str) -> String {
     let line = draft.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     let more = if draft.trim().contains('\n') { " …" } else { "" };

@@ -1,4 +1,4 @@
-//! The user's own editor: `$VISUAL` or `$EDITOR` writes on where the composer was.
+//! The external editor: edits the draft in `$VISUAL` or `$EDITOR`.
 
 use std::io::{self, Write};
 
@@ -10,19 +10,19 @@ use super::App;
 use super::input::Input;
 use crate::chat::Event;
 
-/// A file with the draft, and who is to open it.
+/// The draft in a temporary file, and the editor's command line.
 pub struct Prepared {
     program: String,
     file: NamedTempFile,
 }
 
-/// An editor that has the terminal. Its file goes away with it.
+/// A running editor, which owns the terminal. Dropping it deletes the file.
 pub struct Editor {
     _file: NamedTempFile,
 }
 
 impl App {
-    /// Gives the terminal to the user's editor, with what is written so far. The engine goes on meanwhile.
+    /// Hands the terminal to the user's editor, with the draft. The engine keeps running.
     pub(super) fn open_editor(&mut self) -> io::Result<()> {
         let prepared = match Editor::prepare(&self.screen.composer.text()) {
             Ok(prepared) => prepared,
@@ -54,7 +54,7 @@ impl App {
 }
 
 impl Editor {
-    /// Writes the draft to a file that only the user can read.
+    /// Writes the draft to a temporary file that only the user can read.
     pub fn prepare(draft: &str) -> Result<Prepared, String> {
         let named = ["VISUAL", "EDITOR"].into_iter().filter_map(|name| std::env::var(name).ok());
         let program = named.into_iter().find(|program| !program.trim().is_empty());
@@ -70,18 +70,18 @@ impl Editor {
 }
 
 impl Prepared {
-    /// Starts the editor; `Input::Edited` follows when it ends.
+    /// Starts the editor; sends `Input::Edited` when it exits.
     pub fn open(self, sender: UnboundedSender<Input>) -> Result<Editor, String> {
         let Self { program, file } = self;
         let path = file.path().to_owned();
-        // A shell takes it apart, as git does: `code --wait` is a program and its argument.
+        // A shell splits it, as in git: `code --wait` is a program and an argument.
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{program} \"$@\""), &program]).arg(&path).kill_on_drop(true);
         let child = command.spawn().map_err(|error| format!("the editor cannot be started: {error}"))?;
         tokio::spawn(async move {
             let ended = wait(child).await;
             let text = ended.and_then(|()| std::fs::read_to_string(&path).map_err(|error| error.to_string()));
-            // The receiver is gone only where the interface has ended.
+            // The receiver is dropped only when the interface ends.
             let _ = sender.send(Input::Edited(text.map(without_last_newline)));
         });
         Ok(Editor { _file: file })
@@ -93,7 +93,7 @@ async fn wait(mut child: Child) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("the editor failed ({status})")) }
 }
 
-/// Editors end the last line, which nobody means to send.
+/// Removes the newline that editors add to the last line.
 fn without_last_newline(mut text: String) -> String {
     if text.ends_with('\n') {
         text.pop();

@@ -1,4 +1,4 @@
-//! The interface's side of the engine: starting it, asking it, giving it another model.
+//! The interface's calls to the engine: start, generate, switch the model.
 
 use super::{App, Input};
 use crate::chat::{Event, Note};
@@ -29,7 +29,7 @@ impl App {
     pub(super) fn start_engine(&mut self) {
         let sender = self.sender.clone();
         let sink = move |event| {
-            // The receiver is gone only where the interface has ended.
+            // The receiver is dropped only when the interface ends.
             let _ = sender.send(Input::Chat(Event::Engine(event)));
         };
         match engine_options(&self.settings).and_then(|options| Engine::start(options, sink)) {
@@ -39,7 +39,7 @@ impl App {
             }
             Err(error) => {
                 self.chat_event(Event::Engine(EngineEvent::LoadFailed { error }));
-                // Nothing else may ever happen that would draw it.
+                // No other event may follow that triggers a redraw.
                 self.dirty = true;
             }
         }
@@ -65,13 +65,13 @@ impl App {
     }
 }
 
-/// Where the model comes from, unless it is known already that nothing comes from there.
+/// The model's source; an error if it is already known not to exist.
 pub(super) fn model_source(settings: &Settings) -> Result<HubSource, EngineError> {
     let source = HubSource::new(settings)?;
     source.check().map(|()| source)
 }
 
-/// The chat template that the user wants instead of the model's.
+/// The chat template of the settings, which replaces the model's own.
 pub(super) fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, EngineError> {
     Chosen::of(settings.chat_template.as_deref())
         .map_err(|error| EngineError::new(ErrorKind::Failed, error.to_string()))

@@ -1,82 +1,72 @@
-//! Keys to actions. What a key means may depend on what is open and on whether anything is written.
+//! Maps keys to actions, depending on what is open and on whether the composer is empty.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// How to move.
+/// A scroll request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scroll {
-    /// Lines up.
     Up(usize),
-    /// Lines down.
     Down(usize),
-    /// A page up.
     PageUp,
-    /// A page down.
     PageDown,
-    /// To the beginning.
     Top,
-    /// To the end, and stay there.
+    /// To the end, and follow it as text arrives.
     Follow,
 }
 
-/// What a key asks for.
+/// The action bound to a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
-    /// Send what is written.
     Submit,
-    /// Break the line.
     NewLine,
-    /// Stop or close.
+    /// Stop the answer, or close what is open.
     Stop,
-    /// Stop, clear or quit.
+    /// Stop the answer, else clear the draft, else quit.
     Interrupt,
-    /// Leave.
     Quit,
     /// Show or hide the help.
     Help,
     /// Fold or unfold reasoning.
     Reasoning,
-    /// Move the transcript.
+    /// Scroll the transcript, or the help if it is open.
     Scroll(Scroll),
-    /// The prompt before (true) or after.
+    /// The previous (true) or next history entry.
     History(bool),
-    /// The entry before (true) or after in the list of commands.
+    /// The previous (true) or next entry of the completion list.
     Choose(bool),
-    /// Take the chosen entry; where it is taken already, the one before (true) or after.
+    /// Accept the selected entry; if it is accepted already, the previous (true) or next one.
     Complete(bool),
-    /// Stop the process, back to the shell.
+    /// Stop the process and return to the shell.
     Suspend,
-    /// Draw everything anew.
+    /// Redraw the whole screen.
     Redraw,
-    /// Go on writing in an editor.
+    /// Edit the draft in an external editor.
     Editor,
-    /// Search in earlier prompts; the next one that fits, where they are searched already.
+    /// Search the history; during a search, select the next match.
     Search,
-    /// An editing command that the text area knows by another key.
+    /// An editing command that the text area binds to another key.
     Edit(Edit),
-    /// The text area's own key.
+    /// A key for the text area.
     Key(KeyEvent),
 }
 
-/// Editing as in a shell.
+/// Editing commands with readline's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
     /// Delete to the line's beginning.
     KillBefore,
     /// Delete to the line's end.
     KillAfter,
-    /// Put back what was deleted.
+    /// Insert the text that was deleted last.
     Yank,
-    /// Take back.
     Undo,
-    /// Do again what was taken back.
     Redo,
 }
 
-/// What a key's meaning depends on.
+/// State that changes the meaning of keys.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context {
-    /// Nothing is written.
+    /// The composer is empty.
     pub empty: bool,
     /// The cursor is in the first line.
     pub first_line: bool,
@@ -84,15 +74,15 @@ pub struct Context {
     pub last_line: bool,
     /// The history is being browsed.
     pub browsing: bool,
-    /// The list of commands is open.
+    /// The completion list is open.
     pub choosing: bool,
-    /// Earlier prompts are searched.
+    /// The history is being searched.
     pub searching: bool,
     /// The help is open.
     pub help: bool,
 }
 
-/// The action of a key; `None` where it has none.
+/// The action of a key; `None` if it is unbound.
 pub fn action(key: KeyEvent, context: &Context) -> Option<Action> {
     if key.kind == KeyEventKind::Release {
         return None;
@@ -164,7 +154,7 @@ fn with_control(letter: char, key: KeyEvent, context: &Context) -> Option<Action
         'u' => Action::Edit(Edit::KillBefore),
         'k' => Action::Edit(Edit::KillAfter),
         'y' => Action::Edit(Edit::Yank),
-        // A terminal of the old kind sends Ctrl-_ as the byte that is also Ctrl-7.
+        // Without the kitty keyboard protocol Ctrl-_ arrives as the byte 0x1f, which crossterm reports as Ctrl-7.
         '_' | '7' | '/' => Action::Edit(Edit::Undo),
         'r' => Action::Search,
         'p' => vertical(KeyEvent::new(KeyCode::Up, KeyModifiers::NONE), context, false),
@@ -183,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn enter_sends_and_its_cousins_break_the_line() {
+    fn enter_sends_and_modified_enter_inserts_a_newline() {
         let context = Context::default();
         assert_eq!(press(KeyCode::Enter, KeyModifiers::NONE, context), Some(Action::Submit));
         assert_eq!(press(KeyCode::Enter, KeyModifiers::ALT, context), Some(Action::NewLine));
@@ -193,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_mark_asks_only_on_an_empty_line() {
+    fn question_mark_opens_the_help_only_in_an_empty_composer() {
         let empty = Context { empty: true, ..Context::default() };
         assert_eq!(press(KeyCode::Char('?'), KeyModifiers::NONE, empty), Some(Action::Help));
         assert!(matches!(press(KeyCode::Char('?'), KeyModifiers::NONE, Context::default()), Some(Action::Key(_))));
@@ -202,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn up_moves_the_cursor_before_it_moves_the_history() {
+    fn up_browses_the_history_only_from_the_first_line() {
         let middle = Context::default();
         let top = Context { first_line: true, ..middle };
         assert!(matches!(press(KeyCode::Up, KeyModifiers::NONE, middle), Some(Action::Key(_))));
@@ -213,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_help_only_its_own_keys_count() {
+    fn the_open_help_ignores_other_keys() {
         let help = Context { help: true, empty: true, ..Context::default() };
         assert_eq!(press(KeyCode::Down, KeyModifiers::NONE, help), Some(Action::Scroll(Scroll::Down(1))));
         assert_eq!(press(KeyCode::Char('x'), KeyModifiers::NONE, help), None);

@@ -1,5 +1,5 @@
-//! The thread that reads the terminal, so that a long paste holds nothing up. It lets go of the terminal at the key that
-//! asks for the editor, until it is told to go on.
+//! The thread that reads the terminal, so that a long paste does not block the interface. It stops reading at the key
+//! that opens the editor, until `go_on`.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,10 +10,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::input::Input;
 
-/// Arrow keys that follow one another this fast were not pressed by a finger.
+/// Arrow keys at most this far apart come from the mouse wheel, not from key presses.
 const SAME_TURN: Duration = Duration::from_millis(2);
 
-/// On the alternate screen a terminal tells a turn of the wheel as so many arrow keys at least.
+/// Minimum arrow keys that a terminal sends for one wheel step on the alternate screen.
 const LINES_OF_A_TURN: usize = 3;
 
 /// A handle to the reading thread.
@@ -22,7 +22,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Begins to read.
+    /// Starts the thread.
     pub fn start(sender: UnboundedSender<Input>) -> io::Result<Self> {
         let (go_on, told) = channel();
         let reader = Reader { sender, told };
@@ -30,14 +30,14 @@ impl Keys {
         Ok(Self { go_on })
     }
 
-    /// Reads on after an event that `lets_go`; once for each.
+    /// Resumes reading after an event that `lets_go`; call it once for each.
     pub fn go_on(&self) {
-        // A thread that has ended has said so itself.
+        // A thread that has ended has already sent `TerminalGone`.
         let _ = self.go_on.send(());
     }
 }
 
-/// Whether nothing is read after this event until it is dealt with: the editor may want the keyboard.
+/// Whether reading stops after this event until `go_on`: the editor may take over the keyboard.
 pub fn lets_go(event: &TerminalEvent) -> bool {
     let key = event.as_key_press_event();
     key.is_some_and(|key| key.code == KeyCode::Char('g') && key.modifiers == KeyModifiers::CONTROL)
@@ -56,11 +56,11 @@ impl Reader {
             let Ok(following) = read.and_then(|event| self.forward(event)) else { break };
             next = following;
         }
-        // The receiver is gone only where the interface has ended.
+        // The receiver is dropped only when the interface ends.
         let _ = self.sender.send(Input::TerminalGone);
     }
 
-    /// Passes an event on, and those that belong to it; gives back one that does not.
+    /// Forwards an event and the arrow keys of the same wheel step; returns the first event after them.
     fn forward(&self, first: TerminalEvent) -> io::Result<Option<TerminalEvent>> {
         let Some(up) = arrow(&first) else { return self.pass(first).map(|()| None) };
         let (mut lines, mut other) = (1, None);
@@ -87,7 +87,7 @@ impl Reader {
     }
 }
 
-/// Whether this is the key Up (true) or Down, without anything else held.
+/// Whether this is Up (true) or Down (false) without modifiers.
 fn arrow(event: &TerminalEvent) -> Option<bool> {
     let key = event.as_key_press_event().filter(|key| key.modifiers.is_empty())?;
     match key.code {

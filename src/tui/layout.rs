@@ -1,39 +1,37 @@
-//! Where the parts of the screen are, and what every part needs to draw itself.
+//! Areas of the screen's parts, and the theme and glyphs that they are drawn with.
 
 use ratatui::layout::Rect;
 
 use super::theme::Theme;
 use super::view::glyphs::Glyphs;
 
-/// How things look: what every part of the view needs.
+/// Theme and glyphs, passed to every part of the view.
 #[derive(Clone, Copy, Debug)]
 pub struct Look<'a> {
     /// Colours by role.
     pub theme: &'a Theme,
-    /// Signs.
     pub glyphs: &'static Glyphs,
 }
 
-/// Where the parts of the screen are. Any of them may have no height.
+/// Areas of the screen's parts. Any of them may have height 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Areas {
-    /// What was said.
     pub transcript: Rect,
-    /// Prompts that wait.
+    /// Queued prompts.
     pub queue: Rect,
-    /// Progress of a load.
+    /// Load progress.
     pub gauge: Rect,
     /// The composer with its frame.
     pub composer: Rect,
-    /// The line at the bottom.
+    /// The status line.
     pub status: Rect,
 }
 
-/// From this height on there is room for frames and empty lines.
+/// Minimum height for frames and blank lines.
 const ROOMY: u16 = 10;
 
 impl Areas {
-    /// Shares out `area`: `rows` lines are in the composer, `queued` prompts wait.
+    /// Divides `area` between a composer of `rows` lines, `queued` prompts and the other parts.
     pub fn of(area: Rect, rows: u16, queued: usize, loading: bool) -> Self {
         let roomy = area.height >= ROOMY && area.width >= 20;
         let mut left = area.height;
@@ -68,13 +66,13 @@ impl Areas {
         self.composer.height >= 3 && self.composer.width >= 20 && self.status.bottom() >= ROOMY
     }
 
-    /// The part of the composer that text goes in.
+    /// The composer's text area: inside the frame, after the prompt mark.
     pub fn composer_text(&self) -> Rect {
         text_area(self.composer, self.framed())
     }
 }
 
-/// Cells that the mark before the text takes.
+/// Width of the prompt mark, in cells.
 pub(super) const MARK: u16 = 2;
 
 fn text_area(area: Rect, framed: bool) -> Rect {

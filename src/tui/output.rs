@@ -1,5 +1,5 @@
-//! Writing to the terminal without being blocked by it for good: a terminal that does not read (a stopped emulator, a
-//! connection that stalls) holds the interface up, but not the end that a signal asks for.
+//! Non-blocking output to the terminal: one that does not read (a stopped emulator, a stalled connection) blocks the
+//! interface, but not the shutdown by a signal.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -13,10 +13,10 @@ use rustix::fs::OFlags;
 
 use super::ending::Ending;
 
-/// How often a write that waits looks whether the program is to end.
+/// Interval at which a blocked write checks for a shutdown, in nanoseconds.
 const LOOK_NS: i64 = 50_000_000;
 
-/// The terminal, to be written to. Clones write to the same one.
+/// A writer to the terminal. Clones share the descriptor.
 #[derive(Clone, Debug)]
 pub struct Output {
     terminal: Arc<File>,
@@ -24,19 +24,19 @@ pub struct Output {
 }
 
 impl Output {
-    /// The terminal of standard output, opened anew: `O_NONBLOCK` on standard output itself would also hold for the
-    /// shell and every other program that shares it. A terminal that cannot be opened is written to as it is.
+    /// Reopens the terminal of standard output: `O_NONBLOCK` on standard output itself would also apply to the shell
+    /// and every other program that shares it. If it cannot be reopened, a duplicate is used, whose writes may block.
     pub fn open(ending: Ending) -> io::Result<Self> {
         let terminal = reopen().map_or_else(|| rustix::io::dup(rustix::stdio::stdout()).map(File::from), Ok)?;
         Ok(Self { terminal: Arc::new(terminal), ending })
     }
 
-    /// A descriptor of the terminal of its own.
+    /// A duplicate of the terminal's descriptor.
     pub fn file(&self) -> io::Result<File> {
         self.terminal.try_clone()
     }
 
-    /// Waits until the terminal takes more; an error where it does not and the program is to end.
+    /// Waits up to `LOOK_NS` for the terminal to become writable; an error after the shutdown's grace period.
     fn wait(&self) -> io::Result<()> {
         if self.ending.gives_up() {
             return Err(io::Error::new(ErrorKind::TimedOut, "the terminal does not read"));
@@ -64,7 +64,7 @@ impl Write for Output {
     }
 }
 
-/// The terminal of standard output with a description of its own.
+/// Opens the terminal of standard output with its own open file description.
 fn reopen() -> Option<File> {
     let stdout = rustix::stdio::stdout();
     let device = rustix::fs::fstat(stdout).ok()?.st_rdev;
@@ -75,6 +75,6 @@ fn reopen() -> Option<File> {
     let name = rustix::termios::ttyname(stdout, Vec::new()).ok();
     let named = name.and_then(|name| open(Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()))));
     let same = named.filter(|file| file.metadata().is_ok_and(|found| found.rdev() == device));
-    // Another user's terminal (after `su`) can be opened by this name alone.
+    // After `su` the terminal belongs to another user and can be opened only as `/dev/tty`.
     same.or_else(|| rustix::termios::tcgetpgrp(stdout).ok().and_then(|_| open(Path::new("/dev/tty"))))
 }

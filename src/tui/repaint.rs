@@ -1,17 +1,16 @@
-//! Rows that have to be written whole. Terminals disagree about the width of what is one sign of several characters: a
-//! flag, a family, a skin's tone. ratatui writes only the cells that changed, so what such a sign left in cells beside
-//! its own would stay on the screen.
+//! Repaints whole rows that contain multi-codepoint graphemes (flags, families, skin tones): terminals disagree about
+//! their width, and ratatui's cell diff would leave stale cells.
 
 use std::collections::BTreeMap;
 
 use ratatui::buffer::{Buffer, CellDiffOption};
 
-/// The rows with such signs in the frame that was drawn last, with their text.
+/// Rows of the last frame that contain such graphemes, with their text.
 #[derive(Debug, Default)]
 pub(super) struct RowRepainter(BTreeMap<u16, String>);
 
 impl RowRepainter {
-    /// Has those rows of `next` written whole that hold such a sign, or held one, and are not what they were.
+    /// Forces a full write of each row of `next` that has changed and contains, or contained, such a grapheme.
     pub fn mark(&mut self, next: &mut Buffer) {
         let area = next.area;
         let before = std::mem::take(&mut self.0);
@@ -33,7 +32,7 @@ impl RowRepainter {
     }
 }
 
-/// Several characters, and not only accents on a letter: those take one cell everywhere.
+/// Several codepoints, except accents on a letter: these take one cell in every terminal.
 fn is_doubtful(symbol: &str) -> bool {
     symbol.chars().nth(1).is_some() && symbol.chars().any(|c| c >= '\u{1f000}' || matches!(c, '\u{200d}' | '\u{fe0f}'))
 }
@@ -47,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_leaves_nothing_behind_where_it_takes_cells_of_its_own() {
+    fn a_row_that_contained_an_emoji_sequence_is_rewritten_whole() {
         for sign in ["🇩🇪", "👩‍👩‍👧‍👦", "👍🏽", "❤️"] {
             let mut doubtful = RowRepainter::default();
             let mut first = Buffer::with_lines([format!("{sign} ab"), "plain".to_owned()]);
@@ -62,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_stays_is_not_written_again_and_plain_rows_never_are() {
+    fn unchanged_rows_and_plain_rows_are_not_rewritten() {
         let mut doubtful = RowRepainter::default();
         let lines = ["🇩🇪 ab", "日本 e\u{301}", "plain"];
         let mut frames = [(); 3].map(|()| Buffer::with_lines(lines));

@@ -1,4 +1,4 @@
-//! The terminal's state: what is switched on when the interface begins, and off again however it ends.
+//! Terminal modes: enabled when the interface starts, restored on exit, panic and fatal signals.
 
 use std::io::{self, BufWriter, Write};
 use std::panic;
@@ -20,13 +20,12 @@ use ratatui::crossterm::{cursor, execute, queue};
 use super::output::Output;
 use crate::engine::crash::{self, Restoration};
 
-/// What is drawn to.
 pub type CrosstermTerminal = Terminal<CrosstermBackend<BufWriter<Output>>>;
 
-/// Bytes of a frame that are gathered before they are written.
+/// Size of the write buffer, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// What a thread other than the interface's said when it panicked.
+/// Panic messages of threads other than the interface's.
 #[derive(Clone, Debug, Default)]
 pub struct Panics(Arc<Mutex<Vec<String>>>);
 
@@ -35,30 +34,29 @@ impl Panics {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
-    /// Takes them all.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// A terminal that is ours until this is dropped.
+/// Owns the terminal's modes; dropping it restores the terminal.
 pub struct Guard {
     active: Arc<AtomicBool>,
-    /// Whether the keyboard is asked to tell Shift+Enter from Enter.
+    /// Whether the kitty keyboard protocol is enabled: it distinguishes Shift+Enter from Enter.
     keyboard: bool,
     output: Output,
-    /// What a fatal signal does with the terminal.
+    /// How a fatal signal restores the terminal.
     restoration: Option<&'static Restoration>,
-    /// What other threads said when they panicked.
+    /// Panics of other threads, to be printed after the restoration.
     pub panics: Panics,
 }
 
 impl Guard {
-    /// Takes the terminal over. From now on a panic of this thread restores it before it is told, and that of any
-    /// other thread is kept for later, so that it tears no frame. A fatal signal restores it too. `active` says whether
-    /// the terminal is ours.
+    /// Enables the modes. From now on a panic of this thread restores the terminal before its message is printed, and
+    /// the message of any other thread's panic is kept for later, so that it does not corrupt the frame. A fatal signal
+    /// restores the terminal too. `active`: whether the modes are enabled.
     pub fn enter(output: Output, active: Arc<AtomicBool>) -> io::Result<Self> {
-        // The console of Linux takes the sequence's last letter for another one.
+        // The Linux console misreads the sequence: it interprets the last letter as another command.
         let keyboard = std::env::var("TERM").is_ok_and(|term| term != "linux");
         let restoration = restoration(&output, keyboard);
         let guard = Self { active, keyboard, output, restoration, panics: Panics::default() };
@@ -67,7 +65,7 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Switches everything on.
+    /// Enables the modes, at the start and after a suspension.
     pub fn resume(&self) -> io::Result<()> {
         self.active.store(true, Ordering::Release);
         self.restoration.inspect(|restoration| restoration.arm());
@@ -80,7 +78,7 @@ impl Guard {
         out.flush()
     }
 
-    /// Switches everything off, once; a terminal that is gone cannot be restored and need not be.
+    /// Restores the terminal, once. Errors are ignored: a closed terminal needs no restoration.
     pub fn restore(&self) {
         restore(&self.active, self.keyboard, &self.output);
         self.restoration.inspect(|restoration| restoration.disarm());
@@ -119,19 +117,19 @@ fn restore(active: &AtomicBool, keyboard: bool, output: &Output) {
     let _ = disable_raw_mode();
 }
 
-/// What switches everything off that [`Guard::resume`] switches on.
+/// Escape sequences that undo [`Guard::resume`].
 fn sequences(keyboard: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     if keyboard {
         let _ = queue!(bytes, PopKeyboardEnhancementFlags);
     }
-    // The keyboard belongs to the alternate screen, so it is put back before that is left.
+    // The keyboard flags belong to the alternate screen: restore them before leaving it.
     let _ = queue!(bytes, DisableBracketedPaste, EndSynchronizedUpdate, LeaveAlternateScreen, cursor::Show);
     bytes
 }
 
-/// Prepares what a fatal signal does: the terminal as it is now, before anything is switched on. `None` where its
-/// settings cannot be read.
+/// Prepares the restoration after a fatal signal from the terminal's settings before the modes are enabled. `None` if
+/// they cannot be read.
 fn restoration(output: &Output, keyboard: bool) -> Option<&'static Restoration> {
     let (terminal, settings) = (output.file().ok()?, rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()?);
     let mut bytes = sequences(keyboard);
@@ -141,19 +139,19 @@ fn restoration(output: &Output, keyboard: bool) -> Option<&'static Restoration> 
     Some(crash::restore_terminal(terminal, settings, bytes))
 }
 
-/// The screen that the guard's terminal is drawn through.
+/// A ratatui terminal on `output`.
 pub fn screen(output: &Output) -> io::Result<CrosstermTerminal> {
     Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(BUFFER, output.clone())))
 }
 
-/// Draws so that a terminal that can shows the frame all at once.
+/// Draws a frame as one synchronised update, on terminals that support it.
 pub fn draw(screen: &mut CrosstermTerminal, paint: impl FnOnce(&mut ratatui::Frame<'_>)) -> io::Result<()> {
     queue!(screen.backend_mut(), BeginSynchronizedUpdate)?;
     screen.draw(paint)?;
     execute!(screen.backend_mut(), EndSynchronizedUpdate)
 }
 
-/// Puts `text` on the clipboard by OSC 52, which also reaches the terminal's own machine over SSH.
+/// Copies `text` to the clipboard by OSC 52, which also works over SSH.
 pub fn copy(screen: &mut CrosstermTerminal, text: &str) -> io::Result<()> {
     let backend = screen.backend_mut();
     write!(backend, "\x1b]52;c;{}\x07", base64(text.as_bytes()))?;
@@ -179,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_is_that_of_the_rfc() {
+    fn base64_matches_rfc_4648() {
         let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy"), ("ü", "w7w=")];
         for (plain, coded) in cases {
             assert_eq!(base64(plain.as_bytes()), coded);

@@ -1,5 +1,5 @@
-//! Themes: colours by role, from `themes/*.toml` (compiled in) and the user's own folder; `inherits` takes the rest
-//! from another theme. Colours are brought down to what the terminal can show.
+//! Themes: colours by role, from `themes/*.toml` (compiled in) and the user's own folder; `inherits` takes the other
+//! roles from another theme. Colours are reduced to the terminal's colour depth.
 
 use std::fmt;
 use std::path::Path;
@@ -15,15 +15,15 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("high-contrast", include_str!("../../themes/high-contrast.toml")),
 ];
 
-/// A chain of `inherits` may be this long.
+/// Maximum length of a chain of `inherits`.
 const LONGEST_CHAIN: usize = 8;
 
-/// A theme file larger than this is none.
+/// Maximum size of a theme file, in bytes.
 const LARGEST_FILE: u64 = 256 * 1024;
 
 macro_rules! roles {
     ($($(#[$doc:meta])* $role:ident),* $(,)?) => {
-        /// A style for each role that a piece of the screen can play.
+        /// A style for each role of a screen element.
         #[derive(Clone, Debug, Default, PartialEq)]
         pub struct Theme { $($(#[$doc])* pub $role: Style,)* }
 
@@ -46,15 +46,14 @@ macro_rules! roles {
 roles! {
     /// Ordinary text, and the background of the whole screen.
     text,
-    /// What matters less: figures under an answer, borders' titles, hints.
+    /// Secondary text: figures under an answer, borders' titles, hints.
     dim,
-    /// What should be found at a glance: prompts' mark, selected entries.
+    /// Emphasised text: prompt marks, keys, selected entries.
     accent,
     /// The user's messages.
     user,
-    /// What the model thought.
+    /// The model's reasoning.
     reasoning,
-    /// Headings.
     heading,
     /// Inline code and code blocks.
     code,
@@ -66,31 +65,27 @@ roles! {
     comment,
     /// Numbers in code.
     number,
-    /// Links.
     link,
-    /// Quotations.
     quote,
-    /// Marks of lists.
+    /// List markers.
     marker,
-    /// Lines around things.
+    /// Rules and table lines.
     border,
-    /// Lines around the composer.
+    /// Frames of the composer and the help.
     border_active,
-    /// What is typed where nothing is.
+    /// The hint in an empty composer.
     placeholder,
-    /// The line at the bottom.
+    /// The status line.
     status,
-    /// The part of a gauge that is done.
+    /// The completed part of a gauge.
     gauge,
-    /// The part that is not.
+    /// The remaining part of a gauge.
     gauge_rest,
-    /// Good news: warm, released.
+    /// Good states: warm, released.
     success,
-    /// Something is not as wanted.
     warning,
-    /// Something failed.
     error,
-    /// The chosen entry of a list.
+    /// The selected entry of a list.
     selection,
 }
 
@@ -124,8 +119,8 @@ impl<'de> Deserialize<'de> for ThemeColor {
         let known = if name == "default" { Some(Color::Reset) } else { name.parse().ok() };
         known.map(Self).ok_or_else(|| {
             serde::de::Error::custom(format!(
-                "{name:?} is no colour: use a name (red, light-blue, dark-gray, …), \"#rrggbb\", a number from 0 to 255, \
-                 or \"default\""
+                "{name:?} is not a colour: use a name (red, light-blue, dark-gray, …), \"#rrggbb\", a number from 0 to \
+                 255, or \"default\""
             ))
         })
     }
@@ -146,26 +141,26 @@ impl RoleStyle {
     }
 }
 
-/// A theme that cannot be used: which file, which line, which key, and why. May quote foreign text.
+/// Why a theme cannot be used: file, line, key and reason. May quote unsanitised text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ThemeError(pub String);
 
-/// How many colours a terminal shows.
+/// Colour depth of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColorDepth {
-    /// None: NO_COLOR. Bold, reverse and the like stay.
+    /// No colours (`NO_COLOR`); bold, reverse and other modifiers stay.
     None,
-    /// The 16 of old.
+    /// The 16 ANSI colours.
     Ansi,
-    /// 256.
+    /// The 256-colour palette.
     Indexed,
-    /// All of them.
+    /// 24-bit RGB.
     True,
 }
 
 impl ColorDepth {
-    /// What the environment says about the terminal.
+    /// From `NO_COLOR`, `TERM` and `COLORTERM`.
     pub fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
         let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
         let term = variable("TERM").unwrap_or_default();
@@ -203,13 +198,13 @@ impl ColorDepth {
             bg: style.bg.and_then(|color| self.color(color)),
             ..style
         };
-        // Colours that all become one grey must not make text vanish.
+        // Text is invisible if both colours are reduced to the same one: drop both.
         if reduced.fg.is_some() && reduced.fg == reduced.bg { Style { fg: None, bg: None, ..reduced } } else { reduced }
     }
 }
 
 impl Theme {
-    /// The theme of this name: the user's file `folder/NAME.toml` before the built-in one.
+    /// Loads the theme `name`: the user's file `folder/NAME.toml` takes precedence over the built-in theme.
     pub fn load(name: &str, folder: &Path, depth: ColorDepth) -> Result<Self, ThemeError> {
         let mut theme = Self::default();
         let mut chain = Vec::new();
@@ -231,12 +226,12 @@ impl Theme {
         Ok(theme.map(|style| depth.style(style)))
     }
 
-    /// The theme to fall back to, which cannot fail.
+    /// The built-in dark theme; never fails.
     pub fn fallback(depth: ColorDepth) -> Self {
         Self::load("dark", Path::new(""), depth).unwrap_or_default()
     }
 
-    /// The names that `load` knows without a file.
+    /// Names of the built-in themes.
     pub fn built_in_names() -> impl Iterator<Item = &'static str> {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
@@ -352,14 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn without_colours_the_modifiers_stay() {
+    fn no_color_removes_colours_and_keeps_modifiers() {
         let theme = Theme::load("dark", Path::new(""), ColorDepth::None).unwrap();
         assert_eq!((theme.error.fg, theme.error.bg), (None, None));
         assert!(theme.heading.add_modifier.contains(Modifier::BOLD));
     }
 
     #[test]
-    fn a_users_theme_inherits_and_overrides() {
+    fn a_user_theme_inherits_and_overrides() {
         let folder = tempfile::tempdir().unwrap();
         let text = "inherits = \"light\"\n[roles]\nuser = { fg = \"#ff0000\", bold = true }\n";
         std::fs::write(folder.path().join("mine.toml"), text).unwrap();
@@ -378,7 +373,7 @@ mod tests {
             Theme::load("bad", folder.path(), ColorDepth::True).unwrap_err().0
         };
         let colour = error("[roles]\n\nuser = { fg = \"blurple\" }\n");
-        assert!(colour.contains("bad.toml:3: user: \"blurple\" is no colour"), "{colour}");
+        assert!(colour.contains("bad.toml:3: user: \"blurple\" is not a colour"), "{colour}");
         let key = error("[roles]\nusr = { fg = \"red\" }\n");
         assert!(key.contains("bad.toml:2: usr: unknown field `usr`"), "{key}");
         let round = error("inherits = \"bad\"\n");
@@ -389,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_says_how_many_colours() {
+    fn colour_depth_is_read_from_the_environment() {
         let depth = |set: &'static [(&str, &str)]| {
             ColorDepth::of_environment(|name| set.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).into()))
         };

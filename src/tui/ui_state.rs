@@ -1,5 +1,5 @@
-//! What the interface remembers beside the chat: composer, place in the transcript, theme. Turns terminal events into
-//! the chat's events.
+//! State of the interface beside the chat: composer, scroll position, theme. Turns terminal events into events of the
+//! chat.
 
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent};
 use ratatui::layout::Rect;
@@ -15,52 +15,49 @@ use super::view::help;
 use super::view::transcript::Transcript;
 use crate::chat::{Cause, Chat, EngineState, Event};
 
-/// What the interface remembers.
 #[derive(Debug)]
 pub struct UiState {
-    /// What is being written.
     pub composer: Composer,
-    /// What is in view.
     pub transcript: Transcript,
-    /// The conversations that can be taken up, as far as they were asked for.
+    /// The stored conversations, once requested for `/resume`.
     pub talks: Vec<ConversationChoice>,
     theme: Theme,
     glyphs: &'static Glyphs,
     areas: Areas,
     chosen: usize,
-    /// What Tab goes through.
+    /// The list that Tab cycles through.
     cycle: Option<Cycle>,
-    /// The list of commands was closed for this text.
+    /// The draft for which the completion list was closed.
     dismissed: Option<String>,
-    /// The first line of the help in view.
+    /// First visible line of the help.
     help_top: usize,
     size: Rect,
 }
 
-/// The list from which an entry was taken, kept so that the next Tab takes the next one. It holds for as long as that
-/// entry is all that is written.
+/// The list from which an entry was accepted, so that the next Tab accepts the next one. Valid while the draft equals
+/// that entry.
 #[derive(Debug)]
 struct Cycle {
     choices: Vec<Choice>,
     taken: usize,
 }
 
-/// What a terminal event leads to.
-#[allow(clippy::large_enum_variant, reason = "there are never more than a few, and none is kept")]
+/// Result of a terminal event.
+#[allow(clippy::large_enum_variant, reason = "at most a few exist, and only briefly")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Something for the chat.
+    /// An event for the chat.
     Chat(Event),
     /// Stop the process until the shell continues it.
     Suspend,
-    /// Draw everything anew.
+    /// Redraw the whole screen.
     Redraw,
-    /// Let the user go on writing in an editor.
+    /// Edit the draft in an external editor.
     Editor,
 }
 
 impl UiState {
-    /// A screen on which nothing was written yet.
+    /// An empty composer and transcript.
     pub fn new(theme: Theme, glyphs: &'static Glyphs) -> Self {
         Self {
             composer: Composer::default(),
@@ -77,35 +74,34 @@ impl UiState {
         }
     }
 
-    /// How things look.
     pub fn look(&self) -> Look<'_> {
         Look { theme: &self.theme, glyphs: self.glyphs }
     }
 
-    /// Where things are, since `layout`.
+    /// The areas as of the last `layout`.
     pub fn areas(&self) -> Areas {
         self.areas
     }
 
-    /// Draws with another theme from now on.
+    /// Replaces the theme; the transcript is rendered again.
     pub fn set_theme(&mut self, theme: Theme) {
         self.theme = theme;
         self.transcript.invalidate();
     }
 
-    /// The first line of the help in view.
+    /// First visible line of the help, as of the last `layout` or scroll.
     pub fn help_top(&self) -> usize {
         self.help_top
     }
 
-    /// Decides where everything is on a screen of this size.
+    /// Computes the areas for a screen of this size.
     pub fn layout(&mut self, chat: &Chat, area: Rect) {
         self.size = area;
         if !chat.help {
             self.help_top = 0;
         }
         let loading = matches!(chat.engine.state, EngineState::Loading(_));
-        // The width does not depend on the number of rows, so the first guess is right about it.
+        // The composer's width does not depend on its number of rows.
         let width = Areas::of(area, 1, 0, false).composer_text().width;
         let rows = self.composer.layout(width);
         self.areas = Areas::of(area, rows, chat.queue.len(), loading);
@@ -115,7 +111,7 @@ impl UiState {
         self.transcript.layout(chat, place.width, place.height, &look);
     }
 
-    /// The commands that what is written may become; the prompts that are found, where one is searched for.
+    /// Completions of the draft; during a history search, its results.
     pub fn completions(&self) -> Vec<Choice> {
         if self.composer.is_searching() {
             return self.composer.found().into_iter().map(|(_, begin)| completion::earlier(begin)).collect();
@@ -137,12 +133,12 @@ impl UiState {
         self.cycle.as_ref().filter(|cycle| cycle.choices.get(cycle.taken).is_some_and(|taken| taken.text == draft))
     }
 
-    /// Which of them is chosen.
+    /// Index of the selected completion.
     pub fn chosen_completion(&self) -> usize {
         self.chosen.min(self.completions().len().saturating_sub(1))
     }
 
-    /// Takes what came from the terminal.
+    /// Handles an event of the terminal.
     pub fn terminal_event(&mut self, event: TerminalEvent, chat: &Chat) -> Vec<Outcome> {
         match event {
             TerminalEvent::Key(key) => self.key(key, chat),
@@ -155,12 +151,11 @@ impl UiState {
         }
     }
 
-    /// The wheel was turned.
     pub fn wheel(&mut self, up: bool, lines: usize, chat: &Chat) {
         self.scroll(if up { Scroll::Up(lines) } else { Scroll::Down(lines) }, chat);
     }
 
-    /// Puts `text` in the place of what is written; what the chat is to know of it.
+    /// Replaces the draft by `text`; returns the event for the chat, if any.
     pub fn write(&mut self, text: &str) -> Option<Event> {
         self.composer.replace(text);
         self.is_prompt().then_some(Event::Typed)
@@ -238,7 +233,7 @@ impl UiState {
         if self.composer.edit_with(f) { self.typed() } else { Vec::new() }
     }
 
-    /// Something was written. A command needs no model, so that it wakes none.
+    /// Handles a change of the draft. A command sends no `Typed`: it must not load the model.
     fn typed(&mut self) -> Vec<Outcome> {
         self.chosen = 0;
         self.cycle = None;
@@ -289,7 +284,7 @@ impl UiState {
         self.help_top = wanted.min(last);
     }
 
-    /// Chooses the entry before or after; after the last comes the first.
+    /// Selects the previous or next entry, wrapping around at the ends.
     fn choose(&mut self, up: bool) -> Vec<Outcome> {
         let (count, chosen) = (self.completions().len().max(1), self.chosen_completion());
         let wanted = if up { chosen + count - 1 } else { chosen + 1 };
@@ -313,16 +308,16 @@ impl UiState {
         if text.trim().is_empty() {
             return Vec::new();
         }
-        // Who sends something wants to see the answer.
+        // Scroll to the end, where the answer appears.
         self.transcript.follow();
         vec![Outcome::Chat(Event::Submit(text))]
     }
 
-    /// Takes the chosen completion as far as Enter may. True where it waits for more words, or to be seen first.
+    /// Accepts the selected completion on Enter. True if it is not sent yet: the user must see or finish it.
     fn complete_to_send(&mut self) -> bool {
         let draft = self.composer.draft();
         let choices = self.completions();
-        // A command may do without its argument, and a name that is whole needs no completion.
+        // A command may be sent without its argument, and a complete name needs no completion.
         let alone = draft.ends_with(' ') && !draft.trim_end().contains(' ');
         let whole = alone || choices.iter().any(|choice| choice.text.trim_end() == draft.trim_end());
         match choices.get(self.chosen_completion()) {
@@ -334,7 +329,7 @@ impl UiState {
         }
     }
 
-    /// Takes the chosen completion; the next one, or the one before, where it is written already.
+    /// Accepts the selected completion; if it is accepted already, the next or previous one.
     fn complete(&mut self, back: bool) {
         let (choices, chosen, draft) = (self.completions(), self.chosen_completion(), self.composer.draft());
         let count = choices.len();
@@ -347,7 +342,7 @@ impl UiState {
         let Some(choice) = choices.get(wanted).filter(|choice| choice.text != draft) else { return };
         self.composer.set(&choice.text);
         self.chosen = wanted;
-        // The only one leads on, from a command to the names that it takes.
+        // A single completion does not cycle: the next Tab completes the command's argument.
         self.cycle = (count > 1).then_some(Cycle { choices, taken: wanted });
     }
 }

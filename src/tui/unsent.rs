@@ -1,5 +1,5 @@
-//! A prompt that was being written when a signal, or a terminal that went away, ended the program: kept in a file of its
-//! own, and offered when the interface starts again.
+//! Drafts at the time of a signal or hangup: each is written to a file of its own, and added to the history at the next
+//! start.
 
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -11,17 +11,17 @@ use crate::files;
 
 const PREFIX: &str = "unsent-";
 
-/// A larger file is no draft.
+/// Maximum size of a draft file, in bytes; larger files are ignored.
 const LARGEST: u64 = 64 << 20;
 
-/// Prompts of earlier runs that were never sent.
+/// Draft files of earlier runs.
 #[derive(Debug, Default)]
 pub struct Unsent {
     files: Vec<PathBuf>,
 }
 
 impl Unsent {
-    /// Finds them, the oldest first. A folder that cannot be read holds none.
+    /// Finds the files and their texts, oldest first; none if the folder cannot be read.
     pub fn find(data_dir: &Path) -> (Self, Vec<String>) {
         let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
         let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
@@ -33,17 +33,17 @@ impl Unsent {
         (Self { files }, texts)
     }
 
-    /// Forgets them: the user was told, and left of their own will.
+    /// Deletes the files, when the user quits: the drafts were offered.
     pub fn forget(self) {
         for file in self.files {
-            // What cannot be removed is offered again.
+            // A file that cannot be removed is offered again.
             let _ = std::fs::remove_file(file);
         }
     }
 }
 
 impl App {
-    /// What was being written when a signal ended an earlier run stands where Up finds it.
+    /// Adds the drafts of interrupted runs to the history.
     pub(super) fn offer_unsent(&mut self) {
         let (unsent, prompts) = Unsent::find(&self.settings.data_dir);
         self.unsent = unsent;
@@ -57,12 +57,12 @@ impl App {
         }
     }
 
-    /// Keeps what is being written where something else than the user ends the program.
+    /// Writes the draft to a file, unless the user quit.
     pub(super) fn keep_unsent(&mut self) {
         let text = self.screen.composer.unsent();
         let id = &self.chat.conversation.id.0;
         if !matches!(self.quit, Some(Cause::User)) && !text.trim().is_empty() {
-            // Where nothing can be written there is nothing left to tell it on.
+            // Ignore the error: the terminal may be closed.
             let _ = keep(&self.settings.data_dir, id, &text);
         } else if matches!(self.quit, Some(Cause::User)) {
             std::mem::take(&mut self.unsent).forget();
@@ -70,7 +70,7 @@ impl App {
     }
 }
 
-/// Keeps `text` under a name that no other process uses, readable by the user alone.
+/// Writes `text` to a file that only the user can read. No other process may use `name`.
 pub fn keep(data_dir: &Path, name: &str, text: &str) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     let path = data_dir.join(format!("{PREFIX}{name}.md"));
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_sent_is_found_until_it_is_forgotten() {
+    fn unsent_drafts_are_found_until_they_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         assert!(Unsent::find(&data).1.is_empty());

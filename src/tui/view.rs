@@ -1,4 +1,4 @@
-//! The whole screen from a chat and what the interface remembers. Drawing changes nothing.
+//! Draws the whole screen from the chat and the interface's state. Drawing changes neither.
 
 use ratatui::Frame;
 use ratatui::widgets::Block;
@@ -21,7 +21,7 @@ pub mod units;
 mod welcome;
 pub mod wrap;
 
-/// Draws everything. `screen` was laid out for this size before.
+/// Draws a frame. Call `UiState::layout` for this size first.
 pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {
     let area = frame.area();
     if area.is_empty() {

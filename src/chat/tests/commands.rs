@@ -1,9 +1,9 @@
-//! Stories of the slash commands, and of the keys that mean the same.
+//! Tests of the slash commands, and of the keys with the same effect.
 
 use super::*;
 
 #[test]
-fn asking_again_branches_and_shows_only_the_new_answer() {
+fn regenerate_branches_and_shows_only_the_new_answer() {
     let mut story = Story::begin();
     let first = story.ask("one").id;
     story.stream(first, &["1"]);
@@ -16,7 +16,7 @@ fn asking_again_branches_and_shows_only_the_new_answer() {
 }
 
 #[test]
-fn editing_takes_the_prompt_back_and_branches_before_it() {
+fn edit_puts_the_prompt_back_and_branches_before_it() {
     let mut story = Story::begin();
     for (prompt, answer) in [("one", "1"), ("two", "2")] {
         let id = story.ask(prompt).id;
@@ -30,7 +30,7 @@ fn editing_takes_the_prompt_back_and_branches_before_it() {
 }
 
 #[test]
-fn copying_finds_the_answer_and_its_code() {
+fn copy_finds_the_answer_and_its_code_blocks() {
     let mut story = Story::begin();
     assert_eq!(story.submit("/copy"), []);
     let id = story.ask("code").id;
@@ -43,14 +43,14 @@ fn copying_finds_the_answer_and_its_code() {
 }
 
 #[test]
-fn what_looks_like_a_command_and_is_none_comes_back() {
+fn an_unknown_command_is_put_back_with_a_hint() {
     let mut story = Story::begin();
     assert_eq!(story.submit("/hlep me"), [Effect::PutBack("/hlep me".into())]);
     assert!(matches!(story.chat.hint(), Some(Hint::Message(text)) if text.contains("/hlep")));
 }
 
 #[test]
-fn another_model_waits_for_the_answer_to_end() {
+fn switching_the_model_is_refused_during_an_answer() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     assert_eq!(story.submit("/model other"), []);
@@ -61,7 +61,7 @@ fn another_model_waits_for_the_answer_to_end() {
 }
 
 #[test]
-fn one_answer_is_no_answers() {
+fn stats_use_singular_and_plural() {
     let mut story = Story::begin();
     for (prompt, counted) in [("one", "1 answer: 30 prompt tokens, "), ("two", "2 answers: 60 prompt tokens, ")] {
         let id = story.ask(prompt).id;
@@ -72,7 +72,7 @@ fn one_answer_is_no_answers() {
 }
 
 #[test]
-fn no_command_is_silent_where_there_is_nothing_to_do() {
+fn commands_without_an_effect_show_a_message() {
     for command in ["/reasoning", "/release", "/new", "/copy", "/copy 1", "/edit", "/regenerate", "/hlep", "/theme"] {
         let mut story = Story::begin();
         story.submit(command);
@@ -106,7 +106,7 @@ fn no_command_is_silent_where_there_is_nothing_to_do() {
 }
 
 #[test]
-fn figures_that_nobody_knows_are_not_told() {
+fn stats_omit_unknown_figures() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     story.finish(id, FinishReason::Stop);
@@ -125,7 +125,7 @@ fn a_system_message_is_shown_and_removed() {
 }
 
 #[test]
-fn an_edit_that_is_dropped_leaves_the_last_turn_where_it_is() {
+fn cancelling_an_edit_keeps_the_last_turn() {
     let mut story = Story::begin();
     let id = story.ask("one").id;
     story.stream(id, &["1"]);
@@ -136,7 +136,7 @@ fn an_edit_that_is_dropped_leaves_the_last_turn_where_it_is() {
     assert!(!story.chat.is_editing());
     let said: Vec<_> = story.ask("two").messages.into_iter().map(|message| message.content).collect();
     assert_eq!(said, ["one", "1", "two"]);
-    // The same where the prompt was deleted by hand: the next Ctrl-C drops the edit, and does not ask whether to quit.
+    // The same if the prompt was deleted by hand: the next Ctrl-C cancels the edit and does not arm quitting.
     story.finish(RequestId(2), FinishReason::Stop);
     story.submit("/edit");
     story.event(Event::Interrupt { draft_empty: true });
@@ -144,7 +144,7 @@ fn an_edit_that_is_dropped_leaves_the_last_turn_where_it_is() {
 }
 
 #[test]
-fn branches_are_shown_one_after_the_other_and_noted() {
+fn branch_cycles_through_the_branches_and_stores_the_selection() {
     let mut story = Story::begin();
     let answer = |story: &mut Story, id, text| {
         story.stream(id, &[text]);
@@ -167,14 +167,14 @@ fn branches_are_shown_one_after_the_other_and_noted() {
     let said: Vec<_> = story.ask("three").messages.into_iter().map(|message| message.content).collect();
     assert_eq!(said, ["one", "1", "two", "2", "three"]);
     story.finish(RequestId(4), FinishReason::Stop);
-    // The fork lies before the last turn now, and the other branch has none after it.
+    // The fork is before the last turn now, and the other branch has no turn after it.
     assert_eq!(story.submit("/branch"), [Effect::Select(talk(), TurnId(2))]);
     assert_eq!(story.submit("/branch"), [Effect::Select(talk(), TurnId(3))]);
     assert_eq!(turns(&story), [0, 1, 3].map(|id| Entry::Turn(TurnId(id))));
 }
 
 #[test]
-fn escape_twice_on_an_empty_line_changes_the_last_prompt() {
+fn escape_twice_in_an_empty_composer_edits_the_last_prompt() {
     let mut story = Story::begin();
     assert_eq!(story.event(Event::StopOrEdit), []);
     assert_eq!(story.chat.hint(), None, "nothing was asked yet");
@@ -191,7 +191,7 @@ fn escape_twice_on_an_empty_line_changes_the_last_prompt() {
 }
 
 #[test]
-fn another_conversation_is_taken_up_and_one_that_is_not_there_changes_nothing() {
+fn resume_opens_a_conversation_and_a_missing_one_changes_nothing() {
     let mut story = Story::begin();
     assert_eq!(story.submit("/resume"), [Effect::PutBack("/resume ".into())], "which one is to be chosen");
     let id = story.ask("one").id;

@@ -1,10 +1,10 @@
-//! What the user takes for one sign: a cluster of characters (an emoji of a family is five), or a folded paste's name.
+//! Editing by grapheme cluster (a family emoji is five characters) and by placeholder of a folded paste.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui_textarea::{CursorMove, DataCursor, TextArea};
 use unicode_segmentation::UnicodeSegmentation;
 
-/// What a key does beside the cursor.
+/// A movement or deletion at the cursor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Act {
     back: bool,
@@ -37,14 +37,14 @@ impl Act {
     }
 }
 
-/// Moves over, or deletes, a sign of several characters beside the cursor. `None` where there is none: then the key
-/// means what it means anywhere. Otherwise whether the text changed.
+/// Moves over or deletes a grapheme or placeholder of several characters at the cursor; returns whether the text
+/// changed. `None`: there is none, and the text area handles the key.
 pub(super) fn edit<'a>(area: &mut TextArea<'_>, key: KeyEvent, names: impl Iterator<Item = &'a str>) -> Option<bool> {
     let act = Act::of(key).filter(|_| !area.is_selecting())?;
     let DataCursor(row, column) = area.cursor();
     let line = area.lines().get(row)?;
     let (before, after) = line.split_at(line.char_indices().nth(column).map_or(line.len(), |(at, _)| at));
-    // A word goes with the space between it and the cursor.
+    // Deleting a word also deletes the space between it and the cursor.
     let (near, space) = match (act.word, act.back) {
         (false, true) => (before, ""),
         (false, false) => (after, ""),
@@ -68,7 +68,7 @@ pub(super) fn edit<'a>(area: &mut TextArea<'_>, key: KeyEvent, names: impl Itera
         let step = if act.back { CursorMove::Back } else { CursorMove::Forward };
         (0..length).for_each(|_| area.move_cursor(step));
     }
-    // What Ctrl-Y brings back is what was cut; a single sign was not.
+    // Only word deletions fill the yank buffer (Ctrl-Y).
     let cut = area.yank_text();
     let changed = act.deletes && area.delete_str(length);
     if !act.word {
@@ -77,8 +77,8 @@ pub(super) fn edit<'a>(area: &mut TextArea<'_>, key: KeyEvent, names: impl Itera
     Some(changed)
 }
 
-/// Puts a cursor that a key has moved from `from` into the middle of a paste's name to its edge: what is typed there would
-/// break the name, and the paste would be lost.
+/// If a key has moved the cursor from `from` into a placeholder, moves it to an edge: text typed inside would break the
+/// placeholder, and the paste would be lost.
 pub(super) fn leave_names<'a>(area: &mut TextArea<'_>, from: DataCursor, names: impl Iterator<Item = &'a str>) {
     let DataCursor(row, column) = area.cursor();
     let Some(line) = area.lines().get(row) else { return };
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_one_sign_to_every_key() {
+    fn keys_treat_a_grapheme_cluster_as_one_character() {
         let mut composer = Composer::default();
         composer.set("a👨‍👩‍👧e\u{301}");
         press(&mut composer, &[KeyCode::Backspace]);
@@ -134,9 +134,9 @@ mod tests {
         assert_eq!(composer.draft(), "c", "the cursor stays where it was");
     }
 
-    /// Half a name stands for nothing: the paste would be lost, and what is left of its name sent.
+    /// Half a placeholder does not unfold: the paste would be lost, and the rest of the placeholder sent.
     #[test]
-    fn a_folded_paste_goes_as_a_whole_and_comes_back_as_one() {
+    fn a_folded_paste_is_deleted_whole_and_undo_restores_it() {
         let mut composer = Composer::default();
         let paste = "line\n".repeat(100);
         composer.set("see ");
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_key_takes_a_folded_paste_as_one_word() {
+    fn word_deletion_treats_a_folded_paste_as_one_word() {
         let paste = "line\n".repeat(100);
         let pasted = || {
             let mut composer = Composer::default();
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_leaves_the_cursor_within_a_pastes_name() {
+    fn the_cursor_never_stops_inside_a_paste_placeholder() {
         let paste = "line\n".repeat(100);
         let mut composer = Composer::default();
         composer.paste(&paste);

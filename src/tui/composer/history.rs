@@ -1,10 +1,10 @@
-//! What was written before: sent prompts, drafts that were left or cleared, with their folded pastes.
+//! The prompt history: sent prompts and abandoned or cleared drafts, with their folded pastes.
 
-/// Prompts that the history keeps, and the bytes of all of them together; the last one is kept whatever it takes.
+/// Maximum entries of the history, and their maximum total bytes. The newest entry is kept whatever its size.
 pub(super) const HISTORY: usize = 500;
 pub(super) const HISTORY_BYTES: usize = 64 << 20;
 
-/// A text with the names of its folded pastes, and what they stand for.
+/// A draft with the placeholders and contents of its folded pastes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Written {
     pub draft: String,
@@ -13,18 +13,18 @@ pub(super) struct Written {
 }
 
 impl Written {
-    /// `draft` with those of `pastes` that it names.
+    /// `draft` with those of `pastes` whose placeholder it contains.
     pub fn new(draft: String, pastes: &[(String, String)]) -> Self {
         let pastes = pastes.iter().filter(|(name, _)| draft.contains(name)).cloned().collect();
         Self { draft, pastes }
     }
 
-    /// What would be sent.
+    /// The text to send, with the pastes unfolded.
     pub fn text(&self) -> String {
         unfold(&self.draft, &self.pastes)
     }
 
-    /// Whether it stands for `text`, told without unfolding what cannot.
+    /// Whether it unfolds to `text`. Compares sizes first, to avoid unfolding large pastes.
     pub fn is(&self, text: &str) -> bool {
         if self.pastes.is_empty() { self.draft == text } else { self.bytes() >= text.len() && self.text() == text }
     }
@@ -34,22 +34,22 @@ impl Written {
     }
 }
 
-/// `draft` with what the names of its pastes stand for.
+/// Replaces the placeholders in `draft` by the pasted texts.
 pub(super) fn unfold(draft: &str, pastes: &[(String, String)]) -> String {
     let mut text = draft.to_owned();
     for (name, content) in pastes.iter().filter(|(name, _)| draft.contains(name)) {
-        // Only the first: a placeholder that was copied by hand is text.
+        // Only the first occurrence: a placeholder that was copied by hand is text.
         text = text.replacen(name, content, 1);
     }
     text
 }
 
-/// As much of a paste as a search looks through: with each letter typed it looks through all of them.
+/// The part of a paste that a search examines: it runs over all entries on each keystroke.
 fn begin(content: &str) -> &str {
     content.char_indices().nth(4096).map_or(content, |(end, _)| &content[..end])
 }
 
-/// Prompts, the oldest first.
+/// History entries, oldest first.
 #[derive(Default)]
 pub(super) struct History {
     entries: Vec<Written>,
@@ -64,24 +64,24 @@ impl History {
         self.entries.get(at)
     }
 
-    /// Where the last one stands that `fits`.
+    /// Index of the newest entry that `fits`.
     pub fn last_that(&self, fits: impl Fn(&Written) -> bool) -> Option<usize> {
         self.entries.iter().rposition(fits)
     }
 
-    /// Takes out the last one that stands for `text`.
+    /// Removes and returns the newest entry that unfolds to `text`.
     pub fn take(&mut self, text: &str) -> Option<Written> {
         self.last_that(|written| written.is(text)).map(|at| self.entries.remove(at))
     }
 
-    /// Appends one, unless it says nothing or what the last one says.
+    /// Appends an entry, unless it is blank or equal to the newest one.
     pub fn remember(&mut self, written: Written) {
         if !written.draft.trim().is_empty() && self.entries.last() != Some(&written) {
             self.append(written);
         }
     }
 
-    /// Appends one, whatever it says.
+    /// Appends an entry; drops the oldest ones beyond the limits.
     pub fn append(&mut self, written: Written) {
         self.entries.push(written);
         let mut left = HISTORY_BYTES;
@@ -94,14 +94,14 @@ impl History {
         self.entries.drain(..self.entries.len() - kept);
     }
 
-    /// Puts `older` before all others.
+    /// Inserts `older` before all entries.
     pub fn prepend(&mut self, older: Vec<Written>) {
         let newer = std::mem::take(&mut self.entries);
         older.into_iter().for_each(|written| self.remember(written));
         newer.into_iter().for_each(|written| self.append(written));
     }
 
-    /// Those that hold `text` (a folded paste: where it begins), whatever the letter case, the newest first, each once.
+    /// Entries that contain `text` (pastes: in the first 4096 characters), ignoring case; newest first, no duplicates.
     pub fn search(&self, text: &str) -> Vec<usize> {
         let wanted = text.to_lowercase();
         let mut seen = std::collections::HashSet::new();

@@ -1,4 +1,4 @@
-//! The composer's stories: pastes, history, growth.
+//! Tests of the composer: pastes, history, height.
 
 use super::history::{HISTORY, HISTORY_BYTES};
 use super::*;
@@ -9,7 +9,7 @@ fn send(composer: &mut Composer, text: &str) -> String {
 }
 
 #[test]
-fn a_folded_paste_is_offered_again_with_its_whole_text() {
+fn history_entries_keep_the_full_text_of_folded_pastes() {
     let mut composer = Composer::default();
     let paste = "line\n".repeat(100);
     composer.set("look: ");
@@ -20,7 +20,7 @@ fn a_folded_paste_is_offered_again_with_its_whole_text() {
     composer.browse(true);
     assert_eq!(composer.draft(), "look: [pasted #1: 100 lines]");
     assert_eq!(composer.text(), format!("look: {paste}"));
-    // The draft that was left for it comes back whole too.
+    // The abandoned draft is restored whole too.
     composer.browse(false);
     assert_eq!(composer.text(), format!("and {}", "more\n".repeat(50)));
     composer.browse(true);
@@ -30,7 +30,7 @@ fn a_folded_paste_is_offered_again_with_its_whole_text() {
 }
 
 #[test]
-fn prompts_that_come_back_are_offered_one_at_a_time() {
+fn returned_prompts_are_separate_history_entries() {
     let mut composer = Composer::default();
     let long = "a line\n".repeat(100);
     composer.paste(&long);
@@ -43,7 +43,7 @@ fn prompts_that_come_back_are_offered_one_at_a_time() {
         offered.insert(0, composer.text());
     }
     assert_eq!(offered, prompts);
-    // What is being written stays where it is.
+    // A draft in the composer is not replaced.
     composer.clear();
     composer.set("draft");
     composer.return_prompts(prompts[..1].to_vec());
@@ -53,7 +53,7 @@ fn prompts_that_come_back_are_offered_one_at_a_time() {
 }
 
 #[test]
-fn a_draft_that_was_left_for_the_history_is_never_lost() {
+fn editing_a_history_entry_keeps_the_previous_draft() {
     let mut composer = Composer::default();
     send(&mut composer, "sent");
     composer.set("draft");
@@ -65,14 +65,14 @@ fn a_draft_that_was_left_for_the_history_is_never_lost() {
 }
 
 #[test]
-fn the_history_has_its_limits() {
+fn the_history_is_limited_in_entries_and_bytes() {
     let mut composer = Composer::default();
     let large = "x".repeat(HISTORY_BYTES / 2);
     for n in 0..3 {
         composer.paste(&format!("{n}{large}"));
         composer.send();
     }
-    assert_eq!(composer.history.len(), 1, "two of them are too much");
+    assert_eq!(composer.history.len(), 1, "two of them exceed the limit");
     for n in 0..HISTORY + 10 {
         send(&mut composer, &n.to_string());
     }
@@ -91,14 +91,14 @@ fn a_long_paste_is_folded_and_sent_whole() {
 }
 
 #[test]
-fn a_short_paste_stands_as_it_is() {
+fn a_short_paste_is_inserted_sanitised() {
     let mut composer = Composer::default();
     composer.paste("one\rtwo\r\nthree\u{1b}[31m");
     assert_eq!(composer.draft(), "one\ntwo\nthree");
 }
 
 #[test]
-fn the_history_goes_back_and_forth_and_keeps_the_draft() {
+fn browsing_the_history_moves_both_ways_and_restores_the_draft() {
     let mut composer = Composer::default();
     for prompt in ["first", "second", "second", " "] {
         send(&mut composer, prompt);
@@ -116,7 +116,7 @@ fn the_history_goes_back_and_forth_and_keeps_the_draft() {
 }
 
 #[test]
-fn it_grows_with_what_is_written() {
+fn layout_counts_wrapped_lines() {
     let mut composer = Composer::default();
     assert_eq!(composer.layout(10), 1);
     composer.set("one two three four");
@@ -128,7 +128,7 @@ fn it_grows_with_what_is_written() {
 }
 
 #[test]
-fn what_is_cleared_comes_back_with_its_paste() {
+fn a_discarded_draft_is_kept_in_the_history_with_its_paste() {
     let mut composer = Composer::default();
     let paste = "line\n".repeat(100);
     composer.set("look: ");
@@ -137,22 +137,22 @@ fn what_is_cleared_comes_back_with_its_paste() {
     assert!(composer.is_empty());
     composer.browse(true);
     assert_eq!(composer.text(), format!("look: {paste}"));
-    // What an editor makes of it replaces it, and an unfinished text that it does not hold can be had back, too.
+    // The editor's result replaces the draft; a draft that it does not start with goes to the history.
     composer.replace("another text\nof two lines");
     assert_eq!(composer.draft(), "another text\nof two lines");
     composer.replace("another text\nof two lines and more");
-    assert_eq!(composer.history.len(), 1, "nothing of it is lost, so nothing is kept twice");
+    assert_eq!(composer.history.len(), 1, "the new text contains the old one");
     composer.replace("short");
     composer.browse(true);
     assert_eq!(composer.draft(), "another text\nof two lines and more");
 }
 
 #[test]
-fn a_prompt_that_is_put_back_can_be_read_and_its_pastes_stay_folded() {
+fn put_back_shows_own_text_and_keeps_pastes_folded() {
     let mut composer = Composer::default();
     let written: String = (0..100).map(|n| format!("line {n} of my own\n")).collect();
     composer.put_back(&written);
-    assert_eq!(composer.draft(), written, "it is the user's own text, not a name for it");
+    assert_eq!(composer.draft(), written, "the user's own text is not folded");
     composer.clear();
     let paste = "pasted\n".repeat(1000);
     composer.set("look: ");
@@ -164,7 +164,7 @@ fn a_prompt_that_is_put_back_can_be_read_and_its_pastes_stay_folded() {
 }
 
 #[test]
-fn earlier_prompts_are_found_newest_first_and_the_draft_is_kept() {
+fn history_search_lists_newest_first_and_keeps_the_draft() {
     let mut composer = Composer::default();
     assert!(!composer.begin_search(), "there is nothing to search in");
     composer.recall(["An old Question", "another"].into_iter());
@@ -187,9 +187,9 @@ fn earlier_prompts_are_found_newest_first_and_the_draft_is_kept() {
     assert_eq!(composer.draft(), "draft");
 }
 
-/// A prompt of many thousand characters is measured and drawn with each keystroke.
+/// A prompt of 20,000 characters is laid out on each keystroke.
 #[test]
-fn a_long_text_of_the_users_own_stays_quick() {
+fn editing_a_long_own_prompt_stays_fast() {
     let mut composer = Composer::default();
     composer.put_back(&"some words of a long text ".repeat(LONGEST_OWN.chars / 26));
     composer.layout(76);

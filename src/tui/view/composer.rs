@@ -1,4 +1,4 @@
-//! The composer: its frame, the prompt's mark, the text and the cursor.
+//! Draws the composer: frame, prompt mark, text and cursor.
 
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
@@ -49,7 +49,7 @@ pub(super) fn draw(
     }
 }
 
-/// What becomes of the text that is not simply the next prompt: as much of it as fits in the frame's upper edge.
+/// Label of the frame's upper edge during a search or an edit, in the longest form that fits.
 pub(super) fn mode(area: Rect, chat: &Chat, composer: &Composer, scrolled: bool, look: &Look<'_>) -> Option<String> {
     let dot = look.glyphs.dot;
     let forms = if composer.is_searching() {
@@ -59,7 +59,7 @@ pub(super) fn mode(area: Rect, chat: &Chat, composer: &Composer, scrolled: bool,
     } else {
         return None;
     };
-    // The other end of the edge says what is below.
+    // The right end of the edge shows the number of lines below.
     let room = usize::from(area.width).saturating_sub(if scrolled { 16 } else { 4 });
     let [.., shortest] = &forms;
     let text = forms.iter().find(|text| wrap::width(text) <= room).unwrap_or(shortest);
@@ -73,7 +73,7 @@ fn draw_mode(frame: &mut Frame<'_>, area: Rect, text: Option<String>, look: &Loo
     }
 }
 
-/// Lines of the draft that have no room, in the frame's lower edge.
+/// Draws the number of hidden lines of the draft, in the frame's lower edge.
 fn draw_hidden(frame: &mut Frame<'_>, area: Rect, (above, below): (u16, u16), look: &Look<'_>) {
     let signs = [(look.glyphs.up, above), (look.glyphs.down, below)];
     let signs = signs.into_iter().filter(|(_, lines)| *lines > 0).map(|(sign, lines)| format!("{sign} {lines} "));
@@ -86,7 +86,7 @@ fn draw_hidden(frame: &mut Frame<'_>, area: Rect, (above, below): (u16, u16), lo
     }
 }
 
-/// What the draft would take of the context, in the frame's lower edge.
+/// Draws the prompt tokens with the draft, in the frame's lower edge.
 fn draw_count(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
     let Some(count) = chat.draft_count() else { return };
     let so_many = format!(" {} of {} tokens ", units::count(count.prompt_tokens), units::count(count.context_length));
@@ -103,7 +103,7 @@ fn draw_count(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
     }
 }
 
-/// Where the terminal's own cursor belongs, for input methods and screen readers, too.
+/// Position of the terminal's own cursor, which input methods and screen readers also use.
 pub(super) fn cursor(areas: &Areas, composer: &Composer) -> Option<Position> {
     let text = areas.composer_text();
     let (row, column) = composer.cursor_on_screen();

@@ -1,5 +1,5 @@
-//! The dim lines under an answer: its figures and how it ended, or how it goes while it does not end. A figure stays with
-//! its words: lines are parted between figures.
+//! The dim lines under an answer: figures and finish reason, or progress while it streams. Lines are broken between
+//! figures, not within one.
 
 use ratatui::style::Style;
 use ratatui::text::Span;
@@ -18,7 +18,7 @@ type Row = Vec<Span<'static>>;
 /// One figure or remark.
 type Part = (String, Style);
 
-/// What is shown under an answer that has ended, in `room` cells.
+/// The lines under an answer that has ended, in `room` cells.
 pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look: &Look<'_>) -> Vec<Row> {
     let theme = look.theme;
     match &answer.ending {
@@ -78,7 +78,7 @@ fn figures(usage: &Usage, timing: Option<&Timing>, look: &Look<'_>) -> Vec<Part>
     figures.into_iter().map(|figure| (figure, look.theme.dim)).collect()
 }
 
-/// Of an answer of an earlier run it is not known which limit cut it off.
+/// The finish reason as text. The limit is not stored, so it is unknown for answers of earlier runs.
 fn end(reason: FinishReason, limit: Option<Limit>) -> Option<&'static str> {
     match (reason, limit) {
         (FinishReason::Stop, _) => None,
@@ -89,14 +89,14 @@ fn end(reason: FinishReason, limit: Option<Limit>) -> Option<&'static str> {
     }
 }
 
-/// Which of several answers to the same place in the conversation this is.
+/// Number of this branch among its siblings; `None` if it has none.
 fn version(chat: &Chat, id: TurnId) -> Option<String> {
     let versions = chat.conversation.siblings(id);
     let place = versions.iter().position(|version| *version == id)? + 1;
     (versions.len() > 1).then(|| format!("{place} of {} branches (/branch: the next)", versions.len()))
 }
 
-/// What helps where a context of `length` tokens is full.
+/// Advice for a full context of `length` tokens.
 fn more_room(length: usize, trained: usize, policy: OverflowPolicy) -> String {
     let larger =
         (trained > length).then(|| format!("--context-length (up to {} for this model)", units::count(trained)));
@@ -110,8 +110,7 @@ fn more_room(length: usize, trained: usize, policy: OverflowPolicy) -> String {
     format!("The context of {length} tokens is full. What helps: /new{again}{next}.")
 }
 
-/// What is shown under an answer that goes on: as much as one line of `room` cells holds, so that the text above does not
-/// move.
+/// The line under a streaming answer. Always one line of at most `room` cells, so that the text above does not move.
 pub(super) fn running(chat: &Chat, answering: &Answering, room: usize, look: &Look<'_>) -> Row {
     let waited = || units::duration(chat.now().since(answering.submitted));
     let mut parts = match (answering.stage, &chat.engine.state) {
@@ -129,7 +128,7 @@ pub(super) fn running(chat: &Chat, answering: &Answering, room: usize, look: &Lo
         parts.push("Esc stops".to_owned());
     }
     let dot = format!(" {} ", look.glyphs.dot);
-    // How to stop it matters more than how fast it is.
+    // Keep the key that stops the answer; drop the speed first.
     while parts.len() > 1 && wrap::width(&parts.join(&dot)) > inner(room) {
         parts.remove(1);
     }
@@ -145,19 +144,19 @@ fn tokens(answering: &Answering) -> Vec<String> {
     std::iter::once(count).chain(speed.map(units::token_rate)).collect()
 }
 
-/// Cells beside a mark of two.
+/// Cells left beside a mark of two.
 fn inner(room: usize) -> usize {
     room.saturating_sub(2).max(1)
 }
 
-/// `rows` with `mark`, of two cells, before the first and as much space before the others.
+/// Puts `mark`, of two cells, before the first row and two spaces before the others.
 fn hang(mark: Span<'static>, rows: Vec<Row>) -> Vec<Row> {
     let marks = std::iter::once(mark).chain(std::iter::repeat(Span::raw("  ")));
     marks.zip(rows).map(|(mark, row)| std::iter::once(mark).chain(row).collect()).collect()
 }
 
-/// As many parts on a line as fit, with dots between them. Only a part that is wider than a whole line is parted: at its
-/// slashes, and at its spaces where even that does not do.
+/// Packs parts into lines, with dots between them. Only a part wider than a line is broken: at its slashes, then at its
+/// spaces.
 fn pack(parts: Vec<Part>, room: usize, look: &Look<'_>) -> Vec<Row> {
     let dot = format!(" {} ", look.glyphs.dot);
     let mut rows: Vec<Row> = Vec::new();
@@ -181,7 +180,7 @@ fn pack(parts: Vec<Part>, room: usize, look: &Look<'_>) -> Vec<Row> {
     rows
 }
 
-/// `text` in pieces of at most `room` cells, parted at its slashes.
+/// Splits `text` at its slashes into pieces of at most `room` cells.
 fn pieces(text: &str, room: usize) -> Vec<String> {
     let mut pieces: Vec<String> = Vec::new();
     for piece in text.split_inclusive(" / ") {
@@ -200,7 +199,7 @@ mod tests {
     use crate::tui::view::glyphs::UNICODE;
 
     #[test]
-    fn a_figure_never_parts_from_its_words() {
+    fn figures_are_not_broken_across_lines() {
         let theme = Theme::fallback(ColorDepth::None);
         let look = Look { theme: &theme, glyphs: &UNICODE };
         let figures = ["TTFT 96 ms", "100 tok/s", "1,041 prompt / 960 cached / 51 completion tokens", "load 0.14 s"];
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_helps_is_advised() {
+    fn advice_for_a_full_context_lists_only_options_that_help() {
         let told = more_room(512, 8192, OverflowPolicy::Error);
         assert_eq!(
             told,

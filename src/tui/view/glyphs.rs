@@ -1,35 +1,35 @@
-//! The signs that the interface draws itself: beautiful where the locale is UTF-8, plain ASCII where it is not.
+//! Glyphs of the interface: Unicode in a UTF-8 locale, ASCII in any other.
 
-/// One set of signs. Each takes one cell, except where it says otherwise.
+/// A set of glyphs, each one cell wide unless noted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Glyphs {
-    /// Stands before what the user wrote.
+    /// Before the user's text.
     pub prompt: &'static str,
-    /// Stands before items of a list.
+    /// Before a list item.
     pub bullet: &'static str,
-    /// Says that something is missing.
+    /// Marks cut text.
     pub ellipsis: &'static str,
     /// Between figures.
     pub dot: &'static str,
-    /// Something folded, something unfolded.
+    /// Before folded reasoning.
     pub folded: &'static str,
-    /// See `folded`.
+    /// Before unfolded reasoning.
     pub unfolded: &'static str,
-    /// More above.
+    /// More lines above.
     pub up: &'static str,
-    /// More below.
+    /// More lines below.
     pub down: &'static str,
-    /// Down the side of a quotation.
+    /// Left of each line of a quotation.
     pub quote_bar: &'static str,
-    /// Down the side of code.
+    /// Left of each line of code.
     pub code_bar: &'static str,
-    /// The same beside the rest of a line that is too long.
+    /// Left of the continuation of a wrapped code line.
     pub code_more: &'static str,
-    /// Above the side of code.
+    /// Left of a code block's label.
     pub code_top: &'static str,
-    /// A line across.
+    /// Horizontal rule.
     pub rule: &'static str,
-    /// The done and the open part of a gauge.
+    /// The completed and the remaining part of a gauge.
     pub gauge: [&'static str; 2],
     /// Left, line, crossing, right.
     pub table_top: [&'static str; 4],
@@ -39,23 +39,23 @@ pub struct Glyphs {
     pub table_bottom: [&'static str; 4],
     /// Between columns.
     pub table_bar: &'static str,
-    /// Three cells: a task that is done.
+    /// Three cells: a completed task.
     pub task_done: &'static str,
-    /// Three cells: a task that is not.
+    /// Three cells: an open task.
     pub task_open: &'static str,
-    /// Before a note, a warning, an error.
+    /// Before an informational note.
     pub note: &'static str,
-    /// See `note`.
+    /// Before a warning.
     pub warning: &'static str,
-    /// See `note`.
+    /// Before an error.
     pub error: &'static str,
-    /// Turns while something is under way.
+    /// Frames of the progress animation.
     pub spinner: &'static [&'static str],
-    /// Whether boxes may have round corners.
+    /// Whether frames are drawn with box-drawing characters.
     pub boxes: bool,
 }
 
-/// For locales that have them.
+/// For UTF-8 locales.
 pub const UNICODE: Glyphs = Glyphs {
     prompt: "›",
     bullet: "•",
@@ -84,7 +84,7 @@ pub const UNICODE: Glyphs = Glyphs {
     boxes: true,
 };
 
-/// For all others.
+/// For all other locales.
 pub const ASCII: Glyphs = Glyphs {
     prompt: ">",
     bullet: "*",
@@ -114,10 +114,10 @@ pub const ASCII: Glyphs = Glyphs {
 };
 
 impl Glyphs {
-    /// What the environment's locale can show.
+    /// The set for the locale in `LC_ALL`, `LC_CTYPE` or `LANG`.
     pub fn of_environment(variable: impl Fn(&str) -> Option<String>) -> &'static Self {
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().filter_map(|name| variable(name)).find(|v| !v.is_empty());
-        // No locale at all says nothing about the terminal, and those of today all speak UTF-8.
+        // Without a locale assume UTF-8: current terminals support it.
         match locale.map(|locale| locale.to_ascii_lowercase()) {
             Some(locale) if !locale.contains("utf-8") && !locale.contains("utf8") => &ASCII,
             _ => &UNICODE,
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_locale_decides() {
+    fn glyphs_follow_the_locale() {
         let set = |value: &'static str| Glyphs::of_environment(move |name| (name == "LANG").then(|| value.to_owned()));
         assert_eq!(set("C"), &ASCII);
         assert_eq!(set("de_DE.UTF-8"), &UNICODE);

@@ -1,4 +1,4 @@
-//! The help: every key and command, over everything else.
+//! The help overlay: every key and command.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -10,10 +10,10 @@ use super::wrap;
 use crate::chat::command::{COMMANDS, Spec};
 use crate::tui::layout::Look;
 
-/// Every key that does something beyond editing, and the editing keys worth knowing.
+/// Every key binding beyond plain editing, and the main editing keys.
 pub const KEYS: &[(&str, &str)] = &[
     ("Enter", "send; queued while an answer is written"),
-    ("Alt+Enter, Ctrl-J", "new line (Shift+Enter where the terminal tells)"),
+    ("Alt+Enter, Ctrl-J", "new line (Shift+Enter if the terminal sends it)"),
     ("Esc, Ctrl-C", "stop the answer, keep its text; Esc twice: /edit"),
     ("Ctrl-C", "clear the line (Up brings it back); twice: quit"),
     ("Ctrl-D", "on an empty line: quit"),
@@ -27,7 +27,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("Ctrl-L, Ctrl-Z", "draw anew; back to the shell (fg returns)"),
 ];
 
-/// Corners and lines for locales without box lines.
+/// Frame for locales without box-drawing characters.
 pub(super) const ASCII_BORDER: border::Set<'static> = border::Set {
     top_left: "+",
     top_right: "+",
@@ -39,20 +39,20 @@ pub(super) const ASCII_BORDER: border::Set<'static> = border::Set {
     horizontal_bottom: "-",
 };
 
-/// Above the composer where there is room for all of it, so that no frame cuts through the other; else everywhere.
+/// The area above the composer if the help fits there, so that the frames do not overlap; else the whole screen.
 pub(in crate::tui) fn area(screen: Rect, composer: Rect) -> Rect {
     let above = Rect { height: composer.y.saturating_sub(screen.y), ..screen };
     let shortest = KEYS.len() + 1 + COMMANDS.len().div_ceil(4) + 2;
     if usize::from(above.height) >= shortest { above } else { screen }
 }
 
-/// Cells of the column of keys.
+/// Width of the key column, in cells.
 const COLUMN: usize = 21;
 
-/// From this width on keys and their meaning stand side by side.
+/// Minimum width for keys and descriptions side by side.
 const WIDE: usize = 60;
 
-/// What the help says in a given place, and the lines of it that can be seen at once.
+/// The help laid out for an area: its lines and the number of visible rows.
 struct Page {
     lines: Vec<Line<'static>>,
     rows: usize,
@@ -67,13 +67,13 @@ impl Page {
         Self { lines: lines(look, usize::from(area.width.saturating_sub(side)), rows), rows, framed }
     }
 
-    /// The last line that the view can begin with.
+    /// The largest scroll offset.
     fn last_top(&self) -> usize {
         self.lines.len().saturating_sub(self.rows)
     }
 }
 
-/// How far the help can be scrolled in `area`, in lines, and the lines of a page.
+/// The largest scroll offset of the help in `area`, and the lines of a page.
 pub(in crate::tui) fn scroll_range(area: Rect, look: &Look<'_>) -> (usize, usize) {
     let page = Page::of(area, look);
     (page.last_top(), page.rows)
@@ -88,7 +88,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, top: usize, look: &Look<'_
         super::paint::clear(frame, area, look);
         return frame.render_widget(text, area);
     }
-    // A frame that can be scrolled keeps its size.
+    // If the help scrolls, the frame keeps its width.
     let width = if scrolls { area.width } else { text.width() as u16 + 4 };
     let area = super::paint::centred(area, width, text.height() as u16 + 2);
     super::paint::clear(frame, area, look);
@@ -105,7 +105,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, top: usize, look: &Look<'_
     frame.render_widget(text, Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner });
 }
 
-/// Every key and command in `width` cells; the commands by name only where that is what makes all of it fit in `rows`.
+/// Every key and command in `width` cells; commands by name only if that makes everything fit in `rows`.
 fn lines(look: &Look<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
     let theme = look.theme;
     let mut lines: Vec<_> = KEYS.iter().flat_map(|(key, about)| entry(key, about, width, look)).collect();
@@ -120,7 +120,7 @@ fn lines(look: &Look<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// A key and what it does: side by side, or one above the other where that would be too narrow.
+/// A key and its description: side by side, or one above the other below `WIDE` cells.
 fn entry(key: &str, about: &'static str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let theme = look.theme;
     if width >= WIDE {

@@ -1,7 +1,7 @@
-//! Markdown as it streams in. Blocks that are finished are rendered once for each width; only the last, unfinished one
-//! is rendered again as text arrives, so that an answer of any length costs each token about the same.
+//! Streaming Markdown. Finished blocks are rendered once per width; only the last, unfinished one is rendered again as
+//! text arrives, so that the cost of a token does not grow with the answer.
 //!
-//! Reads text that was made harmless already. Knows no chat.
+//! The text must be sanitised already. No dependency on the chat.
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Tag};
 use ratatui::text::Line;
@@ -18,45 +18,44 @@ use fence::Fence;
 use render::Number;
 use source::Source;
 
-/// A paragraph longer than this is cut at a line's end: lines are drawn as they were written, so nobody sees it.
+/// Longer paragraphs (bytes) are split at a newline. Newlines are drawn as written, so the split is not visible.
 const LONGEST_PARAGRAPH: usize = 1024;
 
-/// So is any other single block that is longer than this: what was drawn of it stays as it is.
+/// Any other longer block except a list is split too (bytes); the part before the split is not rendered again.
 const LONGEST_TAIL: usize = 16 * 1024;
 
 pub(super) fn options() -> Options {
     Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS
 }
 
-/// A Markdown text that grows at its end, and its lines at one width.
+/// A growing Markdown text, and its rendered lines at one width.
 #[derive(Debug, Default)]
 pub struct Markdown {
     text: String,
     width: usize,
-    /// Text before this is rendered for good.
+    /// The rendering of the text before this byte is final.
     settled: usize,
     lines: Vec<Line<'static>>,
     tail: Vec<Line<'static>>,
     /// The text's length when the tail was rendered.
     tail_of: usize,
     fence: Option<Fence>,
-    /// A list was cut and goes on in the tail; the number of its last item, if its items have any.
+    /// A list was split and continues in the tail; the number of its last item, if it is ordered.
     list: Option<Option<Number>>,
-    /// The last item of a list that was cut stands apart from the next.
+    /// A blank line separates the last item before the split from the next.
     tall: bool,
     gap: bool,
-    /// Bytes that were rendered, again and again; says whether the work grows with the text or with its square.
+    /// Bytes rendered in total, to test that the work is linear in the length of the text.
     #[cfg(test)]
     work: usize,
 }
 
 impl Markdown {
-    /// Appends text.
     pub fn push(&mut self, text: &str) {
         self.text.push_str(text);
     }
 
-    /// Brings the lines up to date for `width` cells.
+    /// Updates the lines for `width` cells.
     pub fn layout(&mut self, width: usize, look: &Look<'_>) {
         if width != self.width {
             let text = std::mem::take(&mut self.text);
@@ -70,22 +69,21 @@ impl Markdown {
         self.tail_of = self.text.len();
     }
 
-    /// Whether nothing was pushed yet.
+    /// Whether the text is empty.
     pub fn is_blank(&self) -> bool {
         self.text.is_empty()
     }
 
-    /// How many lines there are.
+    /// Number of rendered lines.
     pub fn len(&self) -> usize {
         self.lines.len() + self.tail.len()
     }
 
-    /// A line by its number.
     pub fn line(&self, index: usize) -> Option<&Line<'static>> {
         self.lines.get(index).or_else(|| self.tail.get(index.checked_sub(self.lines.len())?))
     }
 
-    /// Renders for good what cannot change any more. True where more might follow at once.
+    /// Renders the next part that can no longer change. True if another part may follow.
     fn settle(&mut self, look: &Look<'_>) -> bool {
         if self.fence.is_some() {
             return self.settle_code(look);
@@ -158,14 +156,14 @@ impl Markdown {
     }
 }
 
-/// Where a text can be cut so that what stands before will not change.
+/// A split of the text such that the part before it can no longer change.
 struct Cut {
     end: usize,
     /// A fenced code block with this info string begins at `end`.
     fence: Option<String>,
-    /// What stands before the cut ends with items of a list that goes on.
+    /// The split is between two items of a list.
     in_list: bool,
-    /// The cut goes through a block.
+    /// The split is inside a block.
     inside: bool,
 }
 
@@ -180,7 +178,7 @@ struct LastBlock {
 
 impl Cut {
     fn find(text: &str) -> Option<Self> {
-        // A line that is not whole may still turn out to belong to the block before it.
+        // An incomplete line may still continue the block before it.
         let text = &text[..text.rfind('\n').map_or(0, |newline| newline + 1)];
         let mut depth = 0usize;
         let mut blocks = 0;
@@ -190,7 +188,7 @@ impl Cut {
             let starts = matches!(event, Event::Start(_));
             if depth == 0 && !matches!(event, Event::End(_)) {
                 blocks += 1;
-                // A block's range begins after its indentation; the cut takes the whole line.
+                // A block's range begins after its indentation; split at the start of the line.
                 let start = text[..range.start].rfind('\n').map_or(0, |newline| newline + 1);
                 last = LastBlock { start, ..LastBlock::default() };
                 match &event {
@@ -224,14 +222,14 @@ impl LastBlock {
         if blocks > 1 && self.start > 0 {
             return plain(self.start, false);
         }
-        // A first item begins the list, also where blank lines stand before it: there is nothing to cut off.
+        // The first item starts the list, even after blank lines: there is nothing before it to split off.
         if let (true, [_, .., end]) = (self.list, self.items.as_slice()) {
             return Some(Cut { end: *end, fence: None, in_list: true, inside: false });
         }
         let longest = if self.paragraph { LONGEST_PARAGRAPH } else { LONGEST_TAIL };
         if text.len() > longest && !self.list {
             let end = source.last_newline().filter(|end| *end > 0)? + 1;
-            // What follows the last line is a blank one: the block ends here.
+            // If only blank lines follow, the block ends here.
             return plain(end, !text[end..].trim().is_empty());
         }
         None

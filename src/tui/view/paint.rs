@@ -1,5 +1,5 @@
-//! Lines in the cells of a frame, by the widths that [`cells`] gives. ratatui's own measure of a whole span differs: it
-//! takes a ligature of Arabic for one cell, and a voiced half-width kana for three.
+//! Writes lines into the cells of a frame, by the widths of [`cells`]. ratatui's width of a whole span differs: it
+//! counts an Arabic ligature as one cell, and a voiced half-width kana as three.
 
 use std::num::NonZeroU16;
 
@@ -12,7 +12,7 @@ use ratatui::widgets::{Block, Clear};
 use crate::cells;
 use crate::tui::layout::Look;
 
-/// Writes `line` in the first row of `area`, as much of it as fits.
+/// Writes `line` into the first row of `area`, cut at the right edge.
 pub(super) fn line(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
     let area = Rect { height: 1, ..area }.intersection(buffer.area);
     if area.is_empty() {
@@ -37,21 +37,21 @@ pub(super) fn line(buffer: &mut Buffer, area: Rect, line: &Line<'_>) {
     }
 }
 
-/// A mark that makes a half-width kana voiced stands in one cell, of which ratatui makes two.
+/// A half-width sound mark takes one cell, but ratatui counts two.
 fn force_width(buffer: &mut Buffer, x: u16, y: u16, piece: &str) {
     if let (true, Some(one)) = (piece.starts_with(['\u{ff9e}', '\u{ff9f}']), NonZeroU16::new(1)) {
         buffer[(x, y)].set_diff_option(CellDiffOption::ForcedWidth(one));
     }
 }
 
-/// Writes `lines` in the rows of `area`.
+/// Writes `lines` into the rows of `area`.
 pub(super) fn lines(buffer: &mut Buffer, area: Rect, lines: &[Line<'_>]) {
     for (row, text) in area.rows().zip(lines) {
         line(buffer, row, text);
     }
 }
 
-/// Takes out of a whole frame what may not be drawn, whoever drew it.
+/// Removes characters that must not be drawn from a whole frame, including those of other widgets.
 pub(super) fn clean(buffer: &mut Buffer) {
     for cell in &mut buffer.content {
         let symbol = cell.symbol();
@@ -68,7 +68,7 @@ pub(super) fn centred(area: Rect, width: u16, height: u16) -> Rect {
     Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height }
 }
 
-/// Empties `area` and paints it in the theme's background.
+/// Clears `area` and fills it with the theme's background.
 pub(super) fn clear(frame: &mut Frame<'_>, area: Rect, look: &Look<'_>) {
     frame.render_widget(Clear, area);
     frame.render_widget(Block::new().style(look.theme.text), area);
@@ -98,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn a_span_begins_where_the_one_before_ends_on_the_screen() {
+    fn spans_are_placed_by_their_drawn_width() {
         assert_eq!(drawn(&["لا", "x"]), ["0ل", "1ا", "2x"]);
         assert_eq!(drawn(&["ｶﾞ", "x"]), ["0ｶ", "1ﾞ", "2x"]);
         assert_eq!(drawn(&["日", "x", "👩\u{200d}🚀", "y"]), ["0日", "2x", "3👩\u{200d}🚀", "5y"]);
     }
 
     #[test]
-    fn a_joiner_reaches_the_terminal_but_for_one_that_joins_what_is_not_there_yet() {
+    fn joiners_are_drawn_except_at_the_end_of_an_emoji() {
         let text = "\u{dc1}\u{dca}\u{200d}\u{dbb}\u{dd3} \u{d28}\u{d4d}\u{200d}";
         let symbols = |text: &str| drawn(&[text]).concat().replace(|c: char| c.is_ascii_digit(), "");
         assert_eq!(symbols(text), text.replace(' ', ""));
@@ -113,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_left_out() {
+    fn characters_beyond_the_right_edge_are_not_drawn() {
         assert_eq!(drawn(&["abcdefghijk", "日"]).last().map(String::as_str), Some("10k"));
     }
 
     #[test]
-    fn nothing_of_a_frame_is_invisible() {
+    fn clean_removes_invisible_characters() {
         let mut buffer = Buffer::with_lines(["ab", "cd"]);
         buffer[(0, 0)].set_symbol("a\u{34f}\u{202e}");
         buffer[(1, 1)].set_symbol("\u{200b}");

@@ -1,4 +1,4 @@
-//! The list of what was typed may become: commands, their names, earlier prompts.
+//! The completion list: commands, their arguments, earlier prompts.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -8,10 +8,10 @@ use super::{paint, wrap};
 use crate::tui::completion::Choice;
 use crate::tui::layout::{Areas, Look};
 
-/// The list shows so many entries at once.
+/// Maximum visible entries.
 const HIGHEST: u16 = 8;
 
-/// From this width on there is room for words beside the counts.
+/// Minimum width for words beside the counts.
 const WORDY: u16 = 40;
 
 pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, entries: &[Choice], chosen: usize, look: &Look<'_>) {
@@ -32,7 +32,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, entries: &[Choice], cho
             _ if row + 1 == rows => more(look.glyphs.down, entries.len() - first - rows, area.width),
             _ => String::new(),
         };
-        // The mark also tells where no colour does.
+        // The mark shows the selection on terminals without colours.
         let mark = if index == chosen { look.glyphs.prompt } else { " " };
         let room = width.saturating_sub(wrap::width(&hidden));
         let mut name = wrap::clip(&format!(" {mark} {}", choice.label), room, look.glyphs.ellipsis);
@@ -47,12 +47,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, entries: &[Choice], cho
     }
 }
 
-/// The chosen entry stands in the middle, save at the ends.
+/// The first visible entry: the selected one is in the middle, except near the ends.
 fn first_in_view(chosen: usize, rows: usize, entries: usize) -> usize {
     chosen.saturating_sub(rows / 2).min(entries.saturating_sub(rows))
 }
 
-/// How many entries are out of view on one side; empty where none is.
+/// Number of hidden entries on one side, as text; empty if there are none.
 fn more(arrow: &str, count: usize, width: u16) -> String {
     match count {
         0 => String::new(),
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chosen_entry_is_always_in_view() {
+    fn the_selected_entry_is_always_visible() {
         for entries in 1..30 {
             for rows in 1..=8.min(entries) {
                 for chosen in 0..entries {

@@ -1,4 +1,4 @@
-//! Pictures of the screen, told as stories.
+//! Screen snapshots after scripted events.
 
 use std::path::Path;
 use std::time::Duration;
@@ -189,13 +189,13 @@ impl App {
         self.engine(EngineEvent::Idle { release_at: Some(at + Duration::from_secs(seconds)), at })
     }
 
-    /// One whole turn, warm and idle at the end.
+    /// One complete turn; the engine is idle at the end.
     fn turn(&mut self, prompt: &str, answer: &str) -> &mut Self {
         self.send(prompt).loaded().stream(answer).finish(FinishReason::Stop).idle(120)
     }
 }
 
-/// The sizes that matter.
+/// Screen sizes of the snapshots.
 const SIZES: [(u16, u16); 4] = [(80, 24), (200, 50), (40, 10), (20, 5)];
 
 macro_rules! at_all_sizes {
@@ -217,7 +217,7 @@ const ANSWER: &str = "The sky looks blue because air scatters **short** waves mo
     as much as red.\n";
 
 #[test]
-fn nothing_said_yet() {
+fn an_empty_conversation_shows_the_welcome() {
     at_all_sizes!("empty", |_| {});
 }
 
@@ -238,14 +238,14 @@ fn an_answer_streams() {
 }
 
 #[test]
-fn an_answer_has_its_figures_and_the_countdown_runs() {
+fn a_finished_answer_shows_figures_and_the_release_countdown() {
     at_all_sizes!("idle", |app| {
         app.turn("Why is the sky blue?", ANSWER).after(17_500);
     });
 }
 
 #[test]
-fn a_model_that_says_nothing_is_told_apart_from_one_that_is_not_heard() {
+fn an_empty_answer_is_reported() {
     let mut app = App::new(100, 24);
     app.send("Well?").loaded().token(Channel::Reasoning, "Hm.").finish(FinishReason::Stop);
     let screen = app.screen();
@@ -256,7 +256,7 @@ fn a_model_that_says_nothing_is_told_apart_from_one_that_is_not_heard() {
 }
 
 #[test]
-fn released() {
+fn the_status_line_shows_the_released_memory() {
     at_all_sizes!("released", |app| {
         app.turn("Why is the sky blue?", ANSWER);
         let at = app.at();
@@ -265,7 +265,7 @@ fn released() {
 }
 
 #[test]
-fn a_failed_turn_says_what_is_kept_and_what_to_do() {
+fn a_failed_turn_shows_the_error_and_advice() {
     at_all_sizes!("error", |app| {
         app.send("Write a book.").loaded().stream("Once upon a time");
         let (id, at) = (app.request.unwrap(), app.at());
@@ -276,14 +276,14 @@ fn a_failed_turn_says_what_is_kept_and_what_to_do() {
 }
 
 #[test]
-fn the_help() {
+fn the_help_overlay_is_drawn() {
     at_all_sizes!("help", |app| {
         app.key(KeyCode::Char('?'));
     });
 }
 
 #[test]
-fn wide_characters_and_emoji() {
+fn wide_characters_and_emoji_are_drawn() {
     at_all_sizes!("wide", |app| {
         app.turn(
             "日本語で答えて 👩‍🚀",
@@ -295,7 +295,7 @@ fn wide_characters_and_emoji() {
 }
 
 #[test]
-fn code_and_a_table() {
+fn code_and_a_table_are_drawn() {
     at_all_sizes!("code", |app| {
         app.turn(
             "Show me code.",
@@ -321,7 +321,7 @@ fn reasoning_is_folded_and_unfolds() {
 }
 
 #[test]
-fn prompts_wait_visibly() {
+fn queued_prompts_are_shown() {
     at_all_sizes!("queued", |app| {
         app.send("First question").loaded().stream("An answer that goes on");
         app.send("Second question").send("Third question").type_text("and a fourth");
@@ -336,7 +336,7 @@ fn commands_complete() {
 }
 
 #[test]
-fn a_list_that_is_longer_than_its_place_says_so_and_scrolls() {
+fn a_long_completion_list_scrolls_and_counts_hidden_entries() {
     at_all_sizes!("commands", |app| {
         app.type_text("/");
         for _ in 0..7 {
@@ -356,14 +356,14 @@ fn a_list_that_is_longer_than_its_place_says_so_and_scrolls() {
     assert!(app.screen().contains(" › /help"), "after the last comes the first");
     app.key(KeyCode::Up).key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "/quit");
-    // Tab goes on from there, and what it takes is in view.
+    // Tab continues from there, and the accepted entry is visible.
     app.key(KeyCode::Tab).key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "/new");
     assert!(app.screen().contains(" › /new"), "{}", app.screen());
 }
 
 #[test]
-fn an_answer_that_the_context_cut_off_says_what_helps() {
+fn an_answer_cut_off_by_the_context_shows_advice() {
     at_all_sizes!("full", |app| {
         app.send("Tell me everything.").loaded().stream("Once upon a");
         app.finish_with(FinishReason::Length, Usage { prompt_tokens: 8000, cached_tokens: 0, completion_tokens: 192 });
@@ -375,7 +375,7 @@ fn an_answer_that_the_context_cut_off_says_what_helps() {
 }
 
 #[test]
-fn a_long_draft_grows_to_a_third_and_scrolls() {
+fn a_long_draft_grows_to_a_third_of_the_screen_and_scrolls() {
     at_all_sizes!("draft", |app| {
         for line in 1..=30 {
             app.type_text(&format!("line {line}")).press(KeyCode::Enter, KeyModifiers::ALT);
@@ -384,7 +384,7 @@ fn a_long_draft_grows_to_a_third_and_scrolls() {
 }
 
 #[test]
-fn scrolling_up_stays_while_more_arrives() {
+fn the_scroll_position_is_kept_while_text_arrives() {
     at_all_sizes!("scrolled", |app| {
         let long: String = (1..=60).map(|n| format!("Paragraph {n}.\n\n")).collect();
         app.send("Tell me a lot.").loaded().stream(&long);
@@ -405,7 +405,7 @@ fn scrolling_up_stays_while_more_arrives() {
 }
 
 #[test]
-fn ascii_where_the_locale_has_no_more() {
+fn ascii_glyphs_draw_an_ascii_screen() {
     let mut app = App::with(80, 24, "high-contrast", &ASCII);
     app.turn("Why?", "> Because.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n");
     let screen = app.screen();
@@ -424,7 +424,7 @@ fn escape_sequences_of_a_model_never_reach_the_screen() {
 }
 
 #[test]
-fn a_long_history_is_drawn_from_its_end() {
+fn a_long_transcript_scrolls_fast() {
     let mut app = App::new(80, 24);
     for turn in 0..300 {
         app.event(Event::Submit(format!("question {turn}")));
@@ -441,7 +441,7 @@ fn a_long_history_is_drawn_from_its_end() {
 }
 
 #[test]
-fn the_frame_says_what_the_draft_takes() {
+fn the_frame_shows_the_token_count_of_the_draft() {
     at_all_sizes!("count", |app| {
         app.loaded().type_text("Why is the sky blue?");
         app.event(Event::DraftChanged { prompt: true }).after(200);
@@ -456,7 +456,7 @@ fn the_frame_says_what_the_draft_takes() {
 }
 
 #[test]
-fn the_models_are_offered_by_name() {
+fn model_names_complete() {
     at_all_sizes!("models", |app| {
         app.type_text("/model llama-3.1");
     });
@@ -465,13 +465,13 @@ fn the_models_are_offered_by_name() {
     assert_eq!(app.screen.composer.draft(), "/model qwen3-4b");
     app.key(KeyCode::Enter);
     assert!(app.effects.contains(&Effect::SwitchModel("qwen3-4b".into())), "{:?}", app.effects);
-    // Alone it asks which one is in use.
+    // Without an argument it shows the model in use.
     app.type_text("/model ").key(KeyCode::Enter);
     assert!(app.screen().contains("not loaded yet"), "{}", app.screen());
 }
 
 #[test]
-fn a_model_that_cannot_be_is_told_once_and_not_promised() {
+fn a_missing_model_is_reported_once() {
     let mut app = App::new(80, 24);
     app.engine(EngineEvent::LoadFailed { error: EngineError::new(ErrorKind::ModelNotFound, "there is no such model") });
     app.type_text("hello");
@@ -484,7 +484,7 @@ fn a_model_that_cannot_be_is_told_once_and_not_promised() {
 }
 
 #[test]
-fn a_new_conversation_with_a_loaded_model_does_not_wait_for_a_keystroke() {
+fn the_welcome_depends_on_whether_the_model_is_loaded() {
     let mut app = App::new(80, 24);
     assert!(app.screen().contains("It loads at your first keystroke"));
     app.chat.engine.state = crate::chat::EngineState::Warm;

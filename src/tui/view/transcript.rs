@@ -1,6 +1,6 @@
-//! The transcript: which lines are in view, and drawing those and no others.
+//! The transcript: computes the visible lines and draws only these.
 //!
-//! The place is remembered as an entry and a line in it, so that what arrives below moves nothing.
+//! The scroll position is an entry and a line in it, so that text arriving below does not move the view.
 
 use std::collections::HashMap;
 
@@ -17,21 +17,21 @@ use crate::tui::keymap::Scroll;
 use crate::tui::layout::{Areas, Look};
 use crate::wording::plural;
 
-/// A transcript of fewer lines than this has none to spare.
+/// Below this height the blank line after the last entry is omitted.
 const TIGHT: usize = 7;
 
-/// The first line in view.
+/// The first visible line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     entry: usize,
     line: usize,
 }
 
-/// What the transcript remembers between frames.
+/// The rendered entries and the scroll position, kept between frames.
 #[derive(Debug, Default)]
 pub struct Transcript {
     rendered: HashMap<EntryKey, Rendered>,
-    /// `None`: the end is in view and stays in view.
+    /// `None`: follows the end.
     place: Option<Place>,
     height: usize,
     width: usize,
@@ -40,22 +40,22 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// Forgets how everything looks, after a change of theme.
+    /// Drops the rendered entries, after a change of theme.
     pub fn invalidate(&mut self) {
         self.rendered.clear();
     }
 
-    /// Whether there is something below what is in view.
+    /// Whether there are lines below the visible ones.
     pub fn is_scrolled(&self) -> bool {
         self.below > 0
     }
 
-    /// Goes to the end and stays there.
+    /// Scrolls to the end and follows it.
     pub fn follow(&mut self) {
         self.place = None;
     }
 
-    /// Decides what is in view at this size.
+    /// Computes the visible lines for this size.
     pub fn layout(&mut self, chat: &Chat, width: u16, height: u16, look: &Look<'_>) {
         let anchor = self.anchor(usize::from(width), chat);
         (self.width, self.height) = (usize::from(width), usize::from(height));
@@ -72,13 +72,13 @@ impl Transcript {
         }
         let last = self.last_page(chat, look);
         let top = self.place.map(|place| self.clamp(place, chat, look));
-        // Nothing is left to scroll to below the last page.
+        // At the last page, follow the end.
         self.place = self.place.filter(|_| top.is_some_and(|top| top < last));
         self.collect(top.map_or(last, |top| top.min(last)), chat, look);
     }
 
-    /// What the first line in view holds, where another width is about to move it: its entry, and the letters before it
-    /// there.
+    /// If the width is about to change: the entry of the first visible line and the number of letters before the line,
+    /// to find it again in the new wrapping.
     fn anchor(&self, width: usize, chat: &Chat) -> Option<(usize, usize)> {
         let place = self.place.filter(|_| width != self.width && width > 0)?;
         let rendered = self.rendered_of(place.entry, chat)?;
@@ -89,7 +89,7 @@ impl Transcript {
         self.rendered.get(&chat.feed.entries().get(entry)?.0)
     }
 
-    /// Moves; `layout` shows where to.
+    /// Changes the scroll position; `layout` applies it.
     pub fn scroll(&mut self, scroll: Scroll, chat: &Chat, look: &Look<'_>) {
         if self.width == 0 || self.height == 0 {
             return;
@@ -115,7 +115,7 @@ impl Transcript {
         }
     }
 
-    /// Renders an entry if need be; the number of its lines.
+    /// Renders an entry if it has changed; returns its number of lines.
     fn len(&mut self, entry: usize, chat: &Chat, look: &Look<'_>) -> usize {
         let is_last = entry + 1 == chat.feed.entries().len();
         let Some((key, entry)) = chat.feed.entries().get(entry) else { return 0 };
@@ -128,7 +128,7 @@ impl Transcript {
             }
             Entry::Note(note) => rendered.update_note(note, self.width, look),
         }
-        // Where every line counts, nothing is left free below the last one.
+        // On a low screen, omit the blank line after the last entry.
         rendered.len() - usize::from(self.height < TIGHT && is_last)
     }
 
@@ -138,7 +138,7 @@ impl Transcript {
         Place { entry, line: line.min(self.len(entry, chat, look).saturating_sub(1)) }
     }
 
-    /// Where the view begins when the end is in view.
+    /// The scroll position at which the last line is at the bottom.
     fn last_page(&mut self, chat: &Chat, look: &Look<'_>) -> Place {
         let mut missing = self.height;
         for entry in (0..chat.feed.entries().len()).rev() {
@@ -224,8 +224,8 @@ pub(super) fn draw(
     }
 }
 
-/// In the upper edge of the composer's frame, where it hides nothing; where there is no frame, in as few words as leave
-/// something of the last line. `taken` cells of the edge say something else.
+/// Draws the number of lines below: in the upper edge of the composer's frame or, without a frame, over at most half of
+/// the last line. `taken` cells of the edge hold another label.
 fn draw_more(frame: &mut Frame<'_>, areas: &Areas, below: usize, taken: usize, look: &Look<'_>) {
     let (down, count, lines) = (look.glyphs.down, units::count(below), plural(below, "line"));
     let forms = [

@@ -1,4 +1,4 @@
-//! One entry of the transcript as lines, kept from frame to frame: only what changed is rendered again.
+//! An entry of the transcript, rendered to lines and kept between frames: only changed parts are rendered again.
 
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
@@ -11,14 +11,14 @@ use crate::sanitize::{Sanitizer, sanitize};
 use crate::tui::layout::Look;
 use crate::wording::plural;
 
-/// Answers stand this far from the left.
+/// Left indent of answers, in cells.
 const INDENT: usize = 2;
 
-/// A user's message is shown up to so many characters and lines; all of it was sent.
+/// Maximum characters and lines that are shown of a user's message; it is sent whole.
 const LONGEST_PROMPT: usize = 4000;
 const MOST_LINES: usize = 40;
 
-/// The lines of an entry.
+/// The rendered lines of an entry.
 #[derive(Debug, Default)]
 pub(super) struct Rendered {
     width: usize,
@@ -29,11 +29,11 @@ pub(super) struct Rendered {
     thought_style: Style,
     answer: Stream,
     foot: Vec<Line<'static>>,
-    /// What the foot was made from, where it cannot change any more.
+    /// The answer has ended: the foot is final.
     ended: bool,
 }
 
-/// Text that grows, made harmless once and rendered as it grows.
+/// A growing text, sanitised once and rendered as it grows.
 #[derive(Debug, Default)]
 struct Stream {
     taken: usize,
@@ -45,7 +45,7 @@ impl Stream {
     fn update(&mut self, text: &str, width: usize, look: &Look<'_>) {
         if let Some(fresh) = text.get(self.taken..).filter(|fresh| !fresh.is_empty()) {
             let clean = self.sanitizer.push(fresh);
-            // Blank lines before the first word say nothing.
+            // Skip blank lines before the first word.
             let clean = if self.markdown.is_blank() { clean.trim_start_matches(['\n', '\r']) } else { &clean };
             self.markdown.push(clean);
             self.taken = text.len();
@@ -55,7 +55,7 @@ impl Stream {
 }
 
 impl Rendered {
-    /// Brings the lines of a turn up to date.
+    /// Updates the lines of a turn.
     pub fn update_turn(&mut self, chat: &Chat, id: TurnId, turn: &Turn, width: usize, look: &Look<'_>) {
         let room = width.saturating_sub(2 * INDENT).max(1);
         if self.width != width {
@@ -77,7 +77,7 @@ impl Rendered {
         }
     }
 
-    /// Brings the lines of a note up to date.
+    /// Updates the lines of a note.
     pub fn update_note(&mut self, note: &Note, width: usize, look: &Look<'_>) {
         if self.width != width {
             self.width = width;
@@ -85,13 +85,12 @@ impl Rendered {
         }
     }
 
-    /// How many lines there are.
+    /// Number of lines.
     pub fn len(&self) -> usize {
         let parts = self.parts();
         parts.iter().map(Part::len).sum()
     }
 
-    /// A line by its number.
     pub fn line(&self, mut index: usize) -> Line<'static> {
         for part in self.parts() {
             if index < part.len() {
@@ -102,12 +101,12 @@ impl Rendered {
         Line::default()
     }
 
-    /// Letters and digits before a line: they come in the same order at any width.
+    /// Letters and digits before a line: a position that does not depend on the width.
     pub fn letters_before(&self, line: usize) -> usize {
         (0..line.min(self.len())).map(|line| letters(&self.line(line))).sum()
     }
 
-    /// The line that holds what follows so many letters and digits.
+    /// The line that holds the next letter or digit after `letters_before` of them.
     pub fn line_after(&self, letters_before: usize) -> usize {
         let mut seen = 0;
         let holds = |line: &usize| {
@@ -182,7 +181,7 @@ fn user(prompt: &str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     lines
 }
 
-/// As much of a prompt as is shown.
+/// The part of a prompt that is shown.
 fn beginning(prompt: &str, look: &Look<'_>) -> String {
     let prompt = prompt.trim_end();
     let by_lines = prompt.match_indices('\n').nth(MOST_LINES - 1).map(|(end, _)| end);
@@ -201,7 +200,7 @@ fn style_bg(style: Style) -> Style {
     Style { fg: None, ..style }
 }
 
-/// Makes the line as wide as the transcript, so that its background is.
+/// Pads the line to the transcript's width, so that its background fills it.
 fn fill(mut line: Line<'static>, width: usize) -> Line<'static> {
     let taken: usize = line.spans.iter().map(|span| wrap::width(&span.content)).sum();
     line.spans.push(Span::raw(" ".repeat(width.saturating_sub(taken))));

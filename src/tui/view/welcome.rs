@@ -1,4 +1,4 @@
-//! What stands where nothing was said yet.
+//! The welcome text of an empty conversation.
 
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
@@ -7,7 +7,7 @@ use super::wrap;
 use crate::chat::{Chat, EngineState};
 use crate::tui::layout::Look;
 
-/// As much of it as `height` lines of `width` cells hold: how to begin matters most.
+/// The longest form that fits in `height` lines of `width` cells; the shortest one explains only the keys.
 pub(super) fn lines(chat: &Chat, width: usize, height: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let (theme, (claim, how)) = (look.theme, model(chat));
     let title = ("chatnap".to_owned(), theme.accent);
@@ -32,7 +32,7 @@ fn draw(rows: Vec<(String, Style)>, width: usize) -> Vec<Line<'static>> {
     wrapped.map(|spans| wrap::prepend(indent.clone(), spans)).collect()
 }
 
-/// What is known of the model, and what comes next.
+/// The model's state, and the next step.
 fn model(chat: &Chat) -> (String, &'static str) {
     let model = super::units::model_name(chat);
     let here = format!("{model} runs in this process.");

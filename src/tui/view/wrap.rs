@@ -1,5 +1,5 @@
-//! Styled text cut into lines of a given width, by grapheme: words stay whole where they fit, wide characters may be
-//! parted anywhere, a newline always breaks.
+//! Wraps styled text by grapheme: words that fit in a line are not broken, wide characters may be broken anywhere, a
+//! newline always breaks the line.
 
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
@@ -7,10 +7,10 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use crate::cells;
 
-/// A tab goes on to the next multiple of this many cells.
+/// Distance of the tab stops, in cells.
 const TAB: usize = 4;
 
-/// A line may be parted here, and nothing is seen.
+/// An invisible break opportunity.
 const ZERO_WIDTH_SPACE: char = '\u{200b}';
 
 pub use crate::cells::width;
@@ -22,7 +22,7 @@ struct Cell<'a> {
     style: Style,
 }
 
-/// Cuts `spans` into lines of at most `limit` cells (at least 1; a wider grapheme is left out rather than torn).
+/// Wraps `spans` to lines of at most `limit` cells (at least 1). A wider grapheme is dropped.
 pub fn wrap(spans: &[Span<'_>], limit: usize) -> Vec<Vec<Span<'static>>> {
     let mut wrapper = Wrapper { limit: limit.max(1), lines: Vec::new(), line: Vec::new(), width: 0, break_at: 0 };
     let parts = spans.iter().flat_map(|span| {
@@ -52,7 +52,7 @@ struct Wrapper<'a> {
     lines: Vec<Vec<Span<'static>>>,
     line: Vec<Cell<'a>>,
     width: usize,
-    /// The line may be parted before this cell; 0: nowhere.
+    /// The line may be broken before the cell of this index; 0: nowhere.
     break_at: usize,
 }
 
@@ -66,14 +66,14 @@ impl<'a> Wrapper<'a> {
             self.break_at = self.line.len();
         }
         if self.width + width > self.limit {
-            // A space that does not fit ends the line and is not seen.
+            // A space that does not fit ends the line and is dropped.
             if text == " " {
                 self.break_at = 0;
                 return self.end_line();
             }
             self.part();
         }
-        // What follows a break begins without spaces, unless they indent a line of its own.
+        // No leading spaces after a wrap; spaces that indent a line of the text are kept.
         self.line.push(Cell { text, width, style });
         self.width += width;
         if text == " " {
@@ -81,15 +81,15 @@ impl<'a> Wrapper<'a> {
         }
     }
 
-    /// Wide characters may be parted from what stands beside them, save where a sign belongs to one side; a word also after
-    /// its hyphens, but a flag like `--max-tokens` stays whole.
+    /// Whether the line may be broken before `text`: beside a wide character, except next to punctuation that belongs
+    /// to one side, and after a word's hyphen, but not inside a flag like `--max-tokens`.
     fn may_part_before(&self, text: &str, width: usize) -> bool {
         let Some(last) = self.line.last().filter(|_| !belongs_before(text)) else { return false };
         let wide = (width > 1 || last.width > 1) && !belongs_after(last.text);
         wide || last.text == "-" && text != " " && !self.in_flag()
     }
 
-    /// Whether the word at the end of the line begins like a flag.
+    /// Whether the word at the end of the line starts with a hyphen, like a flag.
     fn in_flag(&self) -> bool {
         let word = self.line.iter().rposition(|cell| cell.text == " ").map_or(0, |space| space + 1);
         let mut letters =
@@ -119,20 +119,20 @@ impl<'a> Wrapper<'a> {
     }
 }
 
-/// Signs that no line begins with, next to wide characters: what closes, and what is small.
+/// Characters that must not start a line beside wide characters: closing punctuation and small kana.
 fn belongs_before(text: &str) -> bool {
     const CLOSING: &str =
         "、。，．・：；？！）」』】》〉〕］｝”’…‥ー々,.;:!?)]}%ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ";
     text.chars().next().is_some_and(|first| CLOSING.contains(first))
 }
 
-/// Signs that no line ends with, next to wide characters: what opens.
+/// Characters that must not end a line beside wide characters: opening punctuation.
 fn belongs_after(text: &str) -> bool {
     const OPENING: &str = "（「『【《〈〔［｛“‘([{";
     text.chars().next().is_some_and(|first| OPENING.contains(first))
 }
 
-/// Cuts one style's text into lines, each after `first` or `rest` (of equal width).
+/// Wraps text of one style; the first line starts with `first`, the others with `rest` (of equal width).
 pub fn wrap_prefixed(
     text: &str,
     style: Style,
@@ -151,7 +151,7 @@ pub fn prepend(prefix: Span<'static>, spans: Vec<Span<'static>>) -> Line<'static
     Line::from_iter(std::iter::once(prefix).chain(spans))
 }
 
-/// `text` cut to `limit` cells, with a mark where something is missing.
+/// Cuts `text` to `limit` cells; ends with `mark` if it was cut.
 pub fn clip(text: &str, limit: usize, mark: &str) -> String {
     if width(text) <= limit {
         return text.to_owned();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joiner_that_joins_nothing_yet_is_not_drawn() {
+    fn a_joiner_at_the_end_of_an_emoji_is_not_drawn() {
         let drawn =
             |text: &str| wrap(&[Span::raw(text)], 20).concat().iter().map(|span| &*span.content).collect::<String>();
         assert_eq!(drawn("ok \u{1f469}\u{200d}"), "ok \u{1f469}");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joiner_of_indic_scripts_is_drawn() {
+    fn joiners_of_indic_and_arabic_scripts_are_drawn() {
         for text in
             ["\u{dc1}\u{dca}\u{200d}\u{dbb}\u{dd3} \u{d28}\u{d4d}\u{200d}", "\u{647}\u{200d} \u{915}\u{94d}\u{200d}"]
         {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_invisible_takes_no_cell_and_is_not_drawn() {
+    fn invisible_characters_take_no_cells_and_are_not_drawn() {
         assert_eq!(lines("co\u{ad}op\u{2060}er\u{feff}ate", 20), ["cooperate"]);
         assert_eq!(lines("long\u{200b}word", 5), ["long", "word"], "a line may be parted there");
         assert_eq!(lines("a\u{202e}b\u{9b}c", 20), ["abc"]);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn words_stay_whole_and_long_ones_are_parted() {
+    fn only_words_longer_than_a_line_are_broken() {
         assert_eq!(lines("the quick brown fox", 10), ["the quick ", "brown fox"]);
         assert_eq!(lines("abcdefghijkl mn", 5), ["abcde", "fghij", "kl mn"]);
         assert_eq!(lines("one two", 3), ["one", "two"]);
@@ -215,14 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn wide_characters_take_two_cells_and_part_anywhere() {
+    fn wide_characters_take_two_cells_and_break_anywhere() {
         assert_eq!(lines("日本語テキスト", 6), ["日本語", "テキス", "ト"]);
         assert_eq!(lines("a日本", 4), ["a日", "本"]);
         assert_eq!(lines("日", 1), [""]);
     }
 
     #[test]
-    fn no_line_begins_with_what_closes_nor_ends_with_what_opens() {
+    fn no_line_starts_with_closing_or_ends_with_opening_punctuation() {
         assert_eq!(lines("天空是蓝的，真的。", 10), ["天空是蓝", "的，真的。"]);
         assert_eq!(lines("他说：“你好”", 8), ["他说：", "“你好”"]);
         assert_eq!(lines("你好,世界", 4), ["你", "好,", "世界"]);
@@ -230,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_stays_whole_and_a_word_is_parted_at_its_hyphen() {
+    fn flags_are_not_broken_and_words_break_at_hyphens() {
         assert_eq!(lines("use --context-length now", 18), ["use ", "--context-length ", "now"]);
         assert_eq!(lines("a well-known thing", 8), ["a well-", "known ", "thing"]);
         assert_eq!(lines("(--max-tokens)", 10), ["(--max-tok", "ens)"]);
     }
 
     #[test]
-    fn clusters_are_not_torn() {
+    fn grapheme_clusters_are_not_broken() {
         let family = "👨‍👩‍👧‍👦";
         assert_eq!(width(family), 2);
         assert_eq!(lines(&family.repeat(3), 4), [family.repeat(2), family.to_owned()]);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn clipping_leaves_a_mark() {
+    fn clip_appends_the_mark() {
         assert_eq!(clip("hello", 5, "…"), "hello");
         assert_eq!(clip("hello", 4, "…"), "hel…");
         assert_eq!(clip("日本語", 4, "…"), "日…");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_ever_wider_than_the_limit() {
+    fn no_wrapped_line_exceeds_the_limit() {
         let text = "Ünï 日本 👩‍🚀 word-with-dashes \t tab   spaces zażółć";
         for limit in 2..40 {
             for line in lines(text, limit) {

@@ -1,5 +1,5 @@
-//! Simple colours for code: keywords, strings, comments, numbers. No grammar: the same rough reading for every
-//! language, that never gets slow and is never far off.
+//! Syntax highlighting of keywords, strings, comments and numbers. One approximate scanner for all languages instead of
+//! grammars, in linear time.
 
 use ratatui::style::Style;
 use ratatui::text::Span;
@@ -129,7 +129,7 @@ enum Family {
     Plain,
 }
 
-/// Colours the lines of one code block, in order.
+/// Highlights the lines of one code block, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Highlighter {
     family: Family,
@@ -151,7 +151,7 @@ impl Highlighter {
         Self { family, in_comment: false }
     }
 
-    /// One line in pieces.
+    /// Splits a line into styled spans.
     pub fn line<'t>(&mut self, line: &'t str, look: &Look<'_>) -> Vec<Span<'t>> {
         let mut spans = Vec::new();
         let mut rest = line;
@@ -164,7 +164,7 @@ impl Highlighter {
         spans
     }
 
-    /// The length of the piece at the beginning of `text` (never 0 for text that is not empty) and its style.
+    /// Length in bytes (never 0 for text that is not empty) and style of the token at the start of `text`.
     fn piece(&mut self, text: &str, look: &Look<'_>) -> (usize, Style) {
         let theme = look.theme;
         if self.in_comment {
@@ -210,7 +210,7 @@ impl Highlighter {
         }
     }
 
-    /// A single quote begins a string, unless it is a lifetime or an apostrophe.
+    /// A single quote starts a string, unless it is a lifetime or an apostrophe.
     fn quote(&self, text: &str, look: &Look<'_>) -> (usize, Style) {
         let length = string_length(text, '\'');
         let closed = length > 1 && text[..length].ends_with('\'');

@@ -1,4 +1,4 @@
-//! A fenced code block that is read line by line, so that a long one is never rendered twice.
+//! Fenced code blocks, rendered line by line, so that no line of a long one is rendered twice.
 
 use ratatui::text::{Line, Span};
 
@@ -6,12 +6,12 @@ use super::code::Highlighter;
 use crate::tui::layout::Look;
 use crate::tui::view::wrap;
 
-/// The language that an info string begins with.
+/// The language: the first word of an info string.
 fn language(info: &str) -> &str {
     info.split([' ', ',', '{']).next().unwrap_or_default()
 }
 
-/// An open fence.
+/// An open code fence, with the highlighter's state.
 #[derive(Clone, Debug)]
 pub(super) struct Fence {
     mark: char,
@@ -22,7 +22,7 @@ pub(super) struct Fence {
 }
 
 impl Fence {
-    /// Reads the opening line at the beginning of `text`; also says how long it is, with its newline.
+    /// Parses the opening line at the start of `text`; also returns its length in bytes, with the newline.
     pub fn open(text: &str, info: String) -> (Self, usize) {
         let line = text.lines().next().unwrap_or_default();
         let fence = line.trim_start();
@@ -33,31 +33,31 @@ impl Fence {
         (Self { mark, length, indent, info, highlighter }, text.find('\n').map_or(text.len(), |at| at + 1))
     }
 
-    /// For a code block that is whole, with this info string.
+    /// A fence for a complete code block with this info string.
     pub fn whole(info: &str) -> Self {
         Self { mark: '`', length: 3, indent: 0, info: info.to_owned(), highlighter: Highlighter::new(language(info)) }
     }
 
-    /// Whether this whole line ends the block.
+    /// Whether this complete line closes the block.
     pub fn closes(&self, line: &str) -> bool {
         let marks = line.trim();
         line.len() - line.trim_start().len() < 4 && marks.chars().all(|c| c == self.mark) && marks.len() >= self.length
     }
 
-    /// Whether this unfinished line may become the end; it is not shown before that is known.
+    /// Whether this incomplete line may become the closing fence; it is not shown until that is decided.
     pub fn may_close(&self, line: &str) -> bool {
         let marks = line.trim();
         !marks.is_empty() && marks.chars().all(|c| c == self.mark)
     }
 
-    /// The line above the code.
+    /// The label above the code: the info string.
     pub fn label(&self, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
         let name = if self.info.trim().is_empty() { "code" } else { self.info.trim() };
         let name = wrap::clip(name, width.saturating_sub(4), look.glyphs.ellipsis);
         vec![Line::from(Span::styled(format!("{} {name}", look.glyphs.code_top), look.theme.dim))]
     }
 
-    /// One line of code, in as many lines as it takes.
+    /// Renders one line of code, wrapped at `width` cells.
     pub fn line(&mut self, line: &str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
         let indent = line.chars().take(self.indent).take_while(|c| *c == ' ').count();
         let bar = |sign: &str| Span::styled(format!("{sign} "), look.theme.dim);

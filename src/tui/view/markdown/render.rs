@@ -1,4 +1,4 @@
-//! Whole Markdown blocks as lines.
+//! Renders Markdown blocks to styled lines.
 
 use std::ops::Range;
 
@@ -13,8 +13,8 @@ use crate::cells;
 use crate::tui::layout::Look;
 use crate::tui::view::wrap;
 
-/// Renders `source` in `width` cells. `continued`: the last number of the ordered list that goes on at the beginning,
-/// where the list began in text that was rendered before.
+/// Renders `source` in `width` cells. `continued`: number of the last item before `source`, if `source` continues an
+/// ordered list that was split.
 pub(super) fn blocks(source: &Source<'_>, width: usize, continued: Option<Number>, look: &Look<'_>) -> Blocks {
     let mut writer = Writer { width, continued, ..Writer::new(source, look) };
     for (event, range) in source.events() {
@@ -24,17 +24,16 @@ pub(super) fn blocks(source: &Source<'_>, width: usize, continued: Option<Number
     Blocks { lines: writer.lines, ends_tall: writer.ends_tall, number: writer.last_number }
 }
 
-/// Rendered blocks.
 pub(super) struct Blocks {
     pub lines: Vec<Line<'static>>,
-    /// They end with an item of a list that more than its words belong to: the next one stands apart from it.
+    /// The last list item holds more than one paragraph: a blank line separates it from the next.
     pub ends_tall: bool,
     /// The number of the last item of the last list.
     pub number: Option<Number>,
 }
 
-/// The number of an item. Models number lists as they want them read: from 7 on, or with gaps. A list whose items all have
-/// one number is to be counted.
+/// The number of a list item. Items keep the number that was written: models start lists at 7 or leave gaps. A list in
+/// which all items have the same number is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Number {
     first: u64,
@@ -43,7 +42,7 @@ pub(super) struct Number {
 }
 
 impl Number {
-    /// The number of the item after `last`, which is written so.
+    /// The number of the item after `last`, with the number `written` in the source.
     fn after(last: Option<Self>, written: u64) -> Self {
         match last {
             Some(last) if last.first == written && last.written == written => {
@@ -55,7 +54,7 @@ impl Number {
     }
 }
 
-/// What stands before each line of what is inside.
+/// An open container, with the prefix for each line inside it.
 enum Container {
     Quote,
     List { ordered: bool, number: Option<Number> },
@@ -116,9 +115,9 @@ impl<'a> Writer<'a> {
             Event::Html(text) | Event::InlineHtml(text) => {
                 self.inline(source.written(&text, range), self.look.theme.dim);
             }
-            // Models end lines where they want them ended.
+            // Soft breaks are kept: models break lines deliberately.
             Event::SoftBreak | Event::HardBreak => self.line_break(range.end),
-            // Not switched on.
+            // Not enabled in the parser's options.
             Event::InlineMath(text) | Event::DisplayMath(text) | Event::FootnoteReference(text) => {
                 self.inline(&text, Style::new());
             }
@@ -147,7 +146,7 @@ impl<'a> Writer<'a> {
             Tag::List(number) => {
                 let ordered = number.is_some();
                 self.flush();
-                // A list inside an item follows its text at once.
+                // A list inside an item follows the item's text without a blank line.
                 if self.containers.is_empty() || matches!(self.containers.last(), Some(Container::Quote)) {
                     self.begin_block();
                 }
@@ -195,7 +194,7 @@ impl<'a> Writer<'a> {
         match tag {
             TagEnd::Paragraph => self.end_block(),
             TagEnd::Heading(_) => {
-                // A heading of no words is a line of number signs.
+                // An empty heading is shown as its number signs.
                 if self.spans.is_empty() {
                     self.inline(self.source.text.get(range).unwrap_or_default().trim_end(), Style::new());
                 }
@@ -219,7 +218,7 @@ impl<'a> Writer<'a> {
                 if tall {
                     self.mark_tall();
                 }
-                // Items of a few words stand together.
+                // No blank line between items of one paragraph.
                 self.gap = tall;
                 self.ends_tall = tall;
             }
@@ -253,7 +252,7 @@ impl<'a> Writer<'a> {
         self.styles.push(style);
     }
 
-    /// The innermost item holds more than a paragraph.
+    /// Marks the innermost item: it holds more than one paragraph.
     fn mark_tall(&mut self) {
         let item = self.containers.iter_mut().rev().find(|container| matches!(container, Container::Item { .. }));
         if let Some(Container::Item { tall, .. }) = item {
@@ -268,7 +267,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// An item whose marker is written at `start`.
+    /// Opens an item whose marker is at byte `start`.
     fn item(&mut self, start: usize) {
         self.begin_block();
         let marker = match self.containers.last_mut() {
@@ -297,7 +296,7 @@ impl<'a> Writer<'a> {
     }
 
     fn text(&mut self, text: &str, range: Range<usize>) {
-        // An entity that stands for what no terminal may be shown is shown as it is written.
+        // An entity for a character that must not be drawn is shown as written.
         let unseen = text.contains(cells::is_unseen) && !self.source.read(range.clone()).contains(text);
         let written =
             if unseen { self.source.text.get(range).unwrap_or_default() } else { self.source.written(text, range) };
@@ -307,7 +306,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A line that ends before `next`. Outside of quotations and lists the next one keeps its indentation.
+    /// Breaks the line before byte `next`. Outside quotations and lists the next line keeps its indentation.
     fn line_break(&mut self, next: usize) {
         let rest = if self.containers.is_empty() { self.source.read(next..self.source.text.len()) } else { "" };
         let indentation = &rest[..rest.len() - rest.trim_start_matches([' ', '\t']).len()];
@@ -322,7 +321,7 @@ impl<'a> Writer<'a> {
     fn begin_block(&mut self) {
         self.flush();
         if self.gap {
-            // Quotes go on through the gap; the marker of an item that has not begun does not stand in it.
+            // The blank line keeps quotation bars, but does not take the marker of an item that has no line yet.
             let blank = if self.begins_item() { Vec::new() } else { self.prefix() };
             self.lines.push(Line::from(blank));
         }
@@ -371,7 +370,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Cells beyond the head's columns, which the parser leaves out, stay as written in the last cell.
+    /// Appends cells beyond the header's columns to the last cell, as written: the parser drops them.
     fn end_row(&mut self, end: usize) {
         let surplus = self.source.text.get(self.cell_end..end).unwrap_or_default();
         let surplus = surplus.trim_matches(|c: char| c == '|' || c.is_whitespace());
@@ -399,7 +398,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Cells left beside the prefixes.
+    /// Width left beside the prefixes, in cells.
     fn room(&self) -> usize {
         let taken: usize = self
             .containers
@@ -413,7 +412,7 @@ impl<'a> Writer<'a> {
         self.width.saturating_sub(taken).max(1)
     }
 
-    /// What stands before the next line; an item's marker only once.
+    /// The prefix of the next line. Takes an item's marker, so that it appears once.
     fn prefix(&mut self) -> Vec<Span<'static>> {
         let (theme, glyphs) = (self.look.theme, self.look.glyphs);
         let mut spans = Vec::new();
@@ -436,13 +435,13 @@ impl<'a> Writer<'a> {
         self.lines.push(Line::from(line));
     }
 
-    /// Writes what was gathered of a paragraph.
+    /// Writes the collected spans as wrapped lines.
     fn flush(&mut self) {
         if self.spans.is_empty() || self.table.is_some() {
             return;
         }
         let mut spans = std::mem::take(&mut self.spans);
-        // The last newline of an HTML block ends no line of its own.
+        // The final newline of an HTML block must not add a blank line.
         if let Some(last) = spans.last_mut().filter(|last| last.content.ends_with('\n')) {
             last.content.to_mut().pop();
         }
@@ -456,7 +455,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Whether an HTML tag breaks the line, as models write it in tables.
+/// Whether an HTML tag is a line break, which models write in tables.
 fn is_break(tag: &str) -> bool {
     let name = tag.trim_start_matches('<').trim_end_matches('>').trim_end_matches('/').trim();
     name.eq_ignore_ascii_case("br")

@@ -1,10 +1,9 @@
-//! What the parser reads in the place of a text. Some of what models write is not Markdown, and a parser would change it:
-//! formulas, paths, URLs, names such as `__init__`. In a copy of the same length such parts are letters, which no parser
-//! touches; what is shown comes from the text itself.
+//! Preprocessing for the Markdown parser. Models write parts that are not Markdown and that a parser would change:
+//! formulas, paths, URLs, names such as `__init__`. In a copy of the same length these parts are replaced by letters.
+//! The parser reads the copy; the text that is shown comes from the original.
 //!
-//! Where CommonMark's own rules would show something else than was written, the copy differs, too: `*` beside Chinese,
-//! Japanese and Korean letters, a `*` that multiplies, a line of dashes below prose, a link definition, cells that a
-//! table's head has no column for.
+//! The copy also differs if CommonMark's rules would change the text: `*` beside Chinese, Japanese and Korean letters,
+//! `*` as multiplication, a line of dashes below prose, a link definition, table cells beyond the header's columns.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,15 +18,15 @@ mod words;
 /// A text and its copy for the parser.
 pub(super) struct Source<'t> {
     pub text: &'t str,
-    /// The copy: as long as the text, with a character's boundary wherever a part begins or ends.
+    /// The copy: as many bytes as the text, with character boundaries at both ends of each part.
     read: Cow<'t, str>,
-    /// Parts that nothing may be cut through, in order.
+    /// Parts that must not be split, in order.
     whole: Vec<Range<usize>>,
 }
 
 impl<'t> Source<'t> {
-    /// Reads `text`. If it is `growing`, more of it may follow: a formula that begins in its last block and has no end may
-    /// still get one.
+    /// Scans `text`. If it is `growing`, more of it may follow: an unclosed formula in its last block may still be
+    /// closed.
     pub fn new(text: &'t str, growing: bool) -> Self {
         if !text.bytes().any(|byte| SIGNS.contains(&byte)) {
             return Self { text, read: Cow::Borrowed(text), whole: Vec::new() };
@@ -38,17 +37,17 @@ impl<'t> Source<'t> {
         Self { text, read, whole: copy.whole }
     }
 
-    /// The parser's events, with their places in the text.
+    /// The parser's events, with their byte ranges in the text.
     pub fn events(&self) -> OffsetIter<'_> {
         Parser::new_ext(&self.read, super::options()).into_offset_iter()
     }
 
-    /// What the parser read there.
+    /// The copy of `range`.
     pub fn read(&self, range: Range<usize>) -> &str {
         self.read.get(range).unwrap_or_default()
     }
 
-    /// What was written where the parser read `parsed`, a part of `range`.
+    /// The original of `parsed`, which the parser read in `range`.
     pub fn written<'a>(&'a self, parsed: &'a str, range: Range<usize>) -> &'a str {
         let (Some(read), Some(text)) = (self.read.get(range.clone()), self.text.get(range)) else { return parsed };
         if read == text {
@@ -57,7 +56,7 @@ impl<'t> Source<'t> {
         read.find(parsed).and_then(|at| text.get(at..at + parsed.len())).unwrap_or(text)
     }
 
-    /// The last newline that stands in no such part, and before the text's own last character.
+    /// The last newline outside the parts in `whole` and before the text's last character.
     pub fn last_newline(&self) -> Option<usize> {
         let mut end = self.text.len().checked_sub(1)?;
         loop {
@@ -70,31 +69,31 @@ impl<'t> Source<'t> {
     }
 }
 
-/// A text without any of these bytes is its own copy.
+/// A text without any of these bytes needs no copy.
 const SIGNS: &[u8] = b"$\\*~_|[>=-:";
 
-/// Bytes of a line that are looked at from one place: a line that is one long riddle may not take a frame's time.
+/// Maximum lookahead within a line, in bytes: it bounds the time for adversarial lines.
 const LOOKAHEAD: usize = 300;
 
-/// What a byte of such a part becomes.
+/// The byte that hidden parts are filled with.
 const LETTER: u8 = b'x';
 
-/// The copy while it is made: one pass over the text.
+/// Builds the copy in one pass over the text.
 struct Copy<'t> {
     text: &'t str,
     growing: bool,
     read: Vec<u8>,
     whole: Vec<Range<usize>>,
-    /// Where the block that is being read ends, at the latest: at a blank line or a fence.
+    /// Upper bound of the current block's end: the next blank line or fence.
     block_end: usize,
     line_start: usize,
-    /// Places of what may separate cells in the line so far.
+    /// Possible cell separators in the line so far.
     pipes: Vec<usize>,
-    /// What was looked for in vain, and how far: looking again from a place in between is in vain, too.
+    /// Delimiters that a range does not contain: a search that starts in the range skips to its end.
     missing: Vec<(String, Range<usize>)>,
     lines: lines::Lines,
     open: emphasis::Open,
-    /// Lengths of runs of backticks that nothing closes before `block_end`.
+    /// Lengths of backtick runs that are not closed before `block_end`.
     unclosed: Vec<usize>,
 }
 
@@ -123,7 +122,7 @@ impl<'t> Copy<'t> {
         self.bytes().get(at).copied().unwrap_or(b'\n')
     }
 
-    /// How many bytes at `at` are this one.
+    /// Length of the run of `byte` at `at`.
     fn run(&self, at: usize, byte: u8) -> usize {
         self.bytes().get(at..).map_or(0, |rest| rest.iter().take_while(|next| **next == byte).count())
     }
@@ -133,7 +132,7 @@ impl<'t> Copy<'t> {
         self.text.get(at..).and_then(|rest| rest.find('\n')).map_or(self.text.len(), |length| at + length)
     }
 
-    /// The rest of the line at `at`, or as much of it as is looked at.
+    /// The rest of the line at `at`, at most `LOOKAHEAD` bytes.
     fn ahead(&self, at: usize) -> &'t str {
         let mut end = at.saturating_add(LOOKAHEAD).min(self.text.len());
         while !self.text.is_char_boundary(end) {
@@ -156,7 +155,7 @@ impl<'t> Copy<'t> {
         }
     }
 
-    /// Reads the line at `start`, and as many more as a part that begins in it takes. Where the next one begins.
+    /// Scans the line at `start`, and further lines if a part of it spans them; returns the start of the next line.
     fn line(&mut self, start: usize) -> usize {
         let Some(mut at) = self.begin_line(start) else { return self.line_end(start) + 1 };
         if self.block_end <= start {
@@ -200,7 +199,7 @@ impl<'t> Copy<'t> {
         self.block_end = end.min(self.text.len());
     }
 
-    /// Reads what stands at `at`, and says where the next begins.
+    /// Scans the element at `at`; returns its end.
     fn inline(&mut self, at: usize) -> usize {
         if let Some(part) = self.whole.last().filter(|part| part.contains(&at)) {
             return part.end;
@@ -220,7 +219,7 @@ impl<'t> Copy<'t> {
         at + if escapes { 2 } else { self.run(at, b'$').max(1) }
     }
 
-    /// Code goes to the next run of as many backticks; without one the backticks are letters.
+    /// A code span ends at the next run of as many backticks; without one the backticks are text.
     fn code(&mut self, at: usize) -> usize {
         let length = self.run(at, b'`');
         let mut next = at + length;
@@ -238,7 +237,7 @@ impl<'t> Copy<'t> {
         at + length
     }
 
-    /// A pipe in code separates no cells. An escaped one is left to the parser, which takes the backslash away.
+    /// Hides pipes in a code span: they separate no cells. Escaped ones stay: the parser removes the backslash.
     fn join_cells(&mut self, code: Range<usize>) {
         for at in code {
             if self.byte(at) == b'|' && self.byte(at - 1) != b'\\' {
@@ -247,7 +246,7 @@ impl<'t> Copy<'t> {
         }
     }
 
-    /// `<https://…>` or a tag.
+    /// `<https://…>` or an HTML tag; returns its end.
     fn tag(&self, at: usize) -> Option<usize> {
         let line = self.ahead(at + 1);
         let begins = line.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '!' | '?'));
@@ -255,7 +254,7 @@ impl<'t> Copy<'t> {
         (!line.get(..end)?.contains(['<', '`'])).then_some(at + end + 2)
     }
 
-    /// The address of a link, after its text.
+    /// The destination of a link, after its text; returns its end.
     fn destination(&self, at: usize) -> Option<usize> {
         let line = Some(self.ahead(at + 1)).filter(|line| line.starts_with('('))?;
         let mut depth = 0usize;
@@ -271,7 +270,7 @@ impl<'t> Copy<'t> {
     }
 }
 
-/// Whether a word may begin behind this byte.
+/// Whether a word may begin after this byte.
 fn begins_part(byte: u8) -> bool {
     byte.is_ascii_whitespace() || b"|`([{\"'*_~<>,;".contains(&byte)
 }

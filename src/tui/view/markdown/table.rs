@@ -1,4 +1,4 @@
-//! Tables drawn with box lines. Columns take what they need; where that is too much, the widest give way and wrap.
+//! Tables drawn with box lines. If the columns do not fit, the widest are narrowed and their cells wrap.
 
 use pulldown_cmark::Alignment;
 use ratatui::text::{Line, Span};
@@ -9,14 +9,14 @@ use crate::tui::view::wrap;
 
 type Cell = Vec<Span<'static>>;
 
-/// A table's content, row by row; the first row is the head.
+/// A table's content, row by row; the first row is the header.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub alignments: Vec<Alignment>,
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// A longer word than this may be parted.
+/// Words longer than this, in cells, may be broken.
 const LONGEST_WORD: usize = 12;
 
 fn cell_width(cell: &Cell) -> usize {
@@ -24,7 +24,7 @@ fn cell_width(cell: &Cell) -> usize {
     wrap::wrap(cell, usize::MAX).into_iter().map(line_width).max().unwrap_or(0)
 }
 
-/// The longest word of a cell that is not to be parted. Wide characters may be parted anywhere.
+/// Width of a cell's longest unbreakable word, at most `LONGEST_WORD`. Wide characters may be broken anywhere.
 fn longest_word(cell: &Cell) -> usize {
     let (mut longest, mut word) = (0, 0);
     for sign in cell.iter().flat_map(|span| span.content.graphemes(true)) {
@@ -36,7 +36,7 @@ fn longest_word(cell: &Cell) -> usize {
 }
 
 impl Table {
-    /// The table in at most `width` cells; as a list of its rows where it cannot be so narrow.
+    /// Draws the table in at most `width` cells, or as a list of its rows if it does not fit.
     pub fn draw(&self, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         if columns == 0 {
@@ -60,7 +60,7 @@ impl Table {
         lines
     }
 
-    /// For each column the most that `of` says of its cells.
+    /// For each column the maximum of `of` over its cells, at least 1.
     fn widths(&self, columns: usize, of: impl Fn(&Cell) -> usize) -> Vec<usize> {
         let cells = |column| self.rows.iter().filter_map(move |row| row.get(column));
         (0..columns).map(|column| cells(column).map(&of).max().unwrap_or(0).max(1)).collect()
@@ -118,7 +118,7 @@ impl Table {
     }
 }
 
-/// Takes from the widest until all fit, from none more than down to its floor; the floors fit.
+/// Narrows the widest columns until all fit, none below its floor. The sum of the floors must fit.
 fn fit(widths: Vec<usize>, floors: &[usize], room: usize) -> Vec<usize> {
     let mut widths: Vec<_> = widths.into_iter().map(|width| width.min(room)).collect();
     let mut total: usize = widths.iter().sum();
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_widest_columns_give_way_first_and_words_stay_whole() {
+    fn the_widest_columns_are_narrowed_first_and_words_are_not_broken() {
         let none = [1, 1, 1];
         assert_eq!(fit(vec![3, 10, 40], &none, 30), [3, 10, 17]);
         assert_eq!(fit(vec![20, 20, 20], &none, 30), [10, 10, 10]);

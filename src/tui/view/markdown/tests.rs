@@ -1,4 +1,4 @@
-//! What Markdown looks like, and that streaming it looks the same as having it at once.
+//! Rendering of Markdown, and that streamed text renders the same as the complete text.
 
 use std::path::Path;
 
@@ -60,12 +60,12 @@ The end.
 ";
 
 #[test]
-fn everything_at_once() {
+fn all_block_types_render() {
     insta::assert_snapshot!(render(EVERYTHING, 44).join("\n"));
 }
 
 #[test]
-fn streaming_shows_the_same_in_the_end_whatever_the_pieces() {
+fn streaming_in_pieces_of_any_size_renders_the_same() {
     let whole = render(EVERYTHING, 44);
     for size in [1, 2, 3, 7, 50] {
         let streamed = with_look(|look| {
@@ -81,9 +81,9 @@ fn streaming_shows_the_same_in_the_end_whatever_the_pieces() {
     }
 }
 
-/// Whatever stands after whatever, the blank lines between them are the same.
+/// The blank lines between any two kinds of block are the same.
 #[test]
-fn streaming_two_blocks_shows_the_same_as_both_at_once() {
+fn streaming_any_two_blocks_renders_the_same() {
     let blocks = [
         "Words.",
         "# Title",
@@ -99,7 +99,7 @@ fn streaming_two_blocks_shows_the_same_as_both_at_once() {
     ];
     for (first, second) in blocks.iter().flat_map(|first| blocks.iter().map(move |second| (first, second))) {
         if first.starts_with("- ") && second.starts_with("- ") {
-            // One list, and whether it is a loose one is not known before its second part begins.
+            // Both are one list; whether it is loose is unknown before its second part begins.
             continue;
         }
         let text = format!("{first}\n\n{second}\n\nEnd.\n");
@@ -141,7 +141,7 @@ const TALL: &str = "1. **Install** it:
 ";
 
 #[test]
-fn an_item_that_holds_more_than_words_stands_apart_from_the_next() {
+fn a_list_item_with_blocks_is_followed_by_a_blank_line() {
     let wanted = [
         "1. Install it:",
         "",
@@ -183,14 +183,14 @@ fn an_item_that_holds_more_than_words_stands_apart_from_the_next() {
 }
 
 #[test]
-fn a_break_of_html_breaks_the_line_in_tables_too() {
+fn html_br_breaks_the_line_in_text_and_tables() {
     assert_eq!(render("one<br>two<BR/>three", 20), ["one", "two", "three"]);
     let table = render("| a | b |\n|---|---|\n| one<br />two | x |\n", 20);
     assert_eq!(table[3..5], ["│ one │ x │", "│ two │   │"]);
 }
 
 #[test]
-fn another_width_renders_anew() {
+fn a_new_width_renders_the_text_again() {
     with_look(|look| {
         let mut markdown = Markdown::default();
         markdown.push(EVERYTHING);
@@ -201,7 +201,7 @@ fn another_width_renders_anew() {
 }
 
 #[test]
-fn no_line_is_wider_than_there_is_room() {
+fn no_rendered_line_exceeds_the_width() {
     for width in [20, 30, 44, 80] {
         for line in render(EVERYTHING, width) {
             assert!(wrap::width(&line) <= width, "{line:?} at {width}");
@@ -213,7 +213,7 @@ fn no_line_is_wider_than_there_is_room() {
 }
 
 #[test]
-fn numbers_go_on_where_a_list_was_cut() {
+fn numbers_continue_after_a_list_is_split() {
     let text: String = (0..30).map(|n| format!("{}. item\n", n + 5)).collect();
     let lines = render(&text, 20);
     assert_eq!((lines[0].as_str(), lines[29].as_str()), ("5. item", "34. item"));
@@ -221,20 +221,20 @@ fn numbers_go_on_where_a_list_was_cut() {
 }
 
 #[test]
-fn a_table_of_wide_characters_has_straight_lines() {
+fn table_borders_align_with_wide_characters() {
     let lines = render("| 名前 | emoji |\n|---|---|\n| 日本 | 👩‍🚀 |\n| é | x |\n", 40);
     let widths: Vec<_> = lines.iter().map(|line| wrap::width(line)).collect();
     assert!(widths.iter().all(|width| *width == widths[0]), "{lines:#?}");
 }
 
 #[test]
-fn a_table_that_cannot_be_so_narrow_becomes_a_list() {
+fn a_table_that_does_not_fit_becomes_a_list() {
     let lines = render("| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n", 12);
     assert_eq!(lines, ["a: 1", "b: 2", "c: 3"]);
 }
 
 #[test]
-fn an_open_fence_shows_its_code_line_by_line_and_hides_a_closing_mark() {
+fn an_open_fence_streams_lines_and_hides_a_partial_closing_fence() {
     with_look(|look| {
         let mut markdown = Markdown::default();
         for piece in ["Code:\n\n```py", "thon\nprint(1)\nx =", " 2\n``", "`\n", "after"] {
@@ -246,9 +246,9 @@ fn an_open_fence_shows_its_code_line_by_line_and_hides_a_closing_mark() {
     });
 }
 
-/// Ten thousand lines, one after the other: each may cost the rendering of a short rest, never that of all before it.
+/// 10,000 pieces: each may render a short tail again, but never the whole text before it.
 #[test]
-fn a_long_answer_costs_each_piece_the_same() {
+fn rendering_cost_per_piece_does_not_grow() {
     let paragraph = |n: usize| format!("Paragraph {n} with **some** text.\n\n");
     let list = |n: usize| format!("- item {n} of a list\n");
     let code = |n: usize| format!("let x{n} = {n}; // code\n");
@@ -271,9 +271,8 @@ fn a_long_answer_costs_each_piece_the_same() {
     }
 }
 
-/// The answer of a model that writes formulas, in the interface.
 #[test]
-fn formulas_stand_as_they_were_written_in_lists_tables_and_quotations() {
+fn formulas_render_as_written_in_lists_tables_and_quotations() {
     let text = "Inline $x*y*z$ and \\(a_1 + b_1\\) and \\[ \\{1,2\\}_{P_1} \\].\n\n$$\n\\underbrace{\\{1,2\\}}_{P_1},\\;\\dots \\\\\n\
                 a * b * c\n$$\n\n- item $a*b*c$\n\n> \\[\n> x_*1*\n> \\]\n\nPrices: $5 and $10 stay *prices*.\n";
     let wanted = [
@@ -310,9 +309,9 @@ fn streamed(text: &str, width: usize, size: usize) -> Vec<String> {
     })
 }
 
-/// A displayed formula that is longer than a paragraph may be before it is cut.
+/// A displayed formula longer than `LONGEST_PARAGRAPH`.
 #[test]
-fn a_long_formula_is_not_cut_while_it_comes() {
+fn a_long_streaming_formula_is_not_split() {
     let lines: String = (0..80).map(|n| format!("x_{n}*y* + z*w_{n}* \\\\\n\n")).collect();
     let text = format!("before\n\n$$\n{lines}$$\n\nafter *it*\n");
     let shown = streamed(&text, 60, 7);
@@ -322,7 +321,7 @@ fn a_long_formula_is_not_cut_while_it_comes() {
 }
 
 #[test]
-fn the_numbers_of_a_list_are_the_ones_that_were_written() {
+fn ordered_lists_keep_their_written_numbers() {
     assert_eq!(render("7. a\n8. b\n10. c\n", 20), ["7. a", "8. b", "10. c"]);
     assert_eq!(render("1) a\n2) b\n", 20), ["1) a", "2) b"]);
     assert_eq!(render("1. a\n1. b\n1. c\n", 20), ["1. a", "2. b", "3. c"]);
@@ -332,9 +331,9 @@ fn the_numbers_of_a_list_are_the_ones_that_were_written() {
     }
 }
 
-/// What the parser would swallow is there to be read.
+/// Text that the parser alone would drop.
 #[test]
-fn nothing_that_was_written_vanishes() {
+fn no_written_text_is_dropped() {
     for (text, wanted) in [
         ("[1]: https://x.org \"Title\"\n", &["[1]: https://x.org \"Title\""][..]),
         ("[^1]: word\n", &["[^1]: word"]),
@@ -354,9 +353,9 @@ fn nothing_that_was_written_vanishes() {
     }
 }
 
-/// Here the parser sees two columns where the pipes look like three.
+/// The parser finds two columns, although the pipes look like three.
 #[test]
-fn cells_that_the_parser_leaves_out_stay() {
+fn table_cells_that_the_parser_drops_are_shown() {
     let shown = render("\\\\| a | b |\n|---|---|\n#| c | d |\n", 60).concat();
     assert!(shown.contains("c | d"), "{shown}");
 }
@@ -377,7 +376,7 @@ fn emphasis_beside_cjk_is_emphasis() {
     });
 }
 
-/// Whatever is built of these, each letter and digit is shown, in its order.
+/// Every letter and digit of a text that is built from these pieces is shown, in order.
 mod letters {
     use proptest::prelude::*;
 
@@ -394,7 +393,7 @@ mod letters {
             Just("---".to_owned()), Just("$$\n".to_owned()), Just("#".to_owned()),
         ], 0..30)) {
             let text = pieces.concat();
-            // A code fence is named, and a table that has no room repeats its head.
+            // Additional letters are allowed: code fences have a label, and a table drawn as a list repeats its header.
             let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
             let shown = render(&text, 400).concat();
             let wanted = letters(&text);

@@ -1,10 +1,10 @@
-//! Stories of keys: completion, history, search, help.
+//! Tests of keys: completion, history, search, help.
 
 use super::*;
 use crate::tui::completion::ConversationChoice;
 
 #[test]
-fn the_first_keystroke_loads_and_a_command_does_not() {
+fn typing_a_prompt_loads_the_model_and_a_command_does_not() {
     let mut app = App::new(80, 24);
     app.type_text("/help").key(KeyCode::Enter).key(KeyCode::Esc);
     assert!(!app.effects.contains(&Effect::Load));
@@ -13,7 +13,7 @@ fn the_first_keystroke_loads_and_a_command_does_not() {
 }
 
 #[test]
-fn a_paste_of_many_lines_is_not_sent() {
+fn a_multi_line_paste_is_not_sent() {
     let mut app = App::new(80, 24);
     app.terminal_event(TerminalEvent::Paste("one\ntwo\nthree\n".into()));
     assert!(app.request.is_none());
@@ -32,7 +32,7 @@ fn enter_completes_a_command_and_runs_it() {
 }
 
 #[test]
-fn tab_goes_through_the_completions_and_shift_tab_back() {
+fn tab_and_shift_tab_cycle_through_the_completions() {
     let mut app = App::new(80, 24);
     app.type_text("/re");
     let mut seen = Vec::new();
@@ -42,10 +42,10 @@ fn tab_goes_through_the_completions_and_shift_tab_back() {
     }
     assert_eq!(seen, ["/resume ", "/regenerate", "/release", "/reasoning", "/release", "/regenerate"]);
     assert!(app.screen().contains("/regenerate"), "the list stays open:\n{}", app.screen());
-    // The arrows choose, and Tab takes what they chose.
+    // Arrow keys select, and Tab accepts the selection.
     app.key(KeyCode::Down).key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "/release");
-    // Writing on ends it.
+    // Typing ends the cycle.
     app.key(KeyCode::Backspace).key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "/release");
     app.press(KeyCode::Char('u'), KeyModifiers::CONTROL).type_text("/mod").key(KeyCode::Tab);
@@ -57,7 +57,7 @@ fn tab_goes_through_the_completions_and_shift_tab_back() {
 }
 
 #[test]
-fn prompts_that_waited_come_back_one_by_one() {
+fn queued_prompts_return_as_separate_history_entries() {
     let mut app = App::new(80, 24);
     app.send("First question").loaded().stream("An answer that goes on");
     app.send("Second question").send("Third question").type_text("a draft");
@@ -95,7 +95,7 @@ fn earlier_prompts_are_searched_with_control_r() {
 }
 
 #[test]
-fn an_edit_says_what_it_is_and_what_was_cleared_comes_back() {
+fn an_edit_is_labelled_and_its_cleared_draft_is_kept() {
     let mut app = App::new(80, 24);
     app.turn("Why is the sky blue?", "So.").send("/edit");
     assert!(app.screen().contains("in place of your last prompt"), "{}", app.screen());
@@ -106,7 +106,7 @@ fn an_edit_says_what_it_is_and_what_was_cleared_comes_back() {
 }
 
 #[test]
-fn an_answer_says_that_there_are_others() {
+fn an_answer_shows_its_branch_number() {
     let mut app = App::new(100, 24);
     app.turn("Why?", "So.").send("/regenerate").stream("Therefore.").finish(FinishReason::Stop);
     assert!(app.screen().contains("2 of 2 branches (/branch: the next)"), "{}", app.screen());
@@ -116,7 +116,7 @@ fn an_answer_says_that_there_are_others() {
 }
 
 #[test]
-fn the_help_can_be_read_on_a_small_screen() {
+fn the_help_scrolls_on_a_small_screen() {
     for (width, height) in [(40, 10), (20, 5), (80, 10)] {
         let mut app = App::new(width, height);
         app.key(KeyCode::Char('?'));
@@ -130,12 +130,12 @@ fn the_help_can_be_read_on_a_small_screen() {
         app.key(KeyCode::Home);
         assert!(app.screen().contains("Enter"), "{}", app.screen());
         app.key(KeyCode::Esc).key(KeyCode::Char('?'));
-        assert!(app.screen().contains("Enter"), "it begins at its beginning");
+        assert!(app.screen().contains("Enter"), "it opens at its first line");
     }
 }
 
 #[test]
-fn an_earlier_conversation_is_found_by_its_title() {
+fn resume_completes_by_title() {
     let mut app = App::new(80, 24);
     let talk =
         |id: &str, title: &str| ConversationChoice { id: id.into(), title: title.into(), about: "3 turns".into() };

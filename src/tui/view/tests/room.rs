@@ -1,9 +1,9 @@
-//! Stories of room: small screens, other widths, what gives way first.
+//! Tests of the layout: small screens, resizing, what is dropped first.
 
 use super::*;
 
 #[test]
-fn every_size_draws_something_and_never_panics() {
+fn every_screen_size_draws_without_a_panic() {
     for (width, height) in [(1, 1), (2, 1), (1, 30), (500, 1), (7, 3), (20, 5), (19, 10), (500, 200)] {
         let mut app = App::new(width, height);
         app.screen();
@@ -15,7 +15,7 @@ fn every_size_draws_something_and_never_panics() {
 }
 
 #[test]
-fn one_chat_lives_through_a_storm_of_sizes() {
+fn a_chat_survives_many_resizes() {
     let mut app = App::new(80, 24);
     app.turn("Why?", &ANSWER.repeat(20)).key(KeyCode::PageUp);
     for step in 0..200u16 {
@@ -28,7 +28,7 @@ fn one_chat_lives_through_a_storm_of_sizes() {
 }
 
 #[test]
-fn another_width_shows_the_same_text() {
+fn resizing_keeps_the_scroll_position() {
     let text: String = (1..=80).map(|n| format!("Sentence {n} of a long answer that goes on and on. ")).collect();
     let mut app = App::new(80, 24);
     app.turn("Tell me a lot.", &text);
@@ -46,7 +46,7 @@ fn another_width_shows_the_same_text() {
             app.screen()
         );
     }
-    // At the end of a narrow screen, scrolled up by a line: a wide one has no such line, and shows its end.
+    // Scrolled up a page from the end of a narrow screen: a wide screen shows everything, so it shows the end.
     app.resize(20, 5).screen();
     app.key(KeyCode::End).key(KeyCode::PageUp);
     let wide = app.resize(200, 50).screen();
@@ -70,14 +70,14 @@ fn a_hint_is_never_cut_off() {
 }
 
 #[test]
-fn prompts_that_wait_are_counted_where_there_is_no_room_for_them() {
+fn queued_prompts_are_counted_on_small_screens() {
     let mut app = App::new(20, 5);
     app.send("First").loaded().stream("An answer").send("Second");
     assert!(app.screen().contains("1 queued"), "{}", app.screen());
 }
 
 #[test]
-fn the_frames_edges_hold_what_they_say_side_by_side() {
+fn the_frame_edges_show_labels_side_by_side() {
     let long: String = (1..=60).map(|n| format!("Paragraph {n}.\n\n")).collect();
     for (width, height) in [(80, 24), (40, 10), (24, 10)] {
         let mut app = App::new(width, height);
@@ -100,7 +100,7 @@ fn the_frames_edges_hold_what_they_say_side_by_side() {
 }
 
 #[test]
-fn a_long_name_gives_way_before_the_figures() {
+fn a_long_model_name_is_cut_before_the_figures() {
     let mut app = App::new(80, 24);
     app.chat.options.model = "SmolLM2-135M-Instruct.Q4_1.gguf".into();
     app.loaded().idle(120);
@@ -112,7 +112,7 @@ fn a_long_name_gives_way_before_the_figures() {
 }
 
 #[test]
-fn a_table_parts_no_words_and_is_a_list_where_they_do_not_fit() {
+fn a_table_breaks_no_words_and_becomes_a_list_if_they_do_not_fit() {
     let table = "| name | what it is | value |\n|---|---|---:|\n| short | a text in narrow terminals | 12345.67 |\n";
     let mut app = App::new(46, 20);
     app.turn("Show me.", table);
@@ -123,7 +123,7 @@ fn a_table_parts_no_words_and_is_a_list_where_they_do_not_fit() {
 }
 
 #[test]
-fn a_long_line_of_code_goes_on_beside_another_bar() {
+fn a_wrapped_code_line_has_a_different_bar() {
     let mut app = App::new(40, 16);
     app.turn("Show me code.", "```\nlet words = \"that go on beyond the end\";\nend\n```\n");
     let screen = app.screen();
@@ -131,7 +131,7 @@ fn a_long_line_of_code_goes_on_beside_another_bar() {
 }
 
 #[test]
-fn an_error_hangs_below_its_mark() {
+fn an_error_is_indented_below_its_mark() {
     let mut app = App::new(40, 16);
     app.send("Write.").loaded();
     let (id, at) = (app.request.unwrap(), app.at());
@@ -146,7 +146,7 @@ fn an_error_hangs_below_its_mark() {
 }
 
 #[test]
-fn a_long_prompt_shows_how_it_begins_and_how_much_more_there_is() {
+fn a_long_prompt_is_cut_with_a_count_of_the_rest() {
     let mut app = App::new(80, 60);
     let prompt: String = (1..=100).map(|n| format!("line {n}\n")).collect();
     app.event(Event::Submit(prompt));
@@ -160,9 +160,9 @@ fn a_long_prompt_shows_how_it_begins_and_how_much_more_there_is() {
     assert!(app.screen().contains("… and 500 more characters"), "{}", app.screen());
 }
 
-/// Whatever is open, no size is too small or too odd for it.
+/// Every overlay and mode draws at any size.
 #[test]
-fn everything_that_opens_lives_through_a_storm_of_sizes() {
+fn overlays_and_modes_survive_many_resizes() {
     let open: [fn(&mut App); 7] = [
         |app| {
             app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("h");

@@ -1,12 +1,12 @@
-//! Runs of `*` and `~` that CommonMark's rules for word boundaries read wrongly.
+//! Runs of `*` and `~` that CommonMark's rules for word boundaries misread.
 //!
-//! Chinese, Japanese and Korean put no spaces between words, so the rule that a run beside punctuation neither opens nor
-//! closes fails there. As in the amendment that <https://github.com/tats-u/markdown-cjk-friendly> proposes, such a run
-//! both opens and closes: its neighbour is replaced by one of the same length that the rules accept.
+//! Chinese, Japanese and Korean put no spaces between words, so the rule that a run beside punctuation does not open or
+//! close fails there. As in the amendment that <https://github.com/tats-u/markdown-cjk-friendly> proposes, such a run
+//! both opens and closes: the character beside it is replaced by one of the same length that the rules accept.
 
 use super::Copy;
 
-/// Runs that opened and were not closed yet.
+/// Number of open runs, by their length.
 #[derive(Default)]
 pub(super) struct Open {
     single: usize,
@@ -14,14 +14,14 @@ pub(super) struct Open {
 }
 
 impl Copy<'_> {
-    /// Reads the run at `at`; where it ends.
+    /// Scans the run at `at`; returns its end.
     pub(super) fn emphasis(&mut self, at: usize) -> usize {
         let length = self.run(at, self.byte(at));
         let end = at + length;
         let before = self.text.get(..at).and_then(|text| text.chars().next_back()).filter(|c| !c.is_whitespace());
         let after = self.text.get(end..).and_then(|text| text.chars().next()).filter(|c| !c.is_whitespace());
         if self.byte(at) == b'~' {
-            // One tilde means "about" or "to"; two strike out.
+            // One tilde means "about" or "to"; two are strikethrough.
             match length {
                 1 => self.hide(at..end),
                 2 => self.beside_cjk(at, end, before, after),
@@ -32,7 +32,7 @@ impl Copy<'_> {
         match (before, after) {
             // `src/*.rs`, `a/**/b`, `count(*)`
             (Some('/'), Some('/' | '.')) | (Some('('), Some(')')) => self.hide(at..end),
-            // `.*name.*`, as a regular expression has it
+            // `.*name.*`, a regular expression
             (Some('.'), Some(_)) if !self.text[..at - 1].ends_with(char::is_alphanumeric) => self.hide(at..end),
             (Some(before), Some(after)) if length < 3 && self.is_operator(at, length, before, after) => {
                 self.hide(at..end);
@@ -49,8 +49,8 @@ impl Copy<'_> {
         if length == 1 { &mut self.open.single } else { &mut self.open.double }
     }
 
-    /// Keeps count of what is open: a run behind a space opens, one before a space closes, one within a word closes what
-    /// is open.
+    /// Counts the open runs: a run after a space opens, one before a space closes, one within a word closes an open run
+    /// or else opens.
     fn count(&mut self, length: usize, before: Option<char>, after: Option<char>) {
         let open = self.open(length);
         match (before, after) {
@@ -61,8 +61,8 @@ impl Copy<'_> {
         }
     }
 
-    /// Whether the run multiplies (`2*3*4`, `f(x)*g`) or raises to a power (`x**2`): it stands within a word and closes
-    /// nothing.
+    /// Whether the run is multiplication (`2*3*4`, `f(x)*g`) or exponentiation (`x**2`): it is between operands and
+    /// closes no open run.
     fn is_operator(&mut self, at: usize, length: usize, before: char, after: char) -> bool {
         let operands = (before.is_ascii_alphanumeric() || matches!(before, ')' | ']' | '}'))
             && (after.is_ascii_alphanumeric() || after == '(');
@@ -76,7 +76,7 @@ impl Copy<'_> {
         if *self.open(length) > 0 {
             return false;
         }
-        // `un**believ**able` is emphasis; what holds a space, or follows one letter, is none.
+        // `un**believ**able` is emphasis, unless the content has a space or a name of one letter precedes it.
         let line = self.ahead(at + length);
         let closed = line.find("**").is_some_and(|end| !line[..end].contains(' '));
         let name = self.text.get(..at).unwrap_or_default().bytes().rev().take_while(u8::is_ascii_alphanumeric);
@@ -97,7 +97,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Puts a letter, or punctuation, of the same length in the place of `c`, unless it is that already.
+    /// Replaces `c` by a letter or punctuation of the same UTF-8 length, unless it is of that class already.
     fn replace(&mut self, at: usize, c: char, by_letter: bool) {
         let with = match (by_letter, c.len_utf8()) {
             _ if c.is_alphanumeric() == by_letter => return,
@@ -121,7 +121,7 @@ fn is_cjk(c: char) -> bool {
         | '\u{20000}'..='\u{3ffff}')
 }
 
-/// What the parser takes for punctuation, outside of these scripts.
+/// Characters that the parser treats as punctuation, outside these scripts.
 fn is_punctuation(c: char) -> bool {
     c.is_ascii_punctuation()
         || matches!(c,

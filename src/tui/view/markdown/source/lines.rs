@@ -1,35 +1,35 @@
-//! What the beginning of a line makes of it, where that is not what was meant.
+//! Line starts that CommonMark misreads: underlines of headings, link definitions, comparisons, surplus table cells.
 
 use std::ops::Range;
 
 use super::{Copy, LETTER};
 
-/// A title of more characters is prose.
+/// Maximum characters of an underlined title; a longer line is prose.
 const LONGEST_TITLE: usize = 80;
 
-/// Cells of a row that are looked at.
+/// Maximum cells of a row that are examined.
 const MOST_CELLS: usize = 1000;
 
-/// What is known of the lines before.
+/// State after the previous lines.
 #[derive(Default)]
 pub(super) struct Lines {
-    /// The open code fence: its character and length, and how far it is indented.
+    /// The open code fence: character, length and indentation.
     fence: Option<(u8, usize, usize)>,
     paragraph: Option<Paragraph>,
-    /// Columns of the table whose rows these are.
+    /// Columns of the current table.
     columns: Option<usize>,
     /// The last line is a rule.
     after_rule: bool,
-    /// Cells of the last line, if it may be a table's head.
+    /// Cells of the last line, if it may be a table's header.
     head: Option<usize>,
 }
 
 /// The open paragraph.
 struct Paragraph {
     lines: usize,
-    /// It stands in an item of a list.
+    /// It is in a list item.
     in_item: bool,
-    /// It may be the text of a heading.
+    /// It may be the text of an underlined heading.
     title: bool,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn fence(content: &str) -> Option<(u8, usize)> {
     (length >= 3 && !(mark == b'`' && info.contains('`'))).then_some((mark, length))
 }
 
-/// The length of the marker that begins an item of a list, with its space.
+/// Length of a list item's marker at the start of `content`, with its space.
 fn marker(content: &str) -> Option<usize> {
     let digits = content.bytes().take_while(u8::is_ascii_digit).count();
     let sign = content.as_bytes().get(digits)?;
@@ -50,13 +50,13 @@ fn marker(content: &str) -> Option<usize> {
     (is_marker && space).then_some(digits + 2)
 }
 
-/// Whether a line that begins so cannot go on with a paragraph's sentence.
+/// Whether a line that starts with `content` cannot continue a paragraph.
 pub(super) fn begins_block(content: &str) -> bool {
     marker(content).is_some() || fence(content).is_some() || content.starts_with(['#', '|', '>'])
 }
 
 impl Copy<'_> {
-    /// Reads what stands before a line's text; where that begins. `None`: the line is not Markdown.
+    /// Scans a line's prefixes; returns the start of its text. `None`: the line is blank or part of a code block.
     pub(super) fn begin_line(&mut self, start: usize) -> Option<usize> {
         let end = self.line_end(start);
         let (mut at, mut in_item) = (start, false);
@@ -64,7 +64,7 @@ impl Copy<'_> {
             let rest = self.text.get(at..end).unwrap_or_default();
             match rest.bytes().next() {
                 Some(b' ' | b'\t') => at += 1,
-                // `>5` and `>=` compare.
+                // `>5` and `>=` are comparisons.
                 Some(b'>') if rest.as_bytes().get(1).is_some_and(|next| next.is_ascii_digit() || *next == b'=') => {
                     self.hide(at..at + 1);
                     break;
@@ -100,8 +100,8 @@ impl Copy<'_> {
         Some(at)
     }
 
-    /// A line of dashes below prose is a rule, and below few words the line of a heading; one or two dashes, or equals
-    /// signs below prose, are what was written.
+    /// A line of dashes is a rule below prose and an underline below a title. One or two dashes, and equals signs below
+    /// prose, are text.
     fn underline(&mut self, start: usize, line: Range<usize>) {
         let content = self.text.get(line.clone()).unwrap_or_default().trim_end();
         let Some(mark) = content.bytes().next().filter(|mark| matches!(mark, b'-' | b'=')) else { return };
@@ -116,7 +116,7 @@ impl Copy<'_> {
         }
     }
 
-    /// `[name]: address` would not be shown at all.
+    /// Hides the bracket of `[name]: address`: the parser would drop a link definition.
     fn definition(&mut self, at: usize, content: &str) {
         let name = content.strip_prefix('[').and_then(|rest| rest.find(']'));
         if name.is_some_and(|length| content[length + 2..].starts_with(':')) {
@@ -124,7 +124,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Takes note of a line that was read from `start` to `end`.
+    /// Updates the state after a line that was scanned from `start` to `end`; hides pipes of surplus table cells.
     pub(super) fn end_line(&mut self, start: usize, end: usize) {
         let Some(line) = self.text.get(start..end) else { return };
         let content = line.trim_matches([' ', '\t', '>']);
@@ -145,7 +145,7 @@ impl Copy<'_> {
             self.lines = Lines { after_rule: is_rule(content), ..Lines::default() };
             return;
         }
-        // What follows a rule at once is the head of a document, whose end is no heading's line.
+        // Text directly below a rule is front matter: the rule at its end is not an underline.
         let title =
             !self.lines.after_rule && content.chars().count() <= LONGEST_TITLE && !content.ends_with(ENDS_PROSE);
         match &mut self.lines.paragraph {
@@ -158,17 +158,17 @@ impl Copy<'_> {
     }
 }
 
-/// What ends a sentence, and no title.
+/// Characters that end a sentence, but not a title.
 const ENDS_PROSE: &[char] = &['.', ',', ':', ';', '!', '?', '…', '。', '，', '：', '；', '！', '？', '、', ')', '|'];
 
-/// A line of three or more of one of these and of nothing else.
+/// Whether the line is a thematic break: three or more of the same mark, and only spaces between them.
 fn is_rule(content: &str) -> bool {
     let mut marks = content.bytes().filter(|byte| !matches!(byte, b' ' | b'\t'));
     let Some(mark) = marks.next().filter(|mark| b"-*_".contains(mark)) else { return false };
     marks.clone().count() >= 2 && marks.all(|byte| byte == mark)
 }
 
-/// The pipes between cells: not one at either end of the line.
+/// The pipes between cells, without those at the ends of the line.
 fn inner(pipes: &[usize], start: usize, line: &str) -> Vec<usize> {
     let first = start + line.len() - line.trim_start_matches([' ', '\t', '>']).len();
     let last = (start + line.trim_end().len()).saturating_sub(1);

@@ -1,35 +1,35 @@
-//! Formulas: `$…$`, `$$…$$`, `\(…\)`, `\[…\]` and `\begin{…}…\end{…}`. They are shown as they were written.
+//! Formulas: `$…$`, `$$…$$`, `\(…\)`, `\[…\]` and `\begin{…}…\end{…}`. They are shown as written.
 //!
-//! What a dollar means is told by Pandoc's rules: the opening one has no space behind it, the closing one none before it
-//! and no digit behind it. So amounts of money stay text.
+//! Dollars follow Pandoc's rules: the opening one has no space after it, the closing one no space before it and no
+//! digit after it. So amounts of money stay text.
 
 use super::{Copy, LETTER, lines};
 
-/// A formula within a line is not longer (bytes).
+/// Maximum length of an inline formula, in bytes.
 const LONGEST_INLINE: usize = 1000;
 
-/// A displayed formula is not longer (bytes).
+/// Maximum length of a displayed formula, in bytes.
 const LONGEST_DISPLAY: usize = 8000;
 
-/// Where a formula ends.
+/// The end of a formula.
 enum End {
-    /// Behind its closing delimiter.
+    /// After its closing delimiter.
     At(usize),
-    /// The text ends before the formula.
+    /// The text ends before the closing delimiter.
     Open,
-    /// It is none.
+    /// It is not a formula.
     None,
 }
 
 impl Copy<'_> {
-    /// Hides the formula that begins at `at`, if one does; where it ends.
+    /// Hides the formula that begins at `at`, if there is one; returns its end.
     pub(super) fn math(&mut self, at: usize) -> Option<usize> {
         let found = match (self.byte(at), self.byte(at + 1)) {
             (b'$', b'$') => self.display(at, "$$"),
             (b'$', _) => self.dollar(at),
             (b'\\', b'(') => self.closed_by(at, at + 2, "\\)", self.block_end),
             (b'\\', b'[') => match self.display(at, "\\]") {
-                // An escaped bracket before an address.
+                // An escaped bracket before a link destination.
                 End::At(end) if self.byte(end) == b'(' => End::None,
                 found => found,
             },
@@ -46,7 +46,7 @@ impl Copy<'_> {
         Some(end)
     }
 
-    /// From `from` to `close`, which stands before `limit`.
+    /// Searches for `close` from `from` to `limit`.
     fn closed_by(&mut self, at: usize, from: usize, close: &str, limit: usize) -> End {
         let limit = limit.min(at + LONGEST_DISPLAY);
         let known = self.missing.iter().find(|(sign, range)| sign == close && range.contains(&from));
@@ -63,7 +63,7 @@ impl Copy<'_> {
         if next >= self.text.len() { End::Open } else { End::None }
     }
 
-    /// Between two delimiters of two characters. If the first has a line of its own, blank lines may follow.
+    /// A formula between two-character delimiters. If the first is alone on its line, blank lines may follow.
     fn display(&mut self, at: usize, close: &str) -> End {
         let from = at + 2;
         if self.byte(at) == b'$' && self.run(at, b'$') > 2 {
@@ -79,7 +79,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Where the next code fence begins, which no formula holds.
+    /// Start of the next code fence: no formula contains one.
     fn next_fence(&self, from: usize) -> usize {
         let mut at = self.line_end(from) + 1;
         while at < self.text.len() && at < from + LONGEST_DISPLAY {
@@ -138,7 +138,7 @@ impl Copy<'_> {
         let Some(formula) = self.text.get(from..at).filter(|formula| !formula.is_empty()) else { return false };
         let next = self.byte(at + 1);
         let spaced = formula.ends_with(char::is_whitespace);
-        // The emphasis of two words that begin with a dollar: `**$a** and **$b**`.
+        // Emphasis of two words that begin with a dollar: `**$a** and **$b**`.
         let emphasis = formula.matches("**").count() % 2 == 1;
         let sentence = formula.contains(char::is_whitespace) && !has_tex(formula) && has_prose(formula);
         let joins = next.is_ascii_alphanumeric()
@@ -146,7 +146,7 @@ impl Copy<'_> {
         !spaced && !next.is_ascii_digit() && next != b'$' && !emphasis && !sentence && !joins
     }
 
-    /// Whether the rest of the text, from `from` on, may be a formula whose end has not come yet.
+    /// Whether the text from `from` on may be a formula whose end has not arrived yet.
     fn may_be_formula(&self, from: usize) -> bool {
         let rest = self.text.get(from..).unwrap_or_default();
         let first = rest.split_whitespace().next().unwrap_or_default().trim_end_matches(['*', '_', '~', '"']);
@@ -156,7 +156,7 @@ impl Copy<'_> {
         !rest.is_empty() && !amount && !sentence
     }
 
-    /// Hides every line of a formula, but for newlines and what its lines begin with in a quotation or an item.
+    /// Hides every line of a formula, except newlines and the prefixes of lines in a quotation or list item.
     fn hide_lines(&mut self, at: usize, end: usize) {
         let prefix = self.text.get(self.line_start..at).unwrap_or_default();
         let in_container = prefix.contains('>') || prefix.trim_start().len() < prefix.len() || ends_marker(prefix);
@@ -169,7 +169,7 @@ impl Copy<'_> {
                 return;
             }
             next = line_end + 1;
-            // A blank line would end the block: it is joined to the next one.
+            // A blank line would end the block: hide its newline.
             while next < end && self.byte(next) == b'\n' {
                 if let Some(byte) = self.read.get_mut(next) {
                     *byte = LETTER;
@@ -182,18 +182,18 @@ impl Copy<'_> {
     }
 }
 
-/// Whether nothing but an item's marker stands there.
+/// Whether `prefix` starts with the marker of a list item or another block.
 fn ends_marker(prefix: &str) -> bool {
     !prefix.is_empty() && lines::begins_block(prefix)
 }
 
-/// Whether there is a sign that formulas have and prose has not.
+/// Whether `text` contains TeX syntax: `^`, `_`, `{` or a command.
 fn has_tex(text: &str) -> bool {
     let command = |pair: &[u8]| pair[0] == b'\\' && pair[1].is_ascii_alphabetic();
     text.contains(['^', '_', '{']) || text.as_bytes().windows(2).any(command)
 }
 
-/// Whether a word of a sentence stands there, outside of braces (`\text{ if }`).
+/// Whether `text` contains a word of prose outside braces (`\text{ if }`).
 fn has_prose(text: &str) -> bool {
     const SHORT: &[&str] =
         &["is", "of", "to", "in", "or", "an", "as", "at", "be", "by", "do", "if", "it", "on", "so", "we"];

@@ -1,11 +1,11 @@
-//! Words that are no Markdown: URLs, paths with backslashes, TeX commands, names between double underscores.
+//! Words that are not Markdown: URLs, paths with backslashes, TeX commands, names between double underscores.
 
 use std::ops::Range;
 
 use super::{Copy, LOOKAHEAD};
 
-/// Names between double underscores that programs have and models write without quoting. A word between them that is none
-/// of these is bold.
+/// Names of programs between double underscores that models write without backticks. Any other word between double
+/// underscores is bold.
 const DUNDERS: &str = " abs add aenter aexit aiter all and anext annotations author await bases bool builtins bytes cached \
 call ceil class closure code complex contains copy date debug deepcopy defaults del delattr delete delitem desc dict dir \
 dirname divmod doc enter eq exit file filename float floor floordiv format fspath func function future ge get getattr \
@@ -15,7 +15,7 @@ prepare proto pycache qualname radd rand reduce repr reversed rmul round rshift 
 sizeof slots spec str sub subclasses subclasshook super test traceback truediv type typename version weakref xor ";
 
 impl Copy<'_> {
-    /// Finds in the word at `at` what is none of Markdown's, and hides it.
+    /// Hides the parts of the word at `at` that are not Markdown.
     pub(super) fn word(&mut self, at: usize) {
         if matches!(self.byte(at), b'\\' | b'$') && self.math(at).is_some() {
             return;
@@ -26,7 +26,7 @@ impl Copy<'_> {
         let after_drive = word.contains('\\') && self.goes_on_with_path(at);
         if let Some(found) = url(word).or_else(|| path(word, after_drive)) {
             let whole = at + found.start..at + found.end;
-            // The address of a link is none of these, and is read by the parser.
+            // Leave a link's destination to the parser.
             if self.whole.last().is_none_or(|last| last.end <= whole.start) {
                 self.hide(whole.clone());
                 self.whole.push(whole);
@@ -40,7 +40,7 @@ impl Copy<'_> {
         }
     }
 
-    /// Whether the word at `at` is not the first of a path: `C:\Program Files\_x`.
+    /// Whether the word at `at` continues a path with spaces: `C:\Program Files\_x`.
     fn goes_on_with_path(&self, at: usize) -> bool {
         let from = self.line_start.max(at.saturating_sub(LOOKAHEAD));
         let line = (from..at).find_map(|from| self.text.get(from..at)).unwrap_or_default();
@@ -49,7 +49,7 @@ impl Copy<'_> {
     }
 }
 
-/// `https://…` without what follows it in a sentence.
+/// `https://…` without the punctuation after it.
 fn url(word: &str) -> Option<Range<usize>> {
     let sign = word.find("://")?;
     let scheme = word[..sign].bytes().rev().take_while(u8::is_ascii_alphanumeric).count();
@@ -90,7 +90,7 @@ fn path(word: &str, after_drive: bool) -> Option<Range<usize>> {
     (is_drive || after_drive || bytes.windows(2).any(letter_follows)).then_some(start..start + core.len())
 }
 
-/// The next `__name__` of a program.
+/// The next `__name__` of a program, from byte `from` on.
 fn dunder(word: &str, from: usize) -> Option<Range<usize>> {
     let start = from + word.get(from..)?.find("__")?;
     let rest = &word[start + 2..];
