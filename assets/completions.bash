@@ -1,5 +1,5 @@
 
-# Names of models are asked of the program itself, for the cache changes.
+# Model names come from the program itself, because the cache changes.
 _chatnap_models() {
     local line=${COMP_LINE:0:COMP_POINT} word before previous index cut
     word=${line##*[[:space:]]}
@@ -16,7 +16,7 @@ _chatnap_models() {
             esac ;;
     esac
     COMPREPLY=($(compgen -W "$("$1" models names 2>/dev/null)" -- "$word"))
-    # bash replaces only what follows the last colon, where a colon breaks words.
+    # If a colon breaks words, bash replaces only the text after the last colon.
     if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
         cut=${word%"${word##*:}"}
         for index in "${!COMPREPLY[@]}"; do COMPREPLY[index]=${COMPREPLY[index]#"$cut"}; done

@@ -1,5 +1,5 @@
-//! Measures a loaded model: prefill and decode speed, at depths. Knows no terminal, no hub and no engine thread: the
-//! figures are the model's own.
+//! Measures the prefill and decode speed of a loaded model at different depths. Calls the model directly, without the
+//! engine thread, so that the figures include only the model.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use crate::engine::error::ModelError;
 use crate::engine::model::Model;
 use crate::protocol::SamplingParams;
 
-/// One thing to measure, as llama-bench names it.
+/// A test, named as in llama-bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Test {
     /// `ppN`: evaluating a prompt of N tokens.
@@ -15,19 +15,19 @@ pub enum Test {
         /// N.
         tokens: usize,
     },
-    /// `tgN@D`: writing N tokens one by one where D are in the KV cache already.
+    /// `tgN@D`: decoding N tokens one by one with D tokens in the KV cache.
     Decode {
         /// N.
         tokens: usize,
-        /// D; left out where it is 0.
+        /// D; not printed if it is 0.
         depth: usize,
     },
 }
 
 impl Test {
-    /// Reads `pp512`, `tg64`, `tg64@2048`.
+    /// Parses `pp512`, `tg64`, `tg64@2048`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no test: write pp512, tg64 or tg64@2048");
+        let wrong = || format!("{text:?} is not a test: write pp512, tg64 or tg64@2048");
         let number = |digits: &str| digits.parse::<usize>().ok().filter(|n| *n <= 1 << 24);
         if let Some(rest) = text.strip_prefix("pp") {
             return number(rest).filter(|n| *n > 0).map(|tokens| Self::Prefill { tokens }).ok_or_else(wrong);
@@ -40,16 +40,16 @@ impl Test {
         }
     }
 
-    /// KV cache positions that it takes.
+    /// KV cache positions that the test needs.
     pub fn positions(self) -> usize {
         match self {
             Self::Prefill { tokens } => tokens,
-            // The device's decoder may be one step ahead.
+            // The device decoder may be one step ahead.
             Self::Decode { tokens, depth } => depth.max(1) + tokens + 2,
         }
     }
 
-    /// The same test, no deeper than `context_length` allows; `None` where nothing of it is left.
+    /// The test with its depth reduced to fit `context_length`; `None` if it does not fit at any depth.
     pub fn within(self, context_length: usize) -> Option<Self> {
         match self {
             _ if self.positions() <= context_length => Some(self),
@@ -72,18 +72,18 @@ impl std::fmt::Display for Test {
     }
 }
 
-/// What came out.
+/// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figure {
     /// What was measured.
     pub test: Test,
-    /// Mean over the repetitions.
+    /// Mean of the repetitions.
     pub tokens_per_second: f64,
-    /// Standard deviation of one repetition (n - 1).
+    /// Sample standard deviation of the repetitions (n - 1).
     pub stddev: f64,
 }
 
-/// Runs `test` `repeat` times, after one run that warms up.
+/// Runs `test` `repeat` times, after one warm-up run.
 pub fn measure(model: &mut dyn Model, test: Test, repeat: usize) -> Result<Figure, ModelError> {
     let mut bench = Bench { model, logits: Vec::new() };
     let tokens = match test {
@@ -125,9 +125,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Fills the cache to `depth` where it is not (anew at the first run), then times `tokens` steps.
+    /// Fills the cache to `depth` (all of it in the first run, later only what is missing), then times `tokens` steps.
     fn decode(&mut self, tokens: usize, depth: usize, first: bool) -> Result<Duration, ModelError> {
-        // Writing needs something to follow.
+        // Decoding needs at least one token before it.
         let depth = depth.max(1);
         let prompt = prompt(depth, self.model.vocab_size());
         let kept = self.model.truncate_cache(if first { 0 } else { depth - 1 }).min(depth - 1);
@@ -155,7 +155,7 @@ impl Bench<'_> {
     }
 }
 
-/// Tokens of no meaning, the same each time (a linear congruential generator, Knuth's MMIX constants).
+/// Pseudorandom tokens, the same at each call (a linear congruential generator with Knuth's MMIX constants).
 fn prompt(tokens: usize, vocab_size: usize) -> Vec<u32> {
     let mut state = 1_u64;
     std::iter::repeat_with(|| {
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
     use crate::protocol::MemoryUse;
 
-    /// Takes 1 ms a call and checks that every position follows the one before.
+    /// Takes 1 ms for each call and checks that positions are consecutive.
     struct Metronome {
         filled: usize,
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_count_tokens_a_second() {
+    fn prefill_and_decode_speed_are_in_tokens_per_second() {
         let mut model = Metronome { filled: 0 };
         let prefill = measure(&mut model, Test::Prefill { tokens: 160 }, 2).unwrap();
         // Ten calls of at least 1 ms.
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn tests_read_as_they_are_written_and_fit_the_context() {
+    fn test_names_round_trip_and_depth_is_reduced_to_the_context() {
         for text in ["pp512", "tg64", "tg64@2048"] {
             assert_eq!(Test::parse(text).unwrap().to_string(), text);
         }
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn deviation_is_that_of_a_sample() {
+    fn standard_deviation_is_the_sample_deviation() {
         assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, 2.0_f64.sqrt()));
         assert_eq!(mean_and_deviation(&[5.0]), (5.0, 0.0));
     }

@@ -1,16 +1,16 @@
-//! Monotonic time that goes on while the machine is suspended, as plain data.
+//! Monotonic time that continues while the machine is suspended, as plain data.
 //!
-//! Everything that waits for the idle window uses this clock and not [`std::time::Instant`], which on Linux
-//! stands still during suspend: a laptop that slept for an hour must find its VRAM free.
+//! The idle window is measured with this clock and not with [`std::time::Instant`], which stops during suspend on
+//! Linux: after an hour of suspend the model has to be released.
 
 use std::time::Duration;
 
-/// A point on the boot-time clock. Only differences mean something.
+/// A time of the boot-time clock. Only differences are meaningful.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(Duration);
 
 impl Timestamp {
-    /// The time now, by CLOCK_BOOTTIME where the system has it.
+    /// The current time of CLOCK_BOOTTIME on Linux, of CLOCK_MONOTONIC elsewhere.
     pub fn now() -> Self {
         #[cfg(target_os = "linux")]
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -19,12 +19,12 @@ impl Timestamp {
         Self(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32))
     }
 
-    /// A point `since_origin` after the clock's origin; for tests and simulations.
+    /// The time `since_origin` after the clock's origin; for tests and simulations.
     pub const fn from_origin(since_origin: Duration) -> Self {
         Self(since_origin)
     }
 
-    /// Time from `earlier` to this point, zero where `earlier` is later.
+    /// Time from `earlier` to `self`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_goes_forward_and_differences_never_go_below_zero() {
+    fn clock_is_monotonic_and_differences_are_not_negative() {
         let earlier = Timestamp::now();
         let later = earlier + Duration::from_secs(2);
         assert_eq!(later.since(earlier), Duration::from_secs(2));

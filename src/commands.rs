@@ -16,13 +16,13 @@ mod models;
 mod table;
 mod tokenize;
 
-/// Runs a subcommand. Where JSON was asked for, errors are JSON too.
+/// Runs a subcommand. If JSON output was requested, errors are JSON too.
 pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
     let json = wants_json(&command);
     dispatch(resolved, command).map_err(|failure| failure.with_json(json))
 }
 
-/// Whether `command` was asked for JSON; `bench` and `tokenize` look after that themselves.
+/// Whether `command` writes JSON; `bench` and `tokenize` handle that themselves.
 fn wants_json(command: &Command) -> bool {
     let formats = match command {
         Command::Gpu { format } => [Some(*format), None],
@@ -60,12 +60,12 @@ fn dispatch(resolved: &Resolved, command: Command) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(resolved, args)?,
         Command::Report { .. } => return Err(not_built("report")),
     };
-    // A reader that went away has what it wanted.
+    // A closed stdout is not an error: its reader needs no more output.
     let _ = written;
     Ok(())
 }
 
-/// What was asked for; without a subcommand the list, to which a `--format` of its own belongs.
+/// The given subcommand, else the list, which takes the `--format` before it.
 fn or_list<C>(command: Option<C>, format: Option<TableFormat>, list: impl Fn(TableFormat) -> C) -> Result<C, Failure> {
     match (command, format) {
         (None, format) => Ok(list(format.unwrap_or_default())),

@@ -1,4 +1,4 @@
-//! How a run ends badly: the exit code and what the user is told.
+//! How a run fails: the exit code and the message to the user.
 
 use std::io::Write;
 
@@ -10,9 +10,9 @@ use crate::sanitize::{self, sanitize};
 /// Exit codes, as scripts may rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// Answered; also help, and a reader that went away.
+    /// Answered; also help, and a closed stdout.
     Ok = 0,
-    /// Anything that has no code of its own.
+    /// Any failure without its own code.
     Failed = 1,
     /// The command line, a setting or the input was wrong.
     Usage = 2,
@@ -38,14 +38,14 @@ impl From<ErrorKind> for Code {
     }
 }
 
-/// Why a run ended without what was asked for. Help is one too, with code 0.
+/// Why a run ended without the requested result. Help and version are failures too, with code 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The exit code.
     pub code: Code,
-    /// What to tell the user; may quote foreign text.
+    /// The message to the user; may quote foreign text.
     pub message: String,
-    /// Tell it on stdout as JSON too.
+    /// Print it on stdout as JSON too.
     json: bool,
 }
 
@@ -60,39 +60,39 @@ impl Failure {
         Self::new(Code::Usage, message)
     }
 
-    /// Anything else went wrong.
+    /// A failure with exit code 1.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(Code::Failed, message)
     }
 
-    /// Text that was asked for and ends the run at once.
+    /// A requested text, such as help, that ends the run at once.
     pub(crate) fn help(text: impl Into<String>) -> Self {
         Self::new(Code::Ok, text)
     }
 
-    /// The same, told on stdout as JSON too where `json` holds.
+    /// The same failure, printed on stdout as JSON too if `json` is true.
     pub fn with_json(self, json: bool) -> Self {
         Self { json: json || self.json, ..self }
     }
 
-    /// The end of a process that cannot allocate memory.
+    /// The failure of a process that cannot allocate memory.
     pub fn out_of_memory() -> Self {
         let message = "There is not enough memory: the system refused to give this process more. What was stored is \
                        kept. Use a smaller model or a smaller --context-length, or raise the limit (ulimit -v).";
         Self::new(Code::OutOfMemory, message)
     }
 
-    /// What is written to stdout and to stderr, with JSON on stdout where `json` holds.
+    /// The texts for stdout (JSON if `json` is true, else empty) and for stderr.
     pub fn lines(&self, json: bool) -> (String, String) {
         let object = json!({"error": {"code": self.code as u8, "message": self.message}});
         let stdout = if json { sanitize::json(&object) + "\n" } else { String::new() };
         (stdout, format!("chatnap: {}\n", sanitize(&self.message)))
     }
 
-    /// Tells the user, on the stream where it belongs, and gives the exit code.
+    /// Prints the message, help on stdout and errors on stderr, and returns the exit code.
     pub fn report(&self) -> u8 {
         if self.code == Code::Ok {
-            // If stdout is gone, nothing can be reported there.
+            // If stdout is closed, nothing can be reported there.
             let _ = write_stdout(&self.message);
             return 0;
         }

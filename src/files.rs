@@ -1,5 +1,5 @@
-//! Opening files that have to be regular ones. A FIFO, a socket or a device in the place of a file would block the
-//! program or feed it without end; here it is an error. Knows nothing of what the files hold.
+//! Opens files that have to be regular. A FIFO, a socket or a device in the place of a file could block the program or
+//! supply endless input, so it is an error. Independent of the file formats.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Opens `path` with `options`. An error unless it is a regular file, or is created as one. Never blocks: the file is
+/// Opens `path` with `options`; an error unless it is, or is created as, a regular file. Never blocks: the file is
 /// opened with `O_NONBLOCK`, and its type is checked again on the open descriptor.
 pub fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if let Ok(found) = path.metadata() {
@@ -20,7 +20,7 @@ pub fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> 
     Ok(file)
 }
 
-/// An error where `path` exists and is not a regular file.
+/// An error if `path` exists and is not a regular file.
 pub fn check_regular(path: &Path) -> io::Result<()> {
     match path.metadata() {
         Ok(found) => refuse_special(&found),
@@ -28,7 +28,7 @@ pub fn check_regular(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The text of a regular file of at most `largest` bytes. The null device reads as an empty file, as it does elsewhere.
+/// The text of a regular file of at most `largest` bytes. `/dev/null` counts as an empty file, as in other programs.
 pub fn read_text(path: &Path, largest: u64) -> io::Result<String> {
     if is_null_device(path) {
         return Ok(String::new());
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_regular_files_are_opened_and_nothing_blocks() {
+    fn only_regular_files_are_opened_and_opening_never_blocks() {
         let folder = tempfile::tempdir().unwrap();
         let place = |name: &str| folder.path().join(name);
         let fifo = place("fifo");

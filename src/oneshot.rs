@@ -1,6 +1,6 @@
-//! The one-shot front end: the answer → stdout, everything else → stderr, the result → an exit code.
+//! The one-shot front end: prints the answer on stdout, everything else on stderr, and returns an exit code.
 //!
-//! Knows the engine by its handle and events alone, and no terminal beyond one line of progress on stderr.
+//! Uses the engine only through its handle and events, and the terminal only for one progress line on stderr.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -27,15 +27,15 @@ use answer::AnswerWriter;
 use messages::Messages;
 use turn_recorder::TurnRecorder;
 
-/// How long a stopped engine may take to say that it has stopped.
+/// How long a cancelled engine may take to report the end of the request.
 const PATIENCE: Duration = Duration::from_millis(1200);
 
-/// What can happen while an answer is waited for.
+/// An input of the run's event loop.
 #[derive(Debug)]
 pub(crate) enum Input {
-    /// The engine said something.
+    /// An event of the engine.
     Engine(Box<EngineEvent>),
-    /// Ctrl-C, SIGTERM or SIGHUP, for the first time.
+    /// The first Ctrl-C, SIGTERM or SIGHUP.
     Stop,
 }
 
@@ -51,10 +51,10 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     let messages = Messages::new(one_shot.quiet);
     let source = HubSource::new(settings)?;
     let chat_template = chosen_template(settings)?;
-    // The question is on disk before anything else can go wrong with it.
+    // Store the question before the engine starts, so that no later error can lose it.
     let keeper = TurnRecorder::open(settings, one_shot, &messages)?;
     let engine = Engine::start(engine_options(settings, source, chat_template), move |event| {
-        // The receiver is gone only where the run is over.
+        // The receiver is dropped only when the run is over.
         let _ = sender.send(Input::Engine(Box::new(event)));
     })?;
     let id = engine.next_id();
@@ -70,7 +70,7 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     run.until_the_end(&engine, &inputs)
 }
 
-/// The chat template that the user wants instead of the model's.
+/// The chat template that the settings name instead of the model's.
 fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, Failure> {
     Chosen::of(settings.chat_template.as_deref()).map_err(|error| Failure::usage(error.to_string()))
 }
@@ -78,7 +78,7 @@ fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, Failure> {
 fn engine_options(settings: &Settings, source: HubSource, chat_template: Option<Chosen>) -> EngineOptions {
     EngineOptions {
         source: Box::new(source),
-        // One answer, then the process ends: nothing would be gained by keeping the weights.
+        // One answer, then the process ends and frees the weights: a release timer would gain nothing.
         idle_window: IdleWindow::Never,
         context_length: settings.context_length,
         device: settings.device,
@@ -91,11 +91,11 @@ fn engine_options(settings: &Settings, source: HubSource, chat_template: Option<
 /// Why the engine was asked to stop before the answer's end.
 #[derive(Clone, Debug)]
 enum Stopped {
-    /// By a signal.
+    /// A signal.
     Signal,
-    /// Nobody reads stdout any more.
+    /// The reader of stdout closed it.
     ReaderGone,
-    /// stdout cannot be written.
+    /// Writing to stdout failed.
     Output(Failure),
 }
 
@@ -105,7 +105,7 @@ enum End {
     Failed(EngineError),
 }
 
-/// One answer on its way.
+/// State of a one-shot run.
 struct Run<'a> {
     settings: &'a Settings,
     one_shot: &'a OneShot,
@@ -130,7 +130,7 @@ impl Run<'_> {
                     let gone = "The engine ended without an answer; what it had written is kept.";
                     Some(End::Failed(EngineError::new(ErrorKind::Failed, gone)))
                 }
-                // The engine is stuck; the user is not made to wait for it, nor for its thread to end.
+                // The engine does not react to the cancel: exit without waiting for it or for its thread.
                 Err(RecvTimeoutError::Timeout) => {
                     let code = self.end(cancelled()).unwrap_or_else(|failure| failure.report());
                     std::process::exit(i32::from(code));
@@ -142,8 +142,8 @@ impl Run<'_> {
         }
     }
 
-    /// Waits for the next input, saving what was answered so far whenever that is due. `Timeout`: the engine was asked to
-    /// stop and does not.
+    /// Waits for the next input; saves the partial answer meanwhile, whenever that is due. `Timeout`: the engine was
+    /// cancelled and has not ended the request within [`PATIENCE`].
     fn next(&mut self, inputs: &Receiver<Input>) -> Result<Input, RecvTimeoutError> {
         loop {
             let patience = self.stopped.as_ref().map(|(_, since)| PATIENCE.saturating_sub(since.elapsed()));
@@ -158,7 +158,7 @@ impl Run<'_> {
         }
     }
 
-    /// Takes one event of the engine; an end where it was the last.
+    /// Handles one event of the engine; returns the end if it is the last one.
     fn event(&mut self, event: EngineEvent, engine: &Engine) -> Option<End> {
         match event {
             EngineEvent::LoadProgress(step) => {
@@ -194,10 +194,10 @@ impl Run<'_> {
         self.check(|run| run.writer.token(channel, text), engine);
     }
 
-    /// Writes to stdout; stops the engine where that is in vain.
+    /// Writes to stdout; stops the engine if that fails.
     fn check(&mut self, write: impl FnOnce(&mut Self) -> Result<Reader, Failure>, engine: &Engine) {
         if !output::is_ready() {
-            // Whoever reads stdout has seen what was written before, and may keep this process waiting for long.
+            // The reader may block this process for long, and has the earlier text: that must be on disk too.
             self.keeper.save_now();
         }
         match write(self) {
@@ -214,7 +214,7 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps, prints and tells how it ended.
+    /// Stores and prints the end, and returns the exit code.
     fn end(mut self, end: End) -> Result<u8, Failure> {
         self.messages.clear();
         self.messages.end_reasoning();
@@ -227,7 +227,7 @@ impl Run<'_> {
         self.keeper.end(ending, &self.messages);
         let stopped = self.stopped.take().map(|(why, _)| why);
         match (stopped, end) {
-            // Whoever read stdout has what they wanted.
+            // A closed stdout is not an error: its reader needs no more output.
             (Some(Stopped::ReaderGone), _) => Ok(Code::Ok as u8),
             (Some(Stopped::Output(failure)), _) => Err(failure),
             (_, End::Failed(error)) if error.kind != ErrorKind::Cancelled => {
@@ -245,7 +245,7 @@ impl Run<'_> {
         }
     }
 
-    /// An answer that ends in the middle of a sentence wants a word about why, and what helps.
+    /// Warns if the answer was cut off because the context is full, with what helps.
     fn warn_if_full(&self, reason: FinishReason, usage: &Usage) {
         let Some(info) = self.info.as_ref().filter(|info| reason == FinishReason::Length && info.is_filled_by(usage))
         else {

@@ -1,4 +1,4 @@
-//! Writing to stdout without the panics of `println!`: a reader that went away is no error, a full disk is one.
+//! Writes to stdout without the panics of `println!`: a closed pipe is not an error, a full disk is one.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -10,9 +10,9 @@ use crate::sanitize::{self, sanitize};
 /// Whether stdout still has a reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
-    /// As far as anybody knows.
+    /// The last write succeeded.
     Listening,
-    /// It closed its end; nothing more needs to be written.
+    /// The pipe is closed; nothing more needs to be written.
     Gone,
 }
 
@@ -31,16 +31,16 @@ pub fn is_ready() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let stdout = std::io::stdout();
     let mut wanted = [PollFd::new(&stdout, PollFlags::OUT)];
-    // Where that cannot be known, the write itself will tell.
+    // If `poll` fails, the write itself reports the error.
     poll(&mut wanted, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_or(true, |ready| ready > 0)
 }
 
-/// Writes foreign text: harmless where a terminal reads it, as it is where a file or a program does.
+/// Writes foreign text: sanitised if stdout is a terminal, else unchanged.
 pub fn write_foreign(text: &str) -> Result<Reader, Failure> {
     if std::io::stdout().is_terminal() { write(&sanitize(text)) } else { write(text) }
 }
 
-/// Writes a JSON value on a line of its own. It is the same for a terminal and for a program.
+/// Writes a JSON value on one line, the same for a terminal and for a program.
 pub fn write_json(value: &Value) -> Result<Reader, Failure> {
     write(&(sanitize::json(value) + "\n"))
 }
@@ -50,7 +50,7 @@ pub fn write_json_pretty(value: &Value) -> Result<Reader, Failure> {
     write(&(sanitize::json_pretty(value) + "\n"))
 }
 
-/// How wide stdout's terminal is, in cells; `None` where it is none.
+/// Width of stdout's terminal in cells; `None` if stdout is not a terminal.
 pub fn columns() -> Option<usize> {
     let stdout = std::io::stdout();
     let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(stdout).ok()).flatten()?;

@@ -1,31 +1,30 @@
-//! The figures of one answer and of many: TTFT, inter-token latency, tokens per second, percentiles.
+//! Statistics of one answer and of a conversation: TTFT, inter-token latency, tokens per second, percentiles.
 //!
-//! Plain data from plain data: knows no clock, no terminal and no engine, so that every front end shows the same figures.
+//! Pure functions of usage and timing, so that every front end shows the same figures.
 
 use std::time::Duration;
 
 use crate::protocol::{Timing, Usage};
 
-/// What one answer cost. A figure that cannot be known (one token has no gaps, a wholly cached prompt no prefill) is
-/// `None`, never a guess.
+/// Statistics of one answer. An undefined figure (one token has no gaps, a fully cached prompt no prefill) is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnswerStats {
-    /// Waiting for the model; zero where it was warm.
+    /// Waiting for the model; zero if it was warm.
     pub load: Duration,
     /// Time to first token, from the submit or from the end of loading, whichever is later; `None` without a token.
     pub ttft: Option<Duration>,
-    /// Evaluated prompt tokens for each second of prefill.
+    /// Evaluated prompt tokens per second of prefill.
     pub prompt_tokens_per_second: Option<f64>,
-    /// Tokens for each second of decode: gaps between tokens, divided by the time from the first to the last token.
+    /// Decode speed: the number of gaps between tokens, divided by the time from the first to the last token.
     pub tokens_per_second: Option<f64>,
-    /// Half of the gaps between tokens are at most this long.
+    /// Median gap between tokens.
     pub inter_token_p50: Option<Duration>,
-    /// 95 % of the gaps between tokens are at most this long.
+    /// 95th percentile of the gaps between tokens.
     pub inter_token_p95: Option<Duration>,
 }
 
 impl AnswerStats {
-    /// The figures of a turn that has ended.
+    /// Statistics of a finished turn.
     pub fn new(usage: &Usage, timing: &Timing) -> Self {
         let evaluated = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
         Self {
@@ -39,12 +38,12 @@ impl AnswerStats {
     }
 }
 
-/// The figures of a whole conversation.
+/// Statistics of a conversation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConversationStats {
-    /// Answers counted.
+    /// Number of answers.
     pub answers: usize,
-    /// Sums over all of them.
+    /// Sums over all answers.
     pub usage: Usage,
     /// Median TTFT.
     pub ttft_p50: Option<Duration>,
@@ -59,7 +58,7 @@ pub struct ConversationStats {
 }
 
 impl ConversationStats {
-    /// Sums up answers that have ended.
+    /// Statistics of finished answers.
     pub fn of<'a>(answers: impl IntoIterator<Item = (&'a Usage, &'a Timing)>) -> Self {
         let mut stats = Self::default();
         let (mut ttfts, mut gaps) = (Vec::new(), Vec::new());
@@ -83,12 +82,12 @@ impl ConversationStats {
     }
 }
 
-/// `count` for each second; `None` where nothing was counted or no time passed.
+/// `count` per second; `None` if `count` or `time` is zero.
 pub fn rate(count: usize, time: Duration) -> Option<f64> {
     (count > 0 && time > Duration::ZERO).then(|| count as f64 / time.as_secs_f64())
 }
 
-/// The smallest sample that at least `percent` of the samples do not exceed (nearest rank); `None` without samples.
+/// The nearest-rank percentile: the smallest sample that at least `percent` % do not exceed; `None` without samples.
 pub fn percentile(samples: &[Duration], percent: f64) -> Option<Duration> {
     let mut sorted = samples.to_vec();
     sorted.sort_unstable();
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_five_tokens_has_four_gaps() {
+    fn answer_statistics_of_five_tokens_use_four_gaps() {
         let usage = Usage { prompt_tokens: 30, cached_tokens: 10, completion_tokens: 5 };
         let timing = Timing {
             load: ms(500),
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_known_is_none() {
+    fn undefined_statistics_are_none() {
         let one = Usage { prompt_tokens: 8, cached_tokens: 8, completion_tokens: 1 };
         let timing = Timing { ttft: ms(5), ..Timing::default() };
         let stats = AnswerStats::new(&one, &timing);
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_nearest_rank_whatever_the_order() {
+    fn percentiles_are_nearest_rank_of_unsorted_samples() {
         let samples: Vec<_> = (1..=100).rev().map(ms).collect();
         assert_eq!(percentile(&samples, 50.0), Some(ms(50)));
         assert_eq!(percentile(&samples, 95.0), Some(ms(95)));
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_adds_up() {
+    fn conversation_statistics_sum_the_answers() {
         let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
         let timing =
             |first| Timing { ttft: ms(first), decode: ms(20), inter_token: vec![ms(10), ms(10)], ..Timing::default() };

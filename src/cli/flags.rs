@@ -1,4 +1,4 @@
-//! Flags in the wrong place: what clap would take for a text, or drop without a word.
+//! Rejects misplaced flags, which clap would take as a text or ignore silently.
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, CommandFactory};
@@ -6,22 +6,21 @@ use clap::{Arg, ArgAction, CommandFactory};
 use super::args::Args;
 use crate::failure::Failure;
 
-/// A flag of the chat in front of a subcommand would be dropped without a word; it is an error instead.
+/// Rejects a flag of the chat before a subcommand: clap accepts it there, and it would have no effect.
 pub(super) fn refuse_stray_flags(matches: &clap::ArgMatches, subcommand: &str) -> Result<(), Failure> {
     let command = Args::command();
     for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
         let id = arg.get_id().as_str();
         if matches.try_contains_id(id).unwrap_or(false) && matches.value_source(id) == Some(ValueSource::CommandLine) {
             let flag = arg.get_long().unwrap_or(id);
-            let advice = format!("--{flag} in front of it means nothing to `chatnap {subcommand}`");
+            let advice = format!("--{flag} before the subcommand does not apply to `chatnap {subcommand}`");
             return Err(Failure::usage(format!("{advice}; `chatnap {subcommand} --help` shows its own flags.")));
         }
     }
     Ok(())
 }
 
-/// What follows -p and -s is their value, also where it begins with a dash. A known flag there is more likely a text that
-/// was forgotten.
+/// Rejects a known flag as the value of -p or -s: the text was probably forgotten. Other values may begin with a dash.
 pub(super) fn refuse_flag_as_text(argv: &[String]) -> Result<(), Failure> {
     let mut command = Args::command();
     command.build();
@@ -35,7 +34,7 @@ pub(super) fn refuse_flag_as_text(argv: &[String]) -> Result<(), Failure> {
         let Some(value) = words.next() else { break };
         if takes_text(&arg) && is_flag(&command, value) {
             return Err(Failure::usage(format!(
-                "{word} wants a text, and the flag {value} follows it. Write the text behind {word} and {value} behind \
+                "{word} needs a text, and the flag {value} follows it. Write the text behind {word} and {value} behind \
                  the text; {word}={value} makes {value} the text."
             )));
         }
@@ -59,7 +58,7 @@ fn value_follows<'a>(command: &'a clap::Command, word: &str) -> Option<&'a Arg> 
     None
 }
 
-/// Whether `word` is one of the flags, with or without a value behind `=`.
+/// Whether `word` is one of the flags, with or without a value after `=`.
 fn is_flag(command: &clap::Command, word: &str) -> bool {
     let name = word.split_once('=').map_or(word, |(name, _)| name);
     let is = |arg: &Arg| match name.strip_prefix("--") {

@@ -1,4 +1,4 @@
-//! What somebody probably wanted who wrote a command line that means nothing.
+//! "Did you mean" hints for command lines that clap rejects or that have no prompt.
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Error};
@@ -8,7 +8,7 @@ use super::rendered;
 use crate::failure::Failure;
 use crate::wording::nearest;
 
-/// Neither a terminal nor a prompt.
+/// The error for a run with neither a terminal nor a prompt.
 pub(super) fn nothing_to_answer() -> Failure {
     Failure::usage(
         "There is no terminal and nothing to answer: give -p TEXT or text on standard input, or start chatnap in a \
@@ -16,7 +16,7 @@ pub(super) fn nothing_to_answer() -> Failure {
     )
 }
 
-/// `-p ""`, perhaps from a variable of a script that is not set.
+/// The error for `-p ""`, often an unset variable of a script.
 pub(super) fn empty_prompt() -> Failure {
     Failure::usage(
         "-p was given an empty text, so there is nothing to answer: write the prompt after it (chatnap -p \"Why is the \
@@ -24,7 +24,7 @@ pub(super) fn empty_prompt() -> Failure {
     )
 }
 
-/// `-p -`, which elsewhere means standard input.
+/// The error for `-p -`, which means standard input in other programs.
 pub(super) fn lone_dash() -> Failure {
     Failure::usage(
         "-p - would ask the model a lone dash. Standard input is read without it: `cat FILE | chatnap` asks what the \
@@ -32,12 +32,12 @@ pub(super) fn lone_dash() -> Failure {
     )
 }
 
-/// A word where a subcommand belongs: a prompt without `-p`, or a mistyped subcommand. `argv` is the whole line.
+/// The error for an unknown subcommand: a prompt without `-p`, or a mistyped subcommand. `argv` is the whole line.
 pub(super) fn of_subcommand(error: &Error, argv: &[String]) -> Failure {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return rendered(error) };
     let Some(at) = argv.iter().skip(1).position(|arg| arg == word).map(|at| at + 1) else { return rendered(error) };
     let command = Args::command();
-    // `chatnap models nosuch` is no prompt.
+    // `chatnap models nosuch` is not a prompt.
     let below_another = argv[1..at].iter().any(|arg| command.find_subcommand(arg).is_some());
     if below_another || word.trim().is_empty() {
         return rendered(error);
@@ -53,7 +53,7 @@ pub(super) fn of_subcommand(error: &Error, argv: &[String]) -> Failure {
     ))
 }
 
-/// A text of several words that begins with a dash, where a flag belongs: a prompt without `-p`.
+/// The error for an unknown flag. Several words in one argument that begins with a dash are a prompt without `-p`.
 pub(super) fn of_flag(error: &Error, argv: &[String]) -> Failure {
     let texts = argv.iter().skip(1).take_while(|arg| *arg != "--");
     match texts.clone().find(|arg| arg.starts_with('-') && arg.trim_end().contains(char::is_whitespace)) {
@@ -64,7 +64,7 @@ pub(super) fn of_flag(error: &Error, argv: &[String]) -> Failure {
     }
 }
 
-/// The one subcommand that `word` begins, or is nearly.
+/// The only subcommand that begins with `word`, else the nearest one.
 fn similar<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let mut begun = known.iter().filter(|name| word.len() > 2 && name.starts_with(word));
     match (begun.next(), begun.next()) {
@@ -73,7 +73,7 @@ fn similar<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// `text` as one word of a shell.
+/// `text` quoted as one shell word.
 fn quoted(text: &str) -> String {
     if text.contains(['"', '$', '`', '\\', '!']) {
         format!("'{}'", text.replace('\'', "'\\''"))
@@ -87,18 +87,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_subcommand_that_is_near_is_offered() {
+    fn only_a_similar_subcommand_is_suggested() {
         let names = ["models", "conversations", "bench", "completions", "config", "gpu"];
         let similar = |word| similar(word, &names);
         assert_eq!(similar("conversation"), Some("conversations"));
         assert_eq!(similar("modles"), Some("models"));
         assert_eq!(similar("conv"), Some("conversations"));
-        assert_eq!(similar("con"), None, "two begin so");
+        assert_eq!(similar("con"), None, "two match");
         assert_eq!(similar("nosuch"), None);
     }
 
     #[test]
-    fn a_shell_reads_back_what_was_quoted() {
+    fn quoted_text_is_one_shell_word() {
         assert_eq!(quoted("hello"), "\"hello\"");
         assert_eq!(quoted("it's"), "\"it's\"");
         assert_eq!(quoted("it's $5"), "'it'\\''s $5'");

@@ -1,4 +1,4 @@
-//! Standard input as part of the prompt: read to its end, bounded, checked.
+//! Reads standard input as part of the prompt: to its end, bounded, checked to be UTF-8.
 
 use std::io::{Read, Write};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 
-/// More than this is no prompt (16 MiB); the limit bounds memory where the input never ends.
+/// Maximum size of the input in bytes (16 MiB); bounds memory if the input never ends.
 const LARGEST: usize = 16 << 20;
 
-/// How long standard input may stay open before that is said.
+/// How long reading may block before the waiting line is printed.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Everything on standard input, without a byte order mark and without the newline that ends it; `None` where nothing
-/// but white space came.
+/// All of standard input, without a byte order mark and without the final newline; `None` if it is only white space.
 pub(super) fn read(stdin: &mut dyn Read, quiet: bool) -> Result<Option<String>, Failure> {
     let mut bytes = Vec::new();
     let _until_read = (!quiet).then(say_what_is_waited_for);
@@ -37,8 +36,8 @@ pub(super) fn read(stdin: &mut dyn Read, quiet: bool) -> Result<Option<String>, 
     Ok((!text.trim().is_empty()).then(|| text.to_owned()))
 }
 
-/// A pipe that nobody closes looks like a program that hangs, on a terminal and in a log alike: one line says what it
-/// waits for and what helps. Nothing is said if the returned end is dropped in time.
+/// Prints a waiting line on stderr after [`SILENCE`], unless the returned sender is dropped before: with an open stdin
+/// pipe the program looks like it hangs, on a terminal and in a log alike.
 pub(crate) fn say_what_is_waited_for() -> Sender<()> {
     let (read, waiting) = channel::<()>();
     std::thread::spawn(move || {
@@ -53,7 +52,7 @@ pub(crate) fn say_what_is_waited_for() -> Sender<()> {
     read
 }
 
-/// The prompt, then a blank line, then the piped text; either alone; `None` where there is nothing to answer.
+/// The prompt, then a blank line, then the piped text; either alone; `None` if both are empty.
 pub(super) fn join(prompt: Option<String>, piped: Option<String>) -> Option<String> {
     match (prompt.filter(|prompt| !prompt.trim().is_empty()), piped) {
         (Some(prompt), Some(piped)) => Some(format!("{prompt}\n\n{piped}")),

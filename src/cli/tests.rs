@@ -1,4 +1,4 @@
-//! What the command line means, without a process.
+//! Tests of command line parsing, without a process.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::Cursor;
@@ -46,7 +46,7 @@ impl Run<'_> {
 }
 
 #[test]
-fn a_terminal_on_both_ends_and_no_prompt_is_the_chat() {
+fn two_terminals_and_no_prompt_start_the_interactive_chat() {
     assert!(matches!(TERMINAL.of(&[]).unwrap(), Invocation::Interactive { resume: None, .. }));
     assert!(matches!(TERMINAL.of(&["-c"]).unwrap(), Invocation::Interactive { resume: Some(Resume::Last), .. }));
     let id = Some(Resume::Id("abc".into()));
@@ -55,7 +55,7 @@ fn a_terminal_on_both_ends_and_no_prompt_is_the_chat() {
 }
 
 #[test]
-fn prompt_and_standard_input_come_together() {
+fn standard_input_is_appended_to_the_prompt() {
     assert_eq!(TERMINAL.prompt(&["-p", "hi"]), "hi");
     assert_eq!(piped(b"some text\n").prompt(&[]), "some text");
     assert_eq!(piped(b"diff\r\n").prompt(&["-p", "Explain"]), "Explain\n\ndiff");
@@ -65,7 +65,7 @@ fn prompt_and_standard_input_come_together() {
 }
 
 #[test]
-fn nothing_to_answer_is_said_at_once() {
+fn missing_prompt_is_a_usage_error() {
     assert!(piped(b"").refusal(&[]).contains("nothing to answer"));
     assert!(piped(b" \n").refusal(&["-p", ""]).contains("nothing to answer"));
     let no_output = Run { stdout_is_terminal: false, ..TERMINAL };
@@ -74,7 +74,7 @@ fn nothing_to_answer_is_said_at_once() {
 }
 
 #[test]
-fn a_line_that_means_nothing_gets_a_hint() {
+fn invalid_command_line_gets_a_hint() {
     for (argv, said) in [
         (&["hello"][..], "chatnap -p \"hello\" to ask it"),
         (&["-m", "x", "tell", "me", "a story", "--stats"], "chatnap -p \"tell me a story\" to ask it"),
@@ -88,12 +88,12 @@ fn a_line_that_means_nothing_gets_a_hint() {
         assert!(told.contains(said), "{argv:?}: {told}");
     }
     assert!(piped(b"text").refusal(&["-p", "-"]).contains("cat FILE | chatnap"));
-    assert!(!TERMINAL.refusal(&["models", "nosuch"]).contains("-p"), "that is no prompt");
+    assert!(!TERMINAL.refusal(&["models", "nosuch"]).contains("-p"), "that is not a prompt");
     assert_eq!(piped(b"text").prompt(&["-p", ""]), "text");
 }
 
 #[test]
-fn input_that_is_no_text_or_never_ends_is_refused() {
+fn non_utf8_and_endless_input_is_rejected() {
     assert!(piped(b"abc\xff").refusal(&[]).contains("byte 3"));
     let mut endless = std::io::repeat(b'a');
     let mut streams = Streams { stdin_is_terminal: false, stdout_is_terminal: false, stdin: &mut endless };
@@ -102,7 +102,7 @@ fn input_that_is_no_text_or_never_ends_is_refused() {
 }
 
 #[test]
-fn values_are_checked_where_they_are_written() {
+fn invalid_flag_values_name_their_flag() {
     for argv in [
         ["--temperature", "-1"],
         ["--temperature", "inf"],
@@ -137,7 +137,7 @@ fn flags_reach_the_settings() {
 }
 
 #[test]
-fn a_flag_that_a_subcommand_would_drop_is_refused() {
+fn chat_flag_before_a_subcommand_is_rejected() {
     assert!(TERMINAL.refusal(&["--temperature", "1", "models", "list"]).contains("--temperature"));
     assert!(TERMINAL.refusal(&["--format", "json", "gpu"]).contains("--format"));
     assert!(TERMINAL.of(&["-m", "x", "tokenize", "a"]).is_ok());
@@ -151,7 +151,7 @@ fn a_flag_that_a_subcommand_would_drop_is_refused() {
 }
 
 #[test]
-fn a_text_may_begin_with_a_dash() {
+fn prompt_and_system_text_may_begin_with_a_dash() {
     for text in [
         "- buy milk",
         "-1 + 1 = ?",
@@ -178,7 +178,7 @@ fn a_text_may_begin_with_a_dash() {
 }
 
 #[test]
-fn a_flag_in_the_place_of_a_text_is_a_slip() {
+fn known_flag_as_prompt_or_system_text_is_rejected() {
     for (argv, word, flag) in [
         (&["-p", "--format", "json"][..], "-p", "--format"),
         (&["--prompt", "--format=json"], "--prompt", "--format=json"),
@@ -188,12 +188,12 @@ fn a_flag_in_the_place_of_a_text_is_a_slip() {
         (&["-cp", "--stats"], "-cp", "--stats"),
     ] {
         let said = TERMINAL.refusal(argv);
-        assert!(said.contains(&format!("{word} wants a text, and the flag {flag} follows it")), "{argv:?}: {said}");
+        assert!(said.contains(&format!("{word} needs a text, and the flag {flag} follows it")), "{argv:?}: {said}");
     }
 }
 
 #[test]
-fn a_subcommand_takes_texts_that_begin_with_a_dash_too() {
+fn subcommand_text_may_begin_with_a_dash() {
     for text in ["- item", "-1", "--- a/file.c", "-x y"] {
         let command = |argv: &[&str]| match TERMINAL.of(argv).unwrap() {
             Invocation::Command(_, command) => command,
@@ -211,6 +211,6 @@ fn a_subcommand_takes_texts_that_begin_with_a_dash_too() {
 }
 
 #[test]
-fn the_definitions_hold_together() {
+fn clap_definitions_pass_debug_assert() {
     Args::command().debug_assert();
 }

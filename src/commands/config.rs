@@ -1,4 +1,4 @@
-//! `chatnap config`: where settings come from, and the commented default.
+//! `chatnap config`: prints settings with their origins; prints or writes the commented default.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
@@ -19,7 +19,7 @@ pub(super) fn run(resolved: &Resolved, command: ConfigCommand) -> Result<Reader,
     }
 }
 
-/// Writes the commented default to a new file; one that exists is left alone.
+/// Writes the commented default to a new file; an existing file is an error and stays unchanged.
 fn write_default(path: &Path) -> Result<Reader, Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {

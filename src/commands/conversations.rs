@@ -1,4 +1,4 @@
-//! `chatnap conversations`: what is stored, to look at and to tidy up.
+//! `chatnap conversations`: lists, shows, exports, renames and removes stored conversations.
 
 use std::io::Write;
 
@@ -44,7 +44,7 @@ fn reading(settings: &Settings) -> Result<Option<Store>, Failure> {
     Ok(Store::open_to_read(&settings.data_dir)?)
 }
 
-/// A table of nothing but its head leaves open whether anything was looked for. Where stderr is closed nobody asks.
+/// Explains an empty table on stderr; ignores a closed stderr.
 fn note_if_empty(found: &[Summary], note: &str) {
     if found.is_empty() {
         let _ = writeln!(std::io::stderr(), "{note}");
@@ -76,7 +76,7 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
     output::write(&table.render_within(output::columns(), format, &Value::Array(objects)))
 }
 
-/// A model's name without the folders of a path; JSON has all of it.
+/// A model's name, without the folders if it is a path; JSON contains the full name.
 fn short_name(model: &str) -> String {
     let is_path = model.starts_with(['/', '.', '~']) || model.starts_with("scripted:");
     match model.trim_end_matches('/').rsplit_once('/') {
@@ -85,7 +85,7 @@ fn short_name(model: &str) -> String {
     }
 }
 
-/// What a narrow terminal shows less of: a conversation is found by its title.
+/// Columns that a narrow terminal shortens and then omits, in this order, with their minimum widths in cells.
 const YIELDING: &[(&str, usize)] = &[("model", 12), ("title", 20), ("changed", 20)];
 
 fn export(settings: &Settings, id: &str, format: ExportFormat) -> Result<Reader, Failure> {
@@ -115,7 +115,7 @@ fn rename(settings: &Settings, id: &str, title: &str) -> Result<Reader, Failure>
     output::write_foreign(&format!("{} is now {:?}\n", id.0, sanitize_line(title)))
 }
 
-/// Finds all before it removes any: one wrong id removes nothing.
+/// Finds all before removing any: with one wrong id nothing is removed.
 fn remove(settings: &Settings, ids: &[String]) -> Result<Reader, Failure> {
     let mut store = Store::open(&settings.data_dir)?.store;
     let mut found = Vec::new();
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_listed_by_its_last_part() {
+    fn model_path_is_listed_by_its_last_part() {
         assert_eq!(short_name("/models/a/b.gguf"), "b.gguf");
         assert_eq!(short_name("./folder/"), "folder");
         assert_eq!(short_name("owner/repo"), "owner/repo");

@@ -1,4 +1,4 @@
-//! `chatnap completions` and `chatnap man`: made from the same definitions that parse the command line.
+//! `chatnap completions` and `chatnap man`: generated from the definitions that parse the command line.
 
 use clap::CommandFactory;
 
@@ -12,10 +12,10 @@ pub(super) fn completions(shell: clap_complete::Shell) -> String {
     if shell == clap_complete::Shell::Bash { script + MODELS_IN_BASH } else { script }
 }
 
-/// clap knows the flags, and not the names that they take.
+/// Completes model names, which clap's script does not.
 const MODELS_IN_BASH: &str = include_str!("../../assets/completions.bash");
 
-/// One page with the flags, then each subcommand's.
+/// One page in troff: the flags, then the subcommands.
 pub(super) fn man() -> Result<String, Failure> {
     let mut page = Vec::new();
     let mut command = Args::command();

@@ -1,4 +1,4 @@
-//! Rows for people (aligned), for documents (Markdown) and for programs (JSON).
+//! Tables as aligned text, as Markdown and as JSON.
 
 use crate::cells::{drawn, pieces, width};
 use crate::cli::args::TableFormat;
@@ -9,7 +9,7 @@ use crate::sanitize::{json_pretty, sanitize_line};
 pub struct Table {
     head: Vec<&'static str>,
     rows: Vec<Vec<String>>,
-    /// Columns that may be shortened to so many cells, and then left out: the first of them first.
+    /// Columns that may shrink, in this order: index and minimum width in cells, below which the column is omitted.
     yielding: Vec<(usize, usize)>,
 }
 
@@ -26,15 +26,15 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// These columns may be shortened to so many cells, and then left out, where a terminal is narrow: the first of them
-    /// first.
+    /// Lets these columns shrink on a narrow terminal, in this order: name and minimum width in cells, below which the
+    /// column is omitted.
     pub fn yielding(mut self, columns: &[(&'static str, usize)]) -> Self {
         let place = |name| self.head.iter().position(|head| *head == name);
         self.yielding = columns.iter().filter_map(|(name, least)| Some((place(*name)?, *least))).collect();
         self
     }
 
-    /// As `render`, with an aligned table no wider than a terminal of so many cells, as far as columns yield.
+    /// As `render`, with an aligned table shrunk to `columns` cells as far as its yielding columns allow.
     pub fn render_within(&self, columns: Option<usize>, format: TableFormat, json: &serde_json::Value) -> String {
         match columns {
             Some(columns) if format == TableFormat::Table => self.within(columns).aligned(),
@@ -62,7 +62,7 @@ impl Table {
         cells.chain([self.head[column].len()]).max().unwrap_or(0)
     }
 
-    /// The text of the table, or of `json` where that is wanted.
+    /// The table as text, or `json` if the format is JSON.
     pub fn render(&self, format: TableFormat, json: &serde_json::Value) -> String {
         match format {
             TableFormat::Table => self.aligned(),
@@ -91,15 +91,15 @@ impl Table {
     }
 }
 
-/// Between two columns.
+/// Separator of two columns.
 const GAP: &str = "  ";
 
-/// `cell` as it is drawn, and spaces up to `column` cells.
+/// `cell` as drawn, padded with spaces to `column` cells.
 fn pad(cell: &str, column: usize) -> String {
     format!("{}{}", drawn(cell), " ".repeat(column.saturating_sub(width(cell))))
 }
 
-/// As much of `cell` as `room` cells hold, with a mark where something is missing.
+/// `cell` cut to `room` cells, with an ellipsis if it was cut.
 fn clip(cell: &str, room: usize) -> String {
     if width(cell) <= room {
         return cell.to_owned();
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_narrow_terminal_gets_what_matters_and_a_pipe_gets_all() {
+    fn table_shrinks_to_a_narrow_terminal_but_not_for_a_pipe() {
         let mut table = Table::new(&["name", "licence", "about"]).yielding(&[("about", 8), ("licence", 4)]);
         table.row(["llama".into(), "Apache-2.0".into(), "quick answers on a laptop".into()]);
         table.row(["日本".into(), "MIT".into(), "x".into()]);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_line_up_by_screen_width_and_cells_cannot_break_out() {
+    fn columns_align_by_cell_width_and_cells_are_sanitised() {
         let mut table = Table::new(&["name", "size"]);
         table.row(["日本".into(), "1".into()]);
         table.row(["a|b\x1b[31m\nc".into()]);

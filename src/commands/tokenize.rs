@@ -1,4 +1,4 @@
-//! `chatnap tokenize`: a text as the model's tokens.
+//! `chatnap tokenize`: prints a text as the model's tokens.
 
 use std::io::{IsTerminal, Read};
 
@@ -15,7 +15,7 @@ use crate::output::{self, Reader};
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
 
-/// A text larger than this (256 MiB) is no text to look at.
+/// Maximum size of standard input in bytes (256 MiB).
 const LARGEST: u64 = 256 << 20;
 
 pub(super) fn run(settings: &Settings, args: TokenizeArgs) -> Result<Reader, Failure> {
@@ -51,7 +51,7 @@ fn open(settings: &Settings) -> Result<Tokenizer, Failure> {
     Ok(tokenizer)
 }
 
-/// `eprintln!` panics where stderr is closed; a warning that nobody reads is no reason to stop.
+/// Like `eprintln!`, but ignores a closed stderr instead of panicking.
 fn eprintln_quietly(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{line}");

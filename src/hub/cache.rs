@@ -1,5 +1,5 @@
-//! The folder that huggingface_hub and others share: `models--OWNER--REPO/{blobs,refs,snapshots}`. What any of them
-//! fetched is found here, and what chatnap fetches is found by them.
+//! The cache shared with huggingface_hub and other tools: `models--OWNER--REPO/{blobs,refs,snapshots}`. Each
+//! tool reuses the files that another one fetched.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use super::regular_file;
 use crate::engine::source::ModelFiles;
 use crate::protocol::*;
 
-/// An index of tensors larger than this is not read.
+/// Largest index of tensors that is read, in bytes.
 const MAX_INDEX: u64 = 64 << 20;
 
-/// Bytes of a file that names a commit, at most.
+/// Largest ref file (one commit hash) that is read, in bytes.
 const MAX_REF: u64 = 4096;
 
 /// One repository's part of the cache.
@@ -23,7 +23,7 @@ pub(super) struct RepoCache {
     name: String,
 }
 
-/// A model in the cache: where, and which files of the snapshot it is.
+/// A model in the cache: its snapshot folder, and its files in there.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cached {
     pub(super) snapshot: PathBuf,
@@ -31,7 +31,7 @@ pub(super) struct Cached {
 }
 
 impl Cached {
-    /// As the engine wants them.
+    /// The files in the form that the engine loads.
     pub(super) fn files(&self) -> ModelFiles {
         match &self.choice {
             Choice::Gguf(parts) => ModelFiles::Gguf(parts.iter().map(|part| self.snapshot.join(part)).collect()),
@@ -39,7 +39,7 @@ impl Cached {
         }
     }
 
-    /// Every file of the model.
+    /// The path of every file of the model.
     pub(super) fn paths(&self) -> impl Iterator<Item = PathBuf> {
         self.choice.files().iter().map(|file| self.snapshot.join(file))
     }
@@ -51,7 +51,7 @@ impl Cached {
 }
 
 impl RepoCache {
-    /// `repo` must have been checked to be `owner/repo`.
+    /// `repo` must be a validated `owner/repo`: it becomes part of a path.
     pub(super) fn new(root: &Path, repo: &str) -> Self {
         Self { root: root.to_owned(), name: format!("models--{}", repo.replace('/', "--")) }
     }
@@ -64,7 +64,7 @@ impl RepoCache {
         self.folder().join("blobs").join(etag)
     }
 
-    /// Where a blob grows; a transfer that was cut goes on here, also one of huggingface_hub's.
+    /// The partial download of a blob; an interrupted transfer resumes from it, one of huggingface_hub's too.
     pub(super) fn incomplete(&self, etag: &str) -> PathBuf {
         self.folder().join("blobs").join(format!("{etag}.incomplete"))
     }
@@ -77,7 +77,7 @@ impl RepoCache {
         self.folder().join("snapshots").join(commit)
     }
 
-    /// The model that `pick` means, where all of it is here.
+    /// The model that `pick` selects, if all its files are cached.
     pub(super) fn find(&self, pick: &Pick) -> Option<Cached> {
         self.snapshots().into_iter().find_map(|snapshot| {
             let choice = choose(&list(&snapshot), pick).ok()?;
@@ -86,7 +86,7 @@ impl RepoCache {
         })
     }
 
-    /// The snapshot that `main` was last, then the others, the newest first.
+    /// The snapshot that `refs/main` names, then the others, newest first.
     fn snapshots(&self) -> Vec<PathBuf> {
         let main = regular_file::text(&self.folder().join("refs").join("main"), MAX_REF);
         let mut all: Vec<_> = entries(&self.folder().join("snapshots")).filter(|path| path.is_dir()).collect();
@@ -99,14 +99,14 @@ impl RepoCache {
         all
     }
 
-    /// Makes `file` of `commit` lead to the blob, and `main` to the commit.
+    /// Links `file` of `commit` to the blob, and writes the commit to `refs/main`.
     pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<PathBuf, EngineError> {
         let pointer = self.snapshot(commit).join(file);
         let write = |path: &Path, result: std::io::Result<()>| result.map_err(|error| cannot_write(path, &error));
         if let Some(folder) = pointer.parent() {
             write(folder, std::fs::create_dir_all(folder))?;
         }
-        // From snapshots/COMMIT/a/b.gguf the blobs are three steps up, one more for each folder in the name.
+        // Relative: from snapshots/COMMIT two levels up, and one more for each folder in the name.
         let up = "../".repeat(2 + file.matches('/').count());
         let target = format!("{up}blobs/{etag}");
         if std::fs::read_link(&pointer).ok().as_deref() != Some(Path::new(&target)) {
@@ -121,7 +121,7 @@ impl RepoCache {
 
 #[cfg(unix)]
 fn place_link(target: &str, _blob: &Path, pointer: &Path) -> std::io::Result<()> {
-    // Under a name of our own first: the rename replaces an old link all at once.
+    // Created under a temporary name: the rename replaces an old link atomically.
     let fresh = pointer.with_extension(format!("link-{}", std::process::id()));
     let _ = std::fs::remove_file(&fresh);
     std::os::unix::fs::symlink(target, &fresh)?;
@@ -137,7 +137,7 @@ pub(super) fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
-/// Names of the regular files below a snapshot, at most a few thousand and four folders deep.
+/// Names of the regular files below a snapshot: at most 4096 entries of each folder, four folders deep.
 fn list(snapshot: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![(snapshot.to_owned(), 0)];
@@ -157,7 +157,7 @@ fn list(snapshot: &Path) -> Vec<String> {
     found
 }
 
-/// Whether nothing of the model is missing: other tools fetch single files of a folder.
+/// Whether all files of the model are present: other tools may fetch only some files of a folder.
 fn is_complete(cached: &Cached) -> bool {
     let Choice::Safetensors(files) = &cached.choice else { return true };
     let has = |name: &str| files.iter().any(|file| file == name);
@@ -166,12 +166,12 @@ fn is_complete(cached: &Cached) -> bool {
     }
     match shards(&cached.snapshot.join("model.safetensors.index.json")) {
         Some(shards) => shards.iter().all(|shard| has(shard)),
-        // Without an index there is one file, or the names tell how many there are.
+        // Without an index, only weights in a single file are known to be complete: shards have `-of-` in their names.
         None => !files.iter().any(|file| file.contains("-of-")),
     }
 }
 
-/// The files that an index names.
+/// The files that an index names; `None` if it cannot be read.
 fn shards(index: &Path) -> Option<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Index {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_linked_is_found() {
+    fn linked_files_are_found_in_the_cache() {
         let root = tempfile::tempdir().unwrap();
         let cache = RepoCache::new(root.path(), "owner/repo");
         assert_eq!(cache.find(&Pick::Best), None);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_safetensors_folder_is_not_found() {
+    fn incomplete_safetensors_folder_is_not_found() {
         let root = tempfile::tempdir().unwrap();
         let cache = RepoCache::new(root.path(), "owner/repo");
         for file in ["config.json", "tokenizer.json", "model-00001-of-00002.safetensors"] {

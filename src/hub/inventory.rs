@@ -1,4 +1,4 @@
-//! What of the hub and of the package mirror lies on this machine, and taking it away again.
+//! Lists and removes models in the local caches: the one shared with huggingface_hub, and chatnap's own.
 
 use std::path::{Path, PathBuf};
 
@@ -10,33 +10,33 @@ use crate::catalogue::{Source, Variant, catalogue};
 use crate::protocol::*;
 use crate::settings::Settings;
 
-/// A model that lies in one of the caches.
+/// A model in one of the caches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredModel {
-    /// The file, or the folder.
+    /// The GGUF file (the first part of a split one) or the safetensors folder.
     pub path: PathBuf,
     /// Bytes on disk.
     pub size: u64,
 }
 
-/// The caches that chatnap fills: the one shared with huggingface_hub, and its own.
+/// The caches that chatnap writes: the one shared with huggingface_hub, and its own.
 pub struct Stored {
     cache_dir: PathBuf,
     options: HubOptions,
 }
 
 impl Stored {
-    /// The caches as settings and environment say.
+    /// The caches that the settings and the `HF_*` variables name.
     pub fn new(settings: &Settings) -> Self {
         Self::with_options(settings, HubOptions::from_env())
     }
 
-    /// The caches as `options` say.
+    /// As `new`, with the hub described by `options` instead of the environment.
     pub fn with_options(settings: &Settings, options: HubOptions) -> Self {
         Self { cache_dir: settings.cache_dir.clone(), options }
     }
 
-    /// Where a catalogue entry lies; `None` where it was not fetched.
+    /// The cached files of a catalogue entry; `None` if it is not cached.
     pub fn variant(&self, variant: &Variant) -> Option<StoredModel> {
         variant.sources.iter().find_map(|source| match source {
             Source::Hub { repo, file, .. } => self.repo(repo, &pick_of(file.as_deref())),
@@ -57,7 +57,7 @@ impl Stored {
         Some(StoredModel { path, size: cached.size() })
     }
 
-    /// Repositories in the shared cache that hold a model the catalogue does not list, by name, with their best file.
+    /// Repositories in the shared cache with a model that the catalogue does not list: names, sorted, and best files.
     pub fn repos(&self) -> Vec<(String, StoredModel)> {
         let variants = catalogue().models.iter().flat_map(|model| &model.variants);
         let listed: Vec<_> = variants.filter_map(|variant| self.variant(variant)).map(|stored| stored.path).collect();
@@ -72,9 +72,9 @@ impl Stored {
         found
     }
 
-    /// Takes a model out of the caches; gives the bytes that became free: none where only links were removed, whose
-    /// files lie elsewhere or serve another model. A file or folder of the user's own is refused, and so is what is not
-    /// there. A bare repository name stands for every model in it.
+    /// Removes a model from the caches and returns the bytes freed: 0 if only links were removed, because their targets
+    /// are outside the cache or used by another model. An error for the user's own files and for a model that is not
+    /// cached. A bare repository name removes every model in it.
     pub fn remove(&self, name: &ModelName) -> Result<u64, EngineError> {
         let removed = match name {
             ModelName::Path(path) | ModelName::Scripted(path) => return Err(users_own(path)),
@@ -103,7 +103,7 @@ impl Stored {
         }
     }
 
-    /// Removes every snapshot's copy of the picked files, and the blobs that nothing leads to any more.
+    /// Removes the picked files from every snapshot, and the blobs that no link points to any more.
     fn remove_repo(&self, repo: &str, pick: &Pick) -> Result<Removed, EngineError> {
         let cache = RepoCache::new(&self.options.cache_dir, repo);
         let mut removed = Removed::default();
@@ -127,12 +127,11 @@ impl Stored {
     }
 }
 
-/// What was removed.
 #[derive(Clone, Copy, Default)]
 struct Removed {
-    /// Files and links.
+    /// Number of files and links.
     names: usize,
-    /// Bytes of the files.
+    /// Size of the regular files; links count as 0.
     bytes: u64,
 }
 
@@ -151,7 +150,7 @@ fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
-/// Removes a file or link, where there is one.
+/// Removes a file or link if it exists.
 fn remove_file(path: &Path) -> Result<Removed, EngineError> {
     let Ok(meta) = path.symlink_metadata() else { return Ok(Removed::default()) };
     std::fs::remove_file(path).map_err(|error| cannot_remove(path, &error))?;
@@ -162,7 +161,7 @@ fn cannot_remove(path: &Path, error: &std::io::Error) -> EngineError {
     EngineError::new(ErrorKind::Failed, format!("Cannot remove {}: {error}.", path.display()))
 }
 
-/// Whether a link below `folder` still leads to `blob`.
+/// Whether a link below `folder` still points to `blob`.
 fn is_used(folder: &Path, blob: &Path, depth: u8) -> bool {
     entries(folder).any(|path| match path.symlink_metadata() {
         Ok(meta) if meta.is_dir() => depth < 6 && is_used(&path, blob, depth + 1),

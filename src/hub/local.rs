@@ -1,4 +1,4 @@
-//! Files and folders of the user's own: checked for what they are before anything reads them.
+//! The user's own files and folders: their type is checked before they are read.
 
 use std::fs::Metadata;
 use std::io::Read;
@@ -9,7 +9,7 @@ use crate::engine::source::ModelFiles;
 use crate::engine::weights::file_kind;
 use crate::protocol::*;
 
-/// `scripted:FILE`.
+/// The script of `scripted:FILE`; an error unless it is a regular file.
 pub(super) fn scripted(path: &Path) -> Result<ModelFiles, EngineError> {
     let meta = metadata(path)?;
     if !meta.is_file() {
@@ -33,17 +33,17 @@ pub(super) fn path(path: &Path) -> Result<ModelFiles, EngineError> {
     if !is_gguf(path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let hint = if name.ends_with(".safetensors") || name == "config.json" {
-            "name the folder that it lies in instead"
+            "name the folder that contains it instead"
         } else {
             file_kind::describe(path).unwrap_or("a model is a .gguf file or a folder with config.json and safetensors")
         };
-        return Err(not_found(format!("{} is no model: {hint}.", path.display())));
+        return Err(not_found(format!("{} is not a model: {hint}.", path.display())));
     }
     Ok(ModelFiles::Gguf(split_parts(path)?))
 }
 
-/// What is written like a repository may be a file below the current folder (a blob of some cache, `dir/sha256-abc`,
-/// say), or a folder there, which must then be a model for sure; `None` where there is neither.
+/// A name in repository form may be a file below the current folder (for example a cache's blob, `dir/sha256-abc`) or a
+/// safetensors folder there; `None` if it is neither.
 pub(super) fn written_as_repo(text: &str) -> Result<Option<ModelFiles>, EngineError> {
     let own = Path::new(text);
     if own.is_file() {
@@ -52,7 +52,7 @@ pub(super) fn written_as_repo(text: &str) -> Result<Option<ModelFiles>, EngineEr
     Ok(is_safetensors_folder(own).then(|| ModelFiles::Safetensors(own.to_owned())))
 }
 
-/// What to write where a folder of the user's bears the name of a repository that cannot be had.
+/// Advice for a failed fetch if a folder of the repository's name exists locally; else empty.
 pub(super) fn folder_hint(text: &str) -> String {
     let is_folder = Path::new(text).is_dir();
     if is_folder {
@@ -62,7 +62,7 @@ pub(super) fn folder_hint(text: &str) -> String {
     }
 }
 
-/// A word that the catalogue does not know, for the reason `why`, may be a folder below the current one.
+/// A word that is not in the catalogue (`why` is its error) may be a folder below the current one.
 pub(super) fn word(word: &str, why: &str) -> Result<ModelFiles, EngineError> {
     if is_safetensors_folder(Path::new(word)) {
         return Ok(ModelFiles::Safetensors(PathBuf::from(word)));
@@ -70,7 +70,7 @@ pub(super) fn word(word: &str, why: &str) -> Result<ModelFiles, EngineError> {
     Err(not_found(format!("Model not found: {} {}", super::sentence(why), advice(word))))
 }
 
-/// What to write instead of a word that is no model's name.
+/// What to write instead of a word that is not a model name.
 fn advice(word: &str) -> String {
     let here = Path::new(".").join(word);
     match here.metadata() {
@@ -78,15 +78,15 @@ fn advice(word: &str) -> String {
         Ok(meta) if meta.is_file() && is_gguf(&here) => {
             format!("To mean the file of that name in the current folder, write ./{word}.")
         }
-        Ok(_) => format!("The current folder has a {word}, but it is no GGUF file. {ELSEWHERE}"),
+        Ok(_) => format!("The current folder has a {word}, but it is not a GGUF file. {ELSEWHERE}"),
         Err(_) => ELSEWHERE.to_owned(),
     }
 }
 
-/// Where names of models are found.
+/// The valid forms of a model name, for error messages.
 const ELSEWHERE: &str = "`chatnap models list` shows the catalogue; owner/repo, a .gguf file or a folder works too.";
 
-/// Whether a regular file is GGUF by its name or, where that says nothing (a blob of a cache, say), by its first bytes.
+/// Whether a regular file is GGUF, by its extension or by its magic bytes (a cache's blob has no extension).
 fn is_gguf(path: &Path) -> bool {
     let magic = || {
         let mut first = [0; 4];
@@ -103,9 +103,9 @@ fn folder(path: &Path) -> Result<ModelFiles, EngineError> {
         return Ok(ModelFiles::Safetensors(path.to_owned()));
     }
     let hint = match first_gguf(path) {
-        Some(file) => format!("it holds GGUF files; name one of them, {} say", file.display()),
+        Some(file) => format!("it holds GGUF files; name one of them, for example {}", file.display()),
         None if path.join("adapter_config.json").is_file() => {
-            "it holds a LoRA adapter, which changes a model and is none; merge it with its model first".to_owned()
+            "it holds a LoRA adapter, which is not a model by itself; merge it with its base model first".to_owned()
         }
         None => match entries(path).find(|file| ["bin", "pt", "pth"].iter().any(|end| has_extension(file, end))) {
             Some(file) => format!(
@@ -115,7 +115,7 @@ fn folder(path: &Path) -> Result<ModelFiles, EngineError> {
             None => "a model folder needs config.json and at least one .safetensors file".to_owned(),
         },
     };
-    Err(not_found(format!("{} is no model folder: {hint}.", path.display())))
+    Err(not_found(format!("{} is not a model folder: {hint}.", path.display())))
 }
 
 /// Whether a folder has `config.json` and at least one `.safetensors` file.
@@ -142,7 +142,7 @@ fn metadata(path: &Path) -> Result<Metadata, EngineError> {
     })
 }
 
-/// The parts of a split model in order, whichever of them was named; the file alone where it is not split.
+/// The parts of a split model in order, given any of them; the file itself if it is not split.
 fn split_parts(path: &Path) -> Result<Vec<PathBuf>, EngineError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Some((stem, count)) = split_name(&name) else { return Ok(vec![path.to_owned()]) };
@@ -167,7 +167,7 @@ pub(super) fn split_name(name: &str) -> Option<(&str, u32)> {
     let (stem, index) = rest.rsplit_once('-')?;
     let number = |digits: &str| (digits.len() == 5).then(|| digits.parse::<u32>().ok()).flatten();
     let (index, count) = (number(index)?, number(count)?);
-    // A thousand parts are more than anybody made; a forged name must not make us look for 99,999 files.
+    // No published model has a thousand parts; a forged name must not cause a search for 99,999 files.
     (1 <= index && index <= count && count <= 1000).then_some((stem, count))
 }
 

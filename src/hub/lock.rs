@@ -1,4 +1,4 @@
-//! One download for any number of processes: a lock file beside the target; whoever waits watches the partial file.
+//! A lock file for each download: one process downloads, the others wait and report the size of its partial file.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::protocol::*;
 pub(super) struct FetchLock(#[allow(dead_code, reason = "the open file holds the lock")] File);
 
 impl FetchLock {
-    /// Waits for the lock at `path`, calling `waiting` at each look; hears a cancel.
+    /// Blocks until the lock at `path` is acquired, calling `waiting` every [`TICK`]; an error on a cancel.
     pub(super) fn wait(
         path: &Path,
         job: &mut Job<'_>,
@@ -36,7 +36,7 @@ impl FetchLock {
     }
 }
 
-/// What a user reads when a file of the cache cannot be written.
+/// The error for a cache file that cannot be written, with advice by kind of error.
 pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> EngineError {
     let hint = match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

@@ -1,4 +1,4 @@
-//! The forms of `--model`, told apart by their text alone.
+//! Parses the forms of `--model`: catalogue names, repositories, addresses and paths.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use crate::protocol::*;
 use crate::settings::expand_path;
 use crate::wording::without_user_info;
 
-/// Which files of a repository are meant.
+/// Which files of a repository to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// The safetensors folder where there is one, else the best GGUF.
+    /// The safetensors folder if there is one, else the best GGUF.
     Best,
-    /// The safetensors folder and nothing else.
+    /// The safetensors folder only.
     Safetensors,
-    /// This file (any part, where it is split).
+    /// This file (any part of a split one).
     File(String),
-    /// The GGUF of this quantization, `Q4_K_M` say.
+    /// The GGUF of this quantization, for example `Q4_K_M`.
     Quantization(String),
 }
 
-/// A model name, understood.
+/// A parsed model name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelName {
     /// An entry of the catalogue.
@@ -35,22 +35,21 @@ pub enum ModelName {
         /// Which of its files.
         pick: Pick,
     },
-    /// A file or folder of the user's.
+    /// A local file or folder.
     Path(PathBuf),
-    /// A script that plays a model.
+    /// A script file for the scripted model.
     Scripted(PathBuf),
-    /// A bare word that the catalogue does not know, and what it said: a folder of that name may still be meant.
+    /// A bare word that is not in the catalogue, and the catalogue's error: a folder may still have that name.
     Unknown(String, String),
 }
 
 impl ModelName {
-    /// Understands one name; reads nothing but the text and the environment, and looks for a file only where the text
-    /// cannot be the name of anything else.
+    /// Parses one name from the text and the environment; checks the file system only if these are ambiguous.
     pub fn parse(text: &str) -> Result<Self, EngineError> {
         Self::parse_at(text, &endpoint())
     }
 
-    /// As `parse`, with the hub at this endpoint instead of the environment's: its addresses are known too.
+    /// As `parse`, with this endpoint instead of the environment's: its addresses are accepted too.
     pub(super) fn parse_at(text: &str, endpoint: &str) -> Result<Self, EngineError> {
         let text = without_user_info(text.trim());
         if text.is_empty() {
@@ -82,7 +81,7 @@ impl ModelName {
     }
 }
 
-/// `owner/repo/` is a folder where there is one, else a repository.
+/// `owner/repo/` is a folder if it exists, else a repository.
 fn without_last_slash(text: &str) -> &str {
     match text.strip_suffix('/') {
         Some(name) if name.matches('/').count() == 1 && !is_path(name) && !Path::new(text).is_dir() => name,
@@ -90,7 +89,7 @@ fn without_last_slash(text: &str) -> &str {
     }
 }
 
-/// What cannot be a repository's name, for the reason `error`, is a path where something lies there.
+/// Text that is not a valid repository name (`error` is the reason) is a path if it exists.
 fn path_after_all(text: &str, error: EngineError) -> Result<ModelName, EngineError> {
     if Path::new(text).exists() {
         return Ok(ModelName::Path(text.into()));
@@ -143,7 +142,7 @@ pub(super) fn repo(text: &str) -> Result<ModelName, EngineError> {
     Ok(ModelName::Repo { repo: repo.to_owned(), pick })
 }
 
-/// Whether a file name of a repository may become a path below a folder of ours: relative, no `..`, no odd characters.
+/// Whether a repository's file name is a safe relative path: no `..`, no `\`, no `:`, no control characters.
 pub(super) fn is_safe_file(name: &str) -> bool {
     let part_is_safe = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':']);
     name.len() <= 512 && !name.contains(char::is_control) && name.split('/').all(part_is_safe)
@@ -178,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn repositories_and_their_files() {
+    fn repository_names_parse_with_file_or_quantization() {
         assert_eq!(pick_of("owner/repo-1.5"), Pick::Best);
         assert_eq!(pick_of("owner/repo-1.5:a/b-Q8_0.gguf"), Pick::File("a/b-Q8_0.gguf".into()));
         assert_eq!(pick_of("owner/repo-1.5:q4_k_m"), Pick::Quantization("Q4_K_M".into()));
     }
 
     #[test]
-    fn hostile_names_are_refused() {
+    fn malformed_and_traversing_names_are_rejected() {
         for text in [
             "",
             " ",
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_told_from_names() {
+    fn paths_are_distinguished_from_names() {
         for text in ["/x/y", "./x", "../x/y.gguf", "x.gguf", "models/x.gguf", "a/b/c", "x.GGUF"] {
             assert_eq!(ModelName::parse(text).unwrap(), ModelName::Path(text.into()));
         }
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_from_paths() {
+    fn urls_are_distinguished_from_paths() {
         let at_mirror = |text: &str| ModelName::parse_at(text, "https://hub.example/x").unwrap().to_string();
         assert_eq!(at_mirror("https://hub.example/x/owner/repo-1.5/blob/main/a.gguf"), "owner/repo-1.5:a.gguf");
         assert_eq!(pick_of("hf.co/owner/repo-1.5:q4_k_m"), Pick::Quantization("Q4_K_M".into()));
@@ -233,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_that_is_shown_is_the_one_that_works_again() {
+    fn displayed_name_parses_back() {
         for text in ["smollm2-135m", "llama-3.1-8b:q8_0", "owner/repo-1.5:Q4_K_M", "owner/repo-1.5", "/x/y.gguf"] {
             assert_eq!(ModelName::parse(text).unwrap().to_string(), text);
         }

@@ -1,4 +1,4 @@
-//! Which files of a repository (or of what is cached of it) make up the model that was asked for. Pure.
+//! Selects the files of a repository (or of its cached part) that make up the requested model. Pure functions.
 
 use super::local::{part_name, split_name};
 use super::name::Pick;
@@ -20,13 +20,13 @@ impl Choice {
     }
 }
 
-/// Quantizations from the one that suits most users down; what is not listed comes last.
+/// Quantizations in order of preference; unlisted ones rank last.
 const PREFERENCE: &[&str] = &[
     "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q6_K", "Q8_0", "Q3_K_L", "Q3_K_M",
     "Q3_K_S", "Q2_K", "BF16", "F16", "F32",
 ];
 
-/// Beside the weights, what a safetensors folder needs to be of use; only the first is indispensable.
+/// Files of a safetensors folder beside the weights. Only `config.json` is required.
 const COMPANIONS: &[&str] = &[
     "config.json",
     "generation_config.json",
@@ -37,7 +37,7 @@ const COMPANIONS: &[&str] = &[
     "model.safetensors.index.json",
 ];
 
-/// The files that `pick` means among `files`; the error says what there is instead.
+/// The files that `pick` selects from `files`; the error lists the available quantizations.
 pub(super) fn choose(files: &[String], pick: &Pick) -> Result<Choice, String> {
     match pick {
         Pick::Best => safetensors(files)
@@ -66,7 +66,7 @@ fn there_is(files: &[String]) -> String {
     if known.is_empty() { String::new() } else { format!("; it has {}", known.join(", ")) }
 }
 
-/// GGUF files that are models: no projectors, no importance matrices, of split ones the first part only.
+/// GGUF files that are models: no projectors, no importance matrices; of a split file only the first part.
 fn models(files: &[String]) -> impl Iterator<Item = &str> {
     files.iter().map(String::as_str).filter(|file| {
         let name = base(file).to_ascii_lowercase();
@@ -80,11 +80,11 @@ fn best_gguf(files: &[String]) -> Option<Choice> {
         let tag = quantization(name).unwrap_or_default();
         PREFERENCE.iter().position(|known| *known == tag).unwrap_or(PREFERENCE.len())
     };
-    // `min_by_key` takes the first of equals, so the repository's own order decides.
+    // `min_by_key` returns the first minimum, so the repository's own order breaks ties.
     models(files).min_by_key(rank).and_then(|name| parts(files, name).ok())
 }
 
-/// All parts of a split file, whichever was named; the file alone where it is not split.
+/// All parts of a split file, given any of them; the file itself if it is not split.
 fn parts(files: &[String], name: &str) -> Result<Choice, String> {
     let Some((stem, count)) = split_name(base(name)) else { return Ok(Choice::Gguf(vec![name.to_owned()])) };
     let folder = &name[..name.len() - base(name).len()];
@@ -116,7 +116,7 @@ pub(super) fn quantization(name: &str) -> Option<&'static str> {
     PREFERENCE.iter().copied().find(|tag| is_tagged(name, tag))
 }
 
-/// Whether `tag`, in capitals, stands alone in a file's name.
+/// Whether the upper-case `tag` occurs in a file's name between separators.
 fn is_tagged(name: &str, tag: &str) -> bool {
     let name = base(name).to_ascii_uppercase();
     name.match_indices(tag).any(|(at, _)| {
@@ -126,7 +126,7 @@ fn is_tagged(name: &str, tag: &str) -> bool {
     })
 }
 
-/// Whether a text looks like a quantization that `PREFERENCE` does not list: `IQ4_XS`, `UD-Q4_K_XL`, `MXFP4`.
+/// Whether a text has the form of a quantization that `PREFERENCE` may not list: `IQ4_XS`, `UD-Q4_K_XL`, `MXFP4`.
 fn is_tag(text: &str) -> bool {
     let follows_digit = |part: &str, start: &str| {
         part.strip_prefix(start).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_safetensors_folder_comes_first_and_is_complete() {
+    fn best_pick_prefers_a_safetensors_folder_with_its_companions() {
         let files = names(&[
             "README.md",
             "config.json",
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_gguf_is_q4_k_m_and_never_a_projector() {
+    fn best_gguf_prefers_q4_k_m_and_skips_projectors() {
         let files = names(&["a-Q8_0.gguf", "mmproj-a-Q4_K_M.gguf", "a-Q4_K_M.gguf", "a-IQ4_XS.gguf", "a.imatrix.gguf"]);
         assert_eq!(choose(&files, &Pick::Best), Ok(Choice::Gguf(names(&["a-Q4_K_M.gguf"]))));
         let files = names(&["a-IQ4_XS.gguf"]);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn split_files_come_whole_and_in_order() {
+    fn split_gguf_resolves_to_all_parts_in_order() {
         let files =
             names(&["q8/a-Q8_0-00002-of-00002.gguf", "q8/a-Q8_0-00001-of-00002.gguf", "b-Q4_0-00001-of-00002.gguf"]);
         let both = Ok(Choice::Gguf(names(&["q8/a-Q8_0-00001-of-00002.gguf", "q8/a-Q8_0-00002-of-00002.gguf"])));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn quantizations_that_are_not_listed_are_found_by_name() {
+    fn unlisted_quantizations_match_by_file_name() {
         let files = names(&["a-8B-Q8_0.gguf", "a-8B-IQ4_XS.gguf", "a-8B-UD-Q4_K_XL.gguf"]);
         for (tag, file) in [("IQ4_XS", "a-8B-IQ4_XS.gguf"), ("UD-Q4_K_XL", "a-8B-UD-Q4_K_XL.gguf")] {
             let found = choose(&files, &Pick::Quantization(tag.into()));
@@ -202,14 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_there_is() {
+    fn errors_list_the_available_quantizations() {
         let files = names(&["a-Q8_0.gguf", "a.Q4_K_M.gguf"]);
         assert!(choose(&files, &Pick::Quantization("Q2_K".into())).unwrap_err().ends_with("it has Q8_0, Q4_K_M"));
         assert!(choose(&files, &Pick::File("b.gguf".into())).unwrap_err().contains("no file b.gguf"));
     }
 
     #[test]
-    fn quantizations_are_read_from_names() {
+    fn quantization_is_parsed_from_the_file_name() {
         assert_eq!(quantization("Llama-Q4_K_M.gguf"), Some("Q4_K_M"));
         assert_eq!(quantization("SmolLM2.Q4_1.gguf"), Some("Q4_1"));
         assert_eq!(quantization("x/y-bf16-00001-of-00002.gguf"), Some("BF16"));

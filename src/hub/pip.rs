@@ -1,4 +1,4 @@
-//! Runs `python3 -m pip download` so that nothing of the current folder and nothing of a source package is executed.
+//! Runs `python3 -m pip download` without executing code of the current folder or of a source package.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::mirror::Wheel;
 
-/// What went wrong before pip ran.
+/// Why pip could not be started.
 pub(super) enum Failure {
     /// This file cannot be written.
     Write(PathBuf),
@@ -16,11 +16,11 @@ pub(super) enum Failure {
     Run,
 }
 
-/// A child process that does not outlive its owner.
+/// A child process that is killed on drop.
 pub(super) struct Running(Child);
 
 impl Running {
-    /// How it ended; `None` while it runs.
+    /// The exit status; `None` while the process runs.
     pub(super) fn try_wait(&mut self) -> std::io::Result<Option<ExitStatus>> {
         self.0.try_wait()
     }
@@ -33,11 +33,11 @@ impl Drop for Running {
     }
 }
 
-/// Starts pip in `work`, a private folder, which receives the wheel; what pip says goes to `log`.
+/// Starts pip in `work`, a private folder, which receives the wheel; pip's output goes to `log`.
 ///
-/// `-m` puts the current folder first on the module path: it is `work`, and Python from 3.11 on leaves it out
+/// `-m` puts the current folder first on the module path: it is `work`, and Python from 3.11 on omits it
 /// (`PYTHONSAFEPATH`). `-I` and `pip --isolated` would also hide the user's own pip and index settings. Only a wheel
-/// with the expected hash is taken: a source package would run its `setup.py` merely to be looked at.
+/// with the expected hash is accepted: pip runs the `setup.py` of a source package even to read its metadata.
 pub(super) fn start(wheel: &Wheel<'_>, work: &Path, log: &Path) -> Result<Running, (Failure, Error)> {
     let write = |path: &Path| {
         let path = path.to_owned();
@@ -57,7 +57,7 @@ pub(super) fn start(wheel: &Wheel<'_>, work: &Path, log: &Path) -> Result<Runnin
         .arg("-d")
         .arg(work)
         .current_dir(work)
-        // pip writes to its temporary folder first: having it here shows the progress and keeps /tmp free.
+        // pip downloads to its temporary folder first: in `work` its size can be reported, and /tmp stays free.
         .env("TMPDIR", work)
         .env("PIP_PROGRESS_BAR", "off")
         .env("PYTHONSAFEPATH", "1")
@@ -74,7 +74,7 @@ pub(super) fn start(wheel: &Wheel<'_>, work: &Path, log: &Path) -> Result<Runnin
     command.spawn().map(Running).map_err(|error| (Failure::Run, error))
 }
 
-/// Whether a variable is the hub's, or by its name a secret that is not pip's own.
+/// Whether a variable is one of the hub's, or has a name that suggests a secret and is not one of pip's.
 fn is_secret(name: &OsStr) -> bool {
     const MARKS: &[&str] = &["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"];
     let name = name.to_string_lossy().to_ascii_uppercase();
@@ -82,8 +82,8 @@ fn is_secret(name: &OsStr) -> bool {
     is_hubs || (!name.starts_with("PIP_") && MARKS.iter().any(|mark| name.contains(mark)))
 }
 
-/// The paths in a variable of pip's, which counts from the user's current folder and would not be found from another
-/// one; `None` where nothing needs to change.
+/// The value of a pip variable with its relative paths made absolute: they refer to the user's current folder, and pip
+/// runs in another one. `None` if nothing changes.
 fn absolute(name: &OsStr, value: &OsStr) -> Option<OsString> {
     let full = |path: &str| {
         let exists = Path::new(path).is_relative() && Path::new(path).exists();
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_told_from_what_pip_needs() {
+    fn secret_variables_are_distinguished_from_those_that_pip_needs() {
         for name in ["HF_TOKEN", "HF_HOME", "hf_token", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN", "OPENAI_API_KEY"] {
             assert!(is_secret(OsStr::new(name)), "{name}");
         }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_in_pips_variables_count_from_the_users_folder() {
+    fn relative_paths_in_pip_variables_become_absolute() {
         let here = std::env::current_dir().unwrap();
         let of = |name: &str, value: &str| absolute(OsStr::new(name), OsStr::new(value));
         assert_eq!(of("PIP_CERT", "Cargo.toml"), Some(here.join("Cargo.toml").into_os_string()));

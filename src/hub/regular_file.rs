@@ -1,12 +1,12 @@
-//! Opens files of the shared caches as what they must be, regular files: a link that somebody put there is not written
-//! through, and a pipe is not waited for.
+//! Opens files of the shared caches only if they are regular files: no write through a planted link, no blocking on a
+//! pipe.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::path::Path;
 
-/// Opens a file to read and write what it holds, creating it where there is none. An error of kind `InvalidInput` where
-/// the name belongs to anything but a regular file (a link to one included).
+/// Opens a file to read and write without truncating it; creates it if it does not exist. An error of kind
+/// `InvalidInput` if the path is anything but a regular file (a link to one included).
 pub(super) fn open_to_fill(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).read(true).write(true);
@@ -24,22 +24,22 @@ pub(super) fn open_to_read(path: &Path) -> Result<File> {
     check(open(options, path, false)?)
 }
 
-/// The content of a regular file, or of one that a link leads to, of at most `most` bytes.
+/// The content of a regular file, or of a link to one; an error if it is larger than `most` bytes.
 pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_to_read(path)?.take(most + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most { Err(Error::other("it is too large")) } else { Ok(bytes) }
 }
 
-/// As `read`, for text; empty where the file cannot be read.
+/// As `read`, for text; empty if the file cannot be read or is not UTF-8.
 pub(super) fn text(path: &Path, most: u64) -> String {
     read(path, most).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default()
 }
 
-/// Puts a file with this content at `path`, all at once; a link of that name is replaced, not followed.
+/// Writes a file with this content to `path` atomically; a link of that name is replaced, not followed.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let mut builder = tempfile::Builder::new();
-    // Others may share the cache: the user's umask decides.
+    // Other users may share the cache: leave the mode to the umask.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut file = builder.tempfile_in(path.parent().unwrap_or(Path::new(".")))?;
@@ -47,7 +47,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// Opens without waiting for the other end of a pipe, and with `stay` without following a link.
+/// Opens without blocking on a pipe, and with `stay` without following a link.
 #[cfg_attr(not(unix), allow(unused_mut, unused_variables))]
 fn open(mut options: OpenOptions, path: &Path, stay: bool) -> Result<File> {
     #[cfg(unix)]
@@ -65,7 +65,7 @@ fn check(file: File) -> Result<File> {
 }
 
 fn not_regular() -> Error {
-    Error::new(ErrorKind::InvalidInput, "it is no regular file but a link, a pipe or something else")
+    Error::new(ErrorKind::InvalidInput, "it is not a regular file but a link, a pipe or something else")
 }
 
 #[cfg(test)]
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_and_pipes_are_refused_without_waiting() {
+    fn links_and_pipes_are_rejected_without_blocking() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
         std::fs::write(at("victim"), "precious").unwrap();

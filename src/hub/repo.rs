@@ -1,5 +1,5 @@
-//! A repository's model: from the cache, else over the network. The asynchronous part runs on a small runtime of its
-//! own, so that whoever asks just blocks.
+//! A repository's model: from the cache, else over the network. The asynchronous part runs on its own current-thread
+//! runtime; the calling thread blocks.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,25 +14,25 @@ use super::pick::{Choice, choose};
 use super::remote::{Hub, Listing, Trouble, unreachable};
 use crate::protocol::*;
 
-/// The longest that the hub's first answer may take.
+/// Timeout of the hub's first answer, and of each `HEAD` request for a file.
 const SLOWEST_ANSWER: Duration = Duration::from_secs(60);
 
-/// What is wanted of which repository.
+/// A request for one model of a repository.
 pub(super) struct Request<'a> {
     pub(super) repo: &'a str,
     pub(super) pick: &'a Pick,
-    /// SHA-256 of the only file, where the catalogue knows it.
+    /// SHA-256 of the model's only file, if the catalogue has it.
     pub(super) sha256: Option<&'a str>,
-    /// Another source follows, so a hub that is slow to answer is not waited for.
+    /// Another source follows, so the first answer must arrive within `Patience::answer`.
     pub(super) in_haste: bool,
 }
 
-/// The model in the cache, where all of it is there.
+/// The model in the cache, if all its files are there.
 pub(super) fn cached(options: &HubOptions, repo: &str, pick: &Pick) -> Option<Cached> {
     RepoCache::new(&options.cache_dir, repo).find(pick)
 }
 
-/// Fetches what of the model is missing.
+/// Fetches the missing files of the model.
 pub(super) fn fetch_model(
     options: &HubOptions,
     request: &Request<'_>,
@@ -56,7 +56,7 @@ pub(super) fn fetch_model(
             result = fetch_all(&hub, request, job) => Some(result),
         }
     });
-    // A name that is still being looked up must not hold us back.
+    // Do not wait for a DNS lookup that still runs on the runtime's blocking thread.
     runtime.shutdown_background();
     result.unwrap_or_else(|| Err(job.cancelled()))
 }
@@ -80,24 +80,24 @@ async fn fetch_all(hub: &Hub, request: &Request<'_>, job: &mut Job<'_>) -> Resul
     Ok(Cached { snapshot: cache.snapshot(&listing.commit), choice })
 }
 
-/// One line about the files whose hash nobody told; `None` where there are none.
+/// A warning about the files without a known hash; `None` if there are none.
 fn unverified(hub: &Hub, repo: &str, wanted: &[Wanted<'_>]) -> Option<String> {
     let files: Vec<_> = wanted.iter().filter(|file| file.expected().is_none()).map(|file| file.file).collect();
     let (first, others) = files.split_first()?;
     let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
     Some(format!(
-        "{} tells no hash of {first}{more} of {repo}: the content is unverified, only its size was compared",
+        "{} gives no hash of {first}{more} of {repo}: the content is unverified, only its size was compared",
         hub.address
     ))
 }
 
-/// The first answer decides whether the hub can be reached.
+/// Awaits the first answer with a timeout; it decides whether the hub is reachable.
 async fn first_answer(
     hub: &Hub,
     request: &Request<'_>,
     answer: impl Future<Output = Result<Listing, EngineError>>,
 ) -> Result<Listing, EngineError> {
-    // Even where nothing else follows, a server that dribbles must not hold the user up for ever.
+    // A timeout even without another source: each byte resets the read timeout, so a slow server could block for ever.
     let patience = hub.options.patience.answer.max(if request.in_haste { Duration::ZERO } else { SLOWEST_ANSWER });
     tokio::time::timeout(patience, answer)
         .await

@@ -1,4 +1,4 @@
-//! Hashes: what a downloaded file must be, and a stamp that spares hashing it again at every start.
+//! Verifies the hashes of downloaded files; a stamp file avoids hashing them again at every start.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use super::job::Job;
 use super::{not_found, regular_file};
 use crate::protocol::*;
 
-/// Hashes in one read, so that a cancel is heard soon.
+/// Bytes hashed between two checks of the cancel flag.
 const CHUNK: usize = 1 << 20;
 
-/// A stamp is one line.
+/// Largest stamp file that is read, in bytes; a stamp is one line.
 const LONGEST_STAMP: u64 = 4096;
 
-/// What a file's content must hash to.
+/// The expected hash of a file's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected<'a> {
     /// SHA-256 in hex.
@@ -27,8 +27,8 @@ pub(super) enum Expected<'a> {
 }
 
 impl<'a> Expected<'a> {
-    /// What the hub's ETag promises: the SHA-256 of a large file, git's hash of a small one; nothing where a server has
-    /// names of its own.
+    /// The hash in the hub's ETag: the SHA-256 of a large file, git's hash of a small one; `None` if a server uses
+    /// its own format.
     pub(super) fn by_etag(etag: &'a str) -> Option<Self> {
         let is_hex = etag.bytes().all(|b| b.is_ascii_hexdigit());
         match etag.len() {
@@ -38,7 +38,7 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// For errors.
+    /// The hash's name in error messages.
     pub(super) fn noun(self) -> &'static str {
         match self {
             Self::Sha256(_) => "SHA-256",
@@ -46,7 +46,7 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// Whether the file at `path` is the promised one; reports `Verify` progress and hears a cancel.
+    /// Whether the file at `path` has this hash; reports `Verify` progress and stops on a cancel.
     pub(super) fn fits(self, path: &Path, job: &mut Job<'_>) -> Result<bool, EngineError> {
         let (expected, found) = match self {
             Self::Sha256(expected) => (expected, sha256_of(path, job)?),
@@ -56,7 +56,7 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// SHA-256 of a file as lower-case hex; reports `Verify` progress and hears a cancel.
+/// SHA-256 of a file as lower-case hex; reports `Verify` progress and stops on a cancel.
 pub(super) fn sha256_of(path: &Path, job: &mut Job<'_>) -> Result<String, EngineError> {
     hash_of(path, |_| Sha256::new(), job)
 }
@@ -66,7 +66,7 @@ fn git_blob_of(path: &Path, job: &mut Job<'_>) -> Result<String, EngineError> {
     hash_of(path, |length| Sha1::new().chain_update(format!("blob {length}\0")), job)
 }
 
-/// The hash that `start` begins with the file's length.
+/// Hashes a file with the hasher that `start` creates from the file's length.
 fn hash_of<D: Digest>(path: &Path, start: impl Fn(u64) -> D, job: &mut Job<'_>) -> Result<String, EngineError> {
     let unreadable = |error: std::io::Error| not_found(format!("Cannot read {}: {error}.", path.display()));
     let mut file = regular_file::open_to_read(path).map_err(unreadable)?;
@@ -97,17 +97,17 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Remembers beside `path` that it was verified: hash, size and time of change must all still fit.
+/// Records beside `path` that it was verified: hash, size and modification time, which must all match later.
 pub(super) fn stamp(path: &Path, sha256: &str) -> std::io::Result<()> {
     regular_file::replace(&stamp_path(path), stamp_line(path, sha256)?.as_bytes())
 }
 
-/// Whether `path` was verified to have this hash and was not touched since.
+/// Whether `path` was verified to have this hash and was not modified since.
 pub(super) fn is_stamped(path: &Path, sha256: &str) -> bool {
     stamp_line(path, sha256).is_ok_and(|expected| expected == regular_file::text(&stamp_path(path), LONGEST_STAMP))
 }
 
-/// The stamp file of `path`.
+/// `NAME.verified` beside `path`.
 pub(super) fn stamp_path(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".verified");
@@ -127,7 +127,7 @@ mod tests {
     use crate::engine::source::CancelFlag;
 
     #[test]
-    fn a_file_is_what_its_etag_says() {
+    fn etag_hashes_verify_the_file_content() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file");
         std::fs::write(&path, "hello\n").unwrap();

@@ -1,4 +1,4 @@
-//! The answer on stdout, in each format: streamed or at the end, harmless unless the user wants it raw.
+//! Writes the answer to stdout in each format: streamed or at the end, sanitised unless `--raw` is given.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,15 @@ use crate::output::{self, Reader};
 use crate::protocol::{Channel, FinishReason, LoadProgress, ModelInfo};
 use crate::sanitize::Sanitizer;
 
-/// Between two `load` events of one phase.
+/// Minimum time between two `load` events of one phase.
 const LOAD_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Writes one answer.
 pub(super) struct AnswerWriter {
     format: OneShotFormat,
     streams: bool,
-    /// `None` where the text stays as the model wrote it.
+    /// `None` with `--raw`.
     sanitizer: Option<Sanitizer>,
-    /// Newlines that are written only if something follows: the answer ends with exactly one.
+    /// Newlines that are written only if text follows: the answer ends with exactly one.
     held_newlines: usize,
     wrote: bool,
     last_load: Option<(crate::protocol::LoadPhase, Instant)>,
@@ -38,7 +37,7 @@ impl AnswerWriter {
         }
     }
 
-    /// A `load` event.
+    /// Writes a `load` event, at most every [`LOAD_INTERVAL`] unless the phase changes or is complete.
     pub(super) fn load(&mut self, step: &LoadProgress) -> Result<Reader, Failure> {
         let now = Instant::now();
         let complete = step.total == Some(step.done);
@@ -51,14 +50,14 @@ impl AnswerWriter {
         self.event(|| json!({"event": "load", "phase": phase, "done": done, "total": total, "detail": detail}))
     }
 
-    /// The last `load` event.
+    /// Writes the last `load` event.
     pub(super) fn loaded(&self, info: &ModelInfo, took: Duration) -> Result<Reader, Failure> {
         self.event(
             || json!({"event": "load", "phase": "ready", "model": info.name, "load_ms": super::report::ms(took)}),
         )
     }
 
-    /// A piece of the answer or of the reasoning.
+    /// Writes a piece of the answer or of the reasoning.
     pub(super) fn token(&mut self, channel: Channel, text: &str) -> Result<Reader, Failure> {
         match (self.format, channel) {
             (OneShotFormat::Jsonl, _) => self.event(|| json!({"event": "token", "channel": channel, "text": text})),
@@ -94,7 +93,7 @@ impl AnswerWriter {
         output::write(&format!("{held}{body}"))
     }
 
-    /// The end of an answer that has one.
+    /// Writes the end of an answer that did not fail.
     pub(super) fn finish(&mut self, report: &Report<'_>) -> Result<Reader, Failure> {
         match self.format {
             OneShotFormat::Json => output::write_json(&report.json()),
@@ -109,14 +108,14 @@ impl AnswerWriter {
                 if !self.streams {
                     self.text(&report.answer.text)?;
                 }
-                // Stopped before it said anything: there is no line to end.
+                // Stopped before the first text: there is no line to end.
                 let nothing = report.reason == FinishReason::Cancelled && !self.wrote;
                 if nothing { Ok(Reader::Listening) } else { self.close_line() }
             }
         }
     }
 
-    /// The end of an answer that failed: what was printed stays, and the message starts on a line of its own.
+    /// Ends a failed answer: ends the printed line, so that the error message starts on its own line.
     pub(super) fn break_off(&mut self) -> Result<Reader, Failure> {
         if self.format == OneShotFormat::Text && self.wrote { self.close_line() } else { Ok(Reader::Listening) }
     }

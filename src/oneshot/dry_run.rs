@@ -1,4 +1,4 @@
-//! `--dry-run`: what the model would read, and nothing that costs more than its tokenizer.
+//! `--dry-run`: prints what the model would read; loads its tokenizer and template, but no weights.
 
 use serde_json::json;
 
@@ -41,7 +41,7 @@ pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure
     written.map(|_| 0)
 }
 
-/// The conversation so far; nothing is stored.
+/// The conversation so far, from a store that is opened read-only.
 fn history(settings: &Settings, one_shot: &OneShot) -> Result<Conversation, Failure> {
     let Some(resume) = &one_shot.resume else {
         return Ok(Conversation::new(ConversationId::default(), settings.system.clone()));

@@ -1,4 +1,4 @@
-//! What goes to stderr: progress, warnings, reasoning, figures. A stderr that is gone is no reason to stop.
+//! Prints progress, warnings, reasoning and figures on stderr. A closed stderr is not an error.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -8,10 +8,10 @@ use crate::progress::Progress;
 use crate::protocol::LoadProgress;
 use crate::sanitize::{Sanitizer, sanitize};
 
-/// The voice on stderr. Interior state only: whoever tells something need not own it.
+/// The writer of stderr. Interior mutability: its users share it by reference.
 pub(super) struct Messages {
     quiet: bool,
-    /// Whether what is not the answer is told apart from it by its look.
+    /// Whether text that is not part of the answer is drawn dim.
     dims: bool,
     state: RefCell<State>,
 }
@@ -24,7 +24,7 @@ struct State {
 }
 
 impl Messages {
-    /// Nothing is ever said where `quiet` holds; errors do not come this way.
+    /// `quiet` suppresses all messages; errors are printed elsewhere.
     pub(super) fn new(quiet: bool) -> Self {
         let progress = Progress::new(quiet);
         let state = State { progress, warned: HashSet::new(), reasoning: None, line_open: false };
@@ -36,12 +36,12 @@ impl Messages {
         self.state.borrow_mut().progress.show(step);
     }
 
-    /// Takes the progress line away.
+    /// Erases the progress line.
     pub(super) fn clear(&self) {
         self.state.borrow_mut().progress.clear();
     }
 
-    /// Says a line (or some).
+    /// Prints one or more lines.
     pub(super) fn say(&self, text: &str) {
         if !self.quiet {
             self.clear();
@@ -49,7 +49,7 @@ impl Messages {
         }
     }
 
-    /// Says figures, which are less than an answer.
+    /// Prints figures, dim.
     pub(super) fn figures(&self, text: &str) {
         if !self.quiet {
             self.clear();
@@ -57,19 +57,19 @@ impl Messages {
         }
     }
 
-    /// `text` as it looks beside an answer.
+    /// `text` in dim letters, if these are enabled.
     fn dim(&self, text: &str) -> String {
         if self.dims && !text.is_empty() { format!("\x1b[2m{text}\x1b[22m") } else { text.to_owned() }
     }
 
-    /// Says a warning, once.
+    /// Prints a warning, each text once.
     pub(super) fn warn(&self, text: &str) {
         if self.state.borrow_mut().warned.insert(text.to_owned()) {
             self.say(&format!("chatnap: warning: {text}"));
         }
     }
 
-    /// Says which turns were left out.
+    /// Warns about the number of turns that were left out.
     pub(super) fn trimmed(&self, turns: usize) {
         match turns {
             0 => {}
@@ -78,7 +78,7 @@ impl Messages {
         }
     }
 
-    /// Streams what the model thinks.
+    /// Streams the model's reasoning.
     pub(super) fn reasoning(&self, text: &str) {
         if self.quiet {
             return;
@@ -91,7 +91,7 @@ impl Messages {
         let _ = std::io::stderr().write_all(self.dim(&clean).as_bytes());
     }
 
-    /// Ends the reasoning with a blank line, where there was any.
+    /// Ends the reasoning with a blank line, if there was any.
     pub(super) fn end_reasoning(&self) {
         let state = &mut *self.state.borrow_mut();
         if let Some(mut sanitizer) = state.reasoning.take() {
@@ -103,7 +103,7 @@ impl Messages {
     }
 }
 
-/// Whether this environment's terminal is to be asked for dim letters.
+/// Whether `NO_COLOR` and `TERM` allow dim letters.
 fn shows_dim(variable: impl Fn(&str) -> Option<String>) -> bool {
     variable("NO_COLOR").is_none_or(|value| value.is_empty()) && variable("TERM").is_none_or(|term| term != "dumb")
 }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dim_letters_are_for_terminals_that_have_them_and_users_who_want_them() {
+    fn no_color_and_dumb_terminals_disable_dim_letters() {
         let with =
             |set: &'static str, value: &'static str| shows_dim(move |name| (name == set).then(|| value.to_owned()));
         assert!(with("TERM", "xterm") && with("NO_COLOR", "") && with("HOME", "/"));

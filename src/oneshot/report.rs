@@ -1,4 +1,4 @@
-//! The figures of an answer, as the JSON object and as lines for people.
+//! The figures of an answer, as the JSON object and as lines of text.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::conversation::Answer;
 use crate::protocol::{DeviceKind, FinishReason, ModelInfo, Timing, Usage};
 use crate::stats::AnswerStats;
 
-/// Everything about one answer.
+/// The data of one answer's report.
 pub(super) struct Report<'a> {
     pub model: &'a str,
     pub answer: &'a Answer,
@@ -16,7 +16,7 @@ pub(super) struct Report<'a> {
     pub conversation: Option<&'a str>,
     pub usage: &'a Usage,
     pub timing: &'a Timing,
-    /// `None` where the model was never loaded.
+    /// `None` if the model was never loaded.
     pub info: Option<&'a ModelInfo>,
 }
 
@@ -25,13 +25,13 @@ pub(super) fn ms(span: Duration) -> f64 {
     span.as_micros() as f64 / 1000.0
 }
 
-/// Two decimals.
+/// `rate` rounded to two decimals; 0 if it is unknown.
 fn rounded(rate: Option<f64>) -> f64 {
     (rate.unwrap_or(0.0) * 100.0).round() / 100.0
 }
 
 impl Report<'_> {
-    /// The object of `--format json`. A figure that cannot be known (the speed of a single token) is 0.
+    /// The object of `--format json`. An undefined figure (the speed of a single token) is 0.
     pub(super) fn json(&self) -> Value {
         let (usage, timing) = (self.usage, self.timing);
         let stats = AnswerStats::new(usage, timing);

@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first one stops the answer and keeps it, the second one ends the process. So does the
-//! first one after two seconds: whoever reads stdout may have stopped reading, and a blocked write has no other end.
+//! Ctrl-C, SIGTERM and SIGHUP: the first one stops and stores the answer, the second one ends the process. So does the
+//! first one after two seconds: if stdout's reader stopped reading, a blocked write would never return.
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Input;
 use crate::failure::{Code, Failure};
 
-/// After this time the process ends, whatever it is doing. What was answered is stored already.
+/// Time from the first signal to the end of the process in any state. The partial answer is stored before.
 const LATEST: Duration = Duration::from_millis(1900);
 
-/// Listens on a thread of its own, for as long as the process lives. Returns when the handlers are in place.
+/// Listens on its own thread until the process ends. Returns when the handlers are installed.
 pub(super) fn listen(inputs: Sender<Input>) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("Signals cannot be caught: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -43,7 +43,7 @@ async fn any(signals: &mut [Signal]) {
     .await;
 }
 
-/// `nohup` starts a program with SIGHUP ignored, and it has to stay so.
+/// Whether SIGHUP is ignored, as `nohup` sets it: then it must stay ignored.
 fn hangup_is_ignored() -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

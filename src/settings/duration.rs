@@ -1,13 +1,13 @@
-//! Durations as people write them: `90s`, `2m`, `1h30m`, `500ms`, `0`, `never`.
+//! Parses and formats durations: `90s`, `2m`, `1h30m`, `500ms`, `0`, `never`.
 
 use std::time::Duration;
 
 use crate::protocol::IdleWindow;
 
-/// Beyond this an idle window means `never`, and sums of times stay far from overflow.
+/// Longest idle window (a year): sums of times stay far from overflow. A longer one is an error; use `never`.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Reads an idle window.
+/// Parses an idle window; the error lists the valid forms.
 pub fn parse_idle_window(text: &str) -> Result<IdleWindow, String> {
     let text = text.trim();
     match text {
@@ -17,12 +17,12 @@ pub fn parse_idle_window(text: &str) -> Result<IdleWindow, String> {
     }
     parse_duration(text).map(IdleWindow::After).ok_or_else(|| {
         format!(
-            "{text:?} is no duration of at most a year: write 90s, 2m, 1h30m, 0 (release after each answer) or never"
+            "{text:?} is not a duration of at most a year: write 90s, 2m, 1h30m, 0 (release after each answer) or never"
         )
     })
 }
 
-/// Numbers with units, largest first or not; `None` where anything else stands there.
+/// The sum of numbers with units, in any order; `None` for any other text and above [`LONGEST`].
 fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut sum = Duration::ZERO;
@@ -45,7 +45,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && sum <= LONGEST).then_some(sum)
 }
 
-/// The shortest way to write an idle window that `parse_idle_window` reads back.
+/// Formats an idle window as text that `parse_idle_window` parses back.
 pub fn format_idle_window(window: IdleWindow) -> String {
     let IdleWindow::After(span) = window else { return "never".into() };
     let (seconds, millis) = (span.as_secs(), span.subsec_millis());
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_as_they_are_written() {
+    fn idle_windows_parse() {
         for (text, millis) in
             [("90s", 90_000), ("2m", 120_000), ("1h30m", 5_400_000), ("0", 0), ("0s", 0), ("250ms", 250)]
         {
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_duration_is_refused() {
+    fn invalid_durations_are_rejected() {
         for text in [
             "",
             "90",
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_reads_back() {
+    fn formatted_idle_windows_parse_back() {
         for text in ["1h30m", "2m", "90s", "1m30s", "never", "0", "1h5ms"] {
             let window = parse_idle_window(text);
             assert_eq!(window.clone().and_then(|w| parse_idle_window(&format_idle_window(w))), window);

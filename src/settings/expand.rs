@@ -1,15 +1,15 @@
-//! `~` and variables in paths that no shell has seen: those of config files and of other programs' variables.
+//! Expands `~` and variables in paths that no shell expands: those of config files and of environment variables.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// `~`, `~user`, `$NAME` and `${NAME}` expanded as Python's `os.path.expandvars(os.path.expanduser(path))` does, which
-/// huggingface_hub applies to its folders. What names no user and no variable stays as it is written.
+/// huggingface_hub applies to its folders. Unknown users and variables stay as written.
 pub fn expand_path(path: &OsStr) -> PathBuf {
     expand(path, &|name| std::env::var_os(name), &home_of)
 }
 
-/// The home folder of the user of this name; of whoever runs the program where it is empty.
+/// The home folder of the user of this name; of the current user if it is empty.
 fn home_of(name: &str) -> Option<PathBuf> {
     if name.is_empty() {
         return std::env::home_dir();
@@ -25,7 +25,7 @@ fn expand(
     variable: &dyn Fn(&str) -> Option<OsString>,
     home_of: &dyn Fn(&str) -> Option<PathBuf>,
 ) -> PathBuf {
-    // What is no text cannot be looked into, and is expanded by nobody.
+    // A path that is not UTF-8 stays as it is.
     let Some(text) = path.to_str() else { return path.into() };
     let (user, below) = text.split_at(text.find('/').unwrap_or(text.len()));
     let home = user.strip_prefix('~').and_then(home_of).and_then(|home| home.into_os_string().into_string().ok());
@@ -34,11 +34,11 @@ fn expand(
         None => text.to_owned(),
     };
     let text = with_variables(&text, variable);
-    // The home folder of a user may be the root.
+    // A home folder may be the root, which is empty after its slash is trimmed.
     if text.is_empty() && !path.is_empty() { "/".into() } else { text.into() }
 }
 
-/// One pass from left to right; the values are not looked into again.
+/// One pass from left to right; values are not expanded again.
 fn with_variables(text: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> OsString {
     let mut expanded = OsString::new();
     let mut rest = text;
@@ -56,7 +56,7 @@ fn with_variables(text: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> Os
     expanded
 }
 
-/// The name of a variable after its `$`, and the bytes that it takes there with its braces; empty where there is none.
+/// The name of a variable after its `$`, and its length in bytes with the braces; empty if there is none.
 fn name(text: &str) -> (&str, usize) {
     if let Some((name, _)) = text.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
         return (name, name.len() + 2);
@@ -71,7 +71,7 @@ mod tests {
 
     /// The expected values are those of Python 3.11 with `HOME=/home/me`, `A=a`, `B=$A`, and a user `other`.
     #[test]
-    fn paths_expand_as_python_expands_them() {
+    fn path_expansion_matches_python() {
         let variable = |name: &str| match name {
             "A" => Some("a".into()),
             "B" => Some("$A".into()),

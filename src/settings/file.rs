@@ -8,11 +8,11 @@ use super::SettingsError;
 use super::keys::{self, Key, Kind};
 use crate::files;
 
-/// A config file larger than this is something else.
+/// Largest config file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Each key with its value as text and its line, counted from 1, in the file's order. A file that does not exist is
-/// empty, unless the user named it.
+/// Each key with its value as text and its line, counted from 1, in the file's order. Empty if the file does not exist;
+/// an error if the user named that file.
 pub(super) fn read(path: &Path, named: bool) -> Result<Vec<(&'static Key, String, usize)>, SettingsError> {
     let at = |line: usize, why: String| SettingsError(format!("{}:{line}: {why}", path.display()));
     let text = match files::read_text(path, LARGEST) {
@@ -39,7 +39,7 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Vec<(&'static Key, String
     Ok(entries)
 }
 
-/// A value as the text that `Key::set` reads, if it has the key's type.
+/// A value as the text that `Key::set` parses, if it has the key's type.
 fn scalar(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
     match (key.kind, value) {
         (Kind::Text | Kind::Duration, DeValue::String(text)) => Ok(text.to_string()),

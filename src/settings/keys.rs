@@ -1,4 +1,4 @@
-//! Every setting once: its key, how its text is read and checked, and how it is written.
+//! The table of settings: for each one its key, its parser and validator, and its formatter.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use super::{Folders, Settings, expand_path};
 use crate::protocol::*;
 use crate::wording::without_user_info;
 
-/// What a config file may hold for a key.
+/// The type of a key's value in the config file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A string.
     Text,
-    /// A number, whole or not.
+    /// An integer or a float.
     Number,
     /// A whole number.
     Integer,
@@ -23,7 +23,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// For errors.
+    /// The type's name in error messages.
     pub(super) fn wanted(self) -> &'static str {
         match self {
             Self::Text => "a text in quotes",
@@ -37,23 +37,23 @@ impl Kind {
 
 /// One setting.
 pub struct Key {
-    /// Its key in the config file; `CHATNAP_` and the same in capitals in the environment.
+    /// Its key in the config file. The environment variable is `CHATNAP_` and the key in upper case.
     pub name: &'static str,
     /// Its type in the config file.
     pub kind: Kind,
-    /// Reads its text into the settings; the error says what would do.
+    /// Parses its text into the settings; the error names the valid values.
     pub set: fn(&mut Settings, &str) -> Result<(), String>,
-    /// Its text, which `set` reads back; `None` where it is not set.
+    /// Its text, which `set` parses back; `None` if it is not set.
     pub get: fn(&Settings) -> Option<String>,
 }
 
 impl Key {
-    /// Its variable in the environment.
+    /// Name of its environment variable.
     pub fn environment(&self) -> String {
         format!("CHATNAP_{}", self.name.to_ascii_uppercase())
     }
 
-    /// A value that `get` gave, as TOML.
+    /// A value that `get` returned, as TOML.
     pub(super) fn to_toml(&self, value: &str) -> String {
         match self.kind {
             Kind::Text | Kind::Duration => toml::Value::String(value.to_owned()).to_string(),
@@ -62,12 +62,11 @@ impl Key {
     }
 }
 
-/// The setting of this name.
 pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
 
-/// Checks a value for `key` without setting anything; gives it back.
+/// Validates a value for `key` without setting it; returns it unchanged.
 pub fn check(key: &str, value: &str) -> Result<String, String> {
     let key = find(key).ok_or_else(|| format!("there is no setting {key:?}"))?;
     (key.set)(&mut Settings::defaults(&Folders::default()), value).map(|()| value.to_owned())
@@ -79,7 +78,7 @@ macro_rules! key {
     };
 }
 
-/// All settings, in the order in which they are shown.
+/// All settings, in the order of `chatnap config show`.
 pub const KEYS: &[Key] = &[
     key!("model", Text, |s, v| nonempty(v).map(|v| s.model = without_user_info(&v)), |s| Some(s.model.clone())),
     key!("system", Text, |s, v| set_system(s, v), |s| s.system.clone()),

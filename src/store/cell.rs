@@ -1,10 +1,10 @@
-//! Values of the database's cells, read so that a damaged one costs itself alone: text that is no longer UTF-8 is shown
-//! with replacement characters, a value of another type as what can be made of it.
+//! Reads single values so that a damaged one is not an error: invalid UTF-8 becomes replacement characters, and a value
+//! of another type is converted.
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
 
-/// The text of a column; empty for NULL. An error only if there is no such column.
+/// The text of a column; empty for NULL. An error only if the column does not exist.
 pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(optional_text(row, column)?.unwrap_or_default())
 }
@@ -19,12 +19,12 @@ pub(super) fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Op
     })
 }
 
-/// The whole number of a column; `None` for anything else.
+/// The integer of a column; `None` for any other type.
 pub(super) fn integer(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i64>> {
     Ok(row.get_ref(column)?.as_i64().ok())
 }
 
-/// Like [`integer`], 0 for what cannot be a count or a time.
+/// Like [`integer`]; 0 for a negative number or another type.
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(integer(row, column)?.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
 }

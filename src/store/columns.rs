@@ -1,4 +1,4 @@
-//! A turn as the columns that keep it.
+//! Maps a turn to the columns of the table `turns`.
 
 use rusqlite::{Connection, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use super::{cell, now_ms, timing};
 use crate::conversation::{Answer, ConversationId, Ending, Turn, TurnId};
 use crate::protocol::{FinishReason, SamplingParams, Usage};
 
-/// An answer and how it ended.
+/// The columns of an answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Columns {
     pub reasoning: String,
@@ -43,7 +43,7 @@ impl Columns {
         Self { reasoning, text, state: state.to_owned(), error, usage: counts, timing: times }
     }
 
-    /// Writes the answer to its row; gives the number of rows that it found, 0 or 1.
+    /// Writes the answer to its row. Returns the number of updated rows, 0 or 1.
     pub(super) fn write(&self, db: &Connection, row: i64) -> rusqlite::Result<usize> {
         let count = |place: usize| self.usage.as_ref().map(|usage| usage[place]);
         db.execute(
@@ -54,7 +54,7 @@ impl Columns {
     }
 }
 
-/// A question with where it belongs.
+/// The columns of a question.
 pub(super) struct Question<'a> {
     pub conversation: &'a ConversationId,
     pub system: Option<&'a str>,
@@ -69,7 +69,7 @@ pub(super) struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// Inserts it, with its conversation if that is new, as the head of the branch that is shown; the new row.
+    /// Inserts it as the head of its conversation, which is inserted if it is new. Returns the new row.
     pub(super) fn insert(&self, tx: &Transaction<'_>) -> rusqlite::Result<i64> {
         let (id, now) = (&self.conversation.0, now_ms());
         tx.execute(
@@ -88,16 +88,16 @@ impl Question<'_> {
     }
 }
 
-/// How tokens are chosen, as JSON.
+/// The sampling parameters as JSON.
 pub(super) fn sampling(params: Option<&SamplingParams>) -> Option<String> {
     params.and_then(|params| serde_json::to_string(params).ok())
 }
 
-/// The columns that [`read_turn`] reads, in its order.
+/// The columns that [`read_turn`] expects, in this order.
 pub(super) const TURN: &str = "key, parent, prompt, model, reasoning, answer, state, error, prompt_tokens, \
                                cached_tokens, completion_tokens, timing";
 
-/// Reads a turn; `before` are the rows of the conversation's turns before it.
+/// Reads a turn; `before`: the rows of the earlier turns of the conversation.
 pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn> {
     let count = |column: usize| cell::count(row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let state = cell::text(row, 6)?;
@@ -125,7 +125,7 @@ pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn>
     })
 }
 
-/// The number of the turn in this row.
+/// The index of the turn with the row `key`.
 pub(super) fn place(rows: &[i64], key: i64) -> Option<TurnId> {
     rows.iter().position(|row| *row == key).map(TurnId)
 }

@@ -1,4 +1,4 @@
-//! The data folder: private folders and files, the lock that is held while the store is opened.
+//! The data folder: creates private folders and files, and takes file locks.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -12,13 +12,13 @@ use rustix::io::Errno;
 use super::{Result, StoreError};
 use crate::files::open_regular;
 
-/// The name of the data folder in its usual place. A folder of another name is the user's own choice.
+/// The name of the default data folder. A folder with another name was chosen by the user.
 const USUAL_NAME: &str = "chatnap";
 
-/// How long to sleep between two attempts to take a lock.
+/// Interval between two attempts to take a lock.
 const NAP: Duration = Duration::from_millis(5);
 
-/// Creates a folder that only this user can enter, whatever the umask.
+/// Creates a folder with mode 0700, independent of the umask.
 pub(super) fn create_folder(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -28,18 +28,18 @@ pub(super) fn create_folder(folder: &Path) -> Result<()> {
     std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)
 }
 
-/// Like [`create_folder`], for a folder that only this program uses: one that exists is made private too.
+/// Like [`create_folder`], for a folder that only this program uses: an existing one is made private too.
 pub(super) fn create_private_folder(folder: &Path) -> Result<()> {
     create_folder(folder)?;
     if folder.metadata().is_ok_and(|found| found.mode() & 0o077 != 0) {
-        // On a file system without permissions they stay as they are.
+        // Fails on a file system without permissions.
         let _ = std::fs::set_permissions(folder, Permissions::from_mode(0o700));
     }
     Ok(())
 }
 
-/// Takes the data folder away from other users: a folder in the usual place is made private. One that the user chose
-/// stays as it is; if others can write to it, the notice says so.
+/// Makes the default data folder private. A folder that the user chose is not changed; if other users can write to it,
+/// returns a notice.
 pub(super) fn make_private(folder: &Path) -> Option<String> {
     let found = folder.metadata().ok()?;
     let mode = found.mode() & 0o7777;
@@ -54,23 +54,23 @@ pub(super) fn make_private(folder: &Path) -> Option<String> {
     (mode & 0o022 != 0).then(|| {
         format!(
             "Other users can write to {} (mode {mode:o}): they can replace the stored conversations. \
-             `chmod 700` takes that from them.",
+             `chmod 700` prevents that.",
             folder.display()
         )
     })
 }
 
-/// Opens a regular file of the store, private even if an earlier one was not.
+/// Opens a regular file of the store with mode 0600; an existing file is made private too.
 pub(super) fn open_private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let file = open_regular(path, options.mode(0o600))?;
     if file.metadata()?.mode() & 0o077 != 0 {
-        // On a file system without permissions, or in another user's file, they stay as they are.
+        // Fails on a file system without permissions, and on a file of another user.
         let _ = file.set_permissions(Permissions::from_mode(0o600));
     }
     Ok(file)
 }
 
-/// Takes the lock on `path`, which is released with the file. `Busy` after `patience`.
+/// Locks `path` until the returned file is dropped. `Busy` after `patience`.
 pub(super) fn lock(path: &Path, patience: Duration) -> Result<File> {
     let file = open_private(path, OpenOptions::new().write(true).create(true).truncate(false))
         .map_err(|error| StoreError::io(path, &error))?;

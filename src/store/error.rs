@@ -1,32 +1,32 @@
-//! What can go wrong with the store, said so that the user knows what was kept.
+//! Errors of the store. Each message names what was kept.
 
 use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-/// Why the store could not do it. May quote foreign text.
+/// An error of the store. The message may quote foreign text: sanitise it before display.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// A later chatnap wrote the file; nothing was changed.
+    /// A newer chatnap wrote the file; nothing was changed.
     #[error(
-        "{} was written by a newer chatnap (schema {found}, this one knows {known}); nothing was changed. \
+        "{} was written by a newer chatnap (schema {found}, this one supports {known}); nothing was changed. \
          Use the newer program, or another data_dir.", path.display()
     )]
     Newer {
-        /// The file.
+        /// The database.
         path: PathBuf,
-        /// Its schema.
+        /// Its schema version.
         found: i64,
-        /// Ours.
+        /// The latest schema version that this program supports.
         known: i64,
     },
     /// No such conversation or turn.
     #[error("{0}")]
     NotFound(String),
-    /// The disk is full; what was stored before stays.
+    /// The disk is full; the stored turns are kept.
     #[error("The disk is full: nothing more can be stored until there is room ({0}). What was stored before is kept.")]
     Full(String),
-    /// Another process holds a lock on the database, or on opening it.
+    /// Another process has locked the database, or is opening it.
     #[error("Another program has locked the stored conversations; what was stored before is kept.")]
     Busy,
     /// The file is damaged, or it is not a database of this program.
@@ -49,7 +49,7 @@ impl StoreError {
         Self::Io(format!("{}: {error}", path.display()))
     }
 
-    /// Whether the same call may succeed later, or with the new file of the next start.
+    /// Whether the same call may succeed later, or after the next start has created a new file.
     pub(super) fn may_pass(&self) -> bool {
         matches!(self, Self::Busy | Self::Full(_) | Self::Damaged(_) | Self::Io(_))
     }
@@ -60,7 +60,7 @@ impl From<rusqlite::Error> for StoreError {
         use ErrorCode::{
             DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed, NotADatabase,
         };
-        // A statement that does not fit the tables; the statement itself means nothing to the user.
+        // The statement does not match the tables; its text does not help the user.
         if let rusqlite::Error::SqlInputError { msg, .. } = &error {
             return Self::Damaged(msg.clone());
         }

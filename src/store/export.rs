@@ -1,4 +1,4 @@
-//! A conversation as a document: Markdown to read, JSON with everything.
+//! Exports a conversation: Markdown with the shown branch, JSON with all stored data.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::timing;
 use crate::conversation::{Conversation, Ending, Turn};
 use crate::protocol::{FinishReason, Role};
 
-/// The branch that is shown, as Markdown. The text stays as it was written: make it harmless before a terminal sees it.
+/// The branch that is shown, as Markdown. The text is unchanged: sanitise it before printing it to a terminal.
 pub fn markdown(summary: &Summary, conversation: &Conversation) -> String {
     let mut out = format!("# {}\n", summary.title);
     let mut section = |head: &str, text: &str| out += &format!("\n## {head}\n\n{}\n", text.trim_end());
@@ -33,7 +33,7 @@ fn ending_note(turn: &Turn) -> String {
     }
 }
 
-/// Every branch, with all that is stored.
+/// All branches with all stored data.
 pub fn json(summary: &Summary, conversation: &Conversation) -> Value {
     let turns: Vec<_> = conversation.turns().iter().enumerate().map(|(index, turn)| turn_json(index, turn)).collect();
     json!({

@@ -1,4 +1,4 @@
-//! Opening the store: lock, folder, schema; what is damaged is set aside, what other processes left behind is tidied up.
+//! Opens the store: lock, folder, schema. Sets a damaged database aside and cleans up after processes that have ended.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -10,23 +10,23 @@ use super::data_dir::{create_folder, lock, make_private, open_private};
 use super::{Result, Store, StoreError, cell, database_path, repair, schema, spool, writer};
 use crate::files::check_regular;
 
-/// The file in the data folder.
+/// The name of the database file in the data folder.
 pub const DATABASE: &str = "conversations.db";
 
-/// Held while a process opens the store.
+/// The lock file, locked while a process opens the store.
 const LOCK: &str = "conversations.lock";
 
-/// How long a subcommand waits for other processes before it gives up.
+/// How long a subcommand waits for a lock of another process.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long tidying up waits for other processes: it can be done later.
+/// How long the cleanup waits for a lock of another process; it can be done later.
 const TIDYING: Duration = Duration::from_millis(50);
 
-/// An open store, with what the user should know about how it was found.
+/// An open store, with notices for the user.
 pub struct Opened {
-    /// The store.
+    /// Ready for use.
     pub store: Store,
-    /// A damaged file was kept aside, for example.
+    /// For example that a damaged file was set aside.
     pub notices: Vec<String>,
 }
 
@@ -34,7 +34,7 @@ pub struct Opened {
 pub(super) fn open(data_dir: &Path, patience: Duration) -> Result<Opened> {
     create_folder(data_dir)?;
     let mut notices: Vec<String> = make_private(data_dir).into_iter().collect();
-    // One process at a time creates, repairs or tidies up; the others find it done.
+    // Only one process at a time creates, repairs or cleans up.
     let _turn = lock(&data_dir.join(LOCK), patience)?;
     let store = match take_over(data_dir, patience, &mut notices) {
         Err(StoreError::Damaged(why)) => {
@@ -46,14 +46,14 @@ pub(super) fn open(data_dir: &Path, patience: Duration) -> Result<Opened> {
     Ok(Opened { store, notices })
 }
 
-/// Connects and tidies up. `Damaged` from any statement.
+/// Connects and cleans up. Any statement may return `Damaged`.
 fn take_over(data_dir: &Path, patience: Duration, notices: &mut Vec<String>) -> Result<Store> {
     let mut store = Store::new(connect(data_dir, patience)?, data_dir);
     let tidied = store.tidy(notices);
     store.db.busy_timeout(patience)?;
     match tidied {
         Ok(()) => store.tidied = true,
-        // Nothing that was asked for depends on it; the next save tries again.
+        // The caller does not depend on the cleanup; the next save tries it again.
         Err(StoreError::Busy) => {}
         Err(error) => return Err(error),
     }
@@ -61,8 +61,8 @@ fn take_over(data_dir: &Path, patience: Duration, notices: &mut Vec<String>) -> 
 }
 
 impl Store {
-    /// Stores what earlier processes could not, and marks answers that nobody is writing any more as interrupted. The
-    /// caller holds the lock on opening.
+    /// Stores the turns that earlier processes could not store, and marks unfinished answers of ended processes as
+    /// interrupted. The caller holds `LOCK`.
     fn tidy(&mut self, notices: &mut Vec<String>) -> Result<()> {
         let data_dir = self.data_dir.clone();
         self.db.busy_timeout(TIDYING)?;
@@ -72,18 +72,18 @@ impl Store {
         Ok(())
     }
 
-    /// Tidies up where that was impossible when the store was opened.
+    /// Cleans up if that failed when the store was opened.
     pub(super) fn tidy_later(&mut self) {
         if !self.tidied
             && let Ok(_turn) = lock(&self.data_dir.join(LOCK), Duration::ZERO)
         {
-            // What is left undone is done at the next start.
+            // On an error the next start cleans up.
             self.tidied = self.tidy(&mut Vec::new()).is_ok();
         }
     }
 }
 
-/// Opens an existing store to read it.
+/// Opens an existing store for reading.
 pub(super) fn open_to_read(data_dir: &Path) -> Result<Option<Store>> {
     let path = database_path(data_dir);
     if !path.try_exists().map_err(|error| StoreError::io(&path, &error))? {
@@ -97,7 +97,7 @@ pub(super) fn open_to_read(data_dir: &Path) -> Result<Option<Store>> {
         Ok(db)
     };
     let db = match read_only(file_uri(&path, "mode=ro")) {
-        // A log beside the database cannot be opened in a folder that cannot be written; without one this is complete.
+        // In a read-only folder SQLite cannot open the WAL. Without a WAL the database file is complete.
         Err(StoreError::Io(_)) => read_only(file_uri(&path, "immutable=1"))?,
         done => done?,
     };
@@ -116,7 +116,7 @@ fn file_uri(path: &Path, query: &str) -> String {
     format!("file:{escaped}?{query}")
 }
 
-/// SQLite opens these itself, and would wait at a FIFO.
+/// SQLite opens these files itself and would block on a FIFO.
 fn check_files(path: &Path) -> Result<()> {
     for companion in ["", "-wal", "-shm", "-journal"] {
         let file = repair::beside(path, companion);
@@ -125,14 +125,14 @@ fn check_files(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Opens or creates the file, and makes sure that it is sound and ours.
+/// Opens or creates the database, and checks its content and schema.
 fn connect(data_dir: &Path, patience: Duration) -> Result<Connection> {
     let path = &database_path(data_dir);
     check_files(path)?;
     if !path.try_exists().map_err(|error| StoreError::io(path, &error))? {
         create(path)?;
     }
-    // SQLite gives its other files the permissions of this one.
+    // SQLite creates its other files with the permissions of this one.
     let private = open_private(path, OpenOptions::new().read(true).write(true));
     let size = private.and_then(|file| file.metadata()).map_err(|error| StoreError::io(path, &error))?.len();
     if size == 0 {
@@ -142,15 +142,14 @@ fn connect(data_dir: &Path, patience: Duration) -> Result<Connection> {
     db.busy_timeout(patience)?;
     db.pragma_update(None, "foreign_keys", "ON")?;
     repair::check_schema(&db, path)?;
-    // Readers and writers do not wait for each other. FULL: the question must survive a power cut before it is answered.
+    // WAL: readers and writers do not block each other. FULL: a question must survive a power cut before its answer.
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     repair::check_content(&db, data_dir, size)?;
     Ok(db)
 }
 
-/// Creates the database under another name and renames it, so that an empty file in its place means that content was
-/// lost.
+/// Creates the database under another name and renames it. So an empty database file always means that data was lost.
 fn create(path: &Path) -> Result<()> {
     let new = repair::beside(path, ".new");
     for leftover in [&new, &repair::beside(&new, "-journal")] {
@@ -166,7 +165,7 @@ fn create(path: &Path) -> Result<()> {
     std::fs::rename(&new, path).map_err(|error| StoreError::io(path, &error))
 }
 
-/// Answers that nobody is writing any more were interrupted.
+/// Marks pending answers as interrupted if their writer has ended.
 fn mark_interrupted(db: &Connection, data_dir: &Path) -> Result<()> {
     let mut statement = db.prepare("SELECT DISTINCT writer FROM turns WHERE state = 'pending'")?;
     let writers: Vec<String> = statement.query_map([], |row| cell::text(row, 0))?.collect::<rusqlite::Result<_>>()?;

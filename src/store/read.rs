@@ -1,4 +1,4 @@
-//! What is read from the database. A damaged value costs its row, never the others.
+//! Queries of the database. A damaged value affects only its own row.
 
 use std::collections::HashSet;
 
@@ -9,22 +9,22 @@ use super::columns::{TURN, place, read_turn};
 use super::{Result, StoreError, cell};
 use crate::conversation::{Conversation, ConversationId, TurnId};
 
-/// A conversation as a list shows it.
+/// A conversation's entry in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Its name.
+    /// Its id on disk.
     pub id: ConversationId,
-    /// What the user calls it, else the beginning of its first question.
+    /// The title that the user set, else the beginning of the first question.
     pub title: String,
-    /// The model that was asked last.
+    /// The model of the latest turn.
     pub model: String,
-    /// Turns of all branches.
+    /// Number of turns in all branches.
     pub turns: usize,
-    /// Those of them to which the model wrote anything.
+    /// Number of turns whose answer is not empty.
     pub answers: usize,
-    /// When it was started; milliseconds since 1970, UTC.
+    /// Time of creation; milliseconds since 1970, UTC.
     pub created_ms: u64,
-    /// When it was changed last; milliseconds since 1970, UTC.
+    /// Time of the last change; milliseconds since 1970, UTC.
     pub changed_ms: u64,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn conversation(db: &Connection, id: &ConversationId) -> Result<(Conv
     Ok((Conversation::restore(id.clone(), title, system, turns, head), rows))
 }
 
-/// A damaged time must not make a conversation the last one for good.
+/// Latest first; a conversation with a damaged time comes last, otherwise it would always be the latest.
 const LAST_FIRST: &str = "typeof(changed) = 'integer' DESC, changed DESC, rowid DESC";
 
 pub(super) fn last(db: &Connection) -> Result<Option<ConversationId>> {
@@ -64,12 +64,12 @@ pub(super) fn last_answered(db: &Connection) -> Result<Option<ConversationId>> {
     Ok(names(db, &query, [], 1)?.pop().map(ConversationId))
 }
 
-/// Every id that begins with `prefix`.
+/// All ids that begin with `prefix`.
 pub(super) fn ids(db: &Connection, prefix: &str) -> Result<Vec<String>> {
     names(db, "SELECT id FROM conversations WHERE substr(id, 1, length(?1)) = ?1", [prefix], usize::MAX)
 }
 
-/// The first `most` ids of a query; one that is damaged names nothing.
+/// The first `most` ids of a query, without damaged ones.
 fn names(db: &Connection, query: &str, values: impl rusqlite::Params, most: usize) -> Result<Vec<String>> {
     let mut statement = db.prepare(query)?;
     let mut rows = statement.query(values)?;
@@ -107,7 +107,7 @@ pub(super) fn search(db: &Connection, text: &str) -> Result<Vec<Summary>> {
          UNION ALL SELECT conversation, prompt FROM turns UNION ALL SELECT conversation, answer FROM turns",
     )?;
     let mut rows = statement.query([])?;
-    // SQLite's own LIKE folds ASCII only.
+    // SQLite's LIKE ignores the case of ASCII letters only.
     while let Some(row) = rows.next()? {
         if cell::text(row, 1)?.to_lowercase().contains(&needle) {
             hits.insert(cell::text(row, 0)?);
@@ -129,7 +129,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     })
 }
 
-/// The first line that says something, at most 60 characters of it.
+/// The first line that is not blank, cut to 60 characters.
 fn shorten(prompt: &str) -> String {
     let line = prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     match line.char_indices().nth(60) {

@@ -1,19 +1,19 @@
-//! Which stored conversation to go on with.
+//! Selects the stored conversation that `--continue` or `--conversation` resumes.
 
 use super::{Store, StoreError};
 use crate::conversation::ConversationId;
 
-/// Which stored conversation to go on with.
+/// The stored conversation to resume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resume {
-    /// The one that was changed last and has an answer to go on from.
+    /// The last changed one that has an answer.
     Last,
-    /// The one whose id begins with this.
+    /// The only one whose id begins with this.
     Id(String),
 }
 
 impl Resume {
-    /// The conversation that is meant.
+    /// The conversation's id; `NotFound` if there is none, or the prefix is ambiguous.
     pub fn find(&self, store: &Store) -> Result<ConversationId, StoreError> {
         match self {
             Self::Last => store.last_answered(),

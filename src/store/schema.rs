@@ -1,9 +1,9 @@
-//! The tables of the database.
+//! The schema of the database: its tables, columns and version.
 
 /// The schema that this program writes; `PRAGMA user_version`.
 pub(super) const VERSION: i64 = 1;
 
-/// Creates them.
+/// Creates all tables and indexes.
 pub(super) const CREATE: &str = "
 CREATE TABLE conversations (
   id TEXT PRIMARY KEY,

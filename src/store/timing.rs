@@ -1,4 +1,4 @@
-//! Times of a turn as JSON, in microseconds. The gaps between tokens are not kept one by one.
+//! Times of a turn as JSON, in microseconds. The gaps between tokens are not stored.
 
 use std::time::Duration;
 

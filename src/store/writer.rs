@@ -1,5 +1,5 @@
-//! Who is writing: each process that asks holds a lock on a file of its own as long as it lives. An unfinished answer
-//! whose writer holds no lock any more was interrupted, however that process ended.
+//! Identifies the writing processes: each holds a lock on its own file until it ends. An unfinished answer is marked as
+//! interrupted if the file of its writer is not locked any more, for any reason.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -16,13 +16,13 @@ use crate::files::open_regular;
 
 const FOLDER: &str = "writers";
 
-/// Another process holds the lock of a new file only while it looks whether anybody does.
+/// How long to wait for the lock of a new file. Another process holds it only while it checks whether it is locked.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// A sweep removed the new file so often: it is no coincidence.
+/// Attempts to create a file before a sweep of another process removes it; more failures are not a coincidence.
 const ATTEMPTS: usize = 16;
 
-/// This process's name and lock. The file is made at the first question.
+/// This process's name and lock. The file is created when the first turn is stored.
 pub(super) struct Writer {
     folder: PathBuf,
     announced: Option<(String, File)>,
@@ -33,7 +33,7 @@ impl Writer {
         Self { folder: data_dir.join(FOLDER), announced: None }
     }
 
-    /// This process's name, with its lock held.
+    /// This process's name. Creates and locks the file at the first call.
     pub(super) fn announce(&mut self) -> Result<String, StoreError> {
         if let Some((name, _)) = &self.announced {
             return Ok(name.clone());
@@ -50,8 +50,8 @@ impl Writer {
     }
 }
 
-/// Creates `path` and locks it. `None`: between the two another process took the file for one that was left behind, and
-/// removed it; the lock is then on a file that nobody can find.
+/// Creates `path` and locks it. `None`: between the two steps the sweep of another process removed the unlocked file,
+/// so the lock is on an unlinked file.
 fn claim(path: &Path) -> Result<Option<File>, StoreError> {
     let failed = |error: std::io::Error| StoreError::io(path, &error);
     let file = open_private(path, OpenOptions::new().write(true).create_new(true)).map_err(failed)?;
@@ -64,13 +64,13 @@ fn claim(path: &Path) -> Result<Option<File>, StoreError> {
 impl Drop for Writer {
     fn drop(&mut self) {
         if let Some((name, _lock)) = self.announced.take() {
-            // A file that stays is removed by whoever opens the store next.
+            // A file that remains is removed by the next process that opens the store.
             let _ = std::fs::remove_file(self.folder.join(name));
         }
     }
 }
 
-/// Whether the process of this name is gone.
+/// Whether the process with this name has ended.
 pub(super) fn is_gone(data_dir: &Path, name: &str) -> bool {
     match seize(&data_dir.join(FOLDER).join(name)) {
         Ok(seized) => seized.is_some(),
@@ -78,14 +78,14 @@ pub(super) fn is_gone(data_dir: &Path, name: &str) -> bool {
     }
 }
 
-/// The lock of a process that is gone; `None`: it lives.
+/// Takes over the lock of an ended process; `None` if the process is running.
 fn seize(path: &Path) -> std::io::Result<Option<File>> {
     let file = open_regular(path, OpenOptions::new().read(true))?;
     Ok(flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok().then_some(file))
 }
 
-/// Removes the files of processes that are gone. The lock is held until the file is removed, so that a process that
-/// waits for it finds out that its file is no longer in place.
+/// Removes the files of ended processes. Holds the lock until the file is removed, so that a process that waits for the
+/// lock then sees that its file is gone.
 pub(super) fn sweep(data_dir: &Path) {
     let Ok(entries) = std::fs::read_dir(data_dir.join(FOLDER)) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sweep_at_any_moment_takes_no_file_of_a_living_process() {
+    fn concurrent_sweeps_remove_no_file_of_a_running_process() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path();
         let over = std::sync::atomic::AtomicBool::new(false);
