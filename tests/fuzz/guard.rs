@@ -1,4 +1,4 @@
-//! Runs one input under limits: no panic, bounded CPU time, bounded memory, an end.
+//! Runs one input under limits: no panic, no hang, bounded CPU time, bounded memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::any::Any;
@@ -11,16 +11,16 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::targets::Target;
 
-/// The stack of the threads that read files in the program: what the standard library gives.
+/// Stack size in bytes: the standard library's default, as for the program's threads that read files.
 const STACK: usize = 2 << 20;
 
-/// An input that takes this long by the clock waits for something that will not come.
+/// The wall-clock limit of an input: after it the reader counts as blocked.
 const HANG: Duration = Duration::from_secs(60);
 
-/// Allocations fail beyond this many bytes in all, so that a hostile size ends this process and not the machine.
+/// Allocations fail beyond this many live bytes, so that a hostile size cannot exhaust the machine's memory.
 const MOST: usize = 3 << 30;
 
-/// The system's allocator with a count of what is in use.
+/// The system allocator with counters of the live bytes and their peak.
 struct Counting;
 
 static IN_USE: AtomicUsize = AtomicUsize::new(0);
@@ -37,14 +37,14 @@ fn refused(bytes: usize) -> bool {
     IN_USE.load(Relaxed).saturating_add(bytes) > MOST
 }
 
-// SAFETY: every call goes to the system's allocator with the arguments that came, or gives null, which means failure.
+// SAFETY: every call forwards its arguments to the system allocator or returns null, which means failure.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if refused(layout.size()) {
             return std::ptr::null_mut();
         }
         grown_by(layout.size());
-        // SAFETY: the caller keeps the contract of `alloc`.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
@@ -53,13 +53,13 @@ unsafe impl GlobalAlloc for Counting {
             return std::ptr::null_mut();
         }
         grown_by(layout.size());
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        // SAFETY: the caller upholds the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         IN_USE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`.
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 
@@ -69,13 +69,13 @@ unsafe impl GlobalAlloc for Counting {
         }
         grown_by(size);
         IN_USE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller keeps the contract of `realloc`.
+        // SAFETY: the caller upholds the contract of `realloc`.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
 
-/// Runs `target` on `input` in a thread of its own, and waits for it with patience; else as `measured`.
-#[allow(dead_code, reason = "libFuzzer sees to the end itself")]
+/// Runs `measured` on a separate thread with a stack of `STACK` bytes; fails if it takes longer than `HANG`.
+#[allow(dead_code, reason = "libFuzzer has its own timeout")]
 pub fn run(target: &'static Target, input: &[u8]) -> Result<bool, String> {
     let (sender, receiver) = channel();
     let owned = input.to_vec();
@@ -83,17 +83,17 @@ pub fn run(target: &'static Target, input: &[u8]) -> Result<bool, String> {
     let thread = std::thread::Builder::new().stack_size(STACK).spawn(work).map_err(|error| error.to_string())?;
     let outcome = match receiver.recv_timeout(HANG) {
         Ok(outcome) => outcome,
-        // The thread stays behind.
+        // The blocked thread is leaked.
         Err(RecvTimeoutError::Timeout) => return Err(format!("no end after {HANG:?}")),
-        Err(RecvTimeoutError::Disconnected) => return Err("the thread is gone".into()),
+        Err(RecvTimeoutError::Disconnected) => return Err("the thread ended without a result".into()),
     };
-    // The memory of a thread that has not ended would count for the next input.
+    // Memory of a thread that is still running would be counted for the next input.
     let _ = thread.join();
     outcome
 }
 
-/// Runs `target` on `input`; tells whether it was accepted. The error says which limit was broken. Time and memory are
-/// counted for the whole process, since readers may start threads.
+/// Runs `target` on `input`; returns whether it was accepted, or the exceeded limit. Time and memory are counted
+/// for the whole process, because readers may start threads.
 pub fn measured(target: &Target, input: &[u8]) -> Result<bool, String> {
     let before = IN_USE.load(Relaxed);
     PEAK.store(before, Relaxed);
@@ -111,7 +111,7 @@ pub fn measured(target: &Target, input: &[u8]) -> Result<bool, String> {
     Ok(accepted)
 }
 
-/// What the process has used so far.
+/// The CPU time of the process so far.
 pub fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))

@@ -1,9 +1,9 @@
-//! One of the targets, driven by libFuzzer. `benches/fuzz.sh` builds and calls it.
+//! Runs one target under libFuzzer. `benches/fuzz.sh` builds and calls it.
 //!
 //!   fuzz TARGET FOLDER [OPTION OR FILE OF LIBFUZZER...]
 //!
-//! FOLDER keeps the corpus, the seeds, the dictionary and the findings. The input that is being run stands in `current` of
-//! the folder for temporary files, for the case that the process ends without a word (an overflow of the stack).
+//! FOLDER contains the corpus, the seeds, the dictionary and the findings. The current input is written to the file
+//! `current` in the temporary folder, because libFuzzer cannot save it if the process dies from a stack overflow.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ffi::{CString, c_char, c_int};
@@ -14,25 +14,25 @@ use proptest::strategy::{SBoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 mod guard;
-#[allow(dead_code, reason = "the strategy serves the property tests")]
+#[allow(dead_code, reason = "only the property tests use the strategy")]
 mod mutate;
-#[allow(dead_code, reason = "the number of cases serves the property tests")]
+#[allow(dead_code, reason = "only the property tests use the number of cases")]
 mod targets;
 
 use targets::Target;
 
 unsafe extern "C" {
-    /// `FuzzerDriver.cpp`.
+    /// Defined in `FuzzerDriver.cpp`.
     fn LLVMFuzzerRunDriver(
         count: *mut c_int,
         arguments: *mut *mut *mut c_char,
         callback: extern "C" fn(*const u8, usize) -> c_int,
     ) -> c_int;
-    /// `FuzzerLoop.cpp`: libFuzzer's own mutations.
+    /// Defined in `FuzzerLoop.cpp`: libFuzzer's own mutations.
     fn LLVMFuzzerMutate(data: *mut u8, size: usize, most: usize) -> usize;
 }
 
-/// The target and the file of the input that is being run.
+/// The target, and the file that holds the current input.
 static CHOSEN: OnceLock<(&'static Target, PathBuf)> = OnceLock::new();
 
 fn main() {
@@ -60,12 +60,12 @@ fn main() {
     let mut count = pointers.len() as c_int;
     pointers.push(std::ptr::null_mut());
     let mut pointer = pointers.as_mut_ptr();
-    // SAFETY: a count and a null-terminated list of C strings, as `main` gets them, that live until the call returns.
+    // SAFETY: a count and a null-terminated array of C strings, as passed to `main`, that outlive the call.
     let code = unsafe { LLVMFuzzerRunDriver(&mut count, &mut pointer, run) };
     std::process::exit(code);
 }
 
-/// Writes seeds (known findings among them) and dictionary.
+/// Writes the seeds, including known findings, and the dictionary.
 fn prepare(target: &Target, folder: &Path) {
     for name in ["corpus", "seeds", "findings"] {
         std::fs::create_dir_all(folder.join(name)).unwrap();
@@ -81,23 +81,23 @@ fn prepare(target: &Target, folder: &Path) {
 
 extern "C" fn run(data: *const u8, size: usize) -> c_int {
     let (target, current) = CHOSEN.get().unwrap();
-    // SAFETY: libFuzzer passes `size` bytes at `data`, which may be null where there are none.
+    // SAFETY: libFuzzer passes `size` bytes at `data`, which may be null if `size` is 0.
     let input = if size == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(data, size) } };
     std::fs::write(current, input).unwrap();
     if let Err(why) = guard::measured(target, input) {
         eprintln!("{}: {why}", target.name);
-        // libFuzzer's handler keeps the input.
+        // libFuzzer's signal handler saves the input.
         std::process::abort();
     }
     0
 }
 
-/// libFuzzer calls this for each change of an input where it is defined: half of the changes are its own.
+/// libFuzzer calls this symbol, if it is defined, for each mutation. Even seeds use libFuzzer's own mutations.
 #[unsafe(no_mangle)]
 extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, most: usize, seed: u32) -> usize {
     let (target, _) = CHOSEN.get().unwrap();
     if seed.is_multiple_of(2) {
-        // SAFETY: the arguments are those that libFuzzer gave.
+        // SAFETY: the arguments of libFuzzer are passed on unchanged.
         return unsafe { LLVMFuzzerMutate(data, size, most) };
     }
     // SAFETY: `data` has room for `most` bytes, of which `size` are set.
@@ -105,7 +105,7 @@ extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, most: usize, s
     let mut bytes = [0; 32];
     bytes[..4].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    // Making either takes longer than many an input.
+    // Built once: building either takes longer than running most inputs.
     static CHANGES: LazyLock<(Config, SBoxedStrategy<mutate::Mutation>)> =
         LazyLock::new(|| (Config::default(), mutate::mutation().sboxed()));
     let mut runner = TestRunner::new_with_rng(CHANGES.0.clone(), rng);
@@ -116,7 +116,7 @@ extern "C" fn LLVMFuzzerCustomMutator(data: *mut u8, size: usize, most: usize, s
     length
 }
 
-/// What `libfuzzer-sys` expects where its own `main` is used, which it is not.
+/// `libfuzzer-sys` needs this symbol to link; only its own `main`, which is not used here, would call it.
 #[unsafe(no_mangle)]
 #[allow(improper_ctypes_definitions, reason = "both sides are Rust: libfuzzer-sys declares it so")]
 extern "C" fn rust_fuzzer_test_input(input: &[u8]) -> i32 {

@@ -1,5 +1,5 @@
-//! Foreign input through every reader that meets it first: a fixed number of mutated inputs for each target, the same at
-//! each run. `benches/fuzz.sh` runs the same targets for as long as one likes, guided by coverage.
+//! Property tests of all readers of untrusted input: a fixed number of mutated inputs for each target, the same in each
+//! run. `benches/fuzz.sh` runs the same targets without a fixed number, guided by coverage.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
@@ -11,10 +11,10 @@ mod guard;
 mod mutate;
 mod targets;
 
-/// Held by whoever measures: time and memory are counted for the whole process.
+/// Locked during a measurement, because time and memory are counted for the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Replays what was once a finding, then mutates seeds.
+/// Replays earlier findings, then runs mutated seeds.
 fn check(name: &str) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let target = targets::find(name).unwrap();
@@ -26,7 +26,7 @@ fn check(name: &str) {
         .iter()
         .enumerate()
         .filter(|(index, seed)| guard::run(target, seed).unwrap_or_else(|why| panic!("seed {index} of {name}: {why}")));
-    // From inputs that are refused at once nothing leads far into a reader.
+    // Mutations of seeds that are refused at once would not reach deep into a reader.
     assert!(2 * read.count() >= seeds.len(), "most seeds of {name} are refused");
     let config = Config { cases: target.cases, failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
@@ -55,7 +55,7 @@ macro_rules! properties {
         })*
 
         #[test]
-        fn every_target_has_its_test() {
+        fn every_target_has_a_test() {
             let tested = [$(stringify!($name)),*];
             assert_eq!(targets::TARGETS.iter().map(|target| target.name).collect::<Vec<_>>(), tested);
         }
@@ -64,16 +64,15 @@ macro_rules! properties {
 
 properties!(gguf safetensors config tokenizer template sanitizer hub store);
 
-/// What the guard watches over is noticed.
 #[test]
-fn the_guard_sees_panics_hangs_and_greed() {
+fn guard_detects_panics_and_excess_cpu_time_and_memory() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let target = |run| targets::Target { run, time: std::time::Duration::from_millis(200), ..targets::TARGETS[0] };
     let refusal = |run| guard::run(Box::leak(Box::new(target(run))), b"x").unwrap_err();
     assert!(refusal(|_| panic!("at {}", 7)).contains("at 7"));
     assert!(refusal(|_| std::hint::black_box(vec![0_u8; 1 << 30]).is_empty()).contains("bytes"));
     let spin = |_: &[u8]| {
-        // Without a clock: on a busy machine much time passes in which nothing is done.
+        // Counts iterations instead of time: on a loaded machine wall-clock time exceeds CPU time.
         (0..3_000_000_000_u64).all(|number| std::hint::black_box(number) < u64::MAX)
     };
     assert!(refusal(spin).contains("ms of CPU time"));

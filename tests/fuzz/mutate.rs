@@ -1,5 +1,5 @@
-//! From sound inputs to unsound ones: bytes, words and numbers are put in, taken out and repeated, and where a part is
-//! JSON, its values.
+//! Mutations of valid inputs: bytes, words and numbers are inserted, removed and repeated; in parts that are JSON,
+//! values are changed.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::targets::SEPARATOR;
 
-/// An input, shown in full only where it is short.
+/// An input; its `Debug` form prints at most 2,000 bytes.
 #[derive(Clone)]
 pub struct Input(pub Vec<u8>);
 
@@ -21,35 +21,35 @@ impl fmt::Debug for Input {
     }
 }
 
-/// A change.
+/// One change of an input.
 #[derive(Clone, Debug)]
 pub enum Mutation {
     Byte(Index, u8),
     Remove(Index, u16),
-    /// So many bytes, so many times more.
+    /// Position, length in bytes and number of additional copies.
     Repeat(Index, u8, u8),
-    /// A word of the target's, put in or written over what is there.
+    /// A word of the target; the flag overwrites bytes instead of inserting.
     Word(Index, Index, bool),
-    /// A word, 2 to this power times: what nests or chains without end.
+    /// A word, repeated 2 to this power times, for deep nesting and long chains.
     Flood(Index, Index, u8),
-    /// An integer of 1, 2, 4 or 8 bytes, little-endian, written over what is there.
+    /// A little-endian integer of 1, 2, 4 or 8 bytes that overwrites bytes.
     Number(Index, Index, Index),
-    /// So many bytes of another place of the input.
+    /// Target and source position in the input, and length in bytes.
     Copy(Index, Index, u8),
-    /// A value of a part that is JSON.
+    /// A change of one value in a part that is JSON.
     Json(Index, Index, Change),
 }
 
-/// What becomes of a value.
+/// One change of a JSON value.
 #[derive(Clone, Debug)]
 pub enum Change {
     Number(Index),
     Word(Index),
     Plain(Index),
     Remove,
-    /// Another value of the same text.
+    /// Replaced by another value of the same document.
     Copy(Index),
-    /// So many lists around it.
+    /// Wrapped in this many arrays.
     Nest(u8),
 }
 
@@ -76,10 +76,10 @@ const NUMBERS: [i128; 20] = [
     (1 << 64) - 1,
 ];
 
-/// Bytes of a flood.
+/// The most bytes that a flood inserts.
 const MOST_FLOODED: usize = 64 << 10;
 
-/// Mutations of any of `seeds`.
+/// A strategy: one of `seeds` with 1 to 5 mutations.
 pub fn inputs(seeds: Vec<Vec<u8>>, words: &'static [&'static str]) -> impl Strategy<Value = Input> {
     let changed = move |(seed, mutations): (Index, Vec<Mutation>)| {
         let seed = seed.get(&seeds);
@@ -88,12 +88,10 @@ pub fn inputs(seeds: Vec<Vec<u8>>, words: &'static [&'static str]) -> impl Strat
     (any::<Index>(), mutations()).prop_map(changed)
 }
 
-/// A few changes, to be applied in order.
 fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     vec(mutation(), 1..6)
 }
 
-/// One change.
 pub fn mutation() -> impl Strategy<Value = Mutation> {
     let index = any::<Index>;
     let change = prop_oneof![
@@ -117,7 +115,7 @@ pub fn mutation() -> impl Strategy<Value = Mutation> {
     ]
 }
 
-/// `input` with one change.
+/// Applies one mutation to `input`.
 pub fn apply(mut input: Vec<u8>, mutation: &Mutation, words: &[&str]) -> Vec<u8> {
     let place = |index: &Index| index.index(input.len() + 1);
     let end = |from: usize, length: usize| input.len().min(from.saturating_add(length));
@@ -158,7 +156,7 @@ pub fn apply(mut input: Vec<u8>, mutation: &Mutation, words: &[&str]) -> Vec<u8>
     input
 }
 
-/// Changes a value in one of the parts; what stands before its first brace stays.
+/// Changes a JSON value in one of the parts; the bytes before its first bracket are kept.
 fn change_json(input: Vec<u8>, part: &Index, node: &Index, change: &Change, words: &[&str]) -> Vec<u8> {
     let mut parts: Vec<Vec<u8>> = input.split(|&byte| byte == SEPARATOR).map(<[u8]>::to_vec).collect();
     let index = part.index(parts.len());

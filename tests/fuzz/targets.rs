@@ -1,4 +1,4 @@
-//! What is fuzzed: for each kind of foreign input its seeds, its words, its limits, and what must hold.
+//! The fuzz targets: for each kind of untrusted input the seeds, the dictionary, the limits and the assertions.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,28 +15,27 @@ mod store;
 mod template;
 mod tokenizer;
 
-/// Stands between the parts of an input that is several files. No valid JSON holds it.
+/// Separates the parts of an input that consists of several files. It is invalid in JSON.
 pub const SEPARATOR: u8 = 0x1e;
 
-/// One kind of foreign input.
+/// One kind of untrusted input.
 pub struct Target {
-    /// As the test and the folders are called.
+    /// The name of the test and of the folders.
     pub name: &'static str,
-    /// Mutated inputs of a test run.
+    /// The number of mutated inputs in a test run.
     pub cases: u32,
-    /// CPU time for one input.
+    /// The CPU time allowed for one input.
     pub time: Duration,
-    /// Bytes that may be allocated at a time.
+    /// The live bytes allowed at any time.
     pub memory: usize,
-    /// Keys and values that readers look for.
+    /// The dictionary: keys and values that the readers parse.
     pub words: &'static [&'static str],
-    /// Sound inputs.
+    /// Valid inputs.
     pub seeds: fn() -> Vec<Vec<u8>>,
-    /// Reads an input, tells whether it was accepted, and panics where something does not hold.
+    /// Reads an input, returns whether it was accepted, and panics if an assertion fails.
     pub run: fn(&[u8]) -> bool,
 }
 
-/// All of them.
 pub static TARGETS: [Target; 8] = [
     gguf::TARGET,
     safetensors::TARGET,
@@ -48,17 +47,16 @@ pub static TARGETS: [Target; 8] = [
     store::TARGET,
 ];
 
-/// The target of this name.
 pub fn find(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
 }
 
-/// The folder of inputs that were once findings.
+/// The folder of earlier findings.
 pub fn findings_folder(target: &Target) -> PathBuf {
     fixtures().join("fuzz").join(target.name)
 }
 
-/// What is in it, in order.
+/// Path and content of each earlier finding, sorted by path.
 pub fn findings(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
     let entries = std::fs::read_dir(findings_folder(target)).into_iter().flatten().flatten();
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
@@ -70,7 +68,7 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-/// The folders of `reference/` that hold `file`, in order.
+/// The folders of `reference/` that contain `file`, sorted.
 fn references(file: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(fixtures().join("reference")).unwrap().flatten();
     let mut folders: Vec<_> = entries.map(|entry| entry.path()).filter(|folder| folder.join(file).is_file()).collect();
@@ -78,13 +76,13 @@ fn references(file: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// The first `N` parts of an input, empty where it has fewer; the last one holds all that is left.
+/// Splits an input into `N` parts; missing ones are empty, the last one contains the rest.
 fn parts<const N: usize>(input: &[u8]) -> [&[u8]; N] {
     let mut found = input.splitn(N, |&byte| byte == SEPARATOR);
     std::array::from_fn(|_| found.next().unwrap_or_default())
 }
 
-/// A folder with these files; one whose content is empty is left out. In memory, where the system has such a place.
+/// A temporary folder with these files, in `/dev/shm` if possible; files without content are left out.
 fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     for (name, content) in files.iter().filter(|(_, content)| !content.is_empty()) {
@@ -93,7 +91,7 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
     folder
 }
 
-/// Writes `content` and so many bytes of data: ones as 32-bit floats, and after 64 KiB of them zeros, which take no room.
+/// Writes `content` and `data` bytes: up to 64 KiB of ones as f32, then zeros as a sparse hole. Returns the file size.
 fn write_padded(path: &Path, content: &[u8], data: u64) -> u64 {
     let ones = 1_f32.to_le_bytes().repeat(16 << 10);
     std::fs::write(path, [content, &ones[..ones.len().min(data as usize)]].concat()).unwrap();
@@ -102,7 +100,7 @@ fn write_padded(path: &Path, content: &[u8], data: u64) -> u64 {
     size
 }
 
-/// The first `N` bytes of `input` (missing ones are 0), and the others.
+/// The first `N` bytes of `input` (missing ones are 0), and the rest.
 fn take<const N: usize>(input: &[u8]) -> ([u8; N], &[u8]) {
     let (head, rest) = input.split_at(N.min(input.len()));
     (std::array::from_fn(|at| head.get(at).copied().unwrap_or(0)), rest)

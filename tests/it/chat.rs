@@ -1,4 +1,4 @@
-//! A chat in the terminal, from the first frame to the end.
+//! The TUI in a pseudo-terminal: conversations, loading, input, queueing, resuming, notices.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,7 @@ fn a_conversation_of_several_turns() {
 }
 
 #[test]
-fn a_model_that_nobody_knows_changes_nothing() {
+fn unknown_model_name_keeps_the_current_model() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);
     tui.type_text("/model nosuch\r").wait_for("The model stays as it is").wait_for("nosuch");
@@ -46,7 +46,7 @@ fn a_model_that_nobody_knows_changes_nothing() {
 }
 
 #[test]
-fn an_unknown_model_is_told_once_from_the_first_frame_on() {
+fn unknown_model_is_reported_once_from_the_first_frame() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["-m", "nosuch"]);
     let told = "there is no model nosuch";
@@ -62,14 +62,14 @@ fn an_unknown_model_is_told_once_from_the_first_frame_on() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_without_a_keystroke() {
+fn missing_model_file_is_reported_without_a_keystroke() {
     let home = Home::new(MODEL);
     let mut tui = Tui::spawn(home.command(&["-m", "./nofile.gguf"]), 80, 24);
     tui.wait_for("There is no file or folder ./nofile.gguf").wait_until_gone("runs in this process");
 }
 
 #[test]
-fn a_load_that_fails_is_told_once() {
+fn failed_load_is_reported_once() {
     let home = Home::new("this is no script");
     let mut tui = home.start(&[]);
     tui.type_text("h").wait_for("could not load");
@@ -79,7 +79,7 @@ fn a_load_that_fails_is_told_once() {
 }
 
 #[test]
-fn a_variable_that_is_no_setting_is_a_notice() {
+fn unknown_chatnap_variable_is_a_notice() {
     let home = Home::new(MODEL);
     let mut command = home.command(&[]);
     command.env("CHATNAP_IDLE_WINDW", "1s");
@@ -101,7 +101,7 @@ fn lists_fit_a_terminal_of_80_columns() {
 }
 
 #[test]
-fn thoughts_and_figures_look_less_than_an_answer() {
+fn reasoning_and_stats_are_dimmed_unless_no_color_is_set() {
     let home = Home::new(MODEL);
     for (no_color, dim) in [("", true), ("1", false)] {
         let mut command = home.command(&["-p", "think", "--stats"]);
@@ -119,31 +119,31 @@ fn thoughts_and_figures_look_less_than_an_answer() {
 }
 
 #[test]
-fn the_first_frame_comes_before_the_model() {
-    // The model does not even exist.
+fn first_frame_is_drawn_before_the_model_loads() {
+    // The script is invalid, so the model never loads.
     let home = Home::new("this is no script");
     let begin = Instant::now();
     let mut tui = home.start(&[]);
-    // 50 ms on a machine that has time for it; this one may be busy.
+    // 50 ms on an idle machine; the rest is slack for a loaded one.
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     tui.wait_for("cold");
     tui.send("hi").wait_for("/regenerate asks again");
 }
 
 #[test]
-fn an_idle_screen_is_never_drawn() {
+fn idle_tui_writes_nothing_to_the_terminal() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);
-    // The end of the first frame may still be on its way.
+    // The rest of the first frame may still be in the pty.
     tui.settle();
-    assert!(tui.is_silent_for(Duration::from_millis(1500)), "it draws before anything happened");
+    assert!(tui.is_silent_for(Duration::from_millis(1500)), "output before any event");
     tui.send("hello").wait_for("You said: hello").wait_for("warm, kept").wait_for("TTFT");
     tui.settle();
-    assert!(tui.is_silent_for(Duration::from_millis(1500)), "it draws although nothing happens");
+    assert!(tui.is_silent_for(Duration::from_millis(1500)), "output without any event");
 }
 
 #[test]
-fn the_countdown_runs_to_the_release_and_the_next_prompt_loads_again() {
+fn countdown_ends_in_a_release_and_the_next_prompt_reloads() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "2s"]);
     tui.send("hello").wait_for("You said: hello").wait_for("releases in 0:0").wait_for("cold");
@@ -151,7 +151,7 @@ fn the_countdown_runs_to_the_release_and_the_next_prompt_loads_again() {
 }
 
 #[test]
-fn a_paste_goes_in_whole_and_is_not_sent() {
+fn paste_with_line_breaks_is_inserted_and_not_sent() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     tui.paste("one\rtwo\rthree").wait_for("three");
@@ -161,7 +161,7 @@ fn a_paste_goes_in_whole_and_is_not_sent() {
 }
 
 #[test]
-fn ten_megabytes_of_paste_stay_responsive() {
+fn composer_stays_responsive_with_a_ten_megabyte_paste() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     let paste = "0123456789 0123456789 0123456789 0123456789 0123456789\r".repeat(190_000);
@@ -175,7 +175,7 @@ fn ten_megabytes_of_paste_stay_responsive() {
 }
 
 #[test]
-fn line_breaks_are_typed_in_three_ways() {
+fn alt_enter_ctrl_j_and_shift_enter_insert_line_breaks() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     tui.type_text("a\x1b\rb\nc\x1b[13;2ud").wait_for("d");
@@ -186,7 +186,7 @@ fn line_breaks_are_typed_in_three_ways() {
 }
 
 #[test]
-fn reasoning_is_folded_until_it_is_asked_for() {
+fn reasoning_is_folded_until_ctrl_t() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     tui.send("think").wait_for("Done.").wait_for("thought for");
@@ -195,7 +195,7 @@ fn reasoning_is_folded_until_it_is_asked_for() {
 }
 
 #[test]
-fn a_prompt_typed_meanwhile_waits_and_is_answered() {
+fn prompt_sent_during_an_answer_is_queued_and_answered() {
     let home = Home::new("token_ms = 20\nfallback = \"You said: {user}, and that was all of it.\"");
     let mut tui = home.start(&[]);
     tui.send("one").wait_for("You said: one").send("two").wait_for("queued");
@@ -203,7 +203,7 @@ fn a_prompt_typed_meanwhile_waits_and_is_answered() {
 }
 
 #[test]
-fn a_conversation_is_taken_up_again() {
+fn continue_flag_resumes_the_last_conversation() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
@@ -216,20 +216,20 @@ fn a_conversation_is_taken_up_again() {
 }
 
 #[test]
-fn an_earlier_conversation_is_chosen_from_a_list() {
+fn resume_command_opens_a_conversation_from_the_list() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);
     tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
     tui.type_text("/new\r").wait_until_gone("remember me");
     tui.send("something else").wait_for("You said: something else").wait_for("TTFT");
     tui.type_text("/resume\r").wait_for("› remember me").type_text("MEMB\r\r").wait_for("You said: remember me");
-    // While an answer is written nothing is taken up.
+    // An unknown title keeps the current conversation.
     tui.send("What came first?").wait_for("It was: remember me").wait_for_times("TTFT", 2);
     tui.type_text("/resume nosuch\r").wait_for("This one goes on.");
 }
 
 #[test]
-fn prompts_of_a_conversation_that_is_taken_up_are_found_with_up() {
+fn up_recalls_the_prompts_of_a_resumed_conversation() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
@@ -241,13 +241,13 @@ fn prompts_of_a_conversation_that_is_taken_up_are_found_with_up() {
 }
 
 #[test]
-fn what_is_sent_before_the_conversation_is_there_goes_to_it() {
+fn prompt_sent_before_the_store_opens_goes_to_the_resumed_conversation() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
     tui.type_text("/quit\r");
     tui.wait_for_exit();
-    // Somebody else is busy with the store, so that it cannot be opened yet.
+    // Holds the store's lock as another process would, so that the store cannot be opened yet.
     let lock = std::fs::File::open(home.folder.path().join("data/chatnap/conversations.lock")).unwrap();
     lock.lock().unwrap();
     let mut tui = home.start(&["-c"]);
@@ -257,7 +257,7 @@ fn what_is_sent_before_the_conversation_is_there_goes_to_it() {
 }
 
 #[test]
-fn prompts_that_wait_when_the_program_ends_are_kept() {
+fn queued_prompts_are_stored_on_quit() {
     let home = Home::new("token_ms = 50\nfallback = \"You said: {user}, and that was all of it, slowly.\"");
     let mut tui = home.start(&[]);
     tui.send("one").wait_for("You said").send("two").wait_for("queued").send("three").wait_for("queued › three");
@@ -268,7 +268,7 @@ fn prompts_that_wait_when_the_program_ends_are_kept() {
 }
 
 #[test]
-fn a_branch_that_was_chosen_is_the_one_that_goes_on() {
+fn continue_flag_resumes_the_chosen_branch() {
     let home = Home::new("[[answer]]\ntext = \"answer {nth}.\"");
     let mut tui = home.start(&["--idle-window", "never"]);
     tui.send("hi").wait_for("answer 1.").wait_for("TTFT");
@@ -280,7 +280,7 @@ fn a_branch_that_was_chosen_is_the_one_that_goes_on() {
 }
 
 #[test]
-fn what_control_c_clears_comes_back_with_up() {
+fn up_recalls_text_cleared_by_ctrl_c() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     tui.type_text("a thought that took long").wait_for("took long").type_text("\x03").wait_until_gone("took long");
@@ -288,14 +288,14 @@ fn what_control_c_clears_comes_back_with_up() {
 }
 
 #[test]
-fn a_context_that_is_full_is_told_with_what_helps() {
+fn full_context_notice_names_the_remedies() {
     let home = Home::new("fallback = \"0123456789012345678901234567890123456789012345678901234567890123456789\"");
     let mut tui = home.start(&["--context-length", "64"]);
     tui.send("hi").wait_for("the context is full (length)").wait_for("What helps: /new").wait_for("up to 8,192");
 }
 
 #[test]
-fn a_dumb_terminal_is_told_what_to_do() {
+fn dumb_terminal_is_refused_with_exit_code_2() {
     let home = Home::new(MODEL);
     let mut command = home.command(&[]);
     command.env("TERM", "dumb");
@@ -306,7 +306,7 @@ fn a_dumb_terminal_is_told_what_to_do() {
 }
 
 #[test]
-fn no_color_means_none() {
+fn no_color_draws_no_colours() {
     let home = Home::new(MODEL);
     let mut command = home.command(&["--theme", "light"]);
     command.env("NO_COLOR", "1");

@@ -3,7 +3,7 @@
 use crate::run::Home;
 
 #[test]
-fn the_default_is_printed_or_written_once() {
+fn default_config_is_printed_or_written_without_overwriting() {
     let home = Home::new();
     let path = home.run(&["config", "path"]).stdout;
     assert_eq!(path.trim_end(), home.path().join("config/chatnap/config.toml").to_str().unwrap());
@@ -21,7 +21,7 @@ fn the_default_is_printed_or_written_once() {
 }
 
 #[test]
-fn what_holds_is_shown_with_its_origin() {
+fn config_show_prints_each_value_with_its_source() {
     let home = Home::new();
     let file = home.file("config/chatnap/config.toml", "# mine\ntop_k = 7\n");
     let mut command = home.chatnap(&["config", "show", "-m", "x", "--offline"]);
@@ -35,7 +35,7 @@ fn what_holds_is_shown_with_its_origin() {
 }
 
 #[test]
-fn a_wrong_line_is_named() {
+fn config_errors_name_file_and_line() {
     let home = Home::new();
     let file = home.file("config/chatnap/config.toml", "top_k = 7\ntemprature = 1\n");
     let ran = home.run(&["-p", "hi"]);
@@ -49,7 +49,7 @@ fn a_wrong_line_is_named() {
 }
 
 #[test]
-fn a_variable_that_is_no_setting_is_told_once() {
+fn unknown_chatnap_variable_prints_one_warning() {
     let home = Home::new();
     let model = home.model("fallback = \"x\"");
     let with = |args: &[&str]| {

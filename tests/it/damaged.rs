@@ -1,10 +1,10 @@
-//! Models whose files are sound in form and hold nonsense: an error, never an answer or a figure that is made up.
+//! Well-formed model files with invalid values: an error instead of an answer or a perplexity.
 
 use std::path::{Path, PathBuf};
 
 use crate::run::Home;
 
-/// A model of the fixtures with every weight turned into NaN, and a tokenizer that gives each byte a token of its own.
+/// Writes a fixture model with every weight set to NaN and a word-level tokenizer of 100 words; returns its folder.
 pub fn not_a_number(home: &Home) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/llama-f32");
     let folder = home.path().join("nan");
@@ -30,7 +30,7 @@ pub fn not_a_number(home: &Home) -> PathBuf {
 }
 
 #[test]
-fn a_model_of_no_numbers_answers_nothing() {
+fn nan_weights_are_an_error_in_chat_and_perplexity() {
     let home = Home::new();
     let model = not_a_number(&home);
     let model = model.to_str().unwrap();
@@ -46,7 +46,7 @@ fn a_model_of_no_numbers_answers_nothing() {
 }
 
 #[test]
-fn what_a_file_is_quoted_with_has_an_end() {
+fn errors_quote_a_bounded_part_of_a_file() {
     let home = Home::new();
     let model = not_a_number(&home);
     home.file("nan/config.json", format!(r#"{{"model_type": "{}"}}"#, "x".repeat(100_000)));

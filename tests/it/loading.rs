@@ -1,4 +1,4 @@
-//! Model files as people have them: what is odd and harmless answers with a warning, what is no model says what it is.
+//! Irregular model files: harmless oddities load with a warning, errors name the type of files that are not models.
 
 use std::path::{Path, PathBuf};
 
@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 
 use crate::run::Home;
 
-/// A small model of the fixtures with a tokenizer whose words are one token each, `<s>` and `</s>` among them; its answers
-/// are nonsense, and long.
+/// Copies a small fixture model with random weights and adds a word-level tokenizer of 131 words.
 fn model(home: &Home) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/llama-f32");
     for name in ["config.json", "model.safetensors"] {
@@ -30,7 +29,7 @@ fn folder(home: &Home) -> String {
 }
 
 #[test]
-fn numbers_that_json_does_not_have_answer_where_nobody_reads_them() {
+fn infinity_and_nan_in_unused_json_fields_are_accepted() {
     let home = Home::new();
     model(&home);
     let plain = home.run(&["-m", &folder(&home), "-p", "w1 w2", "--max-tokens", "4", "--temperature", "0"]);
@@ -49,7 +48,7 @@ fn numbers_that_json_does_not_have_answer_where_nobody_reads_them() {
 }
 
 #[test]
-fn an_answer_begins_with_its_first_word() {
+fn answer_does_not_begin_with_a_space() {
     let home = Home::new();
     model(&home);
     let args = ["-m", &folder(&home), "-p", "w1 w2", "--max-tokens", "4", "--temperature", "0", "--format", "json"];
@@ -60,7 +59,7 @@ fn an_answer_begins_with_its_first_word() {
 }
 
 #[test]
-fn a_prompt_that_is_far_too_long_is_refused_soon() {
+fn oversized_prompt_is_refused_without_encoding_it() {
     let home = Home::new();
     model(&home);
     let prompt = home.file("prompt", "w1 w2 w3 ".repeat(1_700_000));
@@ -73,7 +72,7 @@ fn a_prompt_that_is_far_too_long_is_refused_soon() {
 }
 
 #[test]
-fn files_that_are_no_model_say_what_they_are() {
+fn errors_name_the_type_of_files_that_are_not_models() {
     let home = Home::new();
     let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n";
     model(&home);
@@ -100,7 +99,7 @@ fn files_that_are_no_model_say_what_they_are() {
 }
 
 #[test]
-fn a_pre_tokenizer_of_length_0_is_refused_everywhere() {
+fn fixed_length_pre_tokenizer_of_0_is_refused_by_every_command() {
     let home = Home::new();
     model(&home);
     let path = home.path().join("model/tokenizer.json");

@@ -11,7 +11,7 @@ use crate::support::starter_model;
 
 const HELLO: &str = "[[answer]]\ntext = \"Hello there!\\n\\n\"\n";
 
-/// Long enough to be interrupted: ten seconds.
+/// Streams for about ten seconds, long enough to be interrupted.
 const LONG: &str = "token_ms = 20\nfallback = \"0123456789012345678901234567890123456789012345678901234567890123456789\
     0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\
     0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789\
@@ -59,7 +59,7 @@ fn json_has_every_field_and_the_tokens_add_up() {
 }
 
 #[test]
-fn jsonl_is_one_event_a_line_and_ends_with_the_object() {
+fn jsonl_prints_one_event_per_line_and_the_json_object_last() {
     let home = Home::new();
     let script = "load_steps = 3\nload_ms = 30\nfallback = \"Grüße 👋\"\n";
     let ran = home.run(&["-m", &home.model(script), "-p", "hi", "--format", "jsonl"]);
@@ -77,7 +77,7 @@ fn jsonl_is_one_event_a_line_and_ends_with_the_object() {
 }
 
 #[test]
-fn figures_and_reasoning_go_to_stderr() {
+fn stats_and_reasoning_go_to_stderr() {
     let home = Home::new();
     let script = "[[answer]]\ntext = \"<think>\\nhm\\n</think>\\n\\nYes.\"\n";
     let ran = home.run(&["-m", &home.model(script), "-p", "hi", "--stats"]);
@@ -90,7 +90,7 @@ fn figures_and_reasoning_go_to_stderr() {
 }
 
 #[test]
-fn what_the_model_writes_cannot_steer_the_terminal_unless_the_user_wants_it_raw() {
+fn control_sequences_are_removed_unless_raw_is_set() {
     let home = Home::new();
     let text = "a\u{1b}]0;t\u{7}b\u{1b}[31mc\u{202e}d\r\ne";
     let model = home.model(&format!("[[answer]]\ntext = {}\n", toml::Value::String(text.into())));
@@ -103,7 +103,7 @@ fn what_the_model_writes_cannot_steer_the_terminal_unless_the_user_wants_it_raw(
 }
 
 #[test]
-fn every_failure_has_its_code_and_one_message() {
+fn every_failure_has_its_exit_code_and_message() {
     let home = Home::new();
     let failing = |at: &str, kind: &str| {
         format!("fallback = \"abcdef\"\n[[failure]]\nat = \"{at}\"\nafter = 1\nkind = \"{kind}\"\n")
@@ -132,7 +132,7 @@ fn every_failure_has_its_code_and_one_message() {
 }
 
 #[test]
-fn a_model_that_says_nothing_is_told() {
+fn empty_answer_prints_a_warning() {
     let home = Home::new();
     let ran = home.run(&["-m", &home.model("[[answer]]\ntext = \"\"\n"), "-p", "hi"]);
     assert_eq!(
@@ -142,7 +142,7 @@ fn a_model_that_says_nothing_is_told() {
 }
 
 #[test]
-fn what_was_said_before_a_failure_stays() {
+fn partial_answer_is_kept_after_a_failure() {
     let home = Home::new();
     let script = "fallback = \"abcdef\"\n[[failure]]\nat = \"token\"\nafter = 3\nkind = \"out_of_memory\"\n";
     let ran = home.run(&["-m", &home.model(script), "-p", "hi"]);
@@ -152,7 +152,7 @@ fn what_was_said_before_a_failure_stays() {
 }
 
 #[test]
-fn an_answer_that_fills_the_context_says_so_and_what_helps() {
+fn answer_cut_by_a_full_context_prints_a_warning_with_remedies() {
     let home = Home::new();
     let model = home.model("fallback = \"0123456789012345678901234567890123456789012345678901234567890123456789\"\n");
     let cut = |args: &[&str]| {
@@ -164,14 +164,14 @@ fn an_answer_that_fills_the_context_says_so_and_what_helps() {
     assert!(told.starts_with("chatnap: warning: the answer was cut off: the context of 64 tokens is full."), "{told}");
     assert!(told.contains("up to the 8192 tokens") && told.contains("--on-overflow trim"), "{told}");
     assert_eq!(cut(&["--context-length", "64", "--quiet"]), "");
-    assert_eq!(cut(&["--max-tokens", "3"]), "", "that is what was asked for");
+    assert_eq!(cut(&["--max-tokens", "3"]), "", "no warning for --max-tokens");
     let small = home.model(&format!("context_length = 64\nfallback = \"{}\"\n", "0123456789".repeat(9)));
     let told = home.run(&["-m", &small, "-p", "hi"]).stderr;
     assert!(told.contains("The context cannot be larger") && !told.contains("--context-length"), "{told}");
 }
 
 #[test]
-fn a_model_that_is_nowhere_is_exit_code_3_and_one_line() {
+fn missing_model_exits_with_code_3_and_one_line() {
     let home = Home::new();
     let start = Instant::now();
     let ran = home.run(&["-m", "nosuch/model", "-p", "hi", "--offline"]);
@@ -181,10 +181,10 @@ fn a_model_that_is_nowhere_is_exit_code_3_and_one_line() {
 }
 
 #[test]
-fn interrupted_keeps_what_was_printed() {
+fn interrupted_answer_keeps_the_printed_text() {
     let home = Home::new();
     let model = home.model(LONG);
-    // Under nohup, which these tests may run under, a hang-up is to be ignored.
+    // SIGHUP stays ignored if the tests run under nohup.
     let nohup = is_ignored(Signal::HUP);
     for stop in [Signal::INT, Signal::TERM, Signal::HUP].into_iter().filter(|stop| *stop != Signal::HUP || !nohup) {
         let mut child = home.chatnap(&["-m", &model, "-p", "hi"]).spawn().unwrap();
@@ -200,7 +200,7 @@ fn interrupted_keeps_what_was_printed() {
     }
 }
 
-/// Whether programs that are started here begin with this signal ignored.
+/// Whether child processes inherit this signal as ignored.
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -209,7 +209,7 @@ fn is_ignored(signal: Signal) -> bool {
 }
 
 #[test]
-fn interrupted_json_is_still_an_object() {
+fn interrupted_json_output_is_a_complete_object() {
     let home = Home::new();
     let child = home.chatnap(&["-m", &home.model(LONG), "-p", "hi", "--format", "json"]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(1500));
@@ -219,7 +219,7 @@ fn interrupted_json_is_still_an_object() {
 }
 
 #[test]
-fn interrupted_while_it_loads() {
+fn interrupt_during_a_load_exits_with_code_130() {
     let home = Home::new();
     let child = home.chatnap(&["-m", &home.model("load_ms = 60000\nload_steps = 100"), "-p", "hi"]).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(1000));
@@ -231,7 +231,7 @@ fn interrupted_while_it_loads() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
+fn closed_stdout_ends_the_program_quietly() {
     let home = Home::new();
     for format in ["text", "jsonl"] {
         let mut child = home.chatnap(&["-m", &home.model(LONG), "-p", "hi", "--format", format]).spawn().unwrap();
@@ -245,7 +245,7 @@ fn a_reader_that_goes_away_ends_it_quietly() {
 }
 
 #[test]
-fn a_full_disk_is_an_error() {
+fn write_error_on_stdout_exits_with_code_1() {
     let home = Home::new();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let child = home.chatnap(&["-m", &home.model(HELLO), "-p", "hi"]).stdout(Stdio::from(full)).spawn().unwrap();
@@ -255,7 +255,7 @@ fn a_full_disk_is_an_error() {
 }
 
 #[test]
-fn the_next_prompt_continues_the_conversation() {
+fn continue_and_conversation_flags_extend_a_stored_conversation() {
     let home = Home::new();
     let model = home.model("fallback = \"turn {turn}, first {first}, system {system}\"");
     let first = home.run(&["-m", &model, "-p", "one", "-s", "Sys", "--format", "json"]).json();
@@ -271,18 +271,18 @@ fn the_next_prompt_continues_the_conversation() {
 }
 
 #[test]
-fn a_question_that_failed_is_not_what_goes_on() {
+fn continue_flag_skips_a_conversation_without_an_answer() {
     let home = Home::new();
     let model = home.model("fallback = \"turn {turn}, first {first}\"");
     home.run(&["-m", &model, "-p", "one"]);
     assert_eq!(home.run(&["-m", "nosuch", "-p", "lost"]).code(), 3);
     assert_eq!(home.run(&["-m", &model, "-c", "-p", "two"]).stdout, "turn 2, first one\n");
-    // Nothing is lost: the question is there to be looked at.
+    // The question without an answer is still listed.
     assert!(home.run(&["conversations", "list"]).stdout.contains("lost"));
 }
 
 #[test]
-fn a_dry_run_shows_what_the_model_would_read() {
+fn dry_run_prints_the_rendered_prompt_and_stores_nothing() {
     let home = Home::new();
     let model = home.model(HELLO);
     let text = home.run(&["-m", &model, "-p", "hi", "-s", "Sys", "--dry-run"]);
@@ -295,7 +295,7 @@ fn a_dry_run_shows_what_the_model_would_read() {
 }
 
 #[test]
-fn the_starter_model_answers() {
+fn starter_model_gives_the_greedy_answer_of_llama_cpp() {
     let home = Home::new();
     let path = starter_model();
     let args = ["-p", "What is the capital of France?", "--temperature", "0", "--max-tokens", "6", "--format", "json"];

@@ -1,9 +1,9 @@
-//! Panics: of the engine, which the chat survives, and of the interface, which leaves a sane terminal.
+//! Panics: a panic of the engine fails one turn, a panic of the TUI restores the terminal and exits.
 
 use crate::support_pty::{Home, Tui};
 
 #[test]
-fn a_panic_of_the_engine_fails_the_turn_and_nothing_else() {
+fn engine_panic_fails_only_the_current_turn() {
     let script = r#"
 token_ms = 2
 fallback = "You said: {user}"
@@ -17,7 +17,7 @@ when = "break"
     let mut tui = home.start(&[]);
     tui.send("break it").wait_for("/regenerate asks again");
     let text = tui.text();
-    assert!(!text.contains("panicked at"), "the panic tore the screen:\n{text}");
+    assert!(!text.contains("panicked at"), "the panic message is on the screen:\n{text}");
     tui.send("hello").wait_for("You said: hello");
     tui.type_text("\x04");
     assert_eq!(tui.wait_for_exit(), 0);
@@ -25,9 +25,9 @@ when = "break"
 }
 
 #[test]
-fn a_panic_of_the_interface_restores_the_terminal_and_says_what_happened() {
+fn tui_panic_restores_the_terminal_and_prints_the_message() {
     if !cfg!(debug_assertions) {
-        return; // Release builds have no way to cause one.
+        return; // Release builds ignore `CHATNAP_TEST_PANIC`.
     }
     let home = Home::new("");
     let mut command = home.command(&[]);

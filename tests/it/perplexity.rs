@@ -1,4 +1,4 @@
-//! How well the real starter model predicts a text: llama.cpp's figure for the same text, model and chunks.
+//! Perplexity of the real starter model against llama.cpp's value for the same text, model and chunks.
 
 use chatnap::engine::load::load;
 use chatnap::engine::model::LoadOptions;
@@ -8,10 +8,10 @@ use chatnap::protocol::DevicePreference;
 
 use crate::support;
 
-/// `llama-perplexity -m SmolLM2-135M-Instruct.Q4_1.gguf -f TEXT -c 256` (llama.cpp 2026-10) says 18.5143 ± 2.50594 over
-/// 4 chunks, TEXT being the first 5,000 bytes of LICENSE-APACHE.
+/// `llama-perplexity -m SmolLM2-135M-Instruct.Q4_1.gguf -f TEXT -c 256` (llama.cpp 2026-10) prints 18.5143 ± 2.50594
+/// over 4 chunks; TEXT is the first 5,000 bytes of LICENSE-APACHE.
 #[test]
-fn the_starter_model_is_as_surprised_as_in_llama_cpp() {
+fn starter_perplexity_matches_llama_cpp() {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/LICENSE-APACHE")).unwrap();
     let cancel = CancelFlag::default();
     let options = LoadOptions {

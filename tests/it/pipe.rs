@@ -1,4 +1,4 @@
-//! Standard input as a prompt, or as the rest of one.
+//! Standard input as the prompt, or appended to one.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn stdin_is_the_prompt_or_follows_it() {
 }
 
 #[test]
-fn nothing_to_answer_is_exit_code_2_at_once() {
+fn empty_input_exits_with_code_2_at_once() {
     let home = Home::new();
     let start = Instant::now();
     for ran in [home.run::<&str>(&[]), home.pipe::<&str>(&[], b" \n\n")] {
@@ -30,7 +30,7 @@ fn nothing_to_answer_is_exit_code_2_at_once() {
 }
 
 #[test]
-fn closed_streams_hang_nothing() {
+fn closed_standard_streams_do_not_hang() {
     let home = Home::new();
     let binary = env!("CARGO_BIN_EXE_chatnap");
     let mut shell = std::process::Command::new("sh");
@@ -41,7 +41,7 @@ fn closed_streams_hang_nothing() {
 }
 
 #[test]
-fn input_that_is_no_text_is_refused() {
+fn input_that_is_not_utf8_or_too_large_is_refused() {
     let home = Home::new();
     let ran = home.pipe(&["--format", "json"], b"abc\xff\xfe");
     assert_eq!((ran.code(), &ran.json()["error"]["code"]), (2, &2.into()), "{ran:?}");
@@ -54,7 +54,7 @@ fn input_that_is_no_text_is_refused() {
 }
 
 #[test]
-fn a_pipe_that_nobody_closes_is_told_in_a_log_too() {
+fn open_stdin_pipe_prints_a_waiting_line_without_a_terminal() {
     let home = Home::new();
     let model = home.model(ECHO);
     let mut waiting = home.chatnap(&["-m", &model, "-p", "hi"]);
@@ -68,5 +68,5 @@ fn a_pipe_that_nobody_closes_is_told_in_a_log_too() {
     let ran = crate::run::finish(child);
     assert_eq!((ran.code(), ran.stdout.as_str(), ran.stderr.lines().count()), (0, "[hi]\n", 1), "{ran:?}");
     assert!(ran.stderr.contains("the end of standard input") && ran.stderr.contains("< /dev/null"), "{ran:?}");
-    assert_eq!(crate::run::finish(quiet).stderr, "", "--quiet leaves nothing but errors");
+    assert_eq!(crate::run::finish(quiet).stderr, "", "--quiet prints only errors");
 }

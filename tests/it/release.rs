@@ -1,5 +1,5 @@
-//! An idle engine gives its memory back, takes no more than it should, and does not grow: measured with the real starter
-//! model, each story in a process of its own, which no other test disturbs.
+//! Resident memory of the engine with the real starter model: released when idle, bounded with a full context, constant
+//! over load cycles. Each measurement runs in a separate process, undisturbed by other tests.
 
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
@@ -15,7 +15,7 @@ use crate::support;
 
 const MIB: u64 = 1 << 20;
 
-/// Runs an ignored test of this module by itself.
+/// Runs one ignored test of this module in a separate process.
 fn alone(name: &str) {
     let program = std::env::current_exe().unwrap();
     let arguments = [&format!("release::{name}"), "--exact", "--include-ignored", "--nocapture"];
@@ -25,26 +25,26 @@ fn alone(name: &str) {
 }
 
 #[test]
-fn an_idle_engine_gives_its_memory_back_and_wakes_for_the_next_message() {
+fn idle_engine_releases_its_memory_and_reloads_for_the_next_message() {
     alone("release_measured");
 }
 
 #[test]
-fn a_full_context_takes_the_file_and_the_cache_and_little_more() {
+fn full_context_memory_is_bounded_by_file_and_kv_cache() {
     alone("full_context_measured");
 }
 
 #[test]
-fn loading_again_and_again_does_not_grow() {
+fn repeated_load_and_release_does_not_leak() {
     alone("cycles_measured");
 }
 
 #[test]
-fn a_load_that_is_given_up_tells_what_came_back() {
-    alone("given_up_load_measured");
+fn cancelled_load_reports_the_freed_bytes() {
+    alone("cancelled_load_measured");
 }
 
-/// Waits for the first event that fits; events before it are dropped.
+/// Waits for the first event for which `fits` returns true and drops the events before it.
 fn until(events: &Receiver<EngineEvent>, fits: impl Fn(&EngineEvent) -> bool) -> EngineEvent {
     loop {
         let event = events.recv_timeout(Duration::from_secs(120)).unwrap();
@@ -104,7 +104,7 @@ fn finished(events: &Receiver<EngineEvent>) -> (Usage, Timing) {
 }
 
 #[test]
-#[ignore = "started by a test above in a process of its own"]
+#[ignore = "a test above starts it in a separate process"]
 fn release_measured() {
     let file = file_bytes();
     let (engine, events) = start(starter(), IdleWindow::After(Duration::from_millis(300)), 512);
@@ -123,10 +123,10 @@ fn release_measured() {
 }
 
 #[test]
-#[ignore = "started by a test above in a process of its own"]
+#[ignore = "a test above starts it in a separate process"]
 fn full_context_measured() {
     const CONTEXT: usize = 2048;
-    // SmolLM2-135M: 30 layers, 3 key heads of 64 numbers, keys and values, half precision.
+    // SmolLM2-135M: 30 layers, 3 KV heads of 64 elements, keys and values, 2 bytes each.
     let cache = (CONTEXT * 30 * 3 * 64 * 2 * 2) as u64;
     let (engine, events) = start(starter(), IdleWindow::Never, CONTEXT);
     ask(&engine, &"The sky is blue today. ".repeat(330), 1000);
@@ -135,11 +135,11 @@ fn full_context_measured() {
     let most = file_bytes() + cache * 115 / 100 + 60 * 1_000_000;
     let resident = resident_bytes().unwrap();
     println!("{resident} bytes resident after {usage:?}; at most {most}");
-    assert!(resident <= most, "{resident} bytes are resident, {most} would be right");
+    assert!(resident <= most, "{resident} bytes are resident, {most} are allowed");
 }
 
 #[test]
-#[ignore = "started by a test above in a process of its own"]
+#[ignore = "a test above starts it in a separate process"]
 fn cycles_measured() {
     let (engine, events) = start(starter(), IdleWindow::Never, 512);
     let rounds: usize = std::env::var("CYCLES").ok().and_then(|cycles| cycles.parse().ok()).unwrap_or(20);
@@ -156,7 +156,7 @@ fn cycles_measured() {
     assert!(last < first + 4 * MIB, "a cold engine grows: {cold:?}");
 }
 
-/// Takes memory, and gives it back only when the load is given up.
+/// A source that allocates this many bytes and frees them only when the load is cancelled.
 struct Greedy(u64);
 
 impl ModelSource for Greedy {
@@ -174,15 +174,15 @@ impl ModelSource for Greedy {
         while !cancel.is_cancelled() {
             std::thread::sleep(Duration::from_millis(5));
         }
-        // Read, so that it is not optimised away.
+        // Reads the buffer, so that it is not optimised away.
         let read = taken.iter().map(|byte| usize::from(*byte)).sum::<usize>();
         Err(EngineError::new(ErrorKind::Cancelled, format!("stopped after {read} bytes")))
     }
 }
 
 #[test]
-#[ignore = "started by a test above in a process of its own"]
-fn given_up_load_measured() {
+#[ignore = "a test above starts it in a separate process"]
+fn cancelled_load_measured() {
     let taken = 64 * MIB;
     let (engine, events) = start(Box::new(Greedy(taken)), IdleWindow::Never, 512);
     for _ in 0..2 {

@@ -1,9 +1,9 @@
-//! A terminal that changes its size all the time.
+//! Terminal resizes: many while an answer streams, very small and very large sizes.
 
 use crate::support_pty::{Home, Tui};
 
 #[test]
-fn a_storm_of_sizes_while_it_streams() {
+fn many_resizes_while_an_answer_streams() {
     let answer = "Some **words** that wrap, 日本語 and 👩‍🚀 too. ".repeat(10);
     let home = Home::new(&format!("token_ms = 2\nfallback = \"{answer} THE END\""));
     let mut tui = home.start(&[]);
@@ -21,7 +21,7 @@ fn a_storm_of_sizes_while_it_streams() {
 }
 
 #[test]
-fn a_tiny_and_a_huge_terminal_are_both_used() {
+fn draws_in_20x5_and_200x50() {
     let home = Home::new("fallback = \"small talk\"");
     let mut tui = Tui::spawn(home.command(&[]), 20, 5);
     tui.wait_for("cold").send("hi").wait_for("warm");

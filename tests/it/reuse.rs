@@ -1,5 +1,5 @@
-//! The KV cache between turns, with the real starter model: what was evaluated once is not evaluated again, and what is
-//! reused is right.
+//! Reuse of the KV cache between turns with the real starter model: a common prefix is not evaluated again, and the
+//! logits after it equal those of a cold run.
 
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Talk {
         Self { engine: Engine::start(options, move |event| drop(sender.send(event))).unwrap(), events }
     }
 
-    /// The answer to `messages`.
+    /// Generates up to 40 tokens; returns the answer, its token usage and the finish reason.
     fn ask(&self, messages: &[ChatMessage], temperature: f32) -> (String, Usage, FinishReason) {
         self.engine.generate(GenerationRequest {
             id: self.engine.next_id(),
@@ -67,13 +67,13 @@ const QUESTIONS: [&str; 8] = [
 ];
 
 #[test]
-fn eight_turns_reuse_every_token_of_the_turns_before_and_an_edit_reuses_the_turns_before_it() {
+fn eight_turns_and_an_edit_reuse_the_cached_prefix() {
     eight_turns(0.0);
 }
 
-/// A sampled answer is often cut into other tokens than the encoder would choose for its text.
+/// The sampled tokens of an answer often differ from the encoding of its text.
 #[test]
-fn sampled_answers_are_reused_as_they_were_written() {
+fn sampled_answers_are_reused_token_by_token() {
     eight_turns(1.5);
 }
 
@@ -85,14 +85,14 @@ fn eight_turns(temperature: f32) {
     for question in QUESTIONS {
         messages.push(ChatMessage::new(Role::User, question));
         let (answer, usage, reason) = talk.ask(&messages, temperature);
-        assert!(usage.cached_tokens >= there, "{question}: {usage:?}, {there} tokens were there");
+        assert!(usage.cached_tokens >= there, "{question}: {usage:?}, {there} tokens are cached");
         assert!(usage.cached_tokens < usage.prompt_tokens);
         prompts.push(usage.prompt_tokens);
-        // The last token of an answer that was cut off was written and not read.
+        // After `Length` the last token was emitted but not evaluated, so it is not cached.
         there = usage.total_tokens() - usize::from(reason == FinishReason::Length);
         messages.push(ChatMessage::new(Role::Assistant, answer));
     }
-    // Turn 3 again, in other words: two turns and the frame of the third are there, and nothing of its text.
+    // Turn 3 with another text: two turns and the template's start of the third are cached, none of its text.
     let mut edited = messages[..5].to_vec();
     edited.push(ChatMessage::new(Role::User, "Zebras are striped, are they not?"));
     let (_, usage, _) = talk.ask(&edited, temperature);
@@ -115,8 +115,8 @@ fn starter() -> LoadedModel {
     load(&options, &mut |_| ()).unwrap()
 }
 
-/// The kept part of the cache gives the logits of a cold run. Rows of a prefill are summed in another order than single
-/// tokens, so the two agree to a hundredth of the logits' range, and in the token that wins.
+/// The tokens after the kept part of the cache have the logits of a cold run. Prefill sums rows in another order than
+/// single tokens, so both agree within 1 % of the logits' range and in the most likely token.
 #[test]
 fn logits_after_reuse_equal_those_of_a_cold_run() {
     let mut warm = starter();

@@ -1,4 +1,4 @@
-//! Runs the real binary, each test in a home of its own.
+//! Runs the real binary, each test in its own home folder.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// No run takes longer, or it hangs.
+/// The timeout of a run.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A user's folders, gone after the test.
+/// A temporary home folder, deleted after the test.
 pub struct Home(tempfile::TempDir);
 
-/// What a run left behind.
+/// Exit status and output of a finished run.
 #[derive(Debug)]
 pub struct Ran {
     pub status: ExitStatus,
@@ -41,7 +41,7 @@ impl Home {
         self.0.path()
     }
 
-    /// Where conversations are kept.
+    /// The folder of the conversation store.
     pub fn data(&self) -> PathBuf {
         self.path().join("data/chatnap")
     }
@@ -54,12 +54,12 @@ impl Home {
         path
     }
 
-    /// A model that plays `script`, as `-m` takes it.
+    /// Writes a scripted model; returns its value for `-m`.
     pub fn model(&self, script: &str) -> String {
         format!("scripted:{}", self.file("script.toml", script).display())
     }
 
-    /// Gives a program the environment of this home and nothing else of the user's.
+    /// Sets the environment to this home and the user's `PATH`, and captures the output.
     pub fn prepare(&self, command: &mut Command) {
         command.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH"));
         for (name, folder) in [("HOME", ""), ("XDG_DATA_HOME", "data"), ("XDG_CONFIG_HOME", "config")] {
@@ -77,7 +77,7 @@ impl Home {
         command
     }
 
-    /// Runs it to its end.
+    /// Runs it until it exits.
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Ran {
         finish(self.chatnap(args).spawn().unwrap())
     }
@@ -87,7 +87,7 @@ impl Home {
         let mut child = self.chatnap(args).stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let input = input.to_vec();
-        // It may well end before it has read everything.
+        // The error is ignored: the program may exit before it has read everything.
         let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
         let ran = finish(child);
         writer.join().unwrap();
@@ -95,7 +95,7 @@ impl Home {
     }
 }
 
-/// Waits for the end and collects both streams.
+/// Waits for the exit and collects both streams.
 pub fn finish(mut child: Child) -> Ran {
     let collect = |stream: Option<Box<dyn Read + Send>>| {
         std::thread::spawn(move || {
@@ -112,7 +112,7 @@ pub fn finish(mut child: Child) -> Ran {
     Ran { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
 }
 
-/// Waits for the end, but not for ever.
+/// Waits for the exit; after `PATIENCE` kills the process and panics.
 pub fn wait(child: &mut Child) -> ExitStatus {
     let start = Instant::now();
     loop {
@@ -127,7 +127,6 @@ pub fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// Sends a signal.
 pub fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }

@@ -1,6 +1,6 @@
-//! The picture in the README: the real screen of a real conversation, cell by cell, as SVG.
+//! Renders the screenshot of the README: the real screen of a real conversation, cell by cell, as SVG.
 //!
-//! `cargo test --release --test it screenshot -- --ignored` writes assets/screenshot.svg anew.
+//! `cargo test --release --test it screenshot -- --ignored` rewrites assets/screenshot.svg.
 
 use std::fmt::Write;
 
@@ -10,12 +10,12 @@ use crate::support_pty::{Home, Tui};
 const COLUMNS: u16 = 92;
 const ROWS: u16 = 30;
 
-/// The size of a cell in the picture.
+/// Width and height of a cell in SVG units.
 const CELL: (f64, f64) = (8.4, 18.0);
 
 #[test]
-#[ignore = "writes assets/screenshot.svg; wants a release build and a quiet machine"]
-fn picture() {
+#[ignore = "writes assets/screenshot.svg; needs a release build and an idle machine"]
+fn write_readme_screenshot() {
     let home = Home::new("");
     starter_model();
     let mut command = home.command(&["-m", "smollm2-135m", "--temperature", "0", "--idle-window", "2m"]);
@@ -32,12 +32,12 @@ fn picture() {
 }
 
 #[test]
-fn the_picture_has_every_character_of_the_screen_in_its_place() {
+fn svg_places_every_character_at_its_cell() {
     let mut parser = vt100::Parser::new(2.try_into().unwrap(), 20.try_into().unwrap(), 0);
     parser.process("a <b> \x1b[31mrot\x1b[m 日本 & e\u{301}".as_bytes());
     let picture = picture_of(parser.screen(), 20, 2);
     assert!(picture.contains("&lt;b&gt;") && picture.contains("&amp;"), "{picture}");
-    // The second wide character stands two cells after the first.
+    // The second wide character is two cells after the first.
     let place = |text: &str| {
         let end = picture.find(&format!(">{text}</text>")).unwrap();
         let begin = picture[..end].rfind("x=\"").unwrap() + 3;
@@ -51,7 +51,7 @@ fn svg(screen: &vt100::Screen) -> String {
     picture_of(screen, COLUMNS, ROWS)
 }
 
-/// A run of cells that look the same.
+/// Adjacent cells with the same style.
 struct Run {
     column: u16,
     cells: u16,
@@ -88,7 +88,7 @@ fn runs(screen: &vt100::Screen, row: u16, columns: u16) -> Vec<Run> {
         let look = (fg.unwrap_or_else(|| "#d7dae0".into()), bg, cell.bold(), cell.italic(), cell.underline());
         let text = if cell.has_contents() { cell.contents() } else { " " };
         let cells = if cell.is_wide() { 2 } else { 1 };
-        // A wide character's glyph is rarely two cells wide in the viewer's font, so it gets a place of its own.
+        // A wide character gets its own `<text>`: in the viewer's font its glyph is rarely two cells wide.
         match runs
             .last_mut()
             .filter(|run| run.look == look && cells == 1 && run.cells == run.text.chars().count() as u16)

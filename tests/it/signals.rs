@@ -1,4 +1,4 @@
-//! Signals: a sane terminal, a saved answer, a shell that works.
+//! Signals: the terminal is restored, the partial answer is stored, job control works.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn ends_well(signal: Signal, code: u32) {
     let begin = Instant::now();
     tui.signal(signal);
     assert_eq!(tui.wait_for_exit(), code);
-    // Two seconds, and what a busy machine adds.
+    // The limit is 2 s; the rest is slack for a loaded machine.
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     tui.assert_restored();
     let kept = output(home.folder.path(), &["conversations", "show", "last"]);
@@ -26,17 +26,17 @@ fn ends_well(signal: Signal, code: u32) {
 }
 
 #[test]
-fn sigterm_saves_restores_and_ends() {
+fn sigterm_stores_the_answer_and_restores_the_terminal() {
     ends_well(Signal::TERM, 143);
 }
 
 #[test]
-fn sighup_saves_restores_and_ends() {
+fn sighup_stores_the_answer_and_restores_the_terminal() {
     ends_well(Signal::HUP, 129);
 }
 
 #[test]
-fn a_terminal_that_vanishes_ends_it_and_loses_nothing() {
+fn closed_pty_ends_the_program_and_stores_the_answer() {
     let home = Home::new(ENDLESS);
     let mut tui = home.start(&[]);
     tui.send("talk").wait_for("partial words");
@@ -46,24 +46,24 @@ fn a_terminal_that_vanishes_ends_it_and_loses_nothing() {
 }
 
 #[test]
-fn a_prompt_that_was_not_sent_when_a_signal_came_is_offered_again() {
+fn unsent_prompt_is_kept_on_sighup_and_recalled_once() {
     let home = Home::new(ENDLESS);
     let mut tui = home.start(&[]);
-    tui.type_text("a long thought that nobody has read").wait_for("nobody has read");
+    tui.type_text("a long prompt not yet submitted").wait_for("not yet submitted");
     tui.signal(Signal::HUP);
     assert_eq!(tui.wait_for_exit(), 129);
     let mut tui = home.start(&[]);
-    tui.wait_for("is kept: Up brings it back").type_text("\x1b[A").wait_for("a long thought that nobody has read");
-    // It was offered: who leaves now does not want it.
-    tui.type_text("\x03").wait_until_gone("nobody has read").type_text("\x04");
+    tui.wait_for("is kept: Up brings it back").type_text("\x1b[A").wait_for("a long prompt not yet submitted");
+    // The prompt was recalled once; clearing it discards it.
+    tui.type_text("\x03").wait_until_gone("not yet submitted").type_text("\x04");
     assert_eq!(tui.wait_for_exit(), 0);
     let mut tui = home.start(&[]);
     tui.type_text("\x1b[A").settle();
-    assert!(!tui.text().contains("is kept") && !tui.text().contains("nobody has read"), "{}", tui.text());
+    assert!(!tui.text().contains("is kept") && !tui.text().contains("not yet submitted"), "{}", tui.text());
 }
 
 #[test]
-fn control_z_gives_the_shell_back_and_fg_the_chat() {
+fn control_z_suspends_to_the_shell_and_fg_resumes() {
     let home = Home::new("fallback = \"You said: {user}\"");
     let mut shell = home.shell();
     let command = format!("{} -m scripted:{}\r", env!("CARGO_BIN_EXE_chatnap"), home.script().display());
@@ -76,14 +76,14 @@ fn control_z_gives_the_shell_back_and_fg_the_chat() {
     shell.wait_for("You said: before");
     shell.send("after").wait_for("You said: after");
     shell.type_text("\x04").wait_until("the shell", |screen| !screen.alternate_screen());
-    // The shell asks again only when it has its terminal back.
+    // bash prints its prompt only after it has the terminal back.
     let asks = |screen: &vt100::Screen| screen.contents().trim_end().ends_with("shell>");
     shell.wait_for("goes on with").wait_until("the prompt", asks).type_text("exit\r");
     shell.wait_for_exit();
 }
 
 #[test]
-fn control_z_without_a_shell_does_not_freeze() {
+fn control_z_without_a_shell_prints_a_notice_and_continues() {
     let home = Home::new("fallback = \"You said: {user}\"");
     let mut tui = home.start(&[]);
     tui.type_text("\x1a").wait_for("there is no shell to go back to");
@@ -91,7 +91,7 @@ fn control_z_without_a_shell_does_not_freeze() {
 }
 
 #[test]
-fn a_terminal_that_does_not_read_holds_no_signal_up() {
+fn stalled_terminal_does_not_delay_signals() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
         let home = Home::new(ENDLESS);
         let mut tui = home.start(&[]);
@@ -101,7 +101,7 @@ fn a_terminal_that_does_not_read_holds_no_signal_up() {
         let begin = Instant::now();
         tui.signal(signal);
         assert_eq!(tui.wait_for_exit_unread(), code);
-        // Two seconds, and what a busy machine adds.
+        // The limit is 2 s; the rest is slack for a loaded machine.
         assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
         tui.go_on();
         let kept = output(home.folder.path(), &["conversations", "show", "last"]);
@@ -112,12 +112,12 @@ fn a_terminal_that_does_not_read_holds_no_signal_up() {
 }
 
 #[test]
-fn a_fatal_signal_leaves_a_sane_terminal() {
+fn fatal_signal_restores_the_terminal_and_keeps_the_answer() {
     for signal in [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::QUIT, Signal::USR1] {
         let home = Home::new(ENDLESS);
         let mut tui = home.start(&[]);
         tui.send("talk").wait_for("partial words");
-        // What is shown is stored within a quarter of a second.
+        // Shown text is stored within 250 ms.
         std::thread::sleep(Duration::from_millis(600));
         tui.signal(signal);
         assert_ne!(tui.wait_for_exit(), 0, "{signal:?}");

@@ -1,4 +1,4 @@
-//! Stopping: an answer, a load, the program.
+//! Stopping an answer, a load and the program with Esc and Ctrl-C.
 
 use crate::support_pty::Home;
 

@@ -1,4 +1,4 @@
-//! What is kept when things go wrong: kill -9, many processes, full disks, damaged files.
+//! The conversation store under SIGKILL, concurrent processes, locks, full disks and damaged files.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -17,7 +17,7 @@ fn exported(home: &Home, id: &str) -> Value {
 }
 
 #[test]
-fn killed_at_any_moment_the_question_is_there_and_the_answer_close_behind() {
+fn sigkill_keeps_the_question_and_nearly_all_of_the_answer() {
     let home = Home::new();
     let model = home.model(SLOW);
     for n in 0..24 {
@@ -28,7 +28,7 @@ fn killed_at_any_moment_the_question_is_there_and_the_answer_close_behind() {
         let kept = exported(&home, "last");
         assert_eq!(kept["turns"][0]["prompt"], format!("question {n}"));
         let answer = kept["turns"][0]["answer"].as_str().unwrap();
-        // 250 ms of a token each 10 ms, and as much again for a machine that is busy with other tests.
+        // 250 ms at one token per 10 ms are 25 tokens; doubled for a loaded machine.
         assert!(answer.len() + 50 >= printed, "{printed} printed, {} kept", answer.len());
     }
     home.run(&["-m", &model, "-p", "the last one", "--max-tokens", "3"]);
@@ -44,7 +44,7 @@ fn killed_at_any_moment_the_question_is_there_and_the_answer_close_behind() {
 }
 
 #[test]
-fn eight_processes_lose_nothing() {
+fn eight_processes_store_all_turns() {
     let home = Home::new();
     let model = home.model("fallback = \"{user}\"");
     std::thread::scope(|scope| {
@@ -63,7 +63,7 @@ fn eight_processes_lose_nothing() {
 }
 
 #[test]
-fn everything_is_private_whatever_the_umask() {
+fn data_files_are_private_with_any_umask() {
     let home = Home::new();
     let mut shell = Command::new("sh");
     home.prepare(&mut shell);
@@ -84,17 +84,17 @@ fn answers_without_a_store(ran: &Ran) {
 }
 
 #[test]
-fn where_nothing_can_be_stored_the_answer_still_comes() {
+fn answer_is_given_if_the_data_folder_is_unusable() {
     let home = Home::new();
     home.file("data/chatnap", "a file where the folder should be");
     let model = home.model("fallback = \"x\"");
     answers_without_a_store(&home.run(&["-m", &model, "-p", "hi", "--format", "json"]));
     let ran = home.run(&["-m", &model, "-c", "-p", "hi"]);
-    assert_eq!((ran.code(), ran.stdout.as_str()), (1, ""), "going on with nothing is no going on: {ran:?}");
+    assert_eq!((ran.code(), ran.stdout.as_str()), (1, ""), "-c needs a stored conversation: {ran:?}");
 }
 
 #[test]
-fn a_newer_schema_is_left_alone() {
+fn database_with_a_newer_schema_is_not_modified() {
     let home = Home::new();
     let model = home.model("fallback = \"x\"");
     home.run(&["-m", &model, "-p", "hi"]);
@@ -107,7 +107,7 @@ fn a_newer_schema_is_left_alone() {
 }
 
 #[test]
-fn a_damaged_file_is_kept_and_a_new_one_started() {
+fn damaged_database_is_set_aside_and_a_new_one_created() {
     let home = Home::new();
     let model = home.model("fallback = \"x\"");
     home.file("data/chatnap/conversations.db", "garbage ".repeat(1000));
@@ -121,7 +121,7 @@ fn a_damaged_file_is_kept_and_a_new_one_started() {
 }
 
 #[test]
-fn a_full_disk_at_the_start_and_in_the_middle() {
+fn full_disk_before_the_first_turn_and_during_a_later_one() {
     let home = Home::new();
     let model = home.model("context_length = 200000\nfallback = \"x\"");
     let limited = |blocks: u32, prompt: &str| {
@@ -141,14 +141,14 @@ fn a_full_disk_at_the_start_and_in_the_middle() {
     let ran = limited(64, &long);
     assert_eq!((ran.code(), &ran.json()["answer"]), (0, &"x".into()), "{ran:?}");
     assert!(ran.stderr.contains("could not be kept"), "{}", ran.stderr);
-    // What was stored before is sound, and there is room again.
+    // Earlier turns are intact, and without the limit new ones are stored.
     assert_eq!(home.run(&["-m", &model, "-p", "again"]).stderr, "");
     let listed = home.run(&["conversations", "list"]).stdout;
     assert!(listed.contains("kept") && listed.contains("again"), "{listed}");
 }
 
 #[test]
-fn a_living_answer_is_not_taken_for_an_interrupted_one() {
+fn answer_of_a_running_process_is_not_marked_interrupted() {
     let home = Home::new();
     let mut child = home.chatnap(&["-m", &home.model(SLOW), "-p", "hi"]).spawn().unwrap();
     read_some(&mut child, 40);
@@ -161,7 +161,7 @@ fn a_living_answer_is_not_taken_for_an_interrupted_one() {
     assert_eq!(exported(&home, &id)["turns"][0]["state"], "stop");
 }
 
-/// Another program that holds the write lock of the stored conversations until this is dropped.
+/// Holds the write lock of the database, as another program would, until the connection is dropped.
 fn lock(home: &Home) -> rusqlite::Connection {
     let other = rusqlite::Connection::open(home.data().join("conversations.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -169,20 +169,20 @@ fn lock(home: &Home) -> rusqlite::Connection {
 }
 
 #[test]
-fn a_locked_database_delays_no_answer_and_nothing_is_lost() {
+fn locked_database_does_not_delay_answers_and_turns_are_stored_later() {
     let home = Home::new();
     let model = home.model("fallback = \"You said: {user}\"");
     assert_eq!(home.run(&["-m", &model, "-p", "before"]).code(), 0);
     let other = lock(&home);
     let begin = Instant::now();
     let ran = home.run(&["-m", &model, "-p", "meanwhile", "--format", "json"]);
-    // A second of waiting, and what a busy machine adds.
+    // The program waits 1 s for the lock; the rest is slack for a loaded machine.
     assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
     assert_eq!((ran.code(), &ran.json()["answer"]), (0, &"You said: meanwhile".into()), "{ran:?}");
     assert!(ran.json()["conversation"].is_null(), "it is not in the database: {ran:?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
     assert!(ran.stderr.contains("Another program has locked"), "{ran:?}");
-    // Reading needs no lock: the conversation before goes on.
+    // Reading needs no lock, so `-c` continues the earlier conversation.
     let ran = home.run(&["-m", &model, "-c", "-p", "go on"]);
     assert_eq!((ran.code(), ran.stdout.as_str()), (0, "You said: go on\n"), "{ran:?}");
     drop(other);
@@ -200,7 +200,7 @@ fn a_locked_database_delays_no_answer_and_nothing_is_lost() {
 }
 
 #[test]
-fn the_interface_waits_for_no_lock_and_promises_nothing_false() {
+fn tui_does_not_wait_for_a_lock_and_reports_unstored_turns() {
     let home = crate::support_pty::Home::new("fallback = \"You said: {user}\"");
     let mut tui = home.start(&[]);
     tui.send("before").wait_for("You said: before").type_text("\x04");
@@ -217,7 +217,7 @@ fn the_interface_waits_for_no_lock_and_promises_nothing_false() {
     let text = tui.text();
     assert!(!text.contains("--conversation") && text.contains("could not be stored yet"), "{text}");
     drop(other);
-    // The next start stores it, and one that sees the lock go stores its own.
+    // The next start stores the turn; a running program stores its turn once the lock is released.
     let mut tui = home.start(&["-c"]);
     tui.wait_for("You said: meanwhile");
     let other = lock_at(&home);
@@ -237,7 +237,7 @@ fn lock_at(home: &crate::support_pty::Home) -> rusqlite::Connection {
 }
 
 #[test]
-fn an_answer_that_pauses_is_stored_as_far_as_it_was_shown() {
+fn paused_answer_is_stored_up_to_the_shown_text() {
     let home = Home::new();
     let text = "0123456789".repeat(12);
     let model = home.model(&format!(
@@ -245,7 +245,7 @@ fn an_answer_that_pauses_is_stored_as_far_as_it_was_shown() {
     ));
     let mut child = home.chatnap(&["-m", &model, "-p", "talk"]).spawn().unwrap();
     let shown = read_some(&mut child, 90);
-    // 250 ms, and as much again for a machine that is busy with other tests.
+    // 250 ms, doubled for a loaded machine.
     std::thread::sleep(Duration::from_millis(500));
     signal(&child, Signal::KILL);
     finish(child);
@@ -253,7 +253,7 @@ fn an_answer_that_pauses_is_stored_as_far_as_it_was_shown() {
 }
 
 #[test]
-fn a_reader_that_does_not_read_holds_no_signal_up_and_costs_nothing_that_it_read() {
+fn blocked_stdout_does_not_delay_sigterm_or_lose_written_text() {
     let home = Home::new();
     let text = "0123456789".repeat(20_000);
     let model = home.model(&format!("context_length = 300000\n[[answer]]\nwhen = \"talk\"\ntext = \"{text}\"\n"));
@@ -261,7 +261,7 @@ fn a_reader_that_does_not_read_holds_no_signal_up_and_costs_nothing_that_it_read
     let mut child = home.chatnap(&args).spawn().unwrap();
     read_some(&mut child, 10);
     let stored = || exported(&home, "last")["turns"][0]["answer"].as_str().unwrap().len();
-    // The pipe takes 64 KiB; then the program is blocked, with all of that stored.
+    // The pipe buffers 64 KiB; then the program blocks, with all of that text stored.
     let begin = Instant::now();
     while stored() < 1 << 16 {
         assert!(begin.elapsed() < Duration::from_secs(60), "{} bytes are stored", stored());
@@ -277,7 +277,7 @@ fn a_reader_that_does_not_read_holds_no_signal_up_and_costs_nothing_that_it_read
 }
 
 #[test]
-fn memory_that_the_system_refuses_is_exit_code_4() {
+fn failed_allocation_exits_with_code_4() {
     let home = Home::new();
     let model = home.model("ballast_mib = 3000\nfallback = \"x\"");
     let mut shell = Command::new("bash");
@@ -293,7 +293,7 @@ fn memory_that_the_system_refuses_is_exit_code_4() {
 }
 
 #[test]
-fn a_fifo_in_the_place_of_a_file_is_an_error_and_not_waited_for() {
+fn fifo_in_place_of_a_file_is_an_error_and_does_not_block() {
     let home = Home::new();
     let model = home.model("fallback = \"x\"");
     let fifo = home.path().join("fifo");

@@ -1,4 +1,4 @@
-//! What several stories need.
+//! Helpers that several test modules share.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -8,12 +8,12 @@ use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 use chatnap::settings::Settings;
 
-/// The user's own cache folder of chatnap: the starter model is fetched into it once, not once for each run.
+/// The user's real cache folder of chatnap, so that the starter model is downloaded once and not in every run.
 pub fn cache_dir() -> PathBuf {
     directories::ProjectDirs::from("", "", "chatnap").expect("a home folder").cache_dir().to_path_buf()
 }
 
-/// The real starter model, fetched through the program's own code where it is not there yet.
+/// The path of the real starter model, downloaded through `HubSource` if it is missing.
 pub fn starter_model() -> PathBuf {
     static STARTER: OnceLock<PathBuf> = OnceLock::new();
     STARTER
@@ -22,13 +22,13 @@ pub fn starter_model() -> PathBuf {
             match source.locate(&mut |_| (), &CancelFlag::default()) {
                 Ok(ModelFiles::Gguf(files)) => files[0].clone(),
                 Ok(other) => panic!("the starter is a GGUF file, not {other:?}"),
-                Err(error) => panic!("the starter model cannot be had: {error}"),
+                Err(error) => panic!("cannot get the starter model: {error}"),
             }
         })
         .clone()
 }
 
-/// Settings as they are without any file, flag or variable, with this model.
+/// The default settings, without any file, flag or variable, for this model on the CPU with idle window `never`.
 pub fn settings(model: &str) -> Settings {
     Settings {
         model: model.to_owned(),

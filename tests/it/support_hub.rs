@@ -1,5 +1,5 @@
-//! A hub on the loopback interface: speaks as much of the hub's API as a download needs, and misbehaves on demand. Large
-//! files are served from a second port, as the real hub serves them from another host.
+//! A fake hub on the loopback interface: implements the part of the hub's API that downloads use, and injects faults on
+//! request. Large files come from a second port, because the real hub redirects them to another host.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,34 +12,34 @@ use chatnap::hub::{HubOptions, Patience};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-/// The only commit there is.
+/// The commit that every revision resolves to.
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// How the server of large files behaves.
+/// Faults of the server for large files.
 #[derive(Clone, Debug, Default)]
 pub struct Manners {
-    /// This many answers stop after `cut_at` bytes.
+    /// The number of responses that are cut off after `cut_at` bytes.
     pub cuts: usize,
-    /// Where they stop.
+    /// The length in bytes of a response that is cut off.
     pub cut_at: usize,
-    /// Whether a cut answer keeps the connection open and says nothing more.
+    /// A response that is cut off keeps the connection open and sends nothing more.
     pub stall: bool,
-    /// Sends other bytes than were promised.
+    /// Flips a bit, so that the content does not match its hash.
     pub corrupt: bool,
-    /// Ignores `Range`.
+    /// Ignores the `Range` header.
     pub no_ranges: bool,
-    /// Sleeps between pieces of 64 KiB.
+    /// The pause after each chunk of 64 KiB.
     pub pause: Duration,
 }
 
-/// One request as it arrived.
+/// One request that was received.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// Whether it came to the port of large files.
+    /// Whether it arrived at the port for large files.
     pub at_store: bool,
-    /// `GET /path`.
+    /// Method and path, as in `GET /path`.
     pub line: String,
-    /// First byte that was asked for.
+    /// The first byte of the requested range, 0 without a range.
     pub start: usize,
     /// The `Authorization` header.
     pub authorization: Option<String>,
@@ -49,15 +49,15 @@ pub struct Seen {
 struct State {
     files: BTreeMap<String, Vec<u8>>,
     manners: Manners,
-    /// Status and `X-Error-Code` of everything that is asked of the hub itself.
+    /// Status and `X-Error-Code` of every response of the hub itself.
     refusal: Option<(u16, &'static str)>,
-    /// As above, for files only.
+    /// The same for file requests only.
     file_refusal: Option<(u16, &'static str)>,
-    /// Status of answers of the API that never end.
+    /// Status of the API responses that have an endless body.
     flood: Option<u16>,
-    /// Bytes of them that were sent.
+    /// Bytes sent of these bodies.
     flooded: usize,
-    /// ETags of files, where they are not the hub's own.
+    /// ETags by file name that replace the computed hash.
     etags: BTreeMap<String, String>,
     seen: Vec<Seen>,
 }
@@ -71,7 +71,7 @@ pub struct FakeHub {
 }
 
 impl FakeHub {
-    /// A hub with one repository (whatever it is called) that holds these files.
+    /// Starts a hub that serves these files under every repository name.
     pub fn start(files: &[(&str, Vec<u8>)]) -> Self {
         let hub = TcpListener::bind("127.0.0.1:0").unwrap();
         let store = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -86,7 +86,7 @@ impl FakeHub {
             std::thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
                     let this = this.clone();
-                    // A client that hangs up is no error of the server's.
+                    // Errors are ignored: clients may disconnect early.
                     std::thread::spawn(move || drop(this.serve(stream, at_store)));
                 }
             });
@@ -102,28 +102,28 @@ impl FakeHub {
         self.state.lock().unwrap().manners = manners;
     }
 
-    /// Answers everything with this status and `X-Error-Code`.
+    /// Sends this status and `X-Error-Code` in every response.
     pub fn refuse(&self, status: u16, code: &'static str) {
         self.state.lock().unwrap().refusal = Some((status, code));
     }
 
-    /// Answers requests for files so.
+    /// Sends this status and `X-Error-Code` in every response to a file request.
     pub fn refuse_files(&self, status: u16, code: &'static str) {
         self.state.lock().unwrap().file_refusal = Some((status, code));
     }
 
-    /// Answers what is asked of the API with this status and a body that does not end.
+    /// Sends this status and an endless body in every API response.
     pub fn flood(&self, status: u16) {
         let mut state = self.state.lock().unwrap();
         (state.flood, state.flooded) = (Some(status), 0);
     }
 
-    /// Bytes that were sent of endless answers.
+    /// Bytes sent of endless bodies since `flood`.
     pub fn flooded(&self) -> usize {
         self.state.lock().unwrap().flooded
     }
 
-    /// Gives `file` this ETag.
+    /// Replaces the ETag of `file`.
     pub fn name_blob(&self, file: &str, etag: &str) {
         self.state.lock().unwrap().etags.insert(file.to_owned(), etag.to_owned());
     }
@@ -132,7 +132,7 @@ impl FakeHub {
         self.state.lock().unwrap().seen.clone()
     }
 
-    /// Requests for the bytes of large files.
+    /// The requests received at the port for large files.
     pub fn transfers(&self) -> Vec<Seen> {
         self.seen().into_iter().filter(|seen| seen.at_store).collect()
     }
@@ -221,7 +221,7 @@ impl FakeHub {
     fn send_flood(&self, stream: &mut TcpStream, status: u16) -> std::io::Result<()> {
         write!(stream, "HTTP/1.1 {status} Flood\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n[")?;
         let piece = "[],".repeat(1 << 16);
-        // An answer that is not bounded ends the test some day too.
+        // Stops at 1 GiB, so that a client without a limit fails the test instead of hanging it.
         while self.flooded() < 1 << 30 {
             stream.write_all(piece.as_bytes())?;
             self.state.lock().unwrap().flooded += piece.len();
@@ -254,30 +254,30 @@ impl FakeHub {
             std::thread::sleep(manners.pause);
         }
         if is_cut && manners.stall {
-            // Until the client hangs up.
+            // Blocks until the client disconnects.
             let _ = stream.read(&mut [0]);
         }
         Ok(())
     }
 }
 
-/// Lower-case hex.
+/// The SHA-256 in lower-case hex.
 pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Git's hash of a file of this content, in lower-case hex.
+/// Git's blob hash (SHA-1) of this content in lower-case hex.
 pub fn git_blob(bytes: &[u8]) -> String {
     let hash = Sha1::new().chain_update(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize();
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file that is no real model; the hub does not look inside.
+/// Deterministic bytes in place of a model: the hub code does not parse files.
 pub fn blob(size: usize) -> Vec<u8> {
     (0..size).map(|i| (i * 31 + i / 251) as u8).collect()
 }
 
-/// Options for this endpoint with a cache of their own and little patience.
+/// Options for this endpoint with the cache under `root` and short timeouts.
 pub fn options(endpoint: &str, root: &Path) -> HubOptions {
     HubOptions {
         endpoint: endpoint.to_owned(),
@@ -293,14 +293,14 @@ pub fn options(endpoint: &str, root: &Path) -> HubOptions {
     }
 }
 
-/// A package index on the loopback interface: one file, whatever is asked for.
+/// A fake package index on the loopback interface that offers one file for every package.
 pub struct FakeIndex {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeIndex {
-    /// An index that offers `name` with these bytes.
+    /// Starts an index that offers `name` with these bytes.
     pub fn start(name: &str, bytes: Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -321,19 +321,19 @@ impl FakeIndex {
                     "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
                     body.len()
                 );
-                // A client that hangs up is no error of the server's.
+                // Errors are ignored: clients may disconnect early.
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
             }
         });
         Self { address, asked }
     }
 
-    /// As `PIP_INDEX_URL` wants it.
+    /// The value for `PIP_INDEX_URL`.
     pub fn url(&self) -> String {
         format!("http://{}/simple", self.address)
     }
 
-    /// The first lines of all requests.
+    /// The request lines received so far.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! The real program under a pseudo-terminal, with a terminal emulator on the other side.
+//! Runs the real program in a pseudo-terminal and parses its output with the terminal emulator vt100.
 
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
-/// Longer than anything takes on a machine that is busy with other things.
+/// The timeout of every wait, longer than any step takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Seen {
     parser: vt100::Parser,
     bytes: usize,
     over: bool,
-    /// Read no more.
+    /// The reader thread ends after its next read.
     vanished: bool,
-    /// Read nothing for now.
+    /// The reader thread pauses after its next read.
     stalled: bool,
 }
 
-/// A program in a terminal.
+/// A running program and the master side of its pseudo-terminal.
 pub struct Tui {
     seen: Arc<(Mutex<Seen>, Condvar)>,
     child: Program,
@@ -34,7 +34,7 @@ fn nonzero(size: u16) -> NonZeroU16 {
     NonZeroU16::new(size).unwrap()
 }
 
-/// A home of its own for each test, with a scripted model in it.
+/// A temporary home folder of one test, with a scripted model in it.
 pub struct Home {
     pub folder: tempfile::TempDir,
 }
@@ -75,26 +75,26 @@ impl Home {
         command
     }
 
-    /// The interface in a terminal of 80×24, its first frame drawn.
+    /// Starts the TUI in a terminal of 80×24 and waits for its first frame.
     pub fn start(&self, arguments: &[&str]) -> Tui {
         let mut tui = Tui::spawn(self.command(arguments), 80, 24);
         tui.wait_for("Ask anything");
         tui
     }
 
-    /// Everything that a run writes to its terminal until it ends.
+    /// Runs the program to its end and returns every byte that it wrote to the terminal.
     pub fn output(&self, arguments: &[&str]) -> Vec<u8> {
         let size = PtySize { rows: 24, cols: 200, pixel_width: 0, pixel_height: 0 };
         let pair = native_pty_system().openpty(size).unwrap();
         let _child = Program(pair.slave.spawn_command(self.command(arguments)).unwrap());
         drop(pair.slave);
         let mut bytes = Vec::new();
-        // A terminal whose program has ended answers with an error.
+        // Reading from the pty fails with EIO after the program has exited.
         let _ = pair.master.try_clone_reader().unwrap().read_to_end(&mut bytes);
         bytes
     }
 
-    /// An interactive shell.
+    /// Starts an interactive bash in a terminal of 80×24.
     pub fn shell(&self) -> Tui {
         let mut command = CommandBuilder::new("bash");
         command.args(["--norc", "--noprofile", "-i"]);
@@ -142,7 +142,7 @@ impl Tui {
         self
     }
 
-    /// Types a prompt, sees it in the composer and sends it.
+    /// Types a prompt, waits until the screen shows it and presses Enter.
     pub fn send(&mut self, text: &str) -> &mut Self {
         self.type_text(text).wait_for(text);
         self.type_text("\r")
@@ -152,7 +152,7 @@ impl Tui {
         self.type_text(&format!("\x1b[200~{text}\x1b[201~"))
     }
 
-    /// Waits until `right` holds of the screen; fails with the screen where it never does.
+    /// Waits until `right` returns true; panics with the screen's text after `PATIENCE` or at the end of the output.
     pub fn wait_until(&mut self, what: &str, right: impl Fn(&vt100::Screen) -> bool) -> &mut Self {
         let begin = Instant::now();
         let (lock, changed) = &*self.seen;
@@ -174,7 +174,7 @@ impl Tui {
         self.wait_until(text, |screen| screen.contents().contains(text))
     }
 
-    /// Waits until a text stands so often on the screen.
+    /// Waits until the screen contains `text` at least `times` times.
     pub fn wait_for_times(&mut self, text: &str, times: usize) -> &mut Self {
         self.wait_until(&format!("{text} {times} times"), |screen| screen.contents().matches(text).count() >= times)
     }
@@ -183,7 +183,7 @@ impl Tui {
         self.wait_until(&format!("no {text}"), |screen| !screen.contents().contains(text))
     }
 
-    /// Whether nothing at all is written for this long.
+    /// Whether the program writes nothing for `time`.
     pub fn is_silent_for(&mut self, time: Duration) -> bool {
         let (lock, changed) = &*self.seen;
         let seen = lock.lock().unwrap();
@@ -192,11 +192,11 @@ impl Tui {
         seen.bytes == before
     }
 
-    /// Waits until half a second passes in which nothing is written: a frame may come in several pieces.
+    /// Waits until the program has written nothing for 500 ms: one frame may arrive in several reads.
     pub fn settle(&mut self) {
         let begin = Instant::now();
         while !self.is_silent_for(Duration::from_millis(500)) {
-            assert!(begin.elapsed() < PATIENCE, "it never stops drawing:\n{}", self.text());
+            assert!(begin.elapsed() < PATIENCE, "output never pauses:\n{}", self.text());
         }
     }
 
@@ -218,7 +218,7 @@ impl Tui {
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
 
-    /// From now on the terminal reads nothing, as one does whose connection stalls; its buffer is filled.
+    /// Stops reading, as over a stalled connection, and fills the pty's buffer by forcing redraws.
     pub fn stall(&mut self) {
         self.seen.0.lock().unwrap().stalled = true;
         for n in 0..40 {
@@ -227,39 +227,39 @@ impl Tui {
         }
     }
 
-    /// The terminal reads again.
+    /// Resumes reading after `stall`.
     pub fn go_on(&mut self) {
         self.seen.0.lock().unwrap().stalled = false;
         self.seen.1.notify_all();
     }
 
-    /// Waits for the end without reading; the exit code.
+    /// Waits for the exit of the process without reading its output; returns the exit code.
     pub fn wait_for_exit_unread(&mut self) -> u32 {
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.0.try_wait().unwrap() {
                 return status.exit_code();
             }
-            assert!(begin.elapsed() < PATIENCE, "it does not end");
+            assert!(begin.elapsed() < PATIENCE, "no exit");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// Waits for the end; the exit code.
+    /// Waits for the end of the output and the exit of the process; returns the exit code.
     pub fn wait_for_exit(&mut self) -> u32 {
         {
             let (lock, changed) = &*self.seen;
             let seen = lock.lock().unwrap();
             let (seen, late) = changed.wait_timeout_while(seen, PATIENCE, |seen| !seen.over).unwrap();
-            assert!(!late.timed_out(), "it does not end:\n{}", seen.parser.screen().contents());
+            assert!(!late.timed_out(), "no exit:\n{}", seen.parser.screen().contents());
         }
         self.child.0.wait().unwrap().exit_code()
     }
 
-    /// Closes the terminal's other side while something is written; the exit code.
+    /// Closes the master side of the pty while the program writes; returns the exit code.
     pub fn vanish(self) -> u32 {
         let Self { seen, child, master, writer, .. } = self;
-        // The reader ends at the next byte, and with it the last of three handles.
+        // The reader thread ends at the next byte and drops the last of the three master handles.
         seen.0.lock().unwrap().vanished = true;
         drop((master, writer));
         let (sender, ended) = std::sync::mpsc::channel();
@@ -267,10 +267,10 @@ impl Tui {
             let mut child = child;
             sender.send(child.0.wait().unwrap().exit_code()).unwrap();
         });
-        ended.recv_timeout(PATIENCE).expect("it goes on without a terminal")
+        ended.recv_timeout(PATIENCE).expect("still running without a terminal")
     }
 
-    /// The terminal is as the program found it.
+    /// Asserts that screen modes, cursor and termios are as before the start.
     pub fn assert_restored(&self) {
         let screen = self.screen();
         assert!(!screen.alternate_screen(), "still in the alternate screen");
@@ -280,17 +280,17 @@ impl Tui {
     }
 }
 
-/// Ends with the test, also with one that fails.
+/// A child process that is killed on drop, also if the test fails.
 struct Program(Box<dyn Child + Send + Sync>);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It has ended where the test went well.
+        // The error is ignored: after a successful test the process has already exited.
         let _ = self.0.kill();
     }
 }
 
-/// Runs a subcommand in this home; what it wrote.
+/// Runs a subcommand in this home; returns stdout followed by stderr.
 pub fn output(home: &Path, arguments: &[&str]) -> String {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_chatnap"))
         .args(arguments)

@@ -1,4 +1,4 @@
-//! The chat template: the model's own, one that the user chose, and what becomes of a bad one.
+//! Chat templates: the model's own, one set by the user, and invalid ones.
 
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,11 @@ use crate::support_pty;
 
 const MODEL: &str = "fallback = \"You said: {user}\"";
 
-/// ChatML, as the scripted model reads it, with a mark of its own.
+/// ChatML, which the scripted model parses, after the marker `MINE`.
 const MINE: &str = "MINE{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 #[test]
-fn a_template_is_chosen_by_flag_variable_or_config() {
+fn template_is_set_by_flag_variable_or_config() {
     let home = Home::new();
     let model = home.model(MODEL);
     let file = home.file("mine.jinja", MINE);
@@ -39,7 +39,7 @@ fn a_template_is_chosen_by_flag_variable_or_config() {
 }
 
 #[test]
-fn an_answer_is_given_with_the_chosen_template() {
+fn oneshot_uses_the_chosen_template() {
     let home = Home::new();
     let model = home.model(MODEL);
     let file = home.file("mine.jinja", MINE);
@@ -48,13 +48,13 @@ fn an_answer_is_given_with_the_chosen_template() {
     assert_eq!(ran.json()["answer"], "You said: hi", "{ran:?}");
     let tokens = |answer: &serde_json::Value| answer["usage"]["prompt_tokens"].as_u64().unwrap();
     assert_eq!(tokens(&ran.json()), tokens(&own) + 4);
-    // The model sees no ChatML here, and so nobody who speaks.
+    // Without ChatML the scripted model finds no user message.
     let ran = home.run(&["-m", &model, "-p", "hi", "--format", "json", "--chat-template", "alpaca"]);
     assert!(ran.json()["answer"] != "You said: hi", "{ran:?}");
 }
 
 #[test]
-fn the_chat_uses_the_chosen_template() {
+fn tui_uses_the_chosen_template() {
     let home = support_pty::Home::new(MODEL);
     let file = home.script().with_file_name("mine.jinja");
     std::fs::write(&file, MINE).unwrap();
@@ -71,7 +71,7 @@ fn the_chat_uses_the_chosen_template() {
 }
 
 #[test]
-fn a_choice_that_is_not_there_is_told_at_once() {
+fn unknown_or_invalid_template_is_an_error() {
     let home = Home::new();
     let model = home.model(MODEL);
     for mode in [&["--dry-run"][..], &[]] {
@@ -79,7 +79,7 @@ fn a_choice_that_is_not_there_is_told_at_once() {
         assert_eq!((ran.code(), ran.stdout.as_str()), (2, ""), "{ran:?}");
         assert!(ran.stderr.contains("nosuch") && ran.stderr.contains("chatml, command-r, deepseek"), "{ran:?}");
     }
-    assert!(!home.data().exists(), "nothing was asked");
+    assert!(!home.data().exists(), "no turn was stored");
     let folder = home.path().to_str().unwrap().to_owned();
     assert_eq!(home.run(&["-m", &model, "-p", "hi", "--chat-template", &folder]).code(), 2);
     let broken = home.file("broken.jinja", "{% for %}");
@@ -89,7 +89,7 @@ fn a_choice_that_is_not_there_is_told_at_once() {
 }
 
 #[test]
-fn a_models_bad_template_is_replaced_with_one_warning() {
+fn invalid_model_template_is_replaced_with_one_warning() {
     let home = Home::new();
     let model = not_a_number(&home);
     let model = model.to_str().unwrap();
@@ -104,7 +104,7 @@ fn a_models_bad_template_is_replaced_with_one_warning() {
         let ran = home.run(&["-m", model, "-p", "w1", "--dry-run", "--chat-template", "alpaca"]);
         assert_eq!((ran.code(), ran.stderr.as_str()), (0, ""), "{ran:?}");
         assert!(ran.stdout.ends_with("### Instruction:\nw1\n\n### Response:\n"), "{ran:?}");
-        // It gets as far as the weights, which say nothing.
+        // The model loads; the run then fails because the weights are NaN.
         let ran = home.run(&["-m", model, "-p", "w1"]);
         assert!(ran.stderr.contains("not finite") && ran.stderr.contains(why), "{ran:?}");
     }

@@ -1,7 +1,7 @@
-//! `config.json`, `generation_config.json` and `tokenizer_config.json` of a folder whose weights are sound.
+//! `config.json`, `generation_config.json` and `tokenizer_config.json` of a folder with valid weights.
 //!
-//! An input is a byte that chooses the weights (of which checkpoint of the test data), and the three files with
-//! separators between them. A model that can be loaded evaluates a few tokens.
+//! Input: a byte that selects the checkpoint of the test data whose weights are used, then the three files, separated.
+//! A model that loads evaluates a few tokens.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -101,7 +101,7 @@ pub const TARGET: Target = Target {
     run,
 };
 
-/// Header and length of the data, for each checkpoint that has one file.
+/// Header and length of the data in bytes, for each checkpoint with a single file.
 fn weights() -> &'static Vec<(Vec<u8>, u32)> {
     static WEIGHTS: OnceLock<Vec<(Vec<u8>, u32)>> = OnceLock::new();
     WEIGHTS.get_or_init(|| {
@@ -133,7 +133,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The objects within `json` that describe a model.
+/// Collects the objects in `json` that have a `model_type`.
 fn find_configs<'a>(json: &'a serde_json::Value, found: &mut Vec<&'a serde_json::Value>) {
     if json.get("model_type").is_some() {
         return found.push(json);

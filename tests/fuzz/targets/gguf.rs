@@ -1,6 +1,6 @@
-//! GGUF: header, metadata, the model's numbers, vocabulary and template. Candle's reader is the second opinion.
+//! GGUF: header, metadata, model configuration, vocabulary and template, compared with candle's reader.
 //!
-//! An input is a little-endian u32, the number of bytes behind the header (its top byte is ignored), and the header.
+//! Input: a little-endian u32, the number of bytes after the header (its top byte is ignored), then the header.
 
 use std::fs::File;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub const TARGET: Target = Target {
     name: "gguf",
     cases: 700,
     time: Duration::from_secs(2),
-    // The file has up to 16 MiB; what lists make of it takes a few times as much.
+    // A file has up to 16 MiB; its parsed lists take a few times as much.
     memory: 512 << 20,
     words: &[
         "GGUF",
@@ -144,7 +144,7 @@ fn run(input: &[u8]) -> bool {
     let size = write_padded(&path, bytes, u32::from_le_bytes([a, b, c, 0]).into());
     let Ok(header) = read_header(&path) else { return false };
     for (name, tensor) in &header.tensors {
-        // The size of a type that is not read is unknown.
+        // The size of an unsupported type is unknown.
         assert_eq!(tensor.size > 0, read(tensor), "{name:?}");
         assert!(tensor.offset.checked_add(tensor.size).is_some_and(|end| end <= size), "{name:?}");
     }
@@ -166,7 +166,7 @@ fn read(tensor: &TensorInfo) -> bool {
     GgmlType::from_ggml(tensor.ggml_type).is_some()
 }
 
-/// What code that uses a configuration takes for granted.
+/// Asserts the invariants that users of a `ModelConfig` rely on.
 pub fn check_config(config: &ModelConfig) {
     assert_eq!(config.windows.len(), config.layers);
     assert!(config.context_length > 0 && config.context_length <= config.trained_context_length);
@@ -177,10 +177,10 @@ pub fn check_config(config: &ModelConfig) {
     assert_eq!(config.group() * config.kv_heads, config.heads);
 }
 
-/// What both readers accept, both must read alike.
+/// If both readers accept a file, their results must be equal.
 fn compare(path: &Path, ours: &Header) {
     let Ok(theirs) = Content::read(&mut File::open(path).unwrap()) else { return };
-    // Candle takes zeros off the ends of texts, which may make two names one.
+    // candle strips trailing zero bytes, which can make two names equal.
     let bare = |text: &str| text.trim_end_matches('\0').to_owned();
     if ours.tensors.keys().chain(ours.metadata.values.keys()).any(|name| name.ends_with('\0')) {
         return;
@@ -225,7 +225,7 @@ fn compare(path: &Path, ours: &Header) {
     }
 }
 
-/// As our reader keeps the integers of a list.
+/// Converts an integer as our reader does in lists.
 fn integer(value: &Theirs) -> Option<i64> {
     Some(match *value {
         Theirs::U8(number) => number.into(),

@@ -1,4 +1,4 @@
-//! Small GGUF files, for seeds.
+//! Writes headers of small GGUF files as seeds.
 
 /// A metadata value.
 pub enum Value {
@@ -11,7 +11,7 @@ pub enum Value {
     Ints(Vec<i32>),
 }
 
-/// A header with these pairs and tensors (name, dimensions, ggml type, offset).
+/// Writes a header with these pairs and tensors (name, dimensions, ggml type, offset).
 pub fn header(pairs: &[(&str, Value)], tensors: &[(&str, &[u64], u32, u64)]) -> Vec<u8> {
     let mut out = b"GGUF\x03\0\0\0".to_vec();
     out.extend((tensors.len() as u64).to_le_bytes());

@@ -1,7 +1,7 @@
-//! What a hub answers: the listing of a repository, the headers of a file, its bytes. A server on the loopback interface
-//! sends them as they stand in the input.
+//! Hub responses (repository listing, file headers, file bytes), sent unchanged by a server on the loopback interface.
 //!
-//! An input is a byte that chooses which file is asked for, the listing's JSON, a separator, status and header lines of the answer to HEAD, a separator, the bytes.
+//! Input: a byte that selects the requested model; then, separated, the JSON of the listing, status and header lines of
+//! the HEAD response, and the bytes of the file.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -80,7 +80,7 @@ fn seeds() -> Vec<Vec<u8>> {
     // The SHA-256 of `abc`.
     let large = "302 Found\r\nlocation: http://elsewhere.invalid/x\r\ncontent-length: 0\r\nx-linked-size: 3\r\n\
                  x-linked-etag: \"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"";
-    // The hashes that git gives `abc` and `{}` with a line's end.
+    // Git's blob hashes of `abc`, and of `{}` with a newline.
     let small = "200 OK\r\netag: \"f2ba8f84ab5c1bce84a7b441cb1959cfc7093b7f\"\r\ncontent-length: 3";
     let empty = "200 OK\r\netag: \"0967ef424bce6791893e9a57bb952f80fd536e93\"\r\ncontent-length: 3";
     vec![
@@ -93,16 +93,16 @@ fn seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What the server sends.
+/// The responses: listing, HEAD, file bytes.
 static ANSWERS: Mutex<[Vec<u8>; 3]> = Mutex::new([const { Vec::new() }; 3]);
 
-/// The server's address; it answers one connection after the other, until the process ends.
+/// Starts the server once and returns its address. It serves one connection at a time until the process ends.
 fn server() -> SocketAddr {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
     *ADDRESS.get_or_init(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        // A client that hangs up is no error of the server's.
+        // Errors are ignored: clients may disconnect early.
         std::thread::spawn(move || listener.incoming().flatten().for_each(|stream| drop(answer(stream))));
         address
     })
@@ -172,7 +172,7 @@ fn run(input: &[u8]) -> bool {
     located.is_ok()
 }
 
-/// No link leads out of the cache.
+/// Asserts that no symlink points out of the cache.
 fn check_links(root: &Path, folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -1,7 +1,7 @@
-//! Safetensors: the header of a file and the index of several. The format's own crate is the second opinion.
+//! Safetensors: the header of a file and the index of several files, compared with the crate `safetensors`.
 //!
-//! An input is an index (or nothing), a separator, 4 bytes that say how many bytes of data follow the header (the top one is
-//! ignored), 8 bytes that are added to the header's true length (0 in sound files), and the header's JSON.
+//! Input: an index (may be empty), a separator, a little-endian u32 with the number of data bytes after the header (its
+//! top byte is ignored), 8 bytes that are added to the header's true length (0 in valid files), and the header's JSON.
 
 use std::time::Duration;
 
@@ -66,10 +66,10 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The crate wants the whole file in memory.
+/// The largest file in bytes that is compared: the crate needs the whole file in memory.
 const MOST_COMPARED: u64 = 1 << 20;
 
-/// The JSON of a file's header, and how many bytes follow it.
+/// The JSON of the header of a file, and the number of bytes after it.
 pub fn header_of(path: &std::path::Path) -> (Vec<u8>, u32) {
     let bytes = std::fs::read(path).unwrap();
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
@@ -115,14 +115,14 @@ fn check(plan: &TensorPlan, folder: &std::path::Path, size: u64) {
     }
 }
 
-/// Where the crate accepts a file, so do we, save for tensors of no elements and names that come twice; and what both
-/// accept, both read alike.
+/// Files that the crate accepts must be accepted here, except for empty tensors and duplicate names. If both accept it,
+/// the results must be equal.
 fn compare(bytes: &[u8], ours: Option<&TensorPlan>) {
     let Ok((length, theirs)) = SafeTensors::read_metadata(bytes) else { return };
     let all = theirs.tensors();
     let ours = match ours {
         Some(ours) => ours,
-        // A name that comes twice is kept once there; then bytes that nobody owns are left, or an empty tensor is.
+        // The crate keeps one tensor of a duplicate name; the bytes of the other are unused, or it is empty.
         None if all.values().any(|tensor| tensor.data_offsets.0 == tensor.data_offsets.1) => return,
         None if bytes[8..8 + length].iter().filter(|&&byte| byte == b'{').count() > all.len() + 1 => return,
         None => panic!("refused, but the crate reads {all:?}"),

@@ -1,5 +1,5 @@
-//! What comes out of the sanitizer, as vte (the parser of Alacritty and others) sees it. An input is a text; its first
-//! byte says in how long pieces it arrives.
+//! The output of the sanitizer, parsed by vte (the parser of Alacritty and others). Input: a byte, the length in
+//! characters of the streamed pieces, then a text.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ fn seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// What vte must not see.
+/// Records the text that vte prints and, in `steered`, the controls that it dispatches.
 #[derive(Default)]
 struct Screen {
     printed: String,
@@ -114,7 +114,7 @@ fn run(input: &[u8]) -> bool {
     let text = String::from_utf8_lossy(bytes);
     let clean = sanitize(&text);
 
-    // The second parser has nothing to do but print, and ends in its ground state.
+    // vte only prints, and ends in its ground state: it prints the final dot, too.
     let mut screen = Screen::default();
     vte::Parser::new().advance(&mut screen, format!("{clean}.").as_bytes());
     assert_eq!(screen.steered, Vec::<String>::new(), "out of {text:?} came {clean:?}");
@@ -122,7 +122,7 @@ fn run(input: &[u8]) -> bool {
     let reorders = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     assert!(!clean.contains(reorders), "{clean:?}");
 
-    assert_eq!(sanitize(&clean), clean, "harmless text changes");
+    assert_eq!(sanitize(&clean), clean, "clean text changes");
     assert!(clean.len() <= text.len());
     let line = sanitize_line(&text);
     assert!(!line.chars().any(char::is_control), "{line:?}");

@@ -1,4 +1,4 @@
-//! Chat templates: parsed, compiled, rendered. An input is a template, a separator and the content of a message.
+//! Chat templates: parsing, compiling, rendering. Input: a template, a separator and the content of a message.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use chatnap::protocol::{ChatMessage, Role};
 use super::super::guard::cpu_time;
 use super::{SEPARATOR, Target, fixtures, folder, parts, tokenizer};
 
-/// A render ends after 5 s.
+/// The limit of a render is 5 s; the rest is slack.
 const RENDER: Duration = Duration::from_millis(5500);
 
 pub const TARGET: Target = Target {
     name: "template",
     cases: 500,
-    // Two renders when it is compiled, three afterwards.
+    // Two renders during compilation, three afterwards.
     time: Duration::from_secs(5 * 6),
-    // What a render may make and write, and the copies of it.
+    // The values and the output allowed in a render, and copies of them.
     memory: 1 << 30,
     words: &[
         "{{ ",
@@ -128,7 +128,7 @@ fn seeds() -> Vec<Vec<u8>> {
     sources.map(|source| [&source[..], &[SEPARATOR], b"Hi <s> there"].concat()).collect()
 }
 
-/// The vocabulary does not matter here.
+/// A small vocabulary; its content does not affect the result.
 fn vocabulary() -> &'static Tokenizer {
     static VOCABULARY: OnceLock<Tokenizer> = OnceLock::new();
     VOCABULARY.get_or_init(|| {
@@ -148,7 +148,7 @@ fn run(input: &[u8]) -> bool {
     true
 }
 
-/// Renders a conversation, its text and its tokens.
+/// Renders a conversation to text and to tokens, which must be in the vocabulary.
 pub fn check(template: &ChatTemplate, tokenizer: &Tokenizer, content: &str) {
     let mut answer = ChatMessage::new(Role::Assistant, "a\n");
     answer.reasoning = Some("hm".into());
@@ -165,7 +165,7 @@ pub fn check(template: &ChatTemplate, tokenizer: &Tokenizer, content: &str) {
     }
 }
 
-/// What `work` gives, if it took no more CPU time than `limit`: a busy machine is not the template's fault.
+/// Runs `work`; panics if it takes more CPU time than `limit`. Wall-clock time would fail on a loaded machine.
 fn within<T>(limit: Duration, work: impl FnOnce() -> T) -> T {
     let start = cpu_time();
     let done = work();

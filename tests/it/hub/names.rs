@@ -1,10 +1,10 @@
-//! Names as people write them, and the folders where models lie.
+//! Model names in the forms that users paste, and the folders in which models are stored.
 
 use super::*;
 
 #[test]
 #[cfg(unix)]
-fn removing_a_link_out_of_the_cache_is_told_and_keeps_its_file() {
+fn removing_a_symlink_out_of_the_cache_is_reported_and_keeps_its_target() {
     let story = Story::new();
     let run =
         |arguments: &[&str]| outcome(program(story.root.path()).env("HF_HOME", story.root.path()).args(arguments));
@@ -28,7 +28,7 @@ fn removing_a_link_out_of_the_cache_is_told_and_keeps_its_file() {
     assert_eq!(code, Some(0), "{complaint}");
     assert!(said.contains("only links") && own.exists(), "{said}");
 
-    // Two names of one blob: the first takes nothing but a link.
+    // Two names of one blob: removing the first deletes only a link.
     story.locate(REPO).unwrap();
     let snapshot = story.root.path().join(&snapshot);
     std::fs::copy(snapshot.join(FILE).canonicalize().unwrap(), story.root.path().join("copy")).unwrap();
@@ -38,7 +38,7 @@ fn removing_a_link_out_of_the_cache_is_told_and_keeps_its_file() {
 }
 
 #[test]
-fn names_as_people_paste_them() {
+fn pasted_urls_and_names_resolve_to_the_cached_file() {
     let story = Story::new();
     let endpoint = story.hub.endpoint();
     let host = endpoint.trim_start_matches("http://");
@@ -57,13 +57,13 @@ fn names_as_people_paste_them() {
     ] {
         assert_eq!(only_file(story.locate(&name).unwrap()), path, "{name}");
     }
-    assert_eq!(story.hub.seen().len(), requests, "all of them are the one that is cached");
+    assert_eq!(story.hub.seen().len(), requests, "every name resolves to the cached file");
     let message = refused(story.locate("https://example.com/owner/repo"));
     assert!(message.contains("example.com") && message.contains("HF_ENDPOINT"), "{message}");
 }
 
 #[test]
-fn a_file_that_exists_is_meant_whatever_its_name_looks_like() {
+fn existing_file_takes_precedence_over_other_readings_of_its_name() {
     let root = tempfile::tempdir().unwrap();
     for folder in ["blobs", "my blobs", "tensors/part"] {
         std::fs::create_dir_all(root.path().join(folder)).unwrap();
@@ -82,7 +82,7 @@ fn a_file_that_exists_is_meant_whatever_its_name_looks_like() {
     }
     let url = format!("file://{}/my%20blobs/sha256-abc", root.path().display());
     assert_eq!(path_of(&url).1, format!("{}/my blobs/sha256-abc\n", root.path().display()));
-    assert!(path_of("blobs/notes").2.contains("is no model"));
+    assert!(path_of("blobs/notes").2.contains("is not a model"));
     let mut pull = program(root.path());
     let pull = pull.current_dir(root.path()).env("HF_ENDPOINT", closed_port()).args(["models", "pull", "tensors/part"]);
     let said = outcome(pull).2;
@@ -93,7 +93,7 @@ fn a_file_that_exists_is_meant_whatever_its_name_looks_like() {
 }
 
 #[test]
-fn the_folders_of_the_hub_expand_as_they_do_elsewhere() {
+fn tilde_and_variables_expand_in_folder_settings() {
     let story = Story::new();
     story.locate(REPO).unwrap();
     std::fs::rename(story.root.path().join("hub"), story.root.path().join("moved")).unwrap();
