@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Fuzzes a reader of foreign input for as long as one likes, guided by coverage:
+# Fuzzes the readers of untrusted input, guided by coverage:
 #
 #   benches/fuzz.sh TARGET SECONDS [OPTION...]   OPTIONs are libFuzzer's (-help=1 lists them)
-#   benches/fuzz.sh TARGET FILE...               runs these inputs alone, a finding for example
-#   benches/fuzz.sh all SECONDS                  every target, one after the other, so long each
+#   benches/fuzz.sh TARGET FILE...               runs only these inputs, for example a finding
+#   benches/fuzz.sh all SECONDS                  every target in turn, SECONDS each
 #
 # The targets (gguf, safetensors, config, tokenizer, template, sanitizer, hub, store) are those of tests/fuzz, which
 # `cargo test --test fuzz` runs with a fixed number of inputs. The corpus grows under $CARGO_TARGET_DIR/fuzz/TARGET from
-# run to run. A finding ends the run; its input lies in `findings` there. Once it is mended, the input goes to
+# run to run. A finding ends the run; its input is saved in `findings` there. After the fix, move the input to
 # tests/fixtures/fuzz/TARGET, which the test replays first.
 #
-# Stable Rust and a C++ compiler are enough. The library is compiled once more, with a counter on each edge of its control
-# flow; what it depends on is compiled as always, so that it need not be built again.
+# Needs only stable Rust and a C++ compiler. The library is compiled again with a counter on each edge of its control
+# flow; its dependencies are compiled as usual, so that existing builds are reused.
 set -euo pipefail
 
-# Cargo calls this file in the place of rustc for the crates of this workspace (RUSTC_WORKSPACE_WRAPPER below).
+# Cargo calls this file instead of rustc for the crates of this workspace (RUSTC_WORKSPACE_WRAPPER below).
 if [[ ${CHATNAP_FUZZ_RUSTC-} == wrap && ${1-} == *rustc* ]]; then
   counters=()
   if [[ " $* " == *" --crate-name chatnap "* && " $* " == *" --crate-type lib "* ]]; then
@@ -36,17 +36,17 @@ CHATNAP_FUZZ_RUSTC=wrap RUSTC_WORKSPACE_WRAPPER=$root/benches/fuzz.sh \
   cargo build --locked --quiet --features fuzz --example fuzz
 program=$output/debug/examples/fuzz
 
-# Files that an input consists of go to memory, and away when this ends.
+# Temporary files go to /dev/shm if it is writable, and are removed on exit.
 temporary=$(TMPDIR=$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}") mktemp -d)
 trap 'rm -rf "$temporary"' EXIT
 export TMPDIR=$temporary
 
-# fuzz TARGET ARGUMENT...: one run; keeps the input that ended the process where libFuzzer could not.
+# fuzz TARGET ARGUMENT...: one run; saves the input that ended the process if libFuzzer could not.
 fuzz() {
   local folder=$output/fuzz/$1 code=0 marker=$temporary/began
   mkdir -p "$folder"
   touch "$marker"
-  # The stack of the threads that read files in the program: 2 MiB.
+  # 2 MiB: the stack size of the program's threads that read files.
   (ulimit -s 2048 && "$program" "$1" "$folder" "${@:2}") || code=$?
   if [ $code -ne 0 ] && [ -z "$(find "$folder/findings" -newer "$marker" -type f)" ] && [ -e "$temporary/current" ]; then
     cp "$temporary/current" "$folder/findings/ended-$(sha1sum <"$temporary/current" | cut -c1-40)"
@@ -65,7 +65,7 @@ names=$target
 [ "$target" != all ] || names="gguf safetensors config tokenizer template sanitizer hub store"
 failed=0
 for name in $names; do
-  # The guard of the target counts time and memory; libFuzzer's own limits are there for what it does not come back from.
+  # The guard of the target limits time and memory; libFuzzer's own limits end inputs that do not return.
   fuzz "$name" -max_total_time="$seconds" -timeout=90 -rss_limit_mb=4096 -print_final_stats=1 "$@" || failed=1
 done
 exit $failed

@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""Kills chatnap with SIGKILL while it answers, again and again, and checks what is stored.
+"""Kills chatnap repeatedly with SIGKILL while it answers and checks the stored conversations.
 
     kill9.py CHATNAP [--kills 1000] [--model scripted] [--seed 1] [--keep]
 
-Half of the kills hit the one-shot (`-p`, stdout through a pipe), half the interface under a pseudo-terminal. Most come at a
-random moment of a streaming answer, one in ten at a random moment from the start of the process on, so that opening the
-database and storing the question are hit too. All kills share one data folder, so each start meets what the kill before it
-left behind. Checked after each kill, with another process:
+Half of the kills hit a one-shot run (`-p`, stdout is a pipe), half the TUI in a pseudo-terminal. Most come at a random
+moment of a streaming answer, one in ten at a random moment after the start of the process, so that opening the database
+and storing the question are hit, too. All kills share one data folder, so each start finds the state of the previous
+kill. Checked after each kill, from another process:
 
   - the question of an answer that was shown is stored;
-  - `PRAGMA integrity_check` says ok;
-  - the stored answer is the beginning of the one that was given, at most 250 ms behind what was shown. The lag of a kill is
-    the time from the moment when the first word that is not stored was shown to the kill; 0 if everything shown is stored;
-  - the next start says nothing about a damaged file, and marks the answer as interrupted.
+  - `PRAGMA integrity_check` returns ok;
+  - the stored answer is a prefix of the generated one, at most 250 ms behind the shown text. The lag of a kill is the
+    time from showing the first word that is not stored to the kill; 0 if all shown text is stored;
+  - the next start reports no damaged file and marks the answer as interrupted.
 
-`--model scripted` plays a script whose words are numbered; any other name is a real model, for which the one-shot alone is
-killed (its text is compared byte for byte). Needs Python's standard library alone. Prints the figures and exits with 1 if a
-check failed. 1,000 kills take about 15 minutes; `--kills 200` is a quick check.
+`--model scripted` plays a script of numbered words; any other name is a real model, for which only one-shot runs are
+killed (the text is compared byte for byte). Needs only Python's standard library. Prints the figures and exits with 1 if
+a check failed. 1,000 kills take about 15 minutes; `--kills 200` is a quick check.
 """
 import argparse
 import os
@@ -35,7 +35,7 @@ from gpu_tui import Program
 
 ALLOWED_MS = 250
 WORD = re.compile(r"\ba(\d{4})\b")
-# 1,600 words of 6 bytes, a token each 2 ms: about 12 ms a word. Every third answer pauses after 25 words.
+# 1,600 words of 6 bytes, one token per 2 ms: about 12 ms per word. Every third answer pauses after 25 words.
 WORDS = " ".join(f"a{n:04}" for n in range(1600))
 SCRIPT = f"""token_ms = 2
 context_length = 16384
@@ -55,7 +55,7 @@ def last_word(text):
 
 
 class Shown:
-    """When how much of the answer was shown first."""
+    """The times at which the shown part of the answer grew, with its length."""
 
     def __init__(self):
         self.moments = []
@@ -68,7 +68,7 @@ class Shown:
         return self.moments[-1][1] if self.moments else -1
 
     def first_beyond(self, stored):
-        """When more than `stored` was shown for the first time."""
+        """The time at which more than `stored` was first shown; None if it never was."""
         return next((at for at, amount in self.moments if amount > stored), None)
 
 
@@ -98,7 +98,7 @@ class Run:
         return last_word(text) if self.scripted else len(text.encode())
 
     def moment(self):
-        """How long after the first shown word to kill; None: at a random moment from the start on."""
+        """Seconds from the first shown word to the kill; None: a random moment after the start."""
         return None if random.random() < 0.1 else random.uniform(0.0, 1.5)
 
     def question(self, number):
@@ -155,7 +155,7 @@ class Run:
         os.waitpid(program.pid, 0)
         os.close(program.terminal)
         if "damaged" in program.screen.text():
-            self.fail(f"kill {number}: the interface speaks of a damaged file")
+            self.fail(f"kill {number}: the TUI reports a damaged file")
         return shown, killed, ""
 
     def check_warnings(self, number, text):
@@ -174,7 +174,7 @@ class Run:
             self.damaged += 1
             return self.fail(f"kill {number}: integrity_check: {verdict}")
         if shown.moments:
-            # This start got as far as an answer: what earlier ones left is marked.
+            # This start reached an answer, so it must have marked the answers that earlier kills interrupted.
             for one in self.pending:
                 if states.get(one) != "interrupted":
                     self.unmarked += 1
@@ -191,9 +191,9 @@ class Run:
         elif not (state == "stop" and shown.most() >= 0) and state != "length":
             self.fail(f"kill {number}: the answer is stored as {state}")
         if self.scripted and not WORDS.startswith(answer):
-            self.fail(f"kill {number}: the stored answer is another one: {answer[-40:]!r}")
+            self.fail(f"kill {number}: the stored answer differs: {answer[-40:]!r}")
         if not self.scripted and not (text.startswith(answer.strip()) or answer.startswith(text.strip())):
-            self.fail(f"kill {number}: the stored answer is another one")
+            self.fail(f"kill {number}: the stored answer differs")
         beyond = shown.first_beyond(self.amount(answer))
         lag = 0.0 if beyond is None else max(0.0, (killed - beyond) * 1000)
         if shown.moments:
@@ -202,7 +202,7 @@ class Run:
             self.fail(f"kill {number}: {lag:.0f} ms behind: {shown.most()} shown, {self.amount(answer)} stored")
 
     def read(self, question):
-        """What a copy of the database says: the next start has to find it as the kill left it."""
+        """Reads a copy of the database, because the next start must find it as the kill left it."""
         with tempfile.TemporaryDirectory() as folder:
             for ending in ("", "-wal"):
                 if os.path.exists(self.database + ending):
@@ -218,7 +218,7 @@ class Run:
                 db.close()
 
     def marked_at_last(self):
-        """One more start marks what the last kill left."""
+        """Checks that one more start marks the answer that the last kill interrupted."""
         subprocess.run([*self.command, "-p", "the last one", "--max-tokens", "3"], env=self.environment,
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
         db = sqlite3.connect(self.database)
