@@ -117,7 +117,7 @@ fn joins_emoji(text: &str) -> bool {
     format!("{begun}\u{1f469}").graphemes(true).count() == 1
 }
 
-/// Zero-width characters that change how others are drawn, and draw nothing alone.
+/// Zero-width characters that change how others are drawn, and are invisible alone.
 fn shapes_neighbours(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200c}'..='\u{200f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }

@@ -145,7 +145,7 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
-/// The previous actions of SIGSEGV and SIGBUS: the standard library's handler reports a stack overflow.
+/// Actions of SIGSEGV and SIGBUS to restore: the standard library's handler reports stack overflows.
 static EARLIER: [AtomicPtr<SigAction>; 2] = [AtomicPtr::new(ptr::null_mut()), AtomicPtr::new(ptr::null_mut())];
 
 fn earlier(signal: Signal) -> Option<&'static AtomicPtr<SigAction>> {

@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(prefix(&[1]).reusable(&[]), 0);
     }
 
-    /// A vocabulary: 0 is a control token, 1 to 3 are `a`, `b`, `c`, and 12, 23, 123 are `ab`, `bc`, `abc`.
+    /// A token's text: none for 0 (control), `a`, `b`, `c` for 1 to 3, `ab`, `bc`, `abc` for 12, 23, 123.
     fn text(token: u32) -> Option<Vec<u8>> {
         let digits = token.to_string();
         (token != 0).then(|| digits.bytes().map(|digit| digit - b'1' + b'a').collect())

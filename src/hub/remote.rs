@@ -245,7 +245,7 @@ impl Hub {
     }
 }
 
-/// The catalogue entry that has the model of a gated repository without a licence gate.
+/// The catalogue entry that contains the model of a gated repository.
 fn open_entry(repo: &str) -> Option<String> {
     let is_it = |source: &Source| matches!(source, Source::Hub { repo: gated, gated: true, .. } if gated == repo);
     let model = catalogue().models.iter().find(|model| model.variants.iter().flat_map(|v| &v.sources).any(is_it))?;

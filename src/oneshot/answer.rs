@@ -115,7 +115,7 @@ impl AnswerWriter {
         }
     }
 
-    /// Ends a failed answer: ends the printed line, so that the error message starts on its own line.
+    /// Ends the printed line of a failed answer, so that the error message starts a new line.
     pub(super) fn break_off(&mut self) -> Result<Reader, Failure> {
         if self.format == OneShotFormat::Text && self.wrote { self.close_line() } else { Ok(Reader::Listening) }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::protocol::IdleWindow;
 
-/// Longest idle window (a year): sums of times stay far from overflow. A longer one is an error; use `never`.
+/// Longest idle window (a year): sums of times cannot overflow. A longer one is an error; use `never`.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Parses an idle window; the error lists the valid forms.

@@ -9,7 +9,7 @@ pub fn expand_path(path: &OsStr) -> PathBuf {
     expand(path, &|name| std::env::var_os(name), &home_of)
 }
 
-/// The home folder of the user of this name; of the current user if it is empty.
+/// The home folder of the user `name`; of the current user if `name` is empty.
 fn home_of(name: &str) -> Option<PathBuf> {
     if name.is_empty() {
         return std::env::home_dir();

@@ -187,7 +187,7 @@ impl Recorder {
         if self.delayed { Duration::ZERO } else { PATIENCE.saturating_sub(waited) }
     }
 
-    /// The store; opens it if necessary, and then waits about `patience` for locks of other programs.
+    /// The store. If it must be opened first, waits about `patience` for locks of other programs.
     fn open(&mut self, patience: Duration) -> Result<&mut Store> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone());

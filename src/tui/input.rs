@@ -59,8 +59,8 @@ pub fn watch_terminal(sender: UnboundedSender<Input>) -> io::Result<()> {
     Ok(())
 }
 
-/// Turns signals into inputs, on a separate thread: the interface may be blocked by a terminal write. Signals that end
-/// the program start `ending` at once; SIGINT only while the terminal is `ours` and not the editor's.
+/// Turns signals into inputs, on a separate thread: a terminal write may block the interface. Signals that end the
+/// program start `ending` at once; SIGINT only if `ours` is set, which an open editor clears.
 pub fn listen_to_signals(sender: &UnboundedSender<Input>, ending: &Ending, ours: &Arc<AtomicBool>) -> io::Result<()> {
     use rustix::process::Signal;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -153,7 +153,7 @@ impl Gpu {
         let _ = asking.spawn(move || used(&bus_id).map(|bytes| held.set(bytes)));
     }
 
-    /// Set when the context is destroyed: bytes in use at `note_use` minus bytes in use afterwards, from NVML.
+    /// Bytes in use (NVML) at `note_use` minus those after the context is destroyed, which sets it.
     pub fn freed(&self) -> Arc<OnceLock<u64>> {
         Arc::clone(&self.freed)
     }

@@ -145,7 +145,7 @@ impl Kernels {
         self.gemv_within(what, formats, 0)
     }
 
-    /// The same, without the `skipped` smallest of the matching sets; for checks of the larger ones.
+    /// As `gemv`, but ignores the `skipped` smallest matching sets; to check the larger sets.
     pub fn gemv_within(&self, what: GemvRole, formats: &[Format], skipped: usize) -> Gemv {
         let fits = |set: &Set| formats.iter().all(|format| set.formats.contains(format));
         let fitting: Vec<usize> = (0..SETS.len()).filter(|i| fits(&SETS[*i])).collect();

@@ -133,7 +133,7 @@ impl<'t, 's> Operands<'t, 's> {
         }
     }
 
-    /// Whether the operand is a literal, whose size the source bounds and whose text `name` does not change.
+    /// Whether the operand is a literal that needs no call of `name`: its size is bounded, its text unchanged.
     fn is_constant(&self, (start, end): (usize, usize), name: &str) -> bool {
         let token = &self.tokens[start];
         start == end

@@ -30,7 +30,7 @@ pub struct LaunchConfig {
     pub threads: u32,
     /// Bytes of dynamic shared memory per block.
     pub shared: u32,
-    /// Programmatic dependent launch: may start before the preceding kernel ends (the kernel calls `pdl_wait`).
+    /// Programmatic dependent launch: may start before the preceding kernel ends; must call `pdl_wait`.
     pub overlap: bool,
     /// Blocks per cluster, on GPUs that support clusters; 0 is 1.
     pub cluster: u32,

@@ -41,7 +41,7 @@ fn moment(words: &Receiver<OpenPolicy>, ahead: Duration) -> Option<bool> {
     loop {
         word = match word {
             Ok(OpenPolicy::Busy) => words.recv().map_err(RecvTimeoutError::from),
-            // The delay avoids that a one-shot run, which drops the model after the answer, waits for cuBLASLt.
+            // The delay keeps a one-shot run, which drops the model after the answer, from waiting for it.
             Ok(OpenPolicy::Idle) => words.recv_timeout(ahead),
             Ok(OpenPolicy::Now) => return Some(true),
             Err(RecvTimeoutError::Timeout) => return Some(false),

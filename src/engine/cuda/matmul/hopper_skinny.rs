@@ -105,11 +105,11 @@ impl HopperSkinny {
         shares((tiles, rows), mats.first().map_or(1, |mat| mat.cols as usize / SLAB), most, &self.at_once[kernel])
     }
 
-    /// Multiplies the `m` rows at `a`, in [`Order::Slots`], by `mats` (stacked, of equal width). C has rows of `ldc`
-    /// elements, a multiple of 4. `rows`: allocated rows of A, with any contents beyond `m`.
+    /// Multiplies the `m` rows at `a` (columns in [`Order::Slots`]) by `mats` (stacked, of equal width). Rows of C have
+    /// `ldc` elements, a multiple of 4. `rows`: rows allocated for A, arbitrary beyond `m`.
     ///
     /// # Safety
-    /// The kernel [takes](Self::takes) these matrices; A holds m rows and at least `rows`, C m rows of `ldc`.
+    /// [`Self::takes`] must hold for `mats`; A has at least max(`m`, `rows`) rows, C `m` rows of `ldc`.
     #[allow(clippy::too_many_arguments, reason = "one product")]
     pub unsafe fn launch(
         &self,

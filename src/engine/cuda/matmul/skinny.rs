@@ -5,9 +5,9 @@ use crate::engine::cuda::layout::{Format, Mat};
 use crate::engine::cuda::params::{Epilogue, SkinnyArgs};
 use crate::engine::error::ModelError;
 
-/// Maximum tokens of a block, which reads its weights once for all of them.
+/// Most tokens of a thread block, which reads its weights once for all of them.
 pub const BLOCK_TOKENS: usize = 64;
-/// Maximum tokens of a block, one kernel for each.
+/// Most tokens of a thread block, one kernel for each.
 pub const ROOMS: [usize; 3] = [16, 32, BLOCK_TOKENS];
 /// Matrices of one launch.
 const MATRICES: usize = 3;

@@ -46,7 +46,7 @@ fn resizing_keeps_the_scroll_position() {
             app.screen()
         );
     }
-    // Scrolled up a page from the end of a narrow screen: a wide screen shows everything, so it shows the end.
+    // After scrolling up on a narrow screen, a wide screen that fits everything also shows the end.
     app.resize(20, 5).screen();
     app.key(KeyCode::End).key(KeyCode::PageUp);
     let wide = app.resize(200, 50).screen();

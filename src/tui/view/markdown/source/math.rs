@@ -156,7 +156,7 @@ impl Copy<'_> {
         !rest.is_empty() && !amount && !sentence
     }
 
-    /// Hides every line of a formula, except newlines and the prefixes of lines in a quotation or list item.
+    /// Hides a formula, except newlines of lines that are not blank and quotation or list prefixes.
     fn hide_lines(&mut self, at: usize, end: usize) {
         let prefix = self.text.get(self.line_start..at).unwrap_or_default();
         let in_container = prefix.contains('>') || prefix.trim_start().len() < prefix.len() || ends_marker(prefix);
