@@ -44,7 +44,7 @@ enum Parts<'a> {
 enum Device {
     Cpu,
     #[cfg(feature = "cuda")]
-    Cuda(cuda::Opened),
+    Cuda(Box<cuda::Opened>),
 }
 
 /// Positions that a model was trained for, by its headers; `None` if they cannot be read (the load reports why).
@@ -192,7 +192,7 @@ fn open_with_gpu<'a>(
         Err(ModelError::Unsupported(why)) if options.device == DevicePreference::Auto => {
             Ok((parts, Device::Cpu, Some(why)))
         }
-        opened => Ok((parts, Device::Cuda(opened?), None)),
+        opened => Ok((parts, Device::Cuda(Box::new(opened?)), None)),
     }
 }
 
@@ -279,7 +279,7 @@ impl Parts<'_> {
         let (threads, cancel) = (options.threads, options.cancel);
         match (self, device) {
             #[cfg(feature = "cuda")]
-            (Self::Own(parts), Device::Cuda(opened)) => Ok(Box::new(cuda::load(parts, opened, options, progress)?)),
+            (Self::Own(parts), Device::Cuda(opened)) => Ok(Box::new(cuda::load(parts, *opened, options, progress)?)),
             (Self::Own(parts), _) => {
                 Ok(Box::new(Transformer::load(&parts.config, &parts.plan, threads, cancel, progress)?))
             }

@@ -229,7 +229,7 @@ macro_rules! vnni {
         const SIGNED: bool = false;
 
         /// # Safety
-        /// A group of the panel must be readable at `q`, and of `M` activation rows at `x`, `cols` elements apart.
+        /// Readable: at `q` a group of the panel; at `x` a group of each of `M` activation rows, `cols` apart.
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn dots<Q: X86, const M: usize>(q: *const u8, x: *const i8, cols: usize) -> [[$v::Int; $v::HALVES]; M] {
@@ -259,7 +259,7 @@ macro_rules! pairs {
         const SIGNED: bool = true;
 
         /// # Safety
-        /// A group of the panel must be readable at `q`, and of `M` activation rows at `x`, `cols` elements apart.
+        /// Readable: at `q` a group of the panel; at `x` a group of each of `M` activation rows, `cols` apart.
         #[inline]
         #[target_feature(enable = $features)]
         unsafe fn dots<Q: X86, const M: usize>(q: *const u8, x: *const i8, cols: usize) -> [[$v::Int; $v::HALVES]; M] {
