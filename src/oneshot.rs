@@ -17,15 +17,15 @@ use crate::settings::Settings;
 use crate::wording::larger_context;
 
 mod answer;
+mod answer_recorder;
 mod dry_run;
 mod messages;
 mod report;
 mod signals;
-mod turn_recorder;
 
 use answer::AnswerWriter;
+use answer_recorder::AnswerRecorder;
 use messages::Messages;
-use turn_recorder::TurnRecorder;
 
 /// How long a cancelled engine may take to report the end of the request.
 const PATIENCE: Duration = Duration::from_millis(1200);
@@ -52,7 +52,7 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     let source = HubSource::new(settings)?;
     let chat_template = chosen_template(settings)?;
     // Store the question before the engine starts, so that no later error can lose it.
-    let keeper = TurnRecorder::open(settings, one_shot, &messages)?;
+    let recorder = AnswerRecorder::open(settings, one_shot, &messages)?;
     let engine = Engine::start(engine_options(settings, source, chat_template), move |event| {
         // The receiver is dropped only when the run is over.
         let _ = sender.send(Input::Engine(Box::new(event)));
@@ -60,13 +60,13 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     let id = engine.next_id();
     engine.generate(GenerationRequest {
         id,
-        messages: keeper.messages(),
+        messages: recorder.messages(),
         sampling: settings.sampling.clone(),
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
     });
     let writer = AnswerWriter::new(one_shot);
-    let run = Run { settings, one_shot, id, keeper, messages, writer, info: None, stopped: None };
+    let run = Run { settings, one_shot, id, recorder, messages, writer, info: None, stopped: None };
     run.until_the_end(&engine, &inputs)
 }
 
@@ -110,7 +110,7 @@ struct Run<'a> {
     settings: &'a Settings,
     one_shot: &'a OneShot,
     id: RequestId,
-    keeper: TurnRecorder,
+    recorder: AnswerRecorder,
     messages: Messages,
     writer: AnswerWriter,
     info: Option<ModelInfo>,
@@ -147,14 +147,14 @@ impl Run<'_> {
     fn next(&mut self, inputs: &Receiver<Input>) -> Result<Input, RecvTimeoutError> {
         loop {
             let patience = self.stopped.as_ref().map(|(_, since)| PATIENCE.saturating_sub(since.elapsed()));
-            let input = match [self.keeper.due_in(), patience].into_iter().flatten().min() {
+            let input = match [self.recorder.due_in(), patience].into_iter().flatten().min() {
                 None => inputs.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(time) => inputs.recv_timeout(time),
             };
             if !matches!(input, Err(RecvTimeoutError::Timeout)) || patience.is_some_and(|left| left.is_zero()) {
                 return input;
             }
-            self.keeper.save_if_due();
+            self.recorder.save_if_due();
         }
     }
 
@@ -185,7 +185,7 @@ impl Run<'_> {
 
     fn token(&mut self, channel: Channel, text: &str, engine: &Engine) {
         self.messages.clear();
-        self.keeper.token(channel, text);
+        self.recorder.token(channel, text);
         if channel == Channel::Reasoning {
             self.messages.reasoning(text);
         } else {
@@ -198,7 +198,7 @@ impl Run<'_> {
     fn check(&mut self, write: impl FnOnce(&mut Self) -> Result<Reader, Failure>, engine: &Engine) {
         if !output::is_ready() {
             // The reader may block this process for long, and has the earlier text: that must be on disk too.
-            self.keeper.save_now();
+            self.recorder.save_now();
         }
         match write(self) {
             Ok(Reader::Listening) => {}
@@ -224,7 +224,7 @@ impl Run<'_> {
             }
             End::Failed(error) => Ending::Failed { message: error.message.clone() },
         };
-        self.keeper.end(ending, &self.messages);
+        self.recorder.end(ending, &self.messages);
         let stopped = self.stopped.take().map(|(why, _)| why);
         match (stopped, end) {
             // A closed stdout is not an error: its reader needs no more output.
@@ -266,16 +266,16 @@ impl Run<'_> {
     fn print(&mut self, reason: FinishReason, usage: &Usage, timing: &Timing) -> Result<Reader, Failure> {
         let report = report::Report {
             model: self.info.as_ref().map_or(self.settings.model.as_str(), |info| &info.name),
-            answer: self.keeper.answer(),
+            answer: self.recorder.answer(),
             reason,
-            conversation: self.keeper.conversation(),
+            conversation: self.recorder.conversation(),
             usage,
             timing,
             info: self.info.as_ref(),
         };
         let written = self.writer.finish(&report)?;
         self.warn_if_full(reason, usage);
-        if reason == FinishReason::Stop && self.keeper.answer().is_silent() {
+        if reason == FinishReason::Stop && self.recorder.answer().is_silent() {
             self.messages.warn("the model gave no answer");
         }
         if self.one_shot.stats {

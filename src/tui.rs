@@ -98,13 +98,13 @@ struct App {
     screen: UiState,
     output: Output,
     terminal: terminal::CrosstermTerminal,
-    doubtful: repaint::RowRepainter,
+    row_repainter: repaint::RowRepainter,
     guard: terminal::Guard,
     ending: Ending,
     settings: Settings,
     depth: ColorDepth,
     engine: Option<Engine>,
-    keeper: Option<TurnRecorder>,
+    recorder: Option<TurnRecorder>,
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
     keys: Option<Keys>,
@@ -163,13 +163,13 @@ impl App {
             screen,
             output,
             terminal,
-            doubtful: repaint::RowRepainter::default(),
+            row_repainter: repaint::RowRepainter::default(),
             guard,
             ending,
             settings,
             depth,
             engine: None,
-            keeper: None,
+            recorder: None,
             sender,
             inputs,
             keys: None,
@@ -193,7 +193,7 @@ impl App {
         self.keys = Some(Keys::start(self.sender.clone())?);
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();
-        self.keeper = Some(TurnRecorder::start(&self.settings, resume, &self.sender));
+        self.recorder = Some(TurnRecorder::start(&self.settings, resume, &self.sender));
         if self.chat.engine.state != EngineState::Failed {
             self.start_engine();
         }
@@ -254,9 +254,9 @@ impl App {
         let wanted = draft.starts_with("/resume");
         if wanted
             && !std::mem::replace(&mut self.listing, wanted)
-            && let Some(keeper) = &self.keeper
+            && let Some(recorder) = &self.recorder
         {
-            keeper.list(self.chat.conversation.id.clone(), &self.sender);
+            recorder.list(self.chat.conversation.id.clone(), &self.sender);
         }
         self.listing = wanted;
     }
@@ -339,20 +339,20 @@ impl App {
             Effect::Release => self.with_engine(Engine::release),
             Effect::SwitchModel(name) => self.switch_model(name),
             Effect::Save(record) => {
-                if let Some(keeper) = &self.keeper {
-                    keeper.save(*record, &self.sender);
+                if let Some(recorder) = &self.recorder {
+                    recorder.save(*record, &self.sender);
                 }
             }
             Effect::NewConversation { system } => {
                 self.chat_event(Event::Opened(Conversation::new(turn_recorder::new_id(), system)));
             }
-            Effect::Resume(id) => match &self.keeper {
-                Some(keeper) => keeper.take_up(Resume::Id(id), None, "This one goes on.", &self.sender),
+            Effect::Resume(id) => match &self.recorder {
+                Some(recorder) => recorder.take_up(Resume::Id(id), None, "This one goes on.", &self.sender),
                 None => self.chat_event(Event::NotOpened("No conversation can be read. This one goes on.".into())),
             },
             Effect::Select(conversation, turn) => {
-                if let Some(keeper) = &self.keeper {
-                    keeper.select(conversation, turn, &self.sender);
+                if let Some(recorder) = &self.recorder {
+                    recorder.select(conversation, turn, &self.sender);
                 }
             }
             Effect::ClearDraft => self.screen.composer.discard(),
@@ -407,12 +407,12 @@ impl App {
     }
 
     fn draw(&mut self) -> io::Result<()> {
-        let Self { chat, screen, terminal, doubtful, .. } = self;
+        let Self { chat, screen, terminal, row_repainter, .. } = self;
         terminal::draw(terminal, |frame| {
             let area: Rect = frame.area();
             screen.layout(chat, area);
             view::draw(frame, chat, screen);
-            doubtful.mark(frame.buffer_mut());
+            row_repainter.mark(frame.buffer_mut());
         })?;
         self.dirty = false;
         self.drawn = Some(Instant::now());
@@ -430,11 +430,11 @@ impl App {
         self.guard.restore();
         // If the terminal is closed, so is stderr: ratatui's `Drop` would print an error to it and panic.
         std::mem::forget(self.terminal);
-        let (engine, keeper) = (self.engine.take(), self.keeper.take());
-        let standings = keeper.as_ref().map(TurnRecorder::standings);
+        let (engine, recorder) = (self.engine.take(), self.recorder.take());
+        let standings = recorder.as_ref().map(TurnRecorder::standings);
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            drop(keeper);
+            drop(recorder);
             drop(engine);
             // The receiver is dropped after the timeout.
             let _ = done.send(());

@@ -40,20 +40,20 @@ pub enum GemvRole {
 }
 
 /// A set of formats that a matrix-vector kernel is compiled for.
-struct Set {
+struct FormatSet {
     suffix: &'static str,
     formats: &'static [Format],
 }
 
 /// The sets that `gemv.cu` has kernels for, smaller ones first.
-const SETS: [Set; 8] = [
-    Set { suffix: "bf16", formats: &[Format::Bf16] },
-    Set { suffix: "q8_0", formats: &[Format::Q8_0] },
-    Set { suffix: "q4_k", formats: &[Format::Q4K] },
-    Set { suffix: "q6_k", formats: &[Format::Q6K] },
-    Set { suffix: "k", formats: &[Format::Q4K, Format::Q6K] },
-    Set { suffix: "plain", formats: &[Format::F32, Format::F16, Format::Bf16] },
-    Set {
+const SETS: [FormatSet; 8] = [
+    FormatSet { suffix: "bf16", formats: &[Format::Bf16] },
+    FormatSet { suffix: "q8_0", formats: &[Format::Q8_0] },
+    FormatSet { suffix: "q4_k", formats: &[Format::Q4K] },
+    FormatSet { suffix: "q6_k", formats: &[Format::Q6K] },
+    FormatSet { suffix: "k", formats: &[Format::Q4K, Format::Q6K] },
+    FormatSet { suffix: "plain", formats: &[Format::F32, Format::F16, Format::Bf16] },
+    FormatSet {
         suffix: "quantised",
         formats: &[
             Format::Q4_0,
@@ -66,10 +66,10 @@ const SETS: [Set; 8] = [
             Format::Q6K,
         ],
     },
-    Set { suffix: "mixed", formats: &Format::ALL },
+    FormatSet { suffix: "mixed", formats: &Format::ALL },
 ];
 
-impl Set {
+impl FormatSet {
     /// 16-byte words of each row per lane and ring unit (`steps_of` in `weight_ring.cuh`).
     fn steps(&self) -> u64 {
         if self.formats.contains(&Format::Q8_0) { 1 } else { 2 }
@@ -147,7 +147,7 @@ impl Kernels {
 
     /// As `gemv`, but ignores the `skipped` smallest matching sets; to check the larger sets.
     pub fn gemv_within(&self, what: GemvRole, formats: &[Format], skipped: usize) -> Gemv {
-        let fits = |set: &Set| formats.iter().all(|format| set.formats.contains(format));
+        let fits = |set: &FormatSet| formats.iter().all(|format| set.formats.contains(format));
         let fitting: Vec<usize> = (0..SETS.len()).filter(|i| fits(&SETS[*i])).collect();
         let index = fitting.get(skipped).or(fitting.last()).copied().unwrap_or(SETS.len() - 1);
         let unit = formats.iter().map(|format| format.unit_bytes(SETS[index].steps())).max().unwrap_or(0) as u32;

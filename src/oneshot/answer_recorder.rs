@@ -23,7 +23,7 @@ const RESUME_PATIENCE: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Stores one turn.
-pub(super) struct TurnRecorder {
+pub(super) struct AnswerRecorder {
     /// `None` if its thread could not be started.
     store: Option<StoreHandle>,
     told: Receiver<Told>,
@@ -37,7 +37,7 @@ pub(super) struct TurnRecorder {
     errors: (Sender<StoreError>, Receiver<StoreError>),
 }
 
-impl TurnRecorder {
+impl AnswerRecorder {
     /// Loads the conversation to continue, appends the question, and commits it.
     pub(super) fn open(settings: &Settings, one_shot: &OneShot, messages: &Messages) -> Result<Self, Failure> {
         let (sender, told) = channel();
@@ -57,7 +57,7 @@ impl TurnRecorder {
         let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
         let errors = channel();
         let store = store.map_err(|error| errors.0.send(error)).ok();
-        let mut keeper = Self {
+        let mut recorder = Self {
             refused: store.is_none(),
             store,
             told,
@@ -68,8 +68,8 @@ impl TurnRecorder {
             unsaved: false,
             errors,
         };
-        keeper.commit(messages);
-        Ok(keeper)
+        recorder.commit(messages);
+        Ok(recorder)
     }
 
     /// The messages for the engine.
@@ -176,7 +176,7 @@ impl TurnRecorder {
     }
 }
 
-impl Drop for TurnRecorder {
+impl Drop for AnswerRecorder {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
             store.close(PATIENCE);
