@@ -1,7 +1,7 @@
 //! Encodes text to tokens and decodes tokens to text, for the vocabularies of GGUF files and `tokenizer.json`.
 //!
-//! The rules for GGUF are llama.cpp's (`llama-vocab.cpp`), so that a model reads the tokens that it was trained on: the
-//! same pre-tokenizer names, merges and end-of-generation names. One rule is stricter: plain text never becomes a
+//! The rules for GGUF are llama.cpp's (`llama-vocab.cpp`), so that text is tokenized as in a model's training: the same
+//! pre-tokenizer names, merges and end-of-generation names. One rule is stricter: plain text never becomes a
 //! control token, whatever the merges produce.
 //!
 //! Independent of models, devices and messages.
@@ -127,7 +127,7 @@ impl Tokenizer {
                 }
                 Fragment::Text { start, end } => {
                     let raw = &text[start..end];
-                    // A folder's rules search for tokens again after normalising, so they need the marks.
+                    // `FolderTokenizer` searches for added tokens again after normalising: keep the marks until then.
                     let now = mark.filter(|_| !matches!(self.rules, Rules::Folder(_)));
                     let stripped = now.filter(|&mark| raw.contains(mark)).map(|mark| raw.replace(mark, ""));
                     let raw = stripped.as_deref().unwrap_or(raw);
@@ -163,7 +163,7 @@ impl Tokenizer {
         }
     }
 
-    /// The token as the vocabulary writes it (`Ġthe`, `<|im_end|>`); empty for an id out of range.
+    /// The token in the vocabulary's encoding (`Ġthe`, `<|im_end|>`); empty for an id out of range.
     pub fn piece(&self, token: u32) -> &str {
         self.vocabulary.piece(token)
     }
@@ -195,8 +195,8 @@ impl Tokenizer {
         }
     }
 
-    /// Whether decoding removes one space from the start of an answer: in these vocabularies every first word has a
-    /// space that is not part of the text.
+    /// Whether decoding removes one space from the start of an answer: in these vocabularies the first word
+    /// starts with a space that is not part of the text.
     pub fn strips_first_space(&self) -> bool {
         match &self.rules {
             Rules::Bpe(_) => false,
@@ -248,7 +248,7 @@ impl Tokenizer {
         self.vocabulary.len()
     }
 
-    /// The id of the token that the vocabulary writes as `piece`.
+    /// The id of `piece`, which is in the vocabulary's encoding (`Ġthe`).
     pub fn token_id(&self, piece: &str) -> Option<u32> {
         self.vocabulary.find(piece)
     }

@@ -44,7 +44,7 @@ impl Bpe {
         let missing = (0..=255u8).filter(|&byte| is_common(byte) && byte_tokens[byte as usize] == NONE).count();
         if missing > 0 {
             warnings.push(format!(
-                "the vocabulary has no token for {missing} of the bytes that texts are made of; they are left out of prompts"
+                "the vocabulary has no token for {missing} of the bytes of ordinary text; they are left out of prompts"
             ));
         }
         let mut strange = Strange::new(vocabulary);
@@ -98,8 +98,8 @@ impl Bpe {
         }
     }
 
-    /// Appends a merged piece that is not in the vocabulary: as in llama.cpp, those of its bytes that are ASCII and
-    /// tokens by themselves.
+    /// Appends the tokens of a merged piece that is not in the vocabulary: as in llama.cpp, one for each of its ASCII
+    /// bytes that is a token.
     fn spell(&self, vocabulary: &Vocabulary, piece: &str, tokens: &mut Vec<u32>) {
         let plain = piece.bytes().filter(u8::is_ascii);
         tokens.extend(plain.filter_map(|byte| vocabulary.find_text(char::from(byte).encode_utf8(&mut [0; 4]))));
@@ -120,7 +120,7 @@ impl Bpe {
     }
 }
 
-/// Bytes of ordinary text. Some vocabularies lack control characters and bytes that are invalid or rare in UTF-8.
+/// Whether ordinary text has `byte`. Some vocabularies lack control characters and bytes invalid or rare in UTF-8.
 fn is_common(byte: u8) -> bool {
     matches!(byte, b'\t' | b'\n' | b'\r' | 0x20..=0x7E | 0x80..=0xBF | 0xC2..=0xEF | 0xF0)
 }
@@ -138,7 +138,7 @@ fn byte_tokens(vocabulary: &Vocabulary, byte_level: bool) -> Vec<u32> {
         .collect()
 }
 
-/// Pieces in the merges that are not in the vocabulary, with ids above its own: llama.cpp merges them too.
+/// Pieces in the merges that are not in the vocabulary, with ids above the vocabulary's: llama.cpp merges them too.
 struct Strange {
     first: u32,
     pieces: Vec<String>,

@@ -28,7 +28,7 @@ const END_NAMES: [&str; 22] = [
     "[e~[",
 ];
 
-/// Names of the fill-in-the-middle padding, repository and file separators: a model that emits one has left the answer.
+/// Names of the fill-in-the-middle padding, repository and file separators: the answer ends at one of them.
 const FIM_NAMES: [&[&str]; 3] = [
     &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]"],
     &["<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>"],

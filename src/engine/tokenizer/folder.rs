@@ -1,9 +1,9 @@
 //! Encodes with `tokenizer.json` through the `tokenizers` crate; special tokens come from `tokenizer_config.json`,
 //! `generation_config.json` and `config.json`.
 //!
-//! Added tokens are searched for here and not by the crate, by the same rules, because a user's text must not become a
-//! control token. One rule is stricter: control tokens are searched for in the text before normalising, even if the
-//! file sets `normalized`.
+//! This module searches for added tokens by the crate's rules, in place of the crate, so that a user's text never
+//! becomes a control token. One rule is stricter: control tokens are searched for in the text before normalising, even
+//! if the file sets `normalized`.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub struct FolderTokenizer {
     json: Json,
     /// The tokenizer for text that does not start the input, if its rules differ.
     inner: Option<Json>,
-    /// Pieces are bytes in GPT-2's encoding; else text with `▁` and `<0xXX>`.
+    /// Whether pieces are bytes in GPT-2's encoding; if not, they are text with `▁` and `<0xXX>`.
     byte_level: bool,
     /// Whether encoding prepends a space to text.
     pub space_prefix: bool,
@@ -87,7 +87,7 @@ impl FolderTokenizer {
         Ok((tokenizer, vocabulary, early))
     }
 
-    /// Appends the tokens of `text`, which has no token of the partition from `open`; `first`: it starts the input.
+    /// Appends the tokens of `text`, without tokens of the partition from `open`; `first`: whether it starts the input.
     /// `mark` inside an added token prevents its recognition; the tokens are those of the text without marks.
     pub fn encode(&self, text: &str, first: bool, mark: Option<char>, tokens: &mut Vec<u32>) {
         let json = self.inner.as_ref().filter(|_| !first).unwrap_or(&self.json);
@@ -178,7 +178,7 @@ fn prefixes_space(source: &Value) -> bool {
     })
 }
 
-/// Whether a decoder removes a space from the start, as SentencePiece's do because encoding prepends one.
+/// Whether a decoder removes a space from the start, as SentencePiece decoders do because encoding prepends one.
 fn strips_first_space(decoder: &Value) -> bool {
     let inner = decoder["decoders"].as_array().into_iter().flatten();
     std::iter::once(decoder).chain(inner).any(|part| match part["type"].as_str() {
@@ -322,7 +322,7 @@ fn vocabulary(
     // Ids may have gaps, but a file with ids far beyond its number of pieces is damaged.
     if count > (pieces.len() + added.len()).saturating_mul(4) + 65_536 {
         let held = pieces.len() + added.len();
-        return Err(TokenizerError(format!("it names token {} but holds {held} tokens", count - 1)));
+        return Err(TokenizerError(format!("it has token id {} but only {held} tokens", count - 1)));
     }
     let mut by_id: Vec<&str> = vec![""; count];
     for (piece, &id) in &pieces {
@@ -367,7 +367,7 @@ fn vocabulary(
     Ok(vocabulary)
 }
 
-/// `add_bos_token` if the configuration has it; else whether the post-processor's template starts with BOS.
+/// `add_bos_token` if `tokenizer_config.json` has it; otherwise whether the post-processor's template starts with BOS.
 fn adds_bos(source: &Value, config: &Value, bos: &str) -> bool {
     fn starts_with(processor: &Value, bos: &str) -> bool {
         match processor["type"].as_str() {

@@ -10,7 +10,7 @@ pub enum Step {
     Pattern(&'static str),
     /// As `Pattern`, and runs of white space leave their last character to the following word.
     Words(&'static str),
-    /// As `Pattern`, and runs of white space are split into 512, 256, … 2, 1 characters and leave one to the word.
+    /// As `Pattern`, and runs of white space are split into 512, 256, … 2, 1 characters and leave one to the next.
     HalvedRuns(&'static str),
     /// Runs of digits in groups of three from the right.
     Digits {
@@ -25,11 +25,11 @@ pub enum Step {
 #[derive(Debug, PartialEq, Eq)]
 pub struct PreTokenizer {
     pub steps: &'static [Step],
-    /// A word that is a token is not split by merges.
+    /// Whether a word that is in the vocabulary becomes one token, without merges.
     pub ignore_merges: bool,
     /// Whether BOS is added before plain text if the file has no `add_bos_token`.
     pub adds_bos: bool,
-    /// Symbols are bytes in GPT-2's encoding; else characters, with spaces as `▁`.
+    /// Whether symbols are bytes in GPT-2's encoding; if not, they are characters, with spaces as `▁`.
     pub byte_level: bool,
 }
 
@@ -149,7 +149,7 @@ const KIMI_K2: &[Step] = &[Step::Words(
 const LINES: &[Step] = &[Step::Pattern(r"[^\n]+|[\n]+")];
 const LAGUNA: &[Step] = &[Step::Pattern(r"[^\n]+|[\n]+"), QWEN2_WORDS];
 
-/// The names (`tokenizer.ggml.pre`) of each set of rules.
+/// The rules, each with the values of `tokenizer.ggml.pre` that select it.
 static KNOWN: &[(&[&str], PreTokenizer)] = &[
     (
         &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"],

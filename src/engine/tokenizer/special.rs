@@ -107,7 +107,7 @@ impl Ids<'_> {
                     .push(format!("{key} is {id}, but the vocabulary has {} tokens: it is ignored", self.count));
                 None
             }
-            // Others write -1.
+            // Other converters write -1.
             None if *value == Value::I64(-1) => None,
             None => {
                 self.warnings.push(format!("{key} is not a token id: it is ignored"));
@@ -117,7 +117,7 @@ impl Ids<'_> {
     }
 }
 
-/// Phi-3's special tokens absorb the white space after them. Its GGUF files lack that flag; like llama.cpp, go by name.
+/// Phi-3's special tokens absorb the white space after them. GGUF files lack that flag: match by name, as in llama.cpp.
 fn strips_right(metadata: &Metadata, vocabulary: &Vocabulary) -> Vec<u32> {
     let name = metadata.string("general.name").unwrap_or_default().to_ascii_lowercase();
     if !name.contains("phi-3") && !name.contains("phi3") {

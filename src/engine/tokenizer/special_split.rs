@@ -41,12 +41,12 @@ enum Order {
     LeftToRight,
 }
 
-/// Finds special tokens.
+/// Splits texts at special tokens.
 pub struct Partition {
     /// Longest first.
     specials: Vec<Special>,
     order: Order,
-    /// For `LongestFirst` it finds the tokens that occur at all, so that a large vocabulary costs one pass.
+    /// With `LongestFirst`, selects the tokens that occur in a text, in one pass even for a large vocabulary.
     finder: Option<AhoCorasick>,
     /// `\w`; only compiled if a token has `single_word`.
     word: Option<Regex>,

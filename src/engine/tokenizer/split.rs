@@ -27,7 +27,7 @@ enum Compiled {
 }
 
 impl Splitter {
-    /// Compiles `steps`.
+    /// Compiles `steps`; fails if a pattern is invalid.
     pub fn new(steps: &[Step]) -> Result<Self, TokenizerError> {
         let regex = |patterns: &[&str]| {
             Regex::new_many(patterns).map_err(|error| TokenizerError(format!("a pre-tokenizer pattern: {error}")))
@@ -69,7 +69,7 @@ impl Splitter {
     }
 }
 
-/// Pushes the matches and the text between them.
+/// Pushes the matches of `regex` and the text between them.
 fn split_by(regex: &Regex, run: fn(&str, usize, usize) -> usize, text: &str, push: &mut impl FnMut(usize, usize)) {
     let mut at = 0;
     while at < text.len() {

@@ -17,7 +17,7 @@ pub struct Spm {
     scores: Vec<f32>,
     byte_tokens: Vec<u32>,
     unk: u32,
-    /// No token has a `▁` after another character, so that words can be encoded separately (and cached).
+    /// Whether words can be encoded separately (and cached): no token has a `▁` after another character.
     words_stand_alone: bool,
     /// Whether a space is prepended to text at the start and after a special token.
     pub space_prefix: bool,
@@ -42,7 +42,7 @@ impl Spm {
         if scores.iter().any(|score| score.is_nan()) {
             return Err(TokenizerError(format!("{KEY} holds values that are not numbers")));
         }
-        // An ASCII byte without `<0xXX>` may be a token of its own.
+        // An ASCII byte without `<0xXX>` may have a text token.
         let byte_token = |byte: u8| {
             let own = (byte < 128).then_some(char::from(byte));
             vocabulary
@@ -59,7 +59,7 @@ impl Spm {
         })
     }
 
-    /// Appends the tokens of `text`; `after_special`: it follows a special token or starts the input.
+    /// Appends the tokens of `text`; `after_special`: whether it follows a special token or starts the input.
     pub fn encode(&self, vocabulary: &Vocabulary, text: &str, after_special: bool, tokens: &mut Vec<u32>) {
         let mut written = String::with_capacity(text.len() + text.len() / 4 + 3);
         if self.space_prefix && after_special {
@@ -98,7 +98,7 @@ impl Spm {
         }
     }
 
-    /// Byte tokens for a character that the vocabulary lacks; the unknown token if a byte token is missing too.
+    /// Appends the byte tokens of a character that the vocabulary lacks, or the unknown token if one is missing.
     fn fall_back(&self, text: &str, tokens: &mut Vec<u32>) {
         if text.bytes().any(|byte| self.byte_tokens[byte as usize] == NONE) {
             tokens.extend((self.unk != NONE).then_some(self.unk));

@@ -37,7 +37,7 @@ impl TextStream {
     }
 }
 
-/// Whether `bytes` is the start of a character.
+/// Whether `bytes` is the valid start of an incomplete character.
 fn may_go_on(bytes: &[u8]) -> bool {
     matches!(std::str::from_utf8(bytes), Err(error) if error.error_len().is_none())
 }

@@ -1,4 +1,4 @@
-//! Compares tokenizers with llama.cpp's golden encodings, and loads damaged vocabularies.
+//! Compares tokenizers with llama.cpp's golden encodings and checks that damaged vocabularies are rejected.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -121,7 +121,7 @@ fn check_golden(name: &str, tokenizer: &Tokenizer, cases: &[(String, Vec<u32>)])
         }
         let decoded = tokenizer.decode(&got);
         if decoded != *text {
-            wrong.push(format!("{name}: {text:?} came back as {decoded:?}"));
+            wrong.push(format!("{name}: {text:?} decodes to {decoded:?}"));
         }
     }
     wrong
@@ -148,7 +148,7 @@ fn golden_encodings_match_exactly_and_decode_to_their_text() {
         assert_eq!(tokenizer.warnings(), &[] as &[String], "{name}");
         wrong.extend(check_golden(name, &tokenizer, &cases(&fixture("texts.inp"), &fixture(&format!("{name}.out")))));
         if name == "qwen2" {
-            // The same vocabulary under another name, with texts of its own.
+            // The same vocabulary under another pre-tokenizer name, with its own texts.
             metadata.values.insert("tokenizer.ggml.pre".into(), Value::String("qwen35".into()));
             let tokenizer = Tokenizer::from_gguf(&metadata).unwrap();
             wrong.extend(check_golden("qwen35", &tokenizer, &cases(&fixture("qwen35.inp"), &fixture("qwen35.out"))));
@@ -157,9 +157,9 @@ fn golden_encodings_match_exactly_and_decode_to_their_text() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Checks a folder of llama.cpp's `ggml-vocab-*.gguf` with their `.inp` and `.out`; does nothing if none is given.
+/// Checks a folder of llama.cpp's `ggml-vocab-*.gguf` with their `.inp` and `.out`; skipped if the variable is unset.
 #[test]
-fn golden_files_of_the_folder_in_the_environment_match() {
+fn golden_vocabularies_from_environment_folder_match() {
     let Some(folder) = std::env::var_os("CHATNAP_GOLDEN_VOCABULARIES").map(PathBuf::from) else { return };
     let mut wrong = Vec::new();
     for entry in std::fs::read_dir(&folder).unwrap() {
@@ -303,7 +303,7 @@ fn end_of_generation_tokens_are_found_by_name_and_by_id() {
 }
 
 #[test]
-fn pieces_and_ids_out_of_range_are_harmless() {
+fn out_of_range_ids_have_an_empty_piece_and_no_bytes() {
     let far = u32::MAX;
     assert_eq!((GPT2.piece(far), GPT2.token_bytes(far)), ("", Vec::new()));
     assert!(!GPT2.is_end_of_generation(far) && !GPT2.is_control(far));
@@ -325,7 +325,7 @@ fn damaged_gguf_vocabulary_is_an_error() {
         Tokenizer::from_gguf(&metadata).err().map(|error| error.0).unwrap_or_default()
     };
     let strings = |texts: &[&str]| Some(Value::Strings(texts.iter().map(|&text| text.to_owned()).collect()));
-    for (error, says) in [
+    for (error, expected) in [
         (broken(&gpt2, "model", None), "tokenizer.ggml.model"),
         (broken(&gpt2, "model", Some(Value::String("bert".into()))), "bert"),
         (broken(&gpt2, "tokens", None), "tokenizer.ggml.tokens"),
@@ -336,12 +336,12 @@ fn damaged_gguf_vocabulary_is_an_error() {
         (broken(&spm, "scores", Some(Value::Floats(vec![0.0]))), "1 entries"),
         (broken(&spm, "scores", Some(Value::Floats(vec![f32::NAN; 32000]))), "not numbers"),
     ] {
-        assert!(error.contains(says), "{error:?} does not say {says:?}");
+        assert!(error.contains(expected), "{error:?} does not contain {expected:?}");
     }
 }
 
 #[test]
-fn special_token_ids_out_of_range_are_warnings() {
+fn out_of_range_special_token_ids_produce_one_warning_each() {
     let keys = [
         "bos",
         "eos",
@@ -377,8 +377,8 @@ fn special_token_ids_out_of_range_are_warnings() {
             metadata.values.insert(key.clone(), value.clone());
             let tokenizer =
                 Tokenizer::from_gguf(&metadata).unwrap_or_else(|error| panic!("{key} = {value:?}: {error}"));
-            let told = tokenizer.warnings().iter().filter(|warning| warning.contains(&key)).count();
-            assert_eq!(told, 1, "{key} = {value:?}: {:?}", tokenizer.warnings());
+            let count = tokenizer.warnings().iter().filter(|warning| warning.contains(&key)).count();
+            assert_eq!(count, 1, "{key} = {value:?}: {:?}", tokenizer.warnings());
             assert_eq!(tokenizer.encode("Hello, world"), sound.encode("Hello, world"));
         }
         // -1 and 0xFFFFFFFF mean "none" and cause no warning.
@@ -400,7 +400,7 @@ fn special_token_ids_out_of_range_are_warnings() {
 }
 
 #[test]
-fn merges_of_pieces_outside_of_the_vocabulary_are_a_warning() {
+fn merges_of_pieces_outside_the_vocabulary_produce_a_warning() {
     let base = unpack(&packed("gpt-2"));
     let lines = base.strings("tokenizer.ggml.merges").unwrap();
     for odd in ["nosuchtoken x", "a", "", "q zzzz"] {
@@ -422,7 +422,7 @@ fn merges_of_pieces_outside_of_the_vocabulary_are_a_warning() {
 }
 
 #[test]
-fn unknown_pre_tokenizer_is_a_warning() {
+fn unknown_gguf_pre_tokenizer_produces_a_warning() {
     let mut metadata = unpack(&packed("gpt-2"));
     metadata.values.insert("tokenizer.ggml.pre".into(), Value::String("brand-new".into()));
     let tokenizer = Tokenizer::from_gguf(&metadata).unwrap();
@@ -508,7 +508,7 @@ fn damaged_tokenizer_json_is_an_error() {
 }
 
 #[test]
-fn metaspace_prepend_scheme_is_followed() {
+fn metaspace_prepend_scheme_controls_the_space_prefix() {
     let folder = |scheme: &str| {
         let source = serde_json::json!({
             "version": "1.0", "added_tokens": [{"id": 9, "content": "<x>", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false}],

@@ -104,7 +104,7 @@ impl Vocabulary {
         &self.text[start as usize..end as usize]
     }
 
-    /// The id of `piece`.
+    /// The id of `piece`, of any kind.
     pub fn find(&self, piece: &str) -> Option<u32> {
         self.slots[self.slot(piece)].checked_sub(1)
     }

@@ -21,7 +21,7 @@ pub fn check(source: &Value) -> Result<(), TokenizerError> {
     let growth = growth(&source["normalizer"])?;
     if growth > MAX_GROWTH {
         return Err(TokenizerError(format!(
-            "its normalizer could make a text {growth:.0} times longer, which no real one does"
+            "its normalizer could make a text {growth:.0} times longer; the limit is {MAX_GROWTH} times"
         )));
     }
     check_unknown_token(&source["model"])
@@ -42,9 +42,9 @@ fn growth(normalizer: &Value) -> Result<f64, TokenizerError> {
         return Err(TokenizerError("its normalizer prepends more than 1 KiB to each text".into()));
     }
     if let Some(content) = normalizer["content"].as_str() {
-        // The crate panics in the component that follows.
+        // After an empty pattern the crate panics in the next component.
         if normalizer["pattern"]["String"] == "" && !content.is_empty() {
-            return Err(TokenizerError("its normalizer replaces an empty pattern, which no real one does".into()));
+            return Err(TokenizerError("its normalizer replaces an empty pattern, which is not supported".into()));
         }
         // A regular expression may match the empty string, and then it matches at every byte.
         let matched = normalizer["pattern"]["String"].as_str().map_or(0, str::len);
@@ -75,16 +75,14 @@ fn check_lengths(part: &Value) -> Result<(), TokenizerError> {
     }
 }
 
-/// Checks what the crate's models rely on without checking.
+/// Checks the preconditions that the crate's models do not check.
 fn check_model(model: &Value) -> Result<(), TokenizerError> {
     if model["max_input_chars_per_word"].as_u64().is_some_and(|most| most > LONGEST_WORD) {
         let most = &model["max_input_chars_per_word"];
         return Err(TokenizerError(format!("words of {most} characters would take minutes to cut into tokens")));
     }
     if model["dropout"].as_f64().is_some_and(|share| share > 0.0) {
-        return Err(TokenizerError(
-            "its model leaves out merges by chance (dropout), which is for training alone".into(),
-        ));
+        return Err(TokenizerError("its model skips merges at random (dropout), which is for training only".into()));
     }
     let Some(merges) = model["merges"].as_array() else { return Ok(()) };
     let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
@@ -111,7 +109,7 @@ fn check_model(model: &Value) -> Result<(), TokenizerError> {
     Ok(())
 }
 
-/// A model of whole words fails on words outside of its vocabulary if it has no token for them.
+/// Rejects a word model without an unknown token: the crate fails on words outside of its vocabulary.
 fn check_unknown_token(model: &Value) -> Result<(), TokenizerError> {
     let missing = |token: &str| {
         Err(TokenizerError(format!(
@@ -167,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn word_models_need_an_unknown_token() {
+    fn word_models_without_an_unknown_token_are_rejected() {
         for (model, sound) in [
             (json!({"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"a": 0}}), false),
             (json!({"type": "WordPiece", "unk_token": "[UNK]", "vocab": {"[UNK]": 0}}), true),
@@ -205,8 +203,8 @@ mod tests {
             (json!({"model": bpe(json!(["#version: 0.2", "a b", "a"]), json!(null))}), "merge 2"),
             (json!({"model": bpe(json!([7]), json!(null))}), "merge 0"),
         ] {
-            let said = check(&source).expect_err(&source.to_string()).0;
-            assert!(said.contains(why), "{said}");
+            let error = check(&source).expect_err(&source.to_string()).0;
+            assert!(error.contains(why), "{error}");
         }
         for source in [
             json!({"pre_tokenizer": fixed(1)}),
@@ -219,7 +217,7 @@ mod tests {
         }
     }
 
-    /// Combinations of edge-case settings over texts of every kind, to find unforeseen hangs and panics.
+    /// Combines edge-case settings with edge-case texts, to find hangs and panics that `check` does not cover.
     #[test]
     fn edge_case_settings_encode_or_fail_without_panic() {
         let normalizers = [

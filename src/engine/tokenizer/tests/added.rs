@@ -1,4 +1,4 @@
-//! Compares added tokens of a `tokenizer.json`, with all flags, with the tokenizers crate on random texts.
+//! Compares the recognition of a `tokenizer.json`'s added tokens, with all flags, with the crate's on random texts.
 
 use serde_json::json;
 use tokenizers::tokenizer::Tokenizer as Crate;
@@ -12,7 +12,7 @@ fn added(id: usize, content: &str, special: bool, flags: &str) -> Json {
            "single_word": has('w'), "normalized": has('n')})
 }
 
-/// A byte-level and `▁` vocabulary with a few merges and added tokens of every kind.
+/// A byte-level and `▁` vocabulary with a few merges and added tokens with every flag.
 fn source(normalizer: &Json, pre_tokenizer: &Json) -> Json {
     let mut pieces: Vec<String> = (0..=255u8).map(|byte| bytes::stand_in(byte).to_string()).collect();
     pieces.extend((0..=255u8).map(bytes::hex_piece));
@@ -135,7 +135,7 @@ fn added_token_flags_match_the_tokenizers_crate() {
     }
 }
 
-/// For tokens searched for before and after normalising.
+/// Covers tokens searched for before and after normalising.
 #[test]
 fn marked_text_never_becomes_an_added_token() {
     let nfc = json!({"type": "NFC"});

@@ -13,14 +13,14 @@ struct Golden {
     vocabularies: BTreeMap<String, Expected>,
 }
 
-/// Tokens of each text without and with control tokens recognised.
+/// Tokens of each text, without and with recognition of control tokens.
 #[derive(Deserialize)]
 struct Expected {
     plain: Vec<Vec<u32>>,
     special: Vec<Vec<u32>>,
 }
 
-/// Describes the difference for one text. If llama.cpp encodes plain text to a control token, ours must not.
+/// Describes the difference for one text. Plain text must not encode to a control token, even if it does in llama.cpp.
 fn wrong(tokenizer: &Tokenizer, text: &str, plain: &[u32], special: &[u32]) -> Option<String> {
     let show = |ids: &[u32]| ids.iter().map(|&id| tokenizer.piece(id).to_owned()).collect::<Vec<_>>();
     let ours = tokenizer.encode(text);
@@ -60,7 +60,7 @@ fn tricky_texts_encode_as_in_llama_cpp() {
 /// Checks the vocabularies and texts of a folder written by `tricky.py --cases`.
 #[test]
 #[ignore = "needs a folder of cases (CHATNAP_TOKENIZER_CASES)"]
-fn cases_of_the_folder_in_the_environment_encode_as_in_llama_cpp() {
+fn cases_from_environment_folder_encode_as_in_llama_cpp() {
     #[derive(Deserialize)]
     struct Cases {
         gguf: PathBuf,
