@@ -197,7 +197,7 @@ impl Run<'_> {
     /// Writes to stdout; stops the engine if that fails.
     fn check(&mut self, write: impl FnOnce(&mut Self) -> Result<Reader, Failure>, engine: &Engine) {
         if !output::is_ready() {
-            // The reader may block this process for long, and has the earlier text: that must be on disk too.
+            // The write can block for long, and the reader already has the earlier text: save that first.
             self.recorder.save_now();
         }
         match write(self) {
@@ -245,7 +245,7 @@ impl Run<'_> {
         }
     }
 
-    /// Warns if the answer was cut off because the context is full, with what helps.
+    /// Warns if the answer was cut off because the context is full, and names the flags that help.
     fn warn_if_full(&self, reason: FinishReason, usage: &Usage) {
         let Some(info) = self.info.as_ref().filter(|info| reason == FinishReason::Length && info.is_filled_by(usage))
         else {

@@ -168,7 +168,7 @@ fn speed(settings: &Settings, args: &BenchArgs, asked: Option<usize>, format: Ta
         rows.push(Row { figure, bytes });
     }
     let info = loaded.info;
-    // Release the model before: a GPU's bandwidth is measured with nothing else of this process on it.
+    // Release the model first: a GPU's bandwidth is measured with nothing else of this process on it.
     drop(loaded.model);
     note("memory ...");
     // The limit of decode. On the CPU it is measured with the tests' number of threads.

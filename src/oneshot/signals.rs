@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first one stops and stores the answer, the second one ends the process. So does the
-//! first one after two seconds: if stdout's reader stopped reading, a blocked write would never return.
+//! Ctrl-C, SIGTERM and SIGHUP: the first one stops and stores the answer, the second one ends the process at once.
+//! [`LATEST`] after the first one it ends in any case: a write to a reader that stopped reading never returns.
 
 use std::sync::mpsc::Sender;
 use std::time::Duration;
