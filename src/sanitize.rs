@@ -41,8 +41,8 @@ enum State {
     Csi(usize),
     /// In a control string, with its text and number of characters so far.
     String { held: String, count: usize },
-    /// ESC within a control string: `\` ends it.
-    StringEscape,
+    /// ESC within a control string, with its text: `\` ends it.
+    StringEscape { held: String },
 }
 
 impl Sanitizer {
@@ -61,7 +61,7 @@ impl Sanitizer {
     /// Ends the stream; returns the text that an unterminated control string has held back.
     pub fn finish(&mut self) -> String {
         let mut out = String::new();
-        if let State::String { held, .. } = std::mem::take(&mut self.state) {
+        if let State::String { held, .. } | State::StringEscape { held } = std::mem::take(&mut self.state) {
             self.show_all(&held, &mut out);
         }
         *self = Self::default();
@@ -84,8 +84,8 @@ impl Sanitizer {
             },
             State::String { held, count } => self.string(held, count, c, out),
             // ESC ends a control string even if no backslash follows, as in xterm.
-            State::StringEscape if c == '\\' => {}
-            State::StringEscape => self.escape(c, out),
+            State::StringEscape { .. } if c == '\\' => {}
+            State::StringEscape { .. } => self.escape(c, out),
         }
     }
 
@@ -105,7 +105,7 @@ impl Sanitizer {
         match c {
             // Terminated by BEL or ST, or cancelled by CAN or SUB.
             '\u{7}' | '\u{9c}' | '\u{18}' | '\u{1a}' => {}
-            ESC => self.state = State::StringEscape,
+            ESC => self.state = State::StringEscape { held },
             // Another C1 control starts a new sequence.
             '\u{80}'..='\u{9f}' if c != '\u{85}' => self.ground(c, out),
             '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}' => {

@@ -49,6 +49,7 @@ fn languages_and_emoji_are_unchanged() {
 fn the_text_of_an_unterminated_control_string_is_shown() {
     assert_eq!(sanitize("a\x1b]0;never\nended"), "a0;never\nended");
     assert_eq!(sanitize("a\x1b]0;never ended"), "a0;never ended");
+    assert_eq!(sanitize("a\x1bPb\x1b"), "ab", "also if its terminator is cut");
     let long = "x".repeat(3 * LONGEST_STRING);
     let mut sanitizer = Sanitizer::default();
     assert_eq!(sanitizer.push(&format!("a\x1bP{long}")), format!("a{long}"), "shown before the stream ends");
