@@ -54,7 +54,12 @@ roles! {
     user,
     /// The model's reasoning.
     reasoning,
+    /// First-level headings.
     heading,
+    /// Second-level headings.
+    heading2,
+    /// Headings of the third level and below.
+    heading3,
     /// Inline code and code blocks.
     code,
     /// Keywords in code.
@@ -65,6 +70,14 @@ roles! {
     comment,
     /// Numbers in code.
     number,
+    /// Types in code.
+    r#type,
+    /// Names of functions and macros in code.
+    function,
+    /// Added lines of a diff.
+    added,
+    /// Removed lines of a diff.
+    removed,
     link,
     quote,
     /// List markers.
@@ -83,10 +96,14 @@ roles! {
     gauge_rest,
     /// Good states: warm, released.
     success,
+    /// Messages in the status line that are neither a success nor a problem.
+    hint,
     warning,
     error,
     /// The selected entry of a list.
     selection,
+    /// The letters of an entry or an excerpt that a search matched.
+    r#match,
 }
 
 #[derive(Debug, Deserialize)]

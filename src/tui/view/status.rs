@@ -19,7 +19,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'
     let width = usize::from(area.width);
     match hint(chat) {
         Some(text) if wrap::width(&text) < width => {
-            paint::line(frame.buffer_mut(), area, &Span::styled(format!(" {text}"), look.theme.warning).into());
+            paint::line(frame.buffer_mut(), area, &Span::styled(format!(" {text}"), look.theme.hint).into());
         }
         _ => paint::line(frame.buffer_mut(), area, &line(chat, width, look)),
     }
@@ -29,7 +29,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'
 pub(super) fn draw_long_hint(frame: &mut Frame<'_>, areas: &Areas, chat: &Chat, look: &Look<'_>) {
     let width = areas.composer.width.saturating_sub(2);
     let Some(text) = hint(chat).filter(|text| wrap::width(text) > usize::from(width) && width > 0) else { return };
-    let lines = wrap::wrap(&[Span::styled(text, look.theme.warning)], usize::from(width));
+    let lines = wrap::wrap(&[Span::styled(text, look.theme.hint)], usize::from(width));
     let above = areas.composer.y.saturating_sub(areas.transcript.y);
     let height = u16::try_from(lines.len()).unwrap_or(u16::MAX).min(above);
     let area = Rect { y: areas.composer.y - height, height, ..areas.composer };
