@@ -83,6 +83,25 @@ pub enum Event {
     Quit(Cause),
 }
 
+/// A list that can be opened over the transcript.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    /// Commands, models, conversations, themes and settings.
+    Palette,
+    /// Stored conversations.
+    Conversations,
+    /// Models.
+    Models,
+    /// Themes.
+    Themes,
+    /// Branches of this conversation.
+    Branches,
+    /// Personas of the config file.
+    Personas,
+    /// Settings and their values.
+    Settings,
+}
+
 /// Why the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -126,6 +145,8 @@ pub enum Effect {
     ReturnPrompts(Vec<String>),
     /// Copy this text to the clipboard.
     Copy(String),
+    /// Open a list over the transcript, filtered by this query.
+    Open(View, String),
     /// Switch to the theme of this name; an error note follows if it cannot be loaded.
     SetTheme(String),
     /// Restore the terminal and exit.

@@ -27,11 +27,16 @@ mod composer;
 mod editor;
 mod ending;
 mod engine;
+mod fuzzy;
 mod input;
 mod keymap;
 mod keys;
 mod layout;
 mod output;
+mod overlay;
+#[allow(dead_code)]
+mod picker;
+mod pickers;
 mod repaint;
 mod terminal;
 mod theme;
@@ -280,6 +285,8 @@ impl App {
                         Outcome::Suspend => self.suspend()?,
                         Outcome::Redraw => self.redraw()?,
                         Outcome::Editor => self.open_editor()?,
+                        Outcome::Open(view) => self.open_view(view, ""),
+                        Outcome::Picked(view, picked) => self.picked(view, picked),
                     }
                 }
                 if let Some(keys) = self.keys.as_ref().filter(|_| lets_go && self.editor.is_none()) {
@@ -289,6 +296,8 @@ impl App {
             Input::Wheel { up, lines } => self.screen.wheel(up, lines, &self.chat),
             Input::Chat(event) => self.chat_event(event),
             Input::Talks(talks) => self.screen.talks = talks,
+            Input::List(view, items) => self.fill(view, items),
+            Input::Preview(view, preview) => self.preview(view, preview),
             Input::Edited(result) => {
                 self.close_editor(result)?;
                 if let Some(keys) = &self.keys {
@@ -359,6 +368,7 @@ impl App {
             Effect::PutBack(text) => self.screen.composer.put_back(&text),
             Effect::ReturnPrompts(prompts) => self.screen.composer.return_prompts(prompts),
             Effect::Copy(text) => self.copy(&text),
+            Effect::Open(view, query) => self.open_view(view, &query),
             Effect::SetTheme(name) => self.set_theme(name),
             Effect::Quit(cause) => self.quit = Some(cause),
         }

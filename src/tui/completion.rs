@@ -80,7 +80,7 @@ fn among(names: Vec<(String, String)>, command: &str, typed: &str) -> Vec<Choice
 }
 
 /// Every variant of every catalogue model, with its size on disk.
-fn models() -> Vec<(String, String)> {
+pub fn models() -> Vec<(String, String)> {
     let forms = catalogue().models.iter().flat_map(|model| model.variants.iter().map(move |form| (model, form)));
     let named = forms.map(|(model, form)| {
         let size = model.size_of(form).map(|(size, exact)| {
@@ -92,7 +92,7 @@ fn models() -> Vec<(String, String)> {
     named.collect()
 }
 
-fn themes() -> Vec<(String, String)> {
+pub fn themes() -> Vec<(String, String)> {
     Theme::built_in_names().map(|name| (name.to_owned(), String::new())).collect()
 }
 

@@ -12,7 +12,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::completion::ConversationChoice;
 use super::ending::Ending;
-use crate::chat;
+use super::picker::{Item, Preview};
+use crate::chat::{self, View};
 
 /// An input of the event loop.
 #[derive(Debug)]
@@ -25,6 +26,11 @@ pub enum Input {
     Wheel { up: bool, lines: usize },
     /// The stored conversations, for `/resume`.
     Talks(Vec<ConversationChoice>),
+    /// Items for the list of this kind, if it is open.
+    List(View, Vec<Item>),
+    #[allow(dead_code)]
+    /// The preview of an item of the list of this kind, if it is open.
+    Preview(View, Preview),
     /// The editor exited: the new text, or the error.
     Edited(Result<String, String>),
     /// SIGWINCH: the terminal's size changed.

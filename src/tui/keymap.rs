@@ -2,6 +2,8 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use crate::chat::View;
+
 /// A scroll request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scroll {
@@ -42,6 +44,8 @@ pub enum Action {
     Redraw,
     /// Edit the draft in an external editor.
     Editor,
+    /// Open a list over the transcript.
+    Open(View),
     /// Search the history; during a search, select the next match.
     Search,
     /// An editing command that the text area binds to another key.
@@ -98,6 +102,7 @@ pub fn action(key: KeyEvent, context: &Context) -> Option<Action> {
         KeyCode::Enter => Action::Submit,
         KeyCode::Esc => Action::Stop,
         KeyCode::F(1) => Action::Help,
+        KeyCode::F(2) => Action::Open(View::Models),
         KeyCode::Char('?') if context.empty && !context.searching && !control && !alt => Action::Help,
         KeyCode::Tab if context.choosing => Action::Complete(shift),
         KeyCode::BackTab if context.choosing => Action::Complete(true),
@@ -149,6 +154,8 @@ fn with_control(letter: char, key: KeyEvent, context: &Context) -> Option<Action
         'g' => Action::Editor,
         'j' => Action::NewLine,
         'l' => Action::Redraw,
+        'o' => Action::Open(View::Palette),
+        's' => Action::Open(View::Conversations),
         't' => Action::Reasoning,
         'z' => Action::Suspend,
         'u' => Action::Edit(Edit::KillBefore),

@@ -79,13 +79,19 @@ impl TurnRecorder {
 
     /// Lists the other conversations, most recently changed first; sends `Talks` if the store can be read.
     pub fn list(&self, current: ConversationId, sender: &UnboundedSender<Input>) {
-        let Some(store) = &self.store else { return };
         let sender = sender.clone();
-        store.run(move |store| {
-            let Some(found) = store.ok().and_then(|store| store.list().ok()) else { return };
-            let talks = found.into_iter().filter(|talk| talk.id != current).map(talk).collect();
+        self.read_list(current, move |talks| {
             // The receiver is dropped only when the interface ends.
             let _ = sender.send(Input::Talks(talks));
+        });
+    }
+
+    /// Passes the other conversations to `done`, most recently changed first, if the store can be read.
+    pub fn read_list(&self, current: ConversationId, done: impl FnOnce(Vec<ConversationChoice>) + Send + 'static) {
+        let Some(store) = &self.store else { return };
+        store.run(move |store| {
+            let Some(found) = store.ok().and_then(|store| store.list().ok()) else { return };
+            done(found.into_iter().filter(|talk| talk.id != current).map(talk).collect());
         });
     }
 

@@ -9,11 +9,12 @@ use super::completion::{self, Choice, ConversationChoice};
 use super::composer::Composer;
 use super::keymap::{self, Action, Context, Edit, Scroll};
 use super::layout::{Areas, Look};
+use super::picker::{Picked, Picker};
 use super::theme::Theme;
 use super::view::glyphs::Glyphs;
 use super::view::help;
 use super::view::transcript::Transcript;
-use crate::chat::{Cause, Chat, EngineState, Event};
+use crate::chat::{Cause, Chat, EngineState, Event, View};
 
 #[derive(Debug)]
 pub struct UiState {
@@ -21,6 +22,8 @@ pub struct UiState {
     pub transcript: Transcript,
     /// The stored conversations, once requested for `/resume`.
     pub talks: Vec<ConversationChoice>,
+    /// The list over the transcript.
+    pub(super) list: Option<Picker>,
     theme: Theme,
     glyphs: &'static Glyphs,
     areas: Areas,
@@ -54,6 +57,10 @@ pub enum Outcome {
     Redraw,
     /// Edit the draft in an external editor.
     Editor,
+    /// Open a list.
+    Open(View),
+    /// A key changed the open list or chose from it.
+    Picked(View, Picked),
 }
 
 impl UiState {
@@ -63,6 +70,7 @@ impl UiState {
             composer: Composer::default(),
             transcript: Transcript::default(),
             talks: Vec::new(),
+            list: None,
             theme,
             glyphs,
             areas: Areas::default(),
@@ -143,6 +151,9 @@ impl UiState {
         match event {
             TerminalEvent::Key(key) => self.key(key, chat),
             TerminalEvent::Paste(text) => {
+                if let Some(outcomes) = self.list_paste(&text) {
+                    return outcomes;
+                }
                 self.composer.paste(&text);
                 self.typed()
             }
@@ -167,6 +178,9 @@ impl UiState {
     }
 
     fn key(&mut self, key: KeyEvent, chat: &Chat) -> Vec<Outcome> {
+        if let Some(outcomes) = self.list_key(key) {
+            return outcomes;
+        }
         let (first_line, last_line) = self.composer.at_edge();
         let context = Context {
             empty: self.composer.is_empty(),
@@ -200,6 +214,7 @@ impl UiState {
             Action::Reasoning => chat_event(Event::ToggleReasoning),
             Action::Suspend => vec![Outcome::Suspend],
             Action::Redraw => vec![Outcome::Redraw],
+            Action::Open(view) => vec![Outcome::Open(view)],
             Action::Editor => {
                 self.composer.end_search(None);
                 vec![Outcome::Editor]

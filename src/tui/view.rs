@@ -1,6 +1,7 @@
 //! Draws the whole screen from the chat and the interface's state. Drawing changes neither.
 
 use ratatui::Frame;
+use ratatui::layout::Rect;
 use ratatui::widgets::Block;
 
 use super::ui_state::UiState;
@@ -13,6 +14,7 @@ pub mod glyphs;
 pub mod help;
 pub mod markdown;
 mod paint;
+mod picker;
 mod popup;
 mod status;
 pub mod transcript;
@@ -37,7 +39,11 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {
     status::draw(frame, areas.status, chat, &look);
     popup::draw(frame, &areas, &screen.completions(), screen.chosen_completion(), &look);
     status::draw_long_hint(frame, &areas, chat, &look);
-    if chat.help {
+    if let Some(list) = screen.list() {
+        let above = Rect { height: areas.status.y.saturating_sub(area.y), ..area };
+        let cursor = picker::draw(frame, if above.height >= 8 { above } else { area }, list, &look);
+        frame.set_cursor_position(cursor);
+    } else if chat.help {
         help::draw(frame, help::area(area, areas.composer), screen.help_top(), &look);
     } else if let Some(cursor) = composer::cursor(&areas, &screen.composer) {
         frame.set_cursor_position(cursor);

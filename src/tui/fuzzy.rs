@@ -1,0 +1,75 @@
+//! Fuzzy matching of a query against names, by the crate frizbee.
+
+use std::collections::BTreeSet;
+
+use frizbee::{Config, Matcher, Pattern, PatternConfig};
+
+/// Longest query that is matched, in characters; the rest is ignored.
+const LONGEST_QUERY: usize = 64;
+
+/// Queries of at least this many letters may have one letter that is not in the name.
+const TOLERANT: usize = 5;
+
+/// Indexes of the names that match, best first; all of them, in order, for a blank query. Words of the query may match in
+/// any order.
+pub fn matches<S: AsRef<str>>(query: &str, names: &[S]) -> Vec<usize> {
+    let Some(mut matcher) = matcher(query) else { return (0..names.len()).collect() };
+    matcher.match_list(names).into_iter().map(|found| found.index as usize).collect()
+}
+
+/// Character positions of `name` that the query matches, in order.
+pub fn positions(query: &str, name: &str) -> Vec<usize> {
+    let found = matcher(query).and_then(|mut matcher| matcher.match_one_indices(name, 0));
+    // The crate counts bytes.
+    let bytes: BTreeSet<usize> =
+        found.into_iter().flat_map(|found| found.indices).map(|index| index as usize).collect();
+    let characters = name.char_indices().enumerate();
+    characters
+        .filter(|(_, (start, c))| bytes.range(start..&(start + c.len_utf8())).next().is_some())
+        .map(|(place, _)| place)
+        .collect()
+}
+
+fn matcher(query: &str) -> Option<Matcher> {
+    let query: String = query.trim().chars().take(LONGEST_QUERY).collect();
+    if query.is_empty() {
+        return None;
+    }
+    let patterns: Vec<_> = query
+        .split_whitespace()
+        .map(|word| Pattern::new(word, PatternConfig::default()).max_typos(Some(u16::from(word.len() >= TOLERANT))))
+        .collect();
+    Some(Matcher::from_patterns(&patterns, &Config::default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_match_in_any_order_and_a_letter_may_be_wrong() {
+        let names = ["Why is the sky blue?", "Rain in Spain", "日本語の質問"];
+        assert_eq!(matches("", &names), [0, 1, 2]);
+        assert_eq!(matches("blue sky", &names), [0]);
+        assert_eq!(matches("spian", &names), [1]);
+        assert_eq!(matches("日本", &names), [2]);
+        assert_eq!(matches("xyzzy", &names), [0usize; 0]);
+    }
+
+    #[test]
+    fn positions_are_characters_of_the_name() {
+        assert_eq!(positions("rai", "Rain"), [0, 1, 2]);
+        assert_eq!(positions("b", "äöb"), [2]);
+        assert_eq!(positions("本", "日本語"), [1]);
+        assert_eq!(positions("", "x"), [0usize; 0]);
+    }
+
+    #[test]
+    fn hostile_queries_and_names_are_harmless() {
+        let long = "x".repeat(100_000);
+        for query in ["^", "!", "'", "$", "\\", "!^x$", "\u{0}", "👩‍🚀", &long] {
+            let _ = matches(query, &["", "abc", &long, "👩‍🚀\u{202e}"]);
+            let _ = positions(query, &long[..2000]);
+        }
+    }
+}

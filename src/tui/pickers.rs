@@ -1,0 +1,57 @@
+//! The kinds of lists: which items each has, and what is done with a choice. Each kind is a file; most choices run a slash
+//! command.
+
+use super::App;
+use super::input::Input;
+use super::picker::{Item, Picked, Picker, Preview};
+use crate::chat::{Event, View};
+
+mod conversations;
+mod models;
+mod palette;
+mod themes;
+
+impl App {
+    /// Opens the list of this kind, filtered by `query`.
+    pub(super) fn open_view(&mut self, view: View, query: &str) {
+        let picker = match view {
+            View::Palette => palette::list(self),
+            View::Conversations => conversations::list(self, query),
+            View::Models => models::list(self),
+            View::Themes => themes::list(self),
+            View::Branches | View::Personas | View::Settings => Picker::new(view, "", "Esc closes"),
+        };
+        self.screen.open_list(picker.with_query(query));
+        self.dirty = true;
+    }
+
+    /// Performs what a key did in the list of this kind.
+    pub(super) fn picked(&mut self, view: View, picked: Picked) {
+        match view {
+            View::Palette => palette::picked(self, picked),
+            View::Conversations => conversations::picked(self, picked),
+            View::Models => models::picked(self, picked),
+            View::Themes => themes::picked(self, picked),
+            View::Branches | View::Personas | View::Settings => {}
+        }
+    }
+
+    /// Sets the items of the list of this kind, if it is open.
+    pub(super) fn fill(&mut self, view: View, items: Vec<Item>) {
+        if let Some(list) = self.screen.list_mut().filter(|list| list.view == view) {
+            list.set_items(items);
+        }
+    }
+
+    /// Shows a preview in the list of this kind, if it is open.
+    pub(super) fn preview(&mut self, view: View, preview: Preview) {
+        if let Some(list) = self.screen.list_mut().filter(|list| list.view == view) {
+            list.preview = Some(preview);
+        }
+    }
+
+    /// Runs a slash command as if it had been typed, without touching the draft.
+    fn run_command(&mut self, command: &str) {
+        self.chat_event(Event::Submit(command.to_owned()));
+    }
+}
