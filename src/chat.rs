@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::conversation::{Conversation, ConversationId, TurnId, TurnRecord};
 use crate::protocol::*;
+use crate::stats::Residency;
 
 mod answering;
 pub mod command;
@@ -145,6 +146,8 @@ pub enum Effect {
     ReturnPrompts(Vec<String>),
     /// Copy this text to the clipboard.
     Copy(String),
+    /// Show the figures of the conversation: in the panel, or this text if there is no room for it.
+    ShowStats(String),
     /// Open a list over the transcript, filtered by this query.
     Open(View, String),
     /// Switch to the theme of this name; an error note follows if it cannot be loaded.
@@ -198,6 +201,8 @@ pub struct Chat {
     pub thought: BTreeMap<TurnId, Duration>,
     /// The limit that cut an answer off, by turn; only for answers of this run.
     pub limits: BTreeMap<TurnId, Limit>,
+    /// The engine's memory over time.
+    pub residency: Residency,
     /// Settings for the next prompt.
     pub options: ChatOptions,
     hint: Option<(Hint, Timestamp)>,
@@ -224,6 +229,7 @@ impl Chat {
             reasoning_open: false,
             thought: BTreeMap::new(),
             limits: BTreeMap::new(),
+            residency: Residency::new(now),
             options,
             hint: None,
             drafting: drafting::Drafting::default(),

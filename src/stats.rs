@@ -2,6 +2,12 @@
 //!
 //! Pure functions of usage and timing, so that every front end shows the same figures.
 
+mod residency;
+mod slices;
+
+pub use residency::Residency;
+pub use slices::{Share, rates, shares};
+
 use std::time::Duration;
 
 use crate::protocol::{Timing, Usage};

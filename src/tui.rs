@@ -368,6 +368,8 @@ impl App {
             Effect::PutBack(text) => self.screen.composer.put_back(&text),
             Effect::ReturnPrompts(prompts) => self.screen.composer.return_prompts(prompts),
             Effect::Copy(text) => self.copy(&text),
+            Effect::ShowStats(_) if self.screen.has_room_for_panel() => drop(self.screen.toggle_panel()),
+            Effect::ShowStats(text) => self.chat_event(Event::Noted(Note { kind: chat::NoteKind::Info, text })),
             Effect::Open(view, query) => self.open_view(view, &query),
             Effect::SetTheme(name) => self.set_theme(name),
             Effect::Quit(cause) => self.quit = Some(cause),

@@ -36,6 +36,8 @@ pub struct Answering {
     pub submitted: Timestamp,
     /// Time of the first token, time of the last token, and their number.
     pub tokens: Option<(Timestamp, Timestamp, usize)>,
+    /// Gaps between the tokens so far.
+    pub gaps: Vec<Duration>,
     /// When the current reasoning began.
     pub thinking_since: Option<Timestamp>,
     /// Time of the oldest token that is not stored; `None` if all of the answer is.
@@ -141,6 +143,7 @@ impl Chat {
             stage: Stage::Saving,
             submitted: self.now,
             tokens: None,
+            gaps: Vec::new(),
             thinking_since: None,
             unsaved_since: None,
         });
@@ -214,7 +217,10 @@ impl Chat {
         match event {
             EngineEvent::Loading { .. } => self.engine.loading(),
             EngineEvent::LoadProgress(progress) => self.engine.progress(progress, self.now),
-            EngineEvent::Loaded { info, .. } => self.loaded(info),
+            EngineEvent::Loaded { info, took, at } => {
+                self.residency.loaded(at, took, info.memory.total());
+                self.loaded(info);
+            }
             EngineEvent::LoadFailed { error } => self.load_failed(&error),
             EngineEvent::Prefill { id, done, total, trimmed_turns, .. } => {
                 self.prefill(id, done, total, trimmed_turns);
@@ -242,7 +248,10 @@ impl Chat {
             }
             EngineEvent::Idle { release_at, .. } => self.engine.state = EngineState::Idle { release_at },
             EngineEvent::Releasing => self.engine.state = EngineState::Releasing,
-            EngineEvent::Released { freed, .. } => self.engine.released(freed),
+            EngineEvent::Released { freed, at } => {
+                self.residency.released(at);
+                self.engine.released(freed);
+            }
             EngineEvent::Warning(text) => self.note(NoteKind::Warning, text),
         }
         Vec::new()
@@ -292,6 +301,9 @@ impl Chat {
         let Some(answering) = self.activity.request(id) else { return Vec::new() };
         if answering.stage != Stage::Stopping {
             answering.stage = Stage::Decode;
+        }
+        if let Some((_, last, _)) = answering.tokens {
+            answering.gaps.push(at.since(last));
         }
         let (first, _, count) = answering.tokens.unwrap_or((at, at, 0));
         answering.tokens = Some((first, at, count + 1));

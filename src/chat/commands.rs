@@ -20,7 +20,7 @@ impl Chat {
             Command::Load => return self.load(),
             Command::Theme(name) => return vec![Effect::SetTheme(name)],
             Command::Reasoning => self.toggle_reasoning(),
-            Command::Stats => self.note_stats(),
+            Command::Stats => return vec![Effect::ShowStats(self.stats_text())],
             Command::System(text) => self.set_system(text),
             Command::Model(None) => self.note_model(),
             Command::Resume(None) => return vec![Effect::PutBack("/resume ".into())],
@@ -193,13 +193,12 @@ impl Chat {
         self.note(NoteKind::Info, text);
     }
 
-    fn note_stats(&mut self) {
+    fn stats_text(&self) -> String {
         let endings = self.conversation.turns().iter().filter_map(|turn| match &turn.answer.ending {
             Ending::Finished { usage, timing: Some(timing), .. } => Some((usage, timing)),
             _ => None,
         });
-        let text = describe_stats(&ConversationStats::of(endings));
-        self.note(NoteKind::Info, text);
+        describe_stats(&ConversationStats::of(endings))
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Action {
     Redraw,
     /// Edit the draft in an external editor.
     Editor,
+    /// Show or hide the statistics panel.
+    Panel,
     /// Open a list over the transcript.
     Open(View),
     /// Search the history; during a search, select the next match.
@@ -160,6 +162,7 @@ fn with_control(letter: char, key: KeyEvent, context: &Context) -> Option<Action
         'z' => Action::Suspend,
         'u' => Action::Edit(Edit::KillBefore),
         'k' => Action::Edit(Edit::KillAfter),
+        'x' => Action::Panel,
         'y' => Action::Edit(Edit::Yank),
         // Without the kitty keyboard protocol Ctrl-_ arrives as the byte 0x1f, which crossterm reports as Ctrl-7.
         '_' | '7' | '/' => Action::Edit(Edit::Undo),

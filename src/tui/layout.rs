@@ -17,6 +17,8 @@ pub struct Look<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Areas {
     pub transcript: Rect,
+    /// The statistics panel, at the right of the transcript.
+    pub panel: Rect,
     /// Queued prompts.
     pub queue: Rect,
     /// Load progress.
@@ -54,11 +56,20 @@ impl Areas {
         };
         Self {
             transcript: place(transcript),
+            panel: Rect::default(),
             queue: place(queue),
             gauge: place(gauge),
             composer: place(composer),
             status: place(status),
         }
+    }
+
+    /// With a panel of `width` cells at the right of the transcript.
+    pub fn with_panel(mut self, width: u16) -> Self {
+        let all = self.transcript;
+        self.transcript.width = all.width.saturating_sub(width);
+        self.panel = Rect { x: self.transcript.right(), width: all.width - self.transcript.width, ..all };
+        self
     }
 
     /// Whether the composer has a frame.

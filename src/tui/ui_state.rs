@@ -13,6 +13,7 @@ use super::picker::{Picked, Picker};
 use super::theme::Theme;
 use super::view::glyphs::Glyphs;
 use super::view::help;
+use super::view::panel;
 use super::view::transcript::Transcript;
 use crate::chat::{Cause, Chat, EngineState, Event, View};
 
@@ -24,6 +25,8 @@ pub struct UiState {
     pub talks: Vec<ConversationChoice>,
     /// The list over the transcript.
     pub(super) list: Option<Picker>,
+    /// Whether the statistics panel is wanted.
+    panel: bool,
     theme: Theme,
     glyphs: &'static Glyphs,
     areas: Areas,
@@ -71,6 +74,7 @@ impl UiState {
             transcript: Transcript::default(),
             talks: Vec::new(),
             list: None,
+            panel: false,
             theme,
             glyphs,
             areas: Areas::default(),
@@ -113,6 +117,9 @@ impl UiState {
         let width = Areas::of(area, 1, 0, false).composer_text().width;
         let rows = self.composer.layout(width);
         self.areas = Areas::of(area, rows, chat.queue.len(), loading);
+        if self.panel && area.width >= panel::NEEDED {
+            self.areas = self.areas.with_panel(panel::WIDTH);
+        }
         self.composer.reveal(self.areas.composer_text().height);
         let Areas { transcript: place, .. } = self.areas;
         let look = Look { theme: &self.theme, glyphs: self.glyphs };
@@ -214,6 +221,7 @@ impl UiState {
             Action::Reasoning => chat_event(Event::ToggleReasoning),
             Action::Suspend => vec![Outcome::Suspend],
             Action::Redraw => vec![Outcome::Redraw],
+            Action::Panel => self.toggle_panel().map(Outcome::Chat).into_iter().collect(),
             Action::Open(view) => vec![Outcome::Open(view)],
             Action::Editor => {
                 self.composer.end_search(None);
@@ -242,6 +250,24 @@ impl UiState {
                 if changed { self.typed() } else { Vec::new() }
             }
         }
+    }
+
+    /// Shows or hides the statistics panel; returns a hint if the screen is too narrow for it.
+    pub fn toggle_panel(&mut self) -> Option<Event> {
+        let width = self.size.width;
+        if !self.panel && width < panel::NEEDED {
+            let needed = panel::NEEDED;
+            return Some(Event::Hinted(format!(
+                "the panel needs {needed} columns, and there are {width}; /stats shows the figures"
+            )));
+        }
+        self.panel = !self.panel;
+        None
+    }
+
+    /// Whether there is room for the statistics panel.
+    pub fn has_room_for_panel(&self) -> bool {
+        self.size.width >= panel::NEEDED
     }
 
     fn edit(&mut self, f: impl FnOnce(&mut TextArea<'static>) -> bool) -> Vec<Outcome> {

@@ -14,6 +14,7 @@ pub mod glyphs;
 pub mod help;
 pub mod markdown;
 mod paint;
+pub mod panel;
 mod picker;
 mod popup;
 mod status;
@@ -36,6 +37,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {
     gauge::draw(frame, areas.gauge, chat, &look);
     composer::draw(frame, &areas, chat, &screen.composer, screen.transcript.is_scrolled(), &look);
     transcript::draw(frame, &areas, chat, &screen.composer, &screen.transcript, &look);
+    panel::draw(frame, areas.panel, chat, &look);
     status::draw(frame, areas.status, chat, &look);
     popup::draw(frame, &areas, &screen.completions(), screen.chosen_completion(), &look);
     status::draw_long_hint(frame, &areas, chat, &look);

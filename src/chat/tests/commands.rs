@@ -60,14 +60,23 @@ fn switching_the_model_is_refused_during_an_answer() {
     assert_eq!(story.chat.engine.model, "other");
 }
 
+/// The text of `/stats`.
+fn stats(story: &mut Story) -> String {
+    match story.submit("/stats").as_slice() {
+        [Effect::ShowStats(text)] => text.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn stats_use_singular_and_plural() {
+    assert!(stats(&mut Story::begin()).starts_with("No answers yet"));
     let mut story = Story::begin();
     for (prompt, counted) in [("one", "1 answer: 30 prompt tokens, "), ("two", "2 answers: 60 prompt tokens, ")] {
         let id = story.ask(prompt).id;
         story.finish(id, FinishReason::Stop);
-        story.submit("/stats");
-        assert!(story.notes().last().unwrap().starts_with(counted), "{:?}", story.notes());
+        let shown = stats(&mut story);
+        assert!(shown.starts_with(counted), "{shown}");
     }
 }
 
@@ -78,11 +87,9 @@ fn commands_without_an_effect_show_a_message() {
         story.submit(command);
         assert!(story.chat.hint().is_some(), "{command}");
     }
-    for (command, told) in [
-        ("/stats", "No answers yet"),
-        ("/system", "There is no system message; /system TEXT sets one."),
-        ("/model", "tiny: not loaded yet"),
-    ] {
+    for (command, told) in
+        [("/system", "There is no system message; /system TEXT sets one."), ("/model", "tiny: not loaded yet")]
+    {
         let mut story = Story::begin();
         story.submit(command);
         assert!(story.notes()[0].starts_with(told), "{:?}", story.notes());
@@ -110,8 +117,8 @@ fn stats_omit_unknown_figures() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     story.finish(id, FinishReason::Stop);
-    story.submit("/stats");
-    assert!(!story.notes()[0].contains("unknown") && !story.notes()[0].contains("inter-token"), "{:?}", story.notes());
+    let shown = stats(&mut story);
+    assert!(!shown.contains("unknown") && !shown.contains("inter-token"), "{shown}");
 }
 
 #[test]

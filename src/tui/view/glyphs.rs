@@ -31,6 +31,8 @@ pub struct Glyphs {
     pub rule: &'static str,
     /// The completed and the remaining part of a gauge.
     pub gauge: [&'static str; 2],
+    /// Bars of a chart, lowest first.
+    pub spark: [&'static str; 8],
     /// Left, line, crossing, right.
     pub table_top: [&'static str; 4],
     /// See `table_top`.
@@ -70,6 +72,7 @@ pub const UNICODE: Glyphs = Glyphs {
     code_more: "┊",
     code_top: "╭",
     rule: "─",
+    spark: ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"],
     gauge: ["━", "─"],
     table_top: ["┌", "─", "┬", "┐"],
     table_middle: ["├", "─", "┼", "┤"],
@@ -99,6 +102,7 @@ pub const ASCII: Glyphs = Glyphs {
     code_more: ":",
     code_top: "+",
     rule: "-",
+    spark: ["_", ".", ":", "-", "=", "+", "*", "#"],
     gauge: ["#", "-"],
     table_top: ["+", "-", "+", "+"],
     table_middle: ["+", "-", "+", "+"],

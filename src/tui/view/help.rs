@@ -22,6 +22,8 @@ pub const KEYS: &[(&str, &str)] = &[
     ("Up, Down, Ctrl-R", "earlier prompts; search in them"),
     ("Tab, Shift-Tab", "complete a command or a name; the next, the one before"),
     ("Ctrl-A/E/K/U/W/Y", "edit as in a shell; Ctrl-_ takes back"),
+    ("Ctrl-O, Ctrl-S, F2", "lists: everything; conversations; models"),
+    ("Ctrl-X", "statistics beside the transcript"),
     ("Ctrl-G", "go on writing in $VISUAL or $EDITOR"),
     ("Ctrl-T", "show or fold what the model thought"),
     ("Ctrl-L, Ctrl-Z", "draw anew; back to the shell (fg returns)"),

@@ -16,6 +16,7 @@ use crate::tui::ui_state::{Outcome, UiState};
 use crate::tui::view::glyphs::{ASCII, Glyphs, UNICODE};
 
 mod keys;
+mod panel;
 mod room;
 
 /// The interface without a terminal, an engine or a disk.
