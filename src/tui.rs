@@ -22,6 +22,7 @@ use crate::sanitize::sanitize;
 use crate::settings::Settings;
 use crate::store::Resume;
 
+mod code_colours;
 mod completion;
 mod composer;
 mod editor;
@@ -45,6 +46,7 @@ mod ui_state;
 mod unsent;
 mod view;
 
+use code_colours::{Coloured, Colourist};
 use editor::Editor;
 use ending::Ending;
 use input::Input;
@@ -97,6 +99,11 @@ pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) ->
     ended.map_err(|error| Failure::failed(format!("The terminal cannot be used: {error}.")))
 }
 
+fn colours_to(sender: UnboundedSender<Input>) -> impl Fn(u64, Coloured) + Send + Sync {
+    // The receiver is dropped only when the interface ends.
+    move |id, colours| drop(sender.send(Input::Coloured(id, colours)))
+}
+
 /// The running interface: chat, screen, terminal, engine and store.
 struct App {
     chat: Chat,
@@ -110,6 +117,7 @@ struct App {
     depth: ColorDepth,
     engine: Option<Engine>,
     recorder: Option<TurnRecorder>,
+    colourist: Colourist,
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
     keys: Option<Keys>,
@@ -175,6 +183,7 @@ impl App {
             depth,
             engine: None,
             recorder: None,
+            colourist: Colourist::new(colours_to(sender.clone())),
             sender,
             inputs,
             keys: None,
@@ -295,6 +304,7 @@ impl App {
             }
             Input::Wheel { up, lines } => self.screen.wheel(up, lines, &self.chat),
             Input::Chat(event) => self.chat_event(event),
+            Input::Coloured(id, colours) => self.screen.transcript.coloured(id, colours),
             Input::Talks(talks) => self.screen.talks = talks,
             Input::List(view, items) => self.fill(view, items),
             Input::Preview(view, preview) => self.preview(view, preview),
@@ -419,13 +429,14 @@ impl App {
     }
 
     fn draw(&mut self) -> io::Result<()> {
-        let Self { chat, screen, terminal, row_repainter, .. } = self;
+        let Self { chat, screen, terminal, row_repainter, colourist, .. } = self;
         terminal::draw(terminal, |frame| {
             let area: Rect = frame.area();
             screen.layout(chat, area);
             view::draw(frame, chat, screen);
             row_repainter.mark(frame.buffer_mut());
         })?;
+        screen.transcript.take_jobs().into_iter().for_each(|job| colourist.ask(job));
         self.dirty = false;
         self.drawn = Some(Instant::now());
         Ok(())

@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::code_colours::Coloured;
 use super::completion::ConversationChoice;
 use super::ending::Ending;
 use super::picker::{Item, Preview};
@@ -31,6 +32,8 @@ pub enum Input {
     #[allow(dead_code)]
     /// The preview of an item of the list of this kind, if it is open.
     Preview(View, Preview),
+    /// The colours of the code block of this job.
+    Coloured(u64, Coloured),
     /// The editor exited: the new text, or the error.
     Edited(Result<String, String>),
     /// SIGWINCH: the terminal's size changed.

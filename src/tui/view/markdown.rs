@@ -3,23 +3,33 @@
 //!
 //! The text must be sanitised already. No dependency on the chat.
 
-use pulldown_cmark::{CodeBlockKind, Event, Options, Tag};
-use ratatui::text::Line;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 
+use pulldown_cmark::{CodeBlockKind, Event, Options, Tag};
+use ratatui::text::{Line, Span};
+
+use crate::tui::code_colours::{Coloured, Job, LONGEST_BLOCK};
 use crate::tui::layout::Look;
 
 mod code;
 mod fence;
+mod html;
+mod open_line;
 mod render;
 mod source;
 mod table;
 
 use fence::Fence;
-use render::Number;
+use render::{Number, Rendering};
 use source::Source;
 
 /// Longer paragraphs (bytes) are split at a newline. Newlines are drawn as written, so the split is not visible.
 const LONGEST_PARAGRAPH: usize = 1024;
+
+/// A longer line of a paragraph (bytes) that has not ended is split at a space.
+const LONGEST_OPEN_LINE: usize = 2048;
 
 /// Any other longer block except a list is split too (bytes); the part before the split is not rendered again.
 const LONGEST_TAIL: usize = 16 * 1024;
@@ -40,11 +50,23 @@ pub struct Markdown {
     /// The text's length when the tail was rendered.
     tail_of: usize,
     fence: Option<Fence>,
+    /// The opening line of `fence`, in bytes of the text.
+    fence_at: Range<usize>,
+    /// The last line of a paragraph that was split within a line: the tail continues it.
+    carry: Option<Vec<Span<'static>>>,
     /// A list was split and continues in the tail; the number of its last item, if it is ordered.
     list: Option<Option<Number>>,
     /// A blank line separates the last item before the split from the next.
     tall: bool,
     gap: bool,
+    /// No more text follows.
+    finished: bool,
+    /// Colours of complete code blocks, by the byte at which the block begins.
+    colours: HashMap<usize, Coloured>,
+    /// The jobs of blocks without colours, by the same byte.
+    asked: HashMap<usize, u64>,
+    /// Jobs that were not taken yet.
+    wanted: Vec<Job>,
     /// Bytes rendered in total, to test that the work is linear in the length of the text.
     #[cfg(test)]
     work: usize,
@@ -55,11 +77,19 @@ impl Markdown {
         self.text.push_str(text);
     }
 
+    /// Says that no more text follows: a code fence at the end is complete.
+    pub fn finish(&mut self) {
+        if !self.finished {
+            self.finished = true;
+            self.tail_of = usize::MAX;
+        }
+    }
+
     /// Updates the lines for `width` cells.
     pub fn layout(&mut self, width: usize, look: &Look<'_>) {
         if width != self.width {
-            let text = std::mem::take(&mut self.text);
-            *self = Self { text, width, tail_of: usize::MAX, ..Self::default() };
+            self.width = width;
+            self.restart();
         }
         if self.tail_of == self.text.len() {
             return;
@@ -67,6 +97,44 @@ impl Markdown {
         while self.settle(look) {}
         self.render_tail(look);
         self.tail_of = self.text.len();
+    }
+
+    /// Forgets the rendering, not the text.
+    fn restart(&mut self) {
+        let before = std::mem::take(self);
+        let Self { text, width, finished, colours, asked, wanted, .. } = before;
+        *self = Self { text, width, finished, colours, asked, wanted, tail_of: usize::MAX, ..Self::default() };
+    }
+
+    /// Code blocks that became complete since the last call.
+    pub fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.wanted)
+    }
+
+    /// Takes the result of a job; true if a block of this text has it, so that the text must be laid out again.
+    pub fn coloured(&mut self, id: u64, colours: &Coloured) -> bool {
+        let waiting: Vec<_> = self.asked.iter().filter(|(_, asked)| **asked == id).map(|(at, _)| *at).collect();
+        for at in &waiting {
+            self.asked.remove(at);
+            self.colours.insert(*at, colours.clone());
+        }
+        if !waiting.is_empty() {
+            self.restart();
+        }
+        !waiting.is_empty()
+    }
+
+    fn want(&mut self, at: usize, language: &str, code: String) {
+        let useful = !language.is_empty() && !code.trim().is_empty() && code.len() <= LONGEST_BLOCK;
+        if !useful || self.colours.contains_key(&at) {
+            return;
+        }
+        let mut hasher = DefaultHasher::new();
+        (language, &code).hash(&mut hasher);
+        let id = hasher.finish();
+        if self.asked.insert(at, id) != Some(id) {
+            self.wanted.push(Job { id, language: language.to_owned(), code });
+        }
     }
 
     /// Whether the text is empty.
@@ -96,8 +164,17 @@ impl Markdown {
         let (text, mut number) = (self.text[from..end].to_owned(), list.flatten());
         if !text.trim().is_empty() {
             self.begin_block(list.is_some());
-            let rendered = render::blocks(&Source::new(&text, false), self.width, number, look);
+            let carry = self.carry.take();
+            let mut rendered = self.rendering(from, number, carry).blocks(&Source::new(&text, false), look);
+            if let Some(space) = cut.joint {
+                let mut line = rendered.lines.pop().unwrap_or_default().spans;
+                line.extend(space.then(|| Span::raw(" ")));
+                self.carry = Some(line);
+            }
             self.lines.extend(rendered.lines);
+            for (range, language, code) in rendered.code {
+                self.want(range.start, &language, code);
+            }
             self.gap = !cut.inside;
             self.tall = rendered.ends_tall;
             number = rendered.number;
@@ -105,12 +182,18 @@ impl Markdown {
         self.list = cut.in_list.then_some(number);
         if let Some(info) = cut.fence {
             self.begin_block(false);
-            let (fence, length) = Fence::open(&self.text[self.settled..], info);
+            let colours = self.colours.get(&self.settled).cloned();
+            let (fence, length) = Fence::open(&self.text[self.settled..], info, colours);
             self.lines.extend(fence.label(self.width, look));
+            self.fence_at = self.settled..self.settled + length;
             self.settled += length;
             self.fence = Some(fence);
         }
         true
+    }
+
+    fn rendering(&self, base: usize, number: Option<Number>, carry: Option<Vec<Span<'static>>>) -> Rendering<'_> {
+        Rendering { width: self.width, continued: number, carry, base, colours: &self.colours }
     }
 
     fn begin_block(&mut self, joined: bool) {
@@ -126,13 +209,25 @@ impl Markdown {
             let line = &self.text[self.settled..self.settled + length];
             self.settled += length + 1;
             if fence.closes(line) {
-                self.fence = None;
-                self.gap = true;
+                self.end_fence(self.settled - length - 1);
                 return true;
             }
             self.lines.extend(fence.line(line, self.width, look));
         }
         false
+    }
+
+    /// Ends the fence, whose code ends at byte `end`.
+    fn end_fence(&mut self, end: usize) {
+        self.want_fence(end);
+        self.fence = None;
+        self.gap = true;
+    }
+
+    fn want_fence(&mut self, end: usize) {
+        let Some(fence) = &self.fence else { return };
+        let (language, code) = (fence.language().to_owned(), fence.code(&self.text[self.fence_at.end..end]));
+        self.want(self.fence_at.start, &language, code);
     }
 
     fn render_tail(&mut self, look: &Look<'_>) {
@@ -143,15 +238,29 @@ impl Markdown {
             self.work += rest.len();
         }
         if let Some(fence) = &self.fence {
-            if !rest.is_empty() && !fence.may_close(rest) {
+            let closing = fence.may_close(rest);
+            if !rest.is_empty() && !closing {
                 self.tail = fence.clone().line(rest, self.width, look);
             }
+            if self.finished {
+                self.want_fence(if closing { self.settled } else { self.text.len() });
+            }
         } else if !rest.trim().is_empty() {
-            let rendered = render::blocks(&Source::new(rest, true), self.width, self.list.flatten(), look).lines;
-            if self.gap && !rendered.is_empty() && (self.list.is_none() || self.tall) {
+            let from = self.settled;
+            let rendering = self.rendering(from, self.list.flatten(), self.carry.clone());
+            let rendered = rendering.blocks(&Source::new(rest, !self.finished), look);
+            if self.gap && !rendered.lines.is_empty() && (self.list.is_none() || self.tall) {
                 self.tail.push(Line::default());
             }
-            self.tail.extend(rendered);
+            self.tail.extend(rendered.lines);
+            for (range, language, code) in rendered.code {
+                // The last block may still grow.
+                if self.finished || range.end < self.text.len() {
+                    self.want(range.start, &language, code);
+                }
+            }
+        } else if let Some(carry) = &self.carry {
+            self.tail.push(Line::from(carry.clone()));
         }
     }
 }
@@ -165,6 +274,8 @@ struct Cut {
     in_list: bool,
     /// The split is inside a block.
     inside: bool,
+    /// The split is inside a line of a paragraph, and whether at a space.
+    joint: Option<bool>,
 }
 
 #[derive(Default)]
@@ -178,6 +289,10 @@ struct LastBlock {
 
 impl Cut {
     fn find(text: &str) -> Option<Self> {
+        if text.len() > LONGEST_OPEN_LINE && !text.contains('\n') {
+            let (end, space) = open_line::split(text)?;
+            return Some(Self { end, fence: None, in_list: false, inside: true, joint: Some(space) });
+        }
         // An incomplete line may still continue the block before it.
         let text = &text[..text.rfind('\n').map_or(0, |newline| newline + 1)];
         let mut depth = 0usize;
@@ -215,16 +330,16 @@ impl LastBlock {
         let text = source.text;
         let whole_line = |info: &String| text[self.start..].contains('\n').then(|| info.clone());
         let fence = self.fence.as_ref().and_then(whole_line);
-        let plain = |end, inside| Some(Cut { end, fence: None, in_list: false, inside });
+        let plain = |end, inside| Some(Cut { end, fence: None, in_list: false, inside, joint: None });
         if fence.is_some() {
-            return Some(Cut { end: self.start, fence, in_list: false, inside: false });
+            return Some(Cut { end: self.start, fence, in_list: false, inside: false, joint: None });
         }
         if blocks > 1 && self.start > 0 {
             return plain(self.start, false);
         }
         // The first item starts the list, even after blank lines: there is nothing before it to split off.
         if let (true, [_, .., end]) = (self.list, self.items.as_slice()) {
-            return Some(Cut { end: *end, fence: None, in_list: true, inside: false });
+            return Some(Cut { end: *end, fence: None, in_list: true, inside: false, joint: None });
         }
         let longest = if self.paragraph { LONGEST_PARAGRAPH } else { LONGEST_TAIL };
         if text.len() > longest && !self.list {

@@ -12,6 +12,7 @@ use super::composer::mode;
 use super::turn::Rendered;
 use super::{paint, units, welcome, wrap};
 use crate::chat::{Chat, Entry, EntryKey};
+use crate::tui::code_colours::{Coloured, Job};
 use crate::tui::composer::Composer;
 use crate::tui::keymap::Scroll;
 use crate::tui::layout::{Areas, Look};
@@ -19,6 +20,9 @@ use crate::wording::plural;
 
 /// Below this height the blank line after the last entry is omitted.
 const TIGHT: usize = 7;
+
+/// Maximum number of code blocks whose colours are kept.
+const MOST_COLOURED: usize = 500;
 
 /// The first visible line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,12 +41,32 @@ pub struct Transcript {
     width: usize,
     visible: Vec<Line<'static>>,
     below: usize,
+    /// Code blocks to colour.
+    jobs: Vec<Job>,
+    /// Colours of recent code blocks, for a new theme.
+    colours: HashMap<u64, Coloured>,
 }
 
 impl Transcript {
     /// Drops the rendered entries, after a change of theme.
     pub fn invalidate(&mut self) {
         self.rendered.clear();
+    }
+
+    /// Code blocks that were rendered and have no colours yet.
+    pub fn take_jobs(&mut self) -> Vec<Job> {
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// Takes the colours of a code block; the next `layout` shows them.
+    pub fn coloured(&mut self, id: u64, colours: Coloured) {
+        for rendered in self.rendered.values_mut() {
+            rendered.coloured(id, &colours);
+        }
+        if self.colours.len() >= MOST_COLOURED {
+            self.colours.clear();
+        }
+        self.colours.insert(id, colours);
     }
 
     /// Whether there are lines below the visible ones.
@@ -124,6 +148,16 @@ impl Transcript {
             Entry::Turn(id) => {
                 if let Some(turn) = chat.conversation.turn(*id) {
                     rendered.update_turn(chat, *id, turn, self.width, look);
+                    let mut known = false;
+                    for job in rendered.take_jobs() {
+                        match self.colours.get(&job.id) {
+                            Some(colours) => known |= rendered.coloured(job.id, colours),
+                            None => self.jobs.push(job),
+                        }
+                    }
+                    if known {
+                        rendered.update_turn(chat, *id, turn, self.width, look);
+                    }
                 }
             }
             Entry::Note(note) => rendered.update_note(note, self.width, look),

@@ -8,6 +8,7 @@ use super::{footer, units, wrap};
 use crate::chat::{Chat, Note, NoteKind};
 use crate::conversation::{Ending, Turn, TurnId};
 use crate::sanitize::{Sanitizer, sanitize};
+use crate::tui::code_colours::{Coloured, Job};
 use crate::tui::layout::Look;
 use crate::wording::plural;
 
@@ -63,6 +64,10 @@ impl Rendered {
             self.head = user(&turn.prompt, width, look);
             self.ended = false;
         }
+        if !matches!(turn.answer.ending, Ending::Pending) {
+            self.answer.markdown.finish();
+            self.thoughts.markdown.finish();
+        }
         self.answer.update(&turn.answer.text, room, look);
         if !turn.answer.reasoning.is_empty() {
             self.show_thoughts = chat.reasoning_open;
@@ -83,6 +88,18 @@ impl Rendered {
             self.width = width;
             self.head = note_lines(note, width, look);
         }
+    }
+
+    /// Code blocks that became complete since the last call.
+    pub fn take_jobs(&mut self) -> Vec<Job> {
+        let mut jobs = self.answer.markdown.take_jobs();
+        jobs.extend(self.thoughts.markdown.take_jobs());
+        jobs
+    }
+
+    /// Takes the colours of code blocks; true if a block has them, so that the entry must be updated.
+    pub fn coloured(&mut self, id: u64, colours: &Coloured) -> bool {
+        self.answer.markdown.coloured(id, colours) | self.thoughts.markdown.coloured(id, colours)
     }
 
     /// Number of lines.

@@ -1,5 +1,5 @@
-//! Syntax highlighting of keywords, strings, comments and numbers. One approximate scanner for all languages instead of
-//! grammars, in linear time.
+//! Syntax highlighting of keywords, strings, comments and numbers while a block streams. One approximate scanner for all
+//! languages instead of grammars, in linear time.
 
 use ratatui::style::Style;
 use ratatui::text::Span;
@@ -126,6 +126,7 @@ enum Family {
     C,
     Hash,
     Dashes,
+    Diff,
     Plain,
 }
 
@@ -134,11 +135,16 @@ enum Family {
 pub(super) struct Highlighter {
     family: Family,
     in_comment: bool,
+    /// The delimiter of an open string that may span lines.
+    in_string: Option<&'static str>,
+    /// Delimiters of such strings.
+    long_strings: &'static [&'static str],
 }
 
 impl Highlighter {
     pub fn new(language: &str) -> Self {
-        let family = match language.to_ascii_lowercase().as_str() {
+        let language = language.to_ascii_lowercase();
+        let family = match language.as_str() {
             "rust" | "rs" | "c" | "h" | "cpp" | "c++" | "cc" | "cuda" | "java" | "javascript" | "js" | "jsx" | "ts"
             | "tsx" | "typescript" | "go" | "golang" | "swift" | "kotlin" | "scala" | "csharp" | "cs" | "php"
             | "css" | "zig" | "dart" | "json" | "jsonc" | "glsl" => Family::C,
@@ -146,13 +152,23 @@ impl Highlighter {
             | "yaml" | "yml" | "toml" | "ini" | "make" | "makefile" | "dockerfile" | "elixir" | "julia" | "nix"
             | "cmake" => Family::Hash,
             "sql" | "lua" | "haskell" | "hs" | "ada" => Family::Dashes,
+            "diff" | "patch" => Family::Diff,
             _ => Family::Plain,
         };
-        Self { family, in_comment: false }
+        let long_strings: &[_] = match language.as_str() {
+            "python" | "py" => &["\"\"\"", "'''"],
+            "javascript" | "js" | "jsx" | "ts" | "tsx" | "typescript" | "go" | "golang" => &["`"],
+            "kotlin" | "scala" | "swift" | "java" | "toml" | "julia" => &["\"\"\""],
+            _ => &[],
+        };
+        Self { family, in_comment: false, in_string: None, long_strings }
     }
 
     /// Splits a line into styled spans.
     pub fn line<'t>(&mut self, line: &'t str, look: &Look<'_>) -> Vec<Span<'t>> {
+        if self.family == Family::Diff {
+            return vec![Span::styled(line, diff_style(line, look))];
+        }
         let mut spans = Vec::new();
         let mut rest = line;
         while !rest.is_empty() {
@@ -175,6 +191,15 @@ impl Highlighter {
                 }
                 None => (text.len(), theme.comment),
             };
+        }
+        if let Some(close) = self.in_string {
+            let end = text.find(close).map(|at| at + close.len());
+            self.in_string = self.in_string.filter(|_| end.is_none());
+            return (end.unwrap_or(text.len()), theme.string);
+        }
+        if let Some(open) = self.long_strings.iter().find(|open| text.starts_with(**open)) {
+            self.in_string = Some(open);
+            return (open.len(), theme.string);
         }
         if self.family == Family::Plain {
             return (text.len(), theme.code);
@@ -206,7 +231,7 @@ impl Highlighter {
             Family::C => text.starts_with("//"),
             Family::Hash => text.starts_with('#'),
             Family::Dashes => text.starts_with("--"),
-            Family::Plain => false,
+            Family::Diff | Family::Plain => false,
         }
     }
 
@@ -223,8 +248,19 @@ impl Highlighter {
             Family::C => KEYWORDS_C.contains(&word),
             Family::Hash => KEYWORDS_HASH.contains(&word),
             Family::Dashes => KEYWORDS_SQL.contains(&word.to_ascii_lowercase().as_str()),
-            Family::Plain => false,
+            Family::Diff | Family::Plain => false,
         }
+    }
+}
+
+fn diff_style(line: &str, look: &Look<'_>) -> Style {
+    let theme = look.theme;
+    match line.as_bytes() {
+        [b'+', b'+', b'+', ..] | [b'-', b'-', b'-', ..] | [b'd', b'i', b'f', b'f', b' ', ..] => theme.keyword,
+        [b'@', b'@', ..] => theme.function,
+        [b'+', ..] => theme.added,
+        [b'-', ..] => theme.removed,
+        _ => theme.code,
     }
 }
 

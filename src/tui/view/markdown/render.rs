@@ -1,5 +1,6 @@
 //! Renders Markdown blocks to styled lines.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use pulldown_cmark::{CodeBlockKind, Event, HeadingLevel, Tag, TagEnd};
@@ -7,21 +8,40 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use super::fence::Fence;
+use super::html;
 use super::source::Source;
 use super::table::Table;
 use crate::cells;
+use crate::tui::code_colours::Coloured;
 use crate::tui::layout::Look;
 use crate::tui::view::wrap;
 
-/// Renders `source` in `width` cells. `continued`: number of the last item before `source`, if `source` continues an
-/// ordered list that was split.
-pub(super) fn blocks(source: &Source<'_>, width: usize, continued: Option<Number>, look: &Look<'_>) -> Blocks {
-    let mut writer = Writer { width, continued, ..Writer::new(source, look) };
-    for (event, range) in source.events() {
-        writer.event(event, range);
+/// Longest line of prose, in cells: longer ones are hard to read. Code and tables may be wider.
+pub const MEASURE: usize = 100;
+
+/// What the rendering of a part of a text depends on.
+pub(super) struct Rendering<'a> {
+    /// In cells.
+    pub width: usize,
+    /// Number of the last item before the part, if it continues an ordered list that was split.
+    pub continued: Option<Number>,
+    /// The beginning of the first line, if the part continues a paragraph that was split.
+    pub carry: Option<Vec<Span<'static>>>,
+    /// The byte of the text at which the part begins.
+    pub base: usize,
+    /// Colours of code blocks, by the byte of the text at which the block begins.
+    pub colours: &'a HashMap<usize, Coloured>,
+}
+
+impl Rendering<'_> {
+    pub fn blocks(self, source: &Source<'_>, look: &Look<'_>) -> Blocks {
+        let mut writer = Writer::new(source, look, self);
+        for (event, range) in source.events() {
+            writer.event(event, range);
+        }
+        writer.flush();
+        Blocks { lines: writer.lines, ends_tall: writer.ends_tall, number: writer.last_number, code: writer.blocks }
     }
-    writer.flush();
-    Blocks { lines: writer.lines, ends_tall: writer.ends_tall, number: writer.last_number }
 }
 
 pub(super) struct Blocks {
@@ -30,6 +50,8 @@ pub(super) struct Blocks {
     pub ends_tall: bool,
     /// The number of the last item of the last list.
     pub number: Option<Number>,
+    /// Code blocks without colours: their bytes in the text, language and code.
+    pub code: Vec<(Range<usize>, String, String)>,
 }
 
 /// The number of a list item. Items keep the number that was written: models start lists at 7 or leave gaps. A list in
@@ -64,8 +86,7 @@ enum Container {
 struct Writer<'a> {
     source: &'a Source<'a>,
     look: &'a Look<'a>,
-    width: usize,
-    continued: Option<Number>,
+    given: Rendering<'a>,
     last_number: Option<Number>,
     lines: Vec<Line<'static>>,
     containers: Vec<Container>,
@@ -74,21 +95,25 @@ struct Writer<'a> {
     /// A blank line is due before the next block.
     gap: bool,
     code: Option<(Fence, String)>,
+    blocks: Vec<(Range<usize>, String, String)>,
     table: Option<Table>,
     /// Where the last table cell ends in the source.
     cell_end: usize,
     link: Option<(String, String, usize)>,
     html: bool,
+    /// A `<br>` was before: the blank after it is not part of the text.
+    after_break: bool,
+    /// Open HTML tags that have a style.
+    tags: Vec<html::Element>,
     ends_tall: bool,
 }
 
 impl<'a> Writer<'a> {
-    fn new(source: &'a Source<'a>, look: &'a Look<'a>) -> Self {
+    fn new(source: &'a Source<'a>, look: &'a Look<'a>, given: Rendering<'a>) -> Self {
         Self {
             source,
             look,
-            width: 0,
-            continued: None,
+            given,
             last_number: None,
             lines: Vec::new(),
             containers: Vec::new(),
@@ -96,10 +121,13 @@ impl<'a> Writer<'a> {
             styles: Vec::new(),
             gap: false,
             code: None,
+            blocks: Vec::new(),
             table: None,
             cell_end: 0,
             link: None,
             html: false,
+            after_break: false,
+            tags: Vec::new(),
             ends_tall: false,
         }
     }
@@ -111,7 +139,11 @@ impl<'a> Writer<'a> {
             Event::End(tag) => self.end(tag, range),
             Event::Text(text) => self.text(&text, range),
             Event::Code(code) => self.inline(source.written(&code, range), self.look.theme.code),
-            Event::InlineHtml(tag) if is_break(&tag) => self.inline("\n", Style::new()),
+            Event::InlineHtml(tag) if is_break(&tag) => {
+                self.inline("\n", Style::new());
+                self.after_break = true;
+            }
+            Event::InlineHtml(tag) if self.tag(&tag, range.end) => {}
             Event::Html(text) | Event::InlineHtml(text) => {
                 self.inline(source.written(&text, range), self.look.theme.dim);
             }
@@ -133,7 +165,9 @@ impl<'a> Writer<'a> {
         let theme = self.look.theme;
         match tag {
             Tag::Paragraph => {
+                let carry = self.given.carry.take();
                 self.begin_block();
+                self.spans = carry.unwrap_or_default();
                 self.paragraph_of_item();
             }
             Tag::Heading { level, .. } => self.heading(level),
@@ -151,7 +185,7 @@ impl<'a> Writer<'a> {
                     self.begin_block();
                 }
                 self.gap = false;
-                let number = number.and_then(|_| self.continued.take());
+                let number = number.and_then(|_| self.given.continued.take());
                 self.containers.push(Container::List { ordered, number });
             }
             Tag::Item => self.item(range.start),
@@ -162,7 +196,8 @@ impl<'a> Writer<'a> {
                     CodeBlockKind::Fenced(info) => info.to_string(),
                     CodeBlockKind::Indented => String::new(),
                 };
-                self.code = Some((Fence::whole(&language), String::new()));
+                let colours = self.given.colours.get(&(self.given.base + range.start)).cloned();
+                self.code = Some((Fence::whole(&language, colours), String::new()));
             }
             Tag::Table(alignments) => {
                 self.begin_block();
@@ -174,7 +209,7 @@ impl<'a> Writer<'a> {
                 self.new_row();
             }
             Tag::TableRow => self.new_row(),
-            Tag::Emphasis => self.styles.push(Style::new().add_modifier(Modifier::ITALIC)),
+            Tag::Emphasis => self.emphasis(),
             Tag::Strong => self.styles.push(Style::new().add_modifier(Modifier::BOLD)),
             Tag::Strikethrough => self.styles.push(Style::new().add_modifier(Modifier::CROSSED_OUT)),
             Tag::Link { dest_url, title, .. } | Tag::Image { dest_url, title, .. } => {
@@ -222,7 +257,7 @@ impl<'a> Writer<'a> {
                 self.gap = tall;
                 self.ends_tall = tall;
             }
-            TagEnd::CodeBlock => self.end_code(),
+            TagEnd::CodeBlock => self.end_code(range),
             TagEnd::Table => self.end_table(),
             TagEnd::TableHead => {
                 self.styles.pop();
@@ -247,9 +282,22 @@ impl<'a> Writer<'a> {
     fn heading(&mut self, level: HeadingLevel) {
         self.begin_block();
         let theme = self.look.theme;
-        let style =
-            if level == HeadingLevel::H1 { theme.heading.add_modifier(Modifier::UNDERLINED) } else { theme.heading };
-        self.styles.push(style);
+        self.styles.push(match level {
+            HeadingLevel::H1 => theme.heading.add_modifier(Modifier::UNDERLINED),
+            HeadingLevel::H2 => theme.heading2,
+            _ => theme.heading3,
+        });
+    }
+
+    /// Emphasis is italic; inside italic text, as in a quotation, it is upright.
+    fn emphasis(&mut self) {
+        let italic = self.style().add_modifier.contains(Modifier::ITALIC);
+        let style = Style::new();
+        self.styles.push(if italic {
+            style.remove_modifier(Modifier::ITALIC)
+        } else {
+            style.add_modifier(Modifier::ITALIC)
+        });
     }
 
     /// Marks the innermost item: it holds more than one paragraph.
@@ -314,12 +362,20 @@ impl<'a> Writer<'a> {
     }
 
     fn inline(&mut self, text: &str, style: Style) {
-        let outer = self.styles.iter().fold(Style::new(), |all, style| all.patch(*style));
-        self.spans.push(Span::styled(text.to_owned(), outer.patch(style)));
+        let text = if std::mem::take(&mut self.after_break) { text.trim_start_matches(' ') } else { text };
+        self.spans.push(Span::styled(text.to_owned(), self.style().patch(style)));
+    }
+
+    /// The style of the open elements.
+    fn style(&self) -> Style {
+        self.styles.iter().fold(Style::new(), |all, style| all.patch(*style))
     }
 
     fn begin_block(&mut self) {
         self.flush();
+        if let Some(carry) = self.given.carry.take() {
+            self.push(carry);
+        }
         if self.gap {
             // The blank line keeps quotation bars, but does not take the marker of an item that has no line yet.
             let blank = if self.begins_item() { Vec::new() } else { self.prefix() };
@@ -334,6 +390,8 @@ impl<'a> Writer<'a> {
 
     fn end_block(&mut self) {
         self.flush();
+        let open = std::mem::take(&mut self.tags).len();
+        self.styles.truncate(self.styles.len().saturating_sub(open));
         self.gap = true;
     }
 
@@ -344,7 +402,7 @@ impl<'a> Writer<'a> {
         self.gap = true;
     }
 
-    fn end_code(&mut self) {
+    fn end_code(&mut self, range: Range<usize>) {
         let Some((mut fence, code)) = self.code.take() else { return };
         let room = self.room();
         let mut lines = fence.label(room, self.look);
@@ -354,6 +412,9 @@ impl<'a> Writer<'a> {
         for line in lines {
             self.push(line.spans);
         }
+        let base = self.given.base;
+        let code = code.lines().collect::<Vec<_>>().join("\n");
+        self.blocks.push((base + range.start..base + range.end, fence.language().to_owned(), code));
         self.gap = true;
     }
 
@@ -398,6 +459,12 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Width of prose, in cells.
+    fn measure(&self) -> usize {
+        let beside = self.given.width.saturating_sub(self.room());
+        self.room().min(MEASURE.saturating_sub(beside).max(MEASURE / 2))
+    }
+
     /// Width left beside the prefixes, in cells.
     fn room(&self) -> usize {
         let taken: usize = self
@@ -409,7 +476,7 @@ impl<'a> Writer<'a> {
                 Container::Item { indent, .. } => *indent,
             })
             .sum();
-        self.width.saturating_sub(taken).max(1)
+        self.given.width.saturating_sub(taken).max(1)
     }
 
     /// The prefix of the next line. Takes an item's marker, so that it appears once.
@@ -449,9 +516,32 @@ impl<'a> Writer<'a> {
             self.gap = false;
             self.lines.push(Line::default());
         }
-        for line in wrap::wrap(&spans, self.room()) {
+        for line in wrap::wrap(&spans, self.measure()) {
             self.push(line);
         }
+    }
+}
+
+impl Writer<'_> {
+    /// Applies an HTML tag that has a style; `end`: the byte after it. False if it is shown as written: it has no style,
+    /// or its other half is missing.
+    fn tag(&mut self, tag: &str, end: usize) -> bool {
+        let Some((element, opens)) = html::Element::of(tag) else { return false };
+        if opens {
+            let rest = self.source.text.get(end..).unwrap_or_default();
+            let is_closed = element.is_closed_in(rest);
+            if is_closed {
+                self.tags.push(element);
+                self.styles.push(element.style(self.look.theme));
+            }
+            return is_closed;
+        }
+        let closes = self.tags.last() == Some(&element);
+        if closes {
+            self.tags.pop();
+            self.styles.pop();
+        }
+        closes
     }
 }
 

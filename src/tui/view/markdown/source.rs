@@ -56,6 +56,12 @@ impl<'t> Source<'t> {
         read.find(parsed).and_then(|at| text.get(at..at + parsed.len())).unwrap_or(text)
     }
 
+    /// Whether byte `at` is inside a part that must not be split.
+    pub fn is_whole(&self, at: usize) -> bool {
+        let part = self.whole.partition_point(|part| part.end <= at);
+        self.whole.get(part).is_some_and(|part| part.start < at)
+    }
+
     /// The last newline outside the parts in `whole` and before the text's last character.
     pub fn last_newline(&self) -> Option<usize> {
         let mut end = self.text.len().checked_sub(1)?;

@@ -376,6 +376,138 @@ fn emphasis_beside_cjk_is_emphasis() {
     });
 }
 
+fn spans_of(text: &str, width: usize) -> Vec<(String, ratatui::style::Style)> {
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        markdown.push(text);
+        markdown.layout(width, look);
+        let lines = (0..markdown.len()).filter_map(|index| markdown.line(index));
+        lines.flat_map(|line| line.spans.iter().map(|span| (span.content.to_string(), span.style))).collect()
+    })
+}
+
+fn style_of(text: &str, piece: &str) -> ratatui::style::Style {
+    spans_of(text, 80).into_iter().find(|(content, _)| content == piece).unwrap().1
+}
+
+#[test]
+fn headings_of_each_level_look_different() {
+    let styles = ["# T", "## T", "### T"].map(|text| style_of(text, "T"));
+    assert!(styles[0] != styles[1] && styles[1] != styles[2] && styles[0] != styles[2], "{styles:#?}");
+}
+
+#[test]
+fn emphasis_inside_a_quotation_differs_from_the_quotation() {
+    let text = "> quoted *stressed* **strong**";
+    let [quoted, stressed, strong] = ["quoted ", "stressed", "strong"].map(|piece| style_of(text, piece));
+    assert!(quoted != stressed && quoted != strong && stressed != strong);
+}
+
+#[test]
+fn a_line_break_in_html_leaves_no_blank() {
+    assert_eq!(render("one<br> two<br/>   three", 40), ["one", "two", "three"]);
+}
+
+#[test]
+fn html_tags_of_emphasis_are_applied_if_they_are_closed() {
+    assert_eq!(render("a <b>bold</b> and <i>x <u>y</u></i> <span style=\"a\">z</span>", 60), ["a bold and x y z"]);
+    let bold = style_of("a <STRONG>bold</strong> b", "bold");
+    assert!(bold.add_modifier.contains(ratatui::style::Modifier::BOLD));
+    assert_eq!(style_of("a <b>bold</b> b", " b"), ratatui::style::Style::new());
+    for text in ["the <b> tag", "the </b> tag", "a <think> b", "List<String> x", "<i>a</b>"] {
+        assert_eq!(render(text, 60), [text]);
+    }
+}
+
+#[test]
+fn prose_is_at_most_a_hundred_cells_wide_and_code_and_tables_are_not() {
+    let words = "word ".repeat(60);
+    let lines = render(&format!("{words}\n\n> {words}\n\n- {words}"), 180);
+    assert!(lines.iter().all(|line| wrap::width(line.trim_end()) <= render::MEASURE), "{lines:#?}");
+    assert!(lines.iter().any(|line| wrap::width(line.trim_end()) > render::MEASURE - 6));
+    let code = render(&format!("```\n{}\n```", "x".repeat(150)), 180);
+    assert_eq!(code.len(), 2, "{code:#?}");
+    let row = format!("| {} | {} |\n", "a ".repeat(40), "b ".repeat(40));
+    assert!(render(&format!("{row}|---|---|\n{row}"), 180).iter().any(|line| wrap::width(line) > 150));
+}
+
+#[test]
+fn the_colours_of_a_code_block_arrive_later() {
+    use crate::tui::code_colours::Role;
+    let text = "- item\n\n  ```rust\n  let x;\n  ```\n\nText\n\n```rust\nfn f\n```";
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        markdown.push(text);
+        markdown.layout(60, look);
+        let first = markdown.take_jobs();
+        assert_eq!(first.iter().map(|job| job.code.as_str()).collect::<Vec<_>>(), ["let x;"], "the second is open");
+        markdown.finish();
+        markdown.layout(60, look);
+        let second = markdown.take_jobs();
+        assert_eq!(second.iter().map(|job| job.code.as_str()).collect::<Vec<_>>(), ["fn f"]);
+        let before = plain(&markdown);
+        for (job, length) in [(&first[0], 6), (&second[0], 4)] {
+            assert!(markdown.coloured(job.id, &std::sync::Arc::new(vec![vec![(length, Role::Added)]])));
+        }
+        markdown.layout(60, look);
+        assert_eq!(plain(&markdown), before);
+        let added = (0..markdown.len()).filter_map(|index| markdown.line(index)).flat_map(|line| &line.spans);
+        let added: Vec<_> = added.filter(|span| span.style == look.theme.added).map(|span| &*span.content).collect();
+        assert_eq!(added, ["let x;", "fn f"]);
+        assert_eq!(markdown.take_jobs(), []);
+    });
+}
+
+/// Colours that do not fit the line, as after a collision of hashes, are not used.
+#[test]
+fn colours_of_another_text_change_nothing() {
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        markdown.push("```rust\nlet x;\n```\n");
+        markdown.layout(60, look);
+        let before = plain(&markdown);
+        let id = markdown.take_jobs()[0].id;
+        markdown.coloured(id, &std::sync::Arc::new(vec![vec![(99, crate::tui::code_colours::Role::Added)]]));
+        markdown.layout(60, look);
+        assert_eq!(plain(&markdown), before);
+    });
+}
+
+#[test]
+fn strings_over_lines_and_differences_have_colours_while_they_stream() {
+    let dark = |text: &str, piece: &str| style_of(text, piece);
+    let theme = Theme::load("dark", Path::new(""), ColorDepth::True).unwrap();
+    let doc = "```python\n\"\"\"First\nsecond\n\"\"\"\nx = 1\n";
+    assert_eq!(dark(doc, "second"), theme.string);
+    assert_eq!(dark(doc, "1"), theme.number);
+    let diff = "```diff\n@@ -1 @@\n-old\n+new\n same\n";
+    assert_eq!([dark(diff, "-old"), dark(diff, "+new")], [theme.removed, theme.added]);
+}
+
+/// One paragraph without a newline: it is split, and shows the same as a whole.
+#[test]
+fn a_long_open_line_shows_every_letter_and_its_cost_does_not_grow() {
+    let sentence = "A sentence with **bold**, `code`, $x*y$ and a [link](https://example.org/a), 30 words or so. ";
+    let cjk = "这是一个很长的段落，没有换行，其中有**粗体**和`代码`。";
+    let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+    for (text, width) in [(sentence.repeat(60), 80), (cjk.repeat(80), 60), ("abc1".repeat(1500), 80)] {
+        with_look(|look| {
+            let mut markdown = Markdown::default();
+            let chars: Vec<char> = text.chars().collect();
+            for piece in chars.chunks(24) {
+                markdown.push(&piece.iter().collect::<String>());
+                markdown.layout(width, look);
+            }
+            let each = markdown.work / chars.len().div_ceil(24);
+            assert!(each <= LONGEST_OPEN_LINE, "{each} bytes are rendered for each piece");
+            let lines = plain(&markdown);
+            assert_eq!(letters(&lines.concat()), letters(&text));
+            let short = lines[..lines.len() - 1].iter().filter(|line| wrap::width(line) + 24 < width).count();
+            assert_eq!(short, 0, "no line ends early: {lines:#?}");
+        });
+    }
+}
+
 /// Every letter and digit of a text that is built from these pieces is shown, in order.
 mod letters {
     use proptest::prelude::*;
