@@ -204,7 +204,7 @@ impl App {
             // Before the first key: type-ahead belongs to the conversation that is being loaded.
             self.chat_event(Event::Opening);
         }
-        self.keys = Some(Keys::start(self.sender.clone())?);
+        self.keys = Some(Keys::start(self.sender.clone(), true)?);
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();
         self.recorder = Some(TurnRecorder::start(&self.settings, resume, &self.sender));
@@ -288,21 +288,16 @@ impl App {
         match input {
             Input::Terminal(event) => {
                 let lets_go = keys::lets_go(&event);
-                for outcome in self.screen.terminal_event(event, &self.chat) {
-                    match outcome {
-                        Outcome::Chat(event) => self.chat_event(event),
-                        Outcome::Suspend => self.suspend()?,
-                        Outcome::Redraw => self.redraw()?,
-                        Outcome::Editor => self.open_editor()?,
-                        Outcome::Open(view) => self.open_view(view, ""),
-                        Outcome::Picked(view, picked) => self.picked(view, picked),
-                    }
-                }
+                let outcomes = self.screen.terminal_event(event, &self.chat);
+                self.carry_out(outcomes)?;
                 if let Some(keys) = self.keys.as_ref().filter(|_| lets_go && self.editor.is_none()) {
                     keys.go_on();
                 }
             }
-            Input::Wheel { up, lines } => self.screen.wheel(up, lines, &self.chat),
+            Input::Arrows { up, count } => {
+                let outcomes = self.screen.arrows(up, count, &self.chat);
+                self.carry_out(outcomes)?;
+            }
             Input::Chat(event) => self.chat_event(event),
             Input::Coloured(id, colours) => self.screen.transcript.coloured(id, colours),
             Input::Talks(talks) => self.screen.talks = talks,
@@ -327,6 +322,20 @@ impl App {
             Input::Signal(number) => self.chat_event(Event::Quit(Cause::Signal(number))),
             Input::TerminalGone => {
                 self.chat_event(Event::Quit(Cause::Signal(rustix::process::Signal::HUP.as_raw())));
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, outcomes: Vec<Outcome>) -> io::Result<()> {
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Chat(event) => self.chat_event(event),
+                Outcome::Suspend => self.suspend()?,
+                Outcome::Redraw => self.redraw()?,
+                Outcome::Editor => self.open_editor()?,
+                Outcome::Open(view) => self.open_view(view, ""),
+                Outcome::Picked(view, picked) => self.picked(view, picked),
             }
         }
         Ok(())

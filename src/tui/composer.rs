@@ -105,6 +105,11 @@ impl Composer {
         self.revision
     }
 
+    /// Whether the draft takes several rows, so that arrow keys move in it.
+    pub fn has_rows(&self) -> bool {
+        self.rows > 1
+    }
+
     pub fn is_single_line(&self) -> bool {
         self.area.lines().len() == 1
     }

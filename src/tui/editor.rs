@@ -58,7 +58,8 @@ impl Editor {
     pub fn prepare(draft: &str) -> Result<Prepared, String> {
         let named = ["VISUAL", "EDITOR"].into_iter().filter_map(|name| std::env::var(name).ok());
         let program = named.into_iter().find(|program| !program.trim().is_empty());
-        let program = program.ok_or("set VISUAL or EDITOR to write in your editor")?;
+        let program = program.or_else(usual_editor);
+        let program = program.ok_or("there is no vi or nano; set VISUAL or EDITOR to write in your editor")?;
         let write = || {
             let mut file = tempfile::Builder::new().prefix("chatnap-").suffix(".md").tempfile()?;
             file.write_all(draft.as_bytes())?;
@@ -67,6 +68,13 @@ impl Editor {
         let file = write().map_err(|error: io::Error| format!("the draft cannot be written to a file: {error}"))?;
         Ok(Prepared { program, file })
     }
+}
+
+/// The editor that shells fall back to, if it is installed.
+fn usual_editor() -> Option<String> {
+    let path = std::env::var_os("PATH")?;
+    let installed = |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    ["vi", "nano"].into_iter().find(installed).map(str::to_owned)
 }
 
 impl Prepared {

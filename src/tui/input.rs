@@ -23,8 +23,8 @@ pub enum Input {
     Terminal(TerminalEvent),
     /// An event that is passed to the chat unchanged.
     Chat(chat::Event),
-    /// The mouse wheel was turned by this many lines.
-    Wheel { up: bool, lines: usize },
+    /// This many arrow keys at once: most likely the mouse wheel.
+    Arrows { up: bool, count: usize },
     /// The stored conversations, for `/resume`.
     Talks(Vec<ConversationChoice>),
     /// Items for the list of this kind, if it is open.

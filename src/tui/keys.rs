@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyCode, KeyModifiers};
+use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::input::Input;
@@ -21,11 +22,14 @@ pub struct Keys {
     go_on: Sender<()>,
 }
 
+/// Bytes of two presses of Esc in one read, on a terminal without the kitty keyboard protocol.
+const TWO_ESCAPES: u64 = 2;
+
 impl Keys {
-    /// Starts the thread.
-    pub fn start(sender: UnboundedSender<Input>) -> io::Result<Self> {
+    /// Starts the thread. `guesses`: several arrow keys at once are taken for the wheel.
+    pub fn start(sender: UnboundedSender<Input>, guesses: bool) -> io::Result<Self> {
         let (go_on, told) = channel();
-        let reader = Reader { sender, told };
+        let reader = Reader { sender, told, guesses };
         std::thread::Builder::new().name("keys".into()).spawn(move || reader.run())?;
         Ok(Self { go_on })
     }
@@ -46,30 +50,39 @@ pub fn lets_go(event: &TerminalEvent) -> bool {
 struct Reader {
     sender: UnboundedSender<Input>,
     told: Receiver<()>,
+    /// Several arrow keys at once are taken for the wheel. Not while the terminal reports the mouse.
+    guesses: bool,
 }
 
 impl Reader {
     fn run(self) {
         let mut next = None;
         loop {
-            let read = next.take().map_or_else(event::read, Ok);
-            let Ok(following) = read.and_then(|event| self.forward(event)) else { break };
+            let (event, twice) = match next.take() {
+                Some(event) => (Ok(event), false),
+                None => read(),
+            };
+            let Ok(following) = event.and_then(|event| self.forward(event, twice)) else { break };
             next = following;
         }
         // The receiver is dropped only when the interface ends.
         let _ = self.sender.send(Input::TerminalGone);
     }
 
-    /// Forwards an event and the arrow keys of the same wheel step; returns the first event after them.
-    fn forward(&self, first: TerminalEvent) -> io::Result<Option<TerminalEvent>> {
-        let Some(up) = arrow(&first) else { return self.pass(first).map(|()| None) };
+    /// Forwards an event, or two of them, and the arrow keys of the same wheel step; returns the first event after them.
+    fn forward(&self, first: TerminalEvent, twice: bool) -> io::Result<Option<TerminalEvent>> {
+        let up = match arrow(&first) {
+            Some(up) if self.guesses => up,
+            _ if twice => return self.pass(first.clone()).and_then(|()| self.pass(first)).map(|()| None),
+            _ => return self.pass(first).map(|()| None),
+        };
         let (mut lines, mut other) = (1, None);
         while other.is_none() && event::poll(SAME_TURN)? {
             let next = event::read()?;
             if next == first { lines += 1 } else { other = Some(next) }
         }
         if lines >= LINES_OF_A_TURN {
-            self.send(Input::Wheel { up, lines })?;
+            self.send(Input::Arrows { up, count: lines })?;
         } else {
             (0..lines).try_for_each(|_| self.pass(first.clone()))?;
         }
@@ -85,6 +98,22 @@ impl Reader {
     fn send(&self, input: Input) -> io::Result<()> {
         self.sender.send(input).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
+}
+
+/// Reads the next event, and whether it stands for two presses of Esc: crossterm reads two Esc bytes as one key.
+fn read() -> (io::Result<TerminalEvent>, bool) {
+    let waiting = || rustix::io::ioctl_fionread(rustix::stdio::stdin()).unwrap_or_default();
+    // Events of an earlier read come first; their bytes are gone.
+    let queued = event::poll(Duration::ZERO).unwrap_or(true);
+    if !queued {
+        let mut input = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN)];
+        // An error: let `event::read` report it.
+        let _ = poll(&mut input, None);
+    }
+    let before = if queued { 0 } else { waiting() };
+    let event = event::read();
+    let escape = matches!(&event, Ok(TerminalEvent::Key(key)) if key.code == KeyCode::Esc && key.modifiers.is_empty());
+    (event, escape && before == TWO_ESCAPES && waiting() == 0)
 }
 
 /// Whether this is Up (true) or Down (false) without modifiers.

@@ -1,7 +1,7 @@
 //! State of the interface beside the chat: composer, scroll position, theme. Turns terminal events into events of the
 //! chat.
 
-use ratatui::crossterm::event::{Event as TerminalEvent, KeyEvent};
+use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent};
 use ratatui::layout::Rect;
 use ratatui_textarea::TextArea;
 
@@ -169,8 +169,14 @@ impl UiState {
         }
     }
 
-    pub fn wheel(&mut self, up: bool, lines: usize, chat: &Chat) {
-        self.scroll(if up { Scroll::Up(lines) } else { Scroll::Down(lines) }, chat);
+    /// Several arrow keys that arrived at once: the wheel, unless they have something to move in.
+    pub fn arrows(&mut self, up: bool, count: usize, chat: &Chat) -> Vec<Outcome> {
+        if !chat.help && (self.composer.has_rows() || !self.completions().is_empty()) {
+            let key = KeyEvent::from(if up { KeyCode::Up } else { KeyCode::Down });
+            return (0..count).flat_map(|_| self.key(key, chat)).collect();
+        }
+        self.scroll(if up { Scroll::Up(count) } else { Scroll::Down(count) }, chat);
+        Vec::new()
     }
 
     /// Replaces the draft by `text`; returns the event for the chat, if any.

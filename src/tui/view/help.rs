@@ -24,7 +24,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("Ctrl-A/E/K/U/W/Y", "edit as in a shell; Ctrl-_ takes back"),
     ("Ctrl-O, Ctrl-S, F2", "lists: everything; conversations; models"),
     ("Ctrl-X", "statistics beside the transcript"),
-    ("Ctrl-G", "go on writing in $VISUAL or $EDITOR"),
+    ("Ctrl-G", "go on writing in $VISUAL, $EDITOR, vi or nano"),
     ("Ctrl-T", "show or fold what the model thought"),
     ("Ctrl-L, Ctrl-Z", "draw anew; back to the shell (fg returns)"),
 ];

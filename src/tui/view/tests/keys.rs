@@ -147,3 +147,42 @@ fn resume_completes_by_title() {
     app.key(KeyCode::Enter);
     assert!(app.effects.contains(&Effect::Resume("34abcdef".into())), "{:?}", app.effects);
 }
+
+/// Delivers `count` arrow keys that arrived in one read.
+fn arrows(app: &mut App, up: bool, count: usize) {
+    app.screen();
+    let outcomes = app.screen.arrows(up, count, &app.chat);
+    for outcome in outcomes {
+        if let Outcome::Chat(event) = outcome {
+            app.event(event);
+        }
+    }
+}
+
+#[test]
+fn several_arrow_keys_at_once_scroll_only_if_the_draft_has_one_row() {
+    let long: String = (1..=60).map(|n| format!("Paragraph {n}.\n\n")).collect();
+    let mut app = App::new(80, 24);
+    app.turn("Tell me a lot.", &long);
+    arrows(&mut app, true, 3);
+    assert!(app.screen().contains("3 lines") || app.screen().contains("more below (3"), "{}", app.screen());
+    arrows(&mut app, false, 3);
+    assert!(!app.screen().contains("more below"), "{}", app.screen());
+    for line in 1..=4 {
+        app.type_text(&format!("line {line}")).press(KeyCode::Enter, KeyModifiers::ALT);
+    }
+    app.screen();
+    arrows(&mut app, true, 3);
+    assert!(!app.screen().contains("more below"), "{}", app.screen());
+    app.type_text("!");
+    assert_eq!(app.screen.composer.draft(), "line 1\n!line 2\nline 3\nline 4\n");
+}
+
+#[test]
+fn several_arrow_keys_at_once_move_in_a_list() {
+    let mut app = App::new(80, 24);
+    app.type_text("/");
+    arrows(&mut app, false, 3);
+    let fourth = crate::chat::command::COMMANDS[3].name;
+    assert!(app.screen().contains(&format!(" › {fourth}")), "{}", app.screen());
+}
