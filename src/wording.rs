@@ -58,6 +58,16 @@ pub fn utc(ms: u64) -> String {
     time.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
+/// Formats milliseconds since 1970 in the system's time zone: `2026-11-22 11:34`.
+pub fn local(ms: u64) -> String {
+    zoned(ms, &jiff::tz::TimeZone::system())
+}
+
+fn zoned(ms: u64, zone: &jiff::tz::TimeZone) -> String {
+    let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    time.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
 /// The known words within a small edit distance of `word`, nearest first.
 pub fn near<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     // Longer words are not typing errors, and the distance costs the product of the lengths.
@@ -86,6 +96,13 @@ mod tests {
         assert_eq!(utc(951_827_640_000), "2000-02-29 12:34 UTC");
         assert_eq!(utc(4_107_542_399_000), "2100-02-28 23:59 UTC");
         assert_eq!(utc(1_795_343_640_000), "2026-11-22 10:34 UTC");
+    }
+
+    #[test]
+    fn local_time_follows_the_zone() {
+        let zone = jiff::tz::TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(zoned(951_864_000_000, &zone), "2000-03-01 00:40");
+        assert_eq!(zoned(0, &jiff::tz::TimeZone::UTC), "1970-01-01 00:00");
     }
 
     #[test]

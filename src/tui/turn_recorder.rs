@@ -11,7 +11,7 @@ use crate::conversation::{Conversation, ConversationId, TurnId, TurnRecord};
 use crate::sanitize::{sanitize, sanitize_line};
 use crate::settings::Settings;
 use crate::store::{self, Resume, Standing, Store, StoreHandle, Told};
-use crate::wording::{plural, utc};
+use crate::wording::{local, plural};
 
 /// An id for a new conversation.
 pub fn new_id() -> ConversationId {
@@ -131,7 +131,7 @@ impl TurnRecorder {
 fn talk(summary: store::Summary) -> ConversationChoice {
     let turns = format!("{} {}", summary.turns, plural(summary.turns, "turn"));
     let turns = if summary.answers == 0 { format!("{turns}, no answer") } else { turns };
-    let about = format!("{}, {turns}", utc(summary.changed_ms));
+    let about = format!("{}, {turns}", local(summary.changed_ms));
     ConversationChoice { id: summary.id.0, title: sanitize_line(&summary.title), about }
 }
 
