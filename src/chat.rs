@@ -283,7 +283,7 @@ impl Chat {
         self.limits.clear();
         self.branch = None;
         self.conversation = conversation;
-        self.engine.context_used = 0;
+        self.engine.context_used = self.stored_context();
         self.recount();
     }
 

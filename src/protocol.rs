@@ -421,6 +421,11 @@ pub enum EngineEvent {
         /// Time of the event.
         at: Timestamp,
     },
+    /// Host memory that the process holds more than before the load, measured; precedes `Idle` on a CPU.
+    Resident {
+        /// In bytes.
+        bytes: u64,
+    },
     /// A release has started.
     Releasing,
     /// The memory is released to the system.

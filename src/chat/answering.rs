@@ -161,6 +161,7 @@ impl Chat {
         if let Err(why) = result
             && !std::mem::replace(&mut self.save_warned, true)
         {
+            let why = why.trim_end_matches('.');
             self.note(
                 NoteKind::Warning,
                 format!("This conversation is not being saved: {why}. It goes on here, and is lost when you leave."),
@@ -247,6 +248,7 @@ impl Chat {
                 self.counted(id, Count { prompt_tokens, context_length });
             }
             EngineEvent::Idle { release_at, .. } => self.engine.state = EngineState::Idle { release_at },
+            EngineEvent::Resident { bytes } => self.engine.measured(bytes),
             EngineEvent::Releasing => self.engine.state = EngineState::Releasing,
             EngineEvent::Released { freed, at } => {
                 self.residency.released(at);

@@ -134,12 +134,8 @@ impl Chat {
         self.feed.show_turns(&self.conversation.path());
         self.branch = None;
         self.recount();
+        self.engine.context_used = self.stored_context();
         let head = self.conversation.head();
-        self.engine.context_used = match head.and_then(|id| self.conversation.turn(id)).map(|turn| &turn.answer.ending)
-        {
-            Some(Ending::Finished { usage, .. }) => usage.total_tokens(),
-            _ => 0,
-        };
         head.map(|head| Effect::Select(self.conversation.id.clone(), head)).into_iter().collect()
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::conversation::Ending;
 use crate::protocol::{ChatMessage, OverflowPolicy, RequestId};
 
 use super::{Chat, Effect};
@@ -48,6 +49,16 @@ impl Chat {
     /// The messages of a request if `draft` were sent now.
     pub fn messages_with(&self, draft: String) -> Vec<ChatMessage> {
         self.conversation.messages_after(self.branch.unwrap_or(self.conversation.head()), draft)
+    }
+
+    /// Context positions that the branch took when its last finished answer ended; 0 if it has none.
+    pub(super) fn stored_context(&self) -> usize {
+        let turns = self.conversation.path().into_iter().rev().filter_map(|id| self.conversation.turn(id));
+        let totals = turns.filter_map(|turn| match &turn.answer.ending {
+            Ending::Finished { usage, .. } => Some(usage.total_tokens()),
+            _ => None,
+        });
+        { totals }.find(|total| *total > 0).unwrap_or(0)
     }
 
     pub(super) fn draft_changed(&mut self, prompt: bool) {

@@ -34,6 +34,9 @@ pub enum EngineState {
 pub struct Loading {
     /// The last progress report.
     pub progress: Option<LoadProgress>,
+    /// The share of the whole load before the current phase, and the share by now.
+    before: f64,
+    done: f64,
     samples: VecDeque<(Timestamp, u64)>,
 }
 
@@ -55,7 +58,24 @@ impl Loading {
         while self.samples.len() > 2 && self.samples.front().is_some_and(|(at, _)| now.since(*at) > SPEED_WINDOW) {
             self.samples.pop_front();
         }
+        self.advance(&progress);
         self.progress = Some(progress);
+    }
+
+    /// Updates the share of the whole load, which never decreases: each phase takes what the phases before left, up to
+    /// its own end. Which phases follow is not known in advance.
+    fn advance(&mut self, progress: &LoadProgress) {
+        if self.progress.as_ref().is_none_or(|last| last.phase != progress.phase) {
+            self.before = self.done;
+        }
+        let Some(total) = progress.total.filter(|total| *total > 0) else { return };
+        let end: f64 = match progress.phase {
+            LoadPhase::Download => 0.9,
+            LoadPhase::Verify => 0.95,
+            LoadPhase::Read | LoadPhase::Upload => 1.0,
+        };
+        let share = (progress.done as f64 / total as f64).clamp(0.0, 1.0);
+        self.done = self.done.max(self.before + (end - self.before) * share);
     }
 
     /// The speed over `SPEED_WINDOW`; `None` with samples of less than 0.2 s or without new bytes.
@@ -72,11 +92,10 @@ impl Loading {
         Some(Transfer { bytes_per_second, remaining })
     }
 
-    /// Completed share of this phase, 0 to 1; `None` if the total is unknown.
+    /// Completed share of the whole load, 0 to 1, over all phases; `None` if the phase's total is unknown.
     pub fn fraction(&self) -> Option<f64> {
-        let progress = self.progress.as_ref()?;
-        let total = progress.total.filter(|total| *total > 0)?;
-        Some((progress.done as f64 / total as f64).clamp(0.0, 1.0))
+        self.progress.as_ref()?.total.filter(|total| *total > 0)?;
+        Some(self.done)
     }
 }
 
@@ -89,6 +108,8 @@ pub struct EngineView {
     pub model: String,
     /// The model that was loaded last; kept after a release, for name and device.
     pub info: Option<ModelInfo>,
+    /// Measured host memory of the loaded model, in bytes; `None`: not measured, or on a GPU.
+    resident: Option<u64>,
     /// Bytes that the last release freed, until the next load.
     pub freed: Option<u64>,
     /// Context positions that the last prompt and answer take.
@@ -98,12 +119,34 @@ pub struct EngineView {
 
 impl EngineView {
     pub(super) fn new(model: String) -> Self {
-        Self { state: EngineState::Cold, model, info: None, freed: None, context_used: 0, load_asked: false }
+        Self {
+            state: EngineState::Cold,
+            model,
+            info: None,
+            resident: None,
+            freed: None,
+            context_used: 0,
+            load_asked: false,
+        }
     }
 
     /// Whether the weights are in memory.
     pub fn is_loaded(&self) -> bool {
         matches!(self.state, EngineState::Warm | EngineState::Idle { .. })
+    }
+
+    /// Memory of the loaded model on its device, in bytes, as a release will give it back; `None`: no model is loaded,
+    /// or it takes none.
+    pub fn memory(&self) -> Option<u64> {
+        let memory = &self.info.as_ref().filter(|_| self.is_loaded())?.memory;
+        let on_cpu = self.info.as_ref().is_some_and(|info| info.device.kind == DeviceKind::Cpu);
+        // On the CPU, a KV cache takes memory only as far as it is used.
+        let expected = if on_cpu { memory.weights + memory.workspace } else { memory.total() };
+        Some(self.resident.filter(|_| on_cpu).unwrap_or(expected)).filter(|_| memory.total() > 0)
+    }
+
+    pub(super) fn measured(&mut self, bytes: u64) {
+        self.resident = Some(bytes).filter(|bytes| *bytes > 0);
     }
 
     /// Whether the spinner must be animated.
@@ -146,6 +189,7 @@ impl EngineView {
 
     pub(super) fn loaded(&mut self, info: ModelInfo) {
         self.state = EngineState::Warm;
+        self.resident = None;
         self.model = info.name.clone();
         self.info = Some(info);
     }
@@ -157,7 +201,9 @@ impl EngineView {
 
     pub(super) fn released(&mut self, freed: u64) {
         // A failed or cancelled load is followed by a release too, which frees nothing: do not show 0 bytes.
-        self.freed = (freed > 0).then_some(freed);
+        // The same for a model that takes no memory, whose figure is noise.
+        let takes = self.info.as_ref().is_none_or(|info| info.memory.total() > 0);
+        self.freed = (freed > 0 && takes).then_some(freed);
         self.load_asked = false;
         if self.state != EngineState::Failed {
             self.state = EngineState::Cold;
@@ -166,7 +212,7 @@ impl EngineView {
 
     pub(super) fn switched(&mut self, model: String) {
         let state = std::mem::replace(&mut self.state, EngineState::Cold);
-        *self = Self::new(model);
+        *self = Self { context_used: self.context_used, ..Self::new(model) };
         // The old weights may still be in memory; `Released` follows when they are freed.
         if matches!(state, EngineState::Releasing) {
             self.state = state;

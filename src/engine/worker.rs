@@ -67,6 +67,8 @@ pub(super) struct Worker {
     last_error: Option<EngineError>,
     /// Resident memory in bytes before a release, or before a load is aborted.
     resident: Option<u64>,
+    /// Resident memory when the last load started.
+    before_load: Option<u64>,
     exit_by: Option<Timestamp>,
     /// The thread that starts the GPU driver.
     waking: Option<JoinHandle<()>>,
@@ -96,6 +98,7 @@ impl Worker {
             info: None,
             last_error: None,
             resident: None,
+            before_load: None,
             exit_by: None,
             waking: None,
             exited: false,
@@ -281,6 +284,15 @@ impl Worker {
         }
     }
 
+    /// Reports the growth of resident memory since before the load. On the CPU, the KV cache takes memory only as far as
+    /// it is used, so that the model's own figure is more than a release gives back.
+    fn tell_resident(&self) {
+        let grown = self.before_load.zip(memory::resident_bytes()).map(|(before, now)| now.saturating_sub(before));
+        if let Some(bytes) = grown.filter(|_| self.device_kind() == DeviceKind::Cpu) {
+            self.tell(EngineEvent::Resident { bytes });
+        }
+    }
+
     fn step(&mut self, event: Event) {
         let (state, effects) = step(self.state.clone(), event, Timestamp::now());
         if state.phase() != self.state.phase() {
@@ -307,7 +319,10 @@ impl Worker {
             }
             Effect::FinishCancelled(id) => self.finish_cancelled(id),
             Effect::Fail(id, cause) => self.fail(id, cause),
-            Effect::AnnounceIdle(release_at) => self.tell(EngineEvent::Idle { release_at, at: Timestamp::now() }),
+            Effect::AnnounceIdle(release_at) => {
+                self.tell_resident();
+                self.tell(EngineEvent::Idle { release_at, at: Timestamp::now() });
+            }
             Effect::Release => self.start_release(),
             Effect::ApplyOptions => {
                 if let Some(options) = self.next_options.pop_front() {
@@ -321,6 +336,7 @@ impl Worker {
     fn start_load(&mut self) {
         self.serial += 1;
         self.load_started = Timestamp::now();
+        self.before_load = memory::resident_bytes();
         self.last_error = None;
         self.throttle = Throttle::default();
         self.tell(EngineEvent::Loading { at: self.load_started });

@@ -66,7 +66,7 @@ fn figures(loading: &Loading, progress: &LoadProgress, room: usize, look: &Look<
     parts[..count].join(&separator)
 }
 
-fn phase_name(phase: LoadPhase) -> &'static str {
+pub(super) fn phase_name(phase: LoadPhase) -> &'static str {
     match phase {
         LoadPhase::Download => "download",
         LoadPhase::Verify => "verify",

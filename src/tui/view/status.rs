@@ -5,8 +5,8 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
-use super::{paint, units, wrap};
-use crate::chat::{Chat, EngineState, Hint};
+use super::{gauge, paint, units, wrap};
+use crate::chat::{Chat, EngineState, Hint, Loading};
 use crate::protocol::DeviceKind;
 use crate::sanitize::sanitize;
 use crate::tui::layout::{Areas, Look};
@@ -58,35 +58,52 @@ fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
         parts.iter().map(|(text, _)| wrap::width(text)).sum::<usize>()
             + wrap::width(&separator) * parts.len().saturating_sub(1)
     };
-    let mut left = left(chat, width, look);
+    let mut left = left(chat, width < NARROW, look);
     let mut right = vec![context(chat, false, look), Some(("? help".into(), look.theme.dim))];
     let device = usize::from(chat.engine.info.is_some());
-    // Dropped in this order: the help's key, words, the end of a long name, the device, the memory, the context, the
-    // model.
-    for step in 0..7 {
+    let mut shortened = false;
+    // Shortened or dropped in this order: words of the context, the device, the end of a long name, words of the state,
+    // the help's key, the memory, the context, the model.
+    for step in 0..8 {
         let shown: Vec<Part> = right.iter().flatten().cloned().collect();
         let taken = total(&left) + total(&shown) + 3;
         if taken <= width {
             break;
         }
         match step {
-            0 => right[1] = None,
-            1 => right[0] = context(chat, true, look),
+            0 => right[0] = context(chat, true, look),
+            1 if left.len() > 2 => drop(left.remove(device)),
             2 => shorten(&mut left[0].0, taken - width, look),
-            3 if left.len() > 2 => drop(left.remove(device)),
-            4 => left.truncate(2),
-            5 => right[0] = None,
-            6 if left.len() > 1 => drop(left.remove(0)),
+            3 if width >= NARROW => {
+                left[1] = state(chat, true, look);
+                shortened = true;
+            }
+            4 => right[1] = None,
+            5 => left.truncate(2),
+            6 => right[0] = None,
+            7 if left.len() > 1 => drop(left.remove(0)),
             _ => {}
         }
     }
     let right: Vec<Part> = right.into_iter().flatten().collect();
+    if width >= NARROW && shortened {
+        restore(&mut left, state(chat, false, look), width.saturating_sub(total(&right) + 3), &total);
+    }
     let gap = width.saturating_sub(total(&left) + total(&right) + 2);
     let mut spans = vec![Span::raw(" ")];
     spans.extend(joined(left, &separator, look));
     spans.push(Span::raw(" ".repeat(gap)));
     spans.extend(joined(right, &separator, look));
     Line::from(spans)
+}
+
+/// Replaces the shortened state by the whole one if what was dropped after it has made room for it.
+fn restore(left: &mut [Part], whole: Part, room: usize, total: &dyn Fn(&[Part]) -> usize) {
+    let place = usize::from(left.len() > 1);
+    let short = std::mem::replace(&mut left[place], whole);
+    if total(left) > room {
+        left[place] = short;
+    }
 }
 
 /// Shortens a name by `cells`, if at least `KNOWN_BY` cells are left.
@@ -109,7 +126,7 @@ fn joined(parts: Vec<Part>, separator: &str, look: &Look<'_>) -> Vec<Span<'stati
 }
 
 /// Model, device if known, state, and memory if the model is loaded.
-fn left(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Part> {
+fn left(chat: &Chat, narrow: bool, look: &Look<'_>) -> Vec<Part> {
     let theme = look.theme;
     let engine = &chat.engine;
     let model = wrap::clip(&super::units::model_name(chat), 32, look.glyphs.ellipsis);
@@ -122,14 +139,14 @@ fn left(chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Part> {
         };
         parts.push((kind, theme.status));
     }
-    let (mut state, style) = state(chat, width < NARROW, look);
-    if width < NARROW && !chat.queue.is_empty() {
-        state += &format!(", {} queued", chat.queue.len());
+    let mut state = state(chat, narrow, look);
+    if narrow && !chat.queue.is_empty() {
+        state.0 += &format!(", {} queued", chat.queue.len());
     }
-    parts.push((state, style));
-    if let Some(info) = info.filter(|_| engine.is_loaded()) {
+    parts.push(state);
+    if let (Some(info), Some(memory)) = (info, engine.memory()) {
         let place = if info.device.kind == DeviceKind::Cuda { "VRAM" } else { "RAM" };
-        parts.push((format!("{} {place}", bytes(info.memory.total())), theme.status));
+        parts.push((format!("{} {place}", bytes(memory)), theme.status));
     }
     parts
 }
@@ -142,10 +159,7 @@ fn state(chat: &Chat, short: bool, look: &Look<'_>) -> Part {
             Some(freed) => (format!("cold, released {}", bytes(freed)), theme.success),
             None => ("cold".into(), theme.dim),
         },
-        EngineState::Loading(loading) => match loading.fraction() {
-            Some(done) => (format!("loading {:.0} %", done * 100.0), theme.warning),
-            None => ("loading".into(), theme.warning),
-        },
+        EngineState::Loading(loading) => (load_state(loading, short), theme.warning),
         EngineState::Warm => ("warm".into(), theme.success),
         EngineState::Idle { .. } => match chat.engine.releases_in(chat.now()) {
             Some(left) if short => (format!("warm {}", units::clock(left)), theme.success),
@@ -155,6 +169,13 @@ fn state(chat: &Chat, short: bool, look: &Look<'_>) -> Part {
         EngineState::Releasing => ("releasing".into(), theme.warning),
         EngineState::Failed => ("could not load".into(), theme.error),
     }
+}
+
+/// The same figure and phase as the gauge's.
+fn load_state(loading: &Loading, short: bool) -> String {
+    let percent = loading.fraction().map(|done| format!(" {:.0} %", done * 100.0)).unwrap_or_default();
+    let phase = loading.progress.as_ref().filter(|_| !short).map(|progress| gauge::phase_name(progress.phase));
+    format!("loading{percent}{}", phase.map(|name| format!(", {name}")).unwrap_or_default())
 }
 
 /// Used and total positions of the context.
