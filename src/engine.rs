@@ -115,6 +115,11 @@ impl Engine {
         self.send(Message::Switch(options));
     }
 
+    /// Changes the idle window; the loaded model stays, and an idle period that is running begins again.
+    pub fn set_idle_window(&self, window: IdleWindow) {
+        self.send(Message::SetWindow(window));
+    }
+
     fn send(&self, message: Message) {
         // The worker receives until this handle is dropped.
         let _ = self.outbox.send(message);

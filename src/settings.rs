@@ -12,13 +12,19 @@ use crate::protocol::*;
 mod duration;
 mod environment;
 mod expand;
+mod facts;
 mod file;
 mod keys;
+mod layers;
+mod persona;
 
 pub use duration::{format_idle_window, parse_idle_window};
 pub use environment::warnings as environment_warnings;
 pub use expand::expand_path;
+pub use facts::{Applies, Facts, named, unknown};
 pub use keys::{KEYS, Key, check};
+pub use layers::{DEFAULT, Layers, PERSONA};
+pub use persona::{NO_PERSONA, Persona, find_persona};
 
 /// The commented config file that `chatnap config default` writes; it lists the defaults and changes none.
 pub const DEFAULT_CONFIG: &str = include_str!("../assets/config.toml");
@@ -58,6 +64,10 @@ pub struct Settings {
     pub on_overflow: OverflowPolicy,
     /// Name of a built-in theme or of a file in the config folder's `themes/`.
     pub theme: String,
+    /// The composer's keys.
+    pub keymap: Keymap,
+    /// Whether the reasoning is shown when the chat starts; else it is folded.
+    pub reasoning_open: bool,
     /// Folder of conversations and state.
     pub data_dir: PathBuf,
     /// Folder of downloaded starter models.
@@ -83,11 +93,23 @@ impl Settings {
             offline: false,
             on_overflow: OverflowPolicy::Error,
             theme: "dark".to_owned(),
+            keymap: Keymap::Emacs,
+            reasoning_open: false,
             data_dir: folders.data.clone(),
             cache_dir: folders.cache.clone(),
             config_dir: folders.config.clone(),
         }
     }
+}
+
+/// The composer's keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keymap {
+    /// As in a shell.
+    #[default]
+    Emacs,
+    /// As in vi: a normal mode and an insert mode.
+    Vi,
 }
 
 /// The user's folders. None is created before a file is stored in it.
@@ -138,6 +160,12 @@ pub enum Origin {
     Environment(String),
     /// A flag, as written on the command line: `--model`.
     Flag(&'static str),
+    /// The persona of this name.
+    Persona(String),
+    /// `/set` in this run, until it ends.
+    Session,
+    /// `/set` in this conversation, which remembers it.
+    Conversation,
 }
 
 impl std::fmt::Display for Origin {
@@ -147,6 +175,9 @@ impl std::fmt::Display for Origin {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment(name) => write!(f, "environment, {name}"),
             Self::Flag(flag) => write!(f, "flag, {flag}"),
+            Self::Persona(name) => write!(f, "persona {name}"),
+            Self::Session => f.write_str("this session"),
+            Self::Conversation => f.write_str("this conversation"),
         }
     }
 }
@@ -185,6 +216,8 @@ pub struct Resolved {
     pub config_file: PathBuf,
     /// Log level and log file.
     pub log: LogOptions,
+    /// The personas of the config file, in alphabetical order.
+    pub personas: Vec<Persona>,
     /// By key; a missing key has its default value.
     origins: BTreeMap<&'static str, Origin>,
 }
@@ -230,7 +263,8 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
     let (path, named) = config_file(sources);
     let mut settings = Settings::defaults(&sources.folders);
     let mut origins = BTreeMap::new();
-    for (key, value, line) in file::read(&path, named)? {
+    let file = file::read(&path, named)?;
+    for (key, value, line) in file.entries {
         let origin = Origin::File { path: path.clone(), line };
         (key.set)(&mut settings, &value)
             .map_err(|why| SettingsError(format!("{}:{line}: {}: {why}", path.display(), key.name)))?;
@@ -260,7 +294,7 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
         file: sources.log.clone(),
         folder: sources.folders.state.clone(),
     };
-    Ok(Resolved { settings, config_file: path, log, origins })
+    Ok(Resolved { settings, config_file: path, log, personas: file.personas, origins })
 }
 
 #[cfg(test)]

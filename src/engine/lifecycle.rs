@@ -33,6 +33,8 @@ pub enum Event {
     Release,
     /// The requests that follow use other options, with this idle window.
     Switch(IdleWindow),
+    /// Requests keep their options, with this idle window from now on.
+    SetWindow(IdleWindow),
     /// The model is loaded.
     Loaded,
     /// The load failed or was aborted, and all its memory is released.
@@ -170,6 +172,7 @@ pub fn step(mut state: State, event: Event, now: Timestamp) -> (State, Vec<Effec
         Event::Load => state.load(&mut effects),
         Event::Release => state.release(&mut effects),
         Event::Switch(window) => state.switch(window, &mut effects),
+        Event::SetWindow(window) => state.set_window(window, now, &mut effects),
         Event::Loaded => state.loaded(now, &mut effects),
         Event::LoadFailed => state.load_failed(&mut effects),
         Event::Answered { id, health } => state.answered(id, health, now, &mut effects),
@@ -288,6 +291,19 @@ impl State {
             Phase::Idle { .. } => self.start_release(effects),
             Phase::Loading { .. } => self.abort_unwanted_load(effects),
             Phase::Generating { .. } | Phase::Releasing | Phase::Closed => {}
+        }
+    }
+
+    /// An idle period that is running begins again, with the new window.
+    fn set_window(&mut self, window: IdleWindow, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.window = window;
+        for waiting in &mut self.queue {
+            if let Waiting::Switch(old) = waiting {
+                *old = window;
+            }
+        }
+        if matches!(self.phase, Phase::Idle { .. }) && !self.closing {
+            self.rest(window, now, effects);
         }
     }
 

@@ -34,6 +34,7 @@ pub(super) enum Message {
     Release,
     Count(RequestId, Vec<ChatMessage>),
     Switch(EngineOptions),
+    SetWindow(IdleWindow),
     Shutdown,
     /// From the device thread with this serial number.
     Report(u64, Report),
@@ -167,6 +168,7 @@ impl Worker {
                 self.next_options.push_back(options);
                 self.step(Event::Switch(window));
             }
+            Message::SetWindow(window) => self.set_window(window),
             Message::Shutdown => {
                 self.exit_by = Some(Timestamp::now() + LONGEST_GOODBYE);
                 self.step(Event::Shutdown);
@@ -174,6 +176,12 @@ impl Worker {
             Message::Report(serial, report) if serial == self.serial => self.hear_device(report),
             Message::Report(..) => {}
         }
+    }
+
+    fn set_window(&mut self, window: IdleWindow) {
+        self.options.lock().unwrap_or_else(PoisonError::into_inner).idle_window = window;
+        self.next_options.iter_mut().for_each(|options| options.idle_window = window);
+        self.step(Event::SetWindow(window));
     }
 
     fn accept(&mut self, request: GenerationRequest, submitted: Timestamp) {

@@ -4,20 +4,29 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::SettingsError;
 use super::keys::{self, Key, Kind};
+use super::persona::{self, Persona};
+use super::{PERSONA, SettingsError};
 use crate::files;
 
 /// Largest config file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// Each key with its value as text and its line, counted from 1, in the file's order. Empty if the file does not exist;
-/// an error if the user named that file.
-pub(super) fn read(path: &Path, named: bool) -> Result<Vec<(&'static Key, String, usize)>, SettingsError> {
+/// The content of a config file.
+#[derive(Default)]
+pub(super) struct Config {
+    /// Each key with its value as text and its line, counted from 1, in the file's order.
+    pub entries: Vec<(&'static Key, String, usize)>,
+    /// In alphabetical order.
+    pub personas: Vec<Persona>,
+}
+
+/// Reads the config file. Empty if it does not exist; an error if the user named that file.
+pub(super) fn read(path: &Path, named: bool) -> Result<Config, SettingsError> {
     let at = |line: usize, why: String| SettingsError(format!("{}:{line}: {why}", path.display()));
     let text = match files::read_text(path, LARGEST) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(Vec::new()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(Config::default()),
         Err(error) => {
             return Err(SettingsError(format!("{}: the config file cannot be read: {error}", path.display())));
         }
@@ -27,20 +36,26 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Vec<(&'static Key, String
         let line = error.span().map_or(1, |span| line_of(span.start));
         at(line, error.message().trim().replace('\n', ", "))
     })?;
-    let mut entries = Vec::new();
+    let mut config = Config::default();
     for (name, value) in table.get_ref() {
-        let line = line_of(name.span().start);
+        let start = name.span().start;
+        let line = line_of(start);
         let name = name.get_ref().as_ref();
+        if name == PERSONA {
+            let read = persona::read(value.get_ref(), start);
+            config.personas = read.map_err(|(offset, why)| at(line_of(offset), why))?;
+            continue;
+        }
         let key = keys::find(name).ok_or_else(|| at(line, unknown(name)))?;
         let text = scalar(key, value.get_ref()).map_err(|why| at(line, format!("{name}: {why}")))?;
-        entries.push((key, text, line));
+        config.entries.push((key, text, line));
     }
-    entries.sort_by_key(|(_, _, line)| *line);
-    Ok(entries)
+    config.entries.sort_by_key(|(_, _, line)| *line);
+    Ok(config)
 }
 
 /// A value as the text that `Key::set` parses, if it has the key's type.
-fn scalar(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
+pub(super) fn scalar(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
     match (key.kind, value) {
         (Kind::Text | Kind::Duration, DeValue::String(text)) => Ok(text.to_string()),
         (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::duration::{format_idle_window, parse_idle_window};
-use super::{Folders, Settings, expand_path};
+use super::{Folders, Keymap, Settings, expand_path};
 use crate::protocol::*;
 use crate::wording::without_user_info;
 
@@ -122,6 +122,14 @@ pub const KEYS: &[Key] = &[
     key!("threads", Integer, |s, v| threads(v).map(|v| s.threads = Some(v)), |s| s.threads.map(|v| v.to_string())),
     key!("offline", Switch, |s, v| switch(v).map(|v| s.offline = v), |s| Some(s.offline.to_string())),
     key!("theme", Text, |s, v| nonempty(v).map(|v| s.theme = v), |s| Some(s.theme.clone())),
+    key!("keymap", Text, |s, v| keymap(v).map(|v| s.keymap = v), |s| text(match s.keymap {
+        Keymap::Emacs => "emacs",
+        Keymap::Vi => "vi",
+    })),
+    key!("reasoning", Text, |s, v| reasoning(v).map(|v| s.reasoning_open = v), |s| text(match s.reasoning_open {
+        true => "show",
+        false => "fold",
+    })),
     key!("data_dir", Text, |s, v| folder(v).map(|v| s.data_dir = v), |s| path_text(&s.data_dir)),
     key!("cache_dir", Text, |s, v| folder(v).map(|v| s.cache_dir = v), |s| path_text(&s.cache_dir)),
 ];
@@ -204,6 +212,22 @@ fn overflow(value: &str) -> Result<OverflowPolicy, String> {
         "error" => Ok(OverflowPolicy::Error),
         "trim" => Ok(OverflowPolicy::Trim),
         _ => Err(format!("\"error\" or \"trim\" is wanted, not {value:?}")),
+    }
+}
+
+fn keymap(value: &str) -> Result<Keymap, String> {
+    match value {
+        "emacs" => Ok(Keymap::Emacs),
+        "vi" | "vim" => Ok(Keymap::Vi),
+        _ => Err(format!("\"emacs\" or \"vi\" is wanted, not {value:?}")),
+    }
+}
+
+fn reasoning(value: &str) -> Result<bool, String> {
+    match value {
+        "show" => Ok(true),
+        "fold" => Ok(false),
+        _ => Err(format!("\"fold\" or \"show\" is wanted, not {value:?}")),
     }
 }
 

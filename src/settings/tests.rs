@@ -5,30 +5,30 @@ use std::collections::HashMap;
 
 use super::*;
 
-struct Case {
+pub(super) struct Case {
     folder: tempfile::TempDir,
     environment: HashMap<&'static str, &'static str>,
     flags: Vec<Override>,
 }
 
 impl Case {
-    fn new(config: &str) -> Self {
+    pub(super) fn new(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(CONFIG_FILE), config).unwrap();
         Self { folder, environment: HashMap::new(), flags: Vec::new() }
     }
 
-    fn env(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(super) fn env(mut self, name: &'static str, value: &'static str) -> Self {
         self.environment.insert(name, value);
         self
     }
 
-    fn flag(mut self, key: &'static str, flag: &'static str, value: &str) -> Self {
+    pub(super) fn flag(mut self, key: &'static str, flag: &'static str, value: &str) -> Self {
         self.flags.push(Override { key, flag, value: value.into() });
         self
     }
 
-    fn resolve(&self) -> Result<Resolved, SettingsError> {
+    pub(super) fn resolve(&self) -> Result<Resolved, SettingsError> {
         let config = self.folder.path().to_path_buf();
         resolve(&Sources {
             folders: Folders { data: "/d".into(), cache: "/c".into(), config, state: "/s".into() },
@@ -71,6 +71,22 @@ fn errors_name_file_line_and_key() {
         ("idle_window = 90", "config.toml:1: idle_window: \"90\" is not a duration"),
         ("\n\nmodel = [", "config.toml:3: "),
         ("[model]\nname = \"x\"", "config.toml:1: model: a text in quotes is wanted here, not a TOML table"),
+        (
+            "\n[persona.a]\ntemprature = 1",
+            "config.toml:3: persona.a.temprature: unknown key; did you mean temperature?",
+        ),
+        ("[persona.a]\nseed = 1\ntop_p = 2", "config.toml:3: persona.a.top_p: a number from 0 to 1 is wanted, not 2"),
+        (
+            "[persona.a]\ntop_k = \"x\"",
+            "config.toml:2: persona.a.top_k: a whole number is wanted here, not a TOML string",
+        ),
+        (
+            "[persona.a]\ntheme = \"dark\"",
+            "config.toml:2: persona.a.theme: a persona cannot set this; it can set model,",
+        ),
+        ("persona = \"a\"", "config.toml:1: persona: tables [persona.NAME] are wanted here, not a TOML string"),
+        ("[persona]\na = 1", "config.toml:2: persona.a: a table [persona.a] is wanted here"),
+        ("\n[persona.none]", "config.toml:2: persona.none: a persona cannot have the name \"none\""),
     ] {
         let message = Case::new(config).error();
         assert!(message.starts_with(error), "{config:?}: {message}");
@@ -156,4 +172,18 @@ fn password_in_a_model_address_is_not_shown() {
         let shown = case.resolve().unwrap().show();
         assert!(shown.contains("\"https://huggingface.co/owner/repo\"") && !shown.contains("secret"), "{shown}");
     }
+}
+
+#[test]
+fn personas_are_read_by_name() {
+    let config =
+        "seed = 1\n[persona.writer]\nsystem = \"\"\"\nTwo\nlines\"\"\"\n[persona.coder]\nmodel = \"m\"\ntop_k = 3\n";
+    let personas = Case::new(config).resolve().unwrap().personas;
+    let names: Vec<_> = personas.iter().map(|persona| persona.name.as_str()).collect();
+    assert_eq!(names, ["coder", "writer"]);
+    assert_eq!((personas[0].model(), personas[1].system()), (Some("m"), Some("Two\nlines")));
+    let wrong = |name: &str| find_persona(&personas, name).unwrap_err();
+    assert_eq!(wrong("codr"), "there is no persona \"codr\"; did you mean coder?");
+    assert_eq!(wrong("xyzzy"), "there is no persona \"xyzzy\"; /persona lists them");
+    assert!(find_persona(&[], "a").unwrap_err().contains("[persona.a] in the config makes it"));
 }

@@ -44,6 +44,8 @@ pub fn settings(model: &str) -> Settings {
         offline: false,
         on_overflow: OverflowPolicy::Error,
         theme: "dark".to_owned(),
+        keymap: chatnap::settings::Keymap::Emacs,
+        reasoning_open: false,
         data_dir: std::env::temp_dir(),
         cache_dir: cache_dir(),
         config_dir: std::env::temp_dir(),

@@ -71,6 +71,7 @@ impl World {
         let mut events = self.reports();
         if !self.closing {
             events.extend([Event::Load, Event::Release, Event::Shutdown]);
+            events.extend([IdleWindow::Never, IdleWindow::After(Duration::ZERO)].map(Event::SetWindow));
             if self.submitted < most_requests {
                 events.push(Event::Submit(RequestId(self.submitted)));
             }
@@ -99,7 +100,7 @@ impl World {
                 assert!(world.open.remove(&id), "a second terminal event for {id:?}");
                 world.device = Device::Loaded;
             }
-            Event::Cancel(_) | Event::Load | Event::Release | Event::Deadline { .. } => {}
+            Event::Cancel(_) | Event::Load | Event::Release | Event::SetWindow(_) | Event::Deadline { .. } => {}
         }
         let (state, effects) = step(self.state.clone(), event, self.time());
         world.state = state;

@@ -240,3 +240,18 @@ fn requests_around_the_end_of_the_idle_window_are_all_answered() {
     }
     assert_eq!((answers, releases, loads), (10_000, 5_000, 5_000));
 }
+
+#[test]
+fn a_new_idle_window_applies_to_the_running_idle_period() {
+    let mut story = Story::warm();
+    story.now = 1000;
+    let minute = IdleWindow::After(Duration::from_secs(60));
+    assert_eq!(story.then(Event::SetWindow(minute)), [Effect::AnnounceIdle(Some(at(61_000)))]);
+    assert_eq!(story.then(Event::SetWindow(IdleWindow::Never)), [Effect::AnnounceIdle(None)]);
+    assert_eq!(story.then(Event::SetWindow(IdleWindow::After(Duration::ZERO))), [Effect::Release]);
+    assert_eq!(story.then(Event::Released), []);
+    assert_eq!(story.then(Event::SetWindow(minute)), [], "a cold engine keeps it for the next model");
+    story.then(submit(1));
+    story.then(Event::Loaded);
+    assert_eq!(story.answered(1, ModelHealth::Ok), [Effect::AnnounceIdle(Some(at(61_000)))]);
+}

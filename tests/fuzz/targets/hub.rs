@@ -200,6 +200,8 @@ fn settings(model: &str, root: &Path) -> Settings {
         offline: false,
         on_overflow: OverflowPolicy::Error,
         theme: "dark".to_owned(),
+        keymap: chatnap::settings::Keymap::Emacs,
+        reasoning_open: false,
         data_dir: root.join("data"),
         cache_dir: root.join("cache"),
         config_dir: root.join("config"),
