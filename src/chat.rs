@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::conversation::{Conversation, ConversationId, TurnId, TurnRecord};
+use crate::conversation::{Change, Conversation, ConversationId, TurnId, TurnRecord};
 use crate::protocol::*;
 use crate::stats::Residency;
 
@@ -136,6 +136,8 @@ pub enum Effect {
     },
     /// Store that this turn is the last one of the branch that is shown.
     Select(ConversationId, TurnId),
+    /// Store this change of a conversation.
+    Change(ConversationId, Change),
     /// Load the stored conversation whose id begins with this; `Opened` or `NotOpened` follows.
     Resume(String),
     /// Clear the composer; the draft goes to its history.

@@ -3,6 +3,10 @@
 //! Each turn holds the id of its parent. Asking again or editing an old question appends another turn with the same
 //! parent, so that no text is lost; `head` selects the branch that is shown. Independent of disk, engine and clock.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use crate::protocol::{Channel, ChatMessage, FinishReason, Role, SamplingParams, Timing, Usage};
 
 /// Identifies a conversation on disk.
@@ -22,12 +26,25 @@ pub struct Conversation {
     pub title: Option<String>,
     /// System message of all later turns.
     pub system: Option<String>,
+    /// Settings of this conversation: values as the user wrote them, by keys of `settings::KEYS`.
+    pub settings: BTreeMap<String, String>,
+    /// The text in the composer that is not sent yet.
+    pub draft: String,
     turns: Vec<Turn>,
     head: Option<TurnId>,
 }
 
+/// A text file that is sent with a question.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The path as the user wrote it.
+    pub name: String,
+    /// Its content when it was attached.
+    pub text: String,
+}
+
 /// A question and its answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Turn {
     /// The turn that it follows; `None` for a first turn.
     pub parent: Option<TurnId>,
@@ -37,6 +54,10 @@ pub struct Turn {
     pub model: String,
     /// The answer so far.
     pub answer: Answer,
+    /// The files that are sent with the question.
+    pub files: Vec<Attachment>,
+    /// Whether the user deleted it: it stays on disk, but is neither shown nor sent.
+    pub removed: bool,
 }
 
 /// A turn to be stored, with its conversation and index.
@@ -46,6 +67,8 @@ pub struct TurnRecord {
     pub conversation: ConversationId,
     /// The conversation's system message from now on.
     pub system: Option<String>,
+    /// The conversation's settings from now on.
+    pub settings: BTreeMap<String, String>,
     /// The turn's index.
     pub id: TurnId,
     /// The whole turn; if it is stored already, only the answer is updated.
@@ -54,6 +77,23 @@ pub struct TurnRecord {
     pub sampling: Option<SamplingParams>,
     /// When it was asked, in milliseconds since 1970 (UTC); `None`: now. The first record of a turn counts.
     pub asked_ms: Option<i64>,
+}
+
+/// A small change of a stored conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// The title.
+    Title(String),
+    /// All settings of the conversation.
+    Settings(BTreeMap<String, String>),
+    /// The text in the composer that is not sent yet.
+    Draft(String),
+    /// Whether this turn is deleted.
+    Removed(TurnId, bool),
+    /// Move it to the trash.
+    Trash,
+    /// Bring it back from the trash.
+    Restore,
 }
 
 /// The model's output, unchanged: sanitise it before display.
@@ -107,35 +147,43 @@ impl Conversation {
         Self { id, system, ..Self::default() }
     }
 
-    /// A stored conversation. A parent that does not come before its child and a `head` that does not exist are
-    /// dropped, so that a damaged store cannot cause an endless loop.
-    pub fn restore(
-        id: ConversationId,
-        title: Option<String>,
-        system: Option<String>,
-        mut turns: Vec<Turn>,
-        head: Option<TurnId>,
-    ) -> Self {
+    /// The conversation with stored turns. A parent that does not come before its child and a `head` that does not
+    /// exist are dropped, so that a damaged store cannot cause an endless loop.
+    pub fn restored(self, mut turns: Vec<Turn>, head: Option<TurnId>) -> Self {
         for (index, turn) in turns.iter_mut().enumerate() {
             turn.parent = turn.parent.filter(|parent| parent.0 < index);
         }
         let head = head.filter(|head| head.0 < turns.len());
-        Self { id, title, system, turns, head }
+        Self { turns, head, ..self }
     }
 
     /// Appends a question after `parent` and makes it the head.
     pub fn ask(&mut self, parent: Option<TurnId>, prompt: impl Into<String>, model: impl Into<String>) -> TurnId {
         let id = TurnId(self.turns.len());
         let parent = parent.filter(|parent| parent.0 < id.0);
-        let answer = Answer::default();
-        self.turns.push(Turn { parent, prompt: prompt.into(), model: model.into(), answer });
+        self.turns.push(Turn { parent, prompt: prompt.into(), model: model.into(), ..Turn::default() });
         self.head = Some(id);
         id
     }
 
     /// The last turn of the branch that is shown.
     pub fn head(&self) -> Option<TurnId> {
-        self.head
+        self.ancestors(self.head).find(|id| self.is_there(*id))
+    }
+
+    /// Deletes a turn, or brings it back. Later turns of its branch stay.
+    pub fn set_removed(&mut self, id: TurnId, removed: bool) {
+        if let Some(turn) = self.turns.get_mut(id.0) {
+            turn.removed = removed;
+        }
+    }
+
+    fn is_there(&self, id: TurnId) -> bool {
+        self.turn(id).is_some_and(|turn| !turn.removed)
+    }
+
+    fn ancestors(&self, last: Option<TurnId>) -> impl Iterator<Item = TurnId> {
+        std::iter::successors(last, |id| self.turn(*id)?.parent)
     }
 
     /// The turn with this id.
@@ -148,14 +196,14 @@ impl Conversation {
         self.turns.get_mut(id.0)
     }
 
-    /// The turns of all branches, in the order in which they were asked.
+    /// The turns of all branches, in the order in which they were asked, with deleted ones.
     pub fn turns(&self) -> &[Turn] {
         &self.turns
     }
 
-    /// The branch that ends with `last`, from its first turn on.
+    /// The branch that ends with `last`, from its first turn on, without deleted turns.
     pub fn path_to(&self, last: Option<TurnId>) -> Vec<TurnId> {
-        let mut path: Vec<_> = std::iter::successors(last, |id| self.turn(*id)?.parent).collect();
+        let mut path: Vec<_> = self.ancestors(last).filter(|id| self.is_there(*id)).collect();
         path.reverse();
         path
     }
@@ -168,7 +216,7 @@ impl Conversation {
     /// The turns with the same parent as `id`, including `id`: repeated or edited questions.
     pub fn siblings(&self, id: TurnId) -> Vec<TurnId> {
         let Some(turn) = self.turn(id) else { return Vec::new() };
-        let others = self.turns.iter().enumerate().filter(|(_, other)| other.parent == turn.parent);
+        let others = self.turns.iter().enumerate().filter(|(_, other)| other.parent == turn.parent && !other.removed);
         others.map(|(index, _)| TurnId(index)).collect()
     }
 
@@ -268,10 +316,30 @@ mod tests {
     }
 
     #[test]
+    fn deleted_turn_is_left_out_and_comes_back() {
+        let mut talk = Conversation::default();
+        let first = answered(&mut talk, None, "one?", "1");
+        let second = answered(&mut talk, Some(first), "two?", "2");
+        let third = answered(&mut talk, Some(second), "three?", "3");
+        talk.set_removed(second, true);
+        assert_eq!((talk.path(), talk.head()), (vec![first, third], Some(third)));
+        assert_eq!(contents(&talk, third), ["one?", "1", "three?"]);
+        assert_eq!(talk.siblings(second), []);
+        talk.set_removed(third, true);
+        assert_eq!((talk.path(), talk.head()), (vec![first], Some(first)));
+        talk.set_removed(first, true);
+        assert_eq!(talk.head(), None);
+        for id in [first, second, third] {
+            talk.set_removed(id, false);
+        }
+        assert_eq!(talk.path(), [first, second, third]);
+    }
+
+    #[test]
     fn cyclic_parents_of_a_stored_conversation_are_dropped() {
-        let turn = |parent| Turn { parent, prompt: "p".into(), model: "m".into(), answer: Answer::default() };
+        let turn = |parent| Turn { parent, prompt: "p".into(), ..Turn::default() };
         let turns = vec![turn(Some(TurnId(1))), turn(Some(TurnId(0))), turn(Some(TurnId(9)))];
-        let talk = Conversation::restore(ConversationId::default(), None, None, turns, Some(TurnId(1)));
+        let talk = Conversation::default().restored(turns, Some(TurnId(1)));
         assert_eq!(talk.path(), [TurnId(0), TurnId(1)]);
         assert_eq!(talk.path_to(Some(TurnId(2))), [TurnId(2)]);
     }

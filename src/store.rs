@@ -12,12 +12,14 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use crate::conversation::{Conversation, ConversationId, Ending, TurnId, TurnRecord};
 
 mod cell;
+mod change;
 mod columns;
 mod data_dir;
 mod error;
 mod export;
 mod handle;
 mod id;
+mod migrate;
 mod open;
 mod read;
 mod repair;
@@ -112,10 +114,12 @@ impl Store {
         let question = Question {
             conversation: &record.conversation,
             system: record.system.as_deref(),
+            settings: change::settings_text(&record.settings),
             parent,
             prompt: &record.turn.prompt,
             model: &record.turn.model,
             sampling: sampling.as_deref(),
+            files: columns::files_text(&record.turn.files),
             asked: record.asked_ms.unwrap_or_else(now_ms),
             writer: &writer,
         };
@@ -144,13 +148,6 @@ impl Store {
         Ok(())
     }
 
-    /// Shows the branch that ends with `head`.
-    pub fn select(&mut self, id: &ConversationId, head: TurnId) -> Result<()> {
-        let row = self.row(id, head)?;
-        let done = self.db.execute("UPDATE conversations SET head = ?2 WHERE id = ?1", params![id.0, row]);
-        self.noted(done.map(drop).map_err(Into::into))
-    }
-
     /// A conversation with all its branches.
     pub fn load(&mut self, id: &ConversationId) -> Result<Conversation> {
         let loaded = read::conversation(&self.db, id);
@@ -175,6 +172,15 @@ impl Store {
         if prefix == "last" {
             return self.last()?.ok_or_else(|| StoreError::missing("conversation yet"));
         }
+        self.only(prefix, false)
+    }
+
+    /// The only conversation in the trash whose id begins with `prefix`.
+    pub fn find_removed(&self, prefix: &str) -> Result<ConversationId> {
+        self.only(prefix, true)
+    }
+
+    fn only(&self, prefix: &str, removed: bool) -> Result<ConversationId> {
         // Every id begins with it: an empty variable in a script would select, and remove, the only conversation.
         if prefix.is_empty() {
             return Err(StoreError::NotFound(
@@ -183,10 +189,12 @@ impl Store {
                     .into(),
             ));
         }
-        match <[String; 1]>::try_from(self.noted(read::ids(&self.db, prefix))?) {
+        match <[String; 1]>::try_from(self.noted(read::ids(&self.db, prefix, removed))?) {
             Ok([id]) => Ok(ConversationId(id)),
             Err(ids) if ids.is_empty() => Err(StoreError::NotFound(format!(
-                "There is no conversation {prefix:?}; `chatnap conversations list` shows what there is."
+                "There is no conversation {prefix:?}{}; `chatnap conversations list{}` shows what there is.",
+                if removed { " in the trash" } else { "" },
+                if removed { " --removed" } else { "" },
             ))),
             Err(ids) => Err(StoreError::NotFound(format!(
                 "{} conversations begin with {prefix:?}: {}{}; write more of the id.",
@@ -197,9 +205,14 @@ impl Store {
         }
     }
 
-    /// All conversations, the last changed first.
+    /// All conversations, the last changed first, without those in the trash.
     pub fn list(&self) -> Result<Vec<Summary>> {
         self.noted(read::list(&self.db))
+    }
+
+    /// The conversations in the trash, the last removed first.
+    pub fn list_removed(&self) -> Result<Vec<Summary>> {
+        self.noted(read::list_removed(&self.db))
     }
 
     /// Conversations with `text` in the title, a question or an answer, ignoring case; the last changed first.
@@ -207,30 +220,9 @@ impl Store {
         self.noted(read::search(&self.db, text))
     }
 
-    /// Sets the title of a conversation.
-    pub fn rename(&mut self, id: &ConversationId, title: &str) -> Result<()> {
-        let done = self.db.execute("UPDATE conversations SET title = ?2 WHERE id = ?1", params![id.0, title]);
-        self.noted(one_row(done))
-    }
-
-    /// Deletes a conversation with all its turns permanently.
-    pub fn remove(&mut self, id: &ConversationId) -> Result<()> {
-        self.rows.remove(id);
-        let done = self.db.execute("DELETE FROM conversations WHERE id = ?1", [&id.0]);
-        self.noted(one_row(done))
-    }
-
     fn row(&self, id: &ConversationId, turn: TurnId) -> Result<i64> {
         let row = self.rows.get(id).and_then(|rows| rows.get(turn.0)).copied();
         row.filter(|row| *row != UNKNOWN).ok_or_else(|| StoreError::missing("turn"))
-    }
-}
-
-/// `NotFound` if a statement changed no row.
-fn one_row(done: rusqlite::Result<usize>) -> Result<()> {
-    match done? {
-        0 => Err(StoreError::missing("conversation")),
-        _ => Ok(()),
     }
 }
 

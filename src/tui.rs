@@ -383,6 +383,11 @@ impl App {
                     recorder.select(conversation, turn, &self.sender);
                 }
             }
+            Effect::Change(conversation, change) => {
+                if let Some(recorder) = &self.recorder {
+                    recorder.change(conversation, change, &self.sender);
+                }
+            }
             Effect::ClearDraft => self.screen.composer.discard(),
             Effect::PutBack(text) => self.screen.composer.put_back(&text),
             Effect::ReturnPrompts(prompts) => self.screen.composer.return_prompts(prompts),

@@ -153,8 +153,9 @@ impl Chat {
     fn record(&self, id: TurnId) -> Vec<Effect> {
         let Some(turn) = self.conversation.turn(id).cloned() else { return Vec::new() };
         let (conversation, system) = (self.conversation.id.clone(), self.conversation.system.clone());
+        let settings = self.conversation.settings.clone();
         let sampling = Some(self.options.sampling.clone());
-        vec![Effect::Save(Box::new(TurnRecord { conversation, system, id, turn, sampling, asked_ms: None }))]
+        vec![Effect::Save(Box::new(TurnRecord { conversation, system, settings, id, turn, sampling, asked_ms: None }))]
     }
 
     pub(super) fn saved(&mut self, turn: TurnId, result: Result<(), String>) -> Vec<Effect> {

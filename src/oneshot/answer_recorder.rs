@@ -158,6 +158,7 @@ impl AnswerRecorder {
             let record = TurnRecord {
                 conversation: self.conversation.id.clone(),
                 system: self.conversation.system.clone(),
+                settings: self.conversation.settings.clone(),
                 id: self.turn,
                 turn: turn.clone(),
                 sampling: Some(self.sampling.clone()),

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::{cell, now_ms, timing};
-use crate::conversation::{Answer, ConversationId, Ending, Turn, TurnId};
+use crate::conversation::{Answer, Attachment, ConversationId, Ending, Turn, TurnId};
 use crate::protocol::{FinishReason, SamplingParams, Usage};
 
 /// The columns of an answer.
@@ -48,7 +48,7 @@ impl Columns {
         let count = |place: usize| self.usage.as_ref().map(|usage| usage[place]);
         db.execute(
             "UPDATE turns SET reasoning = ?2, answer = ?3, state = ?4, error = ?5, prompt_tokens = ?6,
-             cached_tokens = ?7, completion_tokens = ?8, timing = ?9 WHERE key = ?1",
+             cached_tokens = ?7, completion_tokens = ?8, timing = ?9, indexed = 0 WHERE key = ?1",
             params![row, self.reasoning, self.text, self.state, self.error, count(0), count(1), count(2), self.timing],
         )
     }
@@ -58,29 +58,33 @@ impl Columns {
 pub(super) struct Question<'a> {
     pub conversation: &'a ConversationId,
     pub system: Option<&'a str>,
+    pub settings: Option<String>,
     /// The row of the turn that it follows.
     pub parent: Option<i64>,
     pub prompt: &'a str,
     pub model: &'a str,
     pub sampling: Option<&'a str>,
+    pub files: Option<String>,
     /// Milliseconds since 1970, UTC.
     pub asked: i64,
     pub writer: &'a str,
 }
 
 impl Question<'_> {
-    /// Inserts it as the head of its conversation, which is inserted if it is new. Returns the new row.
+    /// Inserts it as the head of its conversation, which is inserted if it is new, and comes back from the trash.
+    /// Returns the new row.
     pub(super) fn insert(&self, tx: &Transaction<'_>) -> rusqlite::Result<i64> {
         let (id, now) = (&self.conversation.0, now_ms());
         tx.execute(
-            "INSERT INTO conversations (id, system, created, changed) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (id) DO UPDATE SET system = excluded.system, changed = excluded.changed",
-            params![id, self.system, self.asked, now],
+            "INSERT INTO conversations (id, system, settings, created, changed) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (id) DO UPDATE SET system = excluded.system, settings = excluded.settings,
+               changed = excluded.changed, removed = NULL",
+            params![id, self.system, self.settings, self.asked, now],
         )?;
         tx.execute(
-            "INSERT INTO turns (conversation, parent, prompt, model, sampling, asked, writer)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![id, self.parent, self.prompt, self.model, self.sampling, self.asked, self.writer],
+            "INSERT INTO turns (conversation, parent, prompt, model, sampling, asked, writer, files)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            params![id, self.parent, self.prompt, self.model, self.sampling, self.asked, self.writer, self.files],
         )?;
         let row = tx.last_insert_rowid();
         tx.execute("UPDATE conversations SET head = ?2 WHERE id = ?1", params![id, row])?;
@@ -93,9 +97,14 @@ pub(super) fn sampling(params: Option<&SamplingParams>) -> Option<String> {
     params.and_then(|params| serde_json::to_string(params).ok())
 }
 
+/// The column `files`: a JSON array; NULL without files.
+pub(super) fn files_text(files: &[Attachment]) -> Option<String> {
+    if files.is_empty() { None } else { serde_json::to_string(files).ok() }
+}
+
 /// The columns that [`read_turn`] expects, in this order.
 pub(super) const TURN: &str = "key, parent, prompt, model, reasoning, answer, state, error, prompt_tokens, \
-                               cached_tokens, completion_tokens, timing";
+                               cached_tokens, completion_tokens, timing, files, removed";
 
 /// Reads a turn; `before`: the rows of the earlier turns of the conversation.
 pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn> {
@@ -122,6 +131,8 @@ pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn>
         prompt: cell::text(row, 2)?,
         model: cell::text(row, 3)?,
         answer: Answer { reasoning: cell::text(row, 4)?, text: cell::text(row, 5)?, ending },
+        files: cell::optional_text(row, 12)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        removed: cell::integer(row, 13)?.is_some_and(|removed| removed != 0),
     })
 }
 

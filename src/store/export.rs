@@ -40,6 +40,8 @@ pub fn json(summary: &Summary, conversation: &Conversation) -> Value {
         "conversation": summary.id.0,
         "title": summary.title,
         "system": conversation.system,
+        "settings": conversation.settings,
+        "draft": conversation.draft,
         "created_ms": summary.created_ms,
         "changed_ms": summary.changed_ms,
         "head": conversation.head().map(|head| head.0),
@@ -54,6 +56,8 @@ fn turn_json(index: usize, turn: &Turn) -> Value {
         "parent": turn.parent.map(|parent| parent.0),
         "model": turn.model,
         "prompt": turn.prompt,
+        "files": turn.files,
+        "removed": turn.removed,
         "answer": answer.text,
         "reasoning": if answer.reasoning.is_empty() { Value::Null } else { json!(answer.reasoning) },
     });

@@ -4,10 +4,10 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags};
 
 use super::data_dir::{create_folder, lock, make_private, open_private};
-use super::{Result, Store, StoreError, cell, database_path, repair, schema, spool, writer};
+use super::{Result, Store, StoreError, cell, change, database_path, migrate, repair, spool, writer};
 use crate::files::check_regular;
 
 /// The name of the database file in the data folder.
@@ -68,6 +68,7 @@ impl Store {
         self.db.busy_timeout(TIDYING)?;
         spool::import(&mut self.db, &data_dir, notices)?;
         mark_interrupted(&self.db, &data_dir)?;
+        change::empty_trash(&self.db)?;
         writer::sweep(&data_dir);
         Ok(())
     }
@@ -93,8 +94,8 @@ pub(super) fn open_to_read(data_dir: &Path) -> Result<Option<Store>> {
     let read_only = |uri: String| -> Result<Connection> {
         let db = Connection::open_with_flags(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)?;
         db.busy_timeout(PATIENCE)?;
-        repair::check_schema(&db, &path)?;
-        Ok(db)
+        let is_current = repair::check_schema(&db, &path)?;
+        if is_current { Ok(db) } else { migrate::migrated_copy(&db) }
     };
     let db = match read_only(file_uri(&path, "mode=ro")) {
         // In a read-only folder SQLite cannot open the WAL. Without a WAL the database file is complete.
@@ -138,7 +139,7 @@ fn connect(data_dir: &Path, patience: Duration) -> Result<Connection> {
     if size == 0 {
         return Err(StoreError::Damaged("it was empty".into()));
     }
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     db.busy_timeout(patience)?;
     db.pragma_update(None, "foreign_keys", "ON")?;
     repair::check_schema(&db, path)?;
@@ -146,6 +147,7 @@ fn connect(data_dir: &Path, patience: Duration) -> Result<Connection> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     repair::check_content(&db, data_dir, size)?;
+    migrate::migrate(&mut db)?;
     Ok(db)
 }
 
@@ -158,9 +160,7 @@ fn create(path: &Path) -> Result<()> {
     open_private(&new, OpenOptions::new().write(true).create_new(true))
         .map_err(|error| StoreError::io(&new, &error))?;
     let mut db = Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    tx.execute_batch(schema::CREATE)?;
-    tx.commit()?;
+    migrate::migrate(&mut db)?;
     drop(db);
     std::fs::rename(&new, path).map_err(|error| StoreError::io(path, &error))
 }

@@ -16,6 +16,8 @@ pub struct Summary {
     pub id: ConversationId,
     /// The title that the user set, else the beginning of the first question.
     pub title: String,
+    /// The first line of the first question, at most 200 characters.
+    pub first: String,
     /// The model of the latest turn.
     pub model: String,
     /// Number of turns in all branches.
@@ -26,17 +28,22 @@ pub struct Summary {
     pub created_ms: u64,
     /// Time of the last change; milliseconds since 1970, UTC.
     pub changed_ms: u64,
+    /// When it was moved to the trash; milliseconds since 1970, UTC.
+    pub removed_ms: Option<u64>,
 }
 
 /// The conversation, and the rows of its turns.
 pub(super) fn conversation(db: &Connection, id: &ConversationId) -> Result<(Conversation, Vec<i64>)> {
-    type Frame = (Option<String>, Option<String>, Option<i64>);
-    let frame: Option<Frame> = db
-        .query_row("SELECT title, system, head FROM conversations WHERE id = ?1", [&id.0], |row| {
-            Ok((cell::optional_text(row, 0)?, cell::optional_text(row, 1)?, cell::integer(row, 2)?))
+    let mut frame = Conversation::new(id.clone(), None);
+    let head = db
+        .query_row("SELECT title, system, settings, draft, head FROM conversations WHERE id = ?1", [&id.0], |row| {
+            (frame.title, frame.system) = (cell::optional_text(row, 0)?, cell::optional_text(row, 1)?);
+            let settings = cell::optional_text(row, 2)?.and_then(|text| serde_json::from_str(&text).ok());
+            (frame.settings, frame.draft) = (settings.unwrap_or_default(), cell::text(row, 3)?);
+            cell::integer(row, 4)
         })
         .optional()?;
-    let (title, system, head) = frame.ok_or_else(|| StoreError::missing("conversation"))?;
+    let head = head.ok_or_else(|| StoreError::missing("conversation"))?;
     let mut statement = db.prepare(&format!("SELECT {TURN} FROM turns WHERE conversation = ?1 ORDER BY key"))?;
     let (mut rows, mut turns) = (Vec::new(), Vec::new());
     let mut found = statement.query([&id.0])?;
@@ -46,27 +53,27 @@ pub(super) fn conversation(db: &Connection, id: &ConversationId) -> Result<(Conv
         turns.push(turn);
     }
     let head = head.and_then(|head| place(&rows, head)).or_else(|| turns.len().checked_sub(1).map(TurnId));
-    Ok((Conversation::restore(id.clone(), title, system, turns, head), rows))
+    Ok((frame.restored(turns, head), rows))
 }
 
 /// Latest first; a conversation with a damaged time comes last, otherwise it would always be the latest.
 const LAST_FIRST: &str = "typeof(changed) = 'integer' DESC, changed DESC, rowid DESC";
 
 pub(super) fn last(db: &Connection) -> Result<Option<ConversationId>> {
-    Ok(names(db, &format!("SELECT id FROM conversations ORDER BY {LAST_FIRST}"), [], 1)?.pop().map(ConversationId))
+    Ok(names(db, &format!("SELECT id FROM conversations WHERE removed IS NULL ORDER BY {LAST_FIRST}"), [], 1)?
+        .pop()
+        .map(ConversationId))
 }
 
 pub(super) fn last_answered(db: &Connection) -> Result<Option<ConversationId>> {
-    let query = format!(
-        "SELECT id FROM conversations c
-         ORDER BY EXISTS (SELECT 1 FROM turns WHERE conversation = c.id AND answer <> '') DESC, {LAST_FIRST}"
-    );
+    let query = format!("SELECT id FROM conversations WHERE removed IS NULL ORDER BY answers > 0 DESC, {LAST_FIRST}");
     Ok(names(db, &query, [], 1)?.pop().map(ConversationId))
 }
 
-/// All ids that begin with `prefix`.
-pub(super) fn ids(db: &Connection, prefix: &str) -> Result<Vec<String>> {
-    names(db, "SELECT id FROM conversations WHERE substr(id, 1, length(?1)) = ?1", [prefix], usize::MAX)
+/// All ids that begin with `prefix`, in the trash or out of it.
+pub(super) fn ids(db: &Connection, prefix: &str, removed: bool) -> Result<Vec<String>> {
+    let query = "SELECT id FROM conversations WHERE substr(id, 1, length(?1)) = ?1 AND (removed IS NOT NULL) = ?2";
+    names(db, query, (prefix, removed), usize::MAX)
 }
 
 /// The first `most` ids of a query, without damaged ones.
@@ -86,15 +93,18 @@ fn names(db: &Connection, query: &str, values: impl rusqlite::Params, most: usiz
     Ok(found)
 }
 
+const SUMMARY: &str = "SELECT id, title, first, model, turns, answers, created, changed, removed FROM conversations";
+
 pub(super) fn list(db: &Connection) -> Result<Vec<Summary>> {
-    let mut statement = db.prepare(
-        "SELECT c.id, c.title, c.created, c.changed, count(t.key),
-           (SELECT prompt FROM turns WHERE conversation = c.id ORDER BY key LIMIT 1),
-           (SELECT model FROM turns WHERE conversation = c.id ORDER BY key DESC LIMIT 1),
-           count(nullif(t.answer, ''))
-         FROM conversations c LEFT JOIN turns t ON t.conversation = c.id
-         GROUP BY c.id ORDER BY typeof(c.changed) = 'integer' DESC, c.changed DESC, c.rowid DESC",
-    )?;
+    summaries(db, &format!("{SUMMARY} WHERE removed IS NULL ORDER BY {LAST_FIRST}"))
+}
+
+pub(super) fn list_removed(db: &Connection) -> Result<Vec<Summary>> {
+    summaries(db, &format!("{SUMMARY} WHERE removed IS NOT NULL ORDER BY removed DESC, rowid DESC"))
+}
+
+fn summaries(db: &Connection, query: &str) -> Result<Vec<Summary>> {
+    let mut statement = db.prepare(query)?;
     let rows = statement.query_map([], summary)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -118,20 +128,23 @@ pub(super) fn search(db: &Connection, text: &str) -> Result<Vec<Summary>> {
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     let count = |column: usize| cell::count(row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    let first = cell::text(row, 2)?;
+    let first = first.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
     Ok(Summary {
         id: ConversationId(cell::text(row, 0)?),
-        title: cell::optional_text(row, 1)?.map_or_else(|| cell::text(row, 5).map(|prompt| shorten(&prompt)), Ok)?,
-        model: cell::text(row, 6)?,
+        title: cell::optional_text(row, 1)?.unwrap_or_else(|| shorten(first)),
+        first: first.to_owned(),
+        model: cell::text(row, 3)?,
         turns: count(4)?,
-        answers: count(7)?,
-        created_ms: cell::count(row, 2)?,
-        changed_ms: cell::count(row, 3)?,
+        answers: count(5)?,
+        created_ms: cell::count(row, 6)?,
+        changed_ms: cell::count(row, 7)?,
+        removed_ms: cell::integer(row, 8)?.and_then(|ms| u64::try_from(ms).ok()),
     })
 }
 
-/// The first line that is not blank, cut to 60 characters.
-fn shorten(prompt: &str) -> String {
-    let line = prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+/// The line, cut to 60 characters.
+fn shorten(line: &str) -> String {
     match line.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", line[..end].trim_end()),
         None => line.to_owned(),

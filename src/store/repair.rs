@@ -23,23 +23,24 @@ const ROW_FAULTS: [&str; 3] = ["CHECK constraint failed", "NULL value in", " val
 const INDEX_FAULTS: [&str; 4] =
     ["missing from index", "of entries in index", "non-unique entry in index", "values differ from index"];
 
-/// Checks that the tables are those of this program, of this or an earlier schema version.
-pub(super) fn check_schema(db: &Connection, path: &Path) -> Result<()> {
+/// Checks that the tables are those of this program. Returns whether they are of the current schema version, not of an
+/// earlier one.
+pub(super) fn check_schema(db: &Connection, path: &Path) -> Result<bool> {
     let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let mut complete = true;
-    for (table, columns) in TABLES {
+    for (table, since, columns) in TABLES {
         let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1)")?;
         let there: Vec<String> =
             statement.query_map([table], |row| cell::text(row, 0))?.collect::<rusqlite::Result<_>>()?;
         if there.is_empty() {
             return Err(StoreError::Damaged("it has no tables of chatnap".into()));
         }
-        complete &= columns.iter().all(|column| there.iter().any(|name| name == column));
+        complete &= since > found.max(1) || columns.iter().all(|column| there.iter().any(|name| name == column));
     }
     if found > VERSION {
         return Err(StoreError::Newer { path: path.to_path_buf(), found, known: VERSION });
     }
-    if complete { Ok(()) } else { Err(StoreError::Damaged("its tables are not those of chatnap".into())) }
+    if complete { Ok(found == VERSION) } else { Err(StoreError::Damaged("its tables are not those of chatnap".into())) }
 }
 
 /// Checks a small database, and one that a statement found damaged. Rebuilds indexes that do not match their tables; an

@@ -1,10 +1,12 @@
 //! The schema of the database: its tables, columns and version.
 
 /// The schema that this program writes; `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
-/// Creates all tables and indexes.
-pub(super) const CREATE: &str = "
+/// The changes from each version to the next, from version 0, an empty database, on.
+pub(super) const STEPS: [&str; VERSION as usize] = [TO_1, TO_2];
+
+const TO_1: &str = "
 CREATE TABLE conversations (
   id TEXT PRIMARY KEY,
   title TEXT,
@@ -39,11 +41,63 @@ CREATE INDEX turns_pending ON turns (writer) WHERE state = 'pending';
 PRAGMA user_version = 1;
 ";
 
-/// Tables and columns that this program reads and writes.
-pub(super) const TABLES: [(&str, &[&str]); 2] = [
-    ("conversations", &["id", "title", "system", "created", "changed", "head"]),
+/// `removed` of a conversation: when it was moved to the trash. `turns`, `answers`, `first` and `model` repeat what a
+/// list shows, so that it does not read the turns; triggers keep them. `indexed`: whether the search index holds the
+/// turn as it is.
+const TO_2: &str = "
+ALTER TABLE conversations ADD COLUMN settings TEXT;
+ALTER TABLE conversations ADD COLUMN draft TEXT NOT NULL DEFAULT '';
+ALTER TABLE conversations ADD COLUMN removed INTEGER;
+ALTER TABLE conversations ADD COLUMN turns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE conversations ADD COLUMN answers INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE conversations ADD COLUMN first TEXT NOT NULL DEFAULT '';
+ALTER TABLE conversations ADD COLUMN model TEXT NOT NULL DEFAULT '';
+ALTER TABLE turns ADD COLUMN files TEXT;
+ALTER TABLE turns ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE turns ADD COLUMN model_hash TEXT;
+ALTER TABLE turns ADD COLUMN template_hash TEXT;
+ALTER TABLE turns ADD COLUMN indexed INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX turns_unindexed ON turns (key) WHERE indexed = 0 AND state <> 'pending';
+CREATE TRIGGER turns_added AFTER INSERT ON turns BEGIN
+  UPDATE conversations SET
+    turns = turns + 1,
+    answers = answers + (new.answer <> ''),
+    first = CASE turns WHEN 0 THEN substr(ltrim(new.prompt, char(9, 10, 13, 32)), 1, 200) ELSE first END,
+    model = new.model
+  WHERE id = new.conversation;
+END;
+CREATE TRIGGER turns_answered AFTER UPDATE OF answer ON turns WHEN (old.answer = '') <> (new.answer = '') BEGIN
+  UPDATE conversations SET answers = answers + CASE new.answer WHEN '' THEN -1 ELSE 1 END
+  WHERE id = new.conversation AND NOT new.removed;
+END;
+CREATE TRIGGER turns_removed AFTER UPDATE OF removed ON turns WHEN old.removed <> new.removed BEGIN
+  UPDATE conversations SET
+    turns = (SELECT count(*) FROM turns WHERE conversation = new.conversation AND NOT removed),
+    answers = (SELECT count(*) FROM turns WHERE conversation = new.conversation AND NOT removed AND answer <> ''),
+    first = coalesce((SELECT substr(ltrim(prompt, char(9, 10, 13, 32)), 1, 200) FROM turns
+      WHERE conversation = new.conversation AND NOT removed ORDER BY key LIMIT 1), ''),
+    model = coalesce((SELECT model FROM turns
+      WHERE conversation = new.conversation AND NOT removed ORDER BY key DESC LIMIT 1), model)
+  WHERE id = new.conversation;
+END;
+UPDATE conversations SET
+  turns = (SELECT count(*) FROM turns WHERE conversation = conversations.id),
+  answers = (SELECT count(*) FROM turns WHERE conversation = conversations.id AND answer <> ''),
+  first = coalesce((SELECT substr(ltrim(prompt, char(9, 10, 13, 32)), 1, 200) FROM turns
+    WHERE conversation = conversations.id ORDER BY key LIMIT 1), ''),
+  model = coalesce((SELECT model FROM turns WHERE conversation = conversations.id ORDER BY key DESC LIMIT 1), '');
+PRAGMA user_version = 2;
+";
+
+/// A table, the schema version that added these columns, and the columns that this program reads and writes.
+type Columns = (&'static str, i64, &'static [&'static str]);
+
+/// The tables and columns of all versions.
+pub(super) const TABLES: [Columns; 4] = [
+    ("conversations", 1, &["id", "title", "system", "created", "changed", "head"]),
     (
         "turns",
+        1,
         &[
             "key",
             "conversation",
@@ -63,4 +117,6 @@ pub(super) const TABLES: [(&str, &[&str]); 2] = [
             "writer",
         ],
     ),
+    ("conversations", 2, &["settings", "draft", "removed", "turns", "answers", "first", "model"]),
+    ("turns", 2, &["files", "removed", "model_hash", "template_hash", "indexed"]),
 ];

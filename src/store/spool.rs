@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::columns::{self, Columns};
 use super::data_dir::create_private_folder;
 use super::writer::{self, Writer};
-use super::{Result, Store, StoreError, now_ms};
+use super::{Result, Store, StoreError, change, now_ms};
 use crate::conversation::ConversationId;
 use crate::conversation::TurnRecord;
 use crate::files::read_text;
@@ -27,6 +27,8 @@ const LARGEST: u64 = 1 << 30;
 struct Unstored {
     conversation: String,
     system: Option<String>,
+    #[serde(default)]
+    settings: Option<String>,
     /// The turn's number in its conversation.
     place: usize,
     /// Its row, if the question is stored.
@@ -38,6 +40,8 @@ struct Unstored {
     prompt: String,
     model: String,
     sampling: Option<String>,
+    #[serde(default)]
+    files: Option<String>,
     asked: i64,
     answer: Columns,
 }
@@ -49,6 +53,7 @@ impl Unstored {
         Self {
             conversation: record.conversation.0.clone(),
             system: record.system.clone(),
+            settings: change::settings_text(&record.settings),
             place: record.id.0,
             row: row(record.id),
             parent_row: parent.and_then(row),
@@ -56,6 +61,7 @@ impl Unstored {
             prompt: record.turn.prompt.clone(),
             model: record.turn.model.clone(),
             sampling: columns::sampling(record.sampling.as_ref()),
+            files: columns::files_text(&record.turn.files),
             asked: record.asked_ms.unwrap_or_else(now_ms),
             answer: Columns::of(&record.turn.answer),
         }
@@ -184,10 +190,12 @@ fn insert(tx: &Transaction<'_>, turn: &Unstored, writer: &str, rows: &HashMap<(&
     let question = columns::Question {
         conversation: &ConversationId(turn.conversation.clone()),
         system: turn.system.as_deref(),
+        settings: turn.settings.clone(),
         parent,
         prompt: &turn.prompt,
         model: &turn.model,
         sampling: turn.sampling.as_deref(),
+        files: turn.files.clone(),
         asked: turn.asked,
         writer,
     };

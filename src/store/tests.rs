@@ -1,6 +1,7 @@
 //! Storing and loading conversations, locked and damaged databases, file permissions.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
@@ -33,6 +34,7 @@ fn record(conversation: &Conversation, id: TurnId) -> TurnRecord {
     TurnRecord {
         conversation: conversation.id.clone(),
         system: conversation.system.clone(),
+        settings: conversation.settings.clone(),
         id,
         turn: conversation.turn(id).unwrap().clone(),
         sampling: None,
@@ -121,8 +123,106 @@ fn list_search_rename_remove_export() {
     branched(&mut single.open());
     assert!(single.open().find("").unwrap_err().to_string().contains("not an empty text"));
     store.remove(&talk.id).unwrap();
-    assert!(store.load(&talk.id).is_err() && store.remove(&talk.id).is_err());
+    assert!(store.remove(&talk.id).is_err());
+    assert_eq!((store.list().unwrap().len(), store.list_removed().unwrap()[0].id.clone()), (16, talk.id.clone()));
+    assert!(store.find(&talk.id.0).is_err());
+    assert_eq!(store.find_removed(&talk.id.0).unwrap(), talk.id);
+    store.restore(&talk.id).unwrap();
+    assert!(store.restore(&talk.id).is_err());
+    assert_eq!(store.list().unwrap().len(), 17);
+    store.purge(&talk.id).unwrap();
+    assert!(store.load(&talk.id).is_err() && store.purge(&talk.id).is_err());
     save(&mut store, &other, id);
+}
+
+#[test]
+fn files_settings_draft_and_deleted_turns_are_stored() {
+    let home = Home::new();
+    let mut store = home.open();
+    let mut talk = Conversation::new(new_conversation_id(), None);
+    talk.settings.insert("temperature".into(), "0.2".into());
+    let first = talk.ask(None, "what is in it?", "tiny");
+    let file = crate::conversation::Attachment { name: "a.txt".into(), text: "one\n".into() };
+    talk.turn_mut(first).unwrap().files.push(file);
+    talk.turn_mut(first).unwrap().answer = Answer { text: "one".into(), ending: finished(), ..Answer::default() };
+    save(&mut store, &talk, first);
+    let second = talk.ask(Some(first), "two?", "other");
+    talk.turn_mut(second).unwrap().answer.ending = finished();
+    save(&mut store, &talk, second);
+    store.set_removed(&talk.id, second, true).unwrap();
+    talk.set_removed(second, true);
+    let listed = &store.list().unwrap()[0];
+    assert_eq!((listed.turns, listed.answers, listed.model.as_str()), (1, 1, "tiny"));
+    store.set_draft(&talk.id, "and the").unwrap();
+    talk.draft = "and the".into();
+    assert_eq!(home.open().load(&talk.id).unwrap(), talk);
+    store.set_removed(&talk.id, second, false).unwrap();
+    store.set_settings(&talk.id, &BTreeMap::new()).unwrap();
+    talk.set_removed(second, false);
+    talk.settings.clear();
+    assert_eq!(home.open().load(&talk.id).unwrap(), talk);
+    assert_eq!(store.list().unwrap()[0].turns, 2);
+    let unknown = new_conversation_id();
+    store.set_draft(&unknown, "text").unwrap();
+    assert!(store.load(&unknown).is_err(), "a draft alone stores no conversation");
+}
+
+#[test]
+fn trash_is_emptied_after_thirty_days_and_a_new_turn_brings_a_conversation_back() {
+    let home = Home::new();
+    let mut store = home.open();
+    let talks = [branched(&mut store), branched(&mut store), branched(&mut store)];
+    let days_ago = |days: i64| now_ms() - days * 24 * 3600 * 1000;
+    for (talk, days) in talks.iter().zip([29, 31, 1]) {
+        store.remove(&talk.id).unwrap();
+        store
+            .db
+            .execute("UPDATE conversations SET removed = ?2 WHERE id = ?1", params![talk.id.0, days_ago(days)])
+            .unwrap();
+    }
+    assert_eq!(store.last().unwrap(), None);
+    let mut store = home.open();
+    let kept: Vec<_> = store.list_removed().unwrap().into_iter().map(|summary| summary.id).collect();
+    assert_eq!(kept, [talks[2].id.clone(), talks[0].id.clone()]);
+    let mut talk = store.load(&talks[0].id).unwrap();
+    let next = talk.ask(talk.head(), "still there?", "tiny");
+    save(&mut store, &talk, next);
+    assert_eq!(store.list().unwrap().len(), 1);
+}
+
+/// A database with the schema of version 1: one conversation of two turns.
+fn earlier(home: &Home) -> PathBuf {
+    std::fs::create_dir(home.data()).unwrap();
+    let path = home.data().join(DATABASE);
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(schema::STEPS[0]).unwrap();
+    db.execute_batch(
+        "INSERT INTO conversations VALUES ('0123456789abcdef', NULL, 'Be brief.', 1, 2, 2);
+         INSERT INTO turns (conversation, parent, prompt, model, asked, answer, state, writer)
+           VALUES ('0123456789abcdef', NULL, '  \n vast and\nmore', 'tiny', 1, 'one', 'stop', ''),
+                  ('0123456789abcdef', 1, 'two?', 'other', 1, '', 'failed', '');",
+    )
+    .unwrap();
+    path
+}
+
+#[test]
+fn database_of_schema_version_1_is_migrated() {
+    let home = Home::new();
+    let path = earlier(&home);
+    let read = |mut store: Store| {
+        let listed = store.list().unwrap().remove(0);
+        assert_eq!((listed.turns, listed.answers, listed.title.as_str()), (2, 1, "vast and"));
+        assert_eq!(listed.model, "other");
+        assert_eq!(store.load(&listed.id).unwrap().path(), [TurnId(0), TurnId(1)]);
+    };
+    let before = std::fs::read(&path).unwrap();
+    read(Store::open_to_read(&home.data()).unwrap().unwrap());
+    assert_eq!(std::fs::read(&path).unwrap(), before, "reading does not migrate");
+    read(home.open());
+    read(home.open());
+    let db = Connection::open(&path).unwrap();
+    assert_eq!(db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
 }
 
 #[test]
@@ -179,7 +279,7 @@ fn newer_schema_is_an_error_and_the_file_is_not_changed() {
     let home = Home::new();
     branched(&mut home.open());
     Connection::open(home.data().join(DATABASE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
-    assert!(matches!(Store::open(&home.data()), Err(StoreError::Newer { found: 7, known: 1, .. })));
+    assert!(matches!(Store::open(&home.data()), Err(StoreError::Newer { found: 7, known: 2, .. })));
     assert!(matches!(Store::open_to_read(&home.data()), Err(StoreError::Newer { .. })));
     let kept =
         std::fs::read_dir(home.data()).unwrap().flatten().any(|e| e.file_name().to_string_lossy().contains("damaged"));

@@ -7,10 +7,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::completion::ConversationChoice;
 use super::input::Input;
 use crate::chat::{Event, Note, NoteKind};
-use crate::conversation::{Conversation, ConversationId, TurnId, TurnRecord};
+use crate::conversation::{Change, Conversation, ConversationId, TurnId, TurnRecord};
 use crate::sanitize::{sanitize, sanitize_line};
 use crate::settings::Settings;
-use crate::store::{self, Resume, Standing, Store, StoreHandle, Told};
+use crate::store::{self, Resume, Standing, Store, StoreError, StoreHandle, Told};
 use crate::wording::{local, plural};
 
 /// An id for a new conversation.
@@ -97,14 +97,33 @@ impl TurnRecorder {
 
     /// Stores which branch is shown; shows a hint if that fails.
     pub fn select(&self, conversation: ConversationId, turn: TurnId, sender: &UnboundedSender<Input>) {
+        self.attempt("the branch is not noted", sender, move |store| store.select(&conversation, turn));
+    }
+
+    /// Stores a change of a conversation; shows a hint if that fails.
+    pub fn change(&self, conversation: ConversationId, change: Change, sender: &UnboundedSender<Input>) {
+        let what = match &change {
+            Change::Title(_) => "the title is not stored",
+            Change::Settings(_) => "the settings are not stored",
+            Change::Draft(_) => "the draft is not stored",
+            Change::Removed(..) => "the deleted turn is not noted",
+            Change::Trash => "the conversation is not deleted",
+            Change::Restore => "the conversation is not brought back",
+        };
+        self.attempt(what, sender, move |store| store.apply(&conversation, change));
+    }
+
+    fn attempt(
+        &self,
+        failed: &'static str,
+        sender: &UnboundedSender<Input>,
+        job: impl FnOnce(&mut Store) -> Result<(), StoreError> + Send + 'static,
+    ) {
         let Some(store) = &self.store else { return };
         let sender = sender.clone();
         store.run(move |store| {
-            let selected = store.map_err(|error| error.to_string());
-            let selected =
-                selected.and_then(|store| store.select(&conversation, turn).map_err(|error| error.to_string()));
-            if let Err(why) = selected {
-                tell(&sender, Event::Hinted(format!("the branch is not noted: {why}")));
+            if let Err(why) = store.and_then(job) {
+                tell(&sender, Event::Hinted(format!("{failed}: {why}")));
             }
         });
     }

@@ -110,7 +110,8 @@ fn write(store: &mut Store) {
 fn save(store: &mut Store, talk: &Conversation, id: TurnId) -> Result<(), chatnap::store::StoreError> {
     let turn = talk.turn(id).unwrap();
     let (conversation, system, turn) = (talk.id.clone(), talk.system.clone(), turn.clone());
-    let record = TurnRecord { conversation, system, id, turn, sampling: None, asked_ms: Some(0) };
+    let settings = talk.settings.clone();
+    let record = TurnRecord { conversation, system, settings, id, turn, sampling: None, asked_ms: Some(0) };
     store.save(&record, std::time::Duration::from_secs(1))
 }
 
