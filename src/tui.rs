@@ -124,7 +124,7 @@ struct App {
     /// The external editor, while it owns the terminal.
     editor: Option<Editor>,
     unsent: Unsent,
-    /// The stored conversations were requested for the current `/resume` command.
+    /// The stored conversations were requested for the current command.
     listing: bool,
     /// The composer's revision at the last `DraftChanged`.
     draft: u64,
@@ -263,9 +263,9 @@ impl App {
         }
     }
 
-    /// Requests the stored conversations when a `/resume` command is started, once for each command.
+    /// Requests the stored conversations when a command is started, once for each command.
     fn list_talks(&mut self, draft: &str) {
-        let wanted = draft.starts_with("/resume");
+        let wanted = draft.starts_with('/');
         if wanted
             && !std::mem::replace(&mut self.listing, wanted)
             && let Some(recorder) = &self.recorder
@@ -300,7 +300,7 @@ impl App {
             }
             Input::Chat(event) => self.chat_event(event),
             Input::Coloured(id, colours) => self.screen.transcript.coloured(id, colours),
-            Input::Talks(talks) => self.screen.talks = talks,
+            Input::Talks(talks) => self.set_talks(talks),
             Input::List(view, items) => self.fill(view, items),
             Input::Preview(view, preview) => self.preview(view, preview),
             Input::Edited(result) => {

@@ -1,4 +1,4 @@
-//! Slash commands: list, parsing and completion. `commands` executes them.
+//! Slash commands: list and parsing. `commands` executes them.
 
 /// A parsed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,8 +7,10 @@ pub enum Command {
     Help,
     /// Start a new conversation.
     New,
-    /// Resume the stored conversation whose id begins with this; `None` offers a list.
+    /// Resume the stored conversation whose id begins with this; `None` opens the list.
     Resume(Option<String>),
+    /// Open the list of conversations, filtered by this text.
+    List(String),
     /// Switch to another model; `None` shows the one in use.
     Model(Option<String>),
     /// Change the system message from the next prompt on; empty removes it; `None` shows it.
@@ -54,7 +56,9 @@ const fn spec(name: &'static str, argument: &'static str, about: &'static str) -
 pub const COMMANDS: &[Spec] = &[
     spec("/help", "", "keys and commands"),
     spec("/new", "", "begin a new conversation"),
-    spec("/resume", "ID", "go on with an earlier conversation"),
+    spec("/resume", "ID", "go on with an earlier conversation; alone: a list"),
+    spec("/list", "", "the conversations: open, search, rename, delete, export"),
+    spec("/find", "TEXT", "search the titles and texts of all conversations"),
     spec("/model", "NAME", "use another model; alone: which one is in use"),
     spec("/system", "TEXT", "set the system message, or none; alone: show it"),
     spec("/regenerate", "", "ask the last prompt again"),
@@ -85,6 +89,8 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "help" => Command::Help,
         "new" | "clear" => Command::New,
         "resume" => Command::Resume(given),
+        "list" => Command::List(String::new()),
+        "find" => Command::List(given.unwrap_or_default()),
         "model" => Command::Model(given),
         "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
         "regenerate" => Command::Regenerate,
@@ -109,14 +115,6 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
 fn copy(given: Option<String>) -> Result<Command, String> {
     let number = given.map(|given| given.parse::<usize>().map_err(|_| "/copy needs the number of a code block"));
     Ok(Command::Copy(number.transpose()?))
-}
-
-/// Commands whose names start with `draft`; none if `draft` is not the beginning of a command.
-pub fn completions(draft: &str) -> Vec<&'static Spec> {
-    if !draft.starts_with('/') || draft.contains(char::is_whitespace) {
-        return Vec::new();
-    }
-    COMMANDS.iter().filter(|spec| spec.name.starts_with(draft)).collect()
 }
 
 #[cfg(test)]
@@ -148,14 +146,5 @@ mod tests {
         assert_eq!(parse("/system none"), Ok(Some(Command::System(Some(String::new())))));
         assert_eq!(parse("/system"), Ok(Some(Command::System(None))));
         assert_eq!(parse("/system none of it"), Ok(Some(Command::System(Some("none of it".into())))));
-    }
-
-    #[test]
-    fn commands_complete_by_prefix() {
-        let names = |draft| completions(draft).iter().map(|spec| spec.name).collect::<Vec<_>>();
-        assert_eq!(names("/re"), ["/resume", "/regenerate", "/release", "/reasoning"]);
-        assert_eq!(names("/q"), ["/quit"]);
-        assert!(names("/model x").is_empty());
-        assert!(names("hello").is_empty());
     }
 }

@@ -8,7 +8,7 @@ use crate::stats::ConversationStats;
 use crate::wording::{bytes, plural};
 
 use super::command::{Command, NO_SYSTEM};
-use super::{Cause, Chat, Effect, EngineState, Hint, NoteKind};
+use super::{Cause, Chat, Effect, EngineState, Hint, NoteKind, View};
 
 impl Chat {
     pub(super) fn run_command(&mut self, command: Command) -> Vec<Effect> {
@@ -23,7 +23,8 @@ impl Chat {
             Command::Stats => return vec![Effect::ShowStats(self.stats_text())],
             Command::System(text) => self.set_system(text),
             Command::Model(None) => self.note_model(),
-            Command::Resume(None) => return vec![Effect::PutBack("/resume ".into())],
+            Command::Resume(None) => return vec![Effect::Open(View::Conversations, String::new())],
+            Command::List(query) => return vec![Effect::Open(View::Conversations, query)],
             Command::New
             | Command::Resume(_)
             | Command::Model(Some(_))

@@ -1,13 +1,59 @@
-//! Completion of slash commands: the command's name, then its argument (model, conversation or theme).
+//! Completion of slash commands (the command's name, then its argument), and the palette's entries: commands, models,
+//! themes and conversations, each with the command that it stands for.
 
+use super::fuzzy;
 use super::theme::Theme;
 use super::view::wrap;
 use crate::catalogue::catalogue;
-use crate::chat::command;
+use crate::chat::command::{self, COMMANDS};
 use crate::wording::bytes;
 
-/// An entry of the completion list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Queries of at least this many letters find more than commands.
+const SPECIFIC: usize = 2;
+
+/// Most entries of each kind that a query finds beside the commands.
+const MOST_FOUND: usize = 20;
+
+/// Most conversations that `/resume` lists; the list of conversations has all.
+const MOST_LISTED: usize = 200;
+
+/// What an entry stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    #[default]
+    Command,
+    Model,
+    Theme,
+    Conversation,
+    /// An earlier prompt.
+    Prompt,
+}
+
+impl Kind {
+    /// Heading of the kind's entries in the palette.
+    pub fn heading(self) -> &'static str {
+        match self {
+            Self::Command => "commands",
+            Self::Model => "models",
+            Self::Theme => "themes",
+            Self::Conversation => "conversations",
+            Self::Prompt => "prompts",
+        }
+    }
+
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Model => "model",
+            Self::Theme => "theme",
+            Self::Conversation => "conversation",
+            Self::Prompt => "prompt",
+        }
+    }
+}
+
+/// An entry of the completion list or of the palette.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// The composer's text after the entry is accepted.
     pub text: String,
@@ -16,6 +62,7 @@ pub struct Choice {
     pub about: String,
     /// Whether an argument must follow.
     pub unfinished: bool,
+    pub kind: Kind,
 }
 
 /// A stored conversation, as `/resume` offers it.
@@ -32,68 +79,114 @@ pub struct ConversationChoice {
 /// changed first.
 pub fn choices(draft: &str, talks: &[ConversationChoice]) -> Vec<Choice> {
     match draft.split_once(' ') {
-        None => command::completions(draft).into_iter().map(command_choice).collect(),
-        Some(("/model", typed)) => among(models(), "/model", typed),
+        None => by_name(draft, talks),
+        Some(("/model", typed)) => among(models(), typed),
         Some(("/resume", typed)) => resumable(talks, typed),
-        Some(("/theme", typed)) => among(themes(), "/theme", typed),
+        Some(("/theme", typed)) => among(themes(), typed),
         Some(_) => Vec::new(),
     }
 }
 
+/// Everything that a command line can reach, commands first.
+pub fn everything(talks: &[ConversationChoice]) -> Vec<Choice> {
+    let conversations = talks.iter().map(conversation);
+    COMMANDS.iter().map(command_choice).chain(models()).chain(themes()).chain(conversations).collect()
+}
+
 /// An entry of the history search, which starts with the first line of an earlier prompt.
 pub fn earlier(begin: String) -> Choice {
-    Choice { text: String::new(), label: begin, about: String::new(), unfinished: false }
+    Choice { label: begin, kind: Kind::Prompt, ..Choice::default() }
+}
+
+/// Commands whose name begins with `draft`, then others that match, then models, themes and conversations whose name
+/// contains it.
+fn by_name(draft: &str, talks: &[ConversationChoice]) -> Vec<Choice> {
+    let Some(typed) = draft.strip_prefix('/').filter(|typed| !typed.contains('/')) else { return Vec::new() };
+    let begin: Vec<&command::Spec> = COMMANDS.iter().filter(|spec| spec.name.starts_with(draft)).collect();
+    let mut found: Vec<Choice> = begin.iter().copied().map(command_choice).collect();
+    if typed.chars().count() < SPECIFIC {
+        return found;
+    }
+    let names: Vec<_> = COMMANDS.iter().map(|spec| spec.name).collect();
+    let similar = fuzzy::matches(typed, &names).into_iter().map(|index| &COMMANDS[index]);
+    found.extend(similar.filter(|spec| !begin.contains(spec)).map(command_choice));
+    let wanted = typed.to_lowercase();
+    for kind in [models(), themes()] {
+        let fits = kind.into_iter().filter(|choice| choice.label.to_lowercase().contains(&wanted));
+        found.extend(fits.take(MOST_FOUND).map(with_noun));
+    }
+    let fits = talks.iter().filter(|talk| talk.title.to_lowercase().contains(&wanted));
+    found.extend(fits.take(MOST_FOUND).map(conversation).map(with_noun));
+    found
+}
+
+fn with_noun(choice: Choice) -> Choice {
+    let noun = choice.kind.noun();
+    let about = if choice.about.is_empty() { noun.to_owned() } else { format!("{noun} · {}", choice.about) };
+    Choice { about, ..choice }
 }
 
 fn command_choice(spec: &command::Spec) -> Choice {
     let takes_more = !spec.argument.is_empty();
     Choice {
         text: if takes_more { format!("{} ", spec.name) } else { spec.name.to_owned() },
-        label: format!("{} {}", spec.name, spec.argument),
+        label: format!("{} {}", spec.name, spec.argument).trim_end().to_owned(),
         about: spec.about.to_owned(),
         unfinished: takes_more,
+        kind: Kind::Command,
     }
 }
 
-/// Conversations whose id starts with `typed` or whose title contains it, ignoring case.
-fn resumable(talks: &[ConversationChoice], typed: &str) -> Vec<Choice> {
-    let wanted = typed.to_lowercase();
-    let fits = talks.iter().filter(|talk| talk.id.starts_with(typed) || talk.title.to_lowercase().contains(&wanted));
-    let choice = |talk: &ConversationChoice| Choice {
+fn conversation(talk: &ConversationChoice) -> Choice {
+    Choice {
         text: format!("/resume {}", talk.id),
-        label: wrap::clip(&talk.title, 36, "…"),
+        label: wrap::clip(&talk.title, 60, "…"),
         about: talk.about.clone(),
         unfinished: false,
-    };
-    fits.map(choice).collect()
+        kind: Kind::Conversation,
+    }
 }
 
-fn among(names: Vec<(String, String)>, command: &str, typed: &str) -> Vec<Choice> {
-    let fits = names.into_iter().filter(|(name, _)| name.starts_with(typed));
-    let choice = |(name, about): (String, String)| Choice {
-        text: format!("{command} {name}"),
-        label: name,
-        about,
-        unfinished: false,
-    };
-    fits.map(choice).collect()
+/// Conversations whose id starts with `typed`, or whose title matches it.
+fn resumable(talks: &[ConversationChoice], typed: &str) -> Vec<Choice> {
+    let by_id = talks.iter().filter(|talk| !typed.is_empty() && talk.id.starts_with(typed));
+    let by_id: Vec<_> = by_id.take(MOST_LISTED).map(conversation).collect();
+    if !by_id.is_empty() {
+        return by_id;
+    }
+    let titles: Vec<_> = talks.iter().map(|talk| talk.title.as_str()).collect();
+    fuzzy::matches(typed, &titles).into_iter().take(MOST_LISTED).map(|index| conversation(&talks[index])).collect()
+}
+
+/// The entries whose label matches, best first.
+fn among(entries: Vec<Choice>, typed: &str) -> Vec<Choice> {
+    let labels: Vec<_> = entries.iter().map(|choice| choice.label.as_str()).collect();
+    fuzzy::matches(typed, &labels).into_iter().map(|index| entries[index].clone()).collect()
 }
 
 /// Every variant of every catalogue model, with its size on disk.
-pub fn models() -> Vec<(String, String)> {
+pub fn models() -> Vec<Choice> {
     let forms = catalogue().models.iter().flat_map(|model| model.variants.iter().map(move |form| (model, form)));
     let named = forms.map(|(model, form)| {
         let size = model.size_of(form).map(|(size, exact)| {
             let about = if exact { "" } else { "about " };
             format!("{about}{}; ", bytes(size))
         });
-        (model.name_of(form), format!("{}{}", size.unwrap_or_default(), model.description))
+        let (name, about) = (model.name_of(form), format!("{}{}", size.unwrap_or_default(), model.description));
+        Choice { text: format!("/model {name}"), label: name, about, unfinished: false, kind: Kind::Model }
     });
     named.collect()
 }
 
-pub fn themes() -> Vec<(String, String)> {
-    Theme::built_in_names().map(|name| (name.to_owned(), String::new())).collect()
+pub fn themes() -> Vec<Choice> {
+    let named = Theme::built_in_names().map(|name| Choice {
+        text: format!("/theme {name}"),
+        label: name.to_owned(),
+        about: String::new(),
+        unfinished: false,
+        kind: Kind::Theme,
+    });
+    named.collect()
 }
 
 #[cfg(test)]
@@ -104,23 +197,36 @@ mod tests {
         let talk =
             |id: &str, title: &str| ConversationChoice { id: id.into(), title: title.into(), about: String::new() };
         let talks = [talk("12ab", "Why is the sky blue?"), talk("34cd", "Rain")];
-        choices(draft, &talks).into_iter().map(|choice| choice.label.trim_end().to_owned()).collect()
+        choices(draft, &talks).into_iter().map(|choice| choice.label).collect()
     }
 
     #[test]
     fn commands_complete_by_name_then_by_argument() {
-        assert_eq!(labels("/re"), ["/resume ID", "/regenerate", "/release", "/reasoning"]);
-        assert_eq!(labels("/theme "), ["dark", "light", "high-contrast"]);
-        assert_eq!(labels("/theme h"), ["high-contrast"]);
+        assert_eq!(labels("/re")[..4], ["/resume ID", "/regenerate", "/release", "/reasoning"]);
+        assert_eq!(labels("/theme h")[0], "high-contrast");
         assert_eq!(labels("/resume "), ["Why is the sky blue?", "Rain"]);
-        assert_eq!((labels("/resume SKY"), labels("/resume 34")), (labels("/resume 12ab"), vec!["Rain".to_owned()]));
+        assert_eq!(
+            (labels("/resume blue SKY"), labels("/resume 34")),
+            (labels("/resume 12ab"), vec!["Rain".to_owned()])
+        );
         assert!(labels("/model ").contains(&"smollm2-135m".to_owned()));
         assert!(labels("/model llama-3.1-8b").contains(&"llama-3.1-8b:q8_0".to_owned()));
+        assert_eq!(labels("/model gemma3")[0], "gemma-3-4b", "letters may be missing");
+    }
+
+    #[test]
+    fn a_slash_finds_models_themes_and_conversations_too() {
+        assert_eq!(labels("/sky"), ["Why is the sky blue?"]);
+        assert!(labels("/smollm2").contains(&"smollm2-135m".to_owned()));
+        assert!(labels("/high").contains(&"high-contrast".to_owned()));
+        assert_eq!(labels("/s").last().map(String::as_str), Some("/stats"), "one letter finds commands only");
     }
 
     #[test]
     fn prompts_and_paths_have_no_completions() {
-        for draft in ["", "hello", "/system Be", "/model ./file.gguf", "/new ", "/usr/bin x"] {
+        for draft in
+            ["", "hello", "/system Be", "/model ./file.gguf", "/model owner/repo", "/new ", "/usr/bin x", "/usr/bin"]
+        {
             assert_eq!(labels(draft), [""; 0], "{draft}");
         }
     }

@@ -7,19 +7,24 @@ use frizbee::{Config, Matcher, Pattern, PatternConfig};
 /// Longest query that is matched, in characters; the rest is ignored.
 const LONGEST_QUERY: usize = 64;
 
-/// Queries of at least this many letters may have one letter that is not in the name.
+/// Words of at least this many letters may have one letter that is not in the name.
 const TOLERANT: usize = 5;
 
 /// Indexes of the names that match, best first; all of them, in order, for a blank query. Words of the query may match in
-/// any order.
+/// any order, in any case. If no name matches, one letter of each long word may be wrong.
 pub fn matches<S: AsRef<str>>(query: &str, names: &[S]) -> Vec<usize> {
-    let Some(mut matcher) = matcher(query) else { return (0..names.len()).collect() };
-    matcher.match_list(names).into_iter().map(|found| found.index as usize).collect()
+    let with = |typos| {
+        let mut matcher = matcher(query, typos)?;
+        Some(matcher.match_list(names).into_iter().map(|found| found.index as usize).collect::<Vec<_>>())
+    };
+    let Some(found) = with(false) else { return (0..names.len()).collect() };
+    if found.is_empty() { with(true).unwrap_or_default() } else { found }
 }
 
 /// Character positions of `name` that the query matches, in order.
 pub fn positions(query: &str, name: &str) -> Vec<usize> {
-    let found = matcher(query).and_then(|mut matcher| matcher.match_one_indices(name, 0));
+    let found = |typos| matcher(query, typos).and_then(|mut matcher| matcher.match_one_indices(name, 0));
+    let found = found(false).or_else(|| found(true));
     // The crate counts bytes.
     let bytes: BTreeSet<usize> =
         found.into_iter().flat_map(|found| found.indices).map(|index| index as usize).collect();
@@ -30,14 +35,17 @@ pub fn positions(query: &str, name: &str) -> Vec<usize> {
         .collect()
 }
 
-fn matcher(query: &str) -> Option<Matcher> {
-    let query: String = query.trim().chars().take(LONGEST_QUERY).collect();
+/// `typos`: whether long words may have one wrong letter. `None` for a blank query.
+fn matcher(query: &str, typos: bool) -> Option<Matcher> {
+    let query: String = query.trim().chars().take(LONGEST_QUERY).collect::<String>().to_lowercase();
     if query.is_empty() {
         return None;
     }
     let patterns: Vec<_> = query
         .split_whitespace()
-        .map(|word| Pattern::new(word, PatternConfig::default()).max_typos(Some(u16::from(word.len() >= TOLERANT))))
+        .map(|word| {
+            Pattern::new(word, PatternConfig::default()).max_typos(Some(u16::from(typos && word.len() >= TOLERANT)))
+        })
         .collect();
     Some(Matcher::from_patterns(&patterns, &Config::default()))
 }
@@ -50,7 +58,7 @@ mod tests {
     fn words_match_in_any_order_and_a_letter_may_be_wrong() {
         let names = ["Why is the sky blue?", "Rain in Spain", "日本語の質問"];
         assert_eq!(matches("", &names), [0, 1, 2]);
-        assert_eq!(matches("blue sky", &names), [0]);
+        assert_eq!(matches("blue SKY", &names), [0]);
         assert_eq!(matches("spian", &names), [1]);
         assert_eq!(matches("日本", &names), [2]);
         assert_eq!(matches("xyzzy", &names), [0usize; 0]);

@@ -20,6 +20,11 @@ impl UiState {
         self.list.as_mut()
     }
 
+    /// Closes the open list.
+    pub fn close_list(&mut self) {
+        self.list = None;
+    }
+
     /// Passes a key to the open list; `None` if there is none.
     pub(super) fn list_key(&mut self, key: KeyEvent) -> Option<Vec<Outcome>> {
         let picker = self.list.as_mut()?;

@@ -1,7 +1,10 @@
 //! The kinds of lists: which items each has, and what is done with a choice. Each kind is a file; most choices run a slash
 //! command.
 
+use ratatui::crossterm::event::KeyCode;
+
 use super::App;
+use super::completion::ConversationChoice;
 use super::input::Input;
 use super::picker::{Item, Picked, Picker, Preview};
 use crate::chat::{Event, View};
@@ -33,6 +36,14 @@ impl App {
             View::Models => models::picked(self, picked),
             View::Themes => themes::picked(self, picked),
             View::Branches | View::Personas | View::Settings => {}
+        }
+    }
+
+    /// The stored conversations were read: `/resume` offers them, and an open palette contains them.
+    pub(super) fn set_talks(&mut self, talks: Vec<ConversationChoice>) {
+        self.screen.talks = talks;
+        if self.screen.list().is_some_and(|list| list.view == View::Palette) {
+            self.fill(View::Palette, palette::items(self));
         }
     }
 

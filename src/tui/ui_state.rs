@@ -185,6 +185,12 @@ impl UiState {
         self.is_prompt().then_some(Event::Typed)
     }
 
+    /// Replaces the draft by the beginning of a command; the draft goes to the history.
+    pub fn write_line(&mut self, command: &str) {
+        self.composer.replace(command);
+        self.typed();
+    }
+
     fn is_prompt(&self) -> bool {
         let draft = self.composer.draft();
         !draft.is_empty() && !draft.starts_with('/') && !self.composer.is_searching()
@@ -370,7 +376,7 @@ impl UiState {
         match choices.get(self.chosen_completion()) {
             Some(choice) if !whole => {
                 self.composer.set(&choice.text);
-                choice.unfinished || draft.contains(' ')
+                choice.unfinished
             }
             _ => false,
         }

@@ -222,7 +222,7 @@ fn resume_command_opens_a_conversation_from_the_list() {
     tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
     tui.type_text("/new\r").wait_until_gone("remember me");
     tui.send("something else").wait_for("You said: something else").wait_for("TTFT");
-    tui.type_text("/resume\r").wait_for("› remember me").type_text("MEMB\r\r").wait_for("You said: remember me");
+    tui.type_text("/resume\r").wait_for("› remember me").type_text("MEMB\r").wait_for("You said: remember me");
     // An unknown title keeps the current conversation.
     tui.send("What came first?").wait_for("It was: remember me").wait_for_times("TTFT", 2);
     tui.type_text("/resume nosuch\r").wait_for("This one goes on.");

@@ -200,7 +200,9 @@ fn escape_twice_in_an_empty_composer_edits_the_last_prompt() {
 #[test]
 fn resume_opens_a_conversation_and_a_missing_one_changes_nothing() {
     let mut story = Story::begin();
-    assert_eq!(story.submit("/resume"), [Effect::PutBack("/resume ".into())], "which one is to be chosen");
+    for (command, query) in [("/resume", ""), ("/list", ""), ("/find blue sky", "blue sky")] {
+        assert_eq!(story.submit(command), [Effect::Open(View::Conversations, query.into())]);
+    }
     let id = story.ask("one").id;
     assert_eq!(story.submit("/resume 12ab"), [], "an answer is under way");
     story.finish(id, FinishReason::Stop);

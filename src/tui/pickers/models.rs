@@ -6,10 +6,10 @@ use crate::tui::completion;
 const KEYS: &str = "Enter takes it · Esc closes";
 
 pub(super) fn list(_: &App) -> Picker {
-    let items = completion::models().into_iter().map(|(name, about)| Item {
-        id: name.clone(),
-        title: name,
-        about,
+    let items = completion::models().into_iter().map(|choice| Item {
+        id: choice.label.clone(),
+        title: choice.label,
+        about: choice.about,
         ..Item::default()
     });
     Picker::new(View::Models, "models", KEYS).with_items(items.collect())

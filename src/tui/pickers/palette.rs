@@ -1,28 +1,38 @@
-//! The palette: every command.
+//! The palette: commands, models, themes and conversations in one list.
 
 use super::*;
-use crate::chat::command::COMMANDS;
+use crate::tui::completion;
 
-const KEYS: &str = "Enter runs · Esc closes";
+const KEYS: &str = "Enter runs it · Tab writes it into the line · Esc closes";
 
-pub(super) fn list(_: &App) -> Picker {
-    let items = COMMANDS.iter().map(|spec| Item {
-        id: spec.name.to_owned(),
-        title: spec.name.to_owned(),
-        about: spec.about.to_owned(),
-        detail: spec.argument.to_owned(),
-        section: "commands".to_owned(),
-        excerpt: None,
+pub(super) fn list(app: &mut App) -> Picker {
+    if let Some(recorder) = &app.recorder {
+        recorder.list(app.chat.conversation.id.clone(), &app.sender);
+    }
+    Picker::new(View::Palette, "palette", KEYS).with_items(items(app))
+}
+
+/// The entries, with the conversations as far as they have been read.
+pub(super) fn items(app: &App) -> Vec<Item> {
+    let entries = completion::everything(&app.screen.talks).into_iter().map(|choice| Item {
+        id: choice.text,
+        title: choice.label,
+        about: choice.about,
+        section: choice.kind.heading().to_owned(),
+        ..Item::default()
     });
-    Picker::new(View::Palette, "palette", KEYS).with_items(items.collect())
+    entries.collect()
 }
 
 /// Runs the command, or writes its beginning into the composer if an argument must follow.
 pub(super) fn picked(app: &mut App, picked: Picked) {
-    let Picked::Chosen(item) = picked else { return };
-    if item.detail.is_empty() {
-        app.run_command(&item.id);
-    } else {
-        app.screen.composer.replace(&format!("{} ", item.id));
+    match picked {
+        Picked::Chosen(item) if !item.id.ends_with(' ') => app.run_command(&item.id),
+        Picked::Chosen(item) => app.screen.write_line(&item.id),
+        Picked::Key(key, Some(item)) if key.code == KeyCode::Tab => {
+            app.screen.close_list();
+            app.screen.write_line(&item.id);
+        }
+        _ => {}
     }
 }

@@ -6,10 +6,10 @@ use crate::tui::completion;
 const KEYS: &str = "Enter takes it · Esc closes";
 
 pub(super) fn list(_: &App) -> Picker {
-    let items = completion::themes().into_iter().map(|(name, about)| Item {
-        id: name.clone(),
-        title: name,
-        about,
+    let items = completion::themes().into_iter().map(|choice| Item {
+        id: choice.label.clone(),
+        title: choice.label,
+        about: choice.about,
         ..Item::default()
     });
     Picker::new(View::Themes, "themes", KEYS).with_items(items.collect())
