@@ -9,7 +9,7 @@ use crate::chat::Chat;
 
 mod composer;
 mod footer;
-mod gauge;
+pub(super) mod gauge;
 pub mod glyphs;
 pub mod help;
 pub mod markdown;
@@ -18,6 +18,7 @@ pub mod panel;
 mod picker;
 mod popup;
 mod status;
+mod supply;
 pub mod transcript;
 mod turn;
 pub mod units;
