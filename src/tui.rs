@@ -33,6 +33,7 @@ mod input;
 mod keymap;
 mod keys;
 mod layout;
+mod links;
 mod output;
 mod overlay;
 #[allow(dead_code)]
@@ -61,6 +62,9 @@ use view::glyphs::Glyphs;
 
 /// Minimum time between two frames.
 const FRAME: Duration = Duration::from_millis(16);
+
+/// The same while nothing but an answer changes: half the drawing, and nobody reads faster.
+const ANSWER_FRAME: Duration = Duration::from_millis(33);
 
 /// Maximum inputs handled between two frames.
 const BATCH: usize = 4096;
@@ -131,6 +135,8 @@ struct App {
     /// The composer's revision at the last `DraftChanged`.
     draft: u64,
     dirty: bool,
+    /// Something else than an answer has changed since the last frame.
+    urgent: bool,
     drawn: Option<Instant>,
     quit: Option<Cause>,
 }
@@ -172,7 +178,8 @@ impl App {
         let screen = UiState::new(theme, Glyphs::of_environment(environment));
         let output = Output::open(ending.clone())?;
         let guard = terminal::Guard::enter(output.clone(), ours)?;
-        let terminal = terminal::screen(&output)?;
+        let mut terminal = terminal::screen(&output)?;
+        terminal.backend_mut().know(&screen.transcript.links);
         let mut app = Self {
             chat,
             screen,
@@ -195,6 +202,7 @@ impl App {
             listing: false,
             draft: 0,
             dirty: true,
+            urgent: true,
             drawn: None,
             quit: None,
         };
@@ -218,7 +226,7 @@ impl App {
         }
         while self.quit.is_none() {
             self.wait().await?;
-            if self.may_draw() && self.drawn.is_none_or(|drawn| drawn.elapsed() >= FRAME) {
+            if self.may_draw() && self.drawn.is_none_or(|drawn| drawn.elapsed() >= self.frame_time()) {
                 self.draw()?;
             }
         }
@@ -248,6 +256,11 @@ impl App {
         }
         self.note_draft();
         Ok(())
+    }
+
+    /// Minimum time between the last frame and the next.
+    fn frame_time(&self) -> Duration {
+        if self.urgent { FRAME } else { ANSWER_FRAME }
     }
 
     /// Whether a redraw is due and no editor owns the terminal.
@@ -282,14 +295,16 @@ impl App {
 
     /// Time until the next frame is allowed or the chat's next deadline; `None`: no deadline, wait for an input.
     fn time_to_wait(&self) -> Option<Duration> {
-        let frame =
-            self.may_draw().then(|| self.drawn.map_or(Duration::ZERO, |drawn| FRAME.saturating_sub(drawn.elapsed())));
+        let frame = self
+            .may_draw()
+            .then(|| self.drawn.map_or(Duration::ZERO, |drawn| self.frame_time().saturating_sub(drawn.elapsed())));
         let wake = self.chat.next_wake().map(|wake| wake.since(Timestamp::now()));
         [frame, wake].into_iter().flatten().min()
     }
 
     fn take(&mut self, input: Input) -> io::Result<()> {
         self.dirty = true;
+        self.urgent |= !matches!(&input, Input::Chat(Event::Engine(_)) | Input::Coloured(..));
         match input {
             Input::Terminal(event) => {
                 let lets_go = keys::lets_go(&event);
@@ -459,7 +474,7 @@ impl App {
             row_repainter.mark(frame.buffer_mut());
         })?;
         screen.transcript.take_jobs().into_iter().for_each(|job| colourist.ask(job));
-        self.dirty = false;
+        (self.dirty, self.urgent) = (false, false);
         self.drawn = Some(Instant::now());
         Ok(())
     }

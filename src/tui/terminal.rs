@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ratatui::Terminal;
-use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::event::{
     DisableBracketedPaste, EnableBracketedPaste, KeyboardEnhancementFlags, PopKeyboardEnhancementFlags,
     PushKeyboardEnhancementFlags,
@@ -17,10 +16,11 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::crossterm::{cursor, execute, queue};
 
+use super::links::{self, LinkingBackend};
 use super::output::Output;
 use crate::engine::crash::{self, Restoration};
 
-pub type CrosstermTerminal = Terminal<CrosstermBackend<BufWriter<Output>>>;
+pub type CrosstermTerminal = Terminal<LinkingBackend<BufWriter<Output>>>;
 
 /// Size of the write buffer, in bytes.
 const BUFFER: usize = 64 * 1024;
@@ -141,7 +141,8 @@ fn restoration(output: &Output, keyboard: bool) -> Option<&'static Restoration> 
 
 /// A ratatui terminal on `output`.
 pub fn screen(output: &Output) -> io::Result<CrosstermTerminal> {
-    Terminal::new(CrosstermBackend::new(BufWriter::with_capacity(BUFFER, output.clone())))
+    let links = links::are_shown(|name| std::env::var(name).ok());
+    Terminal::new(LinkingBackend::new(BufWriter::with_capacity(BUFFER, output.clone()), links))
 }
 
 /// Draws a frame as one synchronised update, on terminals that support it.

@@ -12,6 +12,7 @@ use ratatui::text::{Line, Span};
 
 use crate::tui::code_colours::{Coloured, Job, LONGEST_BLOCK};
 use crate::tui::layout::Look;
+use crate::tui::links::Links;
 
 mod code;
 mod fence;
@@ -20,8 +21,10 @@ mod open_line;
 mod render;
 mod source;
 mod table;
+mod tex;
 
 use fence::Fence;
+pub use render::MEASURE;
 use render::{Number, Rendering};
 use source::Source;
 
@@ -35,7 +38,8 @@ const LONGEST_OPEN_LINE: usize = 2048;
 const LONGEST_TAIL: usize = 16 * 1024;
 
 pub(super) fn options() -> Options {
-    Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS
+    // The older form of footnotes knows a reference without its definition, which may still follow.
+    Options::ENABLE_TABLES | Options::ENABLE_STRIKETHROUGH | Options::ENABLE_TASKLISTS | Options::ENABLE_OLD_FOOTNOTES
 }
 
 /// A growing Markdown text, and its rendered lines at one width.
@@ -67,6 +71,8 @@ pub struct Markdown {
     asked: HashMap<usize, u64>,
     /// Jobs that were not taken yet.
     wanted: Vec<Job>,
+    /// Links that were not taken yet.
+    links: Links,
     /// Bytes rendered in total, to test that the work is linear in the length of the text.
     #[cfg(test)]
     work: usize,
@@ -102,13 +108,18 @@ impl Markdown {
     /// Forgets the rendering, not the text.
     fn restart(&mut self) {
         let before = std::mem::take(self);
-        let Self { text, width, finished, colours, asked, wanted, .. } = before;
-        *self = Self { text, width, finished, colours, asked, wanted, tail_of: usize::MAX, ..Self::default() };
+        let Self { text, width, finished, colours, asked, wanted, links, .. } = before;
+        *self = Self { text, width, finished, colours, asked, wanted, links, tail_of: usize::MAX, ..Self::default() };
     }
 
     /// Code blocks that became complete since the last call.
     pub fn take_jobs(&mut self) -> Vec<Job> {
         std::mem::take(&mut self.wanted)
+    }
+
+    /// Links that were rendered since the last call.
+    pub fn take_links(&mut self) -> Links {
+        std::mem::take(&mut self.links)
     }
 
     /// Takes the result of a job; true if a block of this text has it, so that the text must be laid out again.
@@ -142,6 +153,11 @@ impl Markdown {
         self.text.is_empty()
     }
 
+    /// The last line of the text that is not blank.
+    pub fn last_line(&self) -> &str {
+        self.text.trim_end().rsplit('\n').next().unwrap_or_default().trim_start()
+    }
+
     /// Number of rendered lines.
     pub fn len(&self) -> usize {
         self.lines.len() + self.tail.len()
@@ -172,6 +188,7 @@ impl Markdown {
                 self.carry = Some(line);
             }
             self.lines.extend(rendered.lines);
+            self.links.merge(&rendered.links);
             for (range, language, code) in rendered.code {
                 self.want(range.start, &language, code);
             }
@@ -253,6 +270,7 @@ impl Markdown {
                 self.tail.push(Line::default());
             }
             self.tail.extend(rendered.lines);
+            self.links.merge(&rendered.links);
             for (range, language, code) in rendered.code {
                 // The last block may still grow.
                 if self.finished || range.end < self.text.len() {

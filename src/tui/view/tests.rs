@@ -18,6 +18,7 @@ use crate::tui::view::glyphs::{ASCII, Glyphs, UNICODE};
 mod keys;
 mod panel;
 mod room;
+mod transcript;
 
 /// The interface without a terminal, an engine or a disk.
 struct App {

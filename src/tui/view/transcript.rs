@@ -9,6 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::composer::mode;
+use super::markdown::MEASURE;
 use super::turn::Rendered;
 use super::{paint, units, welcome, wrap};
 use crate::chat::{Chat, Entry, EntryKey};
@@ -16,10 +17,14 @@ use crate::tui::code_colours::{Coloured, Job};
 use crate::tui::composer::Composer;
 use crate::tui::keymap::Scroll;
 use crate::tui::layout::{Areas, Look};
+use crate::tui::links::SharedLinks;
 use crate::wording::plural;
 
 /// Below this height the blank line after the last entry is omitted.
 const TIGHT: usize = 7;
+
+/// Maximum number of entries below the visible ones that are rendered for one frame to count their lines.
+const MOST_COUNTED: usize = 24;
 
 /// Maximum number of code blocks whose colours are kept.
 const MOST_COLOURED: usize = 500;
@@ -40,11 +45,16 @@ pub struct Transcript {
     height: usize,
     width: usize,
     visible: Vec<Line<'static>>,
+    /// Lines below the visible ones.
     below: usize,
+    /// `below` holds estimates of entries that were never rendered.
+    below_is_estimated: bool,
     /// Code blocks to colour.
     jobs: Vec<Job>,
     /// Colours of recent code blocks, for a new theme.
     colours: HashMap<u64, Coloured>,
+    /// The links of all rendered entries.
+    pub links: SharedLinks,
 }
 
 impl Transcript {
@@ -69,6 +79,11 @@ impl Transcript {
         self.colours.insert(id, colours);
     }
 
+    #[cfg(test)]
+    pub fn rendered_count(&self) -> usize {
+        self.rendered.len()
+    }
+
     /// Whether there are lines below the visible ones.
     pub fn is_scrolled(&self) -> bool {
         self.below > 0
@@ -84,7 +99,7 @@ impl Transcript {
         let anchor = self.anchor(usize::from(width), chat);
         (self.width, self.height) = (usize::from(width), usize::from(height));
         self.visible.clear();
-        self.below = 0;
+        (self.below, self.below_is_estimated) = (0, false);
         if self.width == 0 || self.height == 0 {
             return;
         }
@@ -155,6 +170,10 @@ impl Transcript {
                             None => self.jobs.push(job),
                         }
                     }
+                    let links = rendered.take_links();
+                    if !links.is_empty() {
+                        self.links.merge(&links);
+                    }
                     if known {
                         rendered.update_turn(chat, *id, turn, self.width, look);
                     }
@@ -215,10 +234,25 @@ impl Transcript {
 
     fn collect(&mut self, top: Place, chat: &Chat, look: &Look<'_>) {
         let mut line = top.line;
+        let mut counted = 0;
         for entry in top.entry..chat.feed.entries().len() {
             let room = self.height - self.visible.len();
             if room == 0 && self.place.is_none() {
                 break;
+            }
+            if room == 0 {
+                self.below += match self.rendered_of(entry, chat).and_then(|rendered| rendered.len_at(self.width)) {
+                    Some(known) => known,
+                    None if counted < MOST_COUNTED => {
+                        counted += 1;
+                        self.len(entry, chat, look)
+                    }
+                    None => {
+                        self.below_is_estimated = true;
+                        self.estimate(entry, chat)
+                    }
+                };
+                continue;
             }
             let len = self.len(entry, chat, look);
             let end = len.min(line + room);
@@ -228,6 +262,23 @@ impl Transcript {
             self.visible.extend(lines);
             self.below += len.saturating_sub(end.max(line));
             line = 0;
+        }
+    }
+}
+
+impl Transcript {
+    /// About how many lines an entry has, without rendering it: so the way to the beginning of a long conversation
+    /// costs no more than one screen.
+    fn estimate(&self, entry: usize, chat: &Chat) -> usize {
+        let line = self.width.clamp(1, MEASURE);
+        let lines = |text: &str| text.len() / line + 1;
+        match chat.feed.entries().get(entry) {
+            Some((_, Entry::Turn(id))) => chat.conversation.turn(*id).map_or(0, |turn| {
+                // The blank lines, the fold line and the figures.
+                lines(&turn.prompt) + lines(&turn.answer.text) + 4
+            }),
+            Some((_, Entry::Note(note))) => lines(&note.text),
+            None => 0,
         }
     }
 }
@@ -254,14 +305,25 @@ pub(super) fn draw(
     paint::lines(frame.buffer_mut(), area, lines);
     if transcript.below > 0 {
         let taken = mode(areas.composer, chat, composer, true, look).map_or(0, |text| wrap::width(&text) + 1);
-        draw_more(frame, areas, transcript.below, taken, look);
+        let count = if transcript.below_is_estimated {
+            format!("about {}", units::count(rounded(transcript.below)))
+        } else {
+            units::count(transcript.below)
+        };
+        draw_more(frame, areas, (&count, &plural(transcript.below, "line")), taken, look);
     }
+}
+
+/// `count` to two digits.
+fn rounded(count: usize) -> usize {
+    let unit = 10usize.pow(count.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    count / unit * unit
 }
 
 /// Draws the number of lines below: in the upper edge of the composer's frame or, without a frame, over at most half of
 /// the last line. `taken` cells of the edge hold another label.
-fn draw_more(frame: &mut Frame<'_>, areas: &Areas, below: usize, taken: usize, look: &Look<'_>) {
-    let (down, count, lines) = (look.glyphs.down, units::count(below), plural(below, "line"));
+fn draw_more(frame: &mut Frame<'_>, areas: &Areas, (count, lines): (&str, &str), taken: usize, look: &Look<'_>) {
+    let down = look.glyphs.down;
     let forms = [
         format!(" {down} more below ({count} {lines}) "),
         format!(" {down} {count} {lines} "),

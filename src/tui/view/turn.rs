@@ -10,6 +10,7 @@ use crate::conversation::{Ending, Turn, TurnId};
 use crate::sanitize::{Sanitizer, sanitize};
 use crate::tui::code_colours::{Coloured, Job};
 use crate::tui::layout::Look;
+use crate::tui::links::Links;
 use crate::wording::plural;
 
 /// Left indent of answers, in cells.
@@ -26,6 +27,8 @@ pub(super) struct Rendered {
     head: Vec<Line<'static>>,
     thoughts: Stream,
     folded: Vec<Line<'static>>,
+    /// The reasoning's length in bytes when its words were counted, and their number.
+    words: (usize, usize),
     show_thoughts: bool,
     thought_style: Style,
     answer: Stream,
@@ -73,13 +76,30 @@ impl Rendered {
             self.show_thoughts = chat.reasoning_open;
             self.thought_style = look.theme.reasoning;
             self.thoughts.update(&turn.answer.reasoning, room, look);
-            self.folded = vec![fold_line(chat, id, look)];
+            self.folded = self.fold(chat, id, turn, room, look);
         }
         let pending = matches!(turn.answer.ending, Ending::Pending);
         if pending || !self.ended {
             self.foot = foot(chat, id, turn, room, look);
             self.ended = !pending;
         }
+    }
+
+    /// The lines above the reasoning: its duration or length and, while it streams unseen, its last line.
+    fn fold(&mut self, chat: &Chat, id: TurnId, turn: &Turn, room: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+        let reasoning = &turn.answer.reasoning;
+        let streams = chat.activity.on(id).is_some_and(|answering| answering.thinking_since.is_some());
+        if !streams && self.words.0 != reasoning.len() {
+            self.words = (reasoning.len(), reasoning.split_whitespace().count());
+        }
+        let mut lines = vec![fold_line(chat, id, self.words.1, look)];
+        let last = self.thoughts.markdown.last_line();
+        if streams && !chat.reasoning_open && !last.is_empty() {
+            let last = wrap::clip_start(last, room.saturating_sub(2), look.glyphs.ellipsis);
+            let indent = Span::raw(" ".repeat(INDENT + 2));
+            lines.push(Line::from(vec![indent, Span::styled(last, look.theme.reasoning)]));
+        }
+        lines
     }
 
     /// Updates the lines of a note.
@@ -97,9 +117,21 @@ impl Rendered {
         jobs
     }
 
+    /// Links that were rendered since the last call.
+    pub fn take_links(&mut self) -> Links {
+        let mut links = self.answer.markdown.take_links();
+        links.merge(&self.thoughts.markdown.take_links());
+        links
+    }
+
     /// Takes the colours of code blocks; true if a block has them, so that the entry must be updated.
     pub fn coloured(&mut self, id: u64, colours: &Coloured) -> bool {
         self.answer.markdown.coloured(id, colours) | self.thoughts.markdown.coloured(id, colours)
+    }
+
+    /// Number of lines, if the entry was rendered at this width.
+    pub fn len_at(&self, width: usize) -> Option<usize> {
+        (self.width == width && width > 0).then(|| self.len())
     }
 
     /// Number of lines.
@@ -224,13 +256,14 @@ fn fill(mut line: Line<'static>, width: usize) -> Line<'static> {
     line
 }
 
-fn fold_line(chat: &Chat, id: TurnId, look: &Look<'_>) -> Line<'static> {
+fn fold_line(chat: &Chat, id: TurnId, words: usize, look: &Look<'_>) -> Line<'static> {
     let mark = if chat.reasoning_open { look.glyphs.unfolded } else { look.glyphs.folded };
     let running = chat.activity.on(id).and_then(|answering| answering.thinking_since);
     let what = match (running, chat.thought.get(&id)) {
         (Some(since), _) => format!("thinking for {}", units::duration(chat.now().since(since))),
         (None, Some(time)) => format!("thought for {}", units::duration(*time)),
-        (None, None) => "thought".to_owned(),
+        // A stored turn has no time.
+        (None, None) => format!("thought {} {}", units::count(words), plural(words, "word")),
     };
     Line::from(vec![
         Span::raw(" ".repeat(INDENT)),

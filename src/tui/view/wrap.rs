@@ -151,6 +151,22 @@ pub fn prepend(prefix: Span<'static>, spans: Vec<Span<'static>>) -> Line<'static
     Line::from_iter(std::iter::once(prefix).chain(spans))
 }
 
+/// Cuts the beginning of `text` to `limit` cells; begins with `mark` if it was cut.
+pub fn clip_start(text: &str, limit: usize, mark: &str) -> String {
+    let text = cells::drawn(text);
+    if width(&text) <= limit {
+        return text.into_owned();
+    }
+    let room = limit.saturating_sub(width(mark));
+    let mut taken = 0;
+    let kept = text.grapheme_indices(true).rev().take_while(|(_, grapheme)| {
+        taken += width(grapheme);
+        taken <= room
+    });
+    let from = kept.last().map_or(text.len(), |(at, _)| at);
+    format!("{mark}{}", text[from..].trim_start())
+}
+
 /// Cuts `text` to `limit` cells; ends with `mark` if it was cut.
 pub fn clip(text: &str, limit: usize, mark: &str) -> String {
     if width(text) <= limit {
@@ -242,6 +258,14 @@ mod tests {
         assert_eq!(width(family), 2);
         assert_eq!(lines(&family.repeat(3), 4), [family.repeat(2), family.to_owned()]);
         assert_eq!(lines("e\u{301}e\u{301}e\u{301}", 2), ["e\u{301}e\u{301}", "e\u{301}"]);
+    }
+
+    #[test]
+    fn the_beginning_is_cut_before_the_mark() {
+        assert_eq!(clip_start("hello", 5, "…"), "hello");
+        assert_eq!(clip_start("hello", 4, "…"), "…llo");
+        assert_eq!(clip_start("one two", 5, "…"), "…two");
+        assert_eq!(clip_start("日本語", 4, "…"), "…語");
     }
 
     #[test]

@@ -11,9 +11,11 @@ use super::fence::Fence;
 use super::html;
 use super::source::Source;
 use super::table::Table;
+use super::tex;
 use crate::cells;
 use crate::tui::code_colours::Coloured;
 use crate::tui::layout::Look;
+use crate::tui::links::{Links, linked};
 use crate::tui::view::wrap;
 
 /// Longest line of prose, in cells: longer ones are hard to read. Code and tables may be wider.
@@ -40,7 +42,13 @@ impl Rendering<'_> {
             writer.event(event, range);
         }
         writer.flush();
-        Blocks { lines: writer.lines, ends_tall: writer.ends_tall, number: writer.last_number, code: writer.blocks }
+        Blocks {
+            lines: writer.lines,
+            ends_tall: writer.ends_tall,
+            number: writer.last_number,
+            code: writer.blocks,
+            links: writer.links,
+        }
     }
 }
 
@@ -52,6 +60,7 @@ pub(super) struct Blocks {
     pub number: Option<Number>,
     /// Code blocks without colours: their bytes in the text, language and code.
     pub code: Vec<(Range<usize>, String, String)>,
+    pub links: Links,
 }
 
 /// The number of a list item. Items keep the number that was written: models start lists at 7 or leave gaps. A list in
@@ -100,6 +109,9 @@ struct Writer<'a> {
     /// Where the last table cell ends in the source.
     cell_end: usize,
     link: Option<(String, String, usize)>,
+    links: Links,
+    /// The text before this byte was shown as part of a formula.
+    shown: usize,
     html: bool,
     /// A `<br>` was before: the blank after it is not part of the text.
     after_break: bool,
@@ -125,6 +137,8 @@ impl<'a> Writer<'a> {
             table: None,
             cell_end: 0,
             link: None,
+            links: Links::default(),
+            shown: 0,
             html: false,
             after_break: false,
             tags: Vec::new(),
@@ -134,7 +148,10 @@ impl<'a> Writer<'a> {
 
     fn event(&mut self, event: Event<'_>, range: Range<usize>) {
         let source = self.source;
+        let in_formula = range.end <= self.shown && range.start < self.shown;
         match event {
+            Event::Text(_) | Event::Code(_) | Event::InlineHtml(_) | Event::SoftBreak | Event::HardBreak
+                if in_formula => {}
             Event::Start(tag) => self.start(tag, range),
             Event::End(tag) => self.end(tag, range),
             Event::Text(text) => self.text(&text, range),
@@ -149,10 +166,12 @@ impl<'a> Writer<'a> {
             }
             // Soft breaks are kept: models break lines deliberately.
             Event::SoftBreak | Event::HardBreak => self.line_break(range.end),
-            // Not enabled in the parser's options.
-            Event::InlineMath(text) | Event::DisplayMath(text) | Event::FootnoteReference(text) => {
-                self.inline(&text, Style::new());
+            Event::FootnoteReference(label) => {
+                let mark = footnote_mark(&label, source.text.get(range).unwrap_or_default(), self.look);
+                self.inline(&mark, self.look.theme.marker);
             }
+            // Not enabled in the parser's options.
+            Event::InlineMath(text) | Event::DisplayMath(text) => self.inline(&text, Style::new()),
             Event::Rule => self.rule(),
             Event::TaskListMarker(done) => {
                 let mark = if done { self.look.glyphs.task_done } else { self.look.glyphs.task_open };
@@ -215,7 +234,14 @@ impl<'a> Writer<'a> {
             Tag::Link { dest_url, title, .. } | Tag::Image { dest_url, title, .. } => {
                 let url = self.source.written(&dest_url, range);
                 self.link = Some((url.to_owned(), title.to_string(), self.spans.len()));
-                self.styles.push(theme.link);
+                self.links.add(url);
+                self.styles.push(linked(theme.link, url));
+            }
+            Tag::FootnoteDefinition(label) => {
+                self.begin_block();
+                let marker = format!("{} ", footnote_mark(&label, &format!("[^{label}]"), self.look));
+                let indent = wrap::width(&marker);
+                self.containers.push(Container::Item { marker: Some(marker), indent, paragraphs: 0, tall: false });
             }
             Tag::HtmlBlock => {
                 self.begin_block();
@@ -256,6 +282,11 @@ impl<'a> Writer<'a> {
                 // No blank line between items of one paragraph.
                 self.gap = tall;
                 self.ends_tall = tall;
+            }
+            TagEnd::FootnoteDefinition => {
+                self.flush_item();
+                self.containers.pop();
+                self.gap = true;
             }
             TagEnd::CodeBlock => self.end_code(range),
             TagEnd::Table => self.end_table(),
@@ -346,12 +377,45 @@ impl<'a> Writer<'a> {
     fn text(&mut self, text: &str, range: Range<usize>) {
         // An entity for a character that must not be drawn is shown as written.
         let unseen = text.contains(cells::is_unseen) && !self.source.read(range.clone()).contains(text);
-        let written =
-            if unseen { self.source.text.get(range).unwrap_or_default() } else { self.source.written(text, range) };
+        let written = if unseen {
+            self.source.text.get(range.clone()).unwrap_or_default()
+        } else {
+            self.source.written(text, range.clone())
+        };
         match &mut self.code {
             Some((_, code)) => code.push_str(written),
+            None if self.source.text.get(range.clone()) == Some(written) => self.parts(range),
             None => self.inline(written, Style::new()),
         }
+    }
+
+    /// Text of the source, with the formulas and the addresses in it.
+    fn parts(&mut self, range: Range<usize>) {
+        let (source, mut at) = (self.source, range.start.max(self.shown));
+        for whole in source.whole_in(at..range.end) {
+            let part = source.text.get(whole.clone()).unwrap_or_default();
+            let is_address = part.starts_with("https://") || part.starts_with("http://");
+            if is_address && whole.end <= range.end && self.link.is_none() {
+                self.inline(source.text.get(at..whole.start).unwrap_or_default(), Style::new());
+                self.links.add(part);
+                self.inline(part, linked(self.look.theme.link, part));
+            } else if let Some(formula) = self.formula(part) {
+                self.inline(source.text.get(at..whole.start).unwrap_or_default(), Style::new());
+                self.inline(&formula, Style::new());
+                self.shown = whole.end;
+            } else {
+                continue;
+            }
+            at = whole.end;
+        }
+        self.inline(source.text.get(at..range.end).unwrap_or_default(), Style::new());
+    }
+
+    /// A formula in Unicode, if it has an exact form and the locale has the letters.
+    fn formula(&self, part: &str) -> Option<String> {
+        let is_quoted = self.containers.iter().any(|container| matches!(container, Container::Quote));
+        let readable = self.look.glyphs.boxes && !(is_quoted && part.contains('\n'));
+        readable.then(|| tex::unicode(part)).flatten()
     }
 
     /// Breaks the line before byte `next`. Outside quotations and lists the next line keeps its indentation.
@@ -363,6 +427,9 @@ impl<'a> Writer<'a> {
 
     fn inline(&mut self, text: &str, style: Style) {
         let text = if std::mem::take(&mut self.after_break) { text.trim_start_matches(' ') } else { text };
+        if text.is_empty() {
+            return;
+        }
         self.spans.push(Span::styled(text.to_owned(), self.style().patch(style)));
     }
 
@@ -455,7 +522,10 @@ impl<'a> Writer<'a> {
         let text: String = self.spans.iter().skip(from).map(|span| &*span.content).collect();
         if !url.is_empty() && text != url && format!("mailto:{text}") != url {
             let title = if title.is_empty() { title } else { format!(" \"{title}\"") };
-            self.inline(&format!(" ({url}{title})"), self.look.theme.dim);
+            let dim = self.look.theme.dim;
+            self.inline(" (", dim);
+            self.inline(&url, linked(dim, &url));
+            self.inline(&format!("{title})"), dim);
         }
     }
 
@@ -542,6 +612,16 @@ impl Writer<'_> {
             self.styles.pop();
         }
         closes
+    }
+}
+
+/// The mark of a footnote: a raised number, or the label as `written`.
+fn footnote_mark(label: &str, written: &str, look: &Look<'_>) -> String {
+    const RAISED: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    let raised = label.chars().map(|c| Some(RAISED[c.to_digit(10)? as usize]));
+    match raised.collect::<Option<String>>().filter(|_| look.glyphs.boxes && label.len() <= 3) {
+        Some(mark) => mark,
+        None => written.to_owned(),
     }
 }
 

@@ -56,6 +56,12 @@ impl<'t> Source<'t> {
         read.find(parsed).and_then(|at| text.get(at..at + parsed.len())).unwrap_or(text)
     }
 
+    /// The parts that must not be split and begin in `range`.
+    pub fn whole_in(&self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let first = self.whole.partition_point(|part| part.start < range.start);
+        self.whole[first..].iter().take_while(move |part| part.start < range.end).cloned()
+    }
+
     /// Whether byte `at` is inside a part that must not be split.
     pub fn is_whole(&self, at: usize) -> bool {
         let part = self.whole.partition_point(|part| part.end <= at);

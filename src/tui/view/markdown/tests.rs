@@ -272,18 +272,18 @@ fn rendering_cost_per_piece_does_not_grow() {
 }
 
 #[test]
-fn formulas_render_as_written_in_lists_tables_and_quotations() {
+fn formulas_render_in_lists_tables_and_quotations() {
     let text = "Inline $x*y*z$ and \\(a_1 + b_1\\) and \\[ \\{1,2\\}_{P_1} \\].\n\n$$\n\\underbrace{\\{1,2\\}}_{P_1},\\;\\dots \\\\\n\
                 a * b * c\n$$\n\n- item $a*b*c$\n\n> \\[\n> x_*1*\n> \\]\n\nPrices: $5 and $10 stay *prices*.\n";
     let wanted = [
-        "Inline $x*y*z$ and \\(a_1 + b_1\\) and \\[ \\{1,2\\}_{P_1} \\].",
+        "Inline x*y*z and a₁ + b₁ and \\[ \\{1,2\\}_{P_1} \\].",
         "",
         "$$",
         "\\underbrace{\\{1,2\\}}_{P_1},\\;\\dots \\\\",
         "a * b * c",
         "$$",
         "",
-        "• item $a*b*c$",
+        "• item a*b*c",
         "",
         "▎ \\[",
         "▎ x_*1*",
@@ -294,7 +294,7 @@ fn formulas_render_as_written_in_lists_tables_and_quotations() {
     assert_eq!(render(text, 80), wanted);
     assert_eq!(streamed(text, 80, 1), wanted);
     let table = render("| a | b |\n|---|---|\n| $|x|$ | $y_1*z*$ |\n| `p|q` | 1 | 2 |\n", 60);
-    assert_eq!(table[3..5], ["│ $|x|$ │ $y_1*z*$ │", "│ p|q   │ 1 | 2    │"]);
+    assert_eq!(table[3..5], ["│ |x| │ y₁*z* │", "│ p|q │ 1 | 2 │"]);
 }
 
 fn streamed(text: &str, width: usize, size: usize) -> Vec<String> {
@@ -336,7 +336,7 @@ fn ordered_lists_keep_their_written_numbers() {
 fn no_written_text_is_dropped() {
     for (text, wanted) in [
         ("[1]: https://x.org \"Title\"\n", &["[1]: https://x.org \"Title\""][..]),
-        ("[^1]: word\n", &["[^1]: word"]),
+        ("[^1]: word\n", &["¹ word"]),
         ("[t](https://x.org \"Title\")", &["t (https://x.org \"Title\")"]),
         ("#\n", &["#"]),
         ("```python title=a.py\nx\n```\n", &["╭ python title=a.py", "│ x"]),
@@ -506,6 +506,65 @@ fn a_long_open_line_shows_every_letter_and_its_cost_does_not_grow() {
             assert_eq!(short, 0, "no line ends early: {lines:#?}");
         });
     }
+}
+
+#[test]
+fn formulas_are_unicode_where_that_is_exact_and_the_source_elsewhere() {
+    assert_eq!(
+        render("So \\(x^2 \\leq \\alpha\\) and $y_1$, not $x^{*}$ or $a\\,b_Q$.", 70),
+        ["So x² ≤ α and y₁, not $x^{*}$ or $a\\,b_Q$."]
+    );
+    let display = "Then\n\n\\[\nE = mc^2\n\\]\n\nand\n$$\n\\frac{a+b}{2}\n$$\nend";
+    assert_eq!(render(display, 70), ["Then", "", "E = mc²", "", "and", "(a+b)/2", "end"]);
+    assert_eq!(render("- item $x^2$\n  \\[\n  y^2\n  \\]\n", 70), ["• item x²", "  y²"]);
+    assert_eq!(render("| a | b |\n|---|---|\n| $|x|^2$ | 1 |", 70)[3], "│ |x|² │ 1 │");
+    assert_eq!(render("`$x^2$` and\n\n```\n$x^2$\n```", 70)[3], "│ $x^2$");
+    assert_eq!(render("> $$\n> x^2\n> $$", 70), ["▎ $$", "▎ x^2", "▎ $$"]);
+}
+
+#[test]
+fn a_formula_that_streams_is_the_source_until_it_is_complete() {
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        let mut seen = Vec::new();
+        for piece in ["So $x", "^2", "$ is"] {
+            markdown.push(piece);
+            markdown.layout(40, look);
+            seen.push(plain(&markdown).join("|"));
+        }
+        assert_eq!(seen, ["So $x", "So $x^2", "So x² is"]);
+    });
+}
+
+#[test]
+fn footnotes_have_raised_numbers() {
+    let text = "A claim[^1] and another[^note], but not [^ a].\n\n[^1]: The *source*.\n\n[^note]: More.\n";
+    let wanted = ["A claim¹ and another[^note], but not [^ a].", "", "¹ The source.", "", "[^note] More."];
+    assert_eq!(render(text, 70), wanted);
+}
+
+#[test]
+fn links_and_bare_addresses_carry_their_link() {
+    use crate::tui::links::linked;
+    let text = "See [docs](https://a.example/x), https://b.example/y_z_. and <https://c.example>; [no](file:///x)";
+    let theme = with_look(|look| look.theme.clone());
+    for (piece, style) in [
+        ("docs", linked(theme.link, "https://a.example/x")),
+        ("https://a.example/x", linked(theme.dim, "https://a.example/x")),
+        ("https://b.example/y_z", linked(theme.link, "https://b.example/y_z")),
+        ("https://c.example", linked(theme.link, "https://c.example")),
+        ("no", theme.link),
+    ] {
+        assert_eq!(style_of(text, piece), style, "{piece}");
+    }
+    with_look(|look| {
+        let mut markdown = Markdown::default();
+        markdown.push(text);
+        markdown.layout(40, look);
+        let links = markdown.take_links();
+        let color = linked(theme.link, "https://b.example/y_z").underline_color;
+        assert!(links.opening(color).is_some_and(|opening| opening.contains("https://b.example/y_z\x1b")));
+    });
 }
 
 /// Every letter and digit of a text that is built from these pieces is shown, in order.

@@ -119,7 +119,9 @@ impl Copy<'_> {
     /// Hides the bracket of `[name]: address`: the parser would drop a link definition.
     fn definition(&mut self, at: usize, content: &str) {
         let name = content.strip_prefix('[').and_then(|rest| rest.find(']'));
-        if name.is_some_and(|length| content[length + 2..].starts_with(':')) {
+        let is_footnote =
+            content.strip_prefix("[^").is_some_and(|rest| rest.starts_with(|c: char| c.is_alphanumeric()));
+        if !is_footnote && name.is_some_and(|length| content[length + 2..].starts_with(':')) {
             self.hide(at..at + 1);
         }
     }

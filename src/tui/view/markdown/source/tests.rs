@@ -127,7 +127,7 @@ fn paths_dunder_names_and_urls_are_not_markdown() {
             "https://x.org/__a__/b_*c*_d and <a https://y.z/__a__>t</a> <a https://q/__a__>https://q/__a__</a>¶",
         ),
         ("[https://a.b/__c__](https://a.b/__c__)", "<a https://a.b/__c__>https://a.b/__c__</a>¶"),
-        ("[1]: https://x.org\n[^2]: word", "[1]: https://x.org\n[^2]: word¶"),
+        ("[1]: https://x.org\n[^2]: word", "[1]: https://x.org¶word¶"),
         ("PATH *x* \\frac{a}{b}\\;c \\alpha_1", "PATH <i>x</i> \\frac{a}{b}\\;c \\alpha_1¶"),
     ]);
 }
