@@ -1,21 +1,33 @@
 
-# Model names come from the program itself, because the cache changes.
-_chatnap_models() {
-    local line=${COMP_LINE:0:COMP_POINT} word before previous index cut
+# Names of models, themes and conversations come from the program itself, because they change.
+_chatnap_names() {
+    local line=${COMP_LINE:0:COMP_POINT} word before previous kind index cut
     word=${line##*[[:space:]]}
     before=${line%"$word"}
     before=${before%"${before##*[![:space:]]}"}
     previous=${before##*[[:space:]]}
     case $word in
-        --model=*) word=${word#--model=} ;;
+        --model=*) kind=models ;;
+        --theme=*) kind=themes ;;
+        --conversation=*) kind=conversations ;;
+        -*) return 1 ;;
         *)
             case $previous in
-                -m|--model) ;;
-                pull|path|remove) [[ $before == *[[:space:]]models[[:space:]]* ]] || return 1 ;;
-                *) return 1 ;;
+                -m|--model) kind=models ;;
+                --theme) kind=themes ;;
+                --conversation) kind=conversations ;;
+                *)
+                    if [[ $before =~ [[:space:]]models[[:space:]]+(pull|fetch|path|remove)$ ]]; then
+                        kind=models
+                    elif [[ $before =~ [[:space:]]conversations[[:space:]]+((show|export|rename)$|remove([[:space:]]|$)) ]]; then
+                        kind=conversations
+                    else
+                        return 1
+                    fi ;;
             esac ;;
     esac
-    COMPREPLY=($(compgen -W "$("$1" models names 2>/dev/null)" -- "$word"))
+    [[ $word == --*=* ]] && word=${word#*=}
+    COMPREPLY=($(compgen -W "$("$1" complete "$kind" 2>/dev/null | cut -f1)" -- "$word"))
     # If a colon breaks words, bash replaces only the text after the last colon.
     if [[ $word == *:* && $COMP_WORDBREAKS == *:* ]]; then
         cut=${word%"${word##*:}"}
@@ -24,8 +36,8 @@ _chatnap_models() {
     [[ ${#COMPREPLY[@]} -gt 0 ]]
 }
 
-_chatnap_with_models() {
-    _chatnap_models "$@" || _chatnap "$@"
+_chatnap_with_names() {
+    _chatnap_names "$@" || _chatnap "$@"
 }
 
-complete -F _chatnap_with_models -o bashdefault -o default chatnap
+complete -F _chatnap_with_names -o bashdefault -o default chatnap

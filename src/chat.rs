@@ -7,23 +7,23 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::conversation::{Change, Conversation, ConversationId, TurnId, TurnRecord};
+use crate::conversation::{Attachment, Change, Conversation, ConversationId, TurnId, TurnRecord};
 use crate::protocol::*;
 use crate::stats::Residency;
 
 mod answering;
+mod attaching;
 pub mod command;
 mod commands;
 mod drafting;
 mod engine_view;
 mod feed;
-mod supply;
 
 pub use answering::{Activity, Answering, Limit, Stage};
+pub use attaching::Attached;
 pub use drafting::Count;
 pub use engine_view::{EngineState, EngineView, Loading, Transfer};
 pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
-pub use supply::{Fetch, Files, Located, Supply, Switch, SwitchStage};
 
 /// How long a hint such as "press Ctrl-C again" is shown.
 const HINT_TIME: Duration = Duration::from_secs(3);
@@ -45,6 +45,15 @@ pub enum Event {
     },
     /// The user sent this text: a prompt or a command.
     Submit(String),
+    /// A word of the draft names this file.
+    Attached {
+        /// The word, with its `@`.
+        word: String,
+        /// The file.
+        file: Attachment,
+    },
+    /// This word is no longer in the draft.
+    Detached(String),
     /// Esc: stop the answer or load, or close the help.
     Stop,
     /// Esc in an empty composer: the same; if there is nothing to stop, a second Esc edits the last prompt.
@@ -77,33 +86,6 @@ pub enum Event {
     Switched {
         /// The model's name.
         model: String,
-    },
-    /// The requested model cannot be used, for this reason; the current one stays.
-    NotSwitched(String),
-    /// The files of the current model are being looked for; `Located` follows.
-    Checking,
-    /// Download what is offered.
-    AcceptOffer,
-    /// Where the files of a model are.
-    Located {
-        /// The model's name, as in the request.
-        model: String,
-        /// The result.
-        found: Located,
-    },
-    /// Progress of a download.
-    FetchProgress {
-        /// The model's name.
-        model: String,
-        /// The progress.
-        progress: LoadProgress,
-    },
-    /// A download ended.
-    Fetched {
-        /// The model's name.
-        model: String,
-        /// The reason if it failed or was stopped.
-        result: Result<(), EngineError>,
     },
     /// Add a note to the transcript.
     Noted(Note),
@@ -150,17 +132,15 @@ pub enum Effect {
     Cancel(RequestId),
     /// Count the prompt tokens with the draft; `EngineEvent::Counted` follows if the model is loaded.
     Count(RequestId),
+    /// Count the tokens of these messages; `EngineEvent::Counted` follows if the model is loaded.
+    CountMessages(RequestId, Vec<ChatMessage>),
+    /// Attach the file of this name to the draft.
+    Attach(String),
     /// Load the model now.
     Load,
     /// Release the model's memory now, or cancel a load.
     Release,
-    /// Look for the files of the model of this name; `Located` follows.
-    Locate(String),
-    /// Download the files of the model of this name, in place of any other download; `Fetched` follows.
-    Fetch(String),
-    /// Stop the download; what was downloaded so far is kept.
-    StopFetch,
-    /// Switch to the model of this name; `Switched` or `NotSwitched` follows.
+    /// Switch to the model of this name; `Switched` or an error note follows.
     SwitchModel(String),
     /// Store this turn; `Saved` follows.
     Save(Box<TurnRecord>),
@@ -240,12 +220,11 @@ pub struct Chat {
     pub limits: BTreeMap<TurnId, Limit>,
     /// The engine's memory over time.
     pub residency: Residency,
-    /// The model's files, downloads, and the change to another model.
-    pub supply: Supply,
     /// Settings for the next prompt.
     pub options: ChatOptions,
     hint: Option<(Hint, Timestamp)>,
     drafting: drafting::Drafting,
+    attaching: attaching::Attaching,
     /// A conversation is being loaded.
     opening: bool,
     /// Parent of the next prompt, if it is not the head.
@@ -269,10 +248,10 @@ impl Chat {
             thought: BTreeMap::new(),
             limits: BTreeMap::new(),
             residency: Residency::new(now),
-            supply: Supply::default(),
             options,
             hint: None,
             drafting: drafting::Drafting::default(),
+            attaching: attaching::Attaching::default(),
             opening: false,
             branch: None,
             save_warned: false,
@@ -296,11 +275,9 @@ impl Chat {
     /// When the next tick is due, for a redraw, a save or a count; `None`: not before another event.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let hint = self.hint.as_ref().map(|(_, until)| *until);
-        let answers = self.activity.is_busy() && !self.is_waiting_for_files();
-        let moves = answers || self.engine.is_moving() || self.supply.fetch.is_some();
-        let turning = moves.then(|| self.now + ANIMATION);
+        let turning = (self.activity.is_busy() || self.engine.is_moving()).then(|| self.now + ANIMATION);
         let (second, save) = (self.engine.next_change(self.now), self.activity.save_due());
-        [hint, turning, second, save, self.count_due()].into_iter().flatten().min()
+        [hint, turning, second, save, self.count_due(), self.files_due()].into_iter().flatten().min()
     }
 
     /// Whether the next prompt replaces the last one, on a new branch.
@@ -348,6 +325,7 @@ impl Chat {
         let mut effects = self.save_partial();
         effects.extend(self.ask_unsaved());
         effects.extend(self.count_draft());
+        effects.extend(self.count_files());
         effects
     }
 
@@ -355,7 +333,7 @@ impl Chat {
         if matches!(self.hint(), Some(Hint::QuitArmed | Hint::EditArmed)) {
             self.hint = None;
         }
-        if self.supply.may_load() && self.engine.wants_loading() { vec![Effect::Load] } else { Vec::new() }
+        if self.engine.wants_loading() { vec![Effect::Load] } else { Vec::new() }
     }
 
     fn escape(&mut self) -> Vec<Effect> {
@@ -368,7 +346,6 @@ impl Chat {
 
     fn stop_or_edit(&mut self) -> Vec<Effect> {
         let something = self.help || self.activity.is_busy() || matches!(self.engine.state, EngineState::Loading(_));
-        let something = something || self.supply.change.is_some() || self.supply.fetch.is_some();
         if something || self.conversation.head().is_none() || self.is_editing() {
             return self.escape();
         }
@@ -381,16 +358,8 @@ impl Chat {
 
     /// Cancels the answer, or a load without a request.
     fn stop_work(&mut self) -> Vec<Effect> {
-        if self.is_offering_change()
-            && let Some(effects) = self.give_up_change()
-        {
-            return effects;
-        }
         if self.activity.is_busy() {
             return self.stop_answer();
-        }
-        if let Some(effects) = self.give_up_change() {
-            return effects;
         }
         if matches!(self.engine.state, EngineState::Loading(_)) {
             self.show_hint(Hint::Message("loading stopped".into()));
@@ -439,6 +408,14 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
             Vec::new()
         }
         Event::Submit(text) => chat.submit(text),
+        Event::Attached { word, file } => {
+            chat.attach(word, file);
+            Vec::new()
+        }
+        Event::Detached(word) => {
+            chat.detach(&word);
+            Vec::new()
+        }
         Event::Stop => chat.escape(),
         Event::StopOrEdit => chat.stop_or_edit(),
         Event::Interrupt { draft_empty } => chat.interrupt(draft_empty),
@@ -465,18 +442,6 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
             chat.go_on()
         }
         Event::Switched { model } => chat.switched(model),
-        Event::NotSwitched(why) => chat.keep_model(&why),
-        Event::Checking => {
-            chat.checking();
-            Vec::new()
-        }
-        Event::AcceptOffer => chat.accept_offer(),
-        Event::Located { model, found } => chat.located(&model, found),
-        Event::FetchProgress { model, progress } => {
-            chat.fetch_progress(&model, progress);
-            Vec::new()
-        }
-        Event::Fetched { model, result } => chat.fetched(&model, result),
         Event::Noted(note) => {
             chat.feed.push(Entry::Note(note));
             Vec::new()

@@ -24,6 +24,8 @@ pub use args::{Args, Command, OneShotFormat, TableFormat};
 pub struct OneShot {
     /// The prompt, standard input included.
     pub prompt: String,
+    /// Paths of the files to attach.
+    pub files: Vec<String>,
     /// The conversation to continue; `None` starts a new one.
     pub resume: Option<Resume>,
     /// System message of this run; it replaces the one of a continued conversation.
@@ -51,6 +53,8 @@ pub enum Invocation {
         resolved: Resolved,
         /// The conversation to continue.
         resume: Option<Resume>,
+        /// Paths of the files to attach to the first prompt.
+        files: Vec<String>,
     },
     /// One answer.
     OneShot(Resolved, OneShot),
@@ -152,12 +156,15 @@ fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<I
     if args.chat.prompt.as_deref().is_some_and(|prompt| prompt.trim() == "-") {
         return Err(hint::lone_dash());
     }
+    if args.chat.files.iter().any(|file| file == "-") {
+        return Err(hint::dash_as_file());
+    }
     let (resume, has_prompt) = (args.chat.resume(), args.chat.prompt.is_some());
     let one_shot_flag = args.one_shot.first_given();
     if args.chat.prompt.is_none() && streams.stdin_is_terminal && streams.stdout_is_terminal {
         return match one_shot_flag {
             Some(flag) => Err(Failure::usage(format!("{flag} needs a prompt: -p TEXT, or text on standard input."))),
-            None => Ok(Invocation::Interactive { resolved, resume }),
+            None => Ok(Invocation::Interactive { resolved, resume, files: args.chat.files }),
         };
     }
     let piped = if streams.stdin_is_terminal { None } else { input::read(streams.stdin, args.one_shot.quiet)? };
@@ -166,6 +173,7 @@ fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<I
     let flags = args.one_shot;
     let one_shot = OneShot {
         prompt,
+        files: args.chat.files,
         resume,
         system: args.chat.system,
         format: flags.format.unwrap_or(OneShotFormat::Text),

@@ -5,21 +5,31 @@ use super::cli::args::{
 };
 use super::failure::Failure;
 use super::output;
-use crate::settings::Resolved;
+use crate::settings::{Resolved, Settings};
 
 mod bench;
+mod complete;
 mod config;
 mod conversations;
 mod generate;
 mod gpu;
+mod man;
 mod models;
 mod table;
 mod tokenize;
 
+/// What subcommands tell about the terminal interface, which they do not import.
+pub struct Interface {
+    /// Its keys and what they do.
+    pub keys: &'static [(&'static str, &'static str)],
+    /// Names of all themes, for completion.
+    pub themes: fn(&Settings) -> Vec<String>,
+}
+
 /// Runs a subcommand. If JSON output was requested, errors are JSON too.
-pub fn run(resolved: &Resolved, command: Command) -> Result<(), Failure> {
+pub fn run(resolved: &Resolved, command: Command, interface: &Interface) -> Result<(), Failure> {
     let json = wants_json(&command);
-    dispatch(resolved, command).map_err(|failure| failure.with_json(json))
+    dispatch(resolved, command, interface).map_err(|failure| failure.with_json(json))
 }
 
 /// Whether `command` writes JSON; `bench` and `tokenize` handle that themselves.
@@ -42,11 +52,13 @@ fn wants_json(command: &Command) -> bool {
     formats.contains(&Some(TableFormat::Json))
 }
 
-fn dispatch(resolved: &Resolved, command: Command) -> Result<(), Failure> {
+fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Result<(), Failure> {
     let written = match command {
         Command::Config(command) => config::run(resolved, command)?,
         Command::Completions { shell } => output::write(&generate::completions(shell))?,
-        Command::Man => output::write(&generate::man()?)?,
+        Command::Complete { kind } => complete::run(&resolved.settings, kind, interface.themes)?,
+        Command::Man { dir: Some(folder), .. } => output::write_foreign(&man::write_all(&folder, interface)?)?,
+        Command::Man { command, dir: None } => output::write(&man::page(&command, interface)?)?,
         Command::Tokenize(args) => tokenize::run(&resolved.settings, args)?,
         Command::Gpu { format } => gpu::run(&resolved.settings, format)?,
         Command::Models(args) => {

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::{Channel, ChatMessage, FinishReason, Role, SamplingParams, Timing, Usage};
 
+mod files;
+pub mod mention;
+
+pub use files::with_files;
+
 /// Identifies a conversation on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationId(pub String);
@@ -230,7 +235,7 @@ impl Conversation {
     /// question. A turn without an answer is left out: chat templates do not allow two questions in a row.
     pub fn messages_for(&self, last: TurnId) -> Vec<ChatMessage> {
         let Some(turn) = self.turn(last) else { return Vec::new() };
-        self.messages_after(turn.parent, turn.prompt.clone())
+        self.messages_after(turn.parent, turn.question())
     }
 
     /// The request messages for a question after `parent` that is not appended yet.
@@ -239,11 +244,18 @@ impl Conversation {
         let mut messages: Vec<_> = system.map(|text| ChatMessage::new(Role::System, text.clone())).collect();
         let turns = self.path_to(parent).into_iter().filter_map(|id| self.turn(id));
         for turn in turns.filter(|turn| !turn.answer.text.is_empty()) {
-            messages.push(ChatMessage::new(Role::User, turn.prompt.clone()));
+            messages.push(ChatMessage::new(Role::User, turn.question()));
             messages.push(turn.answer.as_message());
         }
         messages.push(ChatMessage::new(Role::User, prompt));
         messages
+    }
+}
+
+impl Turn {
+    /// The question as the model reads it: the files, then the prompt.
+    pub fn question(&self) -> String {
+        with_files(&self.files, &self.prompt)
     }
 }
 

@@ -22,7 +22,6 @@ pub mod memory;
 pub mod model;
 pub mod prefix;
 pub mod prompt;
-pub mod room;
 pub mod sampler;
 pub mod scripted;
 pub mod source;

@@ -8,6 +8,10 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+mod kind;
+pub mod text;
+pub mod walk;
+
 /// Opens `path` with `options`; an error unless it is, or is created as, a regular file. Never blocks: the file is
 /// opened with `O_NONBLOCK`, and its type is checked again on the open descriptor.
 pub fn open_regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {

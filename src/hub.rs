@@ -21,7 +21,6 @@ mod local;
 mod lock;
 mod mirror;
 mod name;
-mod offer;
 mod options;
 mod pick;
 mod pip;
@@ -33,7 +32,6 @@ mod verify;
 pub use inventory::{Stored, StoredModel};
 use job::Job;
 pub use name::{ModelName, Pick};
-pub use offer::Place;
 pub use options::{HubOptions, Patience};
 
 /// Finds and fetches the files of one model name.
@@ -47,8 +45,6 @@ pub struct HubSource {
     warnings: Vec<String>,
     cache_dir: PathBuf,
     offline: bool,
-    /// Whether `locate` may download missing files.
-    fetches: bool,
     options: HubOptions,
 }
 
@@ -68,14 +64,8 @@ impl HubSource {
             warnings: Vec::new(),
             cache_dir: settings.cache_dir.clone(),
             offline: settings.offline || options.offline,
-            fetches: true,
             options,
         })
-    }
-
-    /// The same source without downloads: `locate` finds files on disk only.
-    pub fn on_disk_only(self) -> Self {
-        Self { fetches: false, ..self }
     }
 
     /// The model's files if all of them are on disk; `None` if any must be fetched.
@@ -193,9 +183,6 @@ impl HubSource {
     }
 
     fn refuse_offline(&self, name: &str) -> Result<(), EngineError> {
-        if !self.offline && !self.fetches {
-            return Err(not_found(format!("{name} is not on this machine; /model {name} fetches it.")));
-        }
         if !self.offline {
             return Ok(());
         }

@@ -27,7 +27,7 @@ fn run() -> Result<u8, Failure> {
     logging::start(&resolved.log).map_err(|why| Failure::usage(format!("{why}.")))?;
     check_theme(resolved)?;
     match invocation {
-        Invocation::Interactive { resolved, resume } => tui::run(resolved.settings, resume, warnings),
+        Invocation::Interactive { resolved, resume, files } => tui::run(resolved.settings, resume, files, warnings),
         Invocation::OneShot(resolved, one_shot) => {
             if !one_shot.quiet {
                 cli::warn(&warnings);
@@ -36,7 +36,8 @@ fn run() -> Result<u8, Failure> {
         }
         Invocation::Command(resolved, command) => {
             cli::warn(&warnings);
-            commands::run(&resolved, command).map(|()| 0)
+            let interface = commands::Interface { keys: tui::KEYS, themes: tui::theme_names };
+            commands::run(&resolved, command, &interface).map(|()| 0)
         }
     }
 }

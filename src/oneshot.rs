@@ -18,6 +18,7 @@ use crate::wording::larger_context;
 
 mod answer;
 mod answer_recorder;
+mod attached;
 mod dry_run;
 mod messages;
 mod report;
@@ -52,7 +53,7 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     let source = HubSource::new(settings)?;
     let chat_template = chosen_template(settings)?;
     // Store the question before the engine starts, so that no later error can lose it.
-    let recorder = AnswerRecorder::open(settings, one_shot, &messages)?;
+    let recorder = AnswerRecorder::open(settings, one_shot, attached::read(&one_shot.files)?, &messages)?;
     let engine = Engine::start(engine_options(settings, source, chat_template), move |event| {
         // The receiver is dropped only when the run is over.
         let _ = sender.send(Input::Engine(Box::new(event)));

@@ -22,6 +22,7 @@ use crate::sanitize::sanitize;
 use crate::settings::Settings;
 use crate::store::Resume;
 
+mod attaching;
 mod code_colours;
 mod completion;
 mod composer;
@@ -40,7 +41,6 @@ mod overlay;
 mod picker;
 mod pickers;
 mod repaint;
-mod supply;
 mod terminal;
 mod theme;
 mod turn_recorder;
@@ -59,6 +59,7 @@ use turn_recorder::TurnRecorder;
 use ui_state::{Outcome, UiState};
 use unsent::Unsent;
 use view::glyphs::Glyphs;
+pub use view::help::KEYS;
 
 /// Minimum time between two frames.
 const FRAME: Duration = Duration::from_millis(16);
@@ -81,8 +82,19 @@ pub fn check_theme(settings: &Settings) -> Result<(), String> {
     loaded.map(drop).map_err(|error| error.0)
 }
 
-/// Runs the interface until the user quits; returns the exit code. `warnings` are the transcript's first notes.
-pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) -> Result<u8, Failure> {
+/// The names of all themes: the built-in ones, then those of the user's folder.
+pub fn theme_names(settings: &Settings) -> Vec<String> {
+    Theme::names(&settings.config_dir.join("themes"))
+}
+
+/// Runs the interface until the user quits; returns the exit code. `files` are attached to the first prompt, `warnings`
+/// are the transcript's first notes.
+pub fn run(
+    settings: Settings,
+    resume: Option<Resume>,
+    files: Vec<String>,
+    warnings: Vec<String>,
+) -> Result<u8, Failure> {
     if std::env::var("TERM").is_ok_and(|term| term == "dumb") {
         return Err(Failure::usage(
             "This terminal (TERM=dumb) cannot show the interface. Use chatnap -p TEXT, or set TERM to what it really is.",
@@ -96,7 +108,7 @@ pub fn run(settings: Settings, resume: Option<Resume>, warnings: Vec<String>) ->
         .map_err(|error| Failure::failed(format!("The interface could not start: {error}.")))?;
     let ended = runtime.block_on(async {
         let mut app = App::start(settings, warnings)?;
-        let result = app.run(resume).await;
+        let result = app.run(resume, &files).await;
         app.end(result)
     });
     // Do not wait for the key reader: its `read` may never return.
@@ -123,7 +135,6 @@ struct App {
     engine: Option<Engine>,
     recorder: Option<TurnRecorder>,
     colourist: Colourist,
-    fetcher: supply::Fetcher,
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
     keys: Option<Keys>,
@@ -193,7 +204,6 @@ impl App {
             engine: None,
             recorder: None,
             colourist: Colourist::new(colours_to(sender.clone())),
-            fetcher: supply::Fetcher::default(),
             sender,
             inputs,
             keys: None,
@@ -210,7 +220,7 @@ impl App {
         Ok(app)
     }
 
-    async fn run(&mut self, resume: Option<Resume>) -> io::Result<()> {
+    async fn run(&mut self, resume: Option<Resume>, files: &[String]) -> io::Result<()> {
         if resume.is_some() {
             // Before the first key: type-ahead belongs to the conversation that is being loaded.
             self.chat_event(Event::Opening);
@@ -218,11 +228,10 @@ impl App {
         self.keys = Some(Keys::start(self.sender.clone(), true)?);
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();
+        files.iter().rev().for_each(|file| self.attach(file));
         self.recorder = Some(TurnRecorder::start(&self.settings, resume, &self.sender));
         if self.chat.engine.state != EngineState::Failed {
             self.start_engine();
-            self.chat_event(Event::Checking);
-            self.locate(self.settings.model.clone());
         }
         while self.quit.is_none() {
             self.wait().await?;
@@ -255,6 +264,7 @@ impl App {
             }
         }
         self.note_draft();
+        self.attend_files(false);
         Ok(())
     }
 
@@ -321,6 +331,8 @@ impl App {
             Input::Chat(event) => self.chat_event(event),
             Input::Coloured(id, colours) => self.screen.transcript.coloured(id, colours),
             Input::Talks(talks) => self.set_talks(talks),
+            Input::File { word, found } => self.file_read(word, *found),
+            Input::Paths(folder, paths) => self.screen.set_paths(folder, paths),
             Input::List(view, items) => self.fill(view, items),
             Input::Preview(view, preview) => self.preview(view, preview),
             Input::Edited(result) => {
@@ -354,6 +366,7 @@ impl App {
                 Outcome::Suspend => self.suspend()?,
                 Outcome::Redraw => self.redraw()?,
                 Outcome::Editor => self.open_editor()?,
+                Outcome::Attend => self.attend_files(true),
                 Outcome::Open(view) => self.open_view(view, ""),
                 Outcome::Picked(view, picked) => self.picked(view, picked),
             }
@@ -380,14 +393,13 @@ impl App {
                 let messages = self.chat.messages_with(self.screen.composer.text());
                 self.with_engine(|engine| engine.count(id, messages));
             }
+            Effect::CountMessages(id, messages) => self.with_engine(|engine| engine.count(id, messages)),
+            Effect::Attach(name) => self.attach(&name),
             Effect::Load if self.engine.is_none() => {
                 self.chat_event(Event::Hinted("there is no engine; /model NAME tries again".into()));
             }
             Effect::Load => self.with_engine(Engine::load),
             Effect::Release => self.with_engine(Engine::release),
-            Effect::Locate(model) => self.locate(model),
-            Effect::Fetch(model) => self.fetch(model),
-            Effect::StopFetch => self.fetcher.stop(),
             Effect::SwitchModel(name) => self.switch_model(name),
             Effect::Save(record) => {
                 if let Some(recorder) = &self.recorder {
@@ -490,14 +502,12 @@ impl App {
         self.guard.restore();
         // If the terminal is closed, so is stderr: ratatui's `Drop` would print an error to it and panic.
         std::mem::forget(self.terminal);
-        let (engine, recorder, fetcher) = (self.engine.take(), self.recorder.take(), std::mem::take(&mut self.fetcher));
-        fetcher.stop();
+        let (engine, recorder) = (self.engine.take(), self.recorder.take());
         let standings = recorder.as_ref().map(TurnRecorder::standings);
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             drop(recorder);
             drop(engine);
-            drop(fetcher);
             // The receiver is dropped after the timeout.
             let _ = done.send(());
         });

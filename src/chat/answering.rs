@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::conversation::{Ending, TurnId, TurnRecord};
+use crate::conversation::{Attachment, Ending, TurnId, TurnRecord};
 use crate::protocol::*;
 
 use super::{Chat, Count, Effect, EngineState, Entry, Hint, NoteKind, command};
@@ -49,8 +49,6 @@ pub struct Answering {
 pub enum Stage {
     /// The prompt is being stored; the engine has no request yet.
     Saving,
-    /// The model's files are not on disk, or not found yet; the engine has no request.
-    Files,
     /// The engine has the request, but is loading or finishing another one.
     Waiting,
     /// The prompt is being evaluated.
@@ -134,8 +132,17 @@ impl Chat {
     }
 
     pub(super) fn ask(&mut self, prompt: String) -> Vec<Effect> {
+        let files = self.files_in(&prompt);
+        self.ask_with(prompt, files)
+    }
+
+    /// Asks a prompt with these files.
+    pub(super) fn ask_with(&mut self, prompt: String, files: Vec<Attachment>) -> Vec<Effect> {
         let parent = self.branch.take().unwrap_or(self.conversation.head());
         let turn = self.conversation.ask(parent, prompt, self.options.model.clone());
+        if let Some(turn) = self.conversation.turn_mut(turn) {
+            turn.files = files;
+        }
         self.feed.keep_turns(&self.conversation.path());
         self.feed.push(Entry::Turn(turn));
         self.last_request += 1;
@@ -191,15 +198,7 @@ impl Chat {
         if answering.stage != Stage::Saving {
             return Vec::new();
         }
-        if !self.supply.may_load() {
-            answering.stage = Stage::Files;
-            return Vec::new();
-        }
         answering.stage = Stage::Waiting;
-        if let Some(turn) = self.conversation.turn_mut(answering.turn) {
-            // The model may have been changed while the prompt waited.
-            turn.model.clone_from(&self.options.model);
-        }
         vec![Effect::Generate(GenerationRequest {
             id: answering.id,
             messages: self.conversation.messages_for(answering.turn),
@@ -209,24 +208,14 @@ impl Chat {
         })]
     }
 
-    /// Sends the prompt that waited for the model's files to the engine.
-    pub(super) fn generate_waiting(&mut self) -> Vec<Effect> {
-        if let Activity::Busy(answering) = &mut self.activity {
-            answering.stage = Stage::Saving;
-        }
-        self.generate()
-    }
-
     pub(super) fn stop_answer(&mut self) -> Vec<Effect> {
         let Activity::Busy(answering) = &mut self.activity else { return Vec::new() };
         let (id, stage) = (answering.id, answering.stage);
         match stage {
             Stage::Stopping => Vec::new(),
-            Stage::Saving | Stage::Files => {
-                let mut effects = if self.supply.change.is_none() { self.stop_fetch() } else { Vec::new() };
+            Stage::Saving => {
                 let reason = FinishReason::Cancelled;
-                effects.extend(self.end_answer(Ending::Finished { reason, usage: Usage::default(), timing: None }));
-                effects
+                self.end_answer(Ending::Finished { reason, usage: Usage::default(), timing: None })
             }
             _ => {
                 answering.stage = Stage::Stopping;
@@ -243,7 +232,7 @@ impl Chat {
                 self.residency.loaded(at, took, info.memory.total());
                 self.loaded(info);
             }
-            EngineEvent::LoadFailed { error } => return self.load_failed(&error),
+            EngineEvent::LoadFailed { error } => self.load_failed(&error),
             EngineEvent::Prefill { id, done, total, trimmed_turns, .. } => {
                 self.prefill(id, done, total, trimmed_turns);
             }
@@ -266,6 +255,7 @@ impl Chat {
                 }
             }
             EngineEvent::Counted { id, prompt_tokens, context_length } => {
+                self.file_counted(id, prompt_tokens);
                 self.counted(id, Count { prompt_tokens, context_length });
             }
             EngineEvent::Idle { release_at, .. } => self.engine.state = EngineState::Idle { release_at },
@@ -295,16 +285,15 @@ impl Chat {
             self.note(NoteKind::Warning, warning.clone());
         }
         self.engine.loaded(info);
-        self.settle_change();
+        self.recount_files(false);
     }
 
-    fn load_failed(&mut self, error: &EngineError) -> Vec<Effect> {
+    fn load_failed(&mut self, error: &EngineError) {
         self.engine.load_failed(error.kind);
         // A waiting request gets its own `Failed` event and shows the error under its turn.
         if !self.activity.is_busy() && error.kind != ErrorKind::Cancelled {
             self.note(NoteKind::Error, error.message.clone());
         }
-        self.after_failed_load(error)
     }
 
     fn prefill(&mut self, id: RequestId, done: usize, total: usize, trimmed: usize) {
@@ -385,7 +374,7 @@ impl Chat {
         self.record(id)
     }
 
-    pub(super) fn end_answer(&mut self, ending: Ending) -> Vec<Effect> {
+    fn end_answer(&mut self, ending: Ending) -> Vec<Effect> {
         let Activity::Busy(answering) = std::mem::replace(&mut self.activity, Activity::Idle) else {
             return Vec::new();
         };
@@ -398,14 +387,7 @@ impl Chat {
         }
         self.recount();
         let mut effects = self.record(answering.turn);
-        let change = self.change_if_ready();
-        effects.extend(match (goes_on, change.is_empty()) {
-            // The next queued prompt is for the new model: it follows the change.
-            (true, false) => Vec::new(),
-            (true, true) => self.next_in_queue(),
-            (false, _) => self.return_queue(),
-        });
-        effects.extend(change);
+        effects.extend(if goes_on { self.next_in_queue() } else { self.return_queue() });
         // No request needs the load in progress any more: cancel it. The next keystroke starts another.
         if !self.activity.is_busy() && matches!(self.engine.state, EngineState::Loading(_)) {
             effects.push(Effect::Release);

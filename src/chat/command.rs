@@ -11,7 +11,7 @@ pub enum Command {
     Resume(Option<String>),
     /// Open the list of conversations, filtered by this text.
     List(String),
-    /// Switch to another model; `None` opens the list, `cancel` stops a download.
+    /// Switch to another model; `None` shows the one in use.
     Model(Option<String>),
     /// Change the system message from the next prompt on; empty removes it; `None` shows it.
     System(Option<String>),
@@ -21,6 +21,8 @@ pub enum Command {
     Edit,
     /// Show the next branch of the conversation.
     Branch,
+    /// Attach this file; `None` asks for its path.
+    File(Option<String>),
     /// Copy the last answer, or its n-th code block.
     Copy(Option<usize>),
     /// Release the model's memory now.
@@ -65,6 +67,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/edit", "", "change the last prompt and ask anew"),
     spec("/branch", "", "show the other answers, or versions of a prompt"),
     spec("/copy", "N", "copy the last answer, or its n-th code block"),
+    spec("/file", "PATH", "attach a text file, as @PATH in a prompt does"),
     spec("/load", "", "load the model now"),
     spec("/release", "", "give the model's memory back now"),
     spec("/theme", "NAME", "dark, light, high-contrast or one of yours"),
@@ -91,11 +94,12 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "resume" => Command::Resume(given),
         "list" => Command::List(String::new()),
         "find" => Command::List(given.unwrap_or_default()),
-        "model" | "show" => Command::Model(given),
+        "model" => Command::Model(given),
         "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
         "regenerate" => Command::Regenerate,
         "edit" => Command::Edit,
         "branch" => Command::Branch,
+        "file" => Command::File(given),
         "copy" => return copy(given).map(Some),
         "load" => Command::Load,
         "release" => Command::Release,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::conversation::Ending;
+use crate::conversation::{Ending, with_files};
 use crate::protocol::{ChatMessage, OverflowPolicy, RequestId};
 
 use super::{Chat, Effect};
@@ -48,6 +48,7 @@ impl Chat {
 
     /// The messages of a request if `draft` were sent now.
     pub fn messages_with(&self, draft: String) -> Vec<ChatMessage> {
+        let draft = with_files(&self.files_in(&draft), &draft);
         self.conversation.messages_after(self.branch.unwrap_or(self.conversation.head()), draft)
     }
 

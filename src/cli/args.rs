@@ -57,6 +57,9 @@ pub struct ChatFlags {
     /// Answer this and exit; text on standard input follows it after a blank line
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
+    /// Attach a text file to the prompt; may be repeated
+    #[arg(short, long = "file", value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub files: Vec<String>,
     /// System message
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
@@ -228,6 +231,17 @@ pub enum OneShotFormat {
     Jsonl,
 }
 
+/// Names that shells complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CompleteKind {
+    /// Models of the catalogue and of the cache.
+    Models,
+    /// Themes.
+    Themes,
+    /// Ids of stored conversations.
+    Conversations,
+}
+
 /// Output format of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
@@ -279,8 +293,20 @@ pub enum Command {
         /// For this shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page (troff)
-    Man,
+    /// Print a manual page (troff), or write all of them
+    Man {
+        /// The page of this subcommand, such as `models pull`; default the program's own
+        command: Vec<String>,
+        /// Write every page into this folder
+        #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "command")]
+        dir: Option<PathBuf>,
+    },
+    /// List names for the completion of shells
+    #[command(hide = true)]
+    Complete {
+        /// Of this kind
+        kind: CompleteKind,
+    },
     /// Show the GPUs and which models fit on them
     Gpu {
         /// Output

@@ -32,6 +32,13 @@ pub(super) fn lone_dash() -> Failure {
     )
 }
 
+/// The error for `-f -`.
+pub(super) fn dash_as_file() -> Failure {
+    Failure::usage(
+        "-f - is not a file. Standard input is read without it: `cat FILE | chatnap -p TEXT` puts TEXT before it.",
+    )
+}
+
 /// The error for an unknown subcommand: a prompt without `-p`, or a mistyped subcommand. `argv` is the whole line.
 pub(super) fn of_subcommand(error: &Error, argv: &[String]) -> Failure {
     let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand) else { return rendered(error) };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::messages::Messages;
 use crate::cli::OneShot;
-use crate::conversation::{Answer, Conversation, Ending, TurnId, TurnRecord};
+use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
 use crate::protocol::{Channel, ChatMessage, SamplingParams};
 use crate::settings::Settings;
@@ -39,7 +39,12 @@ pub(super) struct AnswerRecorder {
 
 impl AnswerRecorder {
     /// Loads the conversation to continue, appends the question, and commits it.
-    pub(super) fn open(settings: &Settings, one_shot: &OneShot, messages: &Messages) -> Result<Self, Failure> {
+    pub(super) fn open(
+        settings: &Settings,
+        one_shot: &OneShot,
+        files: Vec<Attachment>,
+        messages: &Messages,
+    ) -> Result<Self, Failure> {
         let (sender, told) = channel();
         let store = StoreHandle::start(settings.data_dir.clone(), move |what| {
             // The receiver is dropped only when the run is over.
@@ -55,6 +60,9 @@ impl AnswerRecorder {
             conversation.system = one_shot.system.clone();
         }
         let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
+        if let Some(turn) = conversation.turn_mut(turn) {
+            turn.files = files;
+        }
         let errors = channel();
         let store = store.map_err(|error| errors.0.send(error)).ok();
         let mut recorder = Self {

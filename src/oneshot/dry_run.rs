@@ -20,6 +20,10 @@ pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure
         conversation.system = one_shot.system.clone();
     }
     let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
+    let files = super::attached::read(&one_shot.files)?;
+    if let Some(turn) = conversation.turn_mut(turn) {
+        turn.files = files;
+    }
     let chosen = super::chosen_template(settings)?;
     let mut source = HubSource::new(settings)?;
     let files = source.locate(&mut |step| messages.progress(&step), &CancelFlag::default());

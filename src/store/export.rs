@@ -15,7 +15,7 @@ pub fn markdown(summary: &Summary, conversation: &Conversation) -> String {
         section(Role::System.as_str(), system);
     }
     for turn in conversation.path().into_iter().filter_map(|id| conversation.turn(id)) {
-        section(Role::User.as_str(), &turn.prompt);
+        section(Role::User.as_str(), &turn.question());
         let note = ending_note(turn);
         section(&format!("{} ({}{note})", Role::Assistant.as_str(), turn.model), &turn.answer.text);
     }

@@ -10,6 +10,7 @@ use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 use super::view::units;
 use crate::sanitize::sanitize;
 
+mod around;
 mod grapheme;
 mod history;
 
@@ -38,6 +39,8 @@ pub struct Composer {
     /// Placeholder and content of each folded paste.
     pastes: Vec<(String, String)>,
     pasted: usize,
+    /// Mentions of attached files.
+    names: Vec<String>,
     history: History,
     /// Index of the history entry that is shown, and the draft that it replaced.
     browsing: Option<(usize, String)>,
@@ -54,6 +57,7 @@ impl Default for Composer {
             revision: 0,
             pastes: Vec::new(),
             pasted: 0,
+            names: Vec::new(),
             history: History::default(),
             browsing: None,
             searching: None,
@@ -248,7 +252,7 @@ impl Composer {
 
     /// Applies an editing key; returns whether the text changed.
     pub fn edit(&mut self, key: KeyEvent) -> bool {
-        let names = || self.pastes.iter().map(|(name, _)| name.as_str());
+        let names = || self.pastes.iter().map(|(name, _)| name).chain(&self.names).map(String::as_str);
         let from = self.area.cursor();
         let changed = grapheme::edit(&mut self.area, key, names()).unwrap_or_else(|| self.area.input(key));
         grapheme::leave_names(&mut self.area, from, names());

@@ -1,7 +1,7 @@
 //! The interface's calls to the engine: start, generate, switch the model.
 
 use super::{App, Input};
-use crate::chat::Event;
+use crate::chat::{Event, Note};
 use crate::clock::Timestamp;
 use crate::engine::chat_template::Chosen;
 use crate::engine::{Engine, EngineOptions};
@@ -57,7 +57,10 @@ impl App {
                 }
                 self.chat_event(Event::Switched { model });
             }
-            Err(error) => self.chat_event(Event::NotSwitched(error.message)),
+            Err(error) => {
+                let kept = format!("The model stays as it is. {}", error.message);
+                self.chat_event(Event::Noted(Note::error(kept)));
+            }
         }
     }
 }
@@ -76,8 +79,7 @@ pub(super) fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, Eng
 
 fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
     Ok(EngineOptions {
-        // Downloads need the user's consent: they are `supply`'s.
-        source: Box::new(model_source(settings)?.on_disk_only()),
+        source: Box::new(model_source(settings)?),
         idle_window: settings.idle_window,
         context_length: settings.context_length,
         device: settings.device,

@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::attaching::Found;
 use super::code_colours::Coloured;
 use super::completion::ConversationChoice;
 use super::ending::Ending;
@@ -27,6 +28,10 @@ pub enum Input {
     Arrows { up: bool, count: usize },
     /// The stored conversations, for `/resume`.
     Talks(Vec<ConversationChoice>),
+    /// The file that a word of the draft names, or why there is none.
+    File { word: String, found: Box<Found> },
+    /// The paths of a folder, for completion.
+    Paths(String, Vec<String>),
     /// Items for the list of this kind, if it is open.
     List(View, Vec<Item>),
     #[allow(dead_code)]

@@ -21,6 +21,8 @@ pub struct Areas {
     pub panel: Rect,
     /// Queued prompts.
     pub queue: Rect,
+    /// Chips of attached files.
+    pub files: Rect,
     /// Load progress.
     pub gauge: Rect,
     /// The composer with its frame.
@@ -58,6 +60,7 @@ impl Areas {
             transcript: place(transcript),
             panel: Rect::default(),
             queue: place(queue),
+            files: Rect::default(),
             gauge: place(gauge),
             composer: place(composer),
             status: place(status),
@@ -69,6 +72,15 @@ impl Areas {
         let all = self.transcript;
         self.transcript.width = all.width.saturating_sub(width);
         self.panel = Rect { x: self.transcript.right(), width: all.width - self.transcript.width, ..all };
+        self
+    }
+
+    /// With `rows` rows of chips below the queue, taken from the transcript as far as it has them.
+    pub fn with_files(mut self, rows: usize) -> Self {
+        let height = u16::try_from(rows).unwrap_or(u16::MAX).min(self.transcript.height);
+        self.transcript.height -= height;
+        self.queue.y -= height;
+        self.files = Rect { y: self.queue.bottom(), height, ..self.transcript };
         self
     }
 

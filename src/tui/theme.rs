@@ -248,6 +248,15 @@ impl Theme {
         Self::load("dark", Path::new(""), depth).unwrap_or_default()
     }
 
+    /// Names of the built-in themes, then of the files in `folder`.
+    pub fn names(folder: &Path) -> Vec<String> {
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let own = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".toml")?.to_owned()));
+        let mut names: Vec<_> = own.filter(|name| Self::built_in_names().all(|known| known != name)).collect();
+        names.sort();
+        Self::built_in_names().map(str::to_owned).chain(names).collect()
+    }
+
     /// Names of the built-in themes.
     pub fn built_in_names() -> impl Iterator<Item = &'static str> {
         BUILT_IN.iter().map(|(name, _)| *name)

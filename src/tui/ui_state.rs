@@ -3,20 +3,22 @@
 
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent};
 use ratatui::layout::Rect;
+use ratatui::text::Line;
 use ratatui_textarea::TextArea;
 
+use super::attaching::Attaching;
 use super::completion::{self, Choice, ConversationChoice};
 use super::composer::Composer;
 use super::keymap::{self, Action, Context, Edit, Scroll};
 use super::layout::{Areas, Look};
 use super::picker::{Picked, Picker};
 use super::theme::Theme;
-use super::view::gauge;
+use super::view::files;
 use super::view::glyphs::Glyphs;
 use super::view::help;
 use super::view::panel;
 use super::view::transcript::Transcript;
-use crate::chat::{Cause, Chat, Event, View};
+use crate::chat::{Cause, Chat, EngineState, Event, View};
 
 #[derive(Debug)]
 pub struct UiState {
@@ -24,10 +26,14 @@ pub struct UiState {
     pub transcript: Transcript,
     /// The stored conversations, once requested for `/resume`.
     pub talks: Vec<ConversationChoice>,
+    /// Files that the draft names.
+    pub(super) files: Attaching,
     /// The list over the transcript.
     pub(super) list: Option<Picker>,
     /// Whether the statistics panel is wanted.
     panel: bool,
+    /// The rows of chips, as of the last `layout`.
+    pub(super) chips: Vec<Line<'static>>,
     theme: Theme,
     glyphs: &'static Glyphs,
     areas: Areas,
@@ -61,6 +67,8 @@ pub enum Outcome {
     Redraw,
     /// Edit the draft in an external editor.
     Editor,
+    /// Read the files that the draft names.
+    Attend,
     /// Open a list.
     Open(View),
     /// A key changed the open list or chose from it.
@@ -74,7 +82,9 @@ impl UiState {
             composer: Composer::default(),
             transcript: Transcript::default(),
             talks: Vec::new(),
+            files: Attaching::default(),
             list: None,
+            chips: Vec::new(),
             panel: false,
             theme,
             glyphs,
@@ -113,11 +123,14 @@ impl UiState {
         if !chat.help {
             self.help_top = 0;
         }
-        let loading = gauge::is_needed(chat);
+        let loading = matches!(chat.engine.state, EngineState::Loading(_));
         // The composer's width does not depend on its number of rows.
         let width = Areas::of(area, 1, 0, false).composer_text().width;
         let rows = self.composer.layout(width);
-        self.areas = Areas::of(area, rows, chat.queue.len(), loading);
+        let look = Look { theme: &self.theme, glyphs: self.glyphs };
+        let chips = files::rows(&self.chips(chat), usize::from(area.width), &look);
+        self.areas = Areas::of(area, rows, chat.queue.len(), loading).with_files(chips.len());
+        self.chips = chips;
         if self.panel && area.width >= panel::NEEDED {
             self.areas = self.areas.with_panel(panel::WIDTH);
         }
@@ -132,7 +145,7 @@ impl UiState {
         if self.composer.is_searching() {
             return self.composer.found().into_iter().map(|(_, begin)| completion::earlier(begin)).collect();
         }
-        if !self.composer.is_single_line() || self.composer.is_browsing() {
+        if self.composer.is_browsing() {
             return Vec::new();
         }
         let draft = self.composer.draft();
@@ -141,7 +154,9 @@ impl UiState {
         }
         match self.cycle(&draft) {
             Some(cycle) => cycle.choices.clone(),
-            None => completion::choices(&draft, &self.talks),
+            None if !self.path_choices().is_empty() => self.path_choices().to_vec(),
+            None if self.composer.is_single_line() => completion::choices(&draft, &self.talks),
+            None => Vec::new(),
         }
     }
 
@@ -157,7 +172,11 @@ impl UiState {
     /// Handles an event of the terminal.
     pub fn terminal_event(&mut self, event: TerminalEvent, chat: &Chat) -> Vec<Outcome> {
         match event {
-            TerminalEvent::Key(key) => self.key(key, chat),
+            TerminalEvent::Key(key) => {
+                let outcomes = self.key(key, chat);
+                self.complete_paths();
+                outcomes
+            }
             TerminalEvent::Paste(text) => {
                 if let Some(outcomes) = self.list_paste(&text) {
                     return outcomes;
@@ -226,7 +245,7 @@ impl UiState {
                 self.typed()
             }
             Action::Search => self.search(),
-            Action::Submit => self.submit(chat),
+            Action::Submit => self.submit(),
             Action::Stop => self.stop(),
             Action::Interrupt => chat_event(Event::Interrupt { draft_empty: self.composer.is_empty() }),
             Action::Quit => chat_event(Event::Quit(Cause::User)),
@@ -351,20 +370,32 @@ impl UiState {
             self.dismissed = Some(self.composer.draft());
             return Vec::new();
         }
+        if self.stop_waiting() {
+            return vec![Outcome::Chat(Event::Hinted("not sent yet".into()))];
+        }
         vec![Outcome::Chat(if self.composer.is_empty() { Event::StopOrEdit } else { Event::Stop })]
     }
 
-    fn submit(&mut self, chat: &Chat) -> Vec<Outcome> {
+    fn submit(&mut self) -> Vec<Outcome> {
         if self.complete_to_send() {
             return Vec::new();
         }
+        self.before_sending().unwrap_or_else(|| self.send_draft())
+    }
+
+    /// Sends the draft, whose files are read.
+    pub(super) fn send_draft(&mut self) -> Vec<Outcome> {
+        if let Some(outcomes) = self.before_sending() {
+            return outcomes;
+        }
+        let told = self.sent_as_text();
         let text = self.composer.send();
         if text.trim().is_empty() {
-            return chat.offer().map(|_| Outcome::Chat(Event::AcceptOffer)).into_iter().collect();
+            return Vec::new();
         }
         // Scroll to the end, where the answer appears.
         self.transcript.follow();
-        vec![Outcome::Chat(Event::Submit(text))]
+        std::iter::once(Outcome::Chat(Event::Submit(text))).chain(told).collect()
     }
 
     /// Accepts the selected completion on Enter. True if it is not sent yet: the user must see or finish it.
@@ -375,8 +406,8 @@ impl UiState {
         let alone = draft.ends_with(' ') && !draft.trim_end().contains(' ');
         let whole = alone || choices.iter().any(|choice| choice.text.trim_end() == draft.trim_end());
         match choices.get(self.chosen_completion()) {
-            Some(choice) if !whole => {
-                self.composer.set(&choice.text);
+            Some(choice) if !whole && self.enter_takes(choice, self.chosen) => {
+                self.composer.complete(&choice.text);
                 choice.unfinished
             }
             _ => false,
@@ -394,7 +425,7 @@ impl UiState {
             (false, false) => chosen,
         };
         let Some(choice) = choices.get(wanted).filter(|choice| choice.text != draft) else { return };
-        self.composer.set(&choice.text);
+        self.composer.complete(&choice.text);
         self.chosen = wanted;
         // A single completion does not cycle: the next Tab completes the command's argument.
         self.cycle = (count > 1).then_some(Cycle { choices, taken: wanted });

@@ -8,8 +8,9 @@ use super::ui_state::UiState;
 use crate::chat::Chat;
 
 mod composer;
+pub mod files;
 mod footer;
-pub(super) mod gauge;
+mod gauge;
 pub mod glyphs;
 pub mod help;
 pub mod markdown;
@@ -18,7 +19,6 @@ pub mod panel;
 mod picker;
 mod popup;
 mod status;
-mod supply;
 pub mod transcript;
 mod turn;
 pub mod units;
@@ -35,6 +35,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {
     frame.render_widget(Block::new().style(look.theme.text), area);
     let areas = screen.areas();
     gauge::draw_queue(frame, areas.queue, chat, &look);
+    files::draw(frame, areas.files, &screen.chips);
     gauge::draw(frame, areas.gauge, chat, &look);
     composer::draw(frame, &areas, chat, &screen.composer, screen.transcript.is_scrolled(), &look);
     transcript::draw(frame, &areas, chat, &screen.composer, &screen.transcript, &look);

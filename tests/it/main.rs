@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod damaged;
 mod editor;
+mod files;
 mod foreign;
 mod hub;
 mod imports;

@@ -20,6 +20,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("PgUp, PgDn", "scroll, as the wheel does; Shift+Up/Down by a line"),
     ("Ctrl-Home, Ctrl-End", "to the beginning, to the end and follow"),
     ("Up, Down, Ctrl-R", "earlier prompts; search in them"),
+    ("@", "attach a file: @path, completed with Tab; Backspace detaches it"),
     ("Tab, Shift-Tab", "complete a command or a name; the next, the one before"),
     ("Ctrl-A/E/K/U/W/Y", "edit as in a shell; Ctrl-_ takes back"),
     ("Ctrl-O, Ctrl-S, F2", "lists: everything; conversations; models"),

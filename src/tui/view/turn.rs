@@ -4,7 +4,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::markdown::Markdown;
-use super::{footer, units, wrap};
+use super::{files, footer, units, wrap};
 use crate::chat::{Chat, Note, NoteKind};
 use crate::conversation::{Ending, Turn, TurnId};
 use crate::sanitize::{Sanitizer, sanitize};
@@ -64,7 +64,7 @@ impl Rendered {
         let room = width.saturating_sub(2 * INDENT).max(1);
         if self.width != width {
             self.width = width;
-            self.head = user(&turn.prompt, width, look);
+            self.head = user(turn, width, look);
             self.ended = false;
         }
         if !matches!(turn.answer.ending, Ending::Pending) {
@@ -220,12 +220,16 @@ fn indented(markdown: &Markdown, index: usize) -> Line<'static> {
     line
 }
 
-fn user(prompt: &str, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+fn user(turn: &Turn, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let style = look.theme.user;
-    let shown = beginning(prompt, look);
+    let shown = beginning(&turn.prompt, look);
     let first = Span::styled(format!("{} ", look.glyphs.prompt), look.theme.accent.patch(style_bg(style)));
     let lines = wrap::wrap_prefixed(sanitize(&shown).trim_end(), style, &first, &Span::styled("  ", style), width);
-    let mut lines: Vec<_> = lines.into_iter().map(|line| fill(line, width).style(style)).collect();
+    let chips = turn.files.iter().map(|file| {
+        let chip = wrap::clip(&files::sent(file, look), width.saturating_sub(4), look.glyphs.ellipsis);
+        Line::from(Span::styled(format!("  {chip}"), style.patch(look.theme.dim)))
+    });
+    let mut lines: Vec<_> = lines.into_iter().chain(chips).map(|line| fill(line, width).style(style)).collect();
     lines.push(Line::default());
     lines
 }

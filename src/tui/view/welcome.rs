@@ -11,11 +11,9 @@ use crate::tui::layout::Look;
 pub(super) fn lines(chat: &Chat, width: usize, height: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let (theme, (claim, how)) = (look.theme, model(chat));
     let title = ("chatnap".to_owned(), theme.accent);
-    let (claim, how) = ((claim, theme.text), (how, theme.dim));
+    let (claim, how) = ((claim, theme.text), (how.to_owned(), theme.dim));
     let keys = ("Enter sends, ? shows the keys, / the commands.".to_owned(), theme.dim);
     let blank = (String::new(), theme.text);
-    // Without room for both, the offer of a download replaces the keys.
-    let keys = if chat.offer().is_some() && height < 5 { how.clone() } else { keys };
     let forms = [
         vec![blank.clone(), title.clone(), blank.clone(), claim.clone(), how.clone(), blank.clone(), keys.clone()],
         vec![blank.clone(), claim.clone(), how, keys.clone()],
@@ -35,13 +33,10 @@ fn draw(rows: Vec<(String, Style)>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// The model's state, and the next step.
-fn model(chat: &Chat) -> (String, String) {
+fn model(chat: &Chat) -> (String, &'static str) {
     let model = super::units::model_name(chat);
     let here = format!("{model} runs in this process.");
-    if let Some(how) = super::supply::welcome(chat).filter(|_| !chat.engine.is_loaded()) {
-        return (here, how);
-    }
-    let (claim, how) = match chat.engine.state {
+    match chat.engine.state {
         EngineState::Failed => {
             (format!("{model} could not be loaded."), "/model NAME takes another one, or tries this one again.")
         }
@@ -51,6 +46,5 @@ fn model(chat: &Chat) -> (String, String) {
         EngineState::Cold | EngineState::Loading(_) | EngineState::Releasing => {
             (here, "It loads at your first keystroke and gives its memory back when nobody talks to it.")
         }
-    };
-    (claim, how.to_owned())
+    }
 }
