@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::logging::LogOptions;
 use crate::protocol::*;
 
+mod comfort;
 mod duration;
 mod environment;
 mod expand;
@@ -18,6 +19,7 @@ mod keys;
 mod layers;
 mod persona;
 
+pub use comfort::{Comfort, Notify};
 pub use duration::{format_idle_window, parse_idle_window};
 pub use environment::warnings as environment_warnings;
 pub use expand::expand_path;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub keymap: Keymap,
     /// Whether the reasoning is shown when the chat starts; else it is folded.
     pub reasoning_open: bool,
+    /// Notifications and the mouse.
+    pub comfort: Comfort,
     /// Folder of conversations and state.
     pub data_dir: PathBuf,
     /// Folder of downloaded starter models.
@@ -95,6 +99,7 @@ impl Settings {
             theme: "dark".to_owned(),
             keymap: Keymap::Emacs,
             reasoning_open: false,
+            comfort: Comfort::default(),
             data_dir: folders.data.clone(),
             cache_dir: folders.cache.clone(),
             config_dir: folders.config.clone(),

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ratatui::backend::Backend;
+use ratatui::crossterm::event::Event as TerminalEvent;
 use ratatui::layout::Rect;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -23,18 +24,21 @@ use crate::settings::Settings;
 use crate::store::Resume;
 
 mod attaching;
+mod attention;
 mod code_colours;
 mod completion;
 mod composer;
 mod editor;
 mod ending;
 mod engine;
+mod follow;
 mod fuzzy;
 mod input;
 mod keymap;
 mod keys;
 mod layout;
 mod links;
+mod mouse;
 mod output;
 mod overlay;
 #[allow(dead_code)]
@@ -48,6 +52,7 @@ mod ui_state;
 mod unsent;
 mod view;
 
+use attention::Attention;
 use code_colours::{Coloured, Colourist};
 use editor::Editor;
 use ending::Ending;
@@ -141,6 +146,7 @@ struct App {
     /// The external editor, while it owns the terminal.
     editor: Option<Editor>,
     unsent: Unsent,
+    attention: Attention,
     /// The stored conversations were requested for the current command.
     listing: bool,
     /// The composer's revision at the last `DraftChanged`.
@@ -188,7 +194,9 @@ impl App {
         }
         let screen = UiState::new(theme, Glyphs::of_environment(environment));
         let output = Output::open(ending.clone())?;
-        let guard = terminal::Guard::enter(output.clone(), ours)?;
+        let attention = Attention::new(&settings.comfort, environment);
+        let modes = terminal::Modes::of_environment(settings.comfort.mouse);
+        let guard = terminal::Guard::enter(output.clone(), ours, modes)?;
         let mut terminal = terminal::screen(&output)?;
         terminal.backend_mut().know(&screen.transcript.links);
         let mut app = Self {
@@ -209,6 +217,7 @@ impl App {
             keys: None,
             editor: None,
             unsent: Unsent::default(),
+            attention,
             listing: false,
             draft: 0,
             dirty: true,
@@ -225,7 +234,7 @@ impl App {
             // Before the first key: type-ahead belongs to the conversation that is being loaded.
             self.chat_event(Event::Opening);
         }
-        self.keys = Some(Keys::start(self.sender.clone(), true)?);
+        self.keys = Some(Keys::start(self.sender.clone(), !self.settings.comfort.mouse)?);
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();
         files.iter().rev().for_each(|file| self.attach(file));
@@ -318,6 +327,7 @@ impl App {
         match input {
             Input::Terminal(event) => {
                 let lets_go = keys::lets_go(&event);
+                self.note_focus(&event);
                 let outcomes = self.screen.terminal_event(event, &self.chat);
                 self.carry_out(outcomes)?;
                 if let Some(keys) = self.keys.as_ref().filter(|_| lets_go && self.editor.is_none()) {
@@ -368,6 +378,7 @@ impl App {
                 Outcome::Editor => self.open_editor()?,
                 Outcome::Attend => self.attend_files(true),
                 Outcome::Open(view) => self.open_view(view, ""),
+                Outcome::Follow(address) => self.follow_link(&address),
                 Outcome::Picked(view, picked) => self.picked(view, picked),
             }
         }
@@ -380,8 +391,28 @@ impl App {
             let turns = conversation.path().into_iter().filter_map(|id| conversation.turn(id));
             self.screen.composer.recall(turns.map(|turn| turn.prompt.as_str()));
         }
+        let before = self.chat.activity.answering().map(|answering| (answering.turn, answering.submitted));
         for effect in update(&mut self.chat, event) {
             self.perform(effect);
+        }
+        if let Some((_, since)) = before.filter(|(turn, _)| self.chat.activity.on(*turn).is_none()) {
+            self.announce(since);
+        }
+    }
+
+    /// Announces the end of an answer to a prompt of this time, if the user looks elsewhere.
+    fn announce(&mut self, since: Timestamp) {
+        if let Some(bytes) = self.attention.ended(&self.chat, Timestamp::now().since(since)) {
+            // A terminal that cannot be written to fails at the next frame.
+            let _ = terminal::write(&mut self.terminal, &bytes);
+        }
+    }
+
+    fn note_focus(&mut self, event: &TerminalEvent) {
+        match event {
+            TerminalEvent::FocusGained => self.attention.focus(true),
+            TerminalEvent::FocusLost => self.attention.focus(false),
+            _ => {}
         }
     }
 
@@ -473,6 +504,7 @@ impl App {
     fn redraw(&mut self) -> io::Result<()> {
         self.terminal = terminal::screen(&self.output)?;
         self.terminal.backend_mut().clear()?;
+        self.attention.forget_title();
         self.dirty = true;
         Ok(())
     }
@@ -486,6 +518,9 @@ impl App {
             row_repainter.mark(frame.buffer_mut());
         })?;
         screen.transcript.take_jobs().into_iter().for_each(|job| colourist.ask(job));
+        if let Some(title) = self.attention.title(&self.chat) {
+            terminal::write(&mut self.terminal, &title)?;
+        }
         (self.dirty, self.urgent) = (false, false);
         self.drawn = Some(Instant::now());
         Ok(())

@@ -95,6 +95,14 @@ impl Activity {
         }
     }
 
+    /// The answer in progress.
+    pub fn answering(&self) -> Option<&Answering> {
+        match self {
+            Self::Busy(answering) => Some(answering),
+            Self::Idle => None,
+        }
+    }
+
     /// The answer in progress to this turn.
     pub fn on(&self, turn: TurnId) -> Option<&Answering> {
         match self {

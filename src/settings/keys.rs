@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::comfort::{parse_after, parse_notify, show_after, show_notify};
 use super::duration::{format_idle_window, parse_idle_window};
 use super::{Folders, Keymap, Settings, expand_path};
 use crate::protocol::*;
@@ -130,6 +131,11 @@ pub const KEYS: &[Key] = &[
         true => "show",
         false => "fold",
     })),
+    key!("notify", Text, |s, v| parse_notify(v).map(|v| s.comfort.notify = v), |s| show_notify(s.comfort.notify)),
+    key!("notify_after", Duration, |s, v| parse_after(v).map(|v| s.comfort.notify_after = v), |s| show_after(
+        s.comfort.notify_after
+    )),
+    key!("mouse", Switch, |s, v| switch(v).map(|v| s.comfort.mouse = v), |s| Some(s.comfort.mouse.to_string())),
     key!("data_dir", Text, |s, v| folder(v).map(|v| s.data_dir = v), |s| path_text(&s.data_dir)),
     key!("cache_dir", Text, |s, v| folder(v).map(|v| s.cache_dir = v), |s| path_text(&s.cache_dir)),
 ];

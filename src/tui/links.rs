@@ -72,6 +72,11 @@ impl SharedLinks {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).merge(links);
     }
 
+    /// The address of a piece of text with this underline colour.
+    pub fn address(&self, color: Option<Color>) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0.get(&number_of(color)?)?.clone()
+    }
+
     fn opening(&self, color: Option<Color>) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).opening(color)
     }

@@ -202,6 +202,11 @@ impl Picker {
         self.selected
     }
 
+    /// Selects the item at this place of the shown ones.
+    pub fn select_place(&mut self, place: usize) {
+        self.selected = place.min(self.shown.len().saturating_sub(1));
+    }
+
     pub fn selected(&self) -> Option<&Item> {
         self.items.get(*self.shown.get(self.selected)?)
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ratatui::Terminal;
 use ratatui::crossterm::event::{
-    DisableBracketedPaste, EnableBracketedPaste, KeyboardEnhancementFlags, PopKeyboardEnhancementFlags,
-    PushKeyboardEnhancementFlags,
+    DisableBracketedPaste, DisableFocusChange, EnableBracketedPaste, EnableFocusChange, KeyboardEnhancementFlags,
+    PopKeyboardEnhancementFlags, PushKeyboardEnhancementFlags,
 };
 use ratatui::crossterm::terminal::{
     BeginSynchronizedUpdate, EndSynchronizedUpdate, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode,
@@ -39,11 +39,33 @@ impl Panics {
     }
 }
 
+/// Presses of mouse buttons and the wheel (1000), with coordinates beyond 223 (1006).
+const MOUSE: (&[u8], &[u8]) = (b"\x1b[?1000h\x1b[?1006h", b"\x1b[?1006l\x1b[?1000l");
+
+/// The terminal's stack of titles: push and pop.
+const TITLE: (&[u8], &[u8]) = (b"\x1b[22;0t", b"\x1b[23;0t");
+
+/// Which modes the interface enables beside raw mode and bracketed paste.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modes {
+    /// Kitty keyboard protocol, which distinguishes Shift+Enter from Enter; title. Not on the Linux console, which
+    /// misreads the sequences: it interprets the last letter as another command.
+    full: bool,
+    /// Reports of mouse buttons and the wheel.
+    mouse: bool,
+}
+
+impl Modes {
+    /// The modes for this terminal.
+    pub fn of_environment(mouse: bool) -> Self {
+        Self { full: std::env::var("TERM").is_ok_and(|term| term != "linux"), mouse }
+    }
+}
+
 /// Owns the terminal's modes; dropping it restores the terminal.
 pub struct Guard {
     active: Arc<AtomicBool>,
-    /// Whether the kitty keyboard protocol is enabled: it distinguishes Shift+Enter from Enter.
-    keyboard: bool,
+    modes: Modes,
     output: Output,
     /// How a fatal signal restores the terminal.
     restoration: Option<&'static Restoration>,
@@ -55,11 +77,9 @@ impl Guard {
     /// Enables the modes. From now on a panic of this thread restores the terminal before its message is printed, and
     /// the message of any other thread's panic is kept for later, so that it does not corrupt the frame. A fatal signal
     /// restores the terminal too. `active`: whether the modes are enabled.
-    pub fn enter(output: Output, active: Arc<AtomicBool>) -> io::Result<Self> {
-        // The Linux console misreads the sequence: it interprets the last letter as another command.
-        let keyboard = std::env::var("TERM").is_ok_and(|term| term != "linux");
-        let restoration = restoration(&output, keyboard);
-        let guard = Self { active, keyboard, output, restoration, panics: Panics::default() };
+    pub fn enter(output: Output, active: Arc<AtomicBool>, modes: Modes) -> io::Result<Self> {
+        let restoration = restoration(&output, modes);
+        let guard = Self { active, modes, output, restoration, panics: Panics::default() };
         guard.hook_panics();
         guard.resume()?;
         Ok(guard)
@@ -71,27 +91,31 @@ impl Guard {
         self.restoration.inspect(|restoration| restoration.arm());
         enable_raw_mode()?;
         let mut out = BufWriter::new(self.output.clone());
-        queue!(out, EnterAlternateScreen, EnableBracketedPaste)?;
-        if self.keyboard {
+        queue!(out, EnterAlternateScreen, EnableBracketedPaste, EnableFocusChange)?;
+        if self.modes.full {
             queue!(out, PushKeyboardEnhancementFlags(KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES))?;
+            out.write_all(TITLE.0)?;
+        }
+        if self.modes.mouse {
+            out.write_all(MOUSE.0)?;
         }
         out.flush()
     }
 
     /// Restores the terminal, once. Errors are ignored: a closed terminal needs no restoration.
     pub fn restore(&self) {
-        restore(&self.active, self.keyboard, &self.output);
+        restore(&self.active, self.modes, &self.output);
         self.restoration.inspect(|restoration| restoration.disarm());
     }
 
     fn hook_panics(&self) {
         let interface = std::thread::current().id();
-        let (active, keyboard, panics) = (self.active.clone(), self.keyboard, self.panics.clone());
+        let (active, modes, panics) = (self.active.clone(), self.modes, self.panics.clone());
         let (output, restoration) = (self.output.clone(), self.restoration);
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if std::thread::current().id() == interface {
-                restore(&active, keyboard, &output);
+                restore(&active, modes, &output);
                 restoration.inspect(|restoration| restoration.disarm());
             }
             if active.load(Ordering::Acquire) {
@@ -109,30 +133,41 @@ impl Drop for Guard {
     }
 }
 
-fn restore(active: &AtomicBool, keyboard: bool, output: &Output) {
+fn restore(active: &AtomicBool, modes: Modes, output: &Output) {
     if !active.swap(false, Ordering::AcqRel) {
         return;
     }
-    let _ = output.clone().write_all(&sequences(keyboard));
+    let _ = output.clone().write_all(&sequences(modes));
     let _ = disable_raw_mode();
 }
 
 /// Escape sequences that undo [`Guard::resume`].
-fn sequences(keyboard: bool) -> Vec<u8> {
+fn sequences(modes: Modes) -> Vec<u8> {
     let mut bytes = Vec::new();
-    if keyboard {
+    if modes.mouse {
+        bytes.extend(MOUSE.1);
+    }
+    if modes.full {
         let _ = queue!(bytes, PopKeyboardEnhancementFlags);
+        bytes.extend(TITLE.1);
     }
     // The keyboard flags belong to the alternate screen: restore them before leaving it.
-    let _ = queue!(bytes, DisableBracketedPaste, EndSynchronizedUpdate, LeaveAlternateScreen, cursor::Show);
+    let _ = queue!(
+        bytes,
+        DisableFocusChange,
+        DisableBracketedPaste,
+        EndSynchronizedUpdate,
+        LeaveAlternateScreen,
+        cursor::Show
+    );
     bytes
 }
 
 /// Prepares the restoration after a fatal signal from the terminal's settings before the modes are enabled. `None` if
 /// they cannot be read.
-fn restoration(output: &Output, keyboard: bool) -> Option<&'static Restoration> {
+fn restoration(output: &Output, modes: Modes) -> Option<&'static Restoration> {
     let (terminal, settings) = (output.file().ok()?, rustix::termios::tcgetattr(rustix::stdio::stdin()).ok()?);
-    let mut bytes = sequences(keyboard);
+    let mut bytes = sequences(modes);
     bytes.extend(
         b"\r\nchatnap was ended by a fault or a signal. What was stored is kept: chatnap -c goes on with it.\r\n",
     );
@@ -150,6 +185,13 @@ pub fn draw(screen: &mut CrosstermTerminal, paint: impl FnOnce(&mut ratatui::Fra
     queue!(screen.backend_mut(), BeginSynchronizedUpdate)?;
     screen.draw(paint)?;
     execute!(screen.backend_mut(), EndSynchronizedUpdate)
+}
+
+/// Writes these bytes between two frames.
+pub fn write(screen: &mut CrosstermTerminal, bytes: &str) -> io::Result<()> {
+    let backend = screen.backend_mut();
+    backend.write_all(bytes.as_bytes())?;
+    Write::flush(backend)
 }
 
 /// Copies `text` to the clipboard by OSC 52, which also works over SSH.

@@ -71,6 +71,8 @@ pub enum Outcome {
     Attend,
     /// Open a list.
     Open(View),
+    /// Open this web address.
+    Follow(String),
     /// A key changed the open list or chose from it.
     Picked(View, Picked),
 }
@@ -169,6 +171,16 @@ impl UiState {
         self.chosen.min(self.completions().len().saturating_sub(1))
     }
 
+    /// Selects a completion.
+    pub(super) fn choose_completion(&mut self, index: usize) {
+        self.chosen = index;
+    }
+
+    /// Size of the screen as of the last `layout`.
+    pub(super) fn size(&self) -> Rect {
+        self.size
+    }
+
     /// Handles an event of the terminal.
     pub fn terminal_event(&mut self, event: TerminalEvent, chat: &Chat) -> Vec<Outcome> {
         match event {
@@ -185,13 +197,14 @@ impl UiState {
                 self.typed()
             }
             TerminalEvent::Resize(..) | TerminalEvent::FocusGained | TerminalEvent::FocusLost => Vec::new(),
-            TerminalEvent::Mouse(_) => Vec::new(),
+            TerminalEvent::Mouse(event) => self.mouse(event, chat),
         }
     }
 
     /// Several arrow keys that arrived at once: the wheel, unless they have something to move in.
     pub fn arrows(&mut self, up: bool, count: usize, chat: &Chat) -> Vec<Outcome> {
-        if !chat.help && (self.composer.has_rows() || !self.completions().is_empty()) {
+        let has_rows = self.composer.has_rows() || !self.completions().is_empty();
+        if self.list.is_some() || (!chat.help && has_rows) {
             let key = KeyEvent::from(if up { KeyCode::Up } else { KeyCode::Down });
             return (0..count).flat_map(|_| self.key(key, chat)).collect();
         }
@@ -216,7 +229,7 @@ impl UiState {
         !draft.is_empty() && !draft.starts_with('/') && !self.composer.is_searching()
     }
 
-    fn key(&mut self, key: KeyEvent, chat: &Chat) -> Vec<Outcome> {
+    pub(super) fn key(&mut self, key: KeyEvent, chat: &Chat) -> Vec<Outcome> {
         if let Some(outcomes) = self.list_key(key) {
             return outcomes;
         }
@@ -334,7 +347,7 @@ impl UiState {
         self.typed()
     }
 
-    fn scroll(&mut self, scroll: Scroll, chat: &Chat) {
+    pub(super) fn scroll(&mut self, scroll: Scroll, chat: &Chat) {
         if chat.help {
             return self.scroll_help(scroll);
         }

@@ -1,7 +1,6 @@
 //! Draws the whole screen from the chat and the interface's state. Drawing changes neither.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
 use ratatui::widgets::Block;
 
 use super::ui_state::UiState;
@@ -16,8 +15,8 @@ pub mod help;
 pub mod markdown;
 mod paint;
 pub mod panel;
-mod picker;
-mod popup;
+pub mod picker;
+pub mod popup;
 mod status;
 pub mod transcript;
 mod turn;
@@ -44,8 +43,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {
     popup::draw(frame, &areas, &screen.completions(), screen.chosen_completion(), &look);
     status::draw_long_hint(frame, &areas, chat, &look);
     if let Some(list) = screen.list() {
-        let above = Rect { height: areas.status.y.saturating_sub(area.y), ..area };
-        let cursor = picker::draw(frame, if above.height >= 8 { above } else { area }, list, &look);
+        let cursor = picker::draw(frame, picker::over(area, &areas), list, &look);
         frame.set_cursor_position(cursor);
     } else if chat.help {
         help::draw(frame, help::area(area, areas.composer), screen.help_top(), &look);

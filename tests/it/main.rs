@@ -1,6 +1,7 @@
 //! Integration tests, one module per user-visible area.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod attention;
 mod bench;
 mod chat;
 mod cli;

@@ -46,6 +46,7 @@ pub fn settings(model: &str) -> Settings {
         theme: "dark".to_owned(),
         keymap: chatnap::settings::Keymap::Emacs,
         reasoning_open: false,
+        comfort: chatnap::settings::Comfort::default(),
         data_dir: std::env::temp_dir(),
         cache_dir: cache_dir(),
         config_dir: std::env::temp_dir(),

@@ -14,6 +14,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 struct Seen {
     parser: vt100::Parser,
     bytes: usize,
+    /// Every byte that the program wrote.
+    raw: Vec<u8>,
     over: bool,
     /// The reader thread ends after its next read.
     vanished: bool,
@@ -112,7 +114,7 @@ impl Tui {
         drop(pair.slave);
         let parser = vt100::Parser::new(nonzero(rows), nonzero(columns), 0);
         let seen = Arc::new((
-            Mutex::new(Seen { parser, bytes: 0, over: false, vanished: false, stalled: false }),
+            Mutex::new(Seen { parser, bytes: 0, raw: Vec::new(), over: false, vanished: false, stalled: false }),
             Condvar::new(),
         ));
         let mut reader = pair.master.try_clone_reader().unwrap();
@@ -125,6 +127,7 @@ impl Tui {
                 let mut seen = shared.0.lock().unwrap();
                 seen.parser.process(&buffer[..read]);
                 seen.bytes += read;
+                seen.raw.extend(&buffer[..read]);
                 seen.over = read == 0 || seen.vanished;
                 shared.1.notify_all();
                 if seen.over {
@@ -172,6 +175,26 @@ impl Tui {
 
     pub fn wait_for(&mut self, text: &str) -> &mut Self {
         self.wait_until(text, |screen| screen.contents().contains(text))
+    }
+
+    /// Whether the program has written these bytes.
+    pub fn has_written(&self, bytes: &str) -> bool {
+        self.seen.0.lock().unwrap().raw.windows(bytes.len()).any(|part| part == bytes.as_bytes())
+    }
+
+    /// Everything that the program wrote.
+    pub fn raw(&self) -> String {
+        String::from_utf8_lossy(&self.seen.0.lock().unwrap().raw).into_owned()
+    }
+
+    /// Waits until the program has written these bytes.
+    pub fn wait_for_bytes(&mut self, bytes: &str) -> &mut Self {
+        let begin = Instant::now();
+        while !self.has_written(bytes) {
+            assert!(begin.elapsed() < PATIENCE, "never written: {bytes:?}\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self
     }
 
     /// Waits until the screen contains `text` at least `times` times.

@@ -8,7 +8,7 @@ use ratatui::widgets::{Block, BorderType};
 
 use super::{paint, units, wrap};
 use crate::tui::fuzzy;
-use crate::tui::layout::Look;
+use crate::tui::layout::{Areas, Look};
 use crate::tui::picker::{Item, Picker};
 
 /// Widest list without a preview, in cells.
@@ -17,9 +17,19 @@ const WIDEST: u16 = 100;
 /// Minimum width of the frame for a preview beside the list.
 const WITH_PREVIEW: u16 = 90;
 
+/// The area for a list on this screen: above the status line, if there is room.
+pub(super) fn over(screen: Rect, areas: &Areas) -> Rect {
+    let above = Rect { height: areas.status.y.saturating_sub(screen.y), ..screen };
+    if above.height >= 8 { above } else { screen }
+}
+
+fn is_framed(area: Rect) -> bool {
+    area.height >= 8 && area.width >= 30
+}
+
 /// Draws the list over `area` and returns the position of the cursor.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Look<'_>) -> Position {
-    let framed = area.height >= 8 && area.width >= 30;
+    let framed = is_framed(area);
     let area = if framed { place(area, picker) } else { area };
     paint::clear(frame, area, look);
     let inner = if framed { border(frame, area, picker, look) } else { area };
@@ -149,9 +159,7 @@ fn draw_items(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Look<'_
         return paint::lines(frame.buffer_mut(), area, &lines);
     }
     let chosen = picker.selected_place();
-    let at = rows.iter().position(|row| matches!(row, Row::Item(place, _) if *place == chosen)).unwrap_or(0);
-    let height = usize::from(area.height);
-    let first = at.saturating_sub(height / 2).min(rows.len().saturating_sub(height));
+    let first = first_in_view(&rows, chosen, usize::from(area.height));
     for (line, row) in area.rows().zip(rows.iter().skip(first)) {
         let drawn = match row {
             Row::Section(name) => Line::from(Span::styled((*name).to_owned(), look.theme.dim)),
@@ -160,6 +168,40 @@ fn draw_items(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Look<'_
         };
         paint::line(frame.buffer_mut(), line, &drawn);
     }
+}
+
+/// The first visible row: the selected item is in the middle, except near the ends.
+fn first_in_view(rows: &[Row<'_>], chosen: usize, height: usize) -> usize {
+    let at = rows.iter().position(|row| matches!(row, Row::Item(place, _) if *place == chosen)).unwrap_or(0);
+    at.saturating_sub(height / 2).min(rows.len().saturating_sub(height))
+}
+
+/// The place of the item at this cell of the screen, as `draw` lays the list out.
+pub(in crate::tui) fn item_at(screen: Rect, areas: &Areas, picker: &Picker, at: Position) -> Option<usize> {
+    let area = over(screen, areas);
+    let framed = is_framed(area);
+    let area = if framed { place(area, picker) } else { area };
+    let inner = if framed {
+        Rect {
+            x: area.x + 2,
+            y: area.y + 1,
+            width: area.width.saturating_sub(4),
+            height: area.height.saturating_sub(2),
+        }
+    } else {
+        area
+    };
+    let (inner, _) = with_preview(inner, picker);
+    let list = Rect { y: inner.y + 1, height: inner.height.saturating_sub(1), ..inner };
+    let rows = rows(picker);
+    let first = first_in_view(&rows, picker.selected_place(), usize::from(list.height));
+    let line = list.contains(at).then(|| first + usize::from(at.y - list.y))?;
+    // The excerpt below an item belongs to it.
+    rows.get(..=line)?.iter().rev().take(2).find_map(|row| match row {
+        Row::Item(place, _) => Some(Some(*place)),
+        Row::Section(_) => Some(None),
+        Row::Excerpt(_) => None,
+    })?
 }
 
 /// Mark, title with its hits, description, and the detail at the right.

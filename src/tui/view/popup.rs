@@ -1,7 +1,7 @@
 //! The completion list: commands, their arguments, earlier prompts.
 
 use ratatui::Frame;
-use ratatui::layout::Rect;
+use ratatui::layout::{Position, Rect};
 use ratatui::text::{Line, Span};
 
 use super::{paint, wrap};
@@ -15,14 +15,12 @@ const HIGHEST: u16 = 8;
 const WORDY: u16 = 40;
 
 pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, entries: &[Choice], chosen: usize, look: &Look<'_>) {
-    let above = areas.composer.y.saturating_sub(areas.transcript.y);
-    let height = u16::try_from(entries.len()).unwrap_or(u16::MAX).min(above).min(HIGHEST);
-    if height == 0 {
+    let area = area(areas, entries.len());
+    if area.is_empty() {
         return;
     }
-    let area = Rect { y: areas.composer.y - height, height, ..areas.composer };
     super::paint::clear(frame, area, look);
-    let rows = usize::from(height);
+    let rows = usize::from(area.height);
     let first = first_in_view(chosen, rows, entries.len());
     let width = usize::from(area.width);
     let column = entries.iter().map(|choice| wrap::width(&choice.label) + 2).max().unwrap_or(0).max(18);
@@ -45,6 +43,20 @@ pub(super) fn draw(frame: &mut Frame<'_>, areas: &Areas, entries: &[Choice], cho
         let line = Line::from_iter(spans.map(|(text, style)| Span::styled(text, style))).style(style);
         paint::line(frame.buffer_mut(), Rect { y: area.y + row as u16, height: 1, ..area }, &line);
     }
+}
+
+/// The rows above the composer that the list takes.
+fn area(areas: &Areas, entries: usize) -> Rect {
+    let above = areas.composer.y.saturating_sub(areas.transcript.y);
+    let height = u16::try_from(entries).unwrap_or(u16::MAX).min(above).min(HIGHEST);
+    Rect { y: areas.composer.y - height, height, ..areas.composer }
+}
+
+/// The entry at this cell of the screen.
+pub(in crate::tui) fn entry_at(areas: &Areas, entries: usize, chosen: usize, at: Position) -> Option<usize> {
+    let area = area(areas, entries);
+    let first = first_in_view(chosen, usize::from(area.height), entries);
+    area.contains(at).then(|| first + usize::from(at.y - area.y))
 }
 
 /// The first visible entry: the selected one is in the middle, except near the ends.

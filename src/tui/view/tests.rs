@@ -17,6 +17,7 @@ use crate::tui::view::glyphs::{ASCII, Glyphs, UNICODE};
 
 mod files;
 mod keys;
+mod mouse;
 mod panel;
 mod room;
 mod transcript;

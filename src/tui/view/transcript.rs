@@ -89,6 +89,21 @@ impl Transcript {
         self.below > 0
     }
 
+    /// The address of the link at this cell of a visible line.
+    pub fn link_in_row(&self, row: usize, column: usize) -> Option<String> {
+        let mut end = 0;
+        let at = |span: &&Span<'static>| {
+            end += wrap::width(&span.content);
+            column < end
+        };
+        self.links.address(self.visible.get(row)?.spans.iter().find(at)?.style.underline_color)
+    }
+
+    /// Text of a visible line.
+    pub fn text_of_row(&self, row: usize) -> Option<String> {
+        Some(self.visible.get(row)?.spans.iter().map(|span| span.content.as_ref()).collect())
+    }
+
     /// Scrolls to the end and follows it.
     pub fn follow(&mut self) {
         self.place = None;

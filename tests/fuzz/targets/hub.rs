@@ -202,6 +202,7 @@ fn settings(model: &str, root: &Path) -> Settings {
         theme: "dark".to_owned(),
         keymap: chatnap::settings::Keymap::Emacs,
         reasoning_open: false,
+        comfort: chatnap::settings::Comfort::default(),
         data_dir: root.join("data"),
         cache_dir: root.join("cache"),
         config_dir: root.join("config"),
