@@ -15,6 +15,7 @@ mod answering;
 mod attaching;
 pub mod command;
 mod commands;
+mod copying;
 mod drafting;
 mod engine_view;
 mod feed;
@@ -290,7 +291,7 @@ impl Chat {
     }
 
     fn note(&mut self, kind: NoteKind, text: impl Into<String>) {
-        self.feed.push(Entry::Note(Note { kind, text: text.into() }));
+        self.feed.push_note(Note { kind, text: text.into() });
     }
 
     fn open(&mut self, conversation: Conversation) {
@@ -443,7 +444,7 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
         }
         Event::Switched { model } => chat.switched(model),
         Event::Noted(note) => {
-            chat.feed.push(Entry::Note(note));
+            chat.feed.push_note(note);
             Vec::new()
         }
         Event::Hinted(text) => {

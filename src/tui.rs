@@ -25,6 +25,8 @@ use crate::store::Resume;
 
 mod attaching;
 mod attention;
+#[cfg(feature = "clipboard")]
+mod clipboard;
 mod code_colours;
 mod completion;
 mod composer;
@@ -147,6 +149,8 @@ struct App {
     editor: Option<Editor>,
     unsent: Unsent,
     attention: Attention,
+    #[cfg(feature = "clipboard")]
+    clipboard: Option<clipboard::SystemClipboard>,
     /// The stored conversations were requested for the current command.
     listing: bool,
     /// The composer's revision at the last `DraftChanged`.
@@ -218,6 +222,8 @@ impl App {
             editor: None,
             unsent: Unsent::default(),
             attention,
+            #[cfg(feature = "clipboard")]
+            clipboard: None,
             listing: false,
             draft: 0,
             dirty: true,
@@ -482,6 +488,11 @@ impl App {
             Err(error) => format!("not copied: {error}"),
         };
         self.chat_event(Event::Hinted(told));
+        #[cfg(feature = "clipboard")]
+        {
+            let sender = self.sender.clone();
+            self.clipboard.get_or_insert_with(|| clipboard::SystemClipboard::start(sender)).copy(text);
+        }
     }
 
     fn suspend(&mut self) -> io::Result<()> {

@@ -152,6 +152,7 @@ impl Chat {
             turn.files = files;
         }
         self.feed.keep_turns(&self.conversation.path());
+        self.feed.settle_notes();
         self.feed.push(Entry::Turn(turn));
         self.last_request += 1;
         self.activity = Activity::Busy(Answering {

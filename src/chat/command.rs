@@ -1,5 +1,7 @@
 //! Slash commands: list and parsing. `commands` executes them.
 
+use super::copying::CopyTarget;
+
 /// A parsed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -23,8 +25,8 @@ pub enum Command {
     Branch,
     /// Attach this file; `None` asks for its path.
     File(Option<String>),
-    /// Copy the last answer, or its n-th code block.
-    Copy(Option<usize>),
+    /// Copy an answer, code blocks or the conversation.
+    Copy(CopyTarget),
     /// Release the model's memory now.
     Release,
     /// Load the model now.
@@ -66,8 +68,8 @@ pub const COMMANDS: &[Spec] = &[
     spec("/regenerate", "", "ask the last prompt again"),
     spec("/edit", "", "change the last prompt and ask anew"),
     spec("/branch", "", "show the other answers, or versions of a prompt"),
-    spec("/copy", "N", "copy the last answer, or its n-th code block"),
     spec("/file", "PATH", "attach a text file, as @PATH in a prompt does"),
+    spec("/copy", "N", "the last answer, code block N or N,M, answer #N, or all"),
     spec("/load", "", "load the model now"),
     spec("/release", "", "give the model's memory back now"),
     spec("/theme", "NAME", "dark, light, high-contrast or one of yours"),
@@ -100,7 +102,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "edit" => Command::Edit,
         "branch" => Command::Branch,
         "file" => Command::File(given),
-        "copy" => return copy(given).map(Some),
+        "copy" => Command::Copy(CopyTarget::parse(given.as_deref())?),
         "load" => Command::Load,
         "release" => Command::Release,
         "theme" => Command::Theme(given.ok_or("/theme needs a name: dark, light or high-contrast")?),
@@ -114,11 +116,6 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         return Err(format!("/{name} takes nothing after it; to send it as text, begin with a space"));
     }
     Ok(Some(command))
-}
-
-fn copy(given: Option<String>) -> Result<Command, String> {
-    let number = given.map(|given| given.parse::<usize>().map_err(|_| "/copy needs the number of a code block"));
-    Ok(Command::Copy(number.transpose()?))
 }
 
 #[cfg(test)]

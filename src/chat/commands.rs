@@ -15,7 +15,7 @@ impl Chat {
         match command {
             Command::Help => self.help = true,
             Command::Quit => return self.quit(Cause::User),
-            Command::Copy(block) => return self.copy(block),
+            Command::Copy(target) => return self.copy(&target),
             Command::Release => return self.release(),
             Command::Load => return self.load(),
             Command::File(None) => return vec![Effect::PutBack("/file ".into())],
@@ -153,22 +153,6 @@ impl Chat {
         vec![Effect::ClearDraft, Effect::PutBack(draft)]
     }
 
-    fn copy(&mut self, block: Option<usize>) -> Vec<Effect> {
-        let Some((id, ..)) = self.last_turn() else { return Vec::new() };
-        let text = self.conversation.turn(id).map(|turn| turn.answer.text.as_str()).unwrap_or_default();
-        let found = match block {
-            None => Some(text.to_owned()).filter(|text| !text.is_empty()),
-            Some(number) => number.checked_sub(1).and_then(|index| code_blocks(text).into_iter().nth(index)),
-        };
-        match found {
-            Some(text) => vec![Effect::Copy(text)],
-            None => {
-                self.show_hint(Hint::Message("there is nothing of that kind to copy".into()));
-                Vec::new()
-            }
-        }
-    }
-
     fn set_system(&mut self, text: Option<String>) {
         let Some(text) = text else {
             let current = self.conversation.system.as_ref().filter(|text| !text.is_empty());
@@ -241,24 +225,4 @@ fn describe_stats(stats: &ConversationStats) -> String {
     percentiles("TTFT", stats.ttft_p50, stats.ttft_p95);
     percentiles("inter-token latency", stats.inter_token_p50, stats.inter_token_p95);
     lines.join("\n")
-}
-
-/// The contents of the fenced code blocks of a Markdown text, in order.
-fn code_blocks(markdown: &str) -> Vec<String> {
-    use pulldown_cmark::{CodeBlockKind, Event, Parser, Tag, TagEnd};
-    let mut blocks = Vec::new();
-    let mut open = None;
-    for event in Parser::new(markdown) {
-        match event {
-            Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(_))) => open = Some(String::new()),
-            Event::Text(text) => {
-                if let Some(block) = &mut open {
-                    block.push_str(&text);
-                }
-            }
-            Event::End(TagEnd::CodeBlock) => blocks.extend(open.take()),
-            _ => {}
-        }
-    }
-    blocks
 }

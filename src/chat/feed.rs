@@ -1,5 +1,7 @@
 //! Entries of the transcript, in order: turns of the visible branch, and notes that belong to no turn.
 
+use std::collections::BTreeSet;
+
 use crate::conversation::TurnId;
 
 /// Key of an entry, unique within a chat.
@@ -51,8 +53,13 @@ impl Note {
 #[derive(Clone, Debug, Default)]
 pub struct Feed {
     entries: Vec<(EntryKey, Entry)>,
+    /// Notes that are shown as one line.
+    folded: BTreeSet<EntryKey>,
     next: u64,
 }
+
+/// Folded notes that stay in the transcript.
+const KEPT: usize = 3;
 
 impl Feed {
     /// All entries, oldest first.
@@ -66,9 +73,45 @@ impl Feed {
         self.next += 1;
     }
 
+    /// Appends a note. An answer to a command replaces the one before, and an error folds the errors before, so that notes
+    /// do not pile up.
+    pub fn push_note(&mut self, note: Note) {
+        match note.kind {
+            NoteKind::Info => self.drop_answers(),
+            NoteKind::Error => self.fold(|note| note.kind == NoteKind::Error),
+            NoteKind::Warning => {}
+        }
+        self.push(Entry::Note(note));
+    }
+
+    /// Removes the answers to commands and folds the other notes: the next prompt was sent. The last `KEPT` stay.
+    pub fn settle_notes(&mut self) {
+        self.drop_answers();
+        self.fold(|_| true);
+        let surplus = self.folded.len().saturating_sub(KEPT);
+        let gone: BTreeSet<_> = self.folded.iter().copied().take(surplus).collect();
+        self.folded.retain(|key| !gone.contains(key));
+        self.entries.retain(|(key, _)| !gone.contains(key));
+    }
+
+    /// Whether this note is shown as one line.
+    pub fn is_folded(&self, key: EntryKey) -> bool {
+        self.folded.contains(&key)
+    }
+
+    fn drop_answers(&mut self) {
+        self.entries.retain(|(_, entry)| !matches!(entry, Entry::Note(note) if note.kind == NoteKind::Info));
+    }
+
+    fn fold(&mut self, wanted: impl Fn(&Note) -> bool) {
+        let notes = self.entries.iter().filter(|(_, entry)| matches!(entry, Entry::Note(note) if wanted(note)));
+        self.folded.extend(notes.map(|(key, _)| *key));
+    }
+
     /// Removes all entries; their keys are not used again.
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.folded.clear();
     }
 
     /// Removes an error note whose text is now shown elsewhere.
@@ -76,6 +119,7 @@ impl Feed {
         let told =
             |entry: &Entry| matches!(entry, Entry::Note(note) if note.kind == NoteKind::Error && note.text == text);
         self.entries.retain(|(_, entry)| !told(entry));
+        self.folded.retain(|key| self.entries.iter().any(|(known, _)| known == key));
     }
 
     /// Shows the turns of `path` after a change of branch: removes all others and appends the missing ones.

@@ -101,6 +101,14 @@ impl Story {
         &self.chat.conversation.turn(TurnId(turn)).unwrap().answer
     }
 
+    /// The hint that is shown.
+    fn message(&self) -> &str {
+        match self.chat.hint() {
+            Some(Hint::Message(text)) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn notes(&self) -> Vec<&str> {
         let notes = self.chat.feed.entries().iter().filter_map(|(_, entry)| match entry {
             Entry::Note(note) => Some(note.text.as_str()),

@@ -59,6 +59,8 @@ const FOLDERS: &str = "folders";
 
 use Applies::{AtOnce, AtStart, NextPrompt, Reload};
 
+const NOTIFY: &[&str] = &["auto", "bell", "osc", "off"];
+
 /// The descriptions, by key.
 const FACTS: &[Facts] = &[
     facts("model", CHAT, "the model that answers; /model lists them", &[], AtOnce, true),
@@ -84,6 +86,9 @@ const FACTS: &[Facts] = &[
     facts("theme", INTERFACE, "the look; /theme lists them", &[], AtOnce, false),
     facts("keymap", INTERFACE, "keys of the composer", &["emacs", "vi"], AtOnce, false),
     facts("reasoning", INTERFACE, "what a model thinks", &["fold", "show"], AtOnce, false),
+    facts("notify", INTERFACE, "how the end of a long answer is announced", NOTIFY, AtStart, false),
+    facts("notify_after", INTERFACE, "how long such an answer takes", &[], AtStart, false),
+    facts("mouse", INTERFACE, "take the mouse: wheel, links, lists", &["true", "false"], AtStart, false),
     facts("data_dir", FOLDERS, "conversations and drafts", &[], AtStart, false),
     facts("cache_dir", FOLDERS, "downloaded models", &[], AtStart, false),
 ];

@@ -40,6 +40,59 @@ fn copy_finds_the_answer_and_its_code_blocks() {
     assert_eq!(story.submit("/copy"), [Effect::Copy(text.into())]);
     assert_eq!(story.submit("/copy 2"), [Effect::Copy("pwd\n".into())]);
     assert_eq!(story.submit("/copy 3"), []);
+    assert_eq!(story.message(), "answer #1 has 2 code blocks");
+    assert_eq!(story.submit("/copy 1,2"), [Effect::Copy("ls\n\npwd\n".into())]);
+}
+
+#[test]
+fn copy_skips_an_empty_answer_and_finds_every_answer_by_number() {
+    let mut story = Story::begin();
+    let id = story.ask("code").id;
+    story.stream(id, &["```\nls\n```\n"]);
+    story.finish(id, FinishReason::Stop);
+    let id = story.ask("more").id;
+    story.finish(id, FinishReason::Cancelled);
+    assert_eq!(story.submit("/copy"), [Effect::Copy("```\nls\n```\n".into())]);
+    assert_eq!(story.submit("/copy #1.1"), [Effect::Copy("ls\n".into())]);
+    assert_eq!(story.submit("/copy #2"), []);
+    assert_eq!(story.message(), "answer #2 is empty");
+    assert_eq!(story.submit("/copy #3"), []);
+    assert_eq!(story.message(), "there are 2 answers: /copy #1 to /copy #2");
+    let all = story.submit("/copy all");
+    let text = "## You\n\ncode\n\n## tiny\n\n```\nls\n```\n\n\n## You\n\nmore\n\n## tiny\n\n\n";
+    assert_eq!(all, [Effect::Copy(text.into())]);
+    assert_eq!(story.submit("/copy everything"), [Effect::PutBack("/copy everything".into())]);
+    assert!(story.message().contains("#4.2"), "{}", story.message());
+}
+
+#[test]
+fn answers_to_commands_do_not_pile_up() {
+    let mut story = Story::begin();
+    story.submit("/system Be brief.");
+    story.submit("/model");
+    assert_eq!(story.notes().len(), 1, "{:?}", story.notes());
+    let id = story.ask("hi").id;
+    story.finish(id, FinishReason::Stop);
+    assert_eq!(story.notes(), [""; 0]);
+}
+
+#[test]
+fn errors_fold_and_only_the_last_ones_stay() {
+    let mut story = Story::begin();
+    let folded =
+        |story: &Story| story.chat.feed.entries().iter().filter(|(key, _)| story.chat.feed.is_folded(*key)).count();
+    story.event(Event::Noted(Note::error("first")));
+    assert_eq!(folded(&story), 0);
+    story.event(Event::Noted(Note::error("second")));
+    assert_eq!(folded(&story), 1);
+    for n in 3..10 {
+        story.event(Event::Noted(Note::warning(format!("warning {n}"))));
+        let id = story.ask("hi").id;
+        story.finish(id, FinishReason::Stop);
+    }
+    assert_eq!(story.notes(), ["warning 7", "warning 8", "warning 9"]);
+    assert_eq!(folded(&story), 3);
+    assert_eq!(story.chat.next_wake(), None, "no timer runs for notes");
 }
 
 #[test]
@@ -126,7 +179,7 @@ fn a_system_message_is_shown_and_removed() {
     let mut story = Story::begin();
     story.submit("/system Be brief.");
     story.submit("/system");
-    assert!(story.notes()[1].contains("Be brief.\n/system none removes it"), "{:?}", story.notes());
+    assert!(story.notes()[0].contains("Be brief.\n/system none removes it"), "{:?}", story.notes());
     story.submit("/system none");
     assert_eq!(story.ask("hi").messages, [ChatMessage::new(Role::User, "hi")]);
 }

@@ -45,7 +45,7 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
             let mark = Span::styled(format!("{} ", look.glyphs.error), theme.error);
             let mut rows = hang(
                 mark,
-                wrap::wrap(&[Span::styled(sanitize(message).trim_end().to_owned(), theme.error)], inner(room)),
+                wrap::wrap(&[Span::styled(sanitize(message).trim_end().to_owned(), theme.text)], inner(room)),
             );
             rows.extend(hang(Span::raw("  "), wrap::wrap(&[Span::styled(kept, theme.dim)], inner(room))));
             rows

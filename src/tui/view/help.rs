@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, BorderType};
 
 use super::wrap;
-use crate::chat::command::{COMMANDS, Spec};
+use crate::chat::command::COMMANDS;
 use crate::tui::layout::Look;
 
 /// Every key binding beyond plain editing, and the main editing keys.
@@ -45,9 +45,11 @@ pub(super) const ASCII_BORDER: border::Set<'static> = border::Set {
 /// The area above the composer if the help fits there, so that the frames do not overlap; else the whole screen.
 pub(in crate::tui) fn area(screen: Rect, composer: Rect) -> Rect {
     let above = Rect { height: composer.y.saturating_sub(screen.y), ..screen };
-    let shortest = KEYS.len() + 1 + COMMANDS.len().div_ceil(4) + 2;
-    if usize::from(above.height) >= shortest { above } else { screen }
+    if above.height >= LOWEST { above } else { screen }
 }
+
+/// Lowest area above the composer for the help; it scrolls if it is higher.
+const LOWEST: u16 = 16;
 
 /// Width of the key column, in cells.
 const COLUMN: usize = 21;
@@ -67,7 +69,7 @@ impl Page {
         let framed = area.height >= 8 && area.width >= 24;
         let (side, top) = if framed { (4, 2) } else { (0, 0) };
         let rows = usize::from(area.height.saturating_sub(top));
-        Self { lines: lines(look, usize::from(area.width.saturating_sub(side)), rows), rows, framed }
+        Self { lines: lines(look, usize::from(area.width.saturating_sub(side))), rows, framed }
     }
 
     /// The largest scroll offset.
@@ -108,18 +110,12 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, top: usize, look: &Look<'_
     frame.render_widget(text, Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner });
 }
 
-/// Every key and command in `width` cells; commands by name only if that makes everything fit in `rows`.
-fn lines(look: &Look<'_>, width: usize, rows: usize) -> Vec<Line<'static>> {
-    let theme = look.theme;
+/// Every key and command in `width` cells.
+fn lines(look: &Look<'_>, width: usize) -> Vec<Line<'static>> {
     let mut lines: Vec<_> = KEYS.iter().flat_map(|(key, about)| entry(key, about, width, look)).collect();
     lines.push(Line::default());
-    let names: Vec<_> = COMMANDS.chunks(4).map(names).collect();
-    if lines.len() + COMMANDS.len() > rows && lines.len() + names.len() <= rows {
-        lines.extend(names.into_iter().map(|names| Line::from(Span::styled(names, theme.accent))));
-    } else {
-        let commands = COMMANDS.iter().map(|spec| (format!("{} {}", spec.name, spec.argument), spec.about));
-        lines.extend(commands.flat_map(|(name, about)| entry(name.trim_end(), about, width, look)));
-    }
+    let commands = COMMANDS.iter().map(|spec| (format!("{} {}", spec.name, spec.argument), spec.about));
+    lines.extend(commands.flat_map(|(name, about)| entry(name.trim_end(), about, width, look)));
     lines
 }
 
@@ -134,9 +130,4 @@ fn entry(key: &str, about: &'static str, width: usize, look: &Look<'_>) -> Vec<L
     let mut lines: Vec<_> = wrap::wrap(&[Span::styled(key, theme.accent)], width).into_iter().map(Line::from).collect();
     lines.extend(wrap::wrap_prefixed(about, theme.text, &indent, &indent, width));
     lines
-}
-
-fn names(row: &[Spec]) -> String {
-    let names = row.iter().map(|spec| format!("{:<17}", format!("{} {}", spec.name, spec.argument)));
-    names.collect::<String>().trim_end().to_owned()
 }

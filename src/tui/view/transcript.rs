@@ -194,7 +194,10 @@ impl Transcript {
                     }
                 }
             }
-            Entry::Note(note) => rendered.update_note(note, self.width, look),
+            Entry::Note(note) => {
+                let folded = chat.feed.is_folded(*key) && !chat.reasoning_open;
+                rendered.update_note(note, folded, self.width, look);
+            }
         }
         // On a low screen, omit the blank line after the last entry.
         rendered.len() - usize::from(self.height < TIGHT && is_last)

@@ -33,6 +33,8 @@ pub(super) struct Rendered {
     thought_style: Style,
     answer: Stream,
     foot: Vec<Line<'static>>,
+    /// The entry is a note that is shown as one line.
+    folded_note: bool,
     /// The answer has ended: the foot is final.
     ended: bool,
 }
@@ -103,10 +105,13 @@ impl Rendered {
     }
 
     /// Updates the lines of a note.
-    pub fn update_note(&mut self, note: &Note, width: usize, look: &Look<'_>) {
-        if self.width != width {
-            self.width = width;
+    pub fn update_note(&mut self, note: &Note, folded: bool, width: usize, look: &Look<'_>) {
+        if self.width != width || self.folded_note != folded {
+            (self.width, self.folded_note) = (width, folded);
             self.head = note_lines(note, width, look);
+            if folded && self.head.len() > 1 {
+                self.head = vec![folded_line(note, width, look)];
+            }
         }
     }
 
@@ -284,14 +289,33 @@ fn foot(chat: &Chat, id: TurnId, turn: &Turn, room: usize, look: &Look<'_>) -> V
     rows.into_iter().map(|row| wrap::prepend(indent.clone(), row)).collect()
 }
 
-fn note_lines(note: &Note, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+/// Mark of a note, style of the mark and style of its text: the mark alone has the colour of an error, which in bold
+/// makes a whole paragraph hard to read.
+fn note_look(kind: NoteKind, look: &Look<'_>) -> (&'static str, Style, Style) {
     let (theme, glyphs) = (look.theme, look.glyphs);
-    let (mark, style) = match note.kind {
-        NoteKind::Info => (glyphs.note, theme.dim),
-        NoteKind::Warning => (glyphs.warning, theme.warning),
-        NoteKind::Error => (glyphs.error, theme.error),
-    };
+    match kind {
+        NoteKind::Info => (glyphs.note, theme.dim, theme.dim),
+        NoteKind::Warning => (glyphs.warning, theme.warning, theme.text),
+        NoteKind::Error => (glyphs.error, theme.error, theme.text),
+    }
+}
+
+fn note_lines(note: &Note, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    let (mark, colour, style) = note_look(note.kind, look);
     let text = sanitize(&note.text);
-    let first = Span::styled(format!("  {mark} "), style);
+    let first = Span::styled(format!("  {mark} "), colour);
     wrap::wrap_prefixed(text.trim_end(), style, &first, &Span::raw("    "), width)
+}
+
+/// The beginning of a note of several lines, on one.
+fn folded_line(note: &Note, width: usize, look: &Look<'_>) -> Line<'static> {
+    let (mark, colour, _) = note_look(note.kind, look);
+    let more = format!("{} (Ctrl-T)", look.glyphs.ellipsis);
+    let text = sanitize(&note.text).replace('\n', " ");
+    let room = width.saturating_sub(4);
+    let text = match room.checked_sub(wrap::width(&more)).filter(|room| *room > 8) {
+        Some(left) => wrap::clip(&text, left, "") + &more,
+        None => wrap::clip(&text, room, look.glyphs.ellipsis),
+    };
+    Line::from(vec![Span::styled(format!("  {mark} "), colour), Span::styled(text, look.theme.dim)])
 }

@@ -196,3 +196,30 @@ fn overlays_and_modes_survive_many_resizes() {
         }
     }
 }
+
+#[test]
+fn a_long_note_folds_to_one_line_at_the_next_prompt() {
+    let mut app = App::new(60, 20);
+    app.event(Event::Noted(Note::error("The model could not be loaded because of this. ".repeat(4))));
+    assert!(app.screen().matches("because of this").count() > 2, "{}", app.screen());
+    app.send("Anything else?");
+    let screen = app.screen();
+    assert_eq!(screen.matches("could not").count(), 1, "{screen}");
+    assert!(screen.contains("… (Ctrl-T)"), "{screen}");
+    app.press(KeyCode::Char('t'), KeyModifiers::CONTROL);
+    assert!(app.screen().matches("because of this").count() > 2, "{}", app.screen());
+}
+
+#[test]
+fn the_help_says_what_each_command_does() {
+    let mut app = App::new(80, 24);
+    app.key(KeyCode::Char('?'));
+    let mut seen = app.screen();
+    for _ in 0..4 {
+        seen += &app.key(KeyCode::PageDown).screen();
+    }
+    for spec in crate::chat::command::COMMANDS {
+        let first = spec.about.split(' ').next().unwrap();
+        assert!(seen.lines().any(|line| line.contains(spec.name) && line.contains(first)), "{}:\n{seen}", spec.name);
+    }
+}
