@@ -132,6 +132,7 @@ fn name(chat: &Chat) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::chat::{ChatOptions, Event, update};

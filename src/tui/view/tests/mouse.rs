@@ -12,7 +12,7 @@ fn mouse(app: &mut App, kind: MouseEventKind, text: &str) -> Vec<Outcome> {
     let lines = screen.lines().map(|line| line.trim_matches('"'));
     let found =
         lines.enumerate().find_map(|(row, line)| line.find(text).map(|byte| (row, line[..byte].chars().count())));
-    let (row, column) = found.unwrap_or_else(|| panic!("no {text}:\n{screen}"));
+    let (row, column) = found.expect("the text is on the screen");
     let event = MouseEvent { kind, row: row as u16, column: column as u16, modifiers: KeyModifiers::NONE };
     app.screen.terminal_event(TerminalEvent::Mouse(event), &app.chat)
 }
