@@ -145,15 +145,28 @@ impl Catalogue {
         })
     }
 
-    /// Up to three names that contain `name`, are contained in it, or differ in few letters.
+    /// Up to three names that contain `name` or are contained in it, punctuation aside, or differ in few letters.
     fn near(&self, name: &str) -> Vec<String> {
-        if name.is_empty() {
+        let bare = |text: &str| text.replace(['-', '_', '.', ' '], "");
+        let wanted = bare(name);
+        if wanted.is_empty() {
             return Vec::new();
         }
         let names = || self.models.iter().map(|model| model.name.as_str());
-        let mut found: Vec<_> = names().filter(|known| known.contains(name) || name.contains(known)).collect();
-        found.extend(near(name, names()).into_iter().filter(|known| !known.contains(name) && !name.contains(known)));
+        let is_part = |known: &str| bare(known).contains(&wanted) || wanted.contains(&bare(known));
+        let mut found: Vec<_> = names().filter(|known| is_part(known)).collect();
+        found.extend(near(name, names()).into_iter().filter(|known| !is_part(known)));
         found.into_iter().take(3).map(str::to_owned).collect()
+    }
+}
+
+/// Bits per parameter of a format in hundredths: llama.cpp's own figures.
+fn centibits(variant: &str) -> Option<u64> {
+    match variant {
+        "bf16" | "f16" => Some(1600),
+        "q8_0" => Some(850),
+        "q4_k_m" => Some(489),
+        _ => None,
     }
 }
 
@@ -166,19 +179,16 @@ impl CatalogueModel {
         }
     }
 
-    /// The variant's size in bytes and whether it is exact. An unknown size is estimated from the number of parameters
-    /// and the format's bits per parameter (llama.cpp's own figures).
+    /// The variant's size in bytes and whether it is exact. An unknown size is estimated from the number of parameters,
+    /// else from another variant of known size, and the formats' bits per parameter.
     pub fn size_of(&self, variant: &Variant) -> Option<(u64, bool)> {
         if let Some(size) = variant.size {
             return Some((size, true));
         }
-        let centibits = match variant.name.as_str() {
-            "bf16" | "f16" => 1600,
-            "q8_0" => 850,
-            "q4_k_m" => 489,
-            _ => return None,
-        };
-        Some((self.parameters? / 800 * centibits, false))
+        let wanted = centibits(&variant.name)?;
+        let by_parameters = self.parameters.map(|parameters| parameters / 800 * wanted);
+        let sibling = || self.variants.iter().find_map(|other| Some(other.size? / centibits(&other.name)? * wanted));
+        by_parameters.or_else(sibling).map(|size| (size, false))
     }
 }
 
@@ -241,6 +251,10 @@ mod tests {
         assert!(error.contains("llama-3.1-8b"), "{error}");
         let error = catalogue().find("llama-3.1-8b:q3").unwrap_err().to_string();
         assert!(error.contains("q4_k_m, q8_0, bf16"), "{error}");
+        for (typed, meant) in [("gemma3", "gemma-3-4b"), ("llama3.1-8b", "llama-3.1-8b"), ("Qwen3 8B", "qwen3-8b")] {
+            let error = catalogue().find(typed).unwrap_err().to_string();
+            assert!(error.contains(&format!("did you mean {meant}")), "{error}");
+        }
         assert_eq!(catalogue().find("nosuch").unwrap_err().to_string(), "there is no model nosuch in the catalogue");
     }
 
@@ -251,5 +265,12 @@ mod tests {
         let (model, variant) = catalogue().find("llama-3.1-8b:bf16").unwrap();
         let (about, exact) = model.size_of(variant).unwrap();
         assert!(!exact && about.abs_diff(16_060_522_496) < 10_000);
+        for model in &catalogue().models {
+            for variant in &model.variants {
+                assert!(model.size_of(variant).is_some(), "{} has no size", model.name_of(variant));
+            }
+        }
+        let (model, variant) = catalogue().find("gemma-3-4b:q8_0").unwrap();
+        assert_eq!(model.size_of(variant), Some((4_327_799_650, false)));
     }
 }

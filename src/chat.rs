@@ -19,12 +19,14 @@ mod copying;
 mod drafting;
 mod engine_view;
 mod feed;
+mod supply;
 
 pub use answering::{Activity, Answering, Limit, Stage};
 pub use attaching::Attached;
 pub use drafting::Count;
 pub use engine_view::{EngineState, EngineView, Loading, Transfer};
 pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
+pub use supply::{Fetch, Files, Located, Supply, Switch, SwitchStage};
 
 /// How long a hint such as "press Ctrl-C again" is shown.
 const HINT_TIME: Duration = Duration::from_secs(3);
@@ -88,6 +90,33 @@ pub enum Event {
         /// The model's name.
         model: String,
     },
+    /// The requested model cannot be used, for this reason; the current one stays.
+    NotSwitched(String),
+    /// The files of the current model are being looked for; `Located` follows.
+    Checking,
+    /// Download what is offered.
+    AcceptOffer,
+    /// Where the files of a model are.
+    Located {
+        /// The model's name, as in the request.
+        model: String,
+        /// The result.
+        found: Located,
+    },
+    /// Progress of a download.
+    FetchProgress {
+        /// The model's name.
+        model: String,
+        /// The progress.
+        progress: LoadProgress,
+    },
+    /// A download ended.
+    Fetched {
+        /// The model's name.
+        model: String,
+        /// The reason if it failed or was stopped.
+        result: Result<(), EngineError>,
+    },
     /// Add a note to the transcript.
     Noted(Note),
     /// Show a temporary hint.
@@ -141,7 +170,13 @@ pub enum Effect {
     Load,
     /// Release the model's memory now, or cancel a load.
     Release,
-    /// Switch to the model of this name; `Switched` or an error note follows.
+    /// Look for the files of the model of this name; `Located` follows.
+    Locate(String),
+    /// Download the files of the model of this name, in place of any other download; `Fetched` follows.
+    Fetch(String),
+    /// Stop the download; what was downloaded so far is kept.
+    StopFetch,
+    /// Switch to the model of this name; `Switched` or `NotSwitched` follows.
     SwitchModel(String),
     /// Store this turn; `Saved` follows.
     Save(Box<TurnRecord>),
@@ -221,6 +256,8 @@ pub struct Chat {
     pub limits: BTreeMap<TurnId, Limit>,
     /// The engine's memory over time.
     pub residency: Residency,
+    /// The model's files, downloads, and the change to another model.
+    pub supply: Supply,
     /// Settings for the next prompt.
     pub options: ChatOptions,
     hint: Option<(Hint, Timestamp)>,
@@ -249,6 +286,7 @@ impl Chat {
             thought: BTreeMap::new(),
             limits: BTreeMap::new(),
             residency: Residency::new(now),
+            supply: Supply::default(),
             options,
             hint: None,
             drafting: drafting::Drafting::default(),
@@ -276,7 +314,9 @@ impl Chat {
     /// When the next tick is due, for a redraw, a save or a count; `None`: not before another event.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let hint = self.hint.as_ref().map(|(_, until)| *until);
-        let turning = (self.activity.is_busy() || self.engine.is_moving()).then(|| self.now + ANIMATION);
+        let answers = self.activity.is_busy() && !self.is_waiting_for_files();
+        let moves = answers || self.engine.is_moving() || self.supply.fetch.is_some();
+        let turning = moves.then(|| self.now + ANIMATION);
         let (second, save) = (self.engine.next_change(self.now), self.activity.save_due());
         [hint, turning, second, save, self.count_due(), self.files_due()].into_iter().flatten().min()
     }
@@ -334,7 +374,7 @@ impl Chat {
         if matches!(self.hint(), Some(Hint::QuitArmed | Hint::EditArmed)) {
             self.hint = None;
         }
-        if self.engine.wants_loading() { vec![Effect::Load] } else { Vec::new() }
+        if self.supply.may_load() && self.engine.wants_loading() { vec![Effect::Load] } else { Vec::new() }
     }
 
     fn escape(&mut self) -> Vec<Effect> {
@@ -347,6 +387,7 @@ impl Chat {
 
     fn stop_or_edit(&mut self) -> Vec<Effect> {
         let something = self.help || self.activity.is_busy() || matches!(self.engine.state, EngineState::Loading(_));
+        let something = something || self.supply.change.is_some() || self.supply.fetch.is_some();
         if something || self.conversation.head().is_none() || self.is_editing() {
             return self.escape();
         }
@@ -359,8 +400,16 @@ impl Chat {
 
     /// Cancels the answer, or a load without a request.
     fn stop_work(&mut self) -> Vec<Effect> {
+        if self.is_offering_change()
+            && let Some(effects) = self.give_up_change()
+        {
+            return effects;
+        }
         if self.activity.is_busy() {
             return self.stop_answer();
+        }
+        if let Some(effects) = self.give_up_change() {
+            return effects;
         }
         if matches!(self.engine.state, EngineState::Loading(_)) {
             self.show_hint(Hint::Message("loading stopped".into()));
@@ -443,6 +492,18 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
             chat.go_on()
         }
         Event::Switched { model } => chat.switched(model),
+        Event::NotSwitched(why) => chat.keep_model(&why),
+        Event::Checking => {
+            chat.checking();
+            Vec::new()
+        }
+        Event::AcceptOffer => chat.accept_offer(),
+        Event::Located { model, found } => chat.located(&model, found),
+        Event::FetchProgress { model, progress } => {
+            chat.fetch_progress(&model, progress);
+            Vec::new()
+        }
+        Event::Fetched { model, result } => chat.fetched(&model, result),
         Event::Noted(note) => {
             chat.feed.push_note(note);
             Vec::new()

@@ -22,6 +22,7 @@ pub mod memory;
 pub mod model;
 pub mod prefix;
 pub mod prompt;
+pub mod room;
 pub mod sampler;
 pub mod scripted;
 pub mod source;

@@ -21,6 +21,7 @@ mod local;
 mod lock;
 mod mirror;
 mod name;
+mod offer;
 mod options;
 mod pick;
 mod pip;
@@ -32,6 +33,7 @@ mod verify;
 pub use inventory::{Stored, StoredModel};
 use job::Job;
 pub use name::{ModelName, Pick};
+pub use offer::Place;
 pub use options::{HubOptions, Patience};
 
 /// Finds and fetches the files of one model name.
@@ -45,6 +47,8 @@ pub struct HubSource {
     warnings: Vec<String>,
     cache_dir: PathBuf,
     offline: bool,
+    /// Whether `locate` may download missing files.
+    fetches: bool,
     options: HubOptions,
 }
 
@@ -64,8 +68,14 @@ impl HubSource {
             warnings: Vec::new(),
             cache_dir: settings.cache_dir.clone(),
             offline: settings.offline || options.offline,
+            fetches: true,
             options,
         })
+    }
+
+    /// The same source without downloads: `locate` finds files on disk only.
+    pub fn on_disk_only(self) -> Self {
+        Self { fetches: false, ..self }
     }
 
     /// The model's files if all of them are on disk; `None` if any must be fetched.
@@ -183,6 +193,9 @@ impl HubSource {
     }
 
     fn refuse_offline(&self, name: &str) -> Result<(), EngineError> {
+        if !self.offline && !self.fetches {
+            return Err(not_found(format!("{name} is not on this machine; /model {name} fetches it.")));
+        }
         if !self.offline {
             return Ok(());
         }

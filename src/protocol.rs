@@ -215,6 +215,17 @@ pub struct LoadProgress {
     pub detail: Option<String>,
 }
 
+/// A download that a model needs before it can be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its bytes, and whether that is exact; `None` if the size is unknown before the server is asked.
+    pub size: Option<(u64, bool)>,
+    /// Where the files come from: a host, or several with "or".
+    pub from: String,
+    /// Why the model would probably not run on this machine.
+    pub warning: Option<String>,
+}
+
 /// The kind of a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -47,6 +47,7 @@ mod overlay;
 mod picker;
 mod pickers;
 mod repaint;
+mod supply;
 mod terminal;
 mod theme;
 mod turn_recorder;
@@ -142,6 +143,7 @@ struct App {
     engine: Option<Engine>,
     recorder: Option<TurnRecorder>,
     colourist: Colourist,
+    fetcher: supply::Fetcher,
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
     keys: Option<Keys>,
@@ -216,6 +218,7 @@ impl App {
             engine: None,
             recorder: None,
             colourist: Colourist::new(colours_to(sender.clone())),
+            fetcher: supply::Fetcher::default(),
             sender,
             inputs,
             keys: None,
@@ -247,6 +250,8 @@ impl App {
         self.recorder = Some(TurnRecorder::start(&self.settings, resume, &self.sender));
         if self.chat.engine.state != EngineState::Failed {
             self.start_engine();
+            self.chat_event(Event::Checking);
+            self.locate(self.settings.model.clone());
         }
         while self.quit.is_none() {
             self.wait().await?;
@@ -437,6 +442,9 @@ impl App {
             }
             Effect::Load => self.with_engine(Engine::load),
             Effect::Release => self.with_engine(Engine::release),
+            Effect::Locate(model) => self.locate(model),
+            Effect::Fetch(model) => self.fetch(model),
+            Effect::StopFetch => self.fetcher.stop(),
             Effect::SwitchModel(name) => self.switch_model(name),
             Effect::Save(record) => {
                 if let Some(recorder) = &self.recorder {
@@ -548,12 +556,14 @@ impl App {
         self.guard.restore();
         // If the terminal is closed, so is stderr: ratatui's `Drop` would print an error to it and panic.
         std::mem::forget(self.terminal);
-        let (engine, recorder) = (self.engine.take(), self.recorder.take());
+        let (engine, recorder, fetcher) = (self.engine.take(), self.recorder.take(), std::mem::take(&mut self.fetcher));
+        fetcher.stop();
         let standings = recorder.as_ref().map(TurnRecorder::standings);
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             drop(recorder);
             drop(engine);
+            drop(fetcher);
             // The receiver is dropped after the timeout.
             let _ = done.send(());
         });

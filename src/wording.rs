@@ -18,6 +18,15 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// A model's name for display: the last component of a path, any other name as it is.
+pub fn short_name(model: &str) -> String {
+    let is_path = model.starts_with(['/', '.', '~']) || model.starts_with("scripted:");
+    match model.trim_end_matches('/').rsplit_once('/') {
+        Some((_, last)) if is_path && !last.is_empty() => last.to_owned(),
+        _ => model.to_owned(),
+    }
+}
+
 /// Advice whether a larger `--context-length` would help, for a model that was trained with `trained` tokens.
 pub fn larger_context(context_length: usize, trained: usize) -> String {
     if trained > context_length {
@@ -152,5 +161,13 @@ mod tests {
         ] {
             assert_eq!(bytes(count), text);
         }
+    }
+
+    #[test]
+    fn model_path_is_listed_by_its_last_part() {
+        assert_eq!(short_name("/models/a/b.gguf"), "b.gguf");
+        assert_eq!(short_name("./folder/"), "folder");
+        assert_eq!(short_name("owner/repo"), "owner/repo");
+        assert_eq!(short_name("/"), "/");
     }
 }

@@ -49,6 +49,8 @@ pub struct Answering {
 pub enum Stage {
     /// The prompt is being stored; the engine has no request yet.
     Saving,
+    /// The model's files are not on disk, or not found yet; the engine has no request.
+    Files,
     /// The engine has the request, but is loading or finishing another one.
     Waiting,
     /// The prompt is being evaluated.
@@ -207,7 +209,15 @@ impl Chat {
         if answering.stage != Stage::Saving {
             return Vec::new();
         }
+        if !self.supply.may_load() {
+            answering.stage = Stage::Files;
+            return Vec::new();
+        }
         answering.stage = Stage::Waiting;
+        if let Some(turn) = self.conversation.turn_mut(answering.turn) {
+            // The model may have been changed while the prompt waited.
+            turn.model.clone_from(&self.options.model);
+        }
         vec![Effect::Generate(GenerationRequest {
             id: answering.id,
             messages: self.conversation.messages_for(answering.turn),
@@ -217,14 +227,24 @@ impl Chat {
         })]
     }
 
+    /// Sends the prompt that waited for the model's files to the engine.
+    pub(super) fn generate_waiting(&mut self) -> Vec<Effect> {
+        if let Activity::Busy(answering) = &mut self.activity {
+            answering.stage = Stage::Saving;
+        }
+        self.generate()
+    }
+
     pub(super) fn stop_answer(&mut self) -> Vec<Effect> {
         let Activity::Busy(answering) = &mut self.activity else { return Vec::new() };
         let (id, stage) = (answering.id, answering.stage);
         match stage {
             Stage::Stopping => Vec::new(),
-            Stage::Saving => {
+            Stage::Saving | Stage::Files => {
+                let mut effects = if self.supply.change.is_none() { self.stop_fetch() } else { Vec::new() };
                 let reason = FinishReason::Cancelled;
-                self.end_answer(Ending::Finished { reason, usage: Usage::default(), timing: None })
+                effects.extend(self.end_answer(Ending::Finished { reason, usage: Usage::default(), timing: None }));
+                effects
             }
             _ => {
                 answering.stage = Stage::Stopping;
@@ -241,7 +261,7 @@ impl Chat {
                 self.residency.loaded(at, took, info.memory.total());
                 self.loaded(info);
             }
-            EngineEvent::LoadFailed { error } => self.load_failed(&error),
+            EngineEvent::LoadFailed { error } => return self.load_failed(&error),
             EngineEvent::Prefill { id, done, total, trimmed_turns, .. } => {
                 self.prefill(id, done, total, trimmed_turns);
             }
@@ -295,14 +315,16 @@ impl Chat {
         }
         self.engine.loaded(info);
         self.recount_files(false);
+        self.settle_change();
     }
 
-    fn load_failed(&mut self, error: &EngineError) {
+    fn load_failed(&mut self, error: &EngineError) -> Vec<Effect> {
         self.engine.load_failed(error.kind);
         // A waiting request gets its own `Failed` event and shows the error under its turn.
         if !self.activity.is_busy() && error.kind != ErrorKind::Cancelled {
             self.note(NoteKind::Error, error.message.clone());
         }
+        self.after_failed_load(error)
     }
 
     fn prefill(&mut self, id: RequestId, done: usize, total: usize, trimmed: usize) {
@@ -383,7 +405,7 @@ impl Chat {
         self.record(id)
     }
 
-    fn end_answer(&mut self, ending: Ending) -> Vec<Effect> {
+    pub(super) fn end_answer(&mut self, ending: Ending) -> Vec<Effect> {
         let Activity::Busy(answering) = std::mem::replace(&mut self.activity, Activity::Idle) else {
             return Vec::new();
         };
@@ -396,7 +418,14 @@ impl Chat {
         }
         self.recount();
         let mut effects = self.record(answering.turn);
-        effects.extend(if goes_on { self.next_in_queue() } else { self.return_queue() });
+        let change = self.change_if_ready();
+        effects.extend(match (goes_on, change.is_empty()) {
+            // The next queued prompt is for the new model: it follows the change.
+            (true, false) => Vec::new(),
+            (true, true) => self.next_in_queue(),
+            (false, _) => self.return_queue(),
+        });
+        effects.extend(change);
         // No request needs the load in progress any more: cancel it. The next keystroke starts another.
         if !self.activity.is_busy() && matches!(self.engine.state, EngineState::Loading(_)) {
             effects.push(Effect::Release);

@@ -13,7 +13,7 @@ pub enum Command {
     Resume(Option<String>),
     /// Open the list of conversations, filtered by this text.
     List(String),
-    /// Switch to another model; `None` shows the one in use.
+    /// Switch to another model; `None` opens the list, `cancel` stops a download.
     Model(Option<String>),
     /// Change the system message from the next prompt on; empty removes it; `None` shows it.
     System(Option<String>),
@@ -96,7 +96,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "resume" => Command::Resume(given),
         "list" => Command::List(String::new()),
         "find" => Command::List(given.unwrap_or_default()),
-        "model" => Command::Model(given),
+        "model" | "show" => Command::Model(given),
         "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
         "regenerate" => Command::Regenerate,
         "edit" => Command::Edit,

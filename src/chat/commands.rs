@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crate::conversation::{Ending, TurnId};
-use crate::protocol::ModelInfo;
 use crate::stats::ConversationStats;
-use crate::wording::{bytes, plural};
+use crate::wording::plural;
 
 use super::command::{Command, NO_SYSTEM};
 use super::{Cause, Chat, Effect, EngineState, Hint, NoteKind, View};
@@ -24,15 +23,10 @@ impl Chat {
             Command::Reasoning => self.toggle_reasoning(),
             Command::Stats => return vec![Effect::ShowStats(self.stats_text())],
             Command::System(text) => self.set_system(text),
-            Command::Model(None) => self.note_model(),
+            Command::Model(None) => return vec![Effect::Open(View::Models, String::new())],
             Command::Resume(None) => return vec![Effect::Open(View::Conversations, String::new())],
             Command::List(query) => return vec![Effect::Open(View::Conversations, query)],
-            Command::New
-            | Command::Resume(_)
-            | Command::Model(Some(_))
-            | Command::Regenerate
-            | Command::Edit
-            | Command::Branch
+            Command::New | Command::Resume(_) | Command::Regenerate | Command::Edit | Command::Branch
                 if self.is_occupied() =>
             {
                 let why = if self.opening {
@@ -47,19 +41,11 @@ impl Chat {
                 self.opening = true;
                 return vec![Effect::Resume(id)];
             }
-            Command::Model(Some(name)) => return vec![Effect::SwitchModel(name)],
+            Command::Model(Some(name)) => return self.change_model(name),
             Command::Regenerate => return self.regenerate(),
             Command::Edit => return self.edit(),
             Command::Branch => return self.next_branch(),
         }
-        Vec::new()
-    }
-
-    pub(super) fn switched(&mut self, model: String) -> Vec<Effect> {
-        self.note(NoteKind::Info, format!("The next prompt is answered by {model}."));
-        self.options.model.clone_from(&model);
-        self.engine.switched(model);
-        self.recount_files(true);
         Vec::new()
     }
 
@@ -80,7 +66,8 @@ impl Chat {
         match &self.engine.state {
             EngineState::Loading(_) => self.show_hint(Hint::Message("the model is being loaded already".into())),
             _ if self.engine.is_loaded() => self.show_hint(Hint::Message("the model is loaded already".into())),
-            _ => return vec![Effect::Load],
+            _ if self.supply.may_load() => return vec![Effect::Load],
+            _ => self.show_hint(Hint::Message("the model is not on this machine yet: Enter fetches it".into())),
         }
         Vec::new()
     }
@@ -171,14 +158,6 @@ impl Chat {
         self.recount();
     }
 
-    fn note_model(&mut self) {
-        let text = match &self.engine.info {
-            Some(info) => describe_model(info),
-            None => format!("{}: not loaded yet; /load does it now, and so does a prompt.", self.engine.model),
-        };
-        self.note(NoteKind::Info, text);
-    }
-
     fn stats_text(&self) -> String {
         let endings = self.conversation.turns().iter().filter_map(|turn| match &turn.answer.ending {
             Ending::Finished { usage, timing: Some(timing), .. } => Some((usage, timing)),
@@ -186,22 +165,6 @@ impl Chat {
         });
         describe_stats(&ConversationStats::of(endings))
     }
-}
-
-fn describe_model(info: &ModelInfo) -> String {
-    format!(
-        "{}: {}, {}, {:.0} M parameters\ncontext {} of {} positions\non {}: weights {}, KV cache {}, workspace {}",
-        info.name,
-        info.architecture,
-        info.quantization,
-        info.parameters as f64 / 1e6,
-        info.context_length,
-        info.trained_context_length,
-        info.device.name,
-        bytes(info.memory.weights),
-        bytes(info.memory.kv_cache),
-        bytes(info.memory.workspace),
-    )
 }
 
 /// The figures as text, a line for each kind; unknown figures are omitted.

@@ -50,7 +50,7 @@ pub struct Transfer {
 }
 
 impl Loading {
-    fn progress(&mut self, progress: LoadProgress, now: Timestamp) {
+    pub(super) fn progress(&mut self, progress: LoadProgress, now: Timestamp) {
         if self.progress.as_ref().is_some_and(|last| last.phase != progress.phase || last.done > progress.done) {
             self.samples.clear();
         }

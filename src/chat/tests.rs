@@ -5,6 +5,7 @@ use crate::conversation::Ending;
 
 mod commands;
 mod engine;
+mod supply;
 
 /// A chat with a simulated clock.
 struct Story {

@@ -12,7 +12,7 @@ use crate::output::{self, Reader};
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
 use crate::store::{self, Store, StoreError, Summary};
-use crate::wording::utc;
+use crate::wording::{short_name, utc};
 
 pub(super) fn run(settings: &Settings, command: ConversationsCommand) -> Result<Reader, Failure> {
     match command {
@@ -76,15 +76,6 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
     output::write(&table.render_within(output::columns(), format, &Value::Array(objects)))
 }
 
-/// A model's name, without the folders if it is a path; JSON contains the full name.
-fn short_name(model: &str) -> String {
-    let is_path = model.starts_with(['/', '.', '~']) || model.starts_with("scripted:");
-    match model.trim_end_matches('/').rsplit_once('/') {
-        Some((_, last)) if is_path && !last.is_empty() => last.to_owned(),
-        _ => model.to_owned(),
-    }
-}
-
 /// Columns that a narrow terminal shortens and then omits, in this order, with their minimum widths in cells.
 const YIELDING: &[(&str, usize)] = &[("model", 12), ("title", 20), ("changed", 20)];
 
@@ -130,17 +121,4 @@ fn remove(settings: &Settings, ids: &[String]) -> Result<Reader, Failure> {
     }
     let ids: Vec<_> = found.iter().map(|id| id.0.as_str()).collect();
     output::write_foreign(&format!("removed {}\n", ids.join(", ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn model_path_is_listed_by_its_last_part() {
-        assert_eq!(short_name("/models/a/b.gguf"), "b.gguf");
-        assert_eq!(short_name("./folder/"), "folder");
-        assert_eq!(short_name("owner/repo"), "owner/repo");
-        assert_eq!(short_name("/"), "/");
-    }
 }

@@ -27,7 +27,7 @@ pub use bandwidth::read_bandwidth;
 pub use driver::context_lock::wait_for_contexts;
 pub use load::{Opened, Opening, load};
 pub use model::{CudaModel, unsupported};
-pub use select::expected;
+pub use select::{expected, usable_bytes};
 
 /// The compute capabilities that this build has machine code for, comma-separated, for example `80,90`.
 pub const TARGETS: &str = env!("CHATNAP_CUDA_TARGETS");

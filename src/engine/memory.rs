@@ -3,8 +3,19 @@
 /// Resident bytes of this process; `None` if the system does not report them.
 pub fn resident_bytes() -> Option<u64> {
     // proc_pid_status(5): `VmRSS:  12345 kB`, of 1024 bytes each.
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    kilobytes("/proc/self/status", "VmRSS:")
+}
+
+/// Bytes of RAM that programs can take without swapping, by the kernel's estimate; `None` if it gives none.
+pub fn available_bytes() -> Option<u64> {
+    // proc_meminfo(5): `MemAvailable:  12345 kB`.
+    kilobytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// The value in bytes of the line of `file` that begins with `name`.
+fn kilobytes(file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }

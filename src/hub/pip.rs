@@ -8,6 +8,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::mirror::Wheel;
 
+/// The source's name for users: pip decides from the user's settings which index it asks.
+pub(super) const INDEX: &str = "the Python package index";
+
 /// Why pip could not be started.
 pub(super) enum Failure {
     /// This file cannot be written.

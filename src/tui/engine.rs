@@ -1,7 +1,7 @@
 //! The interface's calls to the engine: start, generate, switch the model.
 
 use super::{App, Input};
-use crate::chat::{Event, Note};
+use crate::chat::Event;
 use crate::clock::Timestamp;
 use crate::engine::chat_template::Chosen;
 use crate::engine::{Engine, EngineOptions};
@@ -57,10 +57,7 @@ impl App {
                 }
                 self.chat_event(Event::Switched { model });
             }
-            Err(error) => {
-                let kept = format!("The model stays as it is. {}", error.message);
-                self.chat_event(Event::Noted(Note::error(kept)));
-            }
+            Err(error) => self.chat_event(Event::NotSwitched(error.message)),
         }
     }
 }
@@ -79,7 +76,8 @@ pub(super) fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, Eng
 
 fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
     Ok(EngineOptions {
-        source: Box::new(model_source(settings)?),
+        // Downloads need the user's consent: they are `supply`'s.
+        source: Box::new(model_source(settings)?.on_disk_only()),
         idle_window: settings.idle_window,
         context_length: settings.context_length,
         device: settings.device,

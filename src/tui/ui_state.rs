@@ -14,11 +14,12 @@ use super::layout::{Areas, Look};
 use super::picker::{Picked, Picker};
 use super::theme::Theme;
 use super::view::files;
+use super::view::gauge;
 use super::view::glyphs::Glyphs;
 use super::view::help;
 use super::view::panel;
 use super::view::transcript::Transcript;
-use crate::chat::{Cause, Chat, EngineState, Event, View};
+use crate::chat::{Cause, Chat, Event, View};
 
 #[derive(Debug)]
 pub struct UiState {
@@ -125,7 +126,7 @@ impl UiState {
         if !chat.help {
             self.help_top = 0;
         }
-        let loading = matches!(chat.engine.state, EngineState::Loading(_));
+        let loading = gauge::is_needed(chat);
         // The composer's width does not depend on its number of rows.
         let width = Areas::of(area, 1, 0, false).composer_text().width;
         let rows = self.composer.layout(width);
@@ -258,7 +259,7 @@ impl UiState {
                 self.typed()
             }
             Action::Search => self.search(),
-            Action::Submit => self.submit(),
+            Action::Submit => self.submit(chat),
             Action::Stop => self.stop(),
             Action::Interrupt => chat_event(Event::Interrupt { draft_empty: self.composer.is_empty() }),
             Action::Quit => chat_event(Event::Quit(Cause::User)),
@@ -389,9 +390,13 @@ impl UiState {
         vec![Outcome::Chat(if self.composer.is_empty() { Event::StopOrEdit } else { Event::Stop })]
     }
 
-    fn submit(&mut self) -> Vec<Outcome> {
+    fn submit(&mut self, chat: &Chat) -> Vec<Outcome> {
         if self.complete_to_send() {
             return Vec::new();
+        }
+        if self.composer.text().trim().is_empty() {
+            self.composer.send();
+            return chat.offer().map(|_| Outcome::Chat(Event::AcceptOffer)).into_iter().collect();
         }
         self.before_sending().unwrap_or_else(|| self.send_draft())
     }

@@ -39,7 +39,7 @@ fn a_conversation_of_several_turns() {
 fn unknown_model_name_keeps_the_current_model() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);
-    tui.type_text("/model nosuch\r").wait_for("The model stays as it is").wait_for("nosuch");
+    tui.type_text("/model nosuch\r").wait_for("The model stays model.toml").wait_for("nosuch");
     tui.send("hello").wait_for("You said: hello").wait_for("TTFT");
     // A new conversation begins with an empty context.
     tui.type_text("/new\r").wait_for("context 0 /");

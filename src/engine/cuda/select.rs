@@ -1,5 +1,6 @@
 //! Selects the GPU for a `DevicePreference`.
 
+use super::driver::nvml::Management;
 use super::driver::{self, GpuProperties};
 use crate::engine::error::ModelError;
 use crate::protocol::DevicePreference;
@@ -10,6 +11,15 @@ pub const NO_CARD: &str = "CUDA shows no GPU (CUDA_VISIBLE_DEVICES may hide it)"
 /// Whether a load for `device` would try a GPU first. Queries the driver without creating a context.
 pub fn expected(device: DevicePreference) -> bool {
     device != DevicePreference::Cpu && choose(device).is_ok()
+}
+
+/// Bytes of the requested GPU's memory that this process may use, including what it uses already; `None` without a GPU.
+/// Creates no context. Without NVML, memory that other processes use is not subtracted.
+pub fn usable_bytes(device: DevicePreference, utilization: f32) -> Option<u64> {
+    let gpu = choose(device).ok()?;
+    let usage = Management::open().map(|management| management.usage(&gpu.bus_id)).unwrap_or_default();
+    let others = usage.used.map_or(0, |used| used.saturating_sub(usage.own.unwrap_or(0)));
+    Some(super::load::capacity::budget(gpu.total.saturating_sub(others), gpu.total, utilization))
 }
 
 /// The requested GPU; for `Auto` the first one.

@@ -4,7 +4,7 @@
 use ratatui::style::Style;
 use ratatui::text::Span;
 
-use super::{gauge, units, wrap};
+use super::{gauge, supply, units, wrap};
 use crate::chat::{Answering, Chat, EngineState, Limit, Stage};
 use crate::conversation::{Answer, Ending, TurnId};
 use crate::protocol::{FinishReason, OverflowPolicy, Timing, Usage};
@@ -24,7 +24,8 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
     match &answer.ending {
         Ending::Pending => Vec::new(),
         Ending::Finished { reason, usage, timing } => {
-            let mut parts = figures(usage, timing.as_ref(), look);
+            let mut parts = Vec::from_iter(answered_by(chat, id).map(|model| (model, theme.dim)));
+            parts.extend(figures(usage, timing.as_ref(), look));
             let limit = chat.limits.get(&id).copied();
             let silent = (*reason == FinishReason::Stop && answer.is_silent()).then_some("the model gave no answer");
             parts.extend(silent.or(end(*reason, limit)).map(|end| (end.to_owned(), theme.warning)));
@@ -89,6 +90,15 @@ fn end(reason: FinishReason, limit: Option<Limit>) -> Option<&'static str> {
     }
 }
 
+/// The model, if the turn before or another version of this turn was answered by another one.
+fn answered_by(chat: &Chat, id: TurnId) -> Option<String> {
+    let conversation = &chat.conversation;
+    let turn = conversation.turn(id)?;
+    let versions = conversation.siblings(id);
+    let others = turn.parent.into_iter().chain(versions).filter_map(|other| conversation.turn(other));
+    others.into_iter().any(|other| other.model != turn.model).then(|| units::short_name(&turn.model))
+}
+
 /// Number of this branch among its siblings; `None` if it has none.
 fn version(chat: &Chat, id: TurnId) -> Option<String> {
     let versions = chat.conversation.siblings(id);
@@ -115,6 +125,7 @@ pub(super) fn running(chat: &Chat, answering: &Answering, room: usize, look: &Lo
     let waited = || units::duration(chat.now().since(answering.submitted));
     let mut parts = match (answering.stage, &chat.engine.state) {
         (Stage::Saving, _) => vec!["saving your message".to_owned()],
+        (Stage::Files, _) => vec![supply::waits_for(chat).to_owned()],
         (Stage::Waiting, EngineState::Loading(_)) => vec!["loading the model".to_owned(), waited()],
         (Stage::Waiting, EngineState::Releasing) => vec!["waiting for the release".to_owned(), waited()],
         (Stage::Waiting, _) => vec!["waiting".to_owned(), waited()],

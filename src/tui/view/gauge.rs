@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{paint, units, wrap};
+use super::{paint, supply, units, wrap};
 use crate::chat::{Chat, EngineState, Loading};
 use crate::protocol::{LoadPhase, LoadProgress};
 use crate::sanitize::sanitize;
@@ -15,21 +15,35 @@ use crate::wording::bytes;
 const WIDEST: usize = 30;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
-    let EngineState::Loading(loading) = &chat.engine.state else { return };
-    if !area.is_empty() {
-        paint::line(frame.buffer_mut(), area, &line(loading, chat, usize::from(area.width), look));
+    if area.is_empty() {
+        return;
     }
+    let width = usize::from(area.width);
+    let drawn = match &chat.engine.state {
+        EngineState::Loading(loading) => line(loading, "", chat, width, look),
+        _ => supply::line(chat, width, look).unwrap_or_default(),
+    };
+    paint::line(frame.buffer_mut(), area, &drawn);
 }
 
-fn line(loading: &Loading, chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
+/// Whether there is anything to draw.
+pub(in crate::tui) fn is_needed(chat: &Chat) -> bool {
+    matches!(chat.engine.state, EngineState::Loading(_)) || supply::is_shown(chat)
+}
+
+/// The progress of a load, or of the download of the model `fetched`.
+pub(super) fn line(loading: &Loading, fetched: &str, chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
     let theme = look.theme;
     let Some(progress) = &loading.progress else {
-        return Line::from(Span::styled(
-            format!(" {} loading {}", spinner(chat, look), super::units::model_name(chat)),
-            theme.dim,
-        ));
+        let what = match fetched {
+            "" => format!("loading {}", units::model_name(chat)),
+            model => format!("fetching {model}"),
+        };
+        return Line::from(Span::styled(format!(" {} {what}", spinner(chat, look)), theme.dim));
     };
     let phase = format!(" {} ", phase_name(progress.phase));
+    let named = format!(" {} {fetched} ", phase_name(progress.phase));
+    let phase = if fetched.is_empty() || wrap::width(&named) + 30 > width { phase } else { named };
     let percent = loading.fraction().map(|done| format!(" {:>3.0} %", done * 100.0)).unwrap_or_default();
     let room = width.saturating_sub(wrap::width(&phase) + wrap::width(&percent) + 1);
     let figures = figures(loading, progress, room, look);

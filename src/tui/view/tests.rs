@@ -7,7 +7,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyModifiers};
 
-use crate::chat::{Chat, ChatOptions, Effect, Event, Note, update};
+use crate::chat::{Chat, ChatOptions, Effect, Event, Note, View, update};
 use crate::clock::Timestamp;
 use crate::conversation::{Conversation, ConversationId};
 use crate::protocol::*;
@@ -215,6 +215,9 @@ macro_rules! at_all_sizes {
         }
     };
 }
+
+// After the macro, which it uses.
+mod supply;
 
 const ANSWER: &str = "The sky looks blue because air scatters **short** waves more than long ones \
     (*Rayleigh scattering*):\n\n1. Sunlight holds all colours.\n2. Blue is scattered about `(700/450)^4` times \
@@ -466,10 +469,10 @@ fn model_names_complete() {
     });
     let mut app = App::new(80, 24);
     app.type_text("/model qwen3-4").key(KeyCode::Enter);
-    assert!(app.effects.contains(&Effect::SwitchModel("qwen3-4b".into())), "{:?}", app.effects);
-    // Without an argument it shows the model in use.
+    assert!(app.effects.contains(&Effect::Locate("qwen3-4b".into())), "{:?}", app.effects);
+    // Without an argument it opens the list.
     app.type_text("/model ").key(KeyCode::Enter);
-    assert!(app.screen().contains("not loaded yet"), "{}", app.screen());
+    assert!(app.effects.contains(&Effect::Open(View::Models, String::new())), "{:?}", app.effects);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::chat::Chat;
 use crate::sanitize::sanitize;
+use crate::wording;
 use std::time::Duration;
 
 /// `12,345`.
@@ -43,14 +44,14 @@ pub fn token_rate(rate: f64) -> String {
     if rate >= 99.95 { format!("{} tok/s", count(rate.round() as usize)) } else { format!("{rate:.1} tok/s") }
 }
 
-/// The model's name; of a path only the last component.
+/// The name of the model in use; of a path only the last component.
 pub(super) fn model_name(chat: &Chat) -> String {
-    let name = sanitize(&chat.engine.model).replace(['\n', '\t'], " ");
-    let is_path = name.starts_with(['/', '.', '~']) || name.starts_with("scripted:");
-    match name.trim_end_matches('/').rsplit_once('/') {
-        Some((_, last)) if is_path => last.trim_end_matches('/').to_owned(),
-        _ => name,
-    }
+    short_name(&chat.engine.model)
+}
+
+/// A model's name, sanitised; of a path only the last component.
+pub fn short_name(model: &str) -> String {
+    wording::short_name(&sanitize(model).replace(['\n', '\t'], " "))
 }
 
 #[cfg(test)]

@@ -11,9 +11,11 @@ use crate::tui::layout::Look;
 pub(super) fn lines(chat: &Chat, width: usize, height: usize, look: &Look<'_>) -> Vec<Line<'static>> {
     let (theme, (claim, how)) = (look.theme, model(chat));
     let title = ("chatnap".to_owned(), theme.accent);
-    let (claim, how) = ((claim, theme.text), (how.to_owned(), theme.dim));
+    let (claim, how) = ((claim, theme.text), (how, theme.dim));
     let keys = ("Enter sends, ? shows the keys, / the commands.".to_owned(), theme.dim);
     let blank = (String::new(), theme.text);
+    // Without room for both, the offer of a download replaces the keys.
+    let keys = if chat.offer().is_some() && height < 5 { how.clone() } else { keys };
     let forms = [
         vec![blank.clone(), title.clone(), blank.clone(), claim.clone(), how.clone(), blank.clone(), keys.clone()],
         vec![blank.clone(), claim.clone(), how, keys.clone()],
@@ -33,10 +35,13 @@ fn draw(rows: Vec<(String, Style)>, width: usize) -> Vec<Line<'static>> {
 }
 
 /// The model's state, and the next step.
-fn model(chat: &Chat) -> (String, &'static str) {
+fn model(chat: &Chat) -> (String, String) {
     let model = super::units::model_name(chat);
     let here = format!("{model} runs in this process.");
-    match chat.engine.state {
+    if let Some(how) = super::supply::welcome(chat).filter(|_| !chat.engine.is_loaded()) {
+        return (here, how);
+    }
+    let (claim, how) = match chat.engine.state {
         EngineState::Failed => {
             (format!("{model} could not be loaded."), "/model NAME takes another one, or tries this one again.")
         }
@@ -46,5 +51,6 @@ fn model(chat: &Chat) -> (String, &'static str) {
         EngineState::Cold | EngineState::Loading(_) | EngineState::Releasing => {
             (here, "It loads at your first keystroke and gives its memory back when nobody talks to it.")
         }
-    }
+    };
+    (claim, how.to_owned())
 }

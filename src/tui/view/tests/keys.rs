@@ -53,7 +53,7 @@ fn tab_and_shift_tab_cycle_through_the_completions() {
     app.key(KeyCode::Tab).key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "/model llama-3.2-1b", "its names come next");
     app.key(KeyCode::Enter);
-    assert!(app.effects.contains(&Effect::SwitchModel("llama-3.2-1b".into())), "{:?}", app.effects);
+    assert!(app.effects.contains(&Effect::Locate("llama-3.2-1b".into())), "{:?}", app.effects);
 }
 
 #[test]

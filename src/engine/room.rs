@@ -1,0 +1,64 @@
+//! How much memory a model may take on this machine: a rough check before a download or a change of model. The load
+//! itself checks exactly.
+
+use super::memory;
+use crate::protocol::DevicePreference;
+use crate::wording::bytes;
+
+/// Memory for a model, including what this process uses already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes.
+    pub bytes: u64,
+    /// Whether it is GPU memory.
+    pub gpu: bool,
+}
+
+impl Room {
+    /// Whether weights of `size` bytes fit. Only the weights count: the rest depends on the context length.
+    pub fn holds(self, size: u64) -> bool {
+        size <= self.bytes
+    }
+
+    /// `14.2 GB of RAM`.
+    pub fn describe(self) -> String {
+        format!("{} of {}", bytes(self.bytes), if self.gpu { "GPU memory" } else { "RAM" })
+    }
+}
+
+/// The memory that a load for `device` would use; `None` if the system does not report it. `cpu_only`: the model has no
+/// GPU code. Starts the GPU driver, so not for the interface's thread.
+pub fn room(device: DevicePreference, utilization: f32, cpu_only: bool) -> Option<Room> {
+    if !cpu_only && device != DevicePreference::Cpu {
+        if let Some(bytes) = gpu_bytes(device, utilization) {
+            return Some(Room { bytes, gpu: true });
+        }
+        if matches!(device, DevicePreference::Cuda(_)) {
+            return None;
+        }
+    }
+    let bytes = memory::available_bytes()?.saturating_add(memory::resident_bytes().unwrap_or(0));
+    Some(Room { bytes, gpu: false })
+}
+
+#[cfg(feature = "cuda")]
+fn gpu_bytes(device: DevicePreference, utilization: f32) -> Option<u64> {
+    super::cuda::usable_bytes(device, utilization)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu_bytes(_: DevicePreference, _: f32) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ram_is_reported_and_bounds_a_model() {
+        let found = room(DevicePreference::Cpu, 0.9, false);
+        assert!(found.is_none_or(|room| !room.gpu && room.holds(1 << 20) && !room.holds(1 << 50)), "{found:?}");
+        assert_eq!(Room { bytes: 14_200_000_000, gpu: false }.describe(), "14.2 GB of RAM");
+    }
+}

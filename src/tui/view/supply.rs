@@ -1,0 +1,87 @@
+//! The line above the composer about a model that is not on disk: the offer to download it, or the download's progress.
+
+use ratatui::text::{Line, Span};
+
+use super::{gauge, units, wrap};
+use crate::chat::{Chat, Files, Switch, SwitchStage};
+use crate::protocol::Offer;
+use crate::sanitize::sanitize;
+use crate::tui::layout::Look;
+use crate::wording::bytes;
+
+/// Whether there is a line to draw. The welcome shows the offer of an empty transcript.
+pub(super) fn is_shown(chat: &Chat) -> bool {
+    let welcomes = chat.feed.entries().is_empty() && chat.supply.change.is_none();
+    chat.supply.fetch.is_some() || chat.supply.change.is_some() || (chat.offer().is_some() && !welcomes)
+}
+
+/// The line in `width` cells, in the longest form that fits.
+pub(super) fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Option<Line<'static>> {
+    if let Some(fetch) = &chat.supply.fetch {
+        let name = units::short_name(&fetch.model);
+        return Some(gauge::line(&fetch.loading, &name, chat, width, look));
+    }
+    if let Some((model, offer)) = chat.offer() {
+        let text = longest(forms(chat, model, offer, look), width, look);
+        return Some(Line::from(Span::styled(text, look.theme.hint)));
+    }
+    let Switch { model, stage } = chat.supply.change.as_ref()?;
+    let model = units::short_name(model);
+    let text = match stage {
+        SwitchStage::Ready => format!(" {model} answers the next prompt"),
+        _ => format!(" looking for {model}"),
+    };
+    Some(Line::from(Span::styled(wrap::clip(&text, width, look.glyphs.ellipsis), look.theme.dim)))
+}
+
+fn forms(chat: &Chat, model: &str, offer: &Offer, look: &Look<'_>) -> Vec<String> {
+    let (model, dot) = (units::short_name(model), look.glyphs.dot);
+    let (what, from) = (size(offer), sanitize(&offer.from));
+    let no = match chat.is_offering_change() {
+        true => format!(" {dot} Esc keeps {}", units::short_name(&chat.options.model)),
+        false => String::new(),
+    };
+    vec![
+        format!(" {model} is not on this machine: {what} from {from} {dot} Enter fetches it{no}"),
+        format!(" {model} is not here: {what} from {from} {dot} Enter fetches it"),
+        format!(" {model}: {what} from {from} {dot} Enter fetches it"),
+        format!(" {model}: {what} {dot} Enter fetches it"),
+        format!(" Enter fetches {model}: {what}"),
+        format!(" Enter fetches {what}"),
+    ]
+}
+
+fn longest(forms: Vec<String>, width: usize, look: &Look<'_>) -> String {
+    let last = forms.last().cloned().unwrap_or_default();
+    let text = forms.into_iter().find(|form| wrap::width(form) <= width).unwrap_or(last);
+    wrap::clip(&text, width, look.glyphs.ellipsis)
+}
+
+/// `98.4 MB`, `about 8.5 GB`, `an unknown size`.
+pub(super) fn size(offer: &Offer) -> String {
+    match offer.size {
+        Some((size, true)) => bytes(size),
+        Some((size, false)) => format!("about {}", bytes(size)),
+        None => "an unknown size".to_owned(),
+    }
+}
+
+/// The welcome's sentence about the model's files; `None` if they are on disk as far as is known.
+pub(super) fn welcome(chat: &Chat) -> Option<String> {
+    if chat.supply.fetches(&chat.options.model) {
+        return Some("It is being fetched. What you send meanwhile waits for it; Esc stops.".to_owned());
+    }
+    let Files::Missing(offer) = &chat.supply.files else { return None };
+    let warning = offer.warning.as_deref().map(|warning| format!(" {}", sanitize(warning))).unwrap_or_default();
+    let from = sanitize(&offer.from);
+    Some(format!("Enter fetches it: {} from {from}. It is not on this machine yet.{warning}", size(offer)))
+}
+
+/// What a prompt that waits for the model's files waits for.
+pub(super) fn waits_for(chat: &Chat) -> &'static str {
+    match &chat.supply.files {
+        _ if chat.supply.fetch.is_some() => "waiting for the download",
+        Files::Missing(_) => "kept until the model is here: Enter fetches it",
+        _ => "looking for the model",
+    }
+}
