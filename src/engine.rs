@@ -105,10 +105,10 @@ impl Engine {
         self.send(Message::Release);
     }
 
-    /// Requests the exact token count of a prompt of `messages`. `Counted` follows if the model is loaded, no event if
-    /// it is not. A running answer is finished first.
-    pub fn count(&self, id: RequestId, messages: Vec<ChatMessage>) {
-        self.send(Message::Count(id, messages));
+    /// Requests the exact token count of a prompt of `messages`, to be answered with at most `max_tokens`. `Counted`
+    /// follows if the model is loaded, no event if it is not. A running answer is finished first.
+    pub fn count(&self, id: RequestId, messages: Vec<ChatMessage>, max_tokens: Option<usize>) {
+        self.send(Message::Count(id, messages, max_tokens));
     }
 
     /// Changes the model (and its options) for the requests that follow; the loaded one is released first.

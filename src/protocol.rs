@@ -131,7 +131,8 @@ pub enum OverflowPolicy {
 pub struct GenerationRequest {
     /// Identifies the request in its events.
     pub id: RequestId,
-    /// System message first (if any), then the turns; the last one is the user's.
+    /// System message first (if any), then the turns. The last message is the user's, or the beginning of the answer to it,
+    /// which is continued.
     pub messages: Vec<ChatMessage>,
     /// How tokens are sampled.
     pub sampling: SamplingParams,
@@ -422,6 +423,10 @@ pub enum EngineEvent {
         id: RequestId,
         /// Tokens of the rendered prompt.
         prompt_tokens: usize,
+        /// Prompt tokens whose keys and values are in the KV cache now.
+        cached_tokens: usize,
+        /// Number of oldest turns that `OverflowPolicy::Trim` would leave out; `None`: it does not fit without them either.
+        left_out: Option<usize>,
         /// Positions that the KV cache holds.
         context_length: usize,
     },

@@ -433,7 +433,12 @@ impl App {
             Effect::Cancel(id) => self.with_engine(|engine| engine.cancel(id)),
             Effect::Count(id) => {
                 let messages = self.chat.messages_with(self.screen.composer.text());
-                self.with_engine(|engine| engine.count(id, messages));
+                let most = self.chat.options.max_tokens;
+                self.with_engine(|engine| engine.count(id, messages, most));
+            }
+            Effect::CountFor(id, messages) => {
+                let most = self.chat.options.max_tokens;
+                self.with_engine(|engine| engine.count(id, messages, most));
             }
             Effect::CountMessages(id, messages) => self.with_engine(|engine| engine.count(id, messages)),
             Effect::Attach(name) => self.attach(&name),

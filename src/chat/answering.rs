@@ -283,9 +283,9 @@ impl Chat {
                     return self.end_answer(Ending::Failed { message: error.message });
                 }
             }
-            EngineEvent::Counted { id, prompt_tokens, context_length } => {
+            EngineEvent::Counted { id, prompt_tokens, cached_tokens, left_out, context_length } => {
                 self.file_counted(id, prompt_tokens);
-                self.counted(id, Count { prompt_tokens, context_length });
+                self.counted(id, Count { prompt_tokens, cached_tokens, left_out, context_length });
             }
             EngineEvent::Idle { release_at, .. } => self.engine.state = EngineState::Idle { release_at },
             EngineEvent::Resident { bytes } => self.engine.measured(bytes),

@@ -16,6 +16,10 @@ const PAUSE: Duration = Duration::from_millis(150);
 pub struct Count {
     /// Tokens of the whole prompt: conversation, draft and what the chat template adds.
     pub prompt_tokens: usize,
+    /// Prompt tokens that are in the KV cache now.
+    pub cached_tokens: usize,
+    /// Number of oldest turns to leave out so that the rest fits; `None`: it does not fit without them either.
+    pub left_out: Option<usize>,
     /// Context length, in positions.
     pub context_length: usize,
 }

@@ -427,13 +427,22 @@ fn a_draft_is_counted_after_a_pause_and_stale_counts_are_ignored() {
     story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at: Timestamp::default() });
     let first = counts(story.after(1)).unwrap();
     story.event(Event::DraftChanged { prompt: true });
-    let counted = |id, prompt_tokens| EngineEvent::Counted { id, prompt_tokens, context_length: 2048 };
+    let counted = |id, prompt_tokens| EngineEvent::Counted {
+        id,
+        prompt_tokens,
+        cached_tokens: 0,
+        left_out: Some(0),
+        context_length: 2048,
+    };
     story.engine(counted(first, 7));
     assert_eq!(story.chat.draft_count(), None, "the draft is another by now");
     assert_eq!(counts(story.after(100)), None, "still writing");
     let second = counts(story.after(100)).unwrap();
     story.engine(counted(second, 8));
-    assert_eq!(story.chat.draft_count(), Some(Count { prompt_tokens: 8, context_length: 2048 }));
+    assert_eq!(
+        story.chat.draft_count(),
+        Some(Count { prompt_tokens: 8, cached_tokens: 0, left_out: Some(0), context_length: 2048 })
+    );
     assert_eq!(counts(story.after(10_000)), None, "once is enough");
     story.event(Event::DraftChanged { prompt: false });
     assert_eq!(story.chat.draft_count(), None);

@@ -9,7 +9,7 @@ use super::lifecycle::ModelHealth;
 use super::load::LoadedModel;
 use super::model::Model;
 use super::prefix::Prefix;
-use super::prompt;
+use super::prompt::{self, Rendering};
 use super::sampler::Sampler;
 use super::source::CancelFlag;
 use super::tokenizer::Tokenizer;
@@ -65,10 +65,31 @@ pub fn answer(warm: &mut LoadedEngine, job: &Job<'_>, emit: &mut dyn FnMut(Engin
     }
 }
 
-/// Tokens of a prompt of `messages`; an estimate if they far exceed the context. `None` if the template fails.
-pub fn count(loaded: &LoadedModel, messages: &[ChatMessage]) -> Option<usize> {
-    let limit = loaded.info.context_length;
-    prompt::render_within(&loaded.template, &loaded.tokenizer, messages, limit).ok().map(|prompt| prompt.tokens())
+/// The `Counted` event of a prompt of `messages`; the tokens are an estimate if they far exceed the context. `None` if
+/// the template fails.
+pub fn count(
+    warm: &LoadedEngine,
+    id: RequestId,
+    messages: Vec<ChatMessage>,
+    max_tokens: Option<usize>,
+) -> Option<EngineEvent> {
+    let LoadedEngine { loaded, prefix } = warm;
+    let LoadedModel { tokenizer, template, info, .. } = loaded;
+    let context_length = info.context_length;
+    let whole = prompt::render_within(template, tokenizer, &messages, context_length).ok()?;
+    let prompt_tokens = whole.tokens();
+    let fitted = match whole {
+        Rendering::Whole(prompt) if prompt_tokens < context_length => Some(Fitted { prompt, trimmed_turns: 0 }),
+        _ => {
+            let (sampling, on_overflow) = (SamplingParams::default(), OverflowPolicy::Trim);
+            let request = GenerationRequest { id, messages, sampling, max_tokens, on_overflow };
+            fit(template, tokenizer, &request, context_length, info.trained_context_length).ok()
+        }
+    };
+    let left_out = fitted.as_ref().map(|fitted| fitted.trimmed_turns);
+    let kept = |fitted: Fitted| prefix.reusable(&as_cached(prefix, tokenizer, fitted.prompt.tokens, context_length));
+    let cached_tokens = fitted.map_or(0, kept);
+    Some(EngineEvent::Counted { id, prompt_tokens, cached_tokens, left_out, context_length })
 }
 
 fn run(

@@ -1,8 +1,13 @@
 //! Renders messages into prompt tokens. Shared by generation and `--dry-run`.
 
+use std::time::Duration;
+
 use super::chat_template::{self, ChatTemplate, TemplateError};
 use super::tokenizer::Tokenizer;
-use crate::protocol::ChatMessage;
+use crate::protocol::{ChatMessage, Role};
+
+/// The marks that open and close a reasoning block if the template names no others.
+pub const DEFAULT_MARKS: (&str, &str) = ("<think>", "</think>");
 
 /// A rendered and tokenised prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +37,8 @@ impl Rendering {
     }
 }
 
-/// Renders `messages` with the generation prompt and encodes them, with at most one BOS, as the vocabulary requires.
+/// Renders `messages` with the generation prompt and encodes them, with at most one BOS, as the vocabulary requires. A
+/// last message of the assistant is the beginning of the answer: it follows the generation prompt unchanged.
 pub fn render(
     template: &ChatTemplate,
     tokenizer: &Tokenizer,
@@ -67,14 +73,14 @@ impl Framed {
     fn new(template: &ChatTemplate, tokenizer: &Tokenizer, messages: &[ChatMessage]) -> Result<Self, TemplateError> {
         // The template may be rendered twice; both share the time limit.
         let limit = chat_template::RENDER_TIME / 2;
-        let text = template.render_within(limit, messages, true)?;
+        let text = with_beginning(template, limit, messages)?;
         let foreign = frame_tokens_in(template, tokenizer, messages);
         if foreign.is_empty() {
             return Ok(Self { text, mark: None });
         }
         // A mark inside each spelled-out control token keeps the tokenizer from matching it; encoding drops the marks.
         let mark = unused_mark(&text)?;
-        let text = template.render_within(limit, &mark_messages(messages, &foreign, mark), true)?;
+        let text = with_beginning(template, limit, &mark_messages(messages, &foreign, mark))?;
         Ok(Self { text, mark: Some(mark) })
     }
 
@@ -112,6 +118,25 @@ impl Framed {
         }
         None
     }
+}
+
+/// The rendered messages; if the last one is the assistant's, its text follows the generation prompt.
+fn with_beginning(template: &ChatTemplate, limit: Duration, messages: &[ChatMessage]) -> Result<String, TemplateError> {
+    let Some((answer, earlier)) = messages.split_last().filter(|(last, _)| last.role == Role::Assistant) else {
+        return template.render_within(limit, messages, true);
+    };
+    let mut text = template.render_within(limit, earlier, true)?;
+    let (open, close) = template.reasoning_marks().unwrap_or(DEFAULT_MARKS);
+    let opened = text.trim_end().ends_with(open);
+    let reasoning = answer.reasoning.as_deref().unwrap_or_default();
+    if !reasoning.is_empty() && !opened {
+        text = text + open + "\n";
+    }
+    text += reasoning;
+    if !answer.content.is_empty() && (opened || !reasoning.is_empty()) {
+        text = text + close + "\n\n";
+    }
+    Ok(text + &answer.content)
 }
 
 /// The first `length` bytes, rounded down to a character boundary.

@@ -237,7 +237,14 @@ impl ScriptedModel {
                 self.answer = self.script.answer(&conversation, self.begun);
                 self.say(0)
             }
-            Some(written) => self.say(written),
+            Some(written) => {
+                // An answer that an earlier load or another conversation began is continued.
+                if self.answer.tokens.is_empty() || self.answer.user != conversation.last_user() {
+                    self.prefill(tokens.len(), &conversation.last_user())?;
+                    self.answer = self.script.answer(&conversation, self.begun);
+                }
+                self.say(written)
+            }
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) enum Message {
     StartDriver,
     Load,
     Release,
-    Count(RequestId, Vec<ChatMessage>),
+    Count(RequestId, Vec<ChatMessage>, Option<usize>),
     Switch(EngineOptions),
     SetWindow(IdleWindow),
     Shutdown,
@@ -162,7 +162,7 @@ impl Worker {
             Message::StartDriver => self.wake(),
             Message::Load => self.step(Event::Load),
             Message::Release => self.step(Event::Release),
-            Message::Count(id, messages) => self.give(Command::Count { id, messages }),
+            Message::Count(id, messages, max_tokens) => self.give(Command::Count { id, messages, max_tokens }),
             Message::Switch(options) => {
                 let window = options.idle_window;
                 self.next_options.push_back(options);

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::reasoning::{DEFAULT_MARKS, ReasoningSplitter};
+use super::reasoning::ReasoningSplitter;
 use crate::clock::Timestamp;
 use crate::engine::chat_template::ChatTemplate;
+use crate::engine::prompt::DEFAULT_MARKS;
 use crate::engine::tokenizer::{TextStream, Tokenizer};
 use crate::protocol::*;
 
@@ -39,14 +40,18 @@ impl<'a> Output<'a> {
         let marks = template.reasoning_marks().unwrap_or(DEFAULT_MARKS);
         let token_of = |mark: &str| Some((tokenizer.token_id(mark)?, mark.to_string()));
         // When an answer is continued, a first space separates two words and is kept.
-        let continues = request.messages.last().is_some_and(|message| message.role == Role::Assistant);
+        let begun = request.messages.last().filter(|message| message.role == Role::Assistant);
+        let splitter = match begun {
+            Some(begun) => ReasoningSplitter::continued(marks, begun.content.is_empty() && begun.reasoning.is_some()),
+            None => ReasoningSplitter::new(marks, prompt),
+        };
         Self {
             id: request.id,
             tokenizer,
             emit,
             text: TextStream::default(),
-            strips_space: tokenizer.strips_first_space() && !continues,
-            splitter: ReasoningSplitter::new(marks, prompt),
+            strips_space: tokenizer.strips_first_space() && begun.is_none(),
+            splitter,
             mark_tokens: [marks.0, marks.1].into_iter().filter_map(token_of).collect(),
             first: None,
             last: None,

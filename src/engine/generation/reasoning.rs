@@ -2,9 +2,6 @@
 
 use crate::protocol::Channel;
 
-/// The marks that open and close a reasoning block if the template names no others.
-pub const DEFAULT_MARKS: (&str, &str) = ("<think>", "</think>");
-
 /// An incremental splitter. It removes the marks, even if they arrive in pieces. A block is recognised only at the
 /// start of the answer: later marks are part of the text.
 #[derive(Clone, Debug)]
@@ -35,6 +32,12 @@ impl ReasoningSplitter {
     pub fn new(marks: (&str, &str), prompt_end: &str) -> Self {
         let opened = prompt_end.trim_end().ends_with(marks.0);
         let place = if opened { Place::Opened } else { Place::Start };
+        Self { open: marks.0.to_string(), close: marks.1.to_string(), place, held: String::new() }
+    }
+
+    /// A splitter for the rest of an answer that has begun, in its reasoning or after it.
+    pub fn continued(marks: (&str, &str), in_reasoning: bool) -> Self {
+        let place = if in_reasoning { Place::Reasoning } else { Place::Answer };
         Self { open: marks.0.to_string(), close: marks.1.to_string(), place, held: String::new() }
     }
 
@@ -124,6 +127,7 @@ impl ReasoningSplitter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::prompt::DEFAULT_MARKS;
     use proptest::prelude::*;
 
     /// Answer and reasoning of `text`, fed in `pieces`.

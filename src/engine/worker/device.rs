@@ -23,7 +23,7 @@ use crate::protocol::*;
 /// A job for the device thread, sent after `Loaded`.
 pub(super) enum Command {
     Generate { request: GenerationRequest, cancel: CancelFlag, submitted: Timestamp, loaded_at: Timestamp },
-    Count { id: RequestId, messages: Vec<ChatMessage> },
+    Count { id: RequestId, messages: Vec<ChatMessage>, max_tokens: Option<usize> },
 }
 
 /// A report of the device thread to the worker.
@@ -102,7 +102,7 @@ fn live(options: &Mutex<EngineOptions>, cancel: &CancelFlag, jobs: &Receiver<Com
                 let job = Job { request: &request, cancel: &cancel, submitted, loaded_at };
                 answer(&mut warm, &job, reporter);
             }
-            Command::Count { id, messages } => count(&warm, id, &messages, reporter),
+            Command::Count { id, messages, max_tokens } => count(&warm, id, messages, max_tokens, reporter),
         }
     }
     reporter.freed.set(warm.loaded.model.release());
@@ -119,11 +119,16 @@ fn answer(warm: &mut LoadedEngine, job: &Job<'_>, reporter: &Reporter) {
     reporter.send(Report::Answered { id, event, health });
 }
 
-fn count(warm: &LoadedEngine, id: RequestId, messages: &[ChatMessage], reporter: &Reporter) {
-    let counted = catch_unwind(AssertUnwindSafe(|| generation::count(&warm.loaded, messages)));
-    if let Ok(Some(prompt_tokens)) = counted {
-        let context_length = warm.loaded.info.context_length;
-        reporter.send(Report::Told(EngineEvent::Counted { id, prompt_tokens, context_length }));
+fn count(
+    warm: &LoadedEngine,
+    id: RequestId,
+    messages: Vec<ChatMessage>,
+    max_tokens: Option<usize>,
+    reporter: &Reporter,
+) {
+    let counted = catch_unwind(AssertUnwindSafe(|| generation::count(warm, id, messages, max_tokens)));
+    if let Ok(Some(counted)) = counted {
+        reporter.send(Report::Told(counted));
     }
 }
 

@@ -385,12 +385,54 @@ fn switch_applies_to_the_requests_after_it() {
 }
 
 #[test]
+fn a_begun_answer_is_continued_without_another_turn() {
+    let play = Play::warm("fallback = 'one two three'");
+    let begun = |text: &str| vec![ChatMessage::new(Role::User, "count"), ChatMessage::new(Role::Assistant, text)];
+    let events = play.end_of(play.ask(&[(Role::User, "count"), (Role::Assistant, "one tw")]));
+    assert_eq!(text(&events, Channel::Answer), "o three");
+    // The answer is in the cache; a count says so, with what another prompt keeps of it.
+    play.engine().count(RequestId(9), begun("one two"), None);
+    let events = play.until(|event| matches!(event, EngineEvent::Counted { .. }));
+    let Some(EngineEvent::Counted { prompt_tokens, cached_tokens, .. }) = events.last() else { panic!() };
+    assert_eq!(*cached_tokens, prompt_tokens - 1);
+}
+
+#[test]
+fn a_count_says_how_many_turns_would_be_left_out() {
+    let play = Play::warm("context_length = 200");
+    play.end_of(play.say("hi"));
+    let long = "x".repeat(60);
+    let turns = |count: usize| {
+        let pairs = [ChatMessage::new(Role::User, long.clone()), ChatMessage::new(Role::Assistant, "y")];
+        let mut messages: Vec<_> = pairs.into_iter().cycle().take(2 * count).collect();
+        messages.push(ChatMessage::new(Role::User, "z"));
+        messages
+    };
+    let left_out = |messages| {
+        play.engine().count(RequestId(9), messages, None);
+        match play.until(|event| matches!(event, EngineEvent::Counted { .. })).pop() {
+            Some(EngineEvent::Counted { left_out, .. }) => left_out,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(left_out(turns(1)), Some(0));
+    assert_eq!(left_out(turns(3)), Some(2));
+    assert_eq!(left_out(vec![ChatMessage::new(Role::User, "z".repeat(300))]), None);
+}
+
+#[test]
 fn tokens_are_counted_while_a_model_is_loaded() {
     let play = Play::warm("");
     play.end_of(play.say("hi"));
-    play.engine().count(RequestId(77), vec![ChatMessage::new(Role::User, "hi")]);
+    play.engine().count(RequestId(77), vec![ChatMessage::new(Role::User, "hi")], None);
     let events = play.until(|event| matches!(event, EngineEvent::Counted { .. }));
-    let expected = EngineEvent::Counted { id: RequestId(77), prompt_tokens: 21, context_length: 8192 };
+    let expected = EngineEvent::Counted {
+        id: RequestId(77),
+        prompt_tokens: 21,
+        cached_tokens: 20,
+        left_out: Some(0),
+        context_length: 8192,
+    };
     assert_eq!(events.last(), Some(&expected));
 }
 

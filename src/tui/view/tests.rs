@@ -453,12 +453,24 @@ fn the_frame_shows_the_token_count_of_the_draft() {
         app.loaded().type_text("Why is the sky blue?");
         app.event(Event::DraftChanged { prompt: true }).after(200);
         let id = app.asked_to_count().unwrap();
-        app.engine(EngineEvent::Counted { id, prompt_tokens: 36, context_length: 8192 });
+        app.engine(EngineEvent::Counted {
+            id,
+            prompt_tokens: 36,
+            cached_tokens: 0,
+            left_out: Some(0),
+            context_length: 8192,
+        });
     });
     let mut app = App::new(80, 24);
     app.loaded().type_text("x").event(Event::DraftChanged { prompt: true }).after(200);
     let id = app.asked_to_count().unwrap();
-    app.engine(EngineEvent::Counted { id, prompt_tokens: 9000, context_length: 8192 });
+    app.engine(EngineEvent::Counted {
+        id,
+        prompt_tokens: 9000,
+        cached_tokens: 0,
+        left_out: Some(0),
+        context_length: 8192,
+    });
     assert!(app.screen().contains("9,000 of 8,192 tokens · too long"), "{}", app.screen());
 }
 
