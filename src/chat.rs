@@ -13,12 +13,15 @@ use crate::stats::Residency;
 
 mod answering;
 mod attaching;
+pub mod branches;
 pub mod command;
 mod commands;
 mod copying;
 mod drafting;
 mod engine_view;
 mod feed;
+mod marks;
+mod rework;
 mod supply;
 
 pub use answering::{Activity, Answering, Limit, Stage};
@@ -26,6 +29,7 @@ pub use attaching::Attached;
 pub use drafting::Count;
 pub use engine_view::{EngineState, EngineView, Loading, Transfer};
 pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
+pub use marks::{Kept, Mark, Part, Step, TurnAction};
 pub use supply::{Fetch, Files, Located, Supply, Switch, SwitchStage};
 
 /// How long a hint such as "press Ctrl-C again" is shown.
@@ -85,6 +89,14 @@ pub enum Event {
     Opened(Conversation),
     /// A conversation could not be loaded: the error, and which conversation continues.
     NotOpened(String),
+    /// Move the selection of a turn.
+    Mark(Step),
+    /// Do this with the selected turn.
+    Marked(TurnAction),
+    /// Show the branch through this turn.
+    ShowBranch(TurnId),
+    /// The copy of a conversation, with its new id.
+    Forked(Conversation),
     /// The requested model is used from now on.
     Switched {
         /// The model's name.
@@ -185,6 +197,8 @@ pub enum Effect {
         /// Its system message.
         system: Option<String>,
     },
+    /// Give this copy of a conversation an id; `Forked` follows.
+    Fork(Box<Conversation>),
     /// Store that this turn is the last one of the branch that is shown.
     Select(ConversationId, TurnId),
     /// Store this change of a conversation.
@@ -267,6 +281,11 @@ pub struct Chat {
     opening: bool,
     /// Parent of the next prompt, if it is not the head.
     branch: Option<Option<TurnId>>,
+    /// The turn that the next prompt replaces, if the user edits one.
+    edited: Option<TurnId>,
+    marking: marks::Marking,
+    /// Deleted turns of this run, to bring them back.
+    deleted: Vec<TurnId>,
     save_warned: bool,
     now: Timestamp,
     last_request: u64,
@@ -293,6 +312,9 @@ impl Chat {
             attaching: attaching::Attaching::default(),
             opening: false,
             branch: None,
+            edited: None,
+            marking: marks::Marking::default(),
+            deleted: Vec::new(),
             save_warned: false,
             now,
             last_request: 0,
@@ -326,6 +348,12 @@ impl Chat {
         self.branch.is_some()
     }
 
+    /// The turn that the next prompt replaces: its number on the visible branch, and the number of turns there.
+    pub fn edited(&self) -> Option<(usize, usize)> {
+        self.branch?;
+        self.edited.and_then(|id| self.place_of(id))
+    }
+
     fn show_hint(&mut self, hint: Hint) {
         self.hint = Some((hint, self.now + HINT_TIME));
     }
@@ -342,6 +370,8 @@ impl Chat {
         self.thought.clear();
         self.limits.clear();
         self.branch = None;
+        self.marking = marks::Marking::default();
+        self.deleted.clear();
         self.conversation = conversation;
         self.engine.context_used = self.stored_context();
         self.recount();
@@ -382,6 +412,9 @@ impl Chat {
             self.help = false;
             return Vec::new();
         }
+        if self.marked().is_some() && !self.activity.is_busy() {
+            return self.set_mark(None);
+        }
         self.stop_work()
     }
 
@@ -392,7 +425,7 @@ impl Chat {
             return self.escape();
         }
         if self.hint() == Some(&Hint::EditArmed) {
-            return self.edit();
+            return self.numbered(None).map(|turn| self.edit_turn(turn)).unwrap_or_default();
         }
         self.show_hint(Hint::EditArmed);
         Vec::new()
@@ -426,9 +459,12 @@ impl Chat {
         if self.activity.is_busy() && !self.activity.is_stopping() {
             return self.stop_answer();
         }
+        if self.marked().is_some() {
+            return self.set_mark(None);
+        }
         if self.branch.take().is_some() {
             self.recount();
-            self.show_hint(Hint::Message("the last prompt stays as it is; Up brings back what you wrote".into()));
+            self.show_hint(Hint::Message("the prompt stays as it is; Up brings back what you wrote".into()));
             return vec![Effect::ClearDraft];
         }
         if !draft_empty {
@@ -491,6 +527,10 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
             chat.note(NoteKind::Error, why);
             chat.go_on()
         }
+        Event::Mark(step) => chat.step(step),
+        Event::Marked(action) => chat.on_marked(action),
+        Event::ShowBranch(turn) => chat.show_branch(turn),
+        Event::Forked(conversation) => chat.forked(conversation),
         Event::Switched { model } => chat.switched(model),
         Event::NotSwitched(why) => chat.keep_model(&why),
         Event::Checking => {

@@ -213,6 +213,17 @@ impl Conversation {
         path
     }
 
+    /// A copy of the branch that ends with `last`, without an id: its turns alone, numbered anew.
+    pub fn branch(&self, last: Option<TurnId>) -> Self {
+        let mut copy = Self { id: ConversationId::default(), turns: Vec::new(), head: None, ..self.clone() };
+        for turn in self.path_to(last).into_iter().filter_map(|id| self.turn(id)) {
+            let parent = copy.turns.len().checked_sub(1).map(TurnId);
+            copy.head = Some(TurnId(copy.turns.len()));
+            copy.turns.push(Turn { parent, ..turn.clone() });
+        }
+        copy
+    }
+
     /// The branch that is shown.
     pub fn path(&self) -> Vec<TurnId> {
         self.path_to(self.head)
@@ -236,6 +247,12 @@ impl Conversation {
     pub fn messages_for(&self, last: TurnId) -> Vec<ChatMessage> {
         let Some(turn) = self.turn(last) else { return Vec::new() };
         self.messages_after(turn.parent, turn.question())
+    }
+
+    /// The turns that are sent with a question after `parent`: those with an answer.
+    pub fn sent_to(&self, parent: Option<TurnId>) -> Vec<TurnId> {
+        let answered = |id: &TurnId| self.turn(*id).is_some_and(|turn| !turn.answer.text.is_empty());
+        self.path_to(parent).into_iter().filter(answered).collect()
     }
 
     /// The request messages for a question after `parent` that is not appended yet.

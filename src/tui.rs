@@ -40,6 +40,7 @@ mod keymap;
 mod keys;
 mod layout;
 mod links;
+mod marked;
 mod mouse;
 mod output;
 mod overlay;
@@ -436,11 +437,10 @@ impl App {
                 let most = self.chat.options.max_tokens;
                 self.with_engine(|engine| engine.count(id, messages, most));
             }
-            Effect::CountFor(id, messages) => {
+            Effect::CountMessages(id, messages) => {
                 let most = self.chat.options.max_tokens;
                 self.with_engine(|engine| engine.count(id, messages, most));
             }
-            Effect::CountMessages(id, messages) => self.with_engine(|engine| engine.count(id, messages)),
             Effect::Attach(name) => self.attach(&name),
             Effect::Load if self.engine.is_none() => {
                 self.chat_event(Event::Hinted("there is no engine; /model NAME tries again".into()));
@@ -458,6 +458,11 @@ impl App {
             }
             Effect::NewConversation { system } => {
                 self.chat_event(Event::Opened(Conversation::new(turn_recorder::new_id(), system)));
+            }
+            Effect::Fork(copy) => {
+                let mut copy = *copy;
+                copy.id = turn_recorder::new_id();
+                self.chat_event(Event::Forked(copy));
             }
             Effect::Resume(id) => match &self.recorder {
                 Some(recorder) => recorder.take_up(Resume::Id(id), None, "This one goes on.", &self.sender),

@@ -156,6 +156,19 @@ impl Chat {
         self.feed.keep_turns(&self.conversation.path());
         self.feed.settle_notes();
         self.feed.push(Entry::Turn(turn));
+        self.begin(turn)
+    }
+
+    /// Goes on with the text of an answer.
+    pub(super) fn resume_answer(&mut self, turn: TurnId) -> Vec<Effect> {
+        self.limits.remove(&turn);
+        if let Some(turn) = self.conversation.turn_mut(turn) {
+            turn.answer.ending = Ending::Pending;
+        }
+        self.begin(turn)
+    }
+
+    fn begin(&mut self, turn: TurnId) -> Vec<Effect> {
         self.last_request += 1;
         self.activity = Activity::Busy(Answering {
             id: RequestId(self.last_request),
@@ -170,7 +183,7 @@ impl Chat {
         self.record(turn)
     }
 
-    fn record(&self, id: TurnId) -> Vec<Effect> {
+    pub(super) fn record(&self, id: TurnId) -> Vec<Effect> {
         let Some(turn) = self.conversation.turn(id).cloned() else { return Vec::new() };
         let (conversation, system) = (self.conversation.id.clone(), self.conversation.system.clone());
         let settings = self.conversation.settings.clone();
@@ -214,13 +227,15 @@ impl Chat {
             return Vec::new();
         }
         answering.stage = Stage::Waiting;
-        if let Some(turn) = self.conversation.turn_mut(answering.turn) {
+        let (id, turn) = (answering.id, answering.turn);
+        if let Some(turn) = self.conversation.turn_mut(turn) {
             // The model may have been changed while the prompt waited.
             turn.model.clone_from(&self.options.model);
         }
+        let messages = self.messages_of_request(turn);
         vec![Effect::Generate(GenerationRequest {
-            id: answering.id,
-            messages: self.conversation.messages_for(answering.turn),
+            id,
+            messages,
             sampling: self.options.sampling.clone(),
             max_tokens: self.options.max_tokens,
             on_overflow: self.options.on_overflow,

@@ -19,12 +19,20 @@ pub enum Command {
     System(Option<String>),
     /// Answer the last prompt again, on a new branch.
     Regenerate,
-    /// Put the last prompt back into the composer; the next prompt replaces it, on a new branch.
-    Edit,
-    /// Show the next branch of the conversation.
+    /// Put this prompt back into the composer, or the last one; the next prompt replaces it, on a new branch.
+    Edit(Option<usize>),
+    /// Show the branches of the conversation.
     Branch,
     /// Attach this file; `None` asks for its path.
     File(Option<String>),
+    /// Copy the conversation up to this turn, or all of it, into a new one.
+    Fork(Option<usize>),
+    /// Let the model go on with its last answer, which was cut.
+    Continue,
+    /// Delete this turn, the last one if it is 0; `None` brings back the one that was deleted last.
+    Delete(Option<usize>),
+    /// Select a turn.
+    Turns,
     /// Copy an answer, code blocks or the conversation.
     Copy(CopyTarget),
     /// Release the model's memory now.
@@ -65,9 +73,13 @@ pub const COMMANDS: &[Spec] = &[
     spec("/find", "TEXT", "search the titles and texts of all conversations"),
     spec("/model", "NAME", "use another model; alone: which one is in use"),
     spec("/system", "TEXT", "set the system message, or none; alone: show it"),
-    spec("/regenerate", "", "ask the last prompt again"),
-    spec("/edit", "", "change the last prompt and ask anew"),
+    spec("/turns", "", "select a turn, to change, fork, delete or copy it"),
+    spec("/edit", "N", "change the last prompt, or the n-th, and ask anew"),
+    spec("/retry", "", "ask the last prompt again"),
+    spec("/continue", "", "let the model go on with an answer that was cut"),
     spec("/branch", "", "show the other answers, or versions of a prompt"),
+    spec("/fork", "N", "begin a new conversation with a copy of this one, up to turn n"),
+    spec("/delete", "N", "delete the last turn, or the n-th; undo brings it back"),
     spec("/file", "PATH", "attach a text file, as @PATH in a prompt does"),
     spec("/copy", "N", "the last answer, code block N or N,M, answer #N, or all"),
     spec("/load", "", "load the model now"),
@@ -98,10 +110,15 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "find" => Command::List(given.unwrap_or_default()),
         "model" | "show" => Command::Model(given),
         "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
-        "regenerate" => Command::Regenerate,
-        "edit" => Command::Edit,
+        "retry" | "regenerate" => Command::Regenerate,
+        "edit" => Command::Edit(number(given, name)?),
         "branch" => Command::Branch,
         "file" => Command::File(given),
+        "fork" => Command::Fork(number(given, name)?),
+        "continue" => Command::Continue,
+        "delete" if argument == "undo" => Command::Delete(None),
+        "delete" => Command::Delete(Some(number(given, name)?.unwrap_or(0))),
+        "turns" => Command::Turns,
         "copy" => Command::Copy(CopyTarget::parse(given.as_deref())?),
         "load" => Command::Load,
         "release" => Command::Release,
@@ -116,6 +133,13 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         return Err(format!("/{name} takes nothing after it; to send it as text, begin with a space"));
     }
     Ok(Some(command))
+}
+
+/// The number of a turn.
+fn number(given: Option<String>, name: &str) -> Result<Option<usize>, String> {
+    let parse = |given: String| given.parse().ok().filter(|number| *number > 0);
+    let wrong = || format!("/{name} takes the number of a turn, counted from 1");
+    given.map(|given| parse(given).ok_or_else(wrong)).transpose()
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::conversation::{Ending, TurnId};
+use crate::conversation::Ending;
 use crate::stats::ConversationStats;
 use crate::wording::plural;
 
 use super::command::{Command, NO_SYSTEM};
-use super::{Cause, Chat, Effect, EngineState, Hint, NoteKind, View};
+use super::{Cause, Chat, Effect, EngineState, Hint, NoteKind, Step, View};
 
 impl Chat {
     pub(super) fn run_command(&mut self, command: Command) -> Vec<Effect> {
@@ -26,25 +26,18 @@ impl Chat {
             Command::Model(None) => return vec![Effect::Open(View::Models, String::new())],
             Command::Resume(None) => return vec![Effect::Open(View::Conversations, String::new())],
             Command::List(query) => return vec![Effect::Open(View::Conversations, query)],
-            Command::New | Command::Resume(_) | Command::Regenerate | Command::Edit | Command::Branch
-                if self.is_occupied() =>
-            {
-                let why = if self.opening {
-                    "the conversation is on its way from the disk: wait a moment"
-                } else {
-                    "an answer is being written: Esc stops it"
-                };
-                self.show_hint(Hint::Message(why.into()));
-            }
+            Command::Branch => return vec![Effect::Open(View::Branches, String::new())],
+            Command::Turns => return self.step(Step::Back),
+            Command::Model(Some(name)) => return self.change_model(name),
+            _ if self.refuses_now() => {}
             Command::New => return self.begin_anew(),
             Command::Resume(Some(id)) => {
                 self.opening = true;
                 return vec![Effect::Resume(id)];
             }
-            Command::Model(Some(name)) => return self.change_model(name),
-            Command::Regenerate => return self.regenerate(),
-            Command::Edit => return self.edit(),
-            Command::Branch => return self.next_branch(),
+            Command::Regenerate | Command::Edit(_) | Command::Fork(_) | Command::Continue | Command::Delete(_) => {
+                return self.rework(command);
+            }
         }
         Vec::new()
     }
@@ -92,52 +85,6 @@ impl Chat {
             "what a model thinks is folded from now on; Ctrl-T shows it"
         };
         self.show_hint(Hint::Message(told.into()));
-    }
-
-    fn last_turn(&mut self) -> Option<(TurnId, Option<TurnId>, String)> {
-        let head = self.conversation.head();
-        let last = head.and_then(|id| self.conversation.turn(id).map(|turn| (id, turn.parent, turn.prompt.clone())));
-        if last.is_none() {
-            self.show_hint(Hint::Message("nothing was asked yet".into()));
-        }
-        last
-    }
-
-    fn regenerate(&mut self) -> Vec<Effect> {
-        let Some((id, parent, prompt)) = self.last_turn() else { return Vec::new() };
-        let files = self.conversation.turn(id).map(|turn| turn.files.clone()).unwrap_or_default();
-        self.branch = Some(parent);
-        self.show_hint(Hint::Message("the answer before is kept: /branch shows it again".into()));
-        self.ask_with(prompt, files)
-    }
-
-    /// Shows the next branch at the last fork of the conversation.
-    fn next_branch(&mut self) -> Vec<Effect> {
-        let fork = self.conversation.path().into_iter().rev().find_map(|id| {
-            let siblings = self.conversation.siblings(id);
-            let place = siblings.iter().position(|sibling| *sibling == id)?;
-            (siblings.len() > 1).then(|| siblings[(place + 1) % siblings.len()])
-        });
-        let Some(next) = fork else {
-            self.show_hint(Hint::Message("there is one branch: /edit and /regenerate begin another".into()));
-            return Vec::new();
-        };
-        self.conversation.show(next);
-        self.feed.show_turns(&self.conversation.path());
-        self.branch = None;
-        self.recount();
-        self.engine.context_used = self.stored_context();
-        let head = self.conversation.head();
-        head.map(|head| Effect::Select(self.conversation.id.clone(), head)).into_iter().collect()
-    }
-
-    pub(super) fn edit(&mut self) -> Vec<Effect> {
-        let Some((id, parent, _)) = self.last_turn() else { return Vec::new() };
-        let draft = self.draft_of(id);
-        self.branch = Some(parent);
-        self.recount();
-        self.show_hint(Hint::Message("change it and send it: the version before is kept, /branch shows it".into()));
-        vec![Effect::ClearDraft, Effect::PutBack(draft)]
     }
 
     fn set_system(&mut self, text: Option<String>) {

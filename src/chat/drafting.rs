@@ -1,9 +1,10 @@
 //! Token count of the draft, requested from the engine when the user pauses typing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::conversation::{Ending, with_files};
+use crate::conversation::{Ending, TurnId, with_files};
 use crate::protocol::{ChatMessage, OverflowPolicy, RequestId};
 
 use super::{Chat, Effect};
@@ -32,17 +33,24 @@ impl Count {
 }
 
 /// The count of the draft and when the next one is due.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Drafting {
     changed: Option<Timestamp>,
     asked: Option<RequestId>,
     count: Option<Count>,
+    /// Turns that would be left out of the prompt with the draft.
+    left_out: BTreeSet<TurnId>,
 }
 
 impl Chat {
     /// Token count of the draft, as of the last typing pause.
     pub fn draft_count(&self) -> Option<Count> {
         self.drafting.count
+    }
+
+    /// Whether the prompt with the draft would leave out this turn.
+    pub fn is_left_out(&self, turn: TurnId) -> bool {
+        self.options.on_overflow == OverflowPolicy::Trim && self.drafting.left_out.contains(&turn)
     }
 
     /// What happens to a prompt that does not fit.
@@ -71,6 +79,7 @@ impl Chat {
         self.drafting.asked = None;
         if !prompt {
             self.drafting.count = None;
+            self.drafting.left_out.clear();
         }
     }
 
@@ -97,9 +106,15 @@ impl Chat {
     }
 
     pub(super) fn counted(&mut self, id: RequestId, count: Count) {
+        if self.surveyed(id, count) {
+            return;
+        }
         // The count of an older draft does not apply to this one.
         if self.drafting.asked == Some(id) {
             self.drafting.count = Some(count);
+            let parent = self.branch.unwrap_or(self.conversation.head());
+            let sent = self.conversation.sent_to(parent);
+            self.drafting.left_out = sent.into_iter().take(count.left_out.unwrap_or(0)).collect();
         }
     }
 }

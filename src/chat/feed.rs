@@ -56,6 +56,7 @@ pub struct Feed {
     /// Notes that are shown as one line.
     folded: BTreeSet<EntryKey>,
     next: u64,
+    rearranged: u64,
 }
 
 /// Folded notes that stay in the transcript.
@@ -65,6 +66,11 @@ impl Feed {
     /// All entries, oldest first.
     pub fn entries(&self) -> &[(EntryKey, Entry)] {
         &self.entries
+    }
+
+    /// Changes whenever the branches may have changed.
+    pub fn rearranged(&self) -> u64 {
+        self.rearranged
     }
 
     /// Appends an entry with a new key.
@@ -122,20 +128,50 @@ impl Feed {
         self.folded.retain(|key| self.entries.iter().any(|(known, _)| known == key));
     }
 
-    /// Shows the turns of `path` after a change of branch: removes all others and appends the missing ones.
-    pub fn show_turns(&mut self, path: &[TurnId]) {
+    /// Shows the turns of `path` in its order, after a change of branch. Notes stay after the turn before them.
+    pub fn arrange(&mut self, path: &[TurnId]) {
         self.keep_turns(path);
-        let shown =
-            |id: &TurnId, entries: &[(EntryKey, Entry)]| entries.iter().any(|(_, entry)| *entry == Entry::Turn(*id));
-        for id in path {
-            if !shown(id, &self.entries) {
+        let mut notes = Vec::new();
+        let mut turns: Vec<Vec<(EntryKey, Entry)>> = path.iter().map(|_| Vec::new()).collect();
+        let mut place = None;
+        for (key, entry) in std::mem::take(&mut self.entries) {
+            if let Entry::Turn(id) = &entry {
+                place = path.iter().position(|other| other == id);
+            }
+            place.and_then(|place| turns.get_mut(place)).unwrap_or(&mut notes).push((key, entry));
+        }
+        self.entries = notes;
+        for (id, group) in path.iter().zip(turns) {
+            if group.is_empty() {
                 self.push(Entry::Turn(*id));
             }
+            self.entries.extend(group);
         }
     }
 
     /// Removes the turns that are not in `path`.
     pub fn keep_turns(&mut self, path: &[TurnId]) {
+        self.rearranged += 1;
         self.entries.retain(|(_, entry)| !matches!(entry, Entry::Turn(id) if !path.contains(id)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_arranged_in_order_and_notes_stay_with_them() {
+        let note = |text: &str| Entry::Note(Note::warning(text));
+        let turn = |id| Entry::Turn(TurnId(id));
+        let mut feed = Feed::default();
+        for entry in [note("first"), turn(0), note("a"), turn(1), note("b"), turn(2)] {
+            feed.push(entry);
+        }
+        let entries = |feed: &Feed| feed.entries().iter().map(|(_, entry)| entry.clone()).collect::<Vec<_>>();
+        feed.arrange(&[TurnId(0), TurnId(2)]);
+        assert_eq!(entries(&feed), [note("first"), turn(0), note("a"), note("b"), turn(2)]);
+        feed.arrange(&[TurnId(0), TurnId(1), TurnId(2)]);
+        assert_eq!(entries(&feed), [note("first"), turn(0), note("a"), note("b"), turn(1), turn(2)]);
     }
 }

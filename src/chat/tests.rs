@@ -6,6 +6,7 @@ use crate::conversation::Ending;
 mod commands;
 mod engine;
 mod supply;
+mod turns;
 
 /// A chat with a simulated clock.
 struct Story {

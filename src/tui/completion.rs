@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn commands_complete_by_name_then_by_argument() {
-        assert_eq!(labels("/re")[..4], ["/resume ID", "/regenerate", "/release", "/reasoning"]);
+        assert_eq!(labels("/re")[..4], ["/resume ID", "/retry", "/release", "/reasoning"]);
         assert_eq!(labels("/theme h")[0], "high-contrast");
         assert_eq!(labels("/resume "), ["Why is the sky blue?", "Rain"]);
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::chat::View;
+use crate::chat::{Step, View};
 
 /// A scroll request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub enum Action {
     Editor,
     /// Show or hide the statistics panel.
     Panel,
+    /// Select a turn.
+    Mark(Step),
     /// Open a list over the transcript.
     Open(View),
     /// Search the history; during a search, select the next match.
@@ -113,6 +115,8 @@ pub fn action(key: KeyEvent, context: &Context) -> Option<Action> {
         KeyCode::PageDown => Action::Scroll(Scroll::PageDown),
         KeyCode::Home if control || context.empty => Action::Scroll(Scroll::Top),
         KeyCode::End if control || context.empty => Action::Scroll(Scroll::Follow),
+        KeyCode::Up if alt => Action::Mark(Step::Back),
+        KeyCode::Down if alt => Action::Mark(Step::On),
         KeyCode::Up | KeyCode::Down => vertical(key, context, shift || control),
         KeyCode::Char(letter) if control && !alt => return with_control(letter, key, context),
         KeyCode::Char('r') if alt && !control => Action::Edit(Edit::Redo),

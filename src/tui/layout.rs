@@ -19,6 +19,8 @@ pub struct Areas {
     pub transcript: Rect,
     /// The statistics panel, at the right of the transcript.
     pub panel: Rect,
+    /// What can be done with the selected turn.
+    pub actions: Rect,
     /// Queued prompts.
     pub queue: Rect,
     /// Chips of attached files.
@@ -59,6 +61,7 @@ impl Areas {
         Self {
             transcript: place(transcript),
             panel: Rect::default(),
+            actions: Rect::default(),
             queue: place(queue),
             files: Rect::default(),
             gauge: place(gauge),
@@ -81,6 +84,15 @@ impl Areas {
         self.transcript.height -= height;
         self.queue.y -= height;
         self.files = Rect { y: self.queue.bottom(), height, ..self.transcript };
+        self
+    }
+
+    /// With `rows` lines for the actions on the selected turn, at most half of the transcript.
+    pub fn with_actions(mut self, rows: usize) -> Self {
+        let all = self.transcript;
+        let height = u16::try_from(rows).unwrap_or(u16::MAX).min(all.height / 2);
+        self.transcript.height = all.height - height;
+        self.actions = Rect { y: self.transcript.bottom(), height, ..all };
         self
     }
 

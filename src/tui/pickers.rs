@@ -9,6 +9,7 @@ use super::input::Input;
 use super::picker::{Item, Picked, Picker, Preview};
 use crate::chat::{Event, View};
 
+pub(super) mod branches;
 mod conversations;
 mod models;
 mod palette;
@@ -22,7 +23,8 @@ impl App {
             View::Conversations => conversations::list(self, query),
             View::Models => models::list(self),
             View::Themes => themes::list(self),
-            View::Branches | View::Personas | View::Settings => Picker::new(view, "", "Esc closes"),
+            View::Branches => branches::list(&self.chat),
+            View::Personas | View::Settings => Picker::new(view, "", "Esc closes"),
         };
         self.screen.open_list(picker.with_query(query));
         self.dirty = true;
@@ -35,7 +37,8 @@ impl App {
             View::Conversations => conversations::picked(self, picked),
             View::Models => models::picked(self, picked),
             View::Themes => themes::picked(self, picked),
-            View::Branches | View::Personas | View::Settings => {}
+            View::Branches => branches::picked(self, picked),
+            View::Personas | View::Settings => {}
         }
     }
 

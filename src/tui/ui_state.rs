@@ -17,6 +17,7 @@ use super::view::files;
 use super::view::gauge;
 use super::view::glyphs::Glyphs;
 use super::view::help;
+use super::view::marked;
 use super::view::panel;
 use super::view::transcript::Transcript;
 use crate::chat::{Cause, Chat, Event, View};
@@ -137,6 +138,8 @@ impl UiState {
         if self.panel && area.width >= panel::NEEDED {
             self.areas = self.areas.with_panel(panel::WIDTH);
         }
+        let rows = marked::lines(chat, self.areas.transcript.width, &self.look()).len();
+        self.areas = self.areas.with_actions(rows);
         self.composer.reveal(self.areas.composer_text().height);
         let Areas { transcript: place, .. } = self.areas;
         let look = Look { theme: &self.theme, glyphs: self.glyphs };
@@ -234,6 +237,9 @@ impl UiState {
         if let Some(outcomes) = self.list_key(key) {
             return outcomes;
         }
+        if let Some(outcomes) = self.marked_key(key, chat) {
+            return outcomes;
+        }
         let (first_line, last_line) = self.composer.at_edge();
         let context = Context {
             empty: self.composer.is_empty(),
@@ -268,6 +274,7 @@ impl UiState {
             Action::Suspend => vec![Outcome::Suspend],
             Action::Redraw => vec![Outcome::Redraw],
             Action::Panel => self.toggle_panel().map(Outcome::Chat).into_iter().collect(),
+            Action::Mark(step) => chat_event(Event::Mark(step)),
             Action::Open(view) => vec![Outcome::Open(view)],
             Action::Editor => {
                 self.composer.end_search(None);

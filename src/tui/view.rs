@@ -13,6 +13,7 @@ pub(super) mod gauge;
 pub mod glyphs;
 pub mod help;
 pub mod markdown;
+pub mod marked;
 mod paint;
 pub mod panel;
 pub mod picker;
@@ -40,6 +41,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {
     composer::draw(frame, &areas, chat, &screen.composer, screen.transcript.is_scrolled(), &look);
     transcript::draw(frame, &areas, chat, &screen.composer, &screen.transcript, &look);
     panel::draw(frame, areas.panel, chat, &look);
+    marked::draw(frame, areas.actions, chat, &look);
     status::draw(frame, areas.status, chat, &look);
     popup::draw(frame, &areas, &screen.completions(), screen.chosen_completion(), &look);
     status::draw_long_hint(frame, &areas, chat, &look);

@@ -201,36 +201,6 @@ fn cancelling_an_edit_keeps_the_last_turn() {
 }
 
 #[test]
-fn branch_cycles_through_the_branches_and_stores_the_selection() {
-    let mut story = Story::begin();
-    let answer = |story: &mut Story, id, text| {
-        story.stream(id, &[text]);
-        story.finish(id, FinishReason::Stop);
-    };
-    assert_eq!(story.submit("/branch"), []);
-    assert!(matches!(story.chat.hint(), Some(Hint::Message(text)) if text.contains("one branch")));
-    for (prompt, text) in [("one", "1"), ("two", "2")] {
-        let id = story.ask(prompt).id;
-        answer(&mut story, id, text);
-    }
-    story.submit("/regenerate");
-    let id = story.stored(TurnId(2)).id;
-    answer(&mut story, id, "zwei");
-    let turns =
-        |story: &Story| -> Vec<Entry> { story.chat.feed.entries().iter().map(|(_, entry)| entry.clone()).collect() };
-    let talk = || ConversationId("talk".into());
-    assert_eq!(story.submit("/branch"), [Effect::Select(talk(), TurnId(1))]);
-    assert_eq!(turns(&story), [Entry::Turn(TurnId(0)), Entry::Turn(TurnId(1))]);
-    let said: Vec<_> = story.ask("three").messages.into_iter().map(|message| message.content).collect();
-    assert_eq!(said, ["one", "1", "two", "2", "three"]);
-    story.finish(RequestId(4), FinishReason::Stop);
-    // The fork is before the last turn now, and the other branch has no turn after it.
-    assert_eq!(story.submit("/branch"), [Effect::Select(talk(), TurnId(2))]);
-    assert_eq!(story.submit("/branch"), [Effect::Select(talk(), TurnId(3))]);
-    assert_eq!(turns(&story), [0, 1, 3].map(|id| Entry::Turn(TurnId(id))));
-}
-
-#[test]
 fn escape_twice_in_an_empty_composer_edits_the_last_prompt() {
     let mut story = Story::begin();
     assert_eq!(story.event(Event::StopOrEdit), []);

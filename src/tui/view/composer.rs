@@ -55,7 +55,11 @@ pub(super) fn mode(area: Rect, chat: &Chat, composer: &Composer, scrolled: bool,
     let forms = if composer.is_searching() {
         [format!(" search earlier prompts {dot} Enter takes {dot} Esc leaves "), " search earlier prompts ".into()]
     } else if chat.is_editing() {
-        [format!(" in place of your last prompt {dot} Ctrl-C leaves that as it is "), " in place of your last ".into()]
+        let (what, short) = match chat.edited() {
+            Some((number, count)) if number < count => (format!("prompt {number}"), format!("prompt {number}")),
+            _ => ("your last prompt".to_owned(), "your last".to_owned()),
+        };
+        [format!(" in place of {what} {dot} Ctrl-C leaves that as it is "), format!(" in place of {short} ")]
     } else {
         return None;
     };

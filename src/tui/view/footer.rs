@@ -103,7 +103,7 @@ fn answered_by(chat: &Chat, id: TurnId) -> Option<String> {
 fn version(chat: &Chat, id: TurnId) -> Option<String> {
     let versions = chat.conversation.siblings(id);
     let place = versions.iter().position(|version| *version == id)? + 1;
-    (versions.len() > 1).then(|| format!("{place} of {} branches (/branch: the next)", versions.len()))
+    (versions.len() > 1).then(|| format!("{place} of {} branches (/branch lists them)", versions.len()))
 }
 
 /// Advice for a full context of `length` tokens.
@@ -168,7 +168,7 @@ fn hang(mark: Span<'static>, rows: Vec<Row>) -> Vec<Row> {
 
 /// Packs parts into lines, with dots between them. Only a part wider than a line is broken: at its slashes, then at its
 /// spaces.
-fn pack(parts: Vec<Part>, room: usize, look: &Look<'_>) -> Vec<Row> {
+pub(super) fn pack(parts: Vec<Part>, room: usize, look: &Look<'_>) -> Vec<Row> {
     let dot = format!(" {} ", look.glyphs.dot);
     let mut rows: Vec<Row> = Vec::new();
     let mut taken = 0;

@@ -24,6 +24,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("Tab, Shift-Tab", "complete a command or a name; the next, the one before"),
     ("Ctrl-A/E/K/U/W/Y", "edit as in a shell; Ctrl-_ takes back"),
     ("Ctrl-O, Ctrl-S, F2", "lists: everything; conversations; models"),
+    ("Alt+Up, Alt+Down", "select a turn: edit, ask again, fork, delete, copy"),
     ("Ctrl-X", "statistics beside the transcript"),
     ("Ctrl-G", "go on writing in $VISUAL, $EDITOR, vi or nano"),
     ("Ctrl-T", "show or fold what the model thought"),

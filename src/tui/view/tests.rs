@@ -21,6 +21,7 @@ mod mouse;
 mod panel;
 mod room;
 mod transcript;
+mod turns;
 
 /// The interface without a terminal, an engine or a disk.
 struct App {

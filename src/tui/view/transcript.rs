@@ -12,7 +12,7 @@ use super::composer::mode;
 use super::markdown::MEASURE;
 use super::turn::Rendered;
 use super::{paint, units, welcome, wrap};
-use crate::chat::{Chat, Entry, EntryKey};
+use crate::chat::{Chat, Entry, EntryKey, Mark};
 use crate::tui::code_colours::{Coloured, Job};
 use crate::tui::composer::Composer;
 use crate::tui::keymap::Scroll;
@@ -49,6 +49,8 @@ pub struct Transcript {
     below: usize,
     /// `below` holds estimates of entries that were never rendered.
     below_is_estimated: bool,
+    /// The selected turn to which the view was last moved.
+    marked: Option<Mark>,
     /// Code blocks to colour.
     jobs: Vec<Job>,
     /// Colours of recent code blocks, for a new theme.
@@ -124,11 +126,26 @@ impl Transcript {
             let line = self.rendered_of(entry, chat).map(|rendered| rendered.line_after(letters));
             self.place = line.map(|line| Place { entry, line });
         }
+        self.show_mark(chat, look);
         let last = self.last_page(chat, look);
         let top = self.place.map(|place| self.clamp(place, chat, look));
         // At the last page, follow the end.
         self.place = self.place.filter(|_| top.is_some_and(|top| top < last));
         self.collect(top.map_or(last, |top| top.min(last)), chat, look);
+    }
+
+    /// Moves the view to the selected turn when another one is selected: its beginning is at a third of the height.
+    fn show_mark(&mut self, chat: &Chat, look: &Look<'_>) {
+        let mark = chat.marked();
+        if std::mem::replace(&mut self.marked, mark) == mark {
+            return;
+        }
+        let Some(mark) = mark else { return };
+        let turn = Entry::Turn(mark.turn);
+        let Some(entry) = chat.feed.entries().iter().position(|(_, entry)| *entry == turn) else { return };
+        self.len(entry, chat, look);
+        let line = self.rendered_of(entry, chat).map_or(0, |rendered| rendered.start_of(mark.part));
+        self.place = Some(self.up(Place { entry, line }, self.height / 3, chat, look));
     }
 
     /// If the width is about to change: the entry of the first visible line and the number of letters before the line,

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 
 use super::markdown::Markdown;
 use super::{files, footer, units, wrap};
-use crate::chat::{Chat, Note, NoteKind};
+use crate::chat::{Chat, Note, NoteKind, Part as TurnPart};
 use crate::conversation::{Ending, Turn, TurnId};
 use crate::sanitize::{Sanitizer, sanitize};
 use crate::tui::code_colours::{Coloured, Job};
@@ -37,6 +37,12 @@ pub(super) struct Rendered {
     folded_note: bool,
     /// The answer has ended: the foot is final.
     ended: bool,
+    /// The branches as of the last foot.
+    branches: u64,
+    /// The selected part, with the bar at its left.
+    marked: Option<(TurnPart, Span<'static>)>,
+    /// The style of a turn that is not sent.
+    aside: Option<Style>,
 }
 
 /// A growing text, sanitised once and rendered as it grows.
@@ -81,10 +87,42 @@ impl Rendered {
             self.folded = self.fold(chat, id, turn, room, look);
         }
         let pending = matches!(turn.answer.ending, Ending::Pending);
-        if pending || !self.ended {
+        let branches = chat.feed.rearranged();
+        if pending || !self.ended || self.branches != branches {
+            self.branches = branches;
             self.foot = foot(chat, id, turn, room, look);
             self.ended = !pending;
         }
+        let bar = || Span::styled(format!("{} ", look.glyphs.quote_bar), look.theme.accent);
+        self.marked = chat.marked().filter(|mark| mark.turn == id).map(|mark| (mark.part, bar()));
+        self.aside = chat.is_left_out(id).then_some(look.theme.dim);
+    }
+
+    /// The first line of a part.
+    pub fn start_of(&self, part: TurnPart) -> usize {
+        if part == TurnPart::Prompt { 0 } else { self.head.len() }
+    }
+
+    /// `line` with the marks of a selected or left out turn.
+    fn with_marks(&self, index: usize, mut line: Line<'static>) -> Line<'static> {
+        let in_head = index < self.head.len();
+        if let Some(style) = self.aside {
+            if index + 1 == self.head.len() {
+                line = Line::from("  left out: the next prompt goes without this turn");
+            }
+            line.spans.iter_mut().for_each(|span| span.style = style);
+            line.style = style;
+        }
+        if let Some((part, bar)) = &self.marked
+            && (*part == TurnPart::Prompt) == in_head
+            && !(in_head && index + 1 == self.head.len())
+        {
+            match line.spans.first_mut() {
+                Some(first) => *first = bar.clone(),
+                None => line.spans.push(bar.clone()),
+            }
+        }
+        line
     }
 
     /// The lines above the reasoning: its duration or length and, while it streams unseen, its last line.
@@ -145,7 +183,12 @@ impl Rendered {
         parts.iter().map(Part::len).sum()
     }
 
-    pub fn line(&self, mut index: usize) -> Line<'static> {
+    pub fn line(&self, index: usize) -> Line<'static> {
+        let line = self.plain_line(index);
+        if self.aside.is_none() && self.marked.is_none() { line } else { self.with_marks(index, line) }
+    }
+
+    fn plain_line(&self, mut index: usize) -> Line<'static> {
         for part in self.parts() {
             if index < part.len() {
                 return part.line(index);

@@ -51,7 +51,13 @@ fn counted(app: &mut App) {
             .collect();
     for (id, messages) in asked {
         let prompt_tokens = 30 + messages[0].content.len() / 4;
-        app.engine(EngineEvent::Counted { id, prompt_tokens, context_length: 8192 });
+        app.engine(EngineEvent::Counted {
+            id,
+            prompt_tokens,
+            cached_tokens: 0,
+            left_out: Some(0),
+            context_length: 8192,
+        });
     }
 }
 

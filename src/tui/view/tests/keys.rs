@@ -40,8 +40,8 @@ fn tab_and_shift_tab_cycle_through_the_completions() {
         app.key(key);
         seen.push(app.screen.composer.draft());
     }
-    assert_eq!(seen, ["/resume ", "/regenerate", "/release", "/reasoning", "/release", "/regenerate"]);
-    assert!(app.screen().contains("/regenerate"), "the list stays open:\n{}", app.screen());
+    assert_eq!(seen, ["/resume ", "/retry", "/release", "/reasoning", "/release", "/retry"]);
+    assert!(app.screen().contains("/retry"), "the list stays open:\n{}", app.screen());
     // Arrow keys select, and Tab accepts the selection.
     app.key(KeyCode::Down).key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "/release");
@@ -108,11 +108,8 @@ fn an_edit_is_labelled_and_its_cleared_draft_is_kept() {
 #[test]
 fn an_answer_shows_its_branch_number() {
     let mut app = App::new(100, 24);
-    app.turn("Why?", "So.").send("/regenerate").stream("Therefore.").finish(FinishReason::Stop);
-    assert!(app.screen().contains("2 of 2 branches (/branch: the next)"), "{}", app.screen());
-    app.send("/branch");
-    let screen = app.screen();
-    assert!(screen.contains("So.") && screen.contains("1 of 2 branches") && !screen.contains("Therefore."), "{screen}");
+    app.turn("Why?", "So.").send("/retry").stream("Therefore.").finish(FinishReason::Stop);
+    assert!(app.screen().contains("2 of 2 branches (/branch lists them)"), "{}", app.screen());
 }
 
 #[test]
