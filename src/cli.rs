@@ -15,7 +15,7 @@ pub(crate) mod input;
 
 use crate::failure::Failure;
 use crate::sanitize::sanitize_line;
-use crate::settings::{Folders, Resolved, Sources, environment_warnings, resolve};
+use crate::settings::{Folders, Resolved, Sources, cpu_warning, environment_warnings, resolve};
 use crate::store::Resume;
 pub use args::{Args, Command, OneShotFormat, TableFormat};
 
@@ -83,10 +83,11 @@ pub fn from_process() -> Result<Invocation, Failure> {
     interpret(std::env::args_os().collect(), &|name| std::env::var_os(name), &mut streams)
 }
 
-/// Warnings about unknown `CHATNAP_*` variables in the process's environment.
+/// Warnings about unknown `CHATNAP_*` variables in the process's environment, and about a value of `CHATNAP_CPU`.
 pub fn warnings() -> Vec<String> {
     let names: Vec<_> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
-    environment_warnings(names.iter().map(String::as_str))
+    let cpu = cpu_warning(std::env::var("CHATNAP_CPU").ok().as_deref());
+    environment_warnings(names.iter().map(String::as_str)).into_iter().chain(cpu).collect()
 }
 
 /// Prints warnings on stderr; a closed stderr is not an error.

@@ -19,13 +19,21 @@
 //! | thread | started by | owns |
 //! | --- | --- | --- |
 //! | main | | the front end: `tui::App` (a current-thread tokio runtime), `oneshot::run`, or a subcommand |
-//! | `keys`, `signals` | `tui::keys`, `tui::input` | blocking reads of the terminal; both send to the interface's one channel |
-//! | `chatnap-engine` | [`engine::Engine::start`] | queue of requests, `lifecycle::State`, the idle deadline; never blocks |
+//! | `keys` | `tui::keys` | blocking reads of the terminal; sends to the interface's one channel |
+//! | `signals` | `tui::input`, `oneshot::signals` | the process's signals; sends to the channel of its front end |
+//! | `ending` | `tui::ending` | the time limit of a shutdown that a signal began |
+//! | `files` | `tui::attaching` | one read of an attached file, or one list of paths |
+//! | `chatnap-engine` | [`engine::Engine::start`] | queue of requests, `lifecycle::State`, the idle deadline; blocks only at shutdown, 1.7 s at most |
 //! | `chatnap-device` | `worker::device`, one for each load | the loaded model, tokenizer, chat template, KV cache |
 //! | `chatnap-cpu-N` | `cpu::Threads` | nothing; they run parts of parallel loops for the device thread |
-//! | `chatnap-context` and other GPU helpers | `cuda::load`, `cuda::driver` | context creation and destruction, cuBLASLt loading |
+//! | `driver` | `engine::worker` | the start of the GPU driver, before a load needs it |
+//! | `chatnap-context`, `memory`, `beside`, `give back` | `cuda::load`, `cuda::driver` | context creation and destruction, free GPU memory, cuBLASLt loading |
+//! | readers without a name | `weights::reader` | reads of one weights file, in blocks |
 //! | `chatnap-template` | `chat_template::limited_thread` | one compile or render of a chat template, with a bounded stack and time |
-//! | `store` | [`store::StoreHandle`] | the database; front ends never wait for the disk |
+//! | `store` | [`store::StoreHandle`] | the database; the interface never waits for the disk |
+//!
+//! Short-lived threads without a name: `cli::input` says after 3 s that standard input is awaited, and `tui` waits for
+//! engine and store at the end.
 //!
 //! # Code map
 //!
@@ -40,7 +48,9 @@
 //! | [`hub`] | model name → files: local path, cache, Hugging Face hub, package mirror; downloads and checks |
 //! | [`store`] | conversations in SQLite; a spool file while the database is locked |
 //! | [`engine`] | the handle; below it text, numbers and devices |
-//! | [`sanitize`], [`cells`], [`wording`] | foreign text made harmless; its width in cells; texts shared by front ends |
+//! | [`sanitize`] | foreign text made harmless |
+//! | [`cells`] | the width of a text in terminal cells |
+//! | [`wording`] | plurals, byte counts and dates, shared by all front ends |
 //! | [`output`], [`progress`], [`failure`], [`files`] | standard output, the progress line, exit codes, regular files |
 //! | [`logging`] | the log file (`CHATNAP_LOG`, `--log`) |
 //! | [`mod@bench`] | speed tests of a loaded model |
@@ -50,47 +60,54 @@
 //! - `worker` (the engine thread) executes what `lifecycle` decides and talks to `worker::device`;
 //! - `generation` runs one answer: render (`prompt`, `chat_template`), encode (`tokenizer`), handle overflow, reuse the
 //!   cached prefix (`prefix`), prefill, decode (`sampler`), detokenize (`generation::output`);
-//! - `load` is the only module that knows every loader and device: headers (`model::parts`) → device → weights;
+//! - `load` is the only module that knows every loader and device: headers (`model::parts`) and device, then weights;
 //! - `model` has the `Model` trait, the shape of a model (`model::config`), the CPU forward pass (`model::transformer`) and
 //!   the families that candle-transformers runs (`model::candle`);
 //! - `weights` reads GGUF and safetensors; `cpu` has the CPU kernels, `cuda` the GPU engine: `cuda::driver` (the driver
-//!   API), `cuda::load`, `cuda::prompt` (prefill), `cuda::step` and `cuda::decode` (one token), `cuda::matmul`,
-//!   `cuda/kernels/*.cu`;
-//! - `source` and `error` are ground types that everything else uses; `scripted` is a model played from a file, for tests.
+//!   API), `cuda::select` and `cuda::inspect` (which GPU, which models), `cuda::load`, `cuda::layout` (weights in GPU
+//!   memory), `cuda::model` (buffers and KV cache), `cuda::prompt` and `cuda::prefill_chunk` (prefill),
+//!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::kernels` and
+//!   `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;
+//! - `source` names a model's files, `error` has the engine's error types, `memory` measures the process and
+//!   returns freed memory to the system, `crash` handles fatal signals and failed allocations; `scripted` is a model played from a file, for tests.
 //!
 //! # Flows
 //!
 //! 1. **A keystroke.** `tui::keys` → `tui::input` → `tui::App` → `tui::ui_state` → `tui::keymap` → [`chat::update`] →
 //!    `Effect` → [`engine::Engine`] or [`store::StoreHandle`]. All inputs that are waiting are handled before one frame is
 //!    drawn (`tui::view::draw`), at most one frame in 16 ms.
-//! 2. **An answer.** `Effect::Save` (the question is on disk first) → `Effect::Generate` → [`engine::Engine::generate`] →
-//!    `worker` → `lifecycle::step` → `worker::device` → `generation::answer` → `Model` → `protocol::EngineEvent` → back
-//!    through `worker` to the front end's sink. A token becomes text in `generation::output` (`tokenizer::stream`), part of
-//!    an answer in `chat::answering`, and lines on the screen in `tui::view::turn` and `tui::view::markdown`.
+//! 2. **An answer.** `Effect::Save`; the store writes the question and answers `Event::Saved`, or 1.5 s pass →
+//!    `Effect::Generate` → [`engine::Engine::generate`] → `worker` → `lifecycle::step` → `worker::device` →
+//!    `generation::answer` → `Model` → `protocol::EngineEvent` → back through `worker` to the front end's sink. A
+//!    token becomes text in `generation::output` (`tokenizer::stream`), part of an answer in `chat::answering`, and
+//!    lines on the screen in `tui::view::turn` and `tui::view::markdown`.
 //! 3. **A load.** `lifecycle` → `Effect::StartLoad` → `worker::device` → [`hub`] (`ModelSource::locate`) → `engine::load::load`:
-//!    headers, device, then tokenizer and weights side by side. Too little GPU memory is found before the first byte is read
-//!    (`cuda::load::capacity`) and reported with what would fit; memory that runs out during an answer ends that answer
-//!    with an error, and the next request loads again (`lifecycle::ModelHealth`).
-//! 4. **The idle release.** `lifecycle` decides: `State::release_at` is the deadline, `Event::Deadline` and the current
-//!    epoch make `Effect::Release`. `worker` closes the device thread's channel, `worker::device` calls `Model::release`,
-//!    which on a GPU destroys the context and measures the freed bytes; `EngineEvent::Released` carries them to the
-//!    status line. The interface only shows the countdown.
+//!    the GPU context is created while the headers are parsed; then tokenizer and weights load at the same time. Too little
+//!    GPU memory is found before any weights are read (`cuda::load::capacity`) and reported with what would fit; a later
+//!    allocation can still fail. Memory that runs out during an answer ends that answer with an error and keeps its text,
+//!    and the next request loads again (`lifecycle::ModelHealth`).
+//! 4. **The idle release.** `lifecycle` decides: `State::release_at` is the deadline. `Event::Deadline` of the
+//!    current epoch leads to `Effect::Release`; one of an earlier epoch is ignored. `worker` closes the device
+//!    thread's channel, `worker::device` calls `Model::release`, which on a GPU destroys the context and measures the
+//!    freed bytes; `EngineEvent::Released` carries them to the status line. The interface only shows the countdown.
 //!
 //! # Invariants
 //!
+//! Paths are relative to the repository; `engine/` stands for `src/engine/`.
+//!
 //! | invariant | guarded by |
 //! | --- | --- |
-//! | Modules import only what the table of layers allows; no import circle of more than three files | `tests/it/imports.rs` |
+//! | Modules import only what the table of layers allows; the only import circles are the listed pairs of files | `tests/it/imports.rs` |
 //! | `chat`, `conversation`, `stats` and `engine::lifecycle` do no I/O, read no clock, start nothing | `tests/it/imports.rs` |
-//! | `protocol` is all that engine and front ends share | `tests/it/imports.rs` |
+//! | The engine imports no front end, only `clock`, `protocol` and `wording` | `tests/it/imports.rs` |
 //! | `unsafe` only under `engine/`, each block with its SAFETY sentence | `tests/it/imports.rs`, clippy |
 //! | Every accepted request gets exactly one terminal event; no release while a request waits | `engine/lifecycle/model_check.rs` (all states reachable in a bounded number of events) |
 //! | Foreign text passes [`sanitize`] before a terminal and [`cells`] before a frame | `tests/it/foreign.rs`, `tests/fuzz` |
-//! | A question is on disk before inference, an answer at most 250 ms behind the screen | `tests/it/store.rs`, `benches/kill9.py` |
+//! | A question is on disk before inference unless the disk takes more than 1.5 s or fails; an answer is at most 250 ms behind the screen | `tests/it/store.rs`, `benches/kill9.py` |
 //! | The first frame does not wait for model, disk or network | `tests/it/chat.rs` |
-//! | Each CPU kernel equals its scalar twin, each GPU kernel its CPU twin | `engine/cpu/tests.rs`, `cuda/checks` |
-//! | A file that could make an answer wrong is refused, everything else is a warning | `engine/model/parts/refusals.rs` |
-//! | Every released byte comes back, also over many cycles | `tests/it/release.rs`, `benches/gpu.sh` |
+//! | Each CPU kernel equals its scalar twin, each GPU kernel its CPU twin | `engine/cpu/tests.rs`, `engine/cuda/checks` |
+//! | A model file that would be computed differently from what its metadata say is refused; other oddities are warnings | `engine/model/parts/refusals.rs` |
+//! | A release returns all memory of a load to the system, also after many cycles | `tests/it/release.rs`, `benches/gpu.sh` |
 
 pub mod bench;
 pub mod catalogue;

@@ -21,7 +21,7 @@ mod persona;
 
 pub use comfort::{Comfort, Notify};
 pub use duration::{format_idle_window, parse_idle_window};
-pub use environment::warnings as environment_warnings;
+pub use environment::{cpu_warning, warnings as environment_warnings};
 pub use expand::expand_path;
 pub use facts::{Applies, Facts, named, unknown};
 pub use keys::{KEYS, Key, check};

@@ -25,6 +25,15 @@ pub fn warnings<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     unknown.into_iter().map(|name| warning(name, &known)).collect()
 }
 
+/// Values of `CHATNAP_CPU`, as `engine::cpu` reads them.
+const CPU: &[&str] = &["plain", "neon", "avx2", "avxvnni", "avx512", "avx512vnni"];
+
+/// A warning if `CHATNAP_CPU` has an unknown value.
+pub fn cpu_warning(value: Option<&str>) -> Option<String> {
+    let value = value.filter(|value| !value.is_empty() && !CPU.contains(value))?;
+    Some(format!("CHATNAP_CPU={value} is unknown and has no effect; the values are {}", CPU.join(", ")))
+}
+
 fn warning(name: &str, known: &[String]) -> String {
     let bare = |name: &'_ str| name.trim_start_matches("CHATNAP_").to_owned();
     let settings: Vec<_> = known.iter().map(|known| bare(known)).collect();
@@ -61,6 +70,13 @@ mod tests {
         assert!(found[1].ends_with("did you mean CHATNAP_TOP_P?"), "{found:?}");
         let far = warnings(["CHATNAP_SOMETHING_ALTOGETHER_DIFFERENT"]);
         assert!(far[0].contains("chatnap config show"), "{far:?}");
+    }
+
+    #[test]
+    fn an_unknown_instruction_set_warns() {
+        assert!(cpu_warning(Some("avx3")).is_some_and(|warning| warning.contains("avx3") && warning.contains("avx2")));
+        assert_eq!(cpu_warning(None), None);
+        assert!(CPU.iter().all(|value| cpu_warning(Some(value)).is_none()));
     }
 
     /// Every `CHATNAP_*` name that the source code reads, developers' variables included.

@@ -30,7 +30,7 @@ impl Isa {
     }
 
     /// `CHATNAP_CPU=plain|neon|avx2|avxvnni|avx512|avx512vnni` sets an upper limit (for comparisons, or to work around
-    /// a faulty emulator). It never enables what the CPU lacks. Other values are ignored.
+    /// a faulty emulator). It never enables what the CPU lacks. Other values are ignored, and `settings` warns about them.
     fn allowed(asked: Option<&str>) -> Self {
         let most = match asked {
             Some("plain") => Isa::Plain,
