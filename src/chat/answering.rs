@@ -407,7 +407,11 @@ impl Chat {
             Activity::Idle => Vec::new(),
         };
         while let Some(prompt) = self.queue.pop_front() {
+            let files = self.files_in(&prompt);
             let turn = self.conversation.ask(self.conversation.head(), prompt, self.options.model.clone());
+            if let Some(turn) = self.conversation.turn_mut(turn) {
+                turn.files = files;
+            }
             effects.extend(self.interrupted(turn));
         }
         effects

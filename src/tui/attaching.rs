@@ -1,57 +1,17 @@
 //! Files that the draft names with `@path`: what is known of each word, and Enter that waits until all of them are read.
 //! `work` reads them on threads, `paths` completes their names.
 
-use std::collections::BTreeMap;
-
 use super::completion::Choice;
 use super::ui_state::{Outcome, UiState};
 use crate::chat::{Chat, Event};
 use crate::conversation::mention::{self, Mention, mentions};
 
 mod paths;
+pub mod state;
 mod work;
 
-use paths::Paths;
-pub use work::Found;
+use state::{Chip, ChipState, Known};
 use work::Read;
-
-/// What is known of the words of the draft that may name files.
-#[derive(Debug, Default)]
-pub struct Attaching {
-    words: BTreeMap<String, Known>,
-    /// Words of `/file` and -f: a missing file is an error, not a text with an `@`.
-    demanded: Vec<String>,
-    /// The composer's revision in which Enter waits for the files.
-    waiting: Option<u64>,
-    paths: Paths,
-}
-
-/// What is known of a word.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Known {
-    Reading,
-    Attached,
-    /// There is no such file: the word is text.
-    Text,
-    /// It names something that cannot be attached: its name and the reason.
-    Refused(String, String),
-}
-
-/// A chip above the composer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chip {
-    /// The file's name.
-    pub name: String,
-    pub state: ChipState,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChipState {
-    Reading,
-    /// Size in bytes, and tokens if a model has counted them.
-    Attached(usize, Option<usize>),
-    Refused(String),
-}
 
 /// What is to be done for the words of the draft.
 #[derive(Debug, Default)]

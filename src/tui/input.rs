@@ -10,12 +10,16 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::attaching::Found;
 use super::code_colours::Coloured;
 use super::completion::ConversationChoice;
 use super::ending::Ending;
 use super::picker::{Item, Preview};
 use crate::chat::{self, View};
+use crate::conversation::Attachment;
+use crate::files::text::Refusal;
+
+/// The file of a word, or the name and the reason why there is none.
+pub type Found = Result<Attachment, (String, Refusal)>;
 
 /// An input of the event loop.
 #[derive(Debug)]

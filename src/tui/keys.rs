@@ -22,6 +22,9 @@ pub struct Keys {
     go_on: Sender<()>,
 }
 
+/// How long to look for events that crossterm has parsed already: with a time of zero it does not look at all.
+const BRIEFLY: Duration = Duration::from_millis(1);
+
 /// Bytes of two presses of Esc in one read, on a terminal without the kitty keyboard protocol.
 const TWO_ESCAPES: u64 = 2;
 
@@ -104,7 +107,7 @@ impl Reader {
 fn read() -> (io::Result<TerminalEvent>, bool) {
     let waiting = || rustix::io::ioctl_fionread(rustix::stdio::stdin()).unwrap_or_default();
     // Events of an earlier read come first; their bytes are gone.
-    let queued = event::poll(Duration::ZERO).unwrap_or(true);
+    let queued = event::poll(BRIEFLY).unwrap_or(true);
     if !queued {
         let mut input = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN)];
         // An error: let `event::read` report it.

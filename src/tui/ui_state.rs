@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui_textarea::TextArea;
 
-use super::attaching::Attaching;
+use super::attaching::state::Attaching;
 use super::completion::{self, Choice, ConversationChoice};
 use super::composer::Composer;
 use super::keymap::{self, Action, Context, Edit, Scroll};

@@ -13,41 +13,6 @@ const MOST: usize = 50;
 
 const COMMAND: &str = "/file ";
 
-/// The paths of a folder, and those that fit what is being written.
-#[derive(Debug, Default)]
-pub(super) struct Paths {
-    /// The folder that `paths` lists; empty: all files below the working folder.
-    folder: Option<String>,
-    paths: Vec<String>,
-    /// Incremented with every new list.
-    lists: u64,
-    /// The folder of the path that is being written; `None`: none is.
-    wanted: Option<String>,
-    /// The folder that was asked for since a path is being written.
-    asked: Option<String>,
-    /// The path that is being written, without its folder.
-    written: Option<String>,
-    choices: Vec<Choice>,
-    /// Composer's revision, cursor and list for which `choices` was made.
-    made_for: Option<(u64, (usize, usize), u64)>,
-}
-
-impl Paths {
-    /// The folder to list, once for each path that is begun.
-    pub fn take_wanted(&mut self) -> Option<String> {
-        if self.asked == self.wanted {
-            return None;
-        }
-        self.asked.clone_from(&self.wanted);
-        self.wanted.clone()
-    }
-
-    /// The path that is being written, without its folder, while paths are offered.
-    pub fn written(&self) -> Option<&str> {
-        self.written.as_deref().filter(|_| !self.choices.is_empty())
-    }
-}
-
 /// A path that is being written: the draft before and behind it, and its text.
 struct Written<'a> {
     before: &'a str,

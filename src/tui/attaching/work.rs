@@ -1,13 +1,13 @@
 //! Reads attached files and lists folders on threads of their own: a disk may take for ever.
 
-use super::Known;
+use super::state::Known;
 use crate::chat::Event;
 use crate::conversation::Attachment;
 use crate::conversation::mention::{Mention, mentions};
 use crate::files::text::{self, Refusal};
 use crate::files::walk;
 use crate::tui::App;
-use crate::tui::input::Input;
+use crate::tui::input::{Found, Input};
 use crate::tui::ui_state::Outcome;
 
 /// A word to read.
@@ -16,9 +16,6 @@ pub struct Read {
     pub(in crate::tui) word: String,
     pub(in crate::tui) names: Vec<String>,
 }
-
-/// The file of a word, or the name and the reason why there is none.
-pub type Found = Result<Attachment, (String, Refusal)>;
 
 impl Read {
     pub(super) fn new(mention: &Mention<'_>) -> Self {

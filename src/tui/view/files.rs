@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use super::{paint, units, wrap};
 use crate::conversation::Attachment;
 use crate::sanitize::sanitize_line;
-use crate::tui::attaching::{Chip, ChipState};
+use crate::tui::attaching::state::{Chip, ChipState};
 use crate::tui::layout::Look;
 use crate::wording::{bytes, plural};
 

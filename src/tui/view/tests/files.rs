@@ -3,7 +3,7 @@
 use super::*;
 use crate::conversation::Attachment;
 use crate::files::text::Refusal;
-use crate::tui::attaching::Found;
+use crate::tui::input::Found;
 
 impl App {
     /// As the event loop does after each batch of inputs; the reads are answered by `files`.
