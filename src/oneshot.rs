@@ -66,7 +66,7 @@ fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
     });
-    let writer = AnswerWriter::new(one_shot);
+    let writer = AnswerWriter::new(settings, one_shot);
     let run = Run { settings, one_shot, id, recorder, messages, writer, info: None, stopped: None };
     run.until_the_end(&engine, &inputs)
 }

@@ -52,7 +52,12 @@ pub fn write_json_pretty(value: &Value) -> Result<Reader, Failure> {
 
 /// Width of stdout's terminal in cells; `None` if stdout is not a terminal.
 pub fn columns() -> Option<usize> {
+    size().map(|(columns, _)| columns)
+}
+
+/// Columns and rows of stdout's terminal; `None` if stdout is not a terminal or does not know its size.
+pub fn size() -> Option<(usize, usize)> {
     let stdout = std::io::stdout();
     let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(stdout).ok()).flatten()?;
-    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    Some((usize::from(size.ws_col), usize::from(size.ws_row))).filter(|(columns, _)| *columns > 0)
 }

@@ -47,6 +47,7 @@ mod overlay;
 #[allow(dead_code)]
 mod picker;
 mod pickers;
+pub mod printed;
 mod repaint;
 mod supply;
 mod terminal;

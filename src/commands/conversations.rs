@@ -12,6 +12,7 @@ use crate::output::{self, Reader};
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
 use crate::store::{self, Store, StoreError, Summary};
+use crate::tui::printed::Printed;
 use crate::wording::{short_name, utc};
 
 pub(super) fn run(settings: &Settings, command: ConversationsCommand) -> Result<Reader, Failure> {
@@ -26,8 +27,8 @@ pub(super) fn run(settings: &Settings, command: ConversationsCommand) -> Result<
             note_if_empty(&found, &format!("No stored conversation holds {:?}.", sanitize_line(&text)));
             list(&found, format)
         }
-        ConversationsCommand::Show { id } => export(settings, &id, ExportFormat::Markdown),
-        ConversationsCommand::Export { id, format } => export(settings, &id, format),
+        ConversationsCommand::Show { id } => export(settings, &id, ExportFormat::Markdown, true),
+        ConversationsCommand::Export { id, format } => export(settings, &id, format, false),
         ConversationsCommand::Rename { id, title } => rename(settings, &id, &title),
         ConversationsCommand::Remove { ids } => remove(settings, &ids),
     }
@@ -79,15 +80,27 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
 /// Columns that a narrow terminal shortens and then omits, in this order, with their minimum widths in cells.
 const YIELDING: &[(&str, usize)] = &[("model", 12), ("title", 20), ("changed", 20)];
 
-fn export(settings: &Settings, id: &str, format: ExportFormat) -> Result<Reader, Failure> {
+fn export(settings: &Settings, id: &str, format: ExportFormat, rendered: bool) -> Result<Reader, Failure> {
     let mut store = reading(settings)?
         .ok_or_else(|| Failure::usage("There is no conversation yet; nothing has been stored so far."))?;
     let id = store.find(id)?;
     let conversation = store.load(&id)?;
     let summary = summary(&store, &id)?;
     match format {
-        ExportFormat::Markdown => output::write_foreign(&store::markdown(&summary, &conversation)),
+        ExportFormat::Markdown => write_markdown(settings, &store::markdown(&summary, &conversation), rendered),
         ExportFormat::Json => output::write_json_pretty(&store::json(&summary, &conversation)),
+    }
+}
+
+/// Writes Markdown: rendered on a terminal, if that is wanted, else as it is.
+fn write_markdown(settings: &Settings, text: &str, rendered: bool) -> Result<Reader, Failure> {
+    let folder = settings.config_dir.join("themes");
+    let printed = output::size()
+        .filter(|_| rendered)
+        .and_then(|size| Printed::new((&settings.theme, &folder), size, |name| std::env::var(name).ok()));
+    match printed {
+        Some(mut printed) => output::write(&format!("{}{}\n", printed.push(text), printed.finish())),
+        None => output::write_foreign(text),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Writes the answer to stdout in each format: streamed or at the end, sanitised unless `--raw` is given.
+//! Writes the answer to stdout in each format: streamed or at the end, sanitised unless `--raw` is given. On a terminal
+//! its Markdown is rendered.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use crate::failure::Failure;
 use crate::output::{self, Reader};
 use crate::protocol::{Channel, FinishReason, LoadProgress, ModelInfo};
 use crate::sanitize::Sanitizer;
+use crate::settings::Settings;
+use crate::tui::printed::Printed;
 
 /// Minimum time between two `load` events of one phase.
 const LOAD_INTERVAL: Duration = Duration::from_millis(100);
@@ -19,6 +22,8 @@ pub(super) struct AnswerWriter {
     streams: bool,
     /// `None` with `--raw`.
     sanitizer: Option<Sanitizer>,
+    /// Renders Markdown on a terminal; `None` elsewhere and with `--raw`.
+    printed: Option<Printed>,
     /// Newlines that are written only if text follows: the answer ends with exactly one.
     held_newlines: usize,
     wrote: bool,
@@ -26,11 +31,13 @@ pub(super) struct AnswerWriter {
 }
 
 impl AnswerWriter {
-    pub(super) fn new(one_shot: &OneShot) -> Self {
+    pub(super) fn new(settings: &Settings, one_shot: &OneShot) -> Self {
+        let renders = one_shot.format == OneShotFormat::Text && !one_shot.raw;
         Self {
             format: one_shot.format,
             streams: !one_shot.no_stream,
             sanitizer: (!one_shot.raw).then(Sanitizer::default),
+            printed: if renders { printed(settings) } else { None },
             held_newlines: 0,
             wrote: false,
             last_load: None,
@@ -74,6 +81,11 @@ impl AnswerWriter {
     }
 
     fn text(&mut self, text: &str) -> Result<Reader, Failure> {
+        if let Some(printed) = &mut self.printed {
+            let written = printed.push(text);
+            self.wrote |= !written.is_empty();
+            return output::write(&written);
+        }
         let clean = match &mut self.sanitizer {
             Some(sanitizer) => sanitizer.push(text),
             None => text.to_owned(),
@@ -121,8 +133,17 @@ impl AnswerWriter {
     }
 
     fn close_line(&mut self) -> Result<Reader, Failure> {
+        if let Some(printed) = &mut self.printed {
+            return output::write(&(printed.finish() + "\n"));
+        }
         let rest = self.sanitizer.as_mut().map(Sanitizer::finish).unwrap_or_default();
         self.write(&rest)?;
         output::write("\n")
     }
+}
+
+/// The renderer for the terminal of stdout.
+fn printed(settings: &Settings) -> Option<Printed> {
+    let folder = settings.config_dir.join("themes");
+    Printed::new((&settings.theme, &folder), output::size()?, |name| std::env::var(name).ok())
 }

@@ -72,8 +72,26 @@ fn text_output_contains_no_foreign_control() {
     for arguments in runs {
         let bytes = home.output(arguments);
         let text = String::from_utf8(bytes).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
-        let own = text.replace("\x1b[2m", "").replace("\x1b[22m", "").replace("\r\x1b[K", "");
+        let own = without_own_sequences(&text);
         let raw = |c: char| is_raw(c) && !matches!(c, '\r' | '\u{200f}' | '\u{feff}');
         assert!(!own.contains(raw), "{arguments:?}: {own:?}");
     }
+}
+
+/// `text` without what the program itself writes: styles, the erased progress line, lines that are written again.
+fn without_own_sequences(text: &str) -> String {
+    let mut own = String::new();
+    for (index, part) in text.replace("\r\x1b[K", "").split('\x1b').enumerate() {
+        let rest = part.strip_prefix('[').filter(|_| index > 0).and_then(|rest| {
+            let numbers = rest.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ';' | '?'));
+            let is_own = rest.starts_with("J") || rest.starts_with("?2026") || numbers.starts_with(['m', 'A']);
+            is_own.then(|| &numbers[1..])
+        });
+        match rest {
+            Some(rest) => own.push_str(rest),
+            None if index > 0 => own.extend(["\x1b", part]),
+            None => own.push_str(part),
+        }
+    }
+    own
 }

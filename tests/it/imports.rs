@@ -314,6 +314,26 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("progress", &["cells", "protocol", "sanitize", "wording"]),
     ("cli", &["bench", "failure", "sanitize", "settings", "store", "wording"]),
     (
+        "tui",
+        &[
+            "catalogue",
+            "cells",
+            "chat",
+            "clock",
+            "conversation",
+            "engine",
+            "failure",
+            "files",
+            "hub",
+            "protocol",
+            "sanitize",
+            "settings",
+            "stats",
+            "store",
+            "wording",
+        ],
+    ),
+    (
         "commands",
         &[
             "bench",
@@ -331,6 +351,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sanitize",
             "settings",
             "store",
+            "tui",
             "wording",
         ],
     ),
@@ -350,26 +371,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "settings",
             "stats",
             "store",
-            "wording",
-        ],
-    ),
-    (
-        "tui",
-        &[
-            "catalogue",
-            "cells",
-            "chat",
-            "clock",
-            "conversation",
-            "engine",
-            "failure",
-            "files",
-            "hub",
-            "protocol",
-            "sanitize",
-            "settings",
-            "stats",
-            "store",
+            "tui",
             "wording",
         ],
     ),
@@ -413,6 +415,19 @@ fn modules_import_only_what_the_table_of_layers_allows() {
         problems.extend(
             allowed.iter().filter(|other| !used.contains(**other)).map(|other| format!("{name} does not use {other}")),
         );
+    }
+    none(problems);
+}
+
+#[test]
+fn printing_front_ends_use_nothing_of_the_interface_but_its_printed_markdown() {
+    let tree = Tree::new();
+    let printing = |module: &&ModulePath| matches!(module.first().map(String::as_str), Some("commands" | "oneshot"));
+    let mut problems = Vec::new();
+    for module in tree.modules.keys().filter(printing) {
+        let drawn = |other: &&ModulePath| other.first().is_some_and(|top| top == "tui") && other[1..] != ["printed"];
+        let found = tree.imports(module).into_iter().filter(drawn);
+        problems.extend(found.map(|other| format!("{} imports {}", module.join("::"), other.join("::"))));
     }
     none(problems);
 }

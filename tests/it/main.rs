@@ -15,6 +15,7 @@ mod hub;
 mod imports;
 mod loading;
 mod logging;
+mod markdown;
 mod oneshot;
 mod panic;
 mod perplexity;

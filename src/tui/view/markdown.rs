@@ -153,6 +153,11 @@ impl Markdown {
         self.text.is_empty()
     }
 
+    /// Number of lines that can no longer change.
+    pub fn final_len(&self) -> usize {
+        self.lines.len()
+    }
+
     /// The last line of the text that is not blank.
     pub fn last_line(&self) -> &str {
         self.text.trim_end().rsplit('\n').next().unwrap_or_default().trim_start()
