@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::conversation::{Attachment, Change, Conversation, ConversationId, TurnId, TurnRecord};
+use crate::conversation::{Attachment, Change, Conversation, ConversationId, Ending, TurnId, TurnRecord};
 use crate::protocol::*;
 use crate::stats::Residency;
 
@@ -16,20 +16,24 @@ mod attaching;
 pub mod branches;
 pub mod command;
 mod commands;
+mod compact;
 mod copying;
 mod drafting;
 mod engine_view;
 mod feed;
 mod marks;
+mod overflow;
 mod rework;
 mod supply;
 
 pub use answering::{Activity, Answering, Limit, Stage};
 pub use attaching::Attached;
+pub use compact::Compact;
 pub use drafting::Count;
 pub use engine_view::{EngineState, EngineView, Loading, Transfer};
 pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
 pub use marks::{Kept, Mark, Part, Step, TurnAction};
+pub use overflow::Remedy;
 pub use supply::{Fetch, Files, Located, Supply, Switch, SwitchStage};
 
 /// How long a hint such as "press Ctrl-C again" is shown.
@@ -93,6 +97,10 @@ pub enum Event {
     Mark(Step),
     /// Do this with the selected turn.
     Marked(TurnAction),
+    /// Select this turn.
+    MarkTurn(TurnId),
+    /// The user sent a draft that is known not to fit; it stays in the composer.
+    Refused,
     /// Show the branch through this turn.
     ShowBranch(TurnId),
     /// The copy of a conversation, with its new id.
@@ -150,6 +158,10 @@ pub enum View {
     Themes,
     /// Branches of this conversation.
     Branches,
+    /// The turns with their tokens.
+    Context,
+    /// What helps if a prompt does not fit.
+    Overflow,
     /// Personas of the config file.
     Personas,
     /// Settings and their values.
@@ -178,6 +190,8 @@ pub enum Effect {
     CountMessages(RequestId, Vec<ChatMessage>),
     /// Attach the file of this name to the draft.
     Attach(String),
+    /// Use a context of so many tokens at the next load; a loaded model is released.
+    SetContext(usize),
     /// Load the model now.
     Load,
     /// Release the model's memory now, or cancel a load.
@@ -284,6 +298,12 @@ pub struct Chat {
     /// The turn that the next prompt replaces, if the user edits one.
     edited: Option<TurnId>,
     marking: marks::Marking,
+    /// The summary that the model is writing.
+    compacting: Option<compact::Compacting>,
+    /// How the answer that goes on had ended before.
+    resumed: Option<Ending>,
+    /// The last turn before the current prompt was asked.
+    before: Option<TurnId>,
     /// Deleted turns of this run, to bring them back.
     deleted: Vec<TurnId>,
     save_warned: bool,
@@ -314,6 +334,9 @@ impl Chat {
             branch: None,
             edited: None,
             marking: marks::Marking::default(),
+            compacting: None,
+            resumed: None,
+            before: None,
             deleted: Vec::new(),
             save_warned: false,
             now,
@@ -355,7 +378,11 @@ impl Chat {
     }
 
     fn show_hint(&mut self, hint: Hint) {
-        self.hint = Some((hint, self.now + HINT_TIME));
+        self.show_hint_for(hint, HINT_TIME);
+    }
+
+    fn show_hint_for(&mut self, hint: Hint, time: Duration) {
+        self.hint = Some((hint, self.now + time));
     }
 
     fn note(&mut self, kind: NoteKind, text: impl Into<String>) {
@@ -372,6 +399,7 @@ impl Chat {
         self.branch = None;
         self.marking = marks::Marking::default();
         self.deleted.clear();
+        self.compacting = None;
         self.conversation = conversation;
         self.engine.context_used = self.stored_context();
         self.recount();
@@ -379,7 +407,7 @@ impl Chat {
 
     /// Whether a new prompt must be queued.
     fn is_occupied(&self) -> bool {
-        self.activity.is_busy() || self.opening
+        self.activity.is_busy() || self.opening || self.is_compacting()
     }
 
     /// Ends the loading of a conversation and sends the next queued prompt.
@@ -419,7 +447,10 @@ impl Chat {
     }
 
     fn stop_or_edit(&mut self) -> Vec<Effect> {
-        let something = self.help || self.activity.is_busy() || matches!(self.engine.state, EngineState::Loading(_));
+        let something = self.help
+            || self.is_compacting()
+            || self.activity.is_busy()
+            || matches!(self.engine.state, EngineState::Loading(_));
         let something = something || self.supply.change.is_some() || self.supply.fetch.is_some();
         if something || self.conversation.head().is_none() || self.is_editing() {
             return self.escape();
@@ -433,6 +464,9 @@ impl Chat {
 
     /// Cancels the answer, or a load without a request.
     fn stop_work(&mut self) -> Vec<Effect> {
+        if let Some(stop) = self.stop_compacting() {
+            return vec![stop];
+        }
         if self.is_offering_change()
             && let Some(effects) = self.give_up_change()
         {
@@ -458,6 +492,9 @@ impl Chat {
         }
         if self.activity.is_busy() && !self.activity.is_stopping() {
             return self.stop_answer();
+        }
+        if let Some(stop) = self.stop_compacting() {
+            return vec![stop];
         }
         if self.marked().is_some() {
             return self.set_mark(None);
@@ -529,6 +566,8 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
         }
         Event::Mark(step) => chat.step(step),
         Event::Marked(action) => chat.on_marked(action),
+        Event::MarkTurn(turn) => chat.set_mark(Some(Mark { turn, part: Part::Prompt })),
+        Event::Refused => chat.refused(),
         Event::ShowBranch(turn) => chat.show_branch(turn),
         Event::Forked(conversation) => chat.forked(conversation),
         Event::Switched { model } => chat.switched(model),

@@ -14,6 +14,8 @@ pub mod mention;
 
 pub use files::with_files;
 
+mod omitted;
+
 /// Identifies a conversation on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationId(pub String);
@@ -216,7 +218,11 @@ impl Conversation {
     /// A copy of the branch that ends with `last`, without an id: its turns alone, numbered anew.
     pub fn branch(&self, last: Option<TurnId>) -> Self {
         let mut copy = Self { id: ConversationId::default(), turns: Vec::new(), head: None, ..self.clone() };
-        for turn in self.path_to(last).into_iter().filter_map(|id| self.turn(id)) {
+        let path = self.path_to(last);
+        let left_out = self.left_out();
+        let again = path.iter().enumerate().filter(|(_, id)| left_out.contains(id));
+        copy.renumber_left_out(again.map(|(place, _)| TurnId(place)));
+        for turn in path.into_iter().filter_map(|id| self.turn(id)) {
             let parent = copy.turns.len().checked_sub(1).map(TurnId);
             copy.head = Some(TurnId(copy.turns.len()));
             copy.turns.push(Turn { parent, ..turn.clone() });
@@ -249,18 +255,18 @@ impl Conversation {
         self.messages_after(turn.parent, turn.question())
     }
 
-    /// The turns that are sent with a question after `parent`: those with an answer.
+    /// The turns that are sent with a question after `parent`: those with an answer that are not left out.
     pub fn sent_to(&self, parent: Option<TurnId>) -> Vec<TurnId> {
+        let left_out = self.left_out();
         let answered = |id: &TurnId| self.turn(*id).is_some_and(|turn| !turn.answer.text.is_empty());
-        self.path_to(parent).into_iter().filter(answered).collect()
+        self.path_to(parent).into_iter().filter(|id| answered(id) && !left_out.contains(id)).collect()
     }
 
     /// The request messages for a question after `parent` that is not appended yet.
     pub fn messages_after(&self, parent: Option<TurnId>, prompt: String) -> Vec<ChatMessage> {
-        let system = self.system.iter().filter(|text| !text.is_empty());
-        let mut messages: Vec<_> = system.map(|text| ChatMessage::new(Role::System, text.clone())).collect();
-        let turns = self.path_to(parent).into_iter().filter_map(|id| self.turn(id));
-        for turn in turns.filter(|turn| !turn.answer.text.is_empty()) {
+        let system = self.system_text(&self.path_to(parent));
+        let mut messages: Vec<_> = system.map(|text| ChatMessage::new(Role::System, text)).into_iter().collect();
+        for turn in self.sent_to(parent).into_iter().filter_map(|id| self.turn(id)) {
             messages.push(ChatMessage::new(Role::User, turn.question()));
             messages.push(turn.answer.as_message());
         }

@@ -149,6 +149,7 @@ impl Chat {
     /// Asks a prompt with these files.
     pub(super) fn ask_with(&mut self, prompt: String, files: Vec<Attachment>) -> Vec<Effect> {
         let parent = self.branch.take().unwrap_or(self.conversation.head());
+        (self.before, self.resumed) = (self.conversation.head(), None);
         let turn = self.conversation.ask(parent, prompt, self.options.model.clone());
         if let Some(turn) = self.conversation.turn_mut(turn) {
             turn.files = files;
@@ -162,9 +163,8 @@ impl Chat {
     /// Goes on with the text of an answer.
     pub(super) fn resume_answer(&mut self, turn: TurnId) -> Vec<Effect> {
         self.limits.remove(&turn);
-        if let Some(turn) = self.conversation.turn_mut(turn) {
-            turn.answer.ending = Ending::Pending;
-        }
+        let old = self.conversation.turn_mut(turn).map(|turn| std::mem::take(&mut turn.answer.ending));
+        self.resumed = old;
         self.begin(turn)
     }
 
@@ -269,6 +269,9 @@ impl Chat {
     }
 
     pub(super) fn engine_event(&mut self, event: EngineEvent) -> Vec<Effect> {
+        if let Some(effects) = self.compacting_event(&event) {
+            return effects;
+        }
         match event {
             EngineEvent::Loading { .. } => self.engine.loading(),
             EngineEvent::LoadProgress(progress) => self.engine.progress(progress, self.now),
@@ -293,6 +296,9 @@ impl Chat {
             }
             EngineEvent::Failed { id, error, .. } => {
                 if self.activity.request(id).is_some() {
+                    if let Some(effects) = self.withdraw(&error) {
+                        return effects;
+                    }
                     // The preload already added this error as a note; show it once, under the failed turn.
                     self.feed.forget_error(&error.message);
                     return self.end_answer(Ending::Failed { message: error.message });
@@ -457,7 +463,7 @@ impl Chat {
     }
 
     /// After a stop or a failure, returns the queued prompts to the user instead of sending them.
-    fn return_queue(&mut self) -> Vec<Effect> {
+    pub(super) fn return_queue(&mut self) -> Vec<Effect> {
         if self.queue.is_empty() {
             return Vec::new();
         }

@@ -1,5 +1,6 @@
 //! Slash commands: list and parsing. `commands` executes them.
 
+use super::compact::Compact;
 use super::copying::CopyTarget;
 
 /// A parsed command.
@@ -33,6 +34,14 @@ pub enum Command {
     Delete(Option<usize>),
     /// Select a turn.
     Turns,
+    /// Show the tokens that each turn takes.
+    Context,
+    /// Load the model with a context of so many tokens.
+    ContextLength(usize),
+    /// Leave out the oldest turns from now on if the context is full.
+    Trim,
+    /// Summarise or leave out turns.
+    Compact(Compact),
     /// Copy an answer, code blocks or the conversation.
     Copy(CopyTarget),
     /// Release the model's memory now.
@@ -78,6 +87,8 @@ pub const COMMANDS: &[Spec] = &[
     spec("/retry", "", "ask the last prompt again"),
     spec("/continue", "", "let the model go on with an answer that was cut"),
     spec("/branch", "", "show the other answers, or versions of a prompt"),
+    spec("/context", "N", "hold N tokens, or trim old turns; alone: what each takes"),
+    spec("/compact", "N,M", "leave out turns; alone: the model summarises the oldest; none: take back"),
     spec("/fork", "N", "begin a new conversation with a copy of this one, up to turn n"),
     spec("/delete", "N", "delete the last turn, or the n-th; undo brings it back"),
     spec("/file", "PATH", "attach a text file, as @PATH in a prompt does"),
@@ -119,6 +130,8 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "delete" if argument == "undo" => Command::Delete(None),
         "delete" => Command::Delete(Some(number(given, name)?.unwrap_or(0))),
         "turns" => Command::Turns,
+        "compact" => Command::Compact(super::compact::parse(argument)?),
+        "context" => context(given)?,
         "copy" => Command::Copy(CopyTarget::parse(given.as_deref())?),
         "load" => Command::Load,
         "release" => Command::Release,
@@ -133,6 +146,23 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         return Err(format!("/{name} takes nothing after it; to send it as text, begin with a space"));
     }
     Ok(Some(command))
+}
+
+/// `/context 16k` sets the size, `/context trim` leaves out the oldest turns, `/context` shows what each turn takes.
+fn context(given: Option<String>) -> Result<Command, String> {
+    let Some(text) = given else { return Ok(Command::Context) };
+    if text == "trim" {
+        return Ok(Command::Trim);
+    }
+    let digits = text.to_ascii_lowercase().replace([',', '_'], "");
+    let (digits, factor) = match digits.strip_suffix('k') {
+        Some(digits) => (digits.to_owned(), 1024),
+        None => (digits, 1),
+    };
+    let length = digits.parse::<usize>().ok().and_then(|length| length.checked_mul(factor));
+    let length =
+        length.filter(|length| *length > 0).ok_or("/context takes a number of tokens, such as 16384 or 16k")?;
+    Ok(Command::ContextLength(length))
 }
 
 /// The number of a turn.
@@ -150,7 +180,7 @@ mod tests {
     #[test]
     fn every_listed_command_parses() {
         for spec in COMMANDS {
-            let argument = if spec.argument == "N" { "1" } else { spec.argument };
+            let argument = if spec.argument.starts_with('N') && spec.argument != "NAME" { "1" } else { spec.argument };
             let text = format!("{} {argument}", spec.name);
             assert!(parse(&text).unwrap().is_some(), "{text}");
         }

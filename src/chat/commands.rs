@@ -28,8 +28,12 @@ impl Chat {
             Command::List(query) => return vec![Effect::Open(View::Conversations, query)],
             Command::Branch => return vec![Effect::Open(View::Branches, String::new())],
             Command::Turns => return self.step(Step::Back),
+            Command::Trim => self.trim_from_now_on(),
+            Command::Context => return vec![Effect::Open(View::Context, String::new())],
             Command::Model(Some(name)) => return self.change_model(name),
             _ if self.refuses_now() => {}
+            Command::Compact(what) => return self.compact(what),
+            Command::ContextLength(length) => return self.set_context(length),
             Command::New => return self.begin_anew(),
             Command::Resume(Some(id)) => {
                 self.opening = true;

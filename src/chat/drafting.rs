@@ -45,12 +45,19 @@ pub(super) struct Drafting {
 impl Chat {
     /// Token count of the draft, as of the last typing pause.
     pub fn draft_count(&self) -> Option<Count> {
-        self.drafting.count
+        self.drafting.count.filter(|_| self.engine.is_loaded())
+    }
+
+    /// The count of the draft as it is now.
+    pub(super) fn current_count(&self) -> Option<Count> {
+        let current = self.drafting.changed.is_none() && self.drafting.asked.is_none();
+        self.drafting.count.filter(|_| current)
     }
 
     /// Whether the prompt with the draft would leave out this turn.
     pub fn is_left_out(&self, turn: TurnId) -> bool {
-        self.options.on_overflow == OverflowPolicy::Trim && self.drafting.left_out.contains(&turn)
+        let trims = self.options.on_overflow == OverflowPolicy::Trim;
+        (trims && self.drafting.left_out.contains(&turn)) || self.conversation.left_out().contains(&turn)
     }
 
     /// What happens to a prompt that does not fit.
@@ -111,6 +118,7 @@ impl Chat {
         }
         // The count of an older draft does not apply to this one.
         if self.drafting.asked == Some(id) {
+            self.drafting.asked = None;
             self.drafting.count = Some(count);
             let parent = self.branch.unwrap_or(self.conversation.head());
             let sent = self.conversation.sent_to(parent);

@@ -52,10 +52,10 @@ impl Chat {
     pub(super) fn refuses_now(&mut self) -> bool {
         let occupied = self.is_occupied();
         if occupied {
-            let why = if self.opening {
-                "the conversation is on its way from the disk: wait a moment"
-            } else {
-                "an answer is being written: Esc stops it"
+            let why = match (self.opening, self.is_compacting()) {
+                (true, _) => "the conversation is on its way from the disk: wait a moment",
+                (false, true) => "the oldest turns are being summarised: Esc stops it",
+                (false, false) => "an answer is being written: Esc stops it",
             };
             self.show_hint(Hint::Message(why.into()));
         }

@@ -10,8 +10,10 @@ use super::picker::{Item, Picked, Picker, Preview};
 use crate::chat::{Event, View};
 
 pub(super) mod branches;
+pub(super) mod context;
 mod conversations;
 mod models;
+pub(super) mod overflow;
 mod palette;
 mod themes;
 
@@ -24,6 +26,8 @@ impl App {
             View::Models => models::list(self),
             View::Themes => themes::list(self),
             View::Branches => branches::list(&self.chat),
+            View::Context => context::list(&self.chat),
+            View::Overflow => overflow::list(&self.chat),
             View::Personas | View::Settings => Picker::new(view, "", "Esc closes"),
         };
         self.screen.open_list(picker.with_query(query));
@@ -38,6 +42,8 @@ impl App {
             View::Models => models::picked(self, picked),
             View::Themes => themes::picked(self, picked),
             View::Branches => branches::picked(self, picked),
+            View::Context => context::picked(self, picked),
+            View::Overflow => overflow::picked(self, picked),
             View::Personas | View::Settings => {}
         }
     }

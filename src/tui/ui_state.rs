@@ -265,6 +265,7 @@ impl UiState {
                 self.typed()
             }
             Action::Search => self.search(),
+            Action::Submit if self.is_prompt() && chat.refuses_draft() => chat_event(Event::Refused),
             Action::Submit => self.submit(chat),
             Action::Stop => self.stop(),
             Action::Interrupt => chat_event(Event::Interrupt { draft_empty: self.composer.is_empty() }),

@@ -73,7 +73,7 @@ fn failed_load_is_reported_once() {
     let home = Home::new("this is no script");
     let mut tui = home.start(&[]);
     tui.type_text("h").wait_for("could not load");
-    tui.type_text("i\r").wait_for("/regenerate asks again");
+    tui.type_text("i\r").wait_for("/retry asks again");
     let text = tui.text();
     assert_eq!(text.matches("model.toml could not").count() + text.matches("The model could not").count(), 1, "{text}");
 }
@@ -127,7 +127,7 @@ fn first_frame_is_drawn_before_the_model_loads() {
     // 50 ms on an idle machine; the rest is slack for a loaded one.
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     tui.wait_for("cold");
-    tui.send("hi").wait_for("/regenerate asks again");
+    tui.send("hi").wait_for("/retry asks again");
 }
 
 #[test]

@@ -15,7 +15,7 @@ when = "break"
 "#;
     let home = Home::new(script);
     let mut tui = home.start(&[]);
-    tui.send("break it").wait_for("/regenerate asks again");
+    tui.send("break it").wait_for("/retry asks again");
     let text = tui.text();
     assert!(!text.contains("panicked at"), "the panic message is on the screen:\n{text}");
     tui.send("hello").wait_for("You said: hello");

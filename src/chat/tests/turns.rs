@@ -206,3 +206,122 @@ fn a_branch_is_shown_and_stored_as_the_visible_one() {
     assert_eq!(said(&story.ask("three")), ["one", "1", "two", "2", "three"]);
     assert_eq!(story.event(Event::ShowBranch(TurnId(2))), [], "not during an answer");
 }
+
+fn counted(story: &mut Story, prompt_tokens: usize, left_out: Option<usize>) {
+    story.event(Event::DraftChanged { prompt: true });
+    let effects = story.after(200);
+    let id = effects.iter().find_map(|effect| if let Effect::Count(id) = effect { Some(*id) } else { None }).unwrap();
+    story.engine(EngineEvent::Counted { id, prompt_tokens, cached_tokens: 0, left_out, context_length: 2048 });
+}
+
+fn commands(story: &Story) -> Vec<String> {
+    story.chat.remedies().into_iter().map(|remedy| remedy.command).collect()
+}
+
+#[test]
+fn a_draft_that_does_not_fit_is_refused_with_what_helps() {
+    let mut story = two_turns();
+    counted(&mut story, 2000, Some(0));
+    assert!(!story.chat.refuses_draft());
+    counted(&mut story, 3000, Some(1));
+    assert!(story.chat.refuses_draft());
+    assert_eq!(story.event(Event::Refused), [Effect::Open(View::Overflow, String::new())]);
+    assert_eq!(commands(&story), ["/context 4096", "/context trim", "/new", ""]);
+    counted(&mut story, 9000, None);
+    assert_eq!(commands(&story), [""], "longer than the model was made for, also alone");
+    story.chat.options.on_overflow = OverflowPolicy::Trim;
+    assert!(story.chat.refuses_draft());
+    counted(&mut story, 3000, Some(1));
+    assert!(!story.chat.refuses_draft(), "the oldest turn is left out");
+    assert!(story.chat.is_left_out(TurnId(0)) && !story.chat.is_left_out(TurnId(1)));
+    story.event(Event::DraftChanged { prompt: false });
+    assert!(!story.chat.is_left_out(TurnId(0)));
+}
+
+fn overflow(story: &mut Story, id: RequestId) -> Vec<Effect> {
+    let error = EngineError::new(ErrorKind::ContextOverflow, "The prompt takes 9000 tokens.");
+    let at = story.now();
+    story.engine(EngineEvent::Failed { id, error, at })
+}
+
+#[test]
+fn a_prompt_that_the_engine_refuses_returns_to_the_composer() {
+    let mut story = two_turns();
+    story.submit("/edit 1");
+    let id = story.ask("much too long").id;
+    let effects = overflow(&mut story, id);
+    let talk = ConversationId("talk".into());
+    assert_eq!(
+        effects,
+        [
+            Effect::Change(talk.clone(), Change::Removed(TurnId(2), true)),
+            Effect::Select(talk, TurnId(1)),
+            Effect::PutBack("much too long".into()),
+            Effect::Open(View::Overflow, String::new()),
+        ]
+    );
+    assert_eq!(shown(&story), [TurnId(0), TurnId(1)]);
+    assert!(story.chat.is_editing() && story.notes().len() == 1, "only the warning of the model");
+    assert_eq!(said(&story.ask("short")), ["short"], "it still takes the place of the first prompt");
+}
+
+#[test]
+fn an_answer_that_cannot_go_on_stays_as_it_was() {
+    let mut story = Story::begin();
+    let id = story.ask("count").id;
+    story.stream(id, &["one"]);
+    story.finish(id, FinishReason::Length);
+    story.submit("/continue");
+    let id = story.stored(TurnId(0)).id;
+    overflow(&mut story, id);
+    assert!(matches!(story.answer(0).ending, Ending::Finished { reason: FinishReason::Length, .. }));
+    assert_eq!(story.answer(0).text, "one");
+}
+
+#[test]
+fn a_summary_replaces_the_oldest_turns_and_can_be_taken_back() {
+    let mut story = two_turns();
+    assert_eq!(story.submit("/compact"), [], "the last two turns stay");
+    let id = story.ask("three").id;
+    story.stream(id, &["3"]);
+    story.finish(id, FinishReason::Stop);
+    let effects = story.submit("/compact");
+    let [Effect::Generate(request)] = &effects[..] else { panic!("{effects:?}") };
+    assert!(said(request)[..2] == ["one", "1"] && said(request)[2].starts_with("Summarise"), "{:?}", said(request));
+    assert_eq!(story.submit("four"), [], "it waits for the summary");
+    let id = request.id;
+    story.stream(id, &["We counted", " to one."]);
+    let effects = story.finish(id, FinishReason::Stop);
+    assert!(matches!(&effects[0], Effect::Change(_, Change::Settings(settings)) if settings.len() == 2), "{effects:?}");
+    assert!(matches!(effects.last(), Some(Effect::Save(record)) if record.turn.prompt == "four"));
+    let request = story.stored(TurnId(3));
+    let summary = "Summary of the earlier conversation:\nWe counted to one.";
+    assert_eq!(said(&request), [summary, "two", "2", "three", "3", "four"]);
+    assert!(story.chat.is_left_out(TurnId(0)));
+    story.finish(request.id, FinishReason::Stop);
+    story.submit("/compact none");
+    assert_eq!(said(&story.ask("five"))[..2], ["one", "1"]);
+}
+
+#[test]
+fn a_summary_can_be_stopped() {
+    let mut story = two_turns();
+    let id = story.ask("three").id;
+    story.stream(id, &["3"]);
+    story.finish(id, FinishReason::Stop);
+    let effects = story.submit("/compact");
+    let [Effect::Generate(request)] = &effects[..] else { panic!("{effects:?}") };
+    let id = request.id;
+    assert_eq!(story.event(Event::Stop), [Effect::Cancel(id)]);
+    story.finish(id, FinishReason::Cancelled);
+    assert!(!story.chat.is_compacting() && !story.chat.is_left_out(TurnId(0)));
+}
+
+#[test]
+fn chosen_turns_are_left_out() {
+    let mut story = two_turns();
+    assert_eq!(story.submit("/compact 7"), []);
+    story.submit("/compact 1");
+    assert_eq!(said(&story.ask("three")), ["two", "2", "three"]);
+    assert_eq!(shown(&story), [TurnId(0), TurnId(1), TurnId(2)], "it stays on the screen");
+}

@@ -94,11 +94,20 @@ fn draw_hidden(frame: &mut Frame<'_>, area: Rect, (above, below): (u16, u16), lo
 fn draw_count(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
     let Some(count) = chat.draft_count() else { return };
     let so_many = format!(" {} of {} tokens ", units::count(count.prompt_tokens), units::count(count.context_length));
+    let dot = look.glyphs.dot;
     let (text, style) = match (count.is_too_long(), chat.overflow_policy()) {
+        (false, _) if chat.is_editing() => {
+            (format!("{so_many}{dot} {} kept in the cache ", units::count(count.cached_tokens)), look.theme.dim)
+        }
         (false, _) => (so_many, look.theme.dim),
         (true, OverflowPolicy::Error) => (format!("{so_many}{} too long ", look.glyphs.dot), look.theme.warning),
         (true, OverflowPolicy::Trim) => {
-            (format!("{so_many}{} the oldest turns are left out ", look.glyphs.dot), look.theme.warning)
+            let what = match count.left_out {
+                Some(1) => "the oldest turn is left out".to_owned(),
+                Some(turns) => format!("the oldest {} turns are left out", units::count(turns)),
+                None => "too long".to_owned(),
+            };
+            (format!("{so_many}{dot} {what} "), look.theme.warning)
         }
     };
     let width = wrap::width(&text) as u16;

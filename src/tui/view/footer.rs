@@ -39,9 +39,9 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
         }
         Ending::Failed { message } => {
             let kept = if answer.is_empty() {
-                "Your message is kept; /edit changes it, /regenerate asks again."
+                "Your message is kept; /edit changes it, /retry asks again."
             } else {
-                "Your message and this much of the answer are kept; /regenerate asks again."
+                "Your message and this much of the answer are kept; /continue goes on, /retry asks again."
             };
             let mark = Span::styled(format!("{} ", look.glyphs.error), theme.error);
             let mut rows = hang(
@@ -52,7 +52,11 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
             rows
         }
         Ending::Interrupted => {
-            let told = "interrupted: chatnap ended before the answer did; /regenerate asks again";
+            let told = if answer.is_empty() {
+                "interrupted: chatnap ended before the answer did; /retry asks again"
+            } else {
+                "interrupted: chatnap ended before the answer did; /continue goes on, /retry asks again"
+            };
             wrap::wrap(&[Span::styled(told, theme.warning)], room)
         }
     }
@@ -108,16 +112,15 @@ fn version(chat: &Chat, id: TurnId) -> Option<String> {
 
 /// Advice for a full context of `length` tokens.
 fn more_room(length: usize, trained: usize, policy: OverflowPolicy) -> String {
-    let larger =
-        (trained > length).then(|| format!("--context-length (up to {} for this model)", units::count(trained)));
+    let larger = (trained > length).then(|| format!("/context N (up to {} for this model)", units::count(trained)));
     let (next, trim) = match policy {
-        OverflowPolicy::Error => ("", Some("--on-overflow trim (leaves out the oldest turns)".to_owned())),
+        OverflowPolicy::Error => ("", Some("/context trim (leaves out the oldest turns)".to_owned())),
         OverflowPolicy::Trim => ("; the next prompt leaves out the oldest turns", None),
     };
-    let flags: Vec<_> = [larger, trim].into_iter().flatten().collect();
-    let again = if flags.is_empty() { String::new() } else { format!(", or chatnap -c with {}", flags.join(" or ")) };
+    let compact = Some("/compact (summarises them)".to_owned());
+    let ways: Vec<_> = [larger, trim, compact, Some("/new".to_owned())].into_iter().flatten().collect();
     let length = units::count(length);
-    format!("The context of {length} tokens is full. What helps: /new{again}{next}.")
+    format!("The context of {length} tokens is full. What helps: {}{next}.", ways.join(", "))
 }
 
 /// The line under a streaming answer. Always one line of at most `room` cells, so that the text above does not move.
@@ -236,12 +239,12 @@ mod tests {
         let told = more_room(512, 8192, OverflowPolicy::Error);
         assert_eq!(
             told,
-            "The context of 512 tokens is full. What helps: /new, or chatnap -c with --context-length (up to 8,192 for \
-             this model) or --on-overflow trim (leaves out the oldest turns)."
+            "The context of 512 tokens is full. What helps: /context N (up to 8,192 for this model), /context trim \
+             (leaves out the oldest turns), /compact (summarises them), /new."
         );
         let largest = more_room(8192, 8192, OverflowPolicy::Error);
-        assert!(!largest.contains("--context-length") && largest.contains("--on-overflow trim"), "{largest}");
+        assert!(!largest.contains("/context N") && largest.contains("/context trim"), "{largest}");
         let trims = more_room(8192, 8192, OverflowPolicy::Trim);
-        assert!(trims.ends_with("What helps: /new; the next prompt leaves out the oldest turns."), "{trims}");
+        assert!(trims.ends_with("/new; the next prompt leaves out the oldest turns."), "{trims}");
     }
 }

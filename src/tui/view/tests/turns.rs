@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::chat::branches::forks;
-use crate::tui::pickers::branches;
+use crate::tui::pickers::{branches, context, overflow};
 
 /// Answers what the selection asked the engine to count.
 fn count_all(app: &mut App) {
@@ -122,4 +122,64 @@ fn the_mark_of_a_fork_stays_when_the_fork_lies_higher_up() {
     app.event(Event::ShowBranch(crate::conversation::TurnId(0)));
     let screen = app.screen();
     assert!(screen.contains("1 of 2 branches") && screen.contains("Two?"), "{screen}");
+}
+
+#[test]
+fn turns_that_the_next_prompt_leaves_out_are_marked() {
+    let mut app = App::new(80, 24);
+    app.turn("Question one?", "First.").turn("Question two?", "Second.");
+    app.chat.options.on_overflow = OverflowPolicy::Trim;
+    app.type_text("a long draft").event(Event::DraftChanged { prompt: true }).after(200);
+    let id = app.asked_to_count().unwrap();
+    let (prompt_tokens, context_length) = (9000, 8192);
+    app.engine(EngineEvent::Counted { id, prompt_tokens, cached_tokens: 0, left_out: Some(1), context_length });
+    let screen = app.screen();
+    let told = "left out: the next prompt goes without this turn";
+    assert!(screen.contains("the oldest turn is left out") && screen.matches(told).count() == 1, "{screen}");
+    insta::with_settings!({ omit_expression => true }, {
+        insta::assert_snapshot!("left_out_80x24", screen);
+    });
+}
+
+#[test]
+fn enter_on_a_draft_that_does_not_fit_keeps_it_and_offers_what_helps() {
+    for (width, height) in [(80, 24), (200, 50)] {
+        let mut app = App::new(width, height);
+        app.turn("Why?", "So.").type_text("too much").event(Event::DraftChanged { prompt: true }).after(200);
+        let id = app.asked_to_count().unwrap();
+        let (prompt_tokens, context_length) = (9000, 8192);
+        app.engine(EngineEvent::Counted { id, prompt_tokens, cached_tokens: 0, left_out: Some(1), context_length });
+        app.key(KeyCode::Enter);
+        assert_eq!(app.effects.last(), Some(&Effect::Open(crate::chat::View::Overflow, String::new())));
+        assert_eq!((app.chat.conversation.turns().len(), app.screen.composer.draft()), (1, "too much".to_owned()));
+        let list = overflow::list(&app.chat);
+        app.screen.open_list(list);
+        let screen = app.screen();
+        insta::with_settings!({ omit_expression => true }, {
+            insta::assert_snapshot!(format!("overflow_{width}x{height}"), screen);
+        });
+    }
+}
+
+#[test]
+fn an_edit_says_what_the_cache_keeps_before_it_is_sent() {
+    let mut app = App::new(80, 24);
+    app.turn("Why?", "So.").send("/edit").type_text(" not?").event(Event::DraftChanged { prompt: true }).after(200);
+    let id = app.asked_to_count().unwrap();
+    let (prompt_tokens, cached_tokens, context_length) = (40, 31, 8192);
+    app.engine(EngineEvent::Counted { id, prompt_tokens, cached_tokens, left_out: Some(0), context_length });
+    assert!(app.screen().contains("40 of 8,192 tokens · 31 kept in the cache"), "{}", app.screen());
+}
+
+#[test]
+fn the_context_is_listed_by_turn() {
+    let mut app = App::new(80, 24);
+    app.turn("Question one?", "First.").turn("Question two?", "Second.").send("/compact 1");
+    let list = context::list(&app.chat);
+    app.screen.open_list(list);
+    let screen = app.screen();
+    insta::with_settings!({ omit_expression => true }, {
+        insta::assert_snapshot!("context_80x24", screen);
+    });
+    assert!(screen.contains("1,041 + 51 tokens") && screen.contains("left out"), "{screen}");
 }
