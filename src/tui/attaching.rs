@@ -75,6 +75,8 @@ impl UiState {
             match self.files.words.get(mention.word) {
                 None | Some(Known::Reading) => {
                     self.files.waiting = Some(self.composer.revision());
+                    // The list of paths would cover the chips.
+                    self.dismissed = Some(draft.clone());
                     return Some(vec![Outcome::Attend]);
                 }
                 Some(Known::Refused(..)) => {

@@ -43,7 +43,7 @@ pub struct UiState {
     /// The list that Tab cycles through.
     cycle: Option<Cycle>,
     /// The draft for which the completion list was closed.
-    dismissed: Option<String>,
+    pub(super) dismissed: Option<String>,
     /// First visible line of the help.
     help_top: usize,
     size: Rect,
