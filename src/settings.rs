@@ -64,7 +64,7 @@ pub struct Settings {
     pub offline: bool,
     /// What to do with a conversation that outgrew the context.
     pub on_overflow: OverflowPolicy,
-    /// Name of a built-in theme or of a file in the config folder's `themes/`.
+    /// Name of a built-in theme, of a file in the config folder's `themes/`, or `auto`: as the terminal's background is.
     pub theme: String,
     /// The composer's keys.
     pub keymap: Keymap,
@@ -96,7 +96,7 @@ impl Settings {
             threads: None,
             offline: false,
             on_overflow: OverflowPolicy::Error,
-            theme: "dark".to_owned(),
+            theme: "auto".to_owned(),
             keymap: Keymap::Emacs,
             reasoning_open: false,
             comfort: Comfort::default(),

@@ -25,6 +25,7 @@ use crate::store::Resume;
 
 mod attaching;
 mod attention;
+mod background;
 #[cfg(feature = "clipboard")]
 mod clipboard;
 mod code_colours;
@@ -52,6 +53,7 @@ mod repaint;
 mod supply;
 mod terminal;
 mod theme;
+mod themes;
 mod turn_recorder;
 mod ui_state;
 mod unsent;
@@ -64,7 +66,7 @@ use ending::Ending;
 use input::Input;
 use keys::Keys;
 use output::Output;
-use theme::{ColorDepth, Theme};
+use theme::{Canvas, ColorDepth, Theme};
 use turn_recorder::TurnRecorder;
 use ui_state::{Outcome, UiState};
 use unsent::Unsent;
@@ -94,7 +96,7 @@ pub fn check_theme(settings: &Settings) -> Result<(), String> {
 
 /// The names of all themes: the built-in ones, then those of the user's folder.
 pub fn theme_names(settings: &Settings) -> Vec<String> {
-    Theme::names(&settings.config_dir.join("themes"))
+    Theme::names(&settings.config_dir.join("themes")).into_iter().map(|theme| theme.name).collect()
 }
 
 /// Runs the interface until the user quits; returns the exit code. `files` are attached to the first prompt, `warnings`
@@ -141,7 +143,7 @@ struct App {
     guard: terminal::Guard,
     ending: Ending,
     settings: Settings,
-    depth: ColorDepth,
+    canvas: Canvas,
     engine: Option<Engine>,
     recorder: Option<TurnRecorder>,
     colourist: Colourist,
@@ -174,7 +176,9 @@ impl App {
         input::listen_to_signals(&sender, &ending, &ours)?;
         let environment = |name: &str| std::env::var(name).ok();
         let depth = ColorDepth::of_environment(environment);
-        let theme = Theme::load(&settings.theme, &settings.config_dir.join("themes"), depth);
+        let known = background::at_start(&settings.theme, depth, environment);
+        let canvas = Canvas { depth, background: known.background() };
+        let theme = Theme::load_on(&settings.theme, &settings.config_dir.join("themes"), canvas);
         let options = ChatOptions {
             model: settings.model.clone(),
             sampling: settings.sampling.clone(),
@@ -185,7 +189,7 @@ impl App {
         let mut chat = Chat::new(options, conversation, Timestamp::now());
         let theme = theme.unwrap_or_else(|error| {
             update(&mut chat, Event::Noted(Note::error(error.0)));
-            Theme::fallback(depth)
+            Theme::fallback(canvas)
         });
         for warning in warnings {
             update(&mut chat, Event::Noted(Note::warning(warning)));
@@ -216,7 +220,7 @@ impl App {
             guard,
             ending,
             settings,
-            depth,
+            canvas,
             engine: None,
             recorder: None,
             colourist: Colourist::new(colours_to(sender.clone())),
@@ -237,6 +241,7 @@ impl App {
             quit: None,
         };
         app.draw()?;
+        app.follow_background(known == background::Known::NotAsked)?;
         Ok(app)
     }
 
@@ -249,6 +254,7 @@ impl App {
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();
         files.iter().rev().for_each(|file| self.attach(file));
+        self.list_themes();
         self.recorder = Some(TurnRecorder::start(&self.settings, resume, &self.sender));
         if self.chat.engine.state != EngineState::Failed {
             self.start_engine();
@@ -356,6 +362,10 @@ impl App {
             Input::Talks(talks) => self.set_talks(talks),
             Input::File { word, found } => self.file_read(word, *found),
             Input::Paths(folder, paths) => self.screen.set_paths(folder, paths),
+            Input::Themes(themes) => self.themes_listed(themes),
+            Input::Background(background) => self.background_told(background),
+            Input::ColoursPerhaps { number, reads } => self.background_perhaps_changed(number, reads),
+            Input::ColoursReported => self.background_changed()?,
             Input::List(view, items) => self.fill(view, items),
             Input::Preview(view, preview) => self.preview(view, preview),
             Input::Edited(result) => {
@@ -492,16 +502,6 @@ impl App {
         }
     }
 
-    fn set_theme(&mut self, name: String) {
-        match Theme::load(&name, &self.settings.config_dir.join("themes"), self.depth) {
-            Ok(theme) => {
-                self.screen.set_theme(theme);
-                self.chat_event(Event::Hinted(format!("theme {name}; theme = \"{name}\" in the config file keeps it")));
-            }
-            Err(error) => self.chat_event(Event::Noted(Note::error(error.0))),
-        }
-    }
-
     fn copy(&mut self, text: &str) {
         let told = match terminal::copy(&mut self.terminal, text) {
             Ok(()) => "copied, if the terminal lets programs write to the clipboard (OSC 52)".to_owned(),
@@ -527,6 +527,7 @@ impl App {
 
     fn resume(&mut self) -> io::Result<()> {
         self.guard.resume()?;
+        self.follow_background(true)?;
         self.redraw()
     }
 

@@ -48,8 +48,8 @@ pub enum Command {
     Release,
     /// Load the model now.
     Load,
-    /// Switch to another theme.
-    Theme(String),
+    /// Switch to another theme; `None`: open the list of themes.
+    Theme(Option<String>),
     /// Fold or unfold the reasoning.
     Reasoning,
     /// Show the conversation's figures.
@@ -95,7 +95,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/copy", "N", "the last answer, code block N or N,M, answer #N, or all"),
     spec("/load", "", "load the model now"),
     spec("/release", "", "give the model's memory back now"),
-    spec("/theme", "NAME", "dark, light, high-contrast or one of yours"),
+    spec("/theme", "NAME", "change the colours; alone: the list, with a preview"),
     spec("/reasoning", "", "show or fold what the model thought"),
     spec("/stats", "", "figures of this conversation"),
     spec("/quit", "", "leave"),
@@ -135,7 +135,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "copy" => Command::Copy(CopyTarget::parse(given.as_deref())?),
         "load" => Command::Load,
         "release" => Command::Release,
-        "theme" => Command::Theme(given.ok_or("/theme needs a name: dark, light or high-contrast")?),
+        "theme" => Command::Theme(given),
         "reasoning" => Command::Reasoning,
         "stats" => Command::Stats,
         "quit" | "exit" => Command::Quit,

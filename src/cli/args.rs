@@ -96,7 +96,7 @@ pub struct ChatFlags {
     /// Keep the engine's memory this long after an answer: 90s, 2m, 1h30m, 0 or never
     #[arg(long, value_name = "DURATION", value_parser = setting("idle_window"), allow_hyphen_values = true)]
     pub idle_window: Option<String>,
-    /// The look of the chat
+    /// The colours of the chat: auto, dark, light, high-contrast, …; /theme lists them all
     #[arg(long, value_name = "NAME", value_parser = setting("theme"))]
     pub theme: Option<String>,
 }

@@ -2,7 +2,7 @@
 //! themes and conversations, each with the command that it stands for.
 
 use super::fuzzy;
-use super::theme::Theme;
+use super::theme::ThemeName;
 use super::view::wrap;
 use crate::catalogue::catalogue;
 use crate::chat::command::{self, COMMANDS};
@@ -76,21 +76,21 @@ pub struct ConversationChoice {
 }
 
 /// Completions of `draft` in display order; empty if it is a prompt. `talks`: the stored conversations, most recently
-/// changed first.
-pub fn choices(draft: &str, talks: &[ConversationChoice]) -> Vec<Choice> {
+/// changed first; `themes`: all themes.
+pub fn choices(draft: &str, talks: &[ConversationChoice], themes: &[ThemeName]) -> Vec<Choice> {
     match draft.split_once(' ') {
-        None => by_name(draft, talks),
+        None => by_name(draft, talks, themes),
         Some(("/model", typed)) => among(models(), typed),
         Some(("/resume", typed)) => resumable(talks, typed),
-        Some(("/theme", typed)) => among(themes(), typed),
+        Some(("/theme", typed)) => among(named(themes), typed),
         Some(_) => Vec::new(),
     }
 }
 
 /// Everything that a command line can reach, commands first.
-pub fn everything(talks: &[ConversationChoice]) -> Vec<Choice> {
+pub fn everything(talks: &[ConversationChoice], themes: &[ThemeName]) -> Vec<Choice> {
     let conversations = talks.iter().map(conversation);
-    COMMANDS.iter().map(command_choice).chain(models()).chain(themes()).chain(conversations).collect()
+    COMMANDS.iter().map(command_choice).chain(models()).chain(named(themes)).chain(conversations).collect()
 }
 
 /// An entry of the history search, which starts with the first line of an earlier prompt.
@@ -100,7 +100,7 @@ pub fn earlier(begin: String) -> Choice {
 
 /// Commands whose name begins with `draft`, then others that match, then models, themes and conversations whose name
 /// contains it.
-fn by_name(draft: &str, talks: &[ConversationChoice]) -> Vec<Choice> {
+fn by_name(draft: &str, talks: &[ConversationChoice], themes: &[ThemeName]) -> Vec<Choice> {
     let Some(typed) = draft.strip_prefix('/').filter(|typed| !typed.contains('/')) else { return Vec::new() };
     let begin: Vec<&command::Spec> = COMMANDS.iter().filter(|spec| spec.name.starts_with(draft)).collect();
     let mut found: Vec<Choice> = begin.iter().copied().map(command_choice).collect();
@@ -111,7 +111,7 @@ fn by_name(draft: &str, talks: &[ConversationChoice]) -> Vec<Choice> {
     let similar = fuzzy::matches(typed, &names).into_iter().map(|index| &COMMANDS[index]);
     found.extend(similar.filter(|spec| !begin.contains(spec)).map(command_choice));
     let wanted = typed.to_lowercase();
-    for kind in [models(), themes()] {
+    for kind in [models(), named(themes)] {
         let fits = kind.into_iter().filter(|choice| choice.label.to_lowercase().contains(&wanted));
         found.extend(fits.take(MOST_FOUND).map(with_noun));
     }
@@ -178,15 +178,15 @@ pub fn models() -> Vec<Choice> {
     named.collect()
 }
 
-pub fn themes() -> Vec<Choice> {
-    let named = Theme::built_in_names().map(|name| Choice {
-        text: format!("/theme {name}"),
-        label: name.to_owned(),
-        about: String::new(),
+fn named(themes: &[ThemeName]) -> Vec<Choice> {
+    let choice = |theme: &ThemeName| Choice {
+        text: format!("/theme {}", theme.name),
+        label: theme.name.clone(),
+        about: theme.about(),
         unfinished: false,
         kind: Kind::Theme,
-    });
-    named.collect()
+    };
+    themes.iter().map(choice).collect()
 }
 
 #[cfg(test)]
@@ -197,12 +197,15 @@ mod tests {
         let talk =
             |id: &str, title: &str| ConversationChoice { id: id.into(), title: title.into(), about: String::new() };
         let talks = [talk("12ab", "Why is the sky blue?"), talk("34cd", "Rain")];
-        choices(draft, &talks).into_iter().map(|choice| choice.label).collect()
+        let theme = |name: &str, own| ThemeName { name: name.into(), kind: None, own };
+        let themes = [theme("dark", false), theme("high-contrast", false), theme("mine", true)];
+        choices(draft, &talks, &themes).into_iter().map(|choice| choice.label).collect()
     }
 
     #[test]
     fn commands_complete_by_name_then_by_argument() {
         assert_eq!(labels("/re")[..4], ["/resume ID", "/retry", "/release", "/reasoning"]);
+        assert_eq!(labels("/theme "), ["dark", "high-contrast", "mine"]);
         assert_eq!(labels("/theme h")[0], "high-contrast");
         assert_eq!(labels("/resume "), ["Why is the sky blue?", "Rain"]);
         assert_eq!(

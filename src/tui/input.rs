@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ratatui::crossterm::event::Event as TerminalEvent;
 use tokio::io::Interest;
@@ -14,6 +14,7 @@ use super::code_colours::Coloured;
 use super::completion::ConversationChoice;
 use super::ending::Ending;
 use super::picker::{Item, Preview};
+use super::theme::{Background, ThemeName};
 use crate::chat::{self, View};
 use crate::conversation::Attachment;
 use crate::files::text::Refusal;
@@ -36,6 +37,14 @@ pub enum Input {
     File { word: String, found: Box<Found> },
     /// The paths of a folder, for completion.
     Paths(String, Vec<String>),
+    /// All themes.
+    Themes(Vec<ThemeName>),
+    /// The terminal's background, as the terminal tells it after the first frame.
+    Background(Background),
+    /// The read with this number is perhaps a report of changed colours; `reads`: number of reads done.
+    ColoursPerhaps { number: u64, reads: Arc<AtomicU64> },
+    /// The terminal has reported a change of its colours.
+    ColoursReported,
     /// Items for the list of this kind, if it is open.
     List(View, Vec<Item>),
     #[allow(dead_code)]

@@ -6,9 +6,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event as TerminalEvent, KeyCode, KeyModifiers};
-use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::background::Source;
 use super::input::Input;
 
 /// Arrow keys at most this far apart come from the mouse wheel, not from key presses.
@@ -22,17 +22,11 @@ pub struct Keys {
     go_on: Sender<()>,
 }
 
-/// How long to look for events that crossterm has parsed already: with a time of zero it does not look at all.
-const BRIEFLY: Duration = Duration::from_millis(1);
-
-/// Bytes of two presses of Esc in one read, on a terminal without the kitty keyboard protocol.
-const TWO_ESCAPES: u64 = 2;
-
 impl Keys {
     /// Starts the thread. `guesses`: several arrow keys at once are taken for the wheel.
     pub fn start(sender: UnboundedSender<Input>, guesses: bool) -> io::Result<Self> {
         let (go_on, told) = channel();
-        let reader = Reader { sender, told, guesses };
+        let reader = Reader { source: Source::new(sender.clone()), sender, told, guesses };
         std::thread::Builder::new().name("keys".into()).spawn(move || reader.run())?;
         Ok(Self { go_on })
     }
@@ -51,6 +45,7 @@ pub fn lets_go(event: &TerminalEvent) -> bool {
 }
 
 struct Reader {
+    source: Source,
     sender: UnboundedSender<Input>,
     told: Receiver<()>,
     /// Several arrow keys at once are taken for the wheel. Not while the terminal reports the mouse.
@@ -58,14 +53,14 @@ struct Reader {
 }
 
 impl Reader {
-    fn run(self) {
+    fn run(mut self) {
         let mut next = None;
         loop {
-            let (event, twice) = match next.take() {
-                Some(event) => (Ok(event), false),
-                None => read(),
+            let read = match next.take() {
+                Some(event) => Ok((event, false)),
+                None => self.source.read(),
             };
-            let Ok(following) = event.and_then(|event| self.forward(event, twice)) else { break };
+            let Ok(following) = read.and_then(|(event, twice)| self.forward(event, twice)) else { break };
             next = following;
         }
         // The receiver is dropped only when the interface ends.
@@ -101,22 +96,6 @@ impl Reader {
     fn send(&self, input: Input) -> io::Result<()> {
         self.sender.send(input).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
-}
-
-/// Reads the next event, and whether it stands for two presses of Esc: crossterm reads two Esc bytes as one key.
-fn read() -> (io::Result<TerminalEvent>, bool) {
-    let waiting = || rustix::io::ioctl_fionread(rustix::stdio::stdin()).unwrap_or_default();
-    // Events of an earlier read come first; their bytes are gone.
-    let queued = event::poll(BRIEFLY).unwrap_or(true);
-    if !queued {
-        let mut input = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN)];
-        // An error: let `event::read` report it.
-        let _ = poll(&mut input, None);
-    }
-    let before = if queued { 0 } else { waiting() };
-    let event = event::read();
-    let escape = matches!(&event, Ok(TerminalEvent::Key(key)) if key.code == KeyCode::Esc && key.modifiers.is_empty());
-    (event, escape && before == TWO_ESCAPES && waiting() == 0)
 }
 
 /// Whether this is Up (true) or Down (false) without modifiers.

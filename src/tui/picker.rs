@@ -143,7 +143,9 @@ impl Picker {
     /// With a query.
     pub fn with_query(mut self, query: impl Into<String>) -> Self {
         self.query = query.into();
-        self.refilter();
+        if !self.query.is_empty() {
+            self.refilter();
+        }
         self
     }
 
@@ -173,7 +175,8 @@ impl Picker {
         }
     }
 
-    fn select(&mut self, id: &str) {
+    /// Selects the item of this id, if it is shown.
+    pub fn select(&mut self, id: &str) {
         if let Some(place) = self.shown.iter().position(|index| self.items[*index].id == id) {
             self.selected = place;
         }

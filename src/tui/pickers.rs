@@ -17,6 +17,8 @@ pub(super) mod overflow;
 mod palette;
 mod themes;
 
+pub(super) use themes::items as theme_items;
+
 impl App {
     /// Opens the list of this kind, filtered by `query`.
     pub(super) fn open_view(&mut self, view: View, query: &str) {

@@ -16,6 +16,7 @@ use ratatui::crossterm::terminal::{
 };
 use ratatui::crossterm::{cursor, execute, queue};
 
+use super::background::UNFOLLOW;
 use super::links::{self, LinkingBackend};
 use super::output::Output;
 use crate::engine::crash::{self, Restoration};
@@ -151,6 +152,7 @@ fn sequences(modes: Modes) -> Vec<u8> {
         let _ = queue!(bytes, PopKeyboardEnhancementFlags);
         bytes.extend(TITLE.1);
     }
+    bytes.extend(UNFOLLOW);
     // The keyboard flags belong to the alternate screen: restore them before leaving it.
     let _ = queue!(
         bytes,

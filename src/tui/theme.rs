@@ -1,7 +1,7 @@
 //! Themes: colours by role, from `themes/*.toml` (compiled in) and the user's own folder; `inherits` takes the other
-//! roles from another theme. Colours are reduced to the terminal's colour depth.
+//! roles from another theme. Colours are reduced to the terminal's colour depth. `auto` is `dark` or `light`, as the
+//! terminal's background is.
 
-use std::fmt;
 use std::path::Path;
 
 use ratatui::style::{Color, Modifier, Style};
@@ -9,11 +9,13 @@ use serde::Deserialize;
 
 use crate::files;
 
-const BUILT_IN: &[(&str, &str)] = &[
-    ("dark", include_str!("../../themes/dark.toml")),
-    ("light", include_str!("../../themes/light.toml")),
-    ("high-contrast", include_str!("../../themes/high-contrast.toml")),
-];
+mod built_in;
+mod depth;
+mod names;
+
+use built_in::BUILT_IN;
+pub use depth::ColorDepth;
+pub use names::{AUTO, ThemeName};
 
 /// Maximum length of a chain of `inherits`.
 const LONGEST_CHAIN: usize = 8;
@@ -110,8 +112,75 @@ roles! {
 #[serde(deny_unknown_fields)]
 struct ThemeFile {
     inherits: Option<String>,
+    kind: Option<Kind>,
+    /// The text role where the terminal's background is unknown, grey or of the other kind, if `text` sets none.
+    ground: Option<RoleStyle>,
     #[serde(default)]
     roles: Roles,
+    /// Replaces `roles` at 16 colours and without colours.
+    ansi: Option<Roles>,
+}
+
+impl ThemeFile {
+    fn roles(&self, depth: ColorDepth) -> &Roles {
+        self.ansi.as_ref().filter(|_| depth.is_low()).unwrap_or(&self.roles)
+    }
+}
+
+/// Brightness of a background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    Dark,
+    Light,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dark => "dark",
+            Self::Light => "light",
+        }
+    }
+}
+
+/// The terminal's background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Background {
+    pub kind: Kind,
+    /// Whether it is near enough to black or white that every colour of a theme of this kind is legible on it.
+    pub plain: bool,
+}
+
+impl Background {
+    /// The luminances up to and from which a background is plain: those of the themes Zenburn and Nord light.
+    const PLAIN: (f32, f32) = (0.05, 0.85);
+
+    pub fn of_rgb(r: u8, g: u8, b: u8) -> Self {
+        let luminance = depth::luminance(Color::Rgb(r, g, b));
+        let (darkest, lightest) = Self::PLAIN;
+        let kind = if luminance > depth::MIDDLE { Kind::Light } else { Kind::Dark };
+        Self { kind, plain: luminance <= darkest || luminance >= lightest }
+    }
+
+    /// A plain background of this kind.
+    pub fn plain(kind: Kind) -> Self {
+        Self { kind, plain: true }
+    }
+}
+
+/// What is known of the terminal's colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canvas {
+    pub depth: ColorDepth,
+    /// `None`: unknown.
+    pub background: Option<Background>,
+}
+
+impl Canvas {
+    fn kind(&self) -> Option<Kind> {
+        self.background.map(|background| background.kind)
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -163,121 +232,103 @@ impl RoleStyle {
 #[error("{0}")]
 pub struct ThemeError(pub String);
 
-/// Colour depth of a terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ColorDepth {
-    /// No colours (`NO_COLOR`); bold, reverse and other modifiers stay.
-    None,
-    /// The 16 ANSI colours.
-    Ansi,
-    /// The 256-colour palette.
-    Indexed,
-    /// 24-bit RGB.
-    True,
-}
-
-impl ColorDepth {
-    /// From `NO_COLOR`, `TERM` and `COLORTERM`.
-    pub fn of_environment(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
-        let term = variable("TERM").unwrap_or_default();
-        if is_set("NO_COLOR") || term == "dumb" || term.is_empty() || term.starts_with("vt") {
-            Self::None
-        } else if variable("COLORTERM").is_some_and(|value| value == "truecolor" || value == "24bit")
-            || term.ends_with("-direct")
-        {
-            Self::True
-        } else if term.contains("256color")
-            || ["kitty", "ghostty", "foot", "alacritty"].iter().any(|t| term.contains(t))
-        {
-            Self::Indexed
-        } else {
-            Self::Ansi
-        }
-    }
-
-    fn color(self, color: Color) -> Option<Color> {
-        match (self, color) {
-            (Self::None, _) => None,
-            (Self::Indexed, Color::Rgb(r, g, b)) => Some(Color::Indexed(to_indexed(r, g, b))),
-            (Self::Ansi, Color::Rgb(r, g, b)) => Some(to_ansi(r, g, b)),
-            (Self::Ansi, Color::Indexed(index)) if index > 15 => {
-                let (r, g, b) = from_indexed(index);
-                Some(to_ansi(r, g, b))
-            }
-            _ => Some(color),
-        }
-    }
-
-    fn style(self, style: Style) -> Style {
-        let reduced = Style {
-            fg: style.fg.and_then(|color| self.color(color)),
-            bg: style.bg.and_then(|color| self.color(color)),
-            ..style
-        };
-        // Text is invisible if both colours are reduced to the same one: drop both.
-        if reduced.fg.is_some() && reduced.fg == reduced.bg { Style { fg: None, bg: None, ..reduced } } else { reduced }
-    }
-}
-
 impl Theme {
-    /// Loads the theme `name`: the user's file `folder/NAME.toml` takes precedence over the built-in theme.
+    /// Loads the theme `name` for a terminal whose background is of the theme's kind; otherwise as [`Theme::load_on`].
     pub fn load(name: &str, folder: &Path, depth: ColorDepth) -> Result<Self, ThemeError> {
-        let mut theme = Self::default();
-        let mut chain = Vec::new();
+        let chain = Chain::read(names::on_background(name, None), folder)?;
+        Ok(chain.theme(Canvas { depth, background: Some(Background::plain(chain.kind())) }))
+    }
+
+    /// Loads the theme `name`: the user's file `folder/NAME.toml` takes precedence over the built-in theme. A theme that
+    /// keeps the terminal's background paints its own if that is unknown, grey or of the other kind; `auto` chooses one that
+    /// suits it.
+    pub fn load_on(name: &str, folder: &Path, canvas: Canvas) -> Result<Self, ThemeError> {
+        Ok(Chain::read(names::on_background(name, canvas.kind()), folder)?.theme(canvas))
+    }
+
+    /// The built-in theme for this terminal; never fails.
+    pub fn fallback(canvas: Canvas) -> Self {
+        Self::load_on(AUTO, Path::new(""), canvas).unwrap_or_default()
+    }
+}
+
+/// A theme's file and those that it inherits, the theme's own first.
+struct Chain(Vec<ThemeFile>);
+
+impl Chain {
+    fn read(name: &str, folder: &Path) -> Result<Self, ThemeError> {
+        let (mut names, mut files) = (Vec::<String>::new(), Vec::new());
         let mut next = Some(name.to_owned());
         while let Some(name) = next {
-            if chain.len() == LONGEST_CHAIN {
-                return Err(ThemeError(format!("theme {name}: `inherits` goes round in circles or too deep")));
+            if files.len() == LONGEST_CHAIN {
+                return Err(ThemeError(format!(
+                    "theme {name}: `inherits` goes through more than {LONGEST_CHAIN} themes"
+                )));
             }
-            let own_name_again = chain.iter().any(|(earlier, _)| *earlier == name);
             // A user's `dark` may inherit the built-in `dark`.
-            let (label, text) = source(&name, folder, own_name_again)?;
+            let again = names.contains(&name);
+            if again && BUILT_IN.iter().all(|(known, _)| *known != name) {
+                let path = folder.join(format!("{name}.toml"));
+                let why = if names.last() == Some(&name) { "itself" } else { "itself through other themes" };
+                return Err(ThemeError(format!(
+                    "{}: `inherits`: {name} inherits {why}; name another theme, such as dark",
+                    path.display()
+                )));
+            }
+            let (label, text) = source(&name, folder, again)?;
             let file = parse(&label, &text)?;
             next = file.inherits.clone();
-            chain.push((name, file));
+            names.push(name);
+            files.push(file);
         }
-        for (_, file) in chain.iter().rev() {
-            theme.apply(&file.roles);
+        Ok(Self(files))
+    }
+
+    /// The kind that the files state; else by the brightness of the background that they set; else dark.
+    fn kind(&self) -> Kind {
+        let stated = self.0.iter().find_map(|file| file.kind);
+        let light = || {
+            let background = self.0.iter().find_map(|file| file.roles.text.as_ref()?.bg);
+            background.is_some_and(|color| depth::luminance(color.0) > depth::MIDDLE)
+        };
+        stated.unwrap_or_else(|| if light() { Kind::Light } else { Kind::Dark })
+    }
+
+    fn theme(&self, canvas: Canvas) -> Theme {
+        let depth = canvas.depth;
+        let mut theme = Theme::default();
+        for file in self.0.iter().rev() {
+            theme.apply(file.roles(depth));
         }
-        Ok(theme.map(|style| depth.style(style)))
-    }
-
-    /// The built-in dark theme; never fails.
-    pub fn fallback(depth: ColorDepth) -> Self {
-        Self::load("dark", Path::new(""), depth).unwrap_or_default()
-    }
-
-    /// Names of the built-in themes, then of the files in `folder`.
-    pub fn names(folder: &Path) -> Vec<String> {
-        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let own = files.filter_map(|file| Some(file.file_name().to_str()?.strip_suffix(".toml")?.to_owned()));
-        let mut names: Vec<_> = own.filter(|name| Self::built_in_names().all(|known| known != name)).collect();
-        names.sort();
-        Self::built_in_names().map(str::to_owned).chain(names).collect()
-    }
-
-    /// Names of the built-in themes.
-    pub fn built_in_names() -> impl Iterator<Item = &'static str> {
-        BUILT_IN.iter().map(|(name, _)| *name)
+        let keeps_background = matches!(theme.text.bg, None | Some(Color::Reset));
+        if !keeps_background || canvas.background == Some(Background::plain(self.kind())) {
+            return theme.map(|style| depth.style(style));
+        }
+        if depth.is_low() {
+            // The 16 colours of an unknown palette on an unknown background: only the default is legible.
+            return theme.map(|style| ColorDepth::None.style(style));
+        }
+        if let Some(ground) = self.0.iter().find_map(|file| file.ground.as_ref()) {
+            theme.text = theme.text.patch(ground.to_style());
+        }
+        theme.map(|style| depth.style(style))
     }
 }
 
 fn source(name: &str, folder: &Path, built_in_only: bool) -> Result<(String, String), ThemeError> {
-    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
     let path = folder.join(format!("{name}.toml"));
-    if plain && !built_in_only && !folder.as_os_str().is_empty() {
+    if names::is_plain(name) && !built_in_only && !folder.as_os_str().is_empty() {
         match files::read_text(&path, LARGEST_FILE) {
             Ok(text) => return Ok((path.display().to_string(), text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(ThemeError(format!("{}: {error}", path.display()))),
         }
     }
-    let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
+    let built_in = BUILT_IN.iter().find(|(known, _)| *known == names::unaliased(name));
     built_in.map(|(name, text)| (format!("themes/{name}.toml"), (*text).to_owned())).ok_or_else(|| {
-        let known: Vec<_> = Theme::built_in_names().collect();
+        let known: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).collect();
         ThemeError(format!(
-            "there is no theme {name:?}; there are {}, and files in {}",
+            "there is no theme {name:?}; there are {AUTO}, {}, and files in {}",
             known.join(", "),
             folder.display()
         ))
@@ -295,129 +346,6 @@ fn parse(label: &str, text: &str) -> Result<ThemeFile, ThemeError> {
     })
 }
 
-impl fmt::Display for ColorDepth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Ansi => "16",
-            Self::Indexed => "256",
-            Self::True => "true",
-        })
-    }
-}
-
-/// xterm's 6×6×6 cube and grey ramp.
-fn to_indexed(r: u8, g: u8, b: u8) -> u8 {
-    let nearest = (16..=255).min_by_key(|index| distance(from_indexed(*index), (r, g, b)));
-    nearest.unwrap_or(7)
-}
-
-fn from_indexed(index: u8) -> (u8, u8, u8) {
-    const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
-    match index {
-        0..=15 => ANSI[usize::from(index)].1,
-        16..=231 => {
-            let cube = usize::from(index - 16);
-            (LEVELS[cube / 36], LEVELS[cube / 6 % 6], LEVELS[cube % 6])
-        }
-        _ => {
-            let grey = 8 + 10 * (index - 232);
-            (grey, grey, grey)
-        }
-    }
-}
-
-/// xterm's defaults for the 16 colours.
-const ANSI: [(Color, (u8, u8, u8)); 16] = [
-    (Color::Black, (0, 0, 0)),
-    (Color::Red, (205, 0, 0)),
-    (Color::Green, (0, 205, 0)),
-    (Color::Yellow, (205, 205, 0)),
-    (Color::Blue, (0, 0, 238)),
-    (Color::Magenta, (205, 0, 205)),
-    (Color::Cyan, (0, 205, 205)),
-    (Color::Gray, (229, 229, 229)),
-    (Color::DarkGray, (127, 127, 127)),
-    (Color::LightRed, (255, 0, 0)),
-    (Color::LightGreen, (0, 255, 0)),
-    (Color::LightYellow, (255, 255, 0)),
-    (Color::LightBlue, (92, 92, 255)),
-    (Color::LightMagenta, (255, 0, 255)),
-    (Color::LightCyan, (0, 255, 255)),
-    (Color::White, (255, 255, 255)),
-];
-
-fn to_ansi(r: u8, g: u8, b: u8) -> Color {
-    let nearest = ANSI.iter().min_by_key(|(_, known)| distance(*known, (r, g, b)));
-    nearest.map_or(Color::Reset, |(color, _)| *color)
-}
-
-fn distance(a: (u8, u8, u8), b: (u8, u8, u8)) -> i32 {
-    let square = |x: u8, y: u8| (i32::from(x) - i32::from(y)).pow(2);
-    square(a.0, b.0) * 2 + square(a.1, b.1) * 4 + square(a.2, b.2) * 3
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_built_in_theme_loads_at_every_depth() {
-        for name in Theme::built_in_names() {
-            for depth in [ColorDepth::None, ColorDepth::Ansi, ColorDepth::Indexed, ColorDepth::True] {
-                let theme = Theme::load(name, Path::new(""), depth).unwrap();
-                assert_ne!(theme, Theme::default(), "{name} at {depth}");
-            }
-        }
-    }
-
-    #[test]
-    fn no_color_removes_colours_and_keeps_modifiers() {
-        let theme = Theme::load("dark", Path::new(""), ColorDepth::None).unwrap();
-        assert_eq!((theme.error.fg, theme.error.bg), (None, None));
-        assert!(theme.heading.add_modifier.contains(Modifier::BOLD));
-    }
-
-    #[test]
-    fn a_user_theme_inherits_and_overrides() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = "inherits = \"light\"\n[roles]\nuser = { fg = \"#ff0000\", bold = true }\n";
-        std::fs::write(folder.path().join("mine.toml"), text).unwrap();
-        let mine = Theme::load("mine", folder.path(), ColorDepth::True).unwrap();
-        let light = Theme::load("light", folder.path(), ColorDepth::True).unwrap();
-        assert_eq!(mine.user.fg, Some(Color::Rgb(255, 0, 0)));
-        assert_eq!(mine.text, light.text);
-        assert_eq!(Theme::load("mine", folder.path(), ColorDepth::Ansi).unwrap().user.fg, Some(Color::LightRed));
-    }
-
-    #[test]
-    fn errors_name_file_line_and_key() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = |text: &str| {
-            std::fs::write(folder.path().join("bad.toml"), text).unwrap();
-            Theme::load("bad", folder.path(), ColorDepth::True).unwrap_err().0
-        };
-        let colour = error("[roles]\n\nuser = { fg = \"blurple\" }\n");
-        assert!(colour.contains("bad.toml:3: user: \"blurple\" is not a colour"), "{colour}");
-        let key = error("[roles]\nusr = { fg = \"red\" }\n");
-        assert!(key.contains("bad.toml:2: usr: unknown field `usr`"), "{key}");
-        let round = error("inherits = \"bad\"\n");
-        assert!(round.contains("no theme \"bad\""), "{round}");
-        let missing = Theme::load("nosuch", folder.path(), ColorDepth::True).unwrap_err().0;
-        assert!(missing.contains("dark, light, high-contrast"), "{missing}");
-        assert!(Theme::load("../bad", folder.path(), ColorDepth::True).is_err());
-    }
-
-    #[test]
-    fn colour_depth_is_read_from_the_environment() {
-        let depth = |set: &'static [(&str, &str)]| {
-            ColorDepth::of_environment(|name| set.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).into()))
-        };
-        assert_eq!(depth(&[("TERM", "xterm-256color"), ("NO_COLOR", "1")]), ColorDepth::None);
-        assert_eq!(depth(&[("TERM", "xterm-256color"), ("NO_COLOR", "")]), ColorDepth::Indexed);
-        assert_eq!(depth(&[("TERM", "xterm"), ("COLORTERM", "truecolor")]), ColorDepth::True);
-        assert_eq!(depth(&[("TERM", "linux")]), ColorDepth::Ansi);
-        assert_eq!(depth(&[]), ColorDepth::None);
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use super::composer::Composer;
 use super::keymap::{self, Action, Context, Edit, Scroll};
 use super::layout::{Areas, Look};
 use super::picker::{Picked, Picker};
-use super::theme::Theme;
+use super::theme::{Theme, ThemeName};
 use super::view::files;
 use super::view::gauge;
 use super::view::glyphs::Glyphs;
@@ -30,6 +30,8 @@ pub struct UiState {
     pub talks: Vec<ConversationChoice>,
     /// Files that the draft names.
     pub(super) files: Attaching,
+    /// All themes, once their files are read.
+    pub themes: Vec<ThemeName>,
     /// The list over the transcript.
     pub(super) list: Option<Picker>,
     /// Whether the statistics panel is wanted.
@@ -87,6 +89,7 @@ impl UiState {
             transcript: Transcript::default(),
             talks: Vec::new(),
             files: Attaching::default(),
+            themes: Vec::new(),
             list: None,
             chips: Vec::new(),
             panel: false,
@@ -161,7 +164,7 @@ impl UiState {
         match self.cycle(&draft) {
             Some(cycle) => cycle.choices.clone(),
             None if !self.path_choices().is_empty() => self.path_choices().to_vec(),
-            None if self.composer.is_single_line() => completion::choices(&draft, &self.talks),
+            None if self.composer.is_single_line() => completion::choices(&draft, &self.talks, &self.themes),
             None => Vec::new(),
         }
     }

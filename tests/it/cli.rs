@@ -28,7 +28,10 @@ fn usage_errors_exit_with_code_2() {
         (&["--nonsense"][..], "--nonsense"),
         (&["-p", "hi", "--temperature", "hot"], "--temperature"),
         (&["--temperature", "1", "models", "list"], "--temperature"),
-        (&["-p", "hi", "--theme", "nope"], "--theme: there is no theme \"nope\"; there are dark, light, high-contrast"),
+        (
+            &["-p", "hi", "--theme", "nope"],
+            "--theme: there is no theme \"nope\"; there are auto, dark, light, high-contrast",
+        ),
         (&["report"], "not built yet"),
         (&["conversations", "show", "abc"], "no conversation"),
         #[cfg(not(feature = "cuda"))]

@@ -33,3 +33,4 @@ mod support;
 mod support_hub;
 mod support_pty;
 mod template;
+mod themes;

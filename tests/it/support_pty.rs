@@ -11,11 +11,16 @@ use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system}
 /// The timeout of every wait, longer than any step takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The question for the background's colour; each is written at once.
+const ASK: &[u8] = b"\x1b]11;?";
+
 struct Seen {
     parser: vt100::Parser,
     bytes: usize,
     /// Every byte that the program wrote.
     raw: Vec<u8>,
+    /// How often the program asked for the background's colour.
+    asked: usize,
     over: bool,
     /// The reader thread ends after its next read.
     vanished: bool,
@@ -114,7 +119,15 @@ impl Tui {
         drop(pair.slave);
         let parser = vt100::Parser::new(nonzero(rows), nonzero(columns), 0);
         let seen = Arc::new((
-            Mutex::new(Seen { parser, bytes: 0, raw: Vec::new(), over: false, vanished: false, stalled: false }),
+            Mutex::new(Seen {
+                parser,
+                bytes: 0,
+                asked: 0,
+                raw: Vec::new(),
+                over: false,
+                vanished: false,
+                stalled: false,
+            }),
             Condvar::new(),
         ));
         let mut reader = pair.master.try_clone_reader().unwrap();
@@ -128,6 +141,7 @@ impl Tui {
                 seen.parser.process(&buffer[..read]);
                 seen.bytes += read;
                 seen.raw.extend(&buffer[..read]);
+                seen.asked += buffer[..read].windows(ASK.len()).filter(|bytes| *bytes == ASK).count();
                 seen.over = read == 0 || seen.vanished;
                 shared.1.notify_all();
                 if seen.over {
@@ -171,6 +185,25 @@ impl Tui {
         }
         drop(seen);
         self
+    }
+
+    /// Waits until the program has asked for the background's colour `times` times, then answers `rgb`, such as
+    /// `ffff/ffff/ffff`, before or after the device attributes.
+    pub fn answer_background(&mut self, times: usize, rgb: &str) -> &mut Self {
+        let begin = Instant::now();
+        while self.seen.0.lock().unwrap().asked < times {
+            assert!(begin.elapsed() < PATIENCE, "never asked for the background:\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let (color, attributes) = (format!("\x1b]11;rgb:{rgb}\x07"), "\x1b[?62;22c");
+        // At the start the attributes are asked for after the colour, later before it.
+        let answer = if times == 1 { color + attributes } else { attributes.to_owned() + &color };
+        self.type_text(&answer)
+    }
+
+    /// Whether the program has asked for the background's colour.
+    pub fn has_asked(&self) -> bool {
+        self.seen.0.lock().unwrap().asked > 0
     }
 
     pub fn wait_for(&mut self, text: &str) -> &mut Self {

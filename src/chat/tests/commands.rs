@@ -136,7 +136,7 @@ fn stats_use_singular_and_plural() {
 
 #[test]
 fn commands_without_an_effect_show_a_message() {
-    for command in ["/reasoning", "/release", "/new", "/copy", "/copy 1", "/edit", "/regenerate", "/hlep", "/theme"] {
+    for command in ["/reasoning", "/release", "/new", "/copy", "/copy 1", "/edit", "/regenerate", "/hlep"] {
         let mut story = Story::begin();
         story.submit(command);
         assert!(story.chat.hint().is_some(), "{command}");

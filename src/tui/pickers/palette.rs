@@ -14,7 +14,7 @@ pub(super) fn list(app: &mut App) -> Picker {
 
 /// The entries, with the conversations as far as they have been read.
 pub(super) fn items(app: &App) -> Vec<Item> {
-    let entries = completion::everything(&app.screen.talks).into_iter().map(|choice| Item {
+    let entries = completion::everything(&app.screen.talks, &app.screen.themes).into_iter().map(|choice| Item {
         id: choice.text,
         title: choice.label,
         about: choice.about,

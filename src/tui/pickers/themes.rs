@@ -1,22 +1,34 @@
-//! The list of themes.
+//! The list of themes. The selected one is drawn at once; Esc goes back to the one in use.
 
 use super::*;
-use crate::tui::completion;
+use crate::tui::theme::ThemeName;
 
-const KEYS: &str = "Enter takes it · Esc closes";
+const KEYS: &str = "Enter takes it · Esc goes back";
 
-pub(super) fn list(_: &App) -> Picker {
-    let items = completion::themes().into_iter().map(|choice| Item {
-        id: choice.label.clone(),
-        title: choice.label,
-        about: choice.about,
+pub(super) fn list(app: &App) -> Picker {
+    app.list_themes();
+    let mut list = Picker::new(View::Themes, "themes", KEYS);
+    list.set_items(items(&app.screen.themes, &app.settings.theme));
+    list.pending = app.screen.themes.is_empty();
+    list.at(&app.settings.theme)
+}
+
+/// An item for each theme; `current` is the one in use.
+pub fn items(themes: &[ThemeName], current: &str) -> Vec<Item> {
+    let item = |theme: &ThemeName| Item {
+        id: theme.name.clone(),
+        title: theme.name.clone(),
+        about: theme.about(),
+        detail: if theme.name == current { "in use".to_owned() } else { String::new() },
         ..Item::default()
-    });
-    Picker::new(View::Themes, "themes", KEYS).with_items(items.collect())
+    };
+    themes.iter().map(item).collect()
 }
 
 pub(super) fn picked(app: &mut App, picked: Picked) {
-    if let Picked::Chosen(item) = picked {
-        app.run_command(&format!("/theme {}", item.id));
+    match picked {
+        Picked::Chosen(item) => app.set_theme(item.id),
+        Picked::Moved(_) | Picked::Closed => app.show_theme(),
+        _ => {}
     }
 }

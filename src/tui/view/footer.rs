@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn figures_are_not_broken_across_lines() {
-        let theme = Theme::fallback(ColorDepth::None);
+        let theme = Theme::load("dark", std::path::Path::new(""), ColorDepth::None).unwrap_or_default();
         let look = Look { theme: &theme, glyphs: &UNICODE };
         let figures = ["TTFT 96 ms", "100 tok/s", "1,041 prompt / 960 cached / 51 completion tokens", "load 0.14 s"];
         let lines = |room| -> Vec<String> {

@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType};
 
 use super::{paint, units, wrap};
+use crate::chat::View;
 use crate::tui::fuzzy;
 use crate::tui::layout::{Areas, Look};
 use crate::tui::picker::{Item, Picker};
@@ -26,6 +27,8 @@ pub(super) fn over(screen: Rect, areas: &Areas) -> Rect {
 fn is_framed(area: Rect) -> bool {
     area.height >= 8 && area.width >= 30
 }
+/// Width of the list of themes, which leaves the transcript beside it visible.
+const ASIDE: u16 = 44;
 
 /// Draws the list over `area` and returns the position of the cursor.
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Look<'_>) -> Position {
@@ -45,6 +48,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Lo
 
 /// The frame: as wide as the screen allows, and not higher than the list needs.
 fn place(area: Rect, picker: &Picker) -> Rect {
+    if picker.view == View::Themes {
+        return aside(area, picker);
+    }
     let widest = if picker.preview.is_some() { area.width } else { WIDEST };
     let width = area.width.saturating_sub(2).min(widest);
     let wanted = match &picker.preview {
@@ -54,6 +60,16 @@ fn place(area: Rect, picker: &Picker) -> Rect {
     let height = wanted.clamp(8, area.height.max(8)).min(area.height);
     // The upper edge stays where it is while the list becomes shorter.
     Rect { x: area.x + (area.width - width) / 2, y: area.y, width, height }
+}
+
+/// On the right, or on a narrow screen in the lower half.
+fn aside(area: Rect, picker: &Picker) -> Rect {
+    let wanted = u16::try_from(rows(picker).len()).unwrap_or(u16::MAX).saturating_add(3);
+    if area.width < 3 * ASIDE / 2 {
+        let height = wanted.clamp(8, (area.height / 2).max(8)).min(area.height);
+        return Rect { y: area.bottom() - height, height, ..area };
+    }
+    Rect { x: area.right() - ASIDE, width: ASIDE, height: wanted.clamp(8, area.height.max(8)).min(area.height), ..area }
 }
 
 fn border(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Look<'_>) -> Rect {

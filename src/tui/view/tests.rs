@@ -15,6 +15,7 @@ use crate::tui::theme::{ColorDepth, Theme};
 use crate::tui::ui_state::{Outcome, UiState};
 use crate::tui::view::glyphs::{ASCII, Glyphs, UNICODE};
 
+mod contrast;
 mod files;
 mod keys;
 mod mouse;
