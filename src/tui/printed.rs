@@ -50,10 +50,10 @@ impl Printed {
         if columns < 20 || rows < 2 || variable("TERM").is_none_or(|term| term.is_empty() || term == "dumb") {
             return None;
         }
-        // A theme that depends on the background is not known here: emphasis without colours is readable on any.
-        let theme = Theme::load(theme, folder, ColorDepth::of_environment(variable))
-            .or_else(|_| Theme::load("dark", Path::new(""), ColorDepth::None))
-            .ok()?;
+        // The background is not asked for here: without colours, emphasis is readable on any.
+        let depth = if theme == "auto" { ColorDepth::None } else { ColorDepth::of_environment(variable) };
+        let theme =
+            Theme::load(theme, folder, depth).or_else(|_| Theme::load("dark", Path::new(""), ColorDepth::None)).ok()?;
         Some(Self {
             markdown: Markdown::default(),
             sanitizer: Sanitizer::default(),
