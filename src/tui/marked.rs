@@ -3,19 +3,8 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::ui_state::{Outcome, UiState};
+use super::view::marked::ACTIONS;
 use crate::chat::{Chat, Event, Step, TurnAction};
-
-/// The actions with their keys, in display order.
-pub const ACTIONS: &[(char, TurnAction, &str)] = &[
-    ('e', TurnAction::Edit, "edit"),
-    ('r', TurnAction::Again, "ask again"),
-    ('f', TurnAction::Fork, "fork"),
-    ('c', TurnAction::Continue, "continue"),
-    ('d', TurnAction::Delete, "delete"),
-    ('u', TurnAction::Undo, "bring back"),
-    ('y', TurnAction::Copy, "copy"),
-    ('b', TurnAction::Branches, "branches"),
-];
 
 impl UiState {
     /// Handles a key of the selection; `None` if nothing is selected or the key means the same as always.

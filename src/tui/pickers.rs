@@ -32,7 +32,8 @@ impl App {
             View::Overflow => overflow::list(&self.chat),
             View::Personas | View::Settings => Picker::new(view, "", "Esc closes"),
         };
-        self.screen.open_list(picker.with_query(query));
+        // A query selects the best match; without one, the list's own selection stays.
+        self.screen.open_list(if query.is_empty() { picker } else { picker.with_query(query) });
         self.dirty = true;
     }
 

@@ -273,7 +273,8 @@ fn continue_flag_resumes_the_chosen_branch() {
     let mut tui = home.start(&["--idle-window", "never"]);
     tui.send("hi").wait_for("answer 1.").wait_for("TTFT");
     tui.type_text("/regenerate\r").wait_for("answer 2.").wait_for("2 of 2 branches");
-    tui.type_text("/branch\r").wait_for("answer 1.").wait_for("1 of 2 branches").type_text("\x04");
+    tui.type_text("/branch\r").wait_for("Enter shows the branch");
+    tui.type_text("\x1b[A\r").wait_for("answer 1.").wait_for("1 of 2 branches").type_text("\x04");
     assert_eq!(tui.wait_for_exit(), 0);
     let mut tui = home.start(&["-c"]);
     tui.wait_for("answer 1.");
@@ -291,7 +292,7 @@ fn up_recalls_text_cleared_by_ctrl_c() {
 fn full_context_notice_names_the_remedies() {
     let home = Home::new("fallback = \"0123456789012345678901234567890123456789012345678901234567890123456789\"");
     let mut tui = home.start(&["--context-length", "64"]);
-    tui.send("hi").wait_for("the context is full (length)").wait_for("What helps: /new").wait_for("up to 8,192");
+    tui.send("hi").wait_for("the context is full (length)").wait_for("What helps: /context").wait_for("up to 8,192");
 }
 
 #[test]

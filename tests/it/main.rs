@@ -34,3 +34,4 @@ mod support_hub;
 mod support_pty;
 mod template;
 mod themes;
+mod turns;

@@ -9,7 +9,18 @@ use ratatui::text::Line;
 use super::{footer, paint, units};
 use crate::chat::{Chat, Kept, Mark, Part, TurnAction};
 use crate::tui::layout::Look;
-use crate::tui::marked::ACTIONS;
+
+/// The actions with their keys, in display order.
+pub const ACTIONS: &[(char, TurnAction, &str)] = &[
+    ('e', TurnAction::Edit, "edit"),
+    ('r', TurnAction::Again, "ask again"),
+    ('f', TurnAction::Fork, "fork"),
+    ('c', TurnAction::Continue, "continue"),
+    ('d', TurnAction::Delete, "delete"),
+    ('u', TurnAction::Undo, "bring back"),
+    ('y', TurnAction::Copy, "copy"),
+    ('b', TurnAction::Branches, "branches"),
+];
 
 /// The lines, for `width` cells; none without a selection.
 pub fn lines(chat: &Chat, width: u16, look: &Look<'_>) -> Vec<Line<'static>> {
