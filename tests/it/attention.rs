@@ -50,8 +50,11 @@ fn notify_off_announces_nothing() {
     let home = Home::new(MODEL);
     let mut tui = start(&home, &[("CHATNAP_NOTIFY_AFTER", "0"), ("CHATNAP_NOTIFY", "off")]);
     tui.type_text(FOCUS_LOST).send("hi").wait_for("You said: hi").wait_for("TTFT").settle();
-    // Titles end with the bell's byte, too.
-    assert!(!tui.raw().replace("chatnap\x07", "").contains('\x07'));
+    // Titles and queries end with the bell's byte, too.
+    let raw = tui.raw();
+    let outside = raw.split('\x07').filter(|part| !part.rsplit('\x1b').next().unwrap().starts_with(']')).count();
+    assert_eq!(outside, 1, "only the end is outside of a control string");
+    assert!(!raw.contains("\x1b]9;") && !raw.contains("\x1b]777"));
 }
 
 #[test]

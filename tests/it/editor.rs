@@ -42,11 +42,48 @@ fn failing_editor_leaves_the_draft_unchanged() {
     tui.type_text("!\r").wait_for("You said: a question!");
 }
 
+/// Starts the TUI with this search path of programs, and without `$EDITOR`.
+fn with_programs(home: &Home, path: &str) -> Tui {
+    let mut command = home.command(&[]);
+    command.env("PATH", path);
+    let mut tui = Tui::spawn(command, 80, 24);
+    tui.wait_for("Ask anything");
+    tui
+}
+
 #[test]
-fn unset_editor_prints_the_variables_to_set() {
+fn without_any_editor_the_variables_to_set_are_named() {
+    let home = Home::new(MODEL);
+    let mut tui = with_programs(&home, "/nowhere");
+    tui.type_text("\x07").wait_for("set VISUAL or EDITOR");
+}
+
+#[test]
+fn without_editor_variables_vi_is_opened() {
+    let home = Home::new(MODEL);
+    let folder = home.folder.path().join("bin");
+    std::fs::create_dir(&folder).unwrap();
+    let vi = folder.join("vi");
+    std::fs::write(&vi, "#!/bin/sh\necho 'written in vi' > \"$1\"\n").unwrap();
+    std::fs::set_permissions(&vi, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let mut tui = with_programs(&home, &format!("{}:/usr/bin:/bin", folder.display()));
+    tui.type_text("\x07").wait_for("written in vi");
+}
+
+#[test]
+fn two_escapes_in_one_read_are_two_presses() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&[]);
-    tui.type_text("\x07").wait_for("set VISUAL or EDITOR");
+    tui.send("hello").wait_for("You said: hello").wait_for("TTFT");
+    tui.type_text("\x1b\x1b").wait_for("in place of your last prompt");
+}
+
+#[test]
+fn three_arrow_keys_at_once_move_in_a_draft_of_several_rows() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    tui.type_text("one\ntwo\nthree\nfour").wait_for("four");
+    tui.type_text("\x1b[A\x1b[A\x1b[A").type_text("!").wait_for("one!");
 }
 
 #[test]
