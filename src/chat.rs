@@ -24,6 +24,7 @@ mod feed;
 mod marks;
 mod overflow;
 mod rework;
+mod setting;
 mod supply;
 
 pub use answering::{Activity, Answering, Limit, Stage};
@@ -34,6 +35,7 @@ pub use engine_view::{EngineState, EngineView, Loading, Transfer};
 pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
 pub use marks::{Kept, Mark, Part, Step, TurnAction};
 pub use overflow::Remedy;
+pub use setting::Tuned;
 pub use supply::{Fetch, Files, Located, Supply, Switch, SwitchStage};
 
 /// How long a hint such as "press Ctrl-C again" is shown.
@@ -137,6 +139,10 @@ pub enum Event {
         /// The reason if it failed or was stopped.
         result: Result<(), EngineError>,
     },
+    /// The settings have changed.
+    Tuned(Box<Tuned>),
+    /// A persona brings this system message; an empty one is none.
+    System(String),
     /// Add a note to the transcript.
     Noted(Note),
     /// Show a temporary hint.
@@ -217,6 +223,12 @@ pub enum Effect {
     Select(ConversationId, TurnId),
     /// Store this change of a conversation.
     Change(ConversationId, Change),
+    /// Change the setting of this name to this value, or show it; `Tuned` or a hint follows.
+    Set(String, Option<String>),
+    /// Have the conversation remember this setting, which has changed already.
+    Remember(String, String),
+    /// Use the persona of this name; `Tuned` or a hint follows.
+    SetPersona(String),
     /// Load the stored conversation whose id begins with this; `Opened` or `NotOpened` follows.
     Resume(String),
     /// Clear the composer; the draft goes to its history.
@@ -583,6 +595,8 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
             Vec::new()
         }
         Event::Fetched { model, result } => chat.fetched(&model, result),
+        Event::Tuned(tuned) => chat.tuned(*tuned),
+        Event::System(text) => chat.use_system(text),
         Event::Noted(note) => {
             chat.feed.push_note(note);
             Vec::new()

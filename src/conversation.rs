@@ -91,6 +91,8 @@ pub struct TurnRecord {
 pub enum Change {
     /// The title.
     Title(String),
+    /// The system message; empty: none.
+    System(String),
     /// All settings of the conversation.
     Settings(BTreeMap<String, String>),
     /// The text in the composer that is not sent yet.

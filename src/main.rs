@@ -27,7 +27,7 @@ fn run() -> Result<u8, Failure> {
     logging::start(&resolved.log).map_err(|why| Failure::usage(format!("{why}.")))?;
     check_theme(resolved)?;
     match invocation {
-        Invocation::Interactive { resolved, resume, files } => tui::run(resolved.settings, resume, files, warnings),
+        Invocation::Interactive { resolved, resume, files } => tui::run(resolved, resume, files, warnings),
         Invocation::OneShot(resolved, one_shot) => {
             if !one_shot.quiet {
                 cli::warn(&warnings);

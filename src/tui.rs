@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::hub::ModelName;
 use crate::protocol::*;
 use crate::sanitize::sanitize;
-use crate::settings::Settings;
+use crate::settings::{Keymap, Layers, Resolved, Settings};
 use crate::store::Resume;
 
 mod attaching;
@@ -54,6 +54,7 @@ mod supply;
 mod terminal;
 mod theme;
 mod themes;
+mod tuning;
 mod turn_recorder;
 mod ui_state;
 mod unsent;
@@ -102,11 +103,12 @@ pub fn theme_names(settings: &Settings) -> Vec<String> {
 /// Runs the interface until the user quits; returns the exit code. `files` are attached to the first prompt, `warnings`
 /// are the transcript's first notes.
 pub fn run(
-    settings: Settings,
+    resolved: Resolved,
     resume: Option<Resume>,
     files: Vec<String>,
     warnings: Vec<String>,
 ) -> Result<u8, Failure> {
+    let settings = resolved.settings.clone();
     if std::env::var("TERM").is_ok_and(|term| term == "dumb") {
         return Err(Failure::usage(
             "This terminal (TERM=dumb) cannot show the interface. Use chatnap -p TEXT, or set TERM to what it really is.",
@@ -119,7 +121,7 @@ pub fn run(
         .build()
         .map_err(|error| Failure::failed(format!("The interface could not start: {error}.")))?;
     let ended = runtime.block_on(async {
-        let mut app = App::start(settings, warnings)?;
+        let mut app = App::start(settings, Layers::new(resolved), warnings)?;
         let result = app.run(resume, &files).await;
         app.end(result)
     });
@@ -143,6 +145,8 @@ struct App {
     guard: terminal::Guard,
     ending: Ending,
     settings: Settings,
+    /// Where the settings come from.
+    layers: Layers,
     canvas: Canvas,
     engine: Option<Engine>,
     recorder: Option<TurnRecorder>,
@@ -170,7 +174,7 @@ struct App {
 
 impl App {
     /// Enters the alternate screen and draws the first frame, before any access to the model or the database.
-    fn start(settings: Settings, warnings: Vec<String>) -> io::Result<Self> {
+    fn start(settings: Settings, layers: Layers, warnings: Vec<String>) -> io::Result<Self> {
         let (sender, inputs) = unbounded_channel();
         let (ending, ours) = (Ending::default(), Arc::<AtomicBool>::default());
         input::listen_to_signals(&sender, &ending, &ours)?;
@@ -204,7 +208,9 @@ impl App {
         if let Some(error) = unknown {
             update(&mut chat, Event::Engine(EngineEvent::LoadFailed { error }));
         }
-        let screen = UiState::new(theme, Glyphs::of_environment(environment));
+        let mut screen = UiState::new(theme, Glyphs::of_environment(environment));
+        screen.composer.use_vi(settings.keymap == Keymap::Vi);
+        chat.reasoning_open = settings.reasoning_open;
         let output = Output::open(ending.clone())?;
         let attention = Attention::new(&settings.comfort, environment);
         let modes = terminal::Modes::of_environment(settings.comfort.mouse);
@@ -220,6 +226,7 @@ impl App {
             guard,
             ending,
             settings,
+            layers,
             canvas,
             engine: None,
             recorder: None,
@@ -255,7 +262,7 @@ impl App {
         self.offer_unsent();
         files.iter().rev().for_each(|file| self.attach(file));
         self.list_themes();
-        self.recorder = Some(TurnRecorder::start(&self.settings, resume, &self.sender));
+        self.recorder = Some(TurnRecorder::start(&self.settings_to_resume(), resume, &self.sender));
         if self.chat.engine.state != EngineState::Failed {
             self.start_engine();
             self.chat_event(Event::Checking);
@@ -410,6 +417,7 @@ impl App {
 
     fn chat_event(&mut self, event: Event) {
         test_hook(&event);
+        let opened = matches!(event, Event::Opened(_));
         if let Event::Opened(conversation) = &event {
             let turns = conversation.path().into_iter().filter_map(|id| conversation.turn(id));
             self.screen.composer.recall(turns.map(|turn| turn.prompt.as_str()));
@@ -417,6 +425,9 @@ impl App {
         let before = self.chat.activity.answering().map(|answering| (answering.turn, answering.submitted));
         for effect in update(&mut self.chat, event) {
             self.perform(effect);
+        }
+        if opened {
+            self.recall_settings();
         }
         if let Some((_, since)) = before.filter(|(turn, _)| self.chat.activity.on(*turn).is_none()) {
             self.announce(since);
@@ -469,7 +480,9 @@ impl App {
                 }
             }
             Effect::NewConversation { system } => {
-                self.chat_event(Event::Opened(Conversation::new(turn_recorder::new_id(), system)));
+                let mut conversation = Conversation::new(turn_recorder::new_id(), system);
+                conversation.settings.clone_from(self.layers.remembered());
+                self.chat_event(Event::Opened(conversation));
             }
             Effect::Fork(copy) => {
                 let mut copy = *copy;
@@ -498,6 +511,12 @@ impl App {
             Effect::ShowStats(text) => self.chat_event(Event::Noted(Note { kind: chat::NoteKind::Info, text })),
             Effect::Open(view, query) => self.open_view(view, &query),
             Effect::SetTheme(name) => self.set_theme(name),
+            Effect::Set(name, value) => self.set(&name, value.as_deref()),
+            Effect::Remember(name, value) => {
+                self.settings.on_overflow = self.chat.options.on_overflow;
+                self.remember(&name, &value);
+            }
+            Effect::SetPersona(name) => self.set_persona(&name),
             Effect::Quit(cause) => self.quit = Some(cause),
         }
     }

@@ -18,6 +18,10 @@ pub enum Command {
     Model(Option<String>),
     /// Change the system message from the next prompt on; empty removes it; `None` shows it.
     System(Option<String>),
+    /// Change a setting (key, value); show it without a value; `None` lists all.
+    Set(Option<(String, Option<String>)>),
+    /// Use a persona of the config file; `None` lists them.
+    Persona(Option<String>),
     /// Answer the last prompt again, on a new branch.
     Regenerate,
     /// Put this prompt back into the composer, or the last one; the next prompt replaces it, on a new branch.
@@ -82,6 +86,8 @@ pub const COMMANDS: &[Spec] = &[
     spec("/find", "TEXT", "search the titles and texts of all conversations"),
     spec("/model", "NAME", "use another model; alone: which one is in use"),
     spec("/system", "TEXT", "set the system message, or none; alone: show it"),
+    spec("/persona", "NAME", "use a persona of the config, or none; alone: list them"),
+    spec("/set", "KEY VALUE", "change a setting; alone: list them all"),
     spec("/turns", "", "select a turn, to change, fork, delete or copy it"),
     spec("/edit", "N", "change the last prompt, or the n-th, and ask anew"),
     spec("/retry", "", "ask the last prompt again"),
@@ -98,6 +104,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/theme", "NAME", "change the colours; alone: the list, with a preview"),
     spec("/reasoning", "", "show or fold what the model thought"),
     spec("/stats", "", "figures of this conversation"),
+    spec("/keys", "", "keys and commands"),
     spec("/quit", "", "leave"),
 ];
 
@@ -108,18 +115,24 @@ pub(super) const NO_SYSTEM: &str = "none";
 pub fn parse(text: &str) -> Result<Option<Command>, String> {
     let Some(rest) = text.strip_prefix('/') else { return Ok(None) };
     let (name, argument) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    if rest.trim_end() == "?" {
+        return Ok(Some(Command::Help));
+    }
     if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphabetic() || c == '-') {
         return Ok(None);
     }
     let argument = argument.trim();
     let given = (!argument.is_empty()).then(|| argument.to_owned());
     let command = match name {
-        "help" => Command::Help,
+        "help" | "keys" => Command::Help,
         "new" | "clear" => Command::New,
         "resume" => Command::Resume(given),
         "list" => Command::List(String::new()),
         "find" => Command::List(given.unwrap_or_default()),
-        "model" | "show" => Command::Model(given),
+        "model" => Command::Model(given),
+        "show" => Command::Model(None),
+        "set" => super::setting::parse(argument),
+        "persona" => Command::Persona(given),
         "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
         "retry" | "regenerate" => Command::Regenerate,
         "edit" => Command::Edit(number(given, name)?),
@@ -138,7 +151,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "theme" => Command::Theme(given),
         "reasoning" => Command::Reasoning,
         "stats" => Command::Stats,
-        "quit" | "exit" => Command::Quit,
+        "quit" | "exit" | "bye" => Command::Quit,
         _ => return Err(format!("there is no /{name}; to send it as text, begin with a space")),
     };
     let takes_none = COMMANDS.iter().any(|spec| spec.name[1..] == *name && spec.argument.is_empty());

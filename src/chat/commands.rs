@@ -6,8 +6,8 @@ use crate::conversation::Ending;
 use crate::stats::ConversationStats;
 use crate::wording::plural;
 
-use super::command::{Command, NO_SYSTEM};
-use super::{Cause, Chat, Effect, EngineState, Hint, NoteKind, Step, View};
+use super::command::Command;
+use super::{Cause, Chat, Effect, EngineState, Hint, Step, View};
 
 impl Chat {
     pub(super) fn run_command(&mut self, command: Command) -> Vec<Effect> {
@@ -23,13 +23,15 @@ impl Chat {
             Command::Theme(None) => return vec![Effect::Open(View::Themes, String::new())],
             Command::Reasoning => self.toggle_reasoning(),
             Command::Stats => return vec![Effect::ShowStats(self.stats_text())],
-            Command::System(text) => self.set_system(text),
+            Command::System(text) => return self.set_system(text),
+            Command::Set(assignment) => return self.set(assignment),
+            Command::Persona(name) => return self.persona(name),
             Command::Model(None) => return vec![Effect::Open(View::Models, String::new())],
             Command::Resume(None) => return vec![Effect::Open(View::Conversations, String::new())],
             Command::List(query) => return vec![Effect::Open(View::Conversations, query)],
             Command::Branch => return vec![Effect::Open(View::Branches, String::new())],
             Command::Turns => return self.step(Step::Back),
-            Command::Trim => self.trim_from_now_on(),
+            Command::Trim => return self.trim_from_now_on(),
             Command::Context => return vec![Effect::Open(View::Context, String::new())],
             Command::Model(Some(name)) => return self.change_model(name),
             _ if self.refuses_now() => {}
@@ -90,24 +92,6 @@ impl Chat {
             "what a model thinks is folded from now on; Ctrl-T shows it"
         };
         self.show_hint(Hint::Message(told.into()));
-    }
-
-    fn set_system(&mut self, text: Option<String>) {
-        let Some(text) = text else {
-            let current = self.conversation.system.as_ref().filter(|text| !text.is_empty());
-            let shown = match current {
-                Some(text) => format!("System message: {text}\n/system {NO_SYSTEM} removes it."),
-                None => "There is no system message; /system TEXT sets one.".into(),
-            };
-            return self.note(NoteKind::Info, shown);
-        };
-        let told = match text.as_str() {
-            "" => "No system message from the next prompt on.".into(),
-            text => format!("System message from the next prompt on: {text}"),
-        };
-        self.note(NoteKind::Info, told);
-        self.conversation.system = Some(text);
-        self.recount();
     }
 
     fn stats_text(&self) -> String {

@@ -64,10 +64,11 @@ impl Chat {
     }
 
     /// Leaves out the oldest turns from now on if the context is full.
-    pub(super) fn trim_from_now_on(&mut self) {
+    pub(super) fn trim_from_now_on(&mut self) -> Vec<Effect> {
         self.options.on_overflow = OverflowPolicy::Trim;
         self.recount();
         self.show_hint(Hint::Message("a full context leaves out the oldest turns from now on".into()));
+        vec![Effect::Remember("on_overflow".into(), "trim".into())]
     }
 
     /// Loads the model with another context length; the conversation stays.

@@ -89,6 +89,9 @@ const FACTS: &[Facts] = &[
     facts("notify", INTERFACE, "how the end of a long answer is announced", NOTIFY, AtStart, false),
     facts("notify_after", INTERFACE, "how long such an answer takes", &[], AtStart, false),
     facts("mouse", INTERFACE, "take the mouse: wheel, links, lists", &["true", "false"], AtStart, false),
+    facts("notify", INTERFACE, "announce the end of a long answer", &["auto", "bell", "osc", "off"], AtOnce, false),
+    facts("notify_after", INTERFACE, "which answer is long: 10s, 1m or never", &[], AtOnce, false),
+    facts("mouse", INTERFACE, "take the mouse for wheel and clicks", &["true", "false"], AtStart, false),
     facts("data_dir", FOLDERS, "conversations and drafts", &[], AtStart, false),
     facts("cache_dir", FOLDERS, "downloaded models", &[], AtStart, false),
 ];

@@ -16,6 +16,7 @@ impl Store {
     pub fn apply(&mut self, id: &ConversationId, change: Change) -> Result<()> {
         match change {
             Change::Title(title) => self.rename(id, &title),
+            Change::System(text) => self.set_system(id, &text),
             Change::Settings(settings) => self.set_settings(id, &settings),
             Change::Draft(draft) => self.set_draft(id, &draft),
             Change::Removed(turn, removed) => self.set_removed(id, turn, removed),
@@ -38,6 +39,12 @@ impl Store {
         // Its first turn holds the title in the search index.
         let first = "UPDATE turns SET indexed = 0 WHERE key = (SELECT min(key) FROM turns WHERE conversation = ?1)";
         let done = self.db.execute(first, [&id.0]);
+        self.noted(done.map(drop).map_err(Into::into))
+    }
+
+    /// Sets the system message of a conversation. Does nothing if it is not stored yet: its first turn stores it.
+    pub fn set_system(&mut self, id: &ConversationId, text: &str) -> Result<()> {
+        let done = self.db.execute("UPDATE conversations SET system = ?2 WHERE id = ?1", params![id.0, text]);
         self.noted(done.map(drop).map_err(Into::into))
     }
 

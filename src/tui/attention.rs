@@ -43,6 +43,12 @@ impl Attention {
         Self { comfort: comfort.clone(), means, focused: true, titled, title: String::new() }
     }
 
+    /// Announces by these settings from now on.
+    pub fn configure(&mut self, comfort: &Comfort, environment: impl Fn(&str) -> Option<String>) {
+        self.means = means(comfort.notify, &environment);
+        self.comfort = comfort.clone();
+    }
+
     /// The terminal gained or lost the focus.
     pub fn focus(&mut self, focused: bool) {
         self.focused = focused;

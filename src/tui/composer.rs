@@ -13,8 +13,11 @@ use crate::sanitize::sanitize;
 mod around;
 mod grapheme;
 mod history;
+mod vi;
 
 use history::{History, Written, unfold};
+pub use vi::Did;
+use vi::Vi;
 
 /// Longer texts are folded: the text area holds a placeholder, the prompt that is sent the whole text.
 #[derive(Clone, Copy)]
@@ -46,6 +49,8 @@ pub struct Composer {
     browsing: Option<(usize, String)>,
     /// The draft before a history search; during the search the text area holds the search term.
     searching: Option<String>,
+    /// The vi keys, if they are chosen.
+    vi: Option<Vi>,
 }
 
 impl Default for Composer {
@@ -61,6 +66,7 @@ impl Default for Composer {
             history: History::default(),
             browsing: None,
             searching: None,
+            vi: None,
         }
     }
 }
@@ -112,6 +118,26 @@ impl Composer {
     /// Whether the draft takes several rows, so that arrow keys move in it.
     pub fn has_rows(&self) -> bool {
         self.rows > 1
+    }
+
+    /// Chooses the keymap: vi keys or the usual ones.
+    pub fn use_vi(&mut self, on: bool) {
+        if on != self.vi.is_some() {
+            self.vi = on.then(Vi::default);
+        }
+    }
+
+    /// Label of the vi mode; `None` with the usual keys.
+    pub fn vi_label(&self) -> Option<String> {
+        self.vi.as_ref().map(Vi::label)
+    }
+
+    /// Passes a key to the vi keys; `None` if it has its usual meaning.
+    pub fn vi_key(&mut self, key: KeyEvent) -> Option<Did> {
+        let names: Vec<_> = self.pastes.iter().map(|(name, _)| name.clone()).collect();
+        let did = self.vi.as_mut().filter(|_| self.searching.is_none())?.key(key, &mut self.area, &names)?;
+        self.edited(did == Did::Changed);
+        Some(did)
     }
 
     pub fn is_single_line(&self) -> bool {
@@ -183,6 +209,9 @@ impl Composer {
         self.browsing = None;
         self.searching = None;
         self.set("");
+        if let Some(vi) = &mut self.vi {
+            vi.reset();
+        }
     }
 
     /// Replaces the text area's content; the cursor moves to the end.

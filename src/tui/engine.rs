@@ -52,6 +52,7 @@ impl App {
             Ok(options) => {
                 self.settings = settings;
                 self.with_engine(|engine| engine.switch(options));
+                self.remember("context_length", &length.to_string());
             }
             Err(error) => self.chat_event(Event::Hinted(error.message)),
         }
@@ -86,7 +87,7 @@ pub(super) fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, Eng
         .map_err(|error| EngineError::new(ErrorKind::Failed, error.to_string()))
 }
 
-fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
+pub(super) fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
     Ok(EngineOptions {
         // Downloads need the user's consent: they are `supply`'s.
         source: Box::new(model_source(settings)?.on_disk_only()),

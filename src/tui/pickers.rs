@@ -15,6 +15,8 @@ mod conversations;
 mod models;
 pub(super) mod overflow;
 mod palette;
+mod personas;
+mod settings;
 mod themes;
 
 pub(super) use themes::items as theme_items;
@@ -30,7 +32,8 @@ impl App {
             View::Branches => branches::list(&self.chat),
             View::Context => context::list(&self.chat),
             View::Overflow => overflow::list(&self.chat),
-            View::Personas | View::Settings => Picker::new(view, "", "Esc closes"),
+            View::Personas => personas::list(self),
+            View::Settings => settings::list(self),
         };
         // A query selects the best match; without one, the list's own selection stays.
         self.screen.open_list(if query.is_empty() { picker } else { picker.with_query(query) });
@@ -47,7 +50,8 @@ impl App {
             View::Branches => branches::picked(self, picked),
             View::Context => context::picked(self, picked),
             View::Overflow => overflow::picked(self, picked),
-            View::Personas | View::Settings => {}
+            View::Personas => personas::picked(self, picked),
+            View::Settings => settings::picked(self, picked),
         }
     }
 

@@ -104,6 +104,7 @@ impl TurnRecorder {
     pub fn change(&self, conversation: ConversationId, change: Change, sender: &UnboundedSender<Input>) {
         let what = match &change {
             Change::Title(_) => "the title is not stored",
+            Change::System(_) => "the system message is not stored",
             Change::Settings(_) => "the settings are not stored",
             Change::Draft(_) => "the draft is not stored",
             Change::Removed(..) => "the deleted turn is not noted",

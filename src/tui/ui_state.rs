@@ -1,14 +1,14 @@
 //! State of the interface beside the chat: composer, scroll position, theme. Turns terminal events into events of the
 //! chat.
 
-use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent};
+use ratatui::crossterm::event::{Event as TerminalEvent, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui_textarea::TextArea;
 
 use super::attaching::state::Attaching;
 use super::completion::{self, Choice, ConversationChoice};
-use super::composer::Composer;
+use super::composer::{Composer, Did};
 use super::keymap::{self, Action, Context, Edit, Scroll};
 use super::layout::{Areas, Look};
 use super::picker::{Picked, Picker};
@@ -243,6 +243,33 @@ impl UiState {
         if let Some(outcomes) = self.marked_key(key, chat) {
             return outcomes;
         }
+        if let Some(outcomes) = self.vi_key(key, chat) {
+            return outcomes;
+        }
+        self.plain_key(key, chat)
+    }
+
+    /// Passes a key to the vi keys; `None` if it has its usual meaning.
+    fn vi_key(&mut self, key: KeyEvent, chat: &Chat) -> Option<Vec<Outcome>> {
+        let closes = key.code == KeyCode::Esc && !self.completions().is_empty();
+        if key.kind == KeyEventKind::Release || chat.help || closes {
+            return None;
+        }
+        let stops = key.code == KeyCode::Esc && self.composer.is_empty() && chat.activity.is_busy();
+        Some(match self.composer.vi_key(key)? {
+            // In an empty composer Esc still stops the answer.
+            _ if stops => vec![Outcome::Chat(Event::Stop)],
+            Did::Moved => Vec::new(),
+            Did::Changed => self.typed(),
+            Did::Vertical(up, times) => {
+                let code = if up { KeyCode::Up } else { KeyCode::Down };
+                let arrow = KeyEvent::new(code, KeyModifiers::NONE);
+                (0..times).flat_map(|_| self.plain_key(arrow, chat)).collect()
+            }
+        })
+    }
+
+    fn plain_key(&mut self, key: KeyEvent, chat: &Chat) -> Vec<Outcome> {
         let (first_line, last_line) = self.composer.at_edge();
         let context = Context {
             empty: self.composer.is_empty(),

@@ -237,3 +237,59 @@ fn resume_opens_a_conversation_and_a_missing_one_changes_nothing() {
     assert_eq!(story.chat.conversation.id.0, "12abcd");
     assert!(story.chat.feed.entries().is_empty());
 }
+
+fn tuned(remembered: &[(&str, &str)]) -> Event {
+    Event::Tuned(Box::new(Tuned {
+        sampling: SamplingParams { temperature: 0.2, ..SamplingParams::default() },
+        max_tokens: Some(5),
+        on_overflow: OverflowPolicy::Trim,
+        reasoning_open: Some(true),
+        remembered: remembered.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+    }))
+}
+
+#[test]
+fn settings_apply_to_the_next_prompt_and_are_stored() {
+    let mut story = Story::begin();
+    assert_eq!(story.submit("/set"), [Effect::Open(View::Settings, String::new())]);
+    assert_eq!(story.submit("/set parameter top_k 3"), [Effect::Set("top_k".into(), Some("3".into()))]);
+    assert_eq!(story.submit("/persona"), [Effect::Open(View::Personas, String::new())]);
+    assert_eq!(story.submit("/persona coder"), [Effect::SetPersona("coder".into())]);
+    assert_eq!(story.event(tuned(&[("temperature", "0.2")])), [], "the first turn stores the settings");
+    let request = story.ask("hi");
+    assert_eq!((request.sampling.temperature, request.max_tokens), (0.2, Some(5)));
+    assert_eq!(request.on_overflow, OverflowPolicy::Trim);
+    assert!(story.chat.reasoning_open);
+    story.finish(request.id, FinishReason::Stop);
+    let effects = story.event(tuned(&[("temperature", "0.2"), ("seed", "1")]));
+    assert!(matches!(&effects[..], [Effect::Change(_, Change::Settings(all))] if all.len() == 2), "{effects:?}");
+    assert_eq!(story.event(tuned(&[("temperature", "0.2"), ("seed", "1")])), []);
+}
+
+#[test]
+fn system_message_of_a_stored_conversation_is_stored_at_once() {
+    let mut story = Story::begin();
+    assert_eq!(story.submit("/system Be\nbrief."), []);
+    let request = story.ask("hi");
+    assert_eq!(request.messages[0].content, "Be\nbrief.");
+    story.finish(request.id, FinishReason::Stop);
+    for (command, text) in [("/system Be long.", "Be long."), ("/set system \"x\"", "x"), ("/system none", "")] {
+        let stored = Change::System(text.into());
+        assert_eq!(story.submit(command), [Effect::Change(ConversationId("talk".into()), stored)]);
+    }
+    assert_eq!(story.event(Event::System("of a persona".into())).len(), 1);
+    assert_eq!(story.ask("again").messages[0].content, "of a persona");
+}
+
+#[test]
+fn names_of_other_programs_are_understood() {
+    for command in ["/bye", "/exit", "/quit"] {
+        assert_eq!(Story::begin().submit(command), [Effect::Quit(Cause::User)], "{command}");
+    }
+    for command in ["/?", "/help", "/keys"] {
+        let mut story = Story::begin();
+        story.submit(command);
+        assert!(story.chat.help, "{command}");
+    }
+    assert_eq!(Story::begin().submit("/show info"), [Effect::Open(View::Models, String::new())]);
+}

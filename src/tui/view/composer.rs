@@ -52,6 +52,12 @@ pub(super) fn draw(
 /// Label of the frame's upper edge during a search or an edit, in the longest form that fits.
 pub(super) fn mode(area: Rect, chat: &Chat, composer: &Composer, scrolled: bool, look: &Look<'_>) -> Option<String> {
     let dot = look.glyphs.dot;
+    let vi = composer.vi_label();
+    let label = |text: &str| match &vi {
+        Some(vi) if text.is_empty() => format!(" {vi} "),
+        Some(vi) => format!(" {vi} {dot}{text}"),
+        None => text.to_owned(),
+    };
     let forms = if composer.is_searching() {
         [format!(" search earlier prompts {dot} Enter takes {dot} Esc leaves "), " search earlier prompts ".into()]
     } else if chat.is_editing() {
@@ -59,9 +65,11 @@ pub(super) fn mode(area: Rect, chat: &Chat, composer: &Composer, scrolled: bool,
             Some((number, count)) if number < count => (format!("prompt {number}"), format!("prompt {number}")),
             _ => ("your last prompt".to_owned(), "your last".to_owned()),
         };
-        [format!(" in place of {what} {dot} Ctrl-C leaves that as it is "), format!(" in place of {short} ")]
+        let whole = format!(" in place of {what} {dot} Ctrl-C leaves that as it is ");
+        [label(&whole), label(&format!(" in place of {short} "))]
     } else {
-        return None;
+        vi.as_ref()?;
+        [label(""), label("")]
     };
     // The right end of the edge shows the number of lines below.
     let room = usize::from(area.width).saturating_sub(if scrolled { 16 } else { 4 });

@@ -1,0 +1,141 @@
+//! Settings, personas and the system message of a conversation, as the chat's commands change them.
+
+use std::collections::BTreeMap;
+
+use crate::conversation::Change;
+use crate::protocol::{OverflowPolicy, SamplingParams};
+
+use super::command::{Command, NO_SYSTEM};
+use super::{Chat, Effect, NoteKind, View};
+
+/// New settings of the next prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuned {
+    /// Sampling parameters.
+    pub sampling: SamplingParams,
+    /// Maximum tokens of an answer.
+    pub max_tokens: Option<usize>,
+    /// What to do if the conversation exceeds the context.
+    pub on_overflow: OverflowPolicy,
+    /// Whether the reasoning is shown, if that changes.
+    pub reasoning_open: Option<bool>,
+    /// What the conversation remembers: values by key.
+    pub remembered: BTreeMap<String, String>,
+}
+
+/// Parses what follows `/set`: nothing, `KEY`, `KEY VALUE`, `KEY = VALUE`, or with Ollama's `parameter` before it.
+pub(super) fn parse(argument: &str) -> Command {
+    let words = argument.split_once(char::is_whitespace);
+    let argument = words.filter(|(first, _)| *first == "parameter").map_or(argument, |(_, rest)| rest.trim());
+    let end = argument.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(argument.len());
+    let (key, value) = argument.split_at(end);
+    let value = value.trim();
+    let value = unquoted(value.strip_prefix('=').unwrap_or(value).trim());
+    match (key, value) {
+        ("" | "parameter", "") => Command::Set(None),
+        ("model", name) => Command::Model(given(name)),
+        ("system", text) => {
+            Command::System(given(text).map(|text| if text == NO_SYSTEM { String::new() } else { text }))
+        }
+        (key, value) => Command::Set(Some((key.to_owned(), given(value)))),
+    }
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// `text` without one pair of quotes around it.
+fn unquoted(text: &str) -> &str {
+    let inner = |quote: &str| text.strip_prefix(quote)?.strip_suffix(quote);
+    inner("\"\"\"").or_else(|| inner("\"")).or_else(|| inner("'")).unwrap_or(text)
+}
+
+impl Chat {
+    pub(super) fn set(&mut self, assignment: Option<(String, Option<String>)>) -> Vec<Effect> {
+        vec![match assignment {
+            None => Effect::Open(View::Settings, String::new()),
+            Some((key, value)) => Effect::Set(key, value),
+        }]
+    }
+
+    pub(super) fn persona(&mut self, name: Option<String>) -> Vec<Effect> {
+        vec![match name {
+            None => Effect::Open(View::Personas, String::new()),
+            Some(name) => Effect::SetPersona(name),
+        }]
+    }
+
+    /// Uses new settings from the next prompt on, and has the conversation remember its own.
+    pub(super) fn tuned(&mut self, tuned: Tuned) -> Vec<Effect> {
+        self.options.sampling = tuned.sampling;
+        self.options.max_tokens = tuned.max_tokens;
+        self.options.on_overflow = tuned.on_overflow;
+        self.reasoning_open = tuned.reasoning_open.unwrap_or(self.reasoning_open);
+        if self.conversation.settings == tuned.remembered {
+            return Vec::new();
+        }
+        self.conversation.settings = tuned.remembered;
+        self.changed(Change::Settings(self.conversation.settings.clone()))
+    }
+
+    /// Stores a change, if the conversation is stored; otherwise its first turn does.
+    fn changed(&self, change: Change) -> Vec<Effect> {
+        let stored = !self.conversation.turns().is_empty();
+        stored.then(|| Effect::Change(self.conversation.id.clone(), change)).into_iter().collect()
+    }
+
+    pub(super) fn set_system(&mut self, text: Option<String>) -> Vec<Effect> {
+        let Some(text) = text else {
+            let current = self.conversation.system.as_ref().filter(|text| !text.is_empty());
+            let shown = match current {
+                Some(text) => format!("System message: {text}\n/system {NO_SYSTEM} removes it."),
+                None => "There is no system message; /system TEXT sets one.".into(),
+            };
+            self.note(NoteKind::Info, shown);
+            return Vec::new();
+        };
+        let told = match text.as_str() {
+            "" => "No system message from the next prompt on.".into(),
+            text => format!("System message from the next prompt on: {text}"),
+        };
+        self.note(NoteKind::Info, told);
+        self.use_system(text)
+    }
+
+    /// Uses this system message from the next prompt on; an empty one is none.
+    pub(super) fn use_system(&mut self, text: String) -> Vec<Effect> {
+        self.conversation.system = Some(text.clone());
+        self.recount();
+        self.changed(Change::System(text))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_understands_several_spellings() {
+        let set = |key: &str, value: Option<&str>| Command::Set(Some((key.into(), value.map(str::to_owned))));
+        for (text, command) in [
+            ("", Command::Set(None)),
+            ("parameter", Command::Set(None)),
+            ("temperature", set("temperature", None)),
+            ("temperature 0.2", set("temperature", Some("0.2"))),
+            ("temperature=0.2", set("temperature", Some("0.2"))),
+            ("temperature = 0.2", set("temperature", Some("0.2"))),
+            ("parameter temperature 0.2", set("temperature", Some("0.2"))),
+            ("parameter num_ctx 4096", set("num_ctx", Some("4096"))),
+            ("theme 'my theme'", set("theme", Some("my theme"))),
+            ("system \"Be brief.\"", Command::System(Some("Be brief.".into()))),
+            ("system \"\"\"Be\nbrief.\"\"\"", Command::System(Some("Be\nbrief.".into()))),
+            ("system none", Command::System(Some(String::new()))),
+            ("system", Command::System(None)),
+            ("model x", Command::Model(Some("x".into()))),
+        ] {
+            assert_eq!(parse(text), command, "{text:?}");
+        }
+    }
+}
