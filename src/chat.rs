@@ -196,8 +196,6 @@ pub enum Effect {
     CountMessages(RequestId, Vec<ChatMessage>),
     /// Attach the file of this name to the draft.
     Attach(String),
-    /// Use a context of so many tokens at the next load; a loaded model is released.
-    SetContext(usize),
     /// Load the model now.
     Load,
     /// Release the model's memory now, or cancel a load.

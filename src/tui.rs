@@ -464,7 +464,6 @@ impl App {
                 self.with_engine(|engine| engine.count(id, messages, most));
             }
             Effect::Attach(name) => self.attach(&name),
-            Effect::SetContext(length) => self.set_context(length),
             Effect::Load if self.engine.is_none() => {
                 self.chat_event(Event::Hinted("there is no engine; /model NAME tries again".into()));
             }

@@ -31,7 +31,7 @@ impl Chat {
             Command::List(query) => return vec![Effect::Open(View::Conversations, query)],
             Command::Branch => return vec![Effect::Open(View::Branches, String::new())],
             Command::Turns => return self.step(Step::Back),
-            Command::Trim => return self.trim_from_now_on(),
+            Command::Trim => return vec![Effect::Set("on_overflow".to_owned(), Some("trim".to_owned()))],
             Command::Context => return vec![Effect::Open(View::Context, String::new())],
             Command::Model(Some(name)) => return self.change_model(name),
             _ if self.refuses_now() => {}

@@ -63,15 +63,7 @@ impl Chat {
         (largest > info.context_length && needed < largest).then(|| wanted.min(largest))
     }
 
-    /// Leaves out the oldest turns from now on if the context is full.
-    pub(super) fn trim_from_now_on(&mut self) -> Vec<Effect> {
-        self.options.on_overflow = OverflowPolicy::Trim;
-        self.recount();
-        self.show_hint(Hint::Message("a full context leaves out the oldest turns from now on".into()));
-        vec![Effect::Remember("on_overflow".into(), "trim".into())]
-    }
-
-    /// Loads the model with another context length; the conversation stays.
+    /// Loads the model with another context length, which the conversation remembers.
     pub(super) fn set_context(&mut self, length: usize) -> Vec<Effect> {
         let trained = self.engine.info.as_ref().map_or(usize::MAX, |info| info.trained_context_length);
         if length > trained {
@@ -79,12 +71,7 @@ impl Chat {
             self.show_hint(Hint::Message(told));
             return Vec::new();
         }
-        let loaded = self.engine.is_loaded();
-        let when = if loaded { "the model is loaded again" } else { "with the next load" };
-        self.show_hint(Hint::Message(format!("the context holds {length} tokens: {when}, the conversation stays")));
-        self.recount();
-        let load = loaded && self.supply.may_load();
-        [Some(Effect::SetContext(length)), load.then_some(Effect::Load)].into_iter().flatten().collect()
+        vec![Effect::Set("context_length".to_owned(), Some(length.to_string()))]
     }
 
     /// Shows what helps, with the draft as it is.

@@ -72,10 +72,12 @@ impl Chat {
         self.options.max_tokens = tuned.max_tokens;
         self.options.on_overflow = tuned.on_overflow;
         self.reasoning_open = tuned.reasoning_open.unwrap_or(self.reasoning_open);
-        if self.conversation.settings == tuned.remembered {
+        self.recount();
+        let before = self.conversation.settings.clone();
+        self.conversation.replace_settings(tuned.remembered);
+        if self.conversation.settings == before {
             return Vec::new();
         }
-        self.conversation.settings = tuned.remembered;
         self.changed(Change::Settings(self.conversation.settings.clone()))
     }
 

@@ -45,19 +45,6 @@ impl App {
         }
     }
 
-    /// Uses a context of `length` tokens at the next load; a loaded model is released.
-    pub(super) fn set_context(&mut self, length: usize) {
-        let settings = Settings { context_length: Some(length), ..self.settings.clone() };
-        match engine_options(&settings) {
-            Ok(options) => {
-                self.settings = settings;
-                self.with_engine(|engine| engine.switch(options));
-                self.remember("context_length", &length.to_string());
-            }
-            Err(error) => self.chat_event(Event::Hinted(error.message)),
-        }
-    }
-
     pub(super) fn switch_model(&mut self, model: String) {
         let model = without_user_info(&model);
         let settings = Settings { model: model.clone(), ..self.settings.clone() };

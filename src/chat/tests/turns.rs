@@ -318,6 +318,31 @@ fn a_summary_can_be_stopped() {
 }
 
 #[test]
+fn context_sets_the_length_up_to_what_the_model_was_made_for() {
+    let mut story = two_turns();
+    let set = |key: &str, value: &str| [Effect::Set(key.into(), Some(value.into()))];
+    assert_eq!(story.submit("/context 4k"), set("context_length", "4096"));
+    assert_eq!(story.submit("/context trim"), set("on_overflow", "trim"));
+    assert_eq!(story.submit("/context 9000"), []);
+    assert!(matches!(story.chat.hint(), Some(Hint::Message(text)) if text.contains("made for 8192")));
+}
+
+#[test]
+fn a_change_of_settings_keeps_what_is_left_out() {
+    let mut story = two_turns();
+    story.submit("/compact 1");
+    let tuned = Tuned {
+        sampling: SamplingParams::default(),
+        max_tokens: None,
+        on_overflow: OverflowPolicy::Error,
+        reasoning_open: None,
+        remembered: [("seed".to_owned(), "7".to_owned())].into(),
+    };
+    story.event(Event::Tuned(Box::new(tuned)));
+    assert!(story.chat.is_left_out(TurnId(0)) && story.chat.conversation.settings.len() == 2);
+}
+
+#[test]
 fn chosen_turns_are_left_out() {
     let mut story = two_turns();
     assert_eq!(story.submit("/compact 7"), []);
