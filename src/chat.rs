@@ -12,6 +12,7 @@ use crate::protocol::*;
 use crate::stats::Residency;
 
 mod answering;
+mod assignment;
 mod attaching;
 pub mod branches;
 pub mod command;
@@ -223,8 +224,6 @@ pub enum Effect {
     Change(ConversationId, Change),
     /// Change the setting of this name to this value, or show it; `Tuned` or a hint follows.
     Set(String, Option<String>),
-    /// Have the conversation remember this setting, which has changed already.
-    Remember(String, String),
     /// Use the persona of this name; `Tuned` or a hint follows.
     SetPersona(String),
     /// Load the stored conversation whose id begins with this; `Opened` or `NotOpened` follows.

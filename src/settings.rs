@@ -25,8 +25,8 @@ pub use environment::{cpu_warning, warnings as environment_warnings};
 pub use expand::expand_path;
 pub use facts::{Applies, Facts, named, unknown};
 pub use keys::{KEYS, Key, check};
-pub use layers::{DEFAULT, Layers, PERSONA};
-pub use persona::{NO_PERSONA, Persona, find_persona};
+pub use layers::{DEFAULT, Layers};
+pub use persona::{NO_PERSONA, PERSONA, Persona, find_persona};
 
 /// The commented config file that `chatnap config default` writes; it lists the defaults and changes none.
 pub const DEFAULT_CONFIG: &str = include_str!("../assets/config.toml");

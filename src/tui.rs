@@ -31,6 +31,7 @@ mod clipboard;
 mod code_colours;
 mod completion;
 mod composer;
+mod drafts;
 mod editor;
 mod ending;
 mod engine;
@@ -158,6 +159,7 @@ struct App {
     /// The external editor, while it owns the terminal.
     editor: Option<Editor>,
     unsent: Unsent,
+    drafts: drafts::Drafts,
     attention: Attention,
     #[cfg(feature = "clipboard")]
     clipboard: Option<clipboard::SystemClipboard>,
@@ -237,6 +239,7 @@ impl App {
             keys: None,
             editor: None,
             unsent: Unsent::default(),
+            drafts: drafts::Drafts::default(),
             attention,
             #[cfg(feature = "clipboard")]
             clipboard: None,
@@ -284,6 +287,7 @@ impl App {
             None => self.inputs.recv().await,
         };
         self.chat_event(Event::Tick(Timestamp::now()));
+        self.save_due_draft();
         let Some(mut input) = first else {
             self.dirty = true;
             return Ok(());
@@ -319,6 +323,7 @@ impl App {
         if std::mem::replace(&mut self.draft, revision) != revision {
             let draft = self.screen.composer.draft();
             self.list_talks(&draft);
+            self.draft_touched();
             let prompt = !draft.trim().is_empty() && !draft.starts_with('/');
             let prompt = prompt && !self.screen.composer.is_searching();
             let prompt = prompt && self.screen.composer.text().len() <= LONGEST_COUNTED;
@@ -344,7 +349,7 @@ impl App {
             .may_draw()
             .then(|| self.drawn.map_or(Duration::ZERO, |drawn| self.frame_time().saturating_sub(drawn.elapsed())));
         let wake = self.chat.next_wake().map(|wake| wake.since(Timestamp::now()));
-        [frame, wake].into_iter().flatten().min()
+        [frame, wake, self.draft_wait()].into_iter().flatten().min()
     }
 
     fn take(&mut self, input: Input) -> io::Result<()> {
@@ -419,6 +424,7 @@ impl App {
         test_hook(&event);
         let opened = matches!(event, Event::Opened(_));
         if let Event::Opened(conversation) = &event {
+            self.leave_draft(conversation);
             let turns = conversation.path().into_iter().filter_map(|id| conversation.turn(id));
             self.screen.composer.recall(turns.map(|turn| turn.prompt.as_str()));
         }
@@ -428,6 +434,7 @@ impl App {
         }
         if opened {
             self.recall_settings();
+            self.show_draft();
         }
         if let Some((_, since)) = before.filter(|(turn, _)| self.chat.activity.on(*turn).is_none()) {
             self.announce(since);
@@ -481,6 +488,8 @@ impl App {
             Effect::NewConversation { system } => {
                 let mut conversation = Conversation::new(turn_recorder::new_id(), system);
                 conversation.settings.clone_from(self.layers.remembered());
+                self.save_draft();
+                self.drafts.carried = true;
                 self.chat_event(Event::Opened(conversation));
             }
             Effect::Fork(copy) => {
@@ -511,10 +520,6 @@ impl App {
             Effect::Open(view, query) => self.open_view(view, &query),
             Effect::SetTheme(name) => self.set_theme(name),
             Effect::Set(name, value) => self.set(&name, value.as_deref()),
-            Effect::Remember(name, value) => {
-                self.settings.on_overflow = self.chat.options.on_overflow;
-                self.remember(&name, &value);
-            }
             Effect::SetPersona(name) => self.set_persona(&name),
             Effect::Quit(cause) => self.quit = Some(cause),
         }
@@ -582,6 +587,9 @@ impl App {
             // The terminal failed or, during a signal's shutdown, does not read: save the partial answer.
             let signal = self.ending.signal().unwrap_or(rustix::process::Signal::HUP.as_raw());
             self.chat_event(Event::Quit(Cause::Signal(signal)));
+        }
+        if self.quit == Some(Cause::User) || !self.chat.conversation.turns().is_empty() {
+            self.save_draft();
         }
         self.keep_unsent();
         self.guard.restore();

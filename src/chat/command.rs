@@ -131,9 +131,9 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "find" => Command::List(given.unwrap_or_default()),
         "model" => Command::Model(given),
         "show" => Command::Model(None),
-        "set" => super::setting::parse(argument),
+        "set" => set(argument),
         "persona" => Command::Persona(given),
-        "system" => Command::System(given.map(|text| if text == NO_SYSTEM { String::new() } else { text })),
+        "system" => system(given),
         "retry" | "regenerate" => Command::Regenerate,
         "edit" => Command::Edit(number(given, name)?),
         "branch" => Command::Branch,
@@ -159,6 +159,20 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         return Err(format!("/{name} takes nothing after it; to send it as text, begin with a space"));
     }
     Ok(Some(command))
+}
+
+fn system(text: Option<String>) -> Command {
+    Command::System(text.map(|text| if text == NO_SYSTEM { String::new() } else { text }))
+}
+
+/// `/set`: the model and the system message have commands of their own.
+fn set(argument: &str) -> Command {
+    match super::assignment::parse(argument) {
+        ("", _) => Command::Set(None),
+        ("model", name) => Command::Model(name),
+        ("system", text) => system(text),
+        (key, value) => Command::Set(Some((key.to_owned(), value))),
+    }
 }
 
 /// `/context 16k` sets the size, `/context trim` leaves out the oldest turns, `/context` shows what each turn takes.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::conversation::Change;
 use crate::protocol::{OverflowPolicy, SamplingParams};
 
-use super::command::{Command, NO_SYSTEM};
+use super::command::NO_SYSTEM;
 use super::{Chat, Effect, NoteKind, View};
 
 /// New settings of the next prompt.
@@ -21,34 +21,6 @@ pub struct Tuned {
     pub reasoning_open: Option<bool>,
     /// What the conversation remembers: values by key.
     pub remembered: BTreeMap<String, String>,
-}
-
-/// Parses what follows `/set`: nothing, `KEY`, `KEY VALUE`, `KEY = VALUE`, or with Ollama's `parameter` before it.
-pub(super) fn parse(argument: &str) -> Command {
-    let words = argument.split_once(char::is_whitespace);
-    let argument = words.filter(|(first, _)| *first == "parameter").map_or(argument, |(_, rest)| rest.trim());
-    let end = argument.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(argument.len());
-    let (key, value) = argument.split_at(end);
-    let value = value.trim();
-    let value = unquoted(value.strip_prefix('=').unwrap_or(value).trim());
-    match (key, value) {
-        ("" | "parameter", "") => Command::Set(None),
-        ("model", name) => Command::Model(given(name)),
-        ("system", text) => {
-            Command::System(given(text).map(|text| if text == NO_SYSTEM { String::new() } else { text }))
-        }
-        (key, value) => Command::Set(Some((key.to_owned(), given(value)))),
-    }
-}
-
-fn given(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
-}
-
-/// `text` without one pair of quotes around it.
-fn unquoted(text: &str) -> &str {
-    let inner = |quote: &str| text.strip_prefix(quote)?.strip_suffix(quote);
-    inner("\"\"\"").or_else(|| inner("\"")).or_else(|| inner("'")).unwrap_or(text)
 }
 
 impl Chat {
@@ -110,34 +82,5 @@ impl Chat {
         self.conversation.system = Some(text.clone());
         self.recount();
         self.changed(Change::System(text))
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn set_understands_several_spellings() {
-        let set = |key: &str, value: Option<&str>| Command::Set(Some((key.into(), value.map(str::to_owned))));
-        for (text, command) in [
-            ("", Command::Set(None)),
-            ("parameter", Command::Set(None)),
-            ("temperature", set("temperature", None)),
-            ("temperature 0.2", set("temperature", Some("0.2"))),
-            ("temperature=0.2", set("temperature", Some("0.2"))),
-            ("temperature = 0.2", set("temperature", Some("0.2"))),
-            ("parameter temperature 0.2", set("temperature", Some("0.2"))),
-            ("parameter num_ctx 4096", set("num_ctx", Some("4096"))),
-            ("theme 'my theme'", set("theme", Some("my theme"))),
-            ("system \"Be brief.\"", Command::System(Some("Be brief.".into()))),
-            ("system \"\"\"Be\nbrief.\"\"\"", Command::System(Some("Be\nbrief.".into()))),
-            ("system none", Command::System(Some(String::new()))),
-            ("system", Command::System(None)),
-            ("model x", Command::Model(Some("x".into()))),
-        ] {
-            assert_eq!(parse(text), command, "{text:?}");
-        }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::keys::{self, Key, Kind};
-use super::persona::{self, Persona};
-use super::{PERSONA, SettingsError};
+use super::SettingsError;
+use super::keys::{self, Key};
+use super::persona::{self, PERSONA, Persona};
 use crate::files;
 
 /// Largest config file that is read, in bytes.
@@ -47,24 +47,11 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Config, SettingsError> {
             continue;
         }
         let key = keys::find(name).ok_or_else(|| at(line, unknown(name)))?;
-        let text = scalar(key, value.get_ref()).map_err(|why| at(line, format!("{name}: {why}")))?;
+        let text = keys::scalar(key, value.get_ref()).map_err(|why| at(line, format!("{name}: {why}")))?;
         config.entries.push((key, text, line));
     }
     config.entries.sort_by_key(|(_, _, line)| *line);
     Ok(config)
-}
-
-/// A value as the text that `Key::set` parses, if it has the key's type.
-pub(super) fn scalar(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
-    match (key.kind, value) {
-        (Kind::Text | Kind::Duration, DeValue::String(text)) => Ok(text.to_string()),
-        (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
-        (Kind::Number, DeValue::Float(number)) => Ok(number.as_str().to_owned()),
-        (Kind::Number | Kind::Integer | Kind::Duration, DeValue::Integer(number)) if number.radix() == 10 => {
-            Ok(number.as_str().to_owned())
-        }
-        (kind, other) => Err(format!("{} is wanted here, not a TOML {}", kind.wanted(), other.type_str())),
-    }
 }
 
 fn unknown(name: &str) -> String {

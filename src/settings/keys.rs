@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::comfort::{parse_after, parse_notify, show_after, show_notify};
+use toml::de::DeValue;
+
 use super::duration::{format_idle_window, parse_idle_window};
 use super::{Folders, Keymap, Settings, expand_path};
 use crate::protocol::*;
@@ -71,6 +73,19 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 pub fn check(key: &str, value: &str) -> Result<String, String> {
     let key = find(key).ok_or_else(|| format!("there is no setting {key:?}"))?;
     (key.set)(&mut Settings::defaults(&Folders::default()), value).map(|()| value.to_owned())
+}
+
+/// A value as the text that `Key::set` parses, if it has the key's type.
+pub(super) fn scalar(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
+    match (key.kind, value) {
+        (Kind::Text | Kind::Duration, DeValue::String(text)) => Ok(text.to_string()),
+        (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
+        (Kind::Number, DeValue::Float(number)) => Ok(number.as_str().to_owned()),
+        (Kind::Number | Kind::Integer | Kind::Duration, DeValue::Integer(number)) if number.radix() == 10 => {
+            Ok(number.as_str().to_owned())
+        }
+        (kind, other) => Err(format!("{} is wanted here, not a TOML {}", kind.wanted(), other.type_str())),
+    }
 }
 
 macro_rules! key {

@@ -4,11 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::keys::Key;
-use super::persona::{NO_PERSONA, Persona, find_persona};
+use super::persona::{NO_PERSONA, PERSONA, Persona, find_persona};
 use super::{Origin, Resolved, Settings};
-
-/// The key under which a conversation remembers its persona.
-pub const PERSONA: &str = "persona";
 
 /// The value that takes a change back.
 pub const DEFAULT: &str = "default";
@@ -55,10 +52,16 @@ impl Layers {
     pub fn open(&mut self, remembered: BTreeMap<String, String>) -> Result<(), String> {
         self.chosen.clear();
         self.persona = None;
-        self.conversation = remembered;
+        self.conversation = Self::own(remembered);
         let Some(name) = self.conversation.get(PERSONA) else { return Ok(()) };
         self.persona = Some(find_persona(&self.start.personas, name)?.clone());
         Ok(())
+    }
+
+    /// The entries that are settings or the persona; a conversation may remember more.
+    pub fn own(mut remembered: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        remembered.retain(|name, _| name == PERSONA || super::KEYS.iter().any(|key| key.name == name));
+        remembered
     }
 
     /// Changes a setting; the value `default` takes the change back. The error names the valid values.

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use toml::de::DeValue;
 
 use super::keys::{self, Key, find};
-use super::{Folders, Settings, file};
+use super::{Folders, Settings};
 use crate::wording::nearest;
+
+/// The key of the config file's table of personas, and of a conversation's persona among its settings.
+pub const PERSONA: &str = "persona";
 
 /// The name that takes a persona away.
 pub const NO_PERSONA: &str = "none";
@@ -79,7 +82,7 @@ fn entry(name: &str, value: &DeValue<'_>) -> Result<(&'static Key, String), Stri
     if !key.facts().remembered {
         return Err(format!("a persona cannot set this; it can set {}", allowed().collect::<Vec<_>>().join(", ")));
     }
-    let text = file::scalar(key, value)?;
+    let text = keys::scalar(key, value)?;
     (key.set)(&mut Settings::defaults(&Folders::default()), &text)?;
     Ok((key, text))
 }

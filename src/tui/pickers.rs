@@ -16,7 +16,7 @@ mod models;
 pub(super) mod overflow;
 mod palette;
 mod personas;
-mod settings;
+pub(super) mod settings;
 mod themes;
 
 pub(super) use themes::items as theme_items;

@@ -4,7 +4,7 @@ use super::App;
 use crate::chat::{Event, Note, NoteKind, Tuned};
 use crate::engine::Engine;
 use crate::sanitize::{sanitize, sanitize_line};
-use crate::settings::{Applies, DEFAULT, Key, Keymap, NO_PERSONA, Origin, Settings, named, unknown};
+use crate::settings::{Applies, DEFAULT, Key, Keymap, Layers, NO_PERSONA, Origin, Settings, named, unknown};
 
 impl App {
     /// `/set KEY VALUE`, or `/set KEY`, which shows it. A wrong command comes back into the composer.
@@ -168,7 +168,7 @@ impl App {
 
     /// Uses what the conversation that was just opened remembers.
     pub(super) fn recall_settings(&mut self) {
-        if self.chat.conversation.settings == *self.layers.remembered() {
+        if Layers::own(self.chat.conversation.settings.clone()) == *self.layers.remembered() {
             return;
         }
         let before = self.layers.effective();
@@ -214,15 +214,6 @@ impl App {
             remembered: self.layers.remembered().clone(),
         };
         self.chat_event(Event::Tuned(Box::new(tuned)));
-    }
-
-    /// Has the conversation remember a setting that another command has changed already.
-    pub(super) fn remember(&mut self, name: &str, value: &str) {
-        if let Some(key) = named(name)
-            && self.layers.set(key, value).is_ok()
-        {
-            self.tell_tuned(false);
-        }
     }
 
     /// Gives the engine its new options; loads the model again if it is loaded. On an error the old options stay.

@@ -114,6 +114,13 @@ impl TurnRecorder {
         self.attempt(what, sender, move |store| store.apply(&conversation, change));
     }
 
+    /// Runs `job` on the store's thread, after all that is queued; not at all if there is no store.
+    pub fn aside(&self, job: impl FnOnce() + Send + 'static) {
+        if let Some(store) = &self.store {
+            store.run(move |_| job());
+        }
+    }
+
     fn attempt(
         &self,
         failed: &'static str,

@@ -1,5 +1,5 @@
-//! Drafts at the time of a signal or hangup: each is written to a file of its own, and added to the history at the next
-//! start.
+//! Drafts of conversations that are not stored yet, and drafts at the time of a signal or hangup: each is in a file of its
+//! own, and added to the history at the next start.
 
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::App;
 use crate::chat::{Cause, Event, Note, NoteKind};
+use crate::conversation::ConversationId;
 use crate::files;
 
 const PREFIX: &str = "unsent-";
@@ -24,7 +25,7 @@ impl Unsent {
     /// Finds the files and their texts, oldest first; none if the folder cannot be read.
     pub fn find(data_dir: &Path) -> (Self, Vec<String>) {
         let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
-        let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)));
+        let ours = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_left_over));
         let mut found: Vec<_> =
             ours.map(|entry| (entry.metadata().and_then(|data| data.modified()).ok(), entry.path())).collect();
         found.sort();
@@ -60,7 +61,7 @@ impl App {
     /// Writes the draft to a file, unless the user quit.
     pub(super) fn keep_unsent(&mut self) {
         let text = self.screen.composer.unsent();
-        let id = &self.chat.conversation.id.0;
+        let id = &self.chat.conversation.id;
         if !matches!(self.quit, Some(Cause::User)) && !text.trim().is_empty() {
             // Ignore the error: the terminal may be closed.
             let _ = keep(&self.settings.data_dir, id, &text);
@@ -70,10 +71,29 @@ impl App {
     }
 }
 
-/// Writes `text` to a file that only the user can read. No other process may use `name`.
-pub fn keep(data_dir: &Path, name: &str, text: &str) -> io::Result<()> {
+/// The draft file of this process for a conversation.
+fn path(data_dir: &Path, id: &ConversationId) -> PathBuf {
+    data_dir.join(format!("{PREFIX}{}.{}.md", id.0, std::process::id()))
+}
+
+/// Whether a file has this name of an earlier run: a process that is still running saves its drafts, too.
+fn is_left_over(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+    let writer = rest.strip_suffix(".md").and_then(|rest| rest.rsplit_once('.')).and_then(|(_, pid)| pid.parse().ok());
+    let writer = writer.and_then(rustix::process::Pid::from_raw);
+    writer.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
+/// Removes the draft file of this process for a conversation.
+pub fn discard(data_dir: &Path, id: &ConversationId) {
+    // A file that cannot be removed is offered at the next start.
+    let _ = std::fs::remove_file(path(data_dir, id));
+}
+
+/// Writes `text` to a file that only the user can read, for this conversation.
+pub fn keep(data_dir: &Path, id: &ConversationId, text: &str) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    let path = data_dir.join(format!("{PREFIX}{name}.md"));
+    let path = path(data_dir, id);
     let mut options = std::fs::OpenOptions::new();
     let mut file = files::open_regular(&path, options.write(true).create(true).truncate(true).mode(0o600))?;
     file.write_all(text.as_bytes())?;
@@ -90,8 +110,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         assert!(Unsent::find(&data).1.is_empty());
-        keep(&data, "one", "first\nline").unwrap();
-        keep(&data, "two", "zwei").unwrap();
+        let id = ConversationId("one".into());
+        keep(&data, &id, "first\nline").unwrap();
+        assert!(Unsent::find(&data).1.is_empty(), "its process still runs");
+        // No process has so large a number.
+        std::fs::rename(path(&data, &id), data.join("unsent-one.2000000000.md")).unwrap();
+        std::fs::write(data.join("unsent-two.md"), "zwei").unwrap();
         std::fs::write(data.join("other"), "no").unwrap();
         let mut found = Unsent::find(&data).1;
         found.sort();
@@ -99,5 +123,8 @@ mod tests {
         Unsent::find(&data).0.forget();
         assert!(Unsent::find(&data).1.is_empty());
         assert!(data.join("other").exists());
+        keep(&data, &id, "again").unwrap();
+        discard(&data, &id);
+        assert!(!path(&data, &id).exists());
     }
 }

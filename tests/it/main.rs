@@ -26,6 +26,7 @@ mod resize;
 mod reuse;
 mod run;
 mod screenshot;
+mod settings;
 mod signals;
 mod stop;
 mod store;

@@ -15,7 +15,15 @@ pub(super) fn list(app: &App) -> Picker {
 }
 
 fn items(app: &App) -> Vec<Item> {
-    let items = SETTINGS.iter().map(|key| item(key, &app.shown_value(key), &app.setting_origin(key)));
+    items_of(|key| (app.shown_value(key), app.setting_origin(key)))
+}
+
+/// An item for each setting, by section; `shown` returns the value and its origin.
+pub(in crate::tui) fn items_of(shown: impl Fn(&Key) -> (String, Origin)) -> Vec<Item> {
+    let items = SETTINGS.iter().map(|key| {
+        let (value, origin) = shown(key);
+        item(key, &value, &origin)
+    });
     let mut items: Vec<_> = items.collect();
     // The list shows a heading for each run of equal sections.
     items.sort_by_key(|item| SETTINGS.iter().position(|key| key.facts().section == item.section));

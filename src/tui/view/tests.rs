@@ -21,6 +21,7 @@ mod keys;
 mod mouse;
 mod panel;
 mod room;
+mod settings;
 mod transcript;
 mod turns;
 

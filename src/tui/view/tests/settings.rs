@@ -1,0 +1,78 @@
+//! Tests of the list of settings and of the vi keys.
+
+use super::*;
+use crate::chat::View;
+use crate::settings::{Folders, Origin, Settings};
+use crate::tui::picker::Picker;
+use crate::tui::pickers::settings;
+
+fn list() -> Picker {
+    let start = Settings::defaults(&Folders { data: "/d".into(), cache: "/c".into(), ..Folders::default() });
+    let items = settings::items_of(|key| match key.name {
+        "temperature" => ("0.2".into(), Origin::Conversation),
+        "top_k" => ("7".into(), Origin::Persona("coder".into())),
+        "keymap" => ("vi".into(), Origin::File { path: "/c.toml".into(), line: 3 }),
+        _ => ((key.get)(&start).unwrap_or_else(|| "none".into()), Origin::Default),
+    });
+    Picker::new(View::Settings, "settings", "Enter changes · Del takes back · Esc closes").with_items(items)
+}
+
+#[test]
+fn settings_list_shows_value_and_origin() {
+    for (width, height, theme) in [(80, 24, "dark"), (200, 50, "light")] {
+        let mut app = App::with(width, height, theme, &UNICODE);
+        app.screen.open_list(list());
+        insta::assert_snapshot!(format!("settings_{width}x{height}"), app.screen());
+    }
+    let mut app = App::new(80, 24);
+    app.screen.open_list(list());
+    app.type_text("temper");
+    app.screen.list_mut().unwrap().ask("temperature; empty takes back", "temperature", "0.2");
+    insta::assert_snapshot!("settings_ask_80x24", app.screen());
+}
+
+fn vi() -> App {
+    let mut app = App::new(80, 24);
+    app.screen.composer.use_vi(true);
+    app
+}
+
+#[test]
+fn the_frame_shows_the_vi_mode() {
+    let mut app = vi();
+    app.type_text("hello world");
+    assert!(app.screen().contains("─ insert ─"), "{}", app.screen());
+    app.key(KeyCode::Esc).type_text("2d");
+    assert!(app.screen().contains("─ normal 2d ─"), "{}", app.screen());
+    app.type_text("b");
+    assert_eq!(app.screen.composer.draft(), "d");
+    app.key(KeyCode::Enter);
+    assert!(app.screen().contains("─ insert ─"), "{}", app.screen());
+}
+
+#[test]
+fn escape_leaves_the_insert_mode_and_still_stops_an_answer() {
+    let mut app = vi();
+    app.send("First question").loaded().stream("An answer that goes on");
+    app.key(KeyCode::Esc);
+    assert!(app.effects.iter().any(|effect| matches!(effect, Effect::Cancel(_))), "{:?}", app.effects);
+    app.finish(FinishReason::Cancelled);
+    app.type_text("i").type_text("/se").key(KeyCode::Esc);
+    assert!(app.screen().contains("─ insert ─"), "Esc closes the list of commands first: {}", app.screen());
+    app.key(KeyCode::Esc);
+    assert!(app.screen().contains("─ normal ─"), "{}", app.screen());
+}
+
+#[test]
+fn keys_j_and_k_move_in_the_draft_and_then_in_the_history() {
+    let mut app = vi();
+    app.turn("earlier", "So.").terminal_event(TerminalEvent::Paste("one\ntwo".into()));
+    app.key(KeyCode::Esc).type_text("kx");
+    assert_eq!(app.screen.composer.draft(), "on\ntwo");
+    app.type_text("k");
+    assert_eq!(app.screen.composer.draft(), "earlier");
+    app.type_text("j");
+    assert_eq!(app.screen.composer.draft(), "on\ntwo");
+    app.press(KeyCode::Char('d'), KeyModifiers::NONE).type_text("du");
+    assert_eq!(app.screen.composer.draft(), "on\ntwo");
+}
