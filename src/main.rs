@@ -32,7 +32,7 @@ fn run() -> Result<u8, Failure> {
             if !one_shot.quiet {
                 cli::warn(&warnings);
             }
-            oneshot::run(&resolved.settings, &one_shot)
+            oneshot::run(&resolved, &one_shot)
         }
         Invocation::Command(resolved, command) => {
             cli::warn(&warnings);

@@ -13,7 +13,7 @@ use crate::failure::{Code, Failure};
 use crate::hub::HubSource;
 use crate::output::{self, Reader};
 use crate::protocol::*;
-use crate::settings::Settings;
+use crate::settings::{Resolved, Settings};
 use crate::wording::larger_context;
 
 mod answer;
@@ -41,19 +41,22 @@ pub(crate) enum Input {
 }
 
 /// Answers once; returns the exit code.
-pub fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
-    let answered = if one_shot.dry_run { dry_run::run(settings, one_shot) } else { answer(settings, one_shot) };
+pub fn run(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
+    let answered =
+        if one_shot.dry_run { dry_run::run(&resolved.settings, one_shot) } else { answer(resolved, one_shot) };
     answered.map_err(|failure| failure.with_json(one_shot.format != OneShotFormat::Text))
 }
 
-fn answer(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
+fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
     let (sender, inputs) = channel();
     signals::listen(sender.clone())?;
     let messages = Messages::new(one_shot.quiet);
-    let source = HubSource::new(settings)?;
-    let chat_template = chosen_template(settings)?;
+    HubSource::new(&resolved.settings)?;
+    chosen_template(&resolved.settings)?;
     // Store the question before the engine starts, so that no later error can lose it.
-    let recorder = AnswerRecorder::open(settings, one_shot, attached::read(&one_shot.files)?, &messages)?;
+    let recorder = AnswerRecorder::open(resolved, one_shot, attached::read(&one_shot.files)?, &messages)?;
+    let settings = &recorder.settings.clone();
+    let (source, chat_template) = (HubSource::new(settings)?, chosen_template(settings)?);
     let engine = Engine::start(engine_options(settings, source, chat_template), move |event| {
         // The receiver is dropped only when the run is over.
         let _ = sender.send(Input::Engine(Box::new(event)));

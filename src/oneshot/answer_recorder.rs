@@ -8,8 +8,8 @@ use super::messages::Messages;
 use crate::cli::OneShot;
 use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
-use crate::protocol::{Channel, ChatMessage, SamplingParams};
-use crate::settings::Settings;
+use crate::protocol::{Channel, ChatMessage};
+use crate::settings::{Layers, Resolved, Settings};
 use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
 
 /// How long an answer waits for its question to be on disk. A locked store returns an error earlier; this limit is for
@@ -30,7 +30,8 @@ pub(super) struct AnswerRecorder {
     refused: bool,
     conversation: Conversation,
     turn: TurnId,
-    sampling: SamplingParams,
+    /// The settings of this run and of the conversation.
+    pub(super) settings: Settings,
     saved: Instant,
     /// Whether any part of the answer is not queued for the disk yet.
     unsaved: bool,
@@ -40,11 +41,12 @@ pub(super) struct AnswerRecorder {
 impl AnswerRecorder {
     /// Loads the conversation to continue, appends the question, and commits it.
     pub(super) fn open(
-        settings: &Settings,
+        resolved: &Resolved,
         one_shot: &OneShot,
         files: Vec<Attachment>,
         messages: &Messages,
     ) -> Result<Self, Failure> {
+        let settings = &resolved.settings;
         let (sender, told) = channel();
         let store = StoreHandle::start(settings.data_dir.clone(), move |what| {
             // The receiver is dropped only when the run is over.
@@ -59,6 +61,7 @@ impl AnswerRecorder {
         if one_shot.system.is_some() {
             conversation.system = one_shot.system.clone();
         }
+        let settings = remembered(resolved, &conversation, messages);
         let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
         if let Some(turn) = conversation.turn_mut(turn) {
             turn.files = files;
@@ -71,7 +74,7 @@ impl AnswerRecorder {
             told,
             conversation,
             turn,
-            sampling: settings.sampling.clone(),
+            settings,
             saved: Instant::now(),
             unsaved: false,
             errors,
@@ -169,7 +172,7 @@ impl AnswerRecorder {
                 settings: self.conversation.settings.clone(),
                 id: self.turn,
                 turn: turn.clone(),
-                sampling: Some(self.sampling.clone()),
+                sampling: Some(self.settings.sampling.clone()),
                 asked_ms: None,
             };
             let errors = self.errors.0.clone();
@@ -200,6 +203,15 @@ fn delayed(why: &StoreError, path: &std::path::Path) -> String {
          that is possible, at the latest when chatnap starts the next time.",
         path.display()
     )
+}
+
+/// The settings with what the conversation remembers: flags beat it.
+fn remembered(resolved: &Resolved, conversation: &Conversation, messages: &Messages) -> Settings {
+    let mut layers = Layers::new(resolved.clone());
+    if let Err(why) = layers.open(conversation.settings.clone()) {
+        messages.warn(&format!("this conversation goes on without its persona: {why}."));
+    }
+    layers.effective()
 }
 
 /// Loads the conversation to continue; waits for a locked store, with a warning.

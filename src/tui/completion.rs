@@ -25,6 +25,8 @@ pub enum Kind {
     Model,
     Theme,
     Conversation,
+    Setting,
+    Persona,
     /// An earlier prompt.
     Prompt,
 }
@@ -37,6 +39,8 @@ impl Kind {
             Self::Model => "models",
             Self::Theme => "themes",
             Self::Conversation => "conversations",
+            Self::Setting => "settings",
+            Self::Persona => "personas",
             Self::Prompt => "prompts",
         }
     }
@@ -47,6 +51,8 @@ impl Kind {
             Self::Model => "model",
             Self::Theme => "theme",
             Self::Conversation => "conversation",
+            Self::Setting => "setting",
+            Self::Persona => "persona",
             Self::Prompt => "prompt",
         }
     }
@@ -83,6 +89,7 @@ pub fn choices(draft: &str, talks: &[ConversationChoice], themes: &[ThemeName]) 
         Some(("/model", typed)) => among(models(), typed),
         Some(("/resume", typed)) => resumable(talks, typed),
         Some(("/theme", typed)) => among(named(themes), typed),
+        Some(("/set", typed)) => super::tuning::complete(typed),
         Some(_) => Vec::new(),
     }
 }
@@ -90,7 +97,14 @@ pub fn choices(draft: &str, talks: &[ConversationChoice], themes: &[ThemeName]) 
 /// Everything that a command line can reach, commands first.
 pub fn everything(talks: &[ConversationChoice], themes: &[ThemeName]) -> Vec<Choice> {
     let conversations = talks.iter().map(conversation);
-    COMMANDS.iter().map(command_choice).chain(models()).chain(named(themes)).chain(conversations).collect()
+    COMMANDS
+        .iter()
+        .map(command_choice)
+        .chain(models())
+        .chain(named(themes))
+        .chain(super::tuning::keys())
+        .chain(conversations)
+        .collect()
 }
 
 /// An entry of the history search, which starts with the first line of an earlier prompt.
@@ -159,7 +173,7 @@ fn resumable(talks: &[ConversationChoice], typed: &str) -> Vec<Choice> {
 }
 
 /// The entries whose label matches, best first.
-fn among(entries: Vec<Choice>, typed: &str) -> Vec<Choice> {
+pub fn among(entries: Vec<Choice>, typed: &str) -> Vec<Choice> {
     let labels: Vec<_> = entries.iter().map(|choice| choice.label.as_str()).collect();
     fuzzy::matches(typed, &labels).into_iter().map(|index| entries[index].clone()).collect()
 }

@@ -30,6 +30,8 @@ pub struct UiState {
     pub talks: Vec<ConversationChoice>,
     /// Files that the draft names.
     pub(super) files: Attaching,
+    /// The config file's personas.
+    pub personas: Vec<Choice>,
     /// All themes, once their files are read.
     pub themes: Vec<ThemeName>,
     /// The list over the transcript.
@@ -89,6 +91,7 @@ impl UiState {
             transcript: Transcript::default(),
             talks: Vec::new(),
             files: Attaching::default(),
+            personas: Vec::new(),
             themes: Vec::new(),
             list: None,
             chips: Vec::new(),
@@ -164,6 +167,7 @@ impl UiState {
         match self.cycle(&draft) {
             Some(cycle) => cycle.choices.clone(),
             None if !self.path_choices().is_empty() => self.path_choices().to_vec(),
+            None if draft.starts_with("/persona ") => completion::among(self.personas.clone(), &draft[9..]),
             None if self.composer.is_single_line() => completion::choices(&draft, &self.talks, &self.themes),
             None => Vec::new(),
         }

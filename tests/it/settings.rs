@@ -63,7 +63,7 @@ fn list_of_settings_changes_a_value_on_its_line() {
     tui.wait_for("on_overflow").type_text("top_k").wait_for("7 · file, line 1").type_text("\r");
     tui.wait_for("empty takes back").type_text("\x15x\r").wait_for("a whole number of 0 or more is wanted");
     tui.type_text("\x1512\r").wait_for("12 · this conversation");
-    tui.type_text("\x1b").wait_until_gone("this conversation").type_text("\x1b").wait_for("Ask anything");
+    tui.type_text("\x1b").wait_until_gone("this conversation");
     command(&mut tui, "/set");
     tui.wait_for("temperature")
         .type_text("overflow")
@@ -82,10 +82,11 @@ fn list_of_settings_changes_a_value_on_its_line() {
 fn persona_is_used_and_remembered() {
     let home = configured("[persona.brief]\nsystem = \"Be brief.\"\nmax_tokens = 5\n");
     let mut tui = home.start(&[]);
-    command(&mut tui, "/persona breif");
+    command(&mut tui, "/persona briefer");
     tui.wait_for("did you mean brief?").type_text("\x15");
-    command(&mut tui, "/persona brief");
-    tui.wait_for("persona brief from the next prompt on");
+    // Enter completes a name that matches, and sends it when it is whole.
+    command(&mut tui, "/persona bri");
+    tui.wait_for("› /persona brief").type_text("\r").wait_for("persona brief from the next prompt on");
     tui.send("hello").wait_for("You s").wait_for("TTFT");
     assert!(!tui.text().contains("You said"), "{}", tui.text());
     tui.type_text("\x04").wait_for_exit();
@@ -189,4 +190,20 @@ fn names_of_other_programs_quit_and_help() {
     tui.type_text("/?\r").wait_for("Esc closes").type_text("\x1b").wait_until_gone("Esc closes");
     tui.type_text("/bye\r");
     assert_eq!(tui.wait_for_exit(), 0);
+}
+
+#[test]
+fn one_shot_answers_with_the_settings_of_a_continued_conversation() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&[]);
+    command(&mut tui, "/set max_tokens 5");
+    tui.wait_for("max_tokens 5");
+    tui.send("hello").wait_for("You s").wait_for("TTFT").type_text("\x04").wait_for_exit();
+    let model = format!("scripted:{}", home.script().display());
+    let asked = |more: &[&str]| output(home.folder.path(), &[&["-m", &model, "-c", "-p", "more"], more].concat());
+    assert_eq!(asked(&["-q"]), "You s\n");
+    assert_eq!(asked(&["-q", "--max-tokens", "8"]), "You said\n", "a flag beats it");
+    let mut tui = home.start(&["-c"]);
+    command(&mut tui, "/set max_tokens");
+    tui.wait_for("max_tokens = 5 (this conversation)");
 }
