@@ -113,6 +113,7 @@ impl App {
         match key.name {
             _ if from_layers => layers.origin(key.name),
             "system" => Origin::Conversation,
+            "model" if self.settings.model == start.model => layers.start().origin(key.name),
             _ => Origin::Session,
         }
     }
