@@ -33,6 +33,8 @@ pub struct CatalogueModel {
     pub context: usize,
     /// Total number of parameters, if its exact value was published.
     pub parameters: Option<u64>,
+    /// Bytes of 16-bit KV cache for a position: 4 × layers × KV heads × head width.
+    pub cache: Option<u64>,
     /// Whether it runs only on the CPU (no GPU support yet).
     #[serde(default)]
     pub cpu_only: bool,

@@ -84,7 +84,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/resume", "ID", "go on with an earlier conversation; alone: a list"),
     spec("/list", "", "the conversations: open, search, rename, delete, export"),
     spec("/find", "TEXT", "search the titles and texts of all conversations"),
-    spec("/model", "NAME", "use another model; alone: which one is in use"),
+    spec("/model", "NAME", "use another model; alone: choose from a list"),
     spec("/system", "TEXT", "set the system message, or none; alone: show it"),
     spec("/persona", "NAME", "use a persona of the config, or none; alone: list them"),
     spec("/set", "KEY VALUE", "change a setting; alone: list them all"),

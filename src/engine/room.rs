@@ -20,6 +20,12 @@ impl Room {
         size <= self.bytes
     }
 
+    /// The most positions, with `cache` bytes of KV cache each, that fit beside weights of `size` bytes and 2 % of that
+    /// for buffers.
+    pub fn positions(self, size: u64, cache: u64) -> u64 {
+        self.bytes.saturating_sub(size.saturating_add(size / 50)) / cache.max(1)
+    }
+
     /// `14.2 GB of RAM`.
     pub fn describe(self) -> String {
         format!("{} of {}", bytes(self.bytes), if self.gpu { "GPU memory" } else { "RAM" })
@@ -59,6 +65,8 @@ mod tests {
     fn ram_is_reported_and_bounds_a_model() {
         let found = room(DevicePreference::Cpu, 0.9, false);
         assert!(found.is_none_or(|room| !room.gpu && room.holds(1 << 20) && !room.holds(1 << 50)), "{found:?}");
+        let room = Room { bytes: 10_300, gpu: true };
+        assert_eq!((room.positions(10_000, 10), room.positions(20_000, 10)), (10, 0));
         assert_eq!(Room { bytes: 14_200_000_000, gpu: false }.describe(), "14.2 GB of RAM");
     }
 }

@@ -19,6 +19,13 @@ pub struct StoredModel {
     pub size: u64,
 }
 
+impl StoredModel {
+    /// The quantization in the file's name, such as `Q4_K_M`.
+    pub fn quantization(&self) -> Option<&'static str> {
+        super::pick::quantization(self.path.file_name()?.to_str()?)
+    }
+}
+
 /// The caches that chatnap writes: the one shared with huggingface_hub, and its own.
 pub struct Stored {
     cache_dir: PathBuf,

@@ -12,7 +12,7 @@ use crate::chat::{Event, View};
 pub(super) mod branches;
 pub(super) mod context;
 mod conversations;
-mod models;
+pub(super) mod models;
 pub(super) mod overflow;
 mod palette;
 mod personas;

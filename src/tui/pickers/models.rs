@@ -1,22 +1,198 @@
-//! The list of models.
+//! The list of models: the one in use, those on disk and the rest of the catalogue; which of them fit this machine.
 
 use super::*;
-use crate::tui::completion;
+use crate::catalogue::{CatalogueModel, Source, Variant, catalogue};
+use crate::chat::EngineState;
+use crate::engine::room::{Room, room};
+use crate::hub::{ModelName, Stored};
+use crate::protocol::ModelInfo;
+use crate::sanitize::sanitize_line;
+use crate::settings::Settings;
+use crate::tui::picker::Excerpt;
+use crate::tui::view::units;
+use crate::wording::bytes;
 
-const KEYS: &str = "Enter takes it · Esc closes";
+const KEYS: &str = "Enter uses it, or offers the download · a hub name works, too · Esc closes";
 
-pub(super) fn list(_: &App) -> Picker {
-    let items = completion::models().into_iter().map(|choice| Item {
-        id: choice.label.clone(),
-        title: choice.label,
-        about: choice.about,
-        ..Item::default()
-    });
-    Picker::new(View::Models, "models", KEYS).with_items(items.collect())
+/// The shortest context that a model is said to fit with, in positions.
+const LEAST_CONTEXT: u64 = 512;
+
+/// The model in use.
+#[derive(Clone, Debug)]
+pub(in crate::tui) struct Used {
+    /// Its name as the user gave it.
+    pub name: String,
+    /// Its properties if it is loaded.
+    pub info: Option<ModelInfo>,
 }
 
-pub(super) fn picked(app: &mut App, picked: Picked) {
-    if let Picked::Chosen(item) = picked {
-        app.run_command(&format!("/model {}", item.id));
+/// Memory of this machine for models with and without GPU code; `None`: unknown.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::tui) struct Rooms {
+    pub any: Option<Room>,
+    pub cpu: Option<Room>,
+}
+
+/// A model that can be chosen.
+#[derive(Clone, Debug, Default)]
+pub(in crate::tui) struct Row {
+    /// What `/model` takes.
+    pub name: String,
+    /// `q4_k_m`; empty if unknown.
+    pub quantization: String,
+    /// Bytes, and whether that is exact.
+    pub size: Option<(u64, bool)>,
+    /// Trained context length, in positions.
+    pub context: Option<usize>,
+    /// Bytes of KV cache for a position.
+    pub cache: Option<u64>,
+    /// Without GPU code.
+    pub cpu_only: bool,
+    /// On disk.
+    pub here: bool,
+    /// Description.
+    pub about: String,
+}
+
+pub(super) fn list(app: &App) -> Picker {
+    let mut picker = Picker::new(View::Models, "models", KEYS);
+    picker.pending = true;
+    let engine = &app.chat.engine;
+    let used = Used { name: app.chat.options.model.clone(), info: engine.info.clone().filter(|_| engine.is_loaded()) };
+    let (settings, sender) = (app.settings.clone(), app.sender.clone());
+    let reading = std::thread::Builder::new().name("models".into()).spawn(move || {
+        let of = |cpu_only| room(settings.device, settings.gpu_memory_utilization, cpu_only);
+        let rooms = Rooms { any: of(false), cpu: of(true) };
+        // The receiver is dropped only when the interface ends.
+        let _ = sender.send(Input::List(View::Models, items(rows(&settings), &used, rooms)));
+    });
+    if reading.is_err() {
+        picker.pending = false;
+        picker.empty = "The system cannot start a thread; /model NAME uses a model.".into();
     }
+    picker
+}
+
+/// Changes to the model, which asks before a download. A name that matches nothing may be a hub repository.
+pub(super) fn picked(app: &mut App, picked: Picked) {
+    let name = match picked {
+        Picked::Chosen(item) if item.section == IN_USE && app.chat.engine.state != EngineState::Failed => {
+            return app.chat_event(Event::Hinted(format!("{} is in use already", item.title)));
+        }
+        Picked::Chosen(item) => item.id,
+        Picked::Unmatched(name) if !name.trim().is_empty() => {
+            app.screen.close_list();
+            name.trim().to_owned()
+        }
+        _ => return,
+    };
+    app.run_command(&format!("/model {name}"));
+}
+
+const IN_USE: &str = "in use";
+
+/// Every variant of the catalogue, and the other models in the shared cache. Reads the disk.
+fn rows(settings: &Settings) -> Vec<Row> {
+    let stored = Stored::new(settings);
+    let forms = catalogue().models.iter().flat_map(|model| model.variants.iter().map(move |form| (model, form)));
+    let mut rows: Vec<_> = forms.map(|(model, form)| row(model, form, &stored)).collect();
+    rows.extend(stored.repos().into_iter().map(|(name, model)| Row {
+        quantization: model.quantization().unwrap_or_default().to_ascii_lowercase(),
+        size: Some((model.size, true)),
+        here: true,
+        name,
+        ..Row::default()
+    }));
+    rows
+}
+
+fn row(model: &CatalogueModel, form: &Variant, stored: &Stored) -> Row {
+    let here = stored.variant(form);
+    let gated = form.sources.iter().all(|source| matches!(source, Source::Hub { gated: true, .. }));
+    let needs = if gated && here.is_none() { "needs a hub account; " } else { "" };
+    Row {
+        name: model.name_of(form),
+        quantization: form.name.clone(),
+        size: here.as_ref().map(|here| (here.size, true)).or_else(|| model.size_of(form)),
+        context: Some(model.context),
+        cache: model.cache,
+        cpu_only: model.cpu_only,
+        here: here.is_some(),
+        about: format!("{needs}{}", model.description),
+    }
+}
+
+/// The items in their order: in use, on disk, the rest.
+pub(in crate::tui) fn items(mut rows: Vec<Row>, used: &Used, rooms: Rooms) -> Vec<Item> {
+    let name = canonical(&used.name);
+    if !rows.iter().any(|row| row.name == name) {
+        rows.push(Row { name: name.clone(), here: true, ..Row::default() });
+    }
+    let place = |row: &Row| match () {
+        () if row.name == name => 0,
+        () if row.here => 1,
+        () => 2,
+    };
+    rows.sort_by_key(place);
+    let sections = [IN_USE, "on this machine", "can be fetched"];
+    rows.iter().map(|row| item(row, sections[place(row)], used, rooms)).collect()
+}
+
+/// The catalogue's form of a name: `smollm2-135m:q4_1` is `smollm2-135m`.
+fn canonical(name: &str) -> String {
+    match ModelName::parse(name) {
+        Ok(ModelName::Catalogue(model, form)) => model.name_of(form),
+        _ => name.to_owned(),
+    }
+}
+
+fn item(row: &Row, section: &str, used: &Used, rooms: Rooms) -> Item {
+    let info = used.info.as_ref().filter(|_| section == IN_USE);
+    let quantization = info.map_or_else(|| row.quantization.clone(), |info| info.quantization.to_lowercase());
+    let size = row.size.map(|(size, exact)| format!("{}{}", if exact { "" } else { "~" }, bytes(size)));
+    let context = info.map(|info| info.trained_context_length).or(row.context).map(thousands);
+    let fit = if info.is_some() { "loaded".to_owned() } else { fit(row, rooms) };
+    let figures = [quantization, size.unwrap_or_default(), context.unwrap_or_default(), fit];
+    let [quantization, size, context, fit] = figures.map(|figure| sanitize_line(&figure));
+    Item {
+        id: row.name.clone(),
+        title: units::short_name(&row.name),
+        about: sanitize_line(&row.about),
+        detail: format!("{quantization:>6} {size:>8} {context:>5}  {fit:<9}"),
+        section: section.to_owned(),
+        excerpt: info.map(|info| Excerpt { text: describe(info), hits: Vec::new() }),
+    }
+}
+
+/// `fits`, `to 24k` (the longest context that fits), `too large`; empty if it is unknown.
+fn fit(row: &Row, rooms: Rooms) -> String {
+    let room = if row.cpu_only { rooms.cpu } else { rooms.any };
+    let (Some(room), Some((size, _))) = (room, row.size) else { return String::new() };
+    let (Some(cache), Some(context)) = (row.cache, row.context) else {
+        return if room.holds(size) { "fits" } else { "too large" }.to_owned();
+    };
+    match room.positions(size, cache) {
+        most if most >= context as u64 => "fits".to_owned(),
+        most if most >= LEAST_CONTEXT => format!("to {}", thousands(most as usize)),
+        _ => "too large".to_owned(),
+    }
+}
+
+/// `8k`, `128k`: a context length in units of 1,024; below that the number.
+fn thousands(positions: usize) -> String {
+    if positions < 1024 { positions.to_string() } else { format!("{}k", positions / 1024) }
+}
+
+fn describe(info: &ModelInfo) -> String {
+    let text = format!(
+        "{}, {:.0} M parameters; context {} of {}; {}: weights {}, KV cache {}",
+        info.architecture,
+        info.parameters as f64 / 1e6,
+        units::count(info.context_length),
+        units::count(info.trained_context_length),
+        info.device.name,
+        bytes(info.memory.weights),
+        bytes(info.memory.kv_cache),
+    );
+    sanitize_line(&text)
 }

@@ -219,7 +219,8 @@ macro_rules! at_all_sizes {
     };
 }
 
-// After the macro, which it uses.
+// After the macro, which they use.
+mod models;
 mod supply;
 
 const ANSWER: &str = "The sky looks blue because air scatters **short** waves more than long ones \
