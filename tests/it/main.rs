@@ -30,6 +30,7 @@ mod settings;
 mod signals;
 mod stop;
 mod store;
+mod supply;
 mod support;
 mod support_hub;
 mod support_pty;
