@@ -14,13 +14,13 @@ use super::layout::{Areas, Look};
 use super::picker::{Picked, Picker};
 use super::theme::{Theme, ThemeName};
 use super::view::files;
-use super::view::gauge;
 use super::view::glyphs::Glyphs;
 use super::view::help;
 use super::view::marked;
 use super::view::panel;
+use super::view::supply;
 use super::view::transcript::Transcript;
-use crate::chat::{Cause, Chat, Event, View};
+use crate::chat::{Cause, Chat, EngineState, Event, View};
 
 #[derive(Debug)]
 pub struct UiState {
@@ -133,7 +133,7 @@ impl UiState {
         if !chat.help {
             self.help_top = 0;
         }
-        let loading = gauge::is_needed(chat);
+        let loading = matches!(chat.engine.state, EngineState::Loading(_)) || supply::is_shown(chat);
         // The composer's width does not depend on its number of rows.
         let width = Areas::of(area, 1, 0, false).composer_text().width;
         let rows = self.composer.layout(width);

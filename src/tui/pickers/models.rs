@@ -185,14 +185,14 @@ fn thousands(positions: usize) -> String {
 
 fn describe(info: &ModelInfo) -> String {
     let text = format!(
-        "{}, {:.0} M parameters; context {} of {}; {}: weights {}, KV cache {}",
-        info.architecture,
-        info.parameters as f64 / 1e6,
-        units::count(info.context_length),
-        units::count(info.trained_context_length),
-        info.device.name,
+        "weights {}, KV cache {}; context {} of {}; {}, {:.0} M parameters; {}",
         bytes(info.memory.weights),
         bytes(info.memory.kv_cache),
+        units::count(info.context_length),
+        units::count(info.trained_context_length),
+        info.architecture,
+        info.parameters as f64 / 1e6,
+        info.device.name,
     );
     sanitize_line(&text)
 }

@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{paint, supply, units, wrap};
+use super::{paint, units, wrap};
 use crate::chat::{Chat, EngineState, Loading};
 use crate::protocol::{LoadPhase, LoadProgress};
 use crate::sanitize::sanitize;
@@ -15,20 +15,10 @@ use crate::wording::bytes;
 const WIDEST: usize = 30;
 
 pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
-    if area.is_empty() {
-        return;
+    let EngineState::Loading(loading) = &chat.engine.state else { return };
+    if !area.is_empty() {
+        paint::line(frame.buffer_mut(), area, &line(loading, "", chat, usize::from(area.width), look));
     }
-    let width = usize::from(area.width);
-    let drawn = match &chat.engine.state {
-        EngineState::Loading(loading) => line(loading, "", chat, width, look),
-        _ => supply::line(chat, width, look).unwrap_or_default(),
-    };
-    paint::line(frame.buffer_mut(), area, &drawn);
-}
-
-/// Whether there is anything to draw.
-pub(in crate::tui) fn is_needed(chat: &Chat) -> bool {
-    matches!(chat.engine.state, EngineState::Loading(_)) || supply::is_shown(chat)
 }
 
 /// The progress of a load, or of the download of the model `fetched`.

@@ -1,22 +1,32 @@
 //! The line above the composer about a model that is not on disk: the offer to download it, or the download's progress.
 
+use ratatui::Frame;
+use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::{gauge, units, wrap};
-use crate::chat::{Chat, Files, Switch, SwitchStage};
+use super::{gauge, paint, units, wrap};
+use crate::chat::{Chat, EngineState, Files, Switch, SwitchStage};
 use crate::protocol::Offer;
 use crate::sanitize::sanitize;
 use crate::tui::layout::Look;
 use crate::wording::bytes;
 
+/// Draws the line, unless the progress of a load has its place.
+pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'_>) {
+    let is_loading = matches!(chat.engine.state, EngineState::Loading(_));
+    if let Some(line) = line(chat, usize::from(area.width), look).filter(|_| !is_loading && !area.is_empty()) {
+        paint::line(frame.buffer_mut(), area, &line);
+    }
+}
+
 /// Whether there is a line to draw. The welcome shows the offer of an empty transcript.
-pub(super) fn is_shown(chat: &Chat) -> bool {
+pub(in crate::tui) fn is_shown(chat: &Chat) -> bool {
     let welcomes = chat.feed.entries().is_empty() && chat.supply.change.is_none();
     chat.supply.fetch.is_some() || chat.supply.change.is_some() || (chat.offer().is_some() && !welcomes)
 }
 
 /// The line in `width` cells, in the longest form that fits.
-pub(super) fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Option<Line<'static>> {
+fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Option<Line<'static>> {
     if let Some(fetch) = &chat.supply.fetch {
         let name = units::short_name(&fetch.model);
         return Some(gauge::line(&fetch.loading, &name, chat, width, look));
