@@ -211,7 +211,7 @@ impl App {
             update(&mut chat, Event::Engine(EngineEvent::LoadFailed { error }));
         }
         let mut screen = UiState::new(theme, Glyphs::of_environment(environment));
-        screen.personas = tuning::personas(layers.personas());
+        screen.personas = completion::personas(layers.personas());
         screen.composer.use_vi(settings.keymap == Keymap::Vi);
         chat.reasoning_open = settings.reasoning_open;
         let output = Output::open(ending.clone())?;

@@ -6,6 +6,8 @@ use super::theme::ThemeName;
 use super::view::wrap;
 use crate::catalogue::catalogue;
 use crate::chat::command::{self, COMMANDS};
+use crate::sanitize::{sanitize, sanitize_line};
+use crate::settings::{Applies, KEYS, Key, Persona, named as setting_named};
 use crate::wording::bytes;
 
 /// Queries of at least this many letters find more than commands.
@@ -89,7 +91,7 @@ pub fn choices(draft: &str, talks: &[ConversationChoice], themes: &[ThemeName]) 
         Some(("/model", typed)) => among(models(), typed),
         Some(("/resume", typed)) => resumable(talks, typed),
         Some(("/theme", typed)) => among(named(themes), typed),
-        Some(("/set", typed)) => super::tuning::complete(typed),
+        Some(("/set", typed)) => set_choices(typed),
         Some(_) => Vec::new(),
     }
 }
@@ -102,7 +104,7 @@ pub fn everything(talks: &[ConversationChoice], themes: &[ThemeName]) -> Vec<Cho
         .map(command_choice)
         .chain(models())
         .chain(named(themes))
-        .chain(super::tuning::keys())
+        .chain(settings())
         .chain(conversations)
         .collect()
 }
@@ -203,6 +205,44 @@ fn named(themes: &[ThemeName]) -> Vec<Choice> {
     themes.iter().map(choice).collect()
 }
 
+/// Completions of `/set` followed by `typed`: a key, then its value if there are few.
+fn set_choices(typed: &str) -> Vec<Choice> {
+    let Some((name, value)) = typed.split_once(' ') else { return among(settings(), typed) };
+    let Some(key) = setting_named(name) else { return Vec::new() };
+    let values = key.facts().choices.iter().map(|choice| Choice {
+        text: format!("/set {name} {choice}"),
+        label: (*choice).to_owned(),
+        kind: Kind::Setting,
+        ..Choice::default()
+    });
+    among(values.collect(), value)
+}
+
+/// The settings that can change while the program runs, as completions.
+fn settings() -> Vec<Choice> {
+    let changeable = KEYS.iter().filter(|key| key.facts().applies != Applies::AtStart);
+    let choice = |key: &Key| Choice {
+        text: format!("/set {} ", key.name),
+        label: key.name.to_owned(),
+        about: key.facts().about.to_owned(),
+        unfinished: true,
+        kind: Kind::Setting,
+    };
+    changeable.map(choice).collect()
+}
+
+/// The personas as completions.
+pub fn personas(personas: &[Persona]) -> Vec<Choice> {
+    let choice = |persona: &Persona| Choice {
+        text: format!("/persona {}", persona.name),
+        label: sanitize_line(&persona.name),
+        about: sanitize_line(sanitize(persona.system().unwrap_or_default()).lines().next().unwrap_or_default()),
+        unfinished: false,
+        kind: Kind::Persona,
+    };
+    personas.iter().map(choice).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,5 +286,18 @@ mod tests {
         {
             assert_eq!(labels(draft), [""; 0], "{draft}");
         }
+    }
+
+    fn set_texts(typed: &str) -> Vec<String> {
+        set_choices(typed).into_iter().map(|choice| choice.text).collect()
+    }
+
+    #[test]
+    fn set_completes_keys_and_values() {
+        assert_eq!(set_texts("temp").first().map(String::as_str), Some("/set temperature "));
+        assert_eq!(set_texts("on_overflow "), ["/set on_overflow error", "/set on_overflow trim"]);
+        assert_eq!(set_texts("keymap v"), ["/set keymap vi"]);
+        assert_eq!(set_texts("temperature "), [""; 0]);
+        assert!(!set_texts("").iter().any(|text| text.contains("data_dir")));
     }
 }

@@ -1,13 +1,10 @@
 //! Changes of settings while the program runs: `/set`, `/persona`, and what an opened conversation remembers.
 
 use super::App;
-use super::completion::{self, Choice, Kind};
 use crate::chat::{Event, Note, NoteKind, Tuned};
 use crate::engine::Engine;
 use crate::sanitize::{sanitize, sanitize_line};
-use crate::settings::{
-    Applies, DEFAULT, KEYS, Key, Keymap, Layers, NO_PERSONA, Origin, Persona, Settings, named, unknown,
-};
+use crate::settings::{Applies, DEFAULT, Key, Keymap, Layers, NO_PERSONA, Origin, Settings, named, unknown};
 
 impl App {
     /// `/set KEY VALUE`, or `/set KEY`, which shows it. A wrong command comes back into the composer.
@@ -237,44 +234,6 @@ impl App {
     }
 }
 
-/// Completions of `/set` followed by `typed`: a key, then its value if there are few.
-pub(super) fn complete(typed: &str) -> Vec<Choice> {
-    let Some((name, value)) = typed.split_once(' ') else { return completion::among(keys(), typed) };
-    let Some(key) = named(name) else { return Vec::new() };
-    let values = key.facts().choices.iter().map(|choice| Choice {
-        text: format!("/set {name} {choice}"),
-        label: (*choice).to_owned(),
-        kind: Kind::Setting,
-        ..Choice::default()
-    });
-    completion::among(values.collect(), value)
-}
-
-/// The settings that can change while the program runs, as completions.
-pub(super) fn keys() -> Vec<Choice> {
-    let changeable = KEYS.iter().filter(|key| key.facts().applies != Applies::AtStart);
-    let choice = |key: &Key| Choice {
-        text: format!("/set {} ", key.name),
-        label: key.name.to_owned(),
-        about: key.facts().about.to_owned(),
-        unfinished: true,
-        kind: Kind::Setting,
-    };
-    changeable.map(choice).collect()
-}
-
-/// The personas as completions.
-pub(super) fn personas(personas: &[Persona]) -> Vec<Choice> {
-    let choice = |persona: &Persona| Choice {
-        text: format!("/persona {}", persona.name),
-        label: sanitize_line(&persona.name),
-        about: sanitize_line(sanitize(persona.system().unwrap_or_default()).lines().next().unwrap_or_default()),
-        unfinished: false,
-        kind: Kind::Persona,
-    };
-    personas.iter().map(choice).collect()
-}
-
 /// Whether the engine must load the model again for this change.
 fn needs_reload(old: &Settings, new: &Settings) -> bool {
     let of = |settings: &Settings| {
@@ -282,22 +241,4 @@ fn needs_reload(old: &Settings, new: &Settings) -> bool {
         (chat_template.clone(), *context_length, *device, *gpu_memory_utilization, *threads, *offline)
     };
     of(old) != of(new)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn texts(typed: &str) -> Vec<String> {
-        complete(typed).into_iter().map(|choice| choice.text).collect()
-    }
-
-    #[test]
-    fn set_completes_keys_and_values() {
-        assert_eq!(texts("temp").first().map(String::as_str), Some("/set temperature "));
-        assert_eq!(texts("on_overflow "), ["/set on_overflow error", "/set on_overflow trim"]);
-        assert_eq!(texts("keymap v"), ["/set keymap vi"]);
-        assert_eq!(texts("temperature "), [""; 0]);
-        assert!(!texts("").iter().any(|text| text.contains("data_dir")));
-    }
 }
