@@ -42,6 +42,8 @@ pub struct OneShot {
     pub raw: bool,
     /// Show the rendered prompt and stop.
     pub dry_run: bool,
+    /// Do not store the turn.
+    pub no_save: bool,
 }
 
 /// What the command line asks for.
@@ -183,6 +185,7 @@ fn choose(args: Args, resolved: Resolved, streams: &mut Streams<'_>) -> Result<I
         quiet: flags.quiet,
         raw: flags.raw,
         dry_run: flags.dry_run,
+        no_save: flags.no_save,
     };
     Ok(Invocation::OneShot(resolved, one_shot))
 }

@@ -41,10 +41,10 @@ fn wants_json(command: &Command) -> bool {
         }
         Command::Models(args) => [args.format, None],
         Command::Conversations(ConversationsArgs { format, command }) => match command {
-            Some(ConversationsCommand::List { format: own } | ConversationsCommand::Search { format: own, .. }) => {
+            Some(ConversationsCommand::List { format: own, .. } | ConversationsCommand::Search { format: own, .. }) => {
                 [*format, Some(*own)]
             }
-            Some(ConversationsCommand::Export { format: ExportFormat::Json, .. }) => return true,
+            Some(ConversationsCommand::Export { format: ExportFormat::Json | ExportFormat::Jsonl, .. }) => return true,
             _ => [*format, None],
         },
         _ => [None, None],
@@ -66,7 +66,7 @@ fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Res
             models::run(&resolved.settings, or_list(args.command, args.format, list)?)?
         }
         Command::Conversations(args) => {
-            let list = |format| ConversationsCommand::List { format };
+            let list = |format| ConversationsCommand::List { format, removed: false };
             conversations::run(&resolved.settings, or_list(args.command, args.format, list)?)?
         }
         Command::Bench(args) => bench::run(resolved, args)?,

@@ -16,16 +16,23 @@ mod change;
 mod columns;
 mod data_dir;
 mod error;
+mod excerpt;
 mod export;
+mod foreign;
 mod handle;
 mod id;
+mod import;
+mod imported;
+mod index;
 mod migrate;
 mod open;
 mod read;
 mod repair;
 mod resume;
 mod schema;
+mod search;
 mod spool;
+mod terms;
 mod timing;
 mod writer;
 
@@ -33,9 +40,12 @@ pub use error::StoreError;
 pub use export::{json, markdown};
 pub use handle::{Standing, StoreHandle, Told};
 pub use id::new_conversation_id;
+pub use import::read_conversations;
+pub use imported::{Imported, Origin};
 pub use open::{DATABASE, Opened};
 pub use read::Summary;
 pub use resume::Resume;
+pub use search::Hit;
 
 use columns::{Columns, Question};
 
@@ -58,6 +68,8 @@ pub struct Store {
     rows: HashMap<ConversationId, Vec<i64>>,
     /// Whether the leftovers of earlier processes are cleaned up.
     tidied: bool,
+    /// Whether the search index was made again because it was damaged.
+    index_renewed: bool,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -75,7 +87,7 @@ impl Store {
 
     fn new(db: Connection, data_dir: &Path) -> Self {
         let writer = writer::Writer::new(data_dir);
-        Self { db, data_dir: data_dir.to_path_buf(), writer, rows: HashMap::new(), tidied: false }
+        Self { db, data_dir: data_dir.to_path_buf(), writer, rows: HashMap::new(), tidied: false, index_renewed: false }
     }
 
     /// If a statement found the database damaged, makes the next start check all of it.
@@ -213,11 +225,6 @@ impl Store {
     /// The conversations in the trash, the last removed first.
     pub fn list_removed(&self) -> Result<Vec<Summary>> {
         self.noted(read::list_removed(&self.db))
-    }
-
-    /// Conversations with `text` in the title, a question or an answer, ignoring case; the last changed first.
-    pub fn search(&self, text: &str) -> Result<Vec<Summary>> {
-        self.noted(read::search(&self.db, text))
     }
 
     fn row(&self, id: &ConversationId, turn: TurnId) -> Result<i64> {

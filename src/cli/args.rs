@@ -157,6 +157,9 @@ pub struct OneShotFlags {
     /// Show exactly what the model would read, load no weights, exit
     #[arg(long)]
     pub dry_run: bool,
+    /// Do not store this turn
+    #[arg(long)]
+    pub no_save: bool,
 }
 
 impl OneShotFlags {
@@ -169,6 +172,7 @@ impl OneShotFlags {
             (self.quiet, "--quiet"),
             (self.raw, "--raw"),
             (self.dry_run, "--dry-run"),
+            (self.no_save, "--no-save"),
         ];
         given.iter().find(|(given, _)| *given).map(|(_, flag)| *flag)
     }
@@ -272,6 +276,8 @@ pub enum ExportFormat {
     Markdown,
     /// Everything that is stored, every branch of it.
     Json,
+    /// The same, one conversation a line.
+    Jsonl,
 }
 
 /// The subcommands.
@@ -379,6 +385,9 @@ pub enum ModelsCommand {
 pub enum ConversationsCommand {
     /// Show all, the last changed first
     List {
+        /// Those in the trash instead
+        #[arg(long)]
+        removed: bool,
         /// Output
         #[arg(long, value_enum, default_value_t)]
         format: TableFormat,
@@ -388,10 +397,14 @@ pub enum ConversationsCommand {
         /// The beginning of its id, or `last`
         id: String,
     },
-    /// Print one as Markdown or JSON
+    /// Print some as Markdown or JSON
     Export {
-        /// The beginning of its id, or `last`
-        id: String,
+        /// The beginnings of their ids, or `last`
+        #[arg(required_unless_present = "all")]
+        ids: Vec<String>,
+        /// All that are stored, the last changed first
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
         /// Output
         #[arg(long, value_enum, default_value_t)]
         format: ExportFormat,
@@ -404,15 +417,31 @@ pub enum ConversationsCommand {
         #[arg(allow_hyphen_values = true)]
         title: String,
     },
-    /// Remove some for good
+    /// Store the conversations in a file: what `export` writes as JSON or JSON lines, the `conversations.json` of
+    /// ChatGPT, lists of messages with role and content
+    Import {
+        /// The file
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Move some to the trash, which keeps them for 30 days
     Remove {
         /// The beginnings of their ids
         #[arg(required = true)]
         ids: Vec<String>,
+        /// Remove them for good, also from the trash
+        #[arg(long)]
+        purge: bool,
     },
-    /// Find those that contain a text
+    /// Bring some back from the trash
+    Restore {
+        /// The beginnings of their ids
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Find those that contain all words, the best first
     Search {
-        /// The text; letter case does not count
+        /// The words or their beginnings; "words in quotes" belong together; letter case does not count
         #[arg(allow_hyphen_values = true)]
         text: String,
         /// Output

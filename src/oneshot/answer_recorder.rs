@@ -67,9 +67,9 @@ impl AnswerRecorder {
             turn.files = files;
         }
         let errors = channel();
-        let store = store.map_err(|error| errors.0.send(error)).ok();
+        let store = store.map_err(|error| errors.0.send(error)).ok().filter(|_| !one_shot.no_save);
         let mut recorder = Self {
-            refused: store.is_none(),
+            refused: store.is_none() && !one_shot.no_save,
             store,
             told,
             conversation,

@@ -102,6 +102,11 @@ pub(super) fn files_text(files: &[Attachment]) -> Option<String> {
     if files.is_empty() { None } else { serde_json::to_string(files).ok() }
 }
 
+/// The files in the column `files`; none if it is damaged.
+pub(super) fn files(text: Option<String>) -> Vec<Attachment> {
+    text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
 /// The columns that [`read_turn`] expects, in this order.
 pub(super) const TURN: &str = "key, parent, prompt, model, reasoning, answer, state, error, prompt_tokens, \
                                cached_tokens, completion_tokens, timing, files, removed";
@@ -131,7 +136,7 @@ pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn>
         prompt: cell::text(row, 2)?,
         model: cell::text(row, 3)?,
         answer: Answer { reasoning: cell::text(row, 4)?, text: cell::text(row, 5)?, ending },
-        files: cell::optional_text(row, 12)?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        files: files(cell::optional_text(row, 12)?),
         removed: cell::integer(row, 13)?.is_some_and(|removed| removed != 0),
     })
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Summary;
+use super::imported::Origin;
 use super::timing;
 use crate::conversation::{Conversation, Ending, Turn};
 use crate::protocol::{FinishReason, Role};
@@ -33,9 +34,10 @@ fn ending_note(turn: &Turn) -> String {
     }
 }
 
-/// All branches with all stored data.
-pub fn json(summary: &Summary, conversation: &Conversation) -> Value {
-    let turns: Vec<_> = conversation.turns().iter().enumerate().map(|(index, turn)| turn_json(index, turn)).collect();
+/// All branches with all stored data. `origins`: of each turn.
+pub fn json(summary: &Summary, conversation: &Conversation, origins: &[Origin]) -> Value {
+    let turn = |(index, turn)| turn_json(index, turn, origins.get(index));
+    let turns: Vec<_> = conversation.turns().iter().enumerate().map(turn).collect();
     json!({
         "conversation": summary.id.0,
         "title": summary.title,
@@ -49,7 +51,7 @@ pub fn json(summary: &Summary, conversation: &Conversation) -> Value {
     })
 }
 
-fn turn_json(index: usize, turn: &Turn) -> Value {
+fn turn_json(index: usize, turn: &Turn, origin: Option<&Origin>) -> Value {
     let answer = &turn.answer;
     let mut object = json!({
         "turn": index,
@@ -58,6 +60,8 @@ fn turn_json(index: usize, turn: &Turn) -> Value {
         "prompt": turn.prompt,
         "files": turn.files,
         "removed": turn.removed,
+        "asked_ms": origin.and_then(|origin| origin.asked_ms),
+        "sampling": origin.and_then(|origin| origin.sampling.as_ref()),
         "answer": answer.text,
         "reasoning": if answer.reasoning.is_empty() { Value::Null } else { json!(answer.reasoning) },
     });

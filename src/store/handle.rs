@@ -75,6 +75,7 @@ impl StoreHandle {
             waited: Duration::ZERO,
             backlog: Vec::new(),
             aside,
+            unindexed: true,
             delayed: false,
             standings: standings.clone(),
         };
@@ -151,6 +152,8 @@ struct Recorder {
     /// Turns whose latest state is not in the database, in the order in which they were asked.
     backlog: Vec<TurnRecord>,
     aside: Aside,
+    /// Whether turns may wait to be indexed for the search.
+    unindexed: bool,
     /// Whether the last attempt failed; the next ones do not wait.
     delayed: bool,
     standings: Standings,
@@ -163,16 +166,27 @@ impl Recorder {
         self.delayed = self.open(PATIENCE).is_err();
         self.waited = start.elapsed();
         loop {
-            let job = if self.backlog.is_empty() || self.refused.is_some() {
+            let job = if self.unindexed {
+                queue.recv_timeout(Duration::ZERO)
+            } else if self.backlog.is_empty() || self.refused.is_some() {
                 queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
                 queue.recv_timeout(RETRY)
             };
             match job {
-                Ok(Job::Save(record, done)) => done(self.save(*record)),
+                Ok(Job::Save(record, done)) => {
+                    done(self.save(*record));
+                    self.unindexed = true;
+                }
                 Ok(Job::Ask(job)) => {
                     let patience = self.patience();
                     job(self.open(patience));
+                    self.unindexed = true;
+                }
+                Err(RecvTimeoutError::Timeout) if self.unindexed => {
+                    // After an error the next job tries again.
+                    let store = self.store.as_mut();
+                    self.unindexed = store.is_some_and(|store| store.index_step().unwrap_or(false));
                 }
                 Err(RecvTimeoutError::Timeout) => drop(self.flush(Duration::ZERO)),
                 Err(RecvTimeoutError::Disconnected) => break,

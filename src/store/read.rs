@@ -1,11 +1,10 @@
 //! Queries of the database. A damaged value affects only its own row.
 
-use std::collections::HashSet;
-
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{TURN, place, read_turn};
+use super::imported::Origin;
 use super::{Result, StoreError, cell};
 use crate::conversation::{Conversation, ConversationId, TurnId};
 
@@ -56,6 +55,16 @@ pub(super) fn conversation(db: &Connection, id: &ConversationId) -> Result<(Conv
     Ok((frame.restored(turns, head), rows))
 }
 
+/// When and how each turn was asked, in order.
+pub(super) fn origins(db: &Connection, id: &ConversationId) -> Result<Vec<Origin>> {
+    let mut statement = db.prepare("SELECT asked, sampling FROM turns WHERE conversation = ?1 ORDER BY key")?;
+    let rows = statement.query_map([&id.0], |row| {
+        let sampling = cell::optional_text(row, 1)?.and_then(|text| serde_json::from_str(&text).ok());
+        Ok(Origin { asked_ms: cell::integer(row, 0)?.and_then(|ms| u64::try_from(ms).ok()), sampling })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Latest first; a conversation with a damaged time comes last, otherwise it would always be the latest.
 const LAST_FIRST: &str = "typeof(changed) = 'integer' DESC, changed DESC, rowid DESC";
 
@@ -93,14 +102,22 @@ fn names(db: &Connection, query: &str, values: impl rusqlite::Params, most: usiz
     Ok(found)
 }
 
-const SUMMARY: &str = "SELECT id, title, first, model, turns, answers, created, changed, removed FROM conversations";
+/// The columns that [`summary`] reads, of the table `conversations` as `c`.
+pub(super) const SUMMARY: &str =
+    "SELECT c.id, c.title, c.first, c.model, c.turns, c.answers, c.created, c.changed, c.removed";
+
+/// Their number.
+pub(super) const SUMMARY_COLUMNS: usize = 9;
 
 pub(super) fn list(db: &Connection) -> Result<Vec<Summary>> {
-    summaries(db, &format!("{SUMMARY} WHERE removed IS NULL ORDER BY {LAST_FIRST}"))
+    summaries(db, &format!("{SUMMARY} FROM conversations c WHERE removed IS NULL ORDER BY {LAST_FIRST}"))
 }
 
 pub(super) fn list_removed(db: &Connection) -> Result<Vec<Summary>> {
-    summaries(db, &format!("{SUMMARY} WHERE removed IS NOT NULL ORDER BY removed DESC, rowid DESC"))
+    summaries(
+        db,
+        &format!("{SUMMARY} FROM conversations c WHERE removed IS NOT NULL ORDER BY removed DESC, rowid DESC"),
+    )
 }
 
 fn summaries(db: &Connection, query: &str) -> Result<Vec<Summary>> {
@@ -109,24 +126,7 @@ fn summaries(db: &Connection, query: &str) -> Result<Vec<Summary>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-pub(super) fn search(db: &Connection, text: &str) -> Result<Vec<Summary>> {
-    let needle = text.to_lowercase();
-    let mut hits = HashSet::new();
-    let mut statement = db.prepare(
-        "SELECT id, title FROM conversations
-         UNION ALL SELECT conversation, prompt FROM turns UNION ALL SELECT conversation, answer FROM turns",
-    )?;
-    let mut rows = statement.query([])?;
-    // SQLite's LIKE ignores the case of ASCII letters only.
-    while let Some(row) = rows.next()? {
-        if cell::text(row, 1)?.to_lowercase().contains(&needle) {
-            hits.insert(cell::text(row, 0)?);
-        }
-    }
-    Ok(list(db)?.into_iter().filter(|summary| hits.contains(&summary.id.0)).collect())
-}
-
-fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
+pub(super) fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
     let count = |column: usize| cell::count(row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let first = cell::text(row, 2)?;
     let first = first.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
@@ -141,6 +141,11 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
         changed_ms: cell::count(row, 7)?,
         removed_ms: cell::integer(row, 8)?.and_then(|ms| u64::try_from(ms).ok()),
     })
+}
+
+/// The title of a conversation that begins with this question.
+pub(super) fn title(prompt: &str) -> String {
+    shorten(prompt.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default())
 }
 
 /// The line, cut to 60 characters.

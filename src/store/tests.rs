@@ -8,6 +8,9 @@ use super::*;
 use crate::conversation::{Answer, Ending};
 use crate::protocol::{FinishReason, Timing, Usage};
 
+mod import;
+mod search;
+
 struct Home(tempfile::TempDir);
 
 impl Home {
@@ -94,15 +97,17 @@ fn list_search_rename_remove_export() {
     assert_eq!(listed.iter().map(|s| s.title.as_str()).collect::<Vec<_>>(), ["weather", "Grüße?"]);
     assert_eq!((listed[1].turns, listed[1].model.as_str()), (3, "other"));
     assert_eq!((listed[0].answers, listed[1].answers), (0, 2), "a question that failed has none");
-    assert_eq!(store.search("GRÜSSE").unwrap().len(), 0);
-    assert_eq!(store.search("grüße").unwrap(), [listed[1].clone()]);
-    assert_eq!(store.search("ZWEI").unwrap(), [listed[1].clone()]);
+    assert_eq!(store.search("GRÜSSE", 10).unwrap().len(), 0);
+    for word in ["grüße", "ZWEI"] {
+        let found = store.search(word, 10).unwrap();
+        assert_eq!(found.iter().map(|hit| &hit.summary).collect::<Vec<_>>(), [&listed[1]]);
+    }
     store.rename(&talk.id, "Greetings").unwrap();
-    let renamed = store.search("greet").unwrap();
+    let renamed: Vec<Summary> = store.search("greet", 10).unwrap().into_iter().map(|hit| hit.summary).collect();
     let text = markdown(&renamed[0], &talk);
     assert!(text.starts_with("# Greetings\n\n## system\n\nBe brief.\n\n## user\n\nGrüße?"), "{text}");
     assert!(text.contains("## assistant (other, cut at the limit)\n\nzwei\n") && !text.contains("two?"), "{text}");
-    let exported = json(&renamed[0], &talk);
+    let exported = json(&renamed[0], &talk, &store.origins(&talk.id).unwrap());
     assert_eq!(exported["turns"][1]["error"], "out of memory");
     assert_eq!((&exported["turns"][2]["parent"], &exported["head"]), (&0.into(), &2.into()));
     assert_eq!(exported["turns"][0]["timing_us"]["ttft"], 7000);
@@ -455,7 +460,7 @@ fn one_damaged_byte_affects_only_its_row() {
             std::fs::write(&path, damaged).unwrap();
             let mut store = home.open();
             assert_eq!(store.list().unwrap().len(), 3, "{word} at {place}");
-            assert_eq!(store.search("ANSWER-1").unwrap().len(), 1, "{word} at {place}");
+            assert_eq!(store.search("ANSWER-1", 10).unwrap().len(), 1, "{word} at {place}");
             let last = store.last_answered().unwrap();
             assert!(store.load(&last).is_ok(), "{word} at {place}");
             // All three turns have the state `length`, so any of them may be the damaged one.

@@ -172,4 +172,51 @@ fn conversations_list_search_show_rename_and_remove() {
     assert_eq!((missing.code(), &missing.json()["error"]["code"]), (2, &serde_json::json!(2)), "{missing:?}");
     assert_eq!(home.run(&["conversations", "remove", id]).code(), 0);
     assert_eq!(home.run(&["conversations", "list", "--format", "json"]).json(), serde_json::json!([]));
+    assert!(home.run(&["conversations", "list", "--removed"]).stdout.contains("Capitals"));
+    assert_eq!(home.run(&["conversations", "restore", id]).code(), 0);
+    assert!(home.run(&["conversations", "list"]).stdout.contains("Capitals"));
+    assert_eq!(home.run(&["conversations", "remove", "--purge", id]).code(), 0);
+    assert!(!home.run(&["conversations", "list", "--removed"]).stdout.contains("Capitals"));
+}
+
+#[test]
+fn conversations_are_exported_and_imported_again() {
+    let home = Home::new();
+    let model = home.model("fallback = \"vast and mysterious\"");
+    for prompt in ["Tell me of the sea.", "And the sky?"] {
+        assert_eq!(home.run(&["-m", &model, "-p", prompt]).code(), 0);
+    }
+    let found = home.run(&["conversations", "search", "mysterious vast sea"]).stdout;
+    assert!(found.contains("\n  Tell me of the sea. vast and mysterious\n"), "{found}");
+    let lines = home.run(&["conversations", "export", "--all", "--format", "jsonl"]).stdout;
+    assert_eq!(lines.lines().count(), 2);
+    let array = home.run(&["conversations", "export", "--all", "--format", "json"]).stdout;
+    for (name, text) in [("lines.jsonl", &lines), ("array.json", &array)] {
+        let other = Home::new();
+        let file = other.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        let file = file.to_str().unwrap();
+        let said = other.run(&["conversations", "import", file]).stdout;
+        assert!(said.starts_with("imported 2 conversations: "), "{said}");
+        assert_eq!(other.run(&["conversations", "export", "--all", "--format", "jsonl"]).stdout, lines, "{name}");
+        let said = other.run(&["conversations", "import", file]).stdout;
+        assert_eq!(said, "imported 0 conversations; 2 stored already, left as each is\n");
+        std::fs::write(file, format!("{lines}{{\"turns\": 1}}\n")).unwrap();
+        let ran = other.run(&["conversations", "import", file]);
+        assert_eq!(ran.code(), 1);
+        assert!(ran.stderr.contains("line 3") && ran.stderr.contains("Nothing was stored"), "{ran:?}");
+    }
+}
+
+#[test]
+fn turn_is_not_stored_with_no_save() {
+    let home = Home::new();
+    let model = home.model("fallback = \"an answer\"");
+    let ran = home.run(&["-m", &model, "-p", "secret", "--no-save"]);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("an answer\n", ""), "{ran:?}");
+    assert_eq!(home.run(&["conversations", "list", "--format", "json"]).json(), serde_json::json!([]));
+    assert_eq!(home.run(&["-m", &model, "-p", "kept"]).code(), 0);
+    assert_eq!(home.run(&["-m", &model, "-c", "-p", "secret", "--no-save", "--format", "json"]).code(), 0);
+    let kept = home.run(&["conversations", "list", "--format", "json"]).json();
+    assert_eq!((kept.as_array().unwrap().len(), &kept[0]["turns"]), (1, &1.into()));
 }

@@ -204,12 +204,12 @@ fn change(path: &Path, cells: &[u8]) {
 }
 
 fn read(store: &mut Store) {
-    let _ = (store.search("GRÜ"), store.last(), store.last_answered(), store.find("last"), store.find("a"));
+    let _ = (store.search("GRÜ", 10), store.last(), store.last_answered(), store.find("last"), store.find("a"));
     for summary in store.list().unwrap_or_default() {
         let Ok(talk) = store.load(&summary.id) else { continue };
         assert!(talk.turns().iter().enumerate().all(|(at, turn)| turn.parent.is_none_or(|parent| parent.0 < at)));
         assert!(markdown(&summary, &talk).starts_with("# "));
-        assert!(json(&summary, &talk).is_object());
+        assert!(json(&summary, &talk, &store.origins(&summary.id).unwrap_or_default()).is_object());
     }
 }
 
