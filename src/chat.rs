@@ -25,6 +25,7 @@ mod feed;
 mod marks;
 mod overflow;
 mod rework;
+mod seeds;
 mod setting;
 mod supply;
 
@@ -316,6 +317,7 @@ pub struct Chat {
     /// Deleted turns of this run, to bring them back.
     deleted: Vec<TurnId>,
     save_warned: bool,
+    seeds: Option<u64>,
     now: Timestamp,
     last_request: u64,
 }
@@ -348,6 +350,7 @@ impl Chat {
             before: None,
             deleted: Vec::new(),
             save_warned: false,
+            seeds: None,
             now,
             last_request: 0,
         };

@@ -273,6 +273,7 @@ impl Run<'_> {
             answer: self.recorder.answer(),
             reason,
             conversation: self.recorder.conversation(),
+            seed: self.settings.sampling.seed,
             usage,
             timing,
             info: self.info.as_ref(),

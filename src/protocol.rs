@@ -2,6 +2,7 @@
 //!
 //! Independent of terminals and tensors.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -92,6 +93,12 @@ impl Default for SamplingParams {
             seed: None,
         }
     }
+}
+
+/// A random seed of 53 bits, so that every reader of JSON keeps it.
+pub fn random_seed() -> u64 {
+    // The standard library seeds each `RandomState` with the system's random numbers.
+    RandomState::new().build_hasher().finish() >> 11
 }
 
 /// How long an idle engine keeps its weights.

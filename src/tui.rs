@@ -193,6 +193,7 @@ impl App {
         };
         let conversation = Conversation::new(turn_recorder::new_id(), settings.system.clone());
         let mut chat = Chat::new(options, conversation, Timestamp::now());
+        chat.seed_from(random_seed());
         let theme = theme.unwrap_or_else(|error| {
             update(&mut chat, Event::Noted(Note::error(error.0)));
             Theme::fallback(canvas)

@@ -187,7 +187,7 @@ impl Chat {
         let Some(turn) = self.conversation.turn(id).cloned() else { return Vec::new() };
         let (conversation, system) = (self.conversation.id.clone(), self.conversation.system.clone());
         let settings = self.conversation.settings.clone();
-        let sampling = Some(self.options.sampling.clone());
+        let sampling = Some(self.sampling_of(self.last_request));
         vec![Effect::Save(Box::new(TurnRecord { conversation, system, settings, id, turn, sampling, asked_ms: None }))]
     }
 
@@ -233,10 +233,11 @@ impl Chat {
             turn.model.clone_from(&self.options.model);
         }
         let messages = self.messages_of_request(turn);
+        let sampling = self.sampling_of(id.0);
         vec![Effect::Generate(GenerationRequest {
             id,
             messages,
-            sampling: self.options.sampling.clone(),
+            sampling,
             max_tokens: self.options.max_tokens,
             on_overflow: self.options.on_overflow,
         })]

@@ -1,7 +1,6 @@
 //! One turn: render → fit → reuse the cache → prefill → decode → events. Runs synchronously on the loaded model;
 //! independent of threads, queues and the lifecycle.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use super::error::ModelError;
@@ -218,7 +217,7 @@ struct Decoder<'a> {
 impl<'a> Decoder<'a> {
     fn new(request: &'a GenerationRequest) -> Self {
         let sampling = &request.sampling;
-        let seed = sampling.seed.unwrap_or_else(fresh_seed);
+        let seed = sampling.seed.unwrap_or_else(random_seed);
         Self { sampling, seed, sampler: None, on_device: false, logits: Vec::new() }
     }
 
@@ -339,12 +338,6 @@ impl<'a> Decoder<'a> {
         prefix.extend(&written[..evaluated]);
         Ok(())
     }
-}
-
-/// A random seed, for a request without one.
-fn fresh_seed() -> u64 {
-    // The standard library seeds each `RandomState` with the system's random numbers.
-    RandomState::new().build_hasher().finish()
 }
 
 /// The message for the user, and whether the model has to be loaded again.

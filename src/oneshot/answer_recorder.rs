@@ -8,7 +8,7 @@ use super::messages::Messages;
 use crate::cli::OneShot;
 use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
-use crate::protocol::{Channel, ChatMessage};
+use crate::protocol::{Channel, ChatMessage, random_seed};
 use crate::settings::{Layers, Resolved, Settings};
 use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
 
@@ -61,7 +61,8 @@ impl AnswerRecorder {
         if one_shot.system.is_some() {
             conversation.system = one_shot.system.clone();
         }
-        let settings = remembered(resolved, &conversation, messages);
+        let mut settings = remembered(resolved, &conversation, messages);
+        settings.sampling.seed.get_or_insert_with(random_seed);
         let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
         if let Some(turn) = conversation.turn_mut(turn) {
             turn.files = files;

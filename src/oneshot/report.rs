@@ -14,6 +14,8 @@ pub(super) struct Report<'a> {
     pub answer: &'a Answer,
     pub reason: FinishReason,
     pub conversation: Option<&'a str>,
+    /// The seed of the random numbers.
+    pub seed: Option<u64>,
     pub usage: &'a Usage,
     pub timing: &'a Timing,
     /// `None` if the model was never loaded.
@@ -40,6 +42,7 @@ impl Report<'_> {
             "answer": self.answer.text,
             "finish_reason": self.reason,
             "conversation": self.conversation,
+            "seed": self.seed,
             "usage": {
                 "prompt_tokens": usage.prompt_tokens,
                 "cached_tokens": usage.cached_tokens,

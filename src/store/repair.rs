@@ -52,14 +52,14 @@ pub(super) fn check_content(db: &Connection, data_dir: &Path, size: u64) -> Resu
         return Ok(());
     }
     let whole = size <= INDEXES_CHECKED_SIZE || is_suspect;
-    let check = if whole { "PRAGMA integrity_check(100)" } else { "PRAGMA quick_check(100)" };
-    let mut verdicts = verdicts(db, check);
-    if is_search_index_damaged(&verdicts) {
-        // It is made again from the turns.
-        db.execute_batch("DROP TABLE IF EXISTS search")?;
-        verdicts = self::verdicts(db, check);
+    let check = if whole { "integrity_check" } else { "quick_check" };
+    let mut verdicts = Vec::new();
+    // Not the search index: it takes longest, and is made again when a statement finds it damaged.
+    for table in ["conversations", "turns"] {
+        let mut statement = db.prepare(&format!("PRAGMA {check}({table})"))?;
+        let rows = statement.query_map([], |row| cell::text(row, 0))?;
+        verdicts.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
     }
-    let verdicts = verdicts?;
     let is_of = |verdict: &str, words: &[&str]| words.iter().any(|word| verdict.contains(word));
     let fatal = |verdict: &&String| *verdict != "ok" && !is_of(verdict, &ROW_FAULTS) && !is_of(verdict, &INDEX_FAULTS);
     if let Some(verdict) = verdicts.iter().find(fatal) {
@@ -74,21 +74,6 @@ pub(super) fn check_content(db: &Connection, data_dir: &Path, size: u64) -> Resu
         let _ = std::fs::remove_file(mark);
     }
     Ok(())
-}
-
-fn verdicts(db: &Connection, check: &str) -> Result<Vec<String>> {
-    let mut statement = db.prepare(check)?;
-    let rows = statement.query_map([], |row| cell::text(row, 0))?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-fn is_search_index_damaged(verdicts: &Result<Vec<String>>) -> bool {
-    let names_it = |text: &String| text.to_lowercase().contains("fts5");
-    match verdicts {
-        Ok(verdicts) => verdicts.iter().any(names_it),
-        Err(StoreError::Damaged(why)) => names_it(why),
-        Err(_) => false,
-    }
 }
 
 /// Makes the next start check the whole database.

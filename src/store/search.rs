@@ -34,12 +34,15 @@ struct Match {
     is_indexed: bool,
 }
 
+/// Ranks need the counts of all words in each turn with a hit; for a word that is in most turns this takes long.
+const RANKED: i64 = 1000;
+
 /// Turns that are read for each conversation that is wanted: several turns of one conversation may have hits.
 const TURNS_PER_HIT: usize = 4;
 
 impl Store {
     /// The conversations with all words of `text` in one turn or in the title, at most `most`; hits in titles first,
-    /// then the best by the rarity of the words (BM25). A word is a prefix, case and accents do not matter, and words in
+    /// then the best by the rarity of the words (BM25), among the latest for a frequent word. A word is a prefix, case and accents do not matter, and words in
     /// double quotes are a phrase. Any part of a text in a script without spaces is found.
     pub fn search(&mut self, text: &str, most: usize) -> Result<Vec<Hit>> {
         let query = Query::parse(text);
@@ -72,16 +75,18 @@ fn search(db: &Connection, query: &Query, most: usize) -> Result<Vec<Hit>> {
     Ok(hits)
 }
 
-/// The best turns in the index.
+/// The best turns in the index: of the [`RANKED`] latest ones with hits in the title, then in the text.
 fn indexed(db: &Connection, query: &Query, most: usize) -> Result<Vec<Match>> {
-    let order = if query.is_vague() { "rowid DESC" } else { "bm25(search, 10, 1), rowid DESC" };
-    let sql = format!("SELECT rowid FROM search WHERE search MATCH ?1 ORDER BY {order} LIMIT ?2");
-    let mut statement = db.prepare_cached(&sql)?;
     let limit = i64::try_from(most.saturating_mul(TURNS_PER_HIT)).unwrap_or(i64::MAX);
+    let latest = "SELECT rowid FROM search WHERE search MATCH ?1 ORDER BY rowid DESC LIMIT 1 OFFSET ?2";
+    let best =
+        "SELECT rowid FROM search WHERE search MATCH ?1 AND rowid >= ?2 ORDER BY bm25(search), rowid DESC LIMIT ?3";
+    let (mut latest, mut best) = (db.prepare_cached(latest)?, db.prepare_cached(best)?);
     let mut found = Vec::new();
     for (column, is_title) in [("title", true), ("text", false)] {
         let expression = format!("{column} : ({})", query.expression());
-        let keys = statement.query_map(params![expression, limit], |row| row.get(0))?;
+        let oldest = latest.query_row(params![expression, RANKED], |row| row.get(0)).optional()?.unwrap_or(i64::MIN);
+        let keys = best.query_map(params![expression, oldest, limit], |row| row.get(0))?;
         for key in keys {
             found.push(Match { key: key?, is_title, is_indexed: true });
         }
@@ -95,7 +100,7 @@ fn unindexed(db: &Connection, query: &Query, most: usize) -> Result<Vec<Match>> 
     for condition in ["t.state = 'pending'", index::WAITING] {
         let mut statement = db.prepare_cached(&format!(
             "SELECT t.key, coalesce(c.title, c.first), t.prompt, t.answer, t.files
-             FROM turns t JOIN conversations c ON c.id = t.conversation WHERE {condition} ORDER BY t.key DESC"
+             FROM turns t JOIN conversations c ON c.id = t.conversation WHERE {condition} ORDER BY +t.key DESC"
         ))?;
         let mut rows = statement.query([])?;
         while found.len() < most.saturating_mul(TURNS_PER_HIT)

@@ -87,11 +87,6 @@ impl Query {
         self.phrases.is_empty()
     }
 
-    /// Whether it is so short that most texts match; their rank means nothing then.
-    pub(super) fn is_vague(&self) -> bool {
-        self.phrases.iter().all(|phrase| phrase.len() == 1 && phrase[0].len() < 2)
-    }
-
     /// The query in the language of FTS5.
     pub(super) fn expression(&self) -> String {
         let phrases: Vec<_> = self.phrases.iter().map(|phrase| format!("\"{}\"*", phrase.join(" "))).collect();
@@ -142,7 +137,6 @@ mod tests {
         let query = Query::parse("Vast \"and my\" ++ 学习 x\"");
         assert_eq!(query.expression(), r#""vast"* AND "and my"* AND "学 习"* AND "x"*"#);
         assert!(Query::parse(" ++ \" ").is_empty());
-        assert!(Query::parse("a b").is_vague() && !Query::parse("a bc").is_vague() && !Query::parse("学").is_vague());
     }
 
     #[test]

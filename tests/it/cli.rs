@@ -209,6 +209,22 @@ fn conversations_are_exported_and_imported_again() {
 }
 
 #[test]
+fn seed_that_was_drawn_is_stored() {
+    let home = Home::new();
+    let model = home.model("fallback = \"x\"");
+    let run = |more: &[&str]| home.run(&[&["-m", &model, "-p", "hi", "--format", "json"], more].concat()).json();
+    let seeds = || {
+        let lines = home.run(&["conversations", "export", "last", "--format", "json"]).json();
+        lines["turns"][0]["sampling"]["seed"].as_u64()
+    };
+    let drawn = run(&[])["seed"].as_u64();
+    assert_eq!((seeds(), drawn.is_some()), (drawn, true));
+    assert_ne!(run(&[])["seed"].as_u64(), drawn);
+    assert_eq!(run(&["--seed", "7"])["seed"], 7);
+    assert_eq!(seeds(), Some(7));
+}
+
+#[test]
 fn turn_is_not_stored_with_no_save() {
     let home = Home::new();
     let model = home.model("fallback = \"an answer\"");
