@@ -300,7 +300,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["clock"]),
     ("cells", &["sanitize"]),
     ("logging", &["files"]),
-    ("stats", &["protocol"]),
+    ("stats", &["clock", "protocol"]),
     ("conversation", &["protocol"]),
     ("catalogue", &["wording"]),
     ("settings", &["files", "logging", "protocol", "wording"]),
