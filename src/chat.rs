@@ -239,6 +239,8 @@ pub enum Effect {
     Copy(String),
     /// Show the figures of the conversation: in the panel, or this text if there is no room for it.
     ShowStats(String),
+    /// Write this conversation into this file, which must not exist.
+    Export(ConversationId, String),
     /// Open a list over the transcript, filtered by this query.
     Open(View, String),
     /// Switch to the theme of this name; an error note follows if it cannot be loaded.

@@ -31,6 +31,7 @@ mod clipboard;
 mod code_colours;
 mod completion;
 mod composer;
+mod days;
 mod drafts;
 mod editor;
 mod ending;
@@ -163,6 +164,7 @@ struct App {
     attention: Attention,
     #[cfg(feature = "clipboard")]
     clipboard: Option<clipboard::SystemClipboard>,
+    library: pickers::Library,
     /// The stored conversations were requested for the current command.
     listing: bool,
     /// The composer's revision at the last `DraftChanged`.
@@ -245,6 +247,7 @@ impl App {
             attention,
             #[cfg(feature = "clipboard")]
             clipboard: None,
+            library: pickers::Library::default(),
             listing: false,
             draft: 0,
             dirty: true,
@@ -265,9 +268,13 @@ impl App {
         self.keys = Some(Keys::start(self.sender.clone(), !self.settings.comfort.mouse)?);
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();
+        let fresh = resume.is_none();
         files.iter().rev().for_each(|file| self.attach(file));
         self.list_themes();
         self.recorder = Some(TurnRecorder::start(&self.settings_to_resume(), resume, &self.sender));
+        if fresh {
+            self.read_recent();
+        }
         if self.chat.engine.state != EngineState::Failed {
             self.start_engine();
             self.chat_event(Event::Checking);
@@ -381,6 +388,8 @@ impl App {
             Input::ColoursPerhaps { number, reads } => self.background_perhaps_changed(number, reads),
             Input::ColoursReported => self.background_changed()?,
             Input::List(view, items) => self.fill(view, items),
+            Input::Library(reading) => self.library_read(reading),
+            Input::Recent(recent) => self.screen.recent = recent,
             Input::Preview(view, preview) => self.preview(view, preview),
             Input::Edited(result) => {
                 self.close_editor(result)?;
@@ -493,6 +502,7 @@ impl App {
                 self.save_draft();
                 self.drafts.carried = true;
                 self.chat_event(Event::Opened(conversation));
+                self.read_recent();
             }
             Effect::Fork(copy) => {
                 let mut copy = *copy;
@@ -519,6 +529,7 @@ impl App {
             Effect::Copy(text) => self.copy(&text),
             Effect::ShowStats(_) if self.screen.has_room_for_panel() => drop(self.screen.toggle_panel()),
             Effect::ShowStats(text) => self.chat_event(Event::Noted(Note { kind: chat::NoteKind::Info, text })),
+            Effect::Export(id, file) => self.export(id, file),
             Effect::Open(view, query) => self.open_view(view, &query),
             Effect::SetTheme(name) => self.set_theme(name),
             Effect::Set(name, value) => self.set(&name, value.as_deref()),

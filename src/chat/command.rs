@@ -12,6 +12,10 @@ pub enum Command {
     New,
     /// Resume the stored conversation whose id begins with this; `None` opens the list.
     Resume(Option<String>),
+    /// Set the conversation's title.
+    Rename(String),
+    /// Write the conversation into this file; `None`: a file named by the title.
+    Export(Option<String>),
     /// Open the list of conversations, filtered by this text.
     List(String),
     /// Switch to another model; `None` opens the list, `cancel` stops a download.
@@ -84,6 +88,8 @@ pub const COMMANDS: &[Spec] = &[
     spec("/resume", "ID", "go on with an earlier conversation; alone: a list"),
     spec("/list", "", "the conversations: open, search, rename, delete, export"),
     spec("/find", "TEXT", "search the titles and texts of all conversations"),
+    spec("/rename", "TITLE", "give this conversation a title"),
+    spec("/export", "FILE", "write this conversation into a new file: .md or .json"),
     spec("/model", "NAME", "use another model; alone: choose from a list"),
     spec("/system", "TEXT", "set the system message, or none; alone: show it"),
     spec("/persona", "NAME", "use a persona of the config, or none; alone: list them"),
@@ -129,6 +135,8 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "resume" => Command::Resume(given),
         "list" => Command::List(String::new()),
         "find" => Command::List(given.unwrap_or_default()),
+        "rename" => Command::Rename(given.ok_or("/rename needs a title")?),
+        "export" | "save" => Command::Export(given),
         "model" => Command::Model(given),
         "show" => Command::Model(None),
         "set" => set(argument),

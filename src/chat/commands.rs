@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::conversation::Ending;
+use crate::conversation::{Change, Ending};
 use crate::stats::ConversationStats;
 use crate::wording::plural;
 
@@ -28,6 +28,8 @@ impl Chat {
             Command::Persona(name) => return self.persona(name),
             Command::Model(None) => return vec![Effect::Open(View::Models, String::new())],
             Command::Resume(None) => return vec![Effect::Open(View::Conversations, String::new())],
+            Command::Rename(title) => return self.rename(title),
+            Command::Export(file) => return self.export(file),
             Command::List(query) => return vec![Effect::Open(View::Conversations, query)],
             Command::Branch => return vec![Effect::Open(View::Branches, String::new())],
             Command::Turns => return self.step(Step::Back),
@@ -70,6 +72,26 @@ impl Chat {
             _ => self.show_hint(Hint::Message("the model is not on this machine yet: Enter fetches it".into())),
         }
         Vec::new()
+    }
+
+    fn rename(&mut self, title: String) -> Vec<Effect> {
+        if self.conversation.turns().is_empty() {
+            self.show_hint(Hint::Message("nothing was asked yet: there is no conversation to name".into()));
+            return Vec::new();
+        }
+        self.show_hint(Hint::Message(format!("this conversation is now “{title}”")));
+        self.conversation.title = Some(title.clone());
+        vec![Effect::Change(self.conversation.id.clone(), Change::Title(title))]
+    }
+
+    fn export(&mut self, file: Option<String>) -> Vec<Effect> {
+        if self.conversation.turns().is_empty() {
+            self.show_hint(Hint::Message("nothing was asked yet: there is nothing to export".into()));
+            return Vec::new();
+        }
+        let id = self.conversation.id.clone();
+        let file = file.unwrap_or_else(|| format!("chatnap-{}.md", id.0));
+        vec![Effect::Export(id, file)]
     }
 
     fn begin_anew(&mut self) -> Vec<Effect> {

@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn commands_complete_by_name_then_by_argument() {
-        assert_eq!(labels("/re")[..4], ["/resume ID", "/retry", "/release", "/reasoning"]);
+        assert_eq!(labels("/re")[..2], ["/resume ID", "/rename TITLE"]);
         assert_eq!(labels("/theme "), ["dark", "high-contrast", "mine"]);
         assert_eq!(labels("/theme h")[0], "high-contrast");
         assert_eq!(labels("/resume "), ["Why is the sky blue?", "Rain"]);

@@ -14,7 +14,9 @@ use super::code_colours::Coloured;
 use super::completion::ConversationChoice;
 use super::ending::Ending;
 use super::picker::{Item, Preview};
+use super::pickers::Reading;
 use super::theme::{Background, ThemeName};
+use super::ui_state::Recent;
 use crate::chat::{self, View};
 use crate::conversation::Attachment;
 use crate::files::text::Refusal;
@@ -45,9 +47,13 @@ pub enum Input {
     ColoursPerhaps { number: u64, reads: Arc<AtomicU64> },
     /// The terminal has reported a change of its colours.
     ColoursReported,
+    #[allow(dead_code)]
     /// Items for the list of this kind, if it is open.
     List(View, Vec<Item>),
-    #[allow(dead_code)]
+    /// What was read for the list of conversations.
+    Library(Reading),
+    /// The conversations that the start screen shows.
+    Recent(Vec<Recent>),
     /// The preview of an item of the list of this kind, if it is open.
     Preview(View, Preview),
     /// The colours of the code block of this job.

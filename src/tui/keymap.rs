@@ -88,6 +88,8 @@ pub struct Context {
     pub searching: bool,
     /// The help is open.
     pub help: bool,
+    /// The start screen shows recent conversations.
+    pub fresh: bool,
 }
 
 /// The action of a key; `None` if it is unbound.
@@ -148,6 +150,9 @@ fn vertical(key: KeyEvent, context: &Context, scrolls: bool) -> Action {
     }
     if context.choosing || context.searching {
         return Action::Choose(up);
+    }
+    if !up && context.empty && context.fresh && !context.browsing {
+        return Action::Open(View::Conversations);
     }
     let edge = if up { context.first_line } else { context.last_line };
     if edge && (up || context.browsing) { Action::History(up) } else { Action::Key(key) }

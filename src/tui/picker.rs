@@ -36,7 +36,7 @@ pub struct Excerpt {
 }
 
 /// Text beside the list about the selected item.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preview {
     /// The item's id.
     pub id: String,

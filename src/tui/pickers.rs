@@ -19,6 +19,8 @@ mod personas;
 pub(super) mod settings;
 mod themes;
 
+pub(super) use conversations::Library;
+pub use conversations::Reading;
 pub(super) use themes::items as theme_items;
 
 impl App {

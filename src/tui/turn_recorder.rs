@@ -95,6 +95,17 @@ impl TurnRecorder {
         });
     }
 
+    /// Runs `job` on the store's thread, if the store can be opened; false if there is none.
+    pub fn with_store(&self, job: impl FnOnce(&mut Store) + Send + 'static) -> bool {
+        let Some(store) = &self.store else { return false };
+        store.run(move |store| {
+            if let Ok(store) = store {
+                job(store);
+            }
+        });
+        true
+    }
+
     /// Stores which branch is shown; shows a hint if that fails.
     pub fn select(&self, conversation: ConversationId, turn: TurnId, sender: &UnboundedSender<Input>) {
         self.attempt("the branch is not noted", sender, move |store| store.select(&conversation, turn));

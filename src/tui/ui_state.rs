@@ -22,6 +22,9 @@ use super::view::supply;
 use super::view::transcript::Transcript;
 use crate::chat::{Cause, Chat, EngineState, Event, View};
 
+/// Minimum width of a screen for a preview beside a list, in cells.
+const WITH_PREVIEW: u16 = 100;
+
 #[derive(Debug)]
 pub struct UiState {
     pub composer: Composer,
@@ -34,6 +37,8 @@ pub struct UiState {
     pub personas: Vec<Choice>,
     /// All themes, once their files are read.
     pub themes: Vec<ThemeName>,
+    /// The latest conversations, for the start screen.
+    pub recent: Vec<Recent>,
     /// The list over the transcript.
     pub(super) list: Option<Picker>,
     /// Whether the statistics panel is wanted.
@@ -51,6 +56,16 @@ pub struct UiState {
     /// First visible line of the help.
     help_top: usize,
     size: Rect,
+}
+
+/// A stored conversation on the start screen. Sanitised.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recent {
+    pub title: String,
+    /// The first line of the first question, if the title does not begin with it.
+    pub first: String,
+    /// Age and model.
+    pub about: String,
 }
 
 /// The list from which an entry was accepted, so that the next Tab accepts the next one. Valid while the draft equals
@@ -93,6 +108,7 @@ impl UiState {
             files: Attaching::default(),
             personas: Vec::new(),
             themes: Vec::new(),
+            recent: Vec::new(),
             list: None,
             chips: Vec::new(),
             panel: false,
@@ -283,6 +299,7 @@ impl UiState {
             choosing: !self.completions().is_empty(),
             searching: self.composer.is_searching(),
             help: chat.help,
+            fresh: chat.feed.entries().is_empty() && !self.recent.is_empty(),
         };
         match keymap::action(key, &context) {
             Some(action) => self.act(action, chat),
@@ -351,6 +368,11 @@ impl UiState {
         }
         self.panel = !self.panel;
         None
+    }
+
+    /// Whether there is room for a preview beside a list.
+    pub fn has_room_for_preview(&self) -> bool {
+        self.size.width >= WITH_PREVIEW
     }
 
     /// Whether there is room for the statistics panel.

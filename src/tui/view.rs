@@ -40,7 +40,7 @@ pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {
     gauge::draw(frame, areas.gauge, chat, &look);
     supply::draw(frame, areas.gauge, chat, &look);
     composer::draw(frame, &areas, chat, &screen.composer, screen.transcript.is_scrolled(), &look);
-    transcript::draw(frame, &areas, chat, &screen.composer, &screen.transcript, &look);
+    transcript::draw(frame, &areas, chat, &screen.composer, &screen.transcript, &screen.recent, &look);
     panel::draw(frame, areas.panel, chat, &look);
     marked::draw(frame, areas.actions, chat, &look);
     status::draw(frame, areas.status, chat, &look);

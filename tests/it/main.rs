@@ -13,6 +13,7 @@ mod files;
 mod foreign;
 mod hub;
 mod imports;
+mod lists;
 mod loading;
 mod logging;
 mod markdown;

@@ -104,6 +104,7 @@ fn table(found: &[Hit], format: TableFormat) -> Result<Reader, Failure> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 

@@ -1,5 +1,7 @@
 //! The full-text search: words, ranks, excerpts, and the index behind it.
 
+#![allow(clippy::cloned_ref_to_slice_refs)]
+
 use super::*;
 
 fn asked(store: &mut Store, prompt: &str, answer: &str) -> Conversation {

@@ -1,42 +1,459 @@
-//! The list of stored conversations: search in titles and texts, open, rename, delete.
+//! The list of stored conversations: search in titles and texts, preview, open, rename, delete with undo, export.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ratatui::crossterm::event::{KeyEvent, KeyModifiers};
 
 use super::*;
+use crate::chat::Note;
+use crate::conversation::{Change, Conversation, ConversationId, TurnId};
+use crate::sanitize::{sanitize, sanitize_line};
+use crate::settings::expand_path;
+use crate::store::{self, Hit, Store, Summary};
+use crate::tui::days::Days;
+use crate::tui::fuzzy;
+use crate::tui::picker::Excerpt;
+use crate::tui::ui_state::Recent;
+use crate::wording::plural;
 
-const KEYS: &str = "Enter opens · Esc closes";
+const KEYS: &str = "Enter opens · Ctrl-R renames · Ctrl-D deletes · Ctrl-E exports · Esc closes";
+const KEYS_UNDO: &str = "Ctrl-Z brings the deleted one back · Enter opens · Esc closes";
 
-pub(super) fn list(app: &mut App, _query: &str) -> Picker {
-    let mut picker = Picker::new(View::Conversations, "conversations", KEYS);
+/// Most conversations that are found by their title, and by their text.
+const MOST_FOUND: usize = 100;
+
+/// Longest preview, in characters of each question and answer, and in turns.
+const PREVIEWED: (usize, usize) = (1500, 4);
+
+/// The stored conversations, as the list shows them.
+#[derive(Default)]
+pub(in crate::tui) struct Library {
+    /// All but the current one, most recently changed first.
+    all: Vec<Item>,
+    titles: Vec<String>,
+    /// Conversations whose text matches `found_for`, best first.
+    found: Vec<Item>,
+    found_for: String,
+    /// The turn with the hit, by conversation.
+    hits: HashMap<String, TurnId>,
+    /// The conversation that was deleted last, with its place in `all`.
+    deleted: Option<(usize, Item)>,
+    asked: Asked,
+    /// The numbers of the latest search and of the latest preview: earlier ones need not be done.
+    searching: Arc<AtomicU64>,
+    previewing: Arc<AtomicU64>,
+}
+
+/// What the open input is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Asked {
+    #[default]
+    Title,
+    File,
+}
+
+/// What the store's thread read for the list.
+#[derive(Debug)]
+pub enum Reading {
+    All(Vec<Item>),
+    Found {
+        query: String,
+        items: Vec<Item>,
+        hits: Vec<(String, TurnId)>,
+    },
+    /// It cannot be read.
+    Failed(String),
+}
+
+pub(super) fn list(app: &mut App, query: &str) -> Picker {
+    let mut picker = Picker::new(View::Conversations, "conversations", KEYS).filtered_by_owner();
     picker.empty = "No other conversation is stored yet.".into();
-    if let Some(recorder) = &app.recorder {
-        picker.pending = true;
-        recorder.list_items(app.chat.conversation.id.clone(), &app.sender);
+    if app.screen.has_room_for_preview() {
+        picker.preview = Some(Preview::default());
+    }
+    picker.pending = read_all(app);
+    if !query.trim().is_empty() {
+        search(app, query);
     }
     picker
 }
 
-pub(super) fn picked(app: &mut App, picked: Picked) {
-    if let Picked::Chosen(item) = picked {
-        app.run_command(&format!("/resume {}", item.id));
+/// Conversations on the start screen.
+const MOST_RECENT: usize = 5;
+
+impl App {
+    /// Reads the conversations for the start screen.
+    pub(in crate::tui) fn read_recent(&self) {
+        let current = self.chat.conversation.id.clone();
+        with_store(self, move |store, sender| {
+            let Ok(found) = store.list() else { return };
+            let days = Days::now();
+            let others = found.iter().filter(|summary| summary.id != current).take(MOST_RECENT);
+            let recent = others.map(|summary| {
+                let item = item(summary, &days);
+                let model = short_name(&sanitize_line(&summary.model));
+                let about = format!("{} · {model}", days.age(summary.changed_ms));
+                Recent { title: item.title, first: item.about, about }
+            });
+            let _ = sender.send(Input::Recent(recent.collect()));
+        });
     }
 }
 
-impl super::super::TurnRecorder {
-    /// Reads the stored conversations, except the current one; sends them as items.
-    pub(super) fn list_items(
-        &self,
-        current: crate::conversation::ConversationId,
-        sender: &tokio::sync::mpsc::UnboundedSender<Input>,
-    ) {
-        let sender = sender.clone();
-        self.read_list(current, move |choices| {
-            let items = choices.into_iter().map(|choice| Item {
-                id: choice.id,
-                title: choice.title,
-                detail: choice.about,
-                ..Item::default()
-            });
-            // The receiver is dropped only when the interface ends.
-            let _ = sender.send(Input::List(View::Conversations, items.collect()));
+fn read_all(app: &App) -> bool {
+    let current = app.chat.conversation.id.clone();
+    with_store(app, move |store, sender| {
+        let reading = match store.list() {
+            Ok(found) => {
+                let days = Days::now();
+                let others = found.iter().filter(|summary| summary.id != current);
+                Reading::All(others.map(|summary| item(summary, &days)).collect())
+            }
+            Err(error) => Reading::Failed(error.to_string()),
+        };
+        // The receiver is dropped only when the interface ends.
+        let _ = sender.send(Input::Library(reading));
+    })
+}
+
+/// Runs `job` on the store's thread; false if there is no store.
+fn with_store(
+    app: &App,
+    job: impl FnOnce(&mut Store, &tokio::sync::mpsc::UnboundedSender<Input>) + Send + 'static,
+) -> bool {
+    let sender = app.sender.clone();
+    app.recorder.as_ref().is_some_and(|recorder| recorder.with_store(move |store| job(store, &sender)))
+}
+
+/// An entry; its time stands under the heading of its day.
+fn item(summary: &Summary, days: &Days) -> Item {
+    let (title, first) = (sanitize_line(&summary.title), sanitize_line(&summary.first));
+    let begin = title.trim_end_matches('…').trim_end();
+    let about = if first.starts_with(begin) { String::new() } else { first };
+    let turns = match summary.answers {
+        0 => "no answer".to_owned(),
+        _ => format!("{} {}", summary.turns, plural(summary.turns, "turn")),
+    };
+    let model = short_name(&sanitize_line(&summary.model));
+    Item {
+        id: summary.id.0.clone(),
+        title,
+        about,
+        detail: format!("{model} · {turns} · {}", days.short(summary.changed_ms)),
+        section: days.heading(summary.changed_ms),
+        excerpt: None,
+    }
+}
+
+/// The end of a path, at most 24 cells.
+fn short_name(model: &str) -> String {
+    let name = model.trim_end_matches('/').rsplit('/').next().unwrap_or(model);
+    crate::tui::view::wrap::clip(name, 24, "…")
+}
+
+/// Searches the texts, unless a later search begins first.
+fn search(app: &mut App, query: &str) {
+    let (query, latest) = (query.trim().to_owned(), app.library.searching.clone());
+    let number = latest.fetch_add(1, Ordering::Relaxed) + 1;
+    if query.is_empty() {
+        return;
+    }
+    let current = app.chat.conversation.id.clone();
+    with_store(app, move |store, sender| {
+        if latest.load(Ordering::Relaxed) != number {
+            return;
+        }
+        let reading = match store.search(&query, MOST_FOUND) {
+            Ok(found) => {
+                let days = Days::now();
+                let found: Vec<_> = found.into_iter().filter(|hit| hit.summary.id != current).collect();
+                let hits = found.iter().map(|hit| (hit.summary.id.0.clone(), hit.turn)).collect();
+                Reading::Found { query, items: found.iter().map(|hit| found_item(hit, &days)).collect(), hits }
+            }
+            Err(error) => Reading::Failed(error.to_string()),
+        };
+        let _ = sender.send(Input::Library(reading));
+    });
+}
+
+/// An entry with the passage that matches.
+fn found_item(hit: &Hit, days: &Days) -> Item {
+    let mut item = item(&hit.summary, days);
+    let (mut text, mut hits, mut at) = (String::new(), Vec::new(), 0);
+    for mark in &hit.marks {
+        let (Some(before), Some(inside)) = (hit.excerpt.get(at..mark.start), hit.excerpt.get(mark.clone())) else {
+            continue;
+        };
+        text += &sanitize_line(before);
+        let start = text.len();
+        text += &sanitize_line(inside);
+        hits.push(start..text.len());
+        at = mark.end;
+    }
+    text += &sanitize_line(hit.excerpt.get(at..).unwrap_or_default());
+    item.excerpt = (!text.is_empty()).then_some(Excerpt { text, hits });
+    item
+}
+
+impl App {
+    /// Takes what the store's thread read for the list of conversations.
+    pub(in crate::tui) fn library_read(&mut self, reading: Reading) {
+        match reading {
+            Reading::All(items) => {
+                self.library.titles = items.iter().map(|item| format!("{} {}", item.title, item.about)).collect();
+                self.library.all = items;
+            }
+            Reading::Found { query, items, hits } => {
+                self.library.found = items;
+                self.library.hits = hits.into_iter().collect();
+                self.library.found_for = query;
+            }
+            Reading::Failed(why) => {
+                self.chat_event(Event::Noted(Note::error(format!("The stored conversations cannot be read: {why}"))));
+            }
+        }
+        refresh(self);
+    }
+}
+
+/// Sets the items that match the list's query: by title first, then by text.
+fn refresh(app: &mut App) {
+    let Some(list) = app.screen.list_mut().filter(|list| list.view == View::Conversations) else { return };
+    let query = list.query().trim().to_owned();
+    list.set_items(matching(&app.library, &query));
+    if let Some(item) = list.selected().cloned() {
+        preview(app, &item);
+    }
+}
+
+fn matching(library: &Library, query: &str) -> Vec<Item> {
+    if query.is_empty() {
+        return library.all.clone();
+    }
+    let found: &[Item] = if library.found_for == query { &library.found } else { &[] };
+    let by_title = fuzzy::matches(query, &library.titles).into_iter().take(MOST_FOUND);
+    let mut items: Vec<Item> = by_title.map(|index| library.all[index].clone()).collect();
+    for hit in found {
+        match items.iter_mut().find(|item| item.id == hit.id) {
+            Some(item) => item.excerpt.clone_from(&hit.excerpt),
+            None => items.push(hit.clone()),
+        }
+    }
+    items
+}
+
+pub(super) fn picked(app: &mut App, picked: Picked) {
+    match picked {
+        Picked::Chosen(item) => app.run_command(&format!("/resume {}", item.id)),
+        Picked::Moved(item) => preview(app, &item),
+        Picked::Query(query) => {
+            search(app, &query);
+            refresh(app);
+        }
+        Picked::Key(key, Some(item)) => act(app, key, &item),
+        Picked::Answered { id, text } => answered(app, &id, &text),
+        Picked::Key(key, None) if is_control(key, 'z') => undo(app),
+        _ => {}
+    }
+}
+
+fn is_control(key: KeyEvent, letter: char) -> bool {
+    key.code == KeyCode::Char(letter) && key.modifiers.contains(KeyModifiers::CONTROL)
+}
+
+fn act(app: &mut App, key: KeyEvent, item: &Item) {
+    if is_control(key, 'd') || key.code == KeyCode::Delete {
+        delete(app, item);
+    } else if is_control(key, 'z') {
+        undo(app);
+    } else if is_control(key, 'r') {
+        ask(app, Asked::Title, "new title", &item.id, &item.title);
+    } else if is_control(key, 'e') {
+        ask(app, Asked::File, "export to", &item.id, &file_name(&item.title));
+    }
+}
+
+fn ask(app: &mut App, what: Asked, label: &str, id: &str, text: &str) {
+    app.library.asked = what;
+    if let Some(list) = app.screen.list_mut() {
+        list.ask(label, id, text);
+    }
+}
+
+/// A file name from the title's words.
+fn file_name(title: &str) -> String {
+    let kept: String = title.chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+    let words: Vec<_> = kept.split_whitespace().take(6).collect();
+    let name = if words.is_empty() { "conversation".to_owned() } else { words.join("-").to_lowercase() };
+    format!("{name}.md")
+}
+
+fn answered(app: &mut App, id: &str, text: &str) {
+    match app.library.asked {
+        _ if text.is_empty() => app.chat_event(Event::Hinted("nothing was changed: the line was empty".into())),
+        Asked::Title => rename(app, id, text),
+        Asked::File => app.export(ConversationId(id.to_owned()), text.to_owned()),
+    }
+}
+
+fn rename(app: &mut App, id: &str, title: &str) {
+    app.change(id, Change::Title(title.to_owned()));
+    for item in app.library.all.iter_mut().chain(&mut app.library.found).filter(|item| item.id == id) {
+        item.title = sanitize_line(title);
+    }
+    app.library.titles = app.library.all.iter().map(|item| format!("{} {}", item.title, item.about)).collect();
+    refresh(app);
+}
+
+fn delete(app: &mut App, item: &Item) {
+    app.change(&item.id, Change::Trash);
+    let library = &mut app.library;
+    library.found.retain(|other| other.id != item.id);
+    if let Some(place) = library.all.iter().position(|other| other.id == item.id) {
+        library.titles.remove(place);
+        library.deleted = Some((place, library.all.remove(place)));
+    }
+    set_keys(app, KEYS_UNDO);
+    app.chat_event(Event::Hinted(format!("“{}” is deleted; Ctrl-Z brings it back", item.title)));
+    refresh(app);
+}
+
+fn undo(app: &mut App) {
+    let Some((place, item)) = app.library.deleted.take() else {
+        return app.chat_event(Event::Hinted("nothing was deleted here yet".into()));
+    };
+    app.change(&item.id, Change::Restore);
+    app.library.titles.insert(place, format!("{} {}", item.title, item.about));
+    app.library.all.insert(place, item.clone());
+    set_keys(app, KEYS);
+    app.chat_event(Event::Hinted(format!("“{}” is back", item.title)));
+    refresh(app);
+}
+
+fn set_keys(app: &mut App, keys: &'static str) {
+    if let Some(list) = app.screen.list_mut() {
+        list.keys = keys;
+    }
+}
+
+/// Reads the end of the conversation, or the turn with the hit, for the preview; unless a later one is wanted first.
+fn preview(app: &mut App, item: &Item) {
+    if app.screen.list().is_none_or(|list| list.preview.is_none()) {
+        return;
+    }
+    let (id, latest) = (item.id.clone(), app.library.previewing.clone());
+    let number = latest.fetch_add(1, Ordering::Relaxed) + 1;
+    let hit = item.excerpt.as_ref().and_then(|_| app.library.hits.get(&id).copied());
+    with_store(app, move |store, sender| {
+        if latest.load(Ordering::Relaxed) != number {
+            return;
+        }
+        let text = match store.load(&ConversationId(id.clone())) {
+            Ok(conversation) => excerpt_of(&conversation, hit),
+            Err(error) => error.to_string(),
+        };
+        let _ = sender.send(Input::Preview(View::Conversations, Preview { id, text }));
+    });
+}
+
+/// The last turns of the branch that is shown, or of the branch with the hit from its turn on.
+fn excerpt_of(conversation: &Conversation, hit: Option<TurnId>) -> String {
+    let path = match hit {
+        Some(hit) => conversation.path_to(Some(hit)).into_iter().rev().take(1).collect(),
+        None => conversation.path(),
+    };
+    let begin = |text: &str| {
+        let text = sanitize(text.trim());
+        text.char_indices().nth(PREVIEWED.0).map_or_else(|| text.to_string(), |(end, _)| format!("{}…", &text[..end]))
+    };
+    let turns = path.iter().skip(path.len().saturating_sub(PREVIEWED.1));
+    let parts = turns.filter_map(|id| conversation.turn(*id)).flat_map(|turn| {
+        [format!("› {}", begin(&turn.prompt)), begin(&turn.answer.text)].into_iter().filter(|part| !part.is_empty())
+    });
+    parts.collect::<Vec<_>>().join("\n\n")
+}
+
+impl App {
+    fn change(&self, id: &str, change: Change) {
+        if let Some(recorder) = &self.recorder {
+            recorder.change(ConversationId(id.to_owned()), change, &self.sender);
+        }
+    }
+
+    /// Writes a conversation into a new file: JSON if its name ends so, else Markdown. A hint says where it is, or why it
+    /// is not.
+    pub(in crate::tui) fn export(&mut self, id: ConversationId, file: String) {
+        let stored = with_store(self, move |store, sender| {
+            let told = match export(store, &id, &file) {
+                Ok(path) => format!("exported to {}", path.display()),
+                Err(why) => format!("not exported: {why}"),
+            };
+            let _ = sender.send(Input::Chat(Event::Hinted(sanitize_line(&told))));
         });
+        if !stored {
+            self.chat_event(Event::Hinted("not exported: no conversation can be read".into()));
+        }
+    }
+}
+
+fn export(store: &mut Store, id: &ConversationId, file: &str) -> Result<PathBuf, String> {
+    let told = |error: store::StoreError| error.to_string();
+    let conversation = store.load(id).map_err(told)?;
+    let found = store.list().map_err(told)?.into_iter().find(|summary| summary.id == *id);
+    let summary = found.ok_or("the conversation is not stored yet")?;
+    let path = expand_path(file.as_ref());
+    let text = match path.extension().and_then(|end| end.to_str()) {
+        Some("json") => {
+            serde_json::to_string_pretty(&store::json(&summary, &conversation)).map_err(|error| error.to_string())?
+        }
+        _ => store::markdown(&summary, &conversation),
+    };
+    write_new(&path, text.as_bytes()).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => format!("{} exists already; name another file", path.display()),
+        _ => format!("{}: {error}", path.display()),
+    })?;
+    Ok(std::path::absolute(&path).unwrap_or(path))
+}
+
+fn write_new(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::File::create_new(path)?;
+    file.write_all(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn library() -> Library {
+        let item = |id: &str, title: &str| Item { id: id.into(), title: title.into(), ..Item::default() };
+        let all = vec![item("1", "Rust lifetimes"), item("2", "Sky"), item("3", "Rain in Spain")];
+        let titles = all.iter().map(|item| item.title.clone()).collect();
+        let mut hit = item("3", "Rain in Spain");
+        hit.excerpt = Some(Excerpt { text: "the sky".into(), hits: vec![4..7] });
+        Library { all, titles, found: vec![hit], found_for: "sky".into(), ..Library::default() }
+    }
+
+    fn ids(items: &[Item]) -> Vec<&str> {
+        items.iter().map(|item| item.id.as_str()).collect()
+    }
+
+    #[test]
+    fn titles_come_before_texts_and_old_hits_are_not_shown() {
+        let library = library();
+        assert_eq!(ids(&matching(&library, "")), ["1", "2", "3"]);
+        assert_eq!(ids(&matching(&library, "sky")), ["2", "3"]);
+        assert_eq!(ids(&matching(&library, "spain")), ["3"]);
+        assert!(matching(&library, "spain")[0].excerpt.is_none());
+    }
+
+    #[test]
+    fn file_names_are_made_of_words() {
+        assert_eq!(file_name("Why is the sky/../blue? Tell me more"), "why-is-the-sky-blue-tell.md");
+        assert_eq!(file_name("日本語の質問"), "日本語の質問.md");
+        assert_eq!(file_name("…"), "conversation.md");
     }
 }

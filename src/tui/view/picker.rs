@@ -15,17 +15,21 @@ use crate::tui::picker::{Item, Picker};
 /// Widest list without a preview, in cells.
 const WIDEST: u16 = 100;
 
+/// Minimum height for a frame.
+pub(super) const ROOMY: u16 = 8;
+
 /// Minimum width of the frame for a preview beside the list.
 const WITH_PREVIEW: u16 = 90;
 
-/// The area for a list on this screen: above the status line, if there is room.
+/// The area for a list on this screen: above the composer or the status line, if there is room.
 pub(super) fn over(screen: Rect, areas: &Areas) -> Rect {
-    let above = Rect { height: areas.status.y.saturating_sub(screen.y), ..screen };
-    if above.height >= 8 { above } else { screen }
+    let until = |y: u16| Rect { height: y.saturating_sub(screen.y), ..screen };
+    let places = [until(areas.composer.y), until(areas.status.y)];
+    places.into_iter().find(|place| place.height >= ROOMY).unwrap_or(screen)
 }
 
 fn is_framed(area: Rect) -> bool {
-    area.height >= 8 && area.width >= 30
+    area.height >= ROOMY && area.width >= 30
 }
 /// Width of the list of themes, which leaves the transcript beside it visible.
 const ASIDE: u16 = 44;
@@ -52,12 +56,12 @@ fn place(area: Rect, picker: &Picker) -> Rect {
         return aside(area, picker);
     }
     let widest = if picker.preview.is_some() { area.width } else { WIDEST };
-    let width = area.width.saturating_sub(2).min(widest);
+    let width = area.width.min(widest);
     let wanted = match &picker.preview {
         Some(_) => area.height,
         None => u16::try_from(rows(picker).len()).unwrap_or(u16::MAX).max(1).saturating_add(3),
     };
-    let height = wanted.clamp(8, area.height.max(8)).min(area.height);
+    let height = wanted.clamp(ROOMY, area.height.max(ROOMY)).min(area.height);
     // The upper edge stays where it is while the list becomes shorter.
     Rect { x: area.x + (area.width - width) / 2, y: area.y, width, height }
 }

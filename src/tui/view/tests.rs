@@ -15,9 +15,27 @@ use crate::tui::theme::{ColorDepth, Theme};
 use crate::tui::ui_state::{Outcome, UiState};
 use crate::tui::view::glyphs::{ASCII, Glyphs, UNICODE};
 
+/// Screen sizes of the snapshots.
+const SIZES: [(u16, u16); 4] = [(80, 24), (200, 50), (40, 10), (20, 5)];
+
+macro_rules! at_all_sizes {
+    ($name:literal, $story:expr) => {
+        for (width, height) in SIZES {
+            let mut app = App::new(width, height);
+            let story: fn(&mut App) = $story;
+            story(&mut app);
+            let screen = app.screen();
+            insta::with_settings!({ omit_expression => true }, {
+                insta::assert_snapshot!(format!("{}_{width}x{height}", $name), screen);
+            });
+        }
+    };
+}
+
 mod contrast;
 mod files;
 mod keys;
+mod lists;
 mod mouse;
 mod panel;
 mod room;
@@ -202,27 +220,9 @@ impl App {
     }
 }
 
-/// Screen sizes of the snapshots.
-const SIZES: [(u16, u16); 4] = [(80, 24), (200, 50), (40, 10), (20, 5)];
-
-macro_rules! at_all_sizes {
-    ($name:literal, $story:expr) => {
-        for (width, height) in SIZES {
-            let mut app = App::new(width, height);
-            let story: fn(&mut App) = $story;
-            story(&mut app);
-            let screen = app.screen();
-            insta::with_settings!({ omit_expression => true }, {
-                insta::assert_snapshot!(format!("{}_{width}x{height}", $name), screen);
-            });
-        }
-    };
-}
-
 // After the macro, which they use.
 mod models;
 mod supply;
-
 const ANSWER: &str = "The sky looks blue because air scatters **short** waves more than long ones \
     (*Rayleigh scattering*):\n\n1. Sunlight holds all colours.\n2. Blue is scattered about `(700/450)^4` times \
     as much as red.\n";

@@ -18,6 +18,7 @@ use crate::tui::composer::Composer;
 use crate::tui::keymap::Scroll;
 use crate::tui::layout::{Areas, Look};
 use crate::tui::links::SharedLinks;
+use crate::tui::ui_state::Recent;
 use crate::wording::plural;
 
 /// Below this height the blank line after the last entry is omitted.
@@ -324,6 +325,7 @@ pub(super) fn draw(
     chat: &Chat,
     composer: &Composer,
     transcript: &Transcript,
+    recent: &[Recent],
     look: &Look<'_>,
 ) {
     let area = areas.transcript;
@@ -332,7 +334,7 @@ pub(super) fn draw(
     }
     let welcome;
     let lines = if chat.feed.entries().is_empty() {
-        welcome = welcome::lines(chat, usize::from(area.width), usize::from(area.height), look);
+        welcome = welcome::lines(chat, recent, usize::from(area.width), usize::from(area.height), look);
         &welcome
     } else {
         &transcript.visible

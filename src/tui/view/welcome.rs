@@ -6,9 +6,19 @@ use ratatui::text::{Line, Span};
 use super::wrap;
 use crate::chat::{Chat, EngineState};
 use crate::tui::layout::Look;
+use crate::tui::ui_state::Recent;
+
+/// Widest line, in cells.
+const WIDEST: usize = 100;
 
 /// The longest form that fits in `height` lines of `width` cells; the shortest one explains only the keys.
-pub(super) fn lines(chat: &Chat, width: usize, height: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+pub(super) fn lines(
+    chat: &Chat,
+    recent: &[Recent],
+    width: usize,
+    height: usize,
+    look: &Look<'_>,
+) -> Vec<Line<'static>> {
     let (theme, (claim, how)) = (look.theme, model(chat));
     let title = ("chatnap".to_owned(), theme.accent);
     let (claim, how) = ((claim, theme.text), (how, theme.dim));
@@ -24,14 +34,49 @@ pub(super) fn lines(chat: &Chat, width: usize, height: usize, look: &Look<'_>) -
     ];
     let mut drawn = forms.into_iter().map(|rows| draw(rows, width));
     let last = drawn.next_back().unwrap_or_default();
-    drawn.find(|lines| lines.len() <= height).unwrap_or(last)
+    let mut lines = drawn.find(|lines| lines.len() <= height).unwrap_or(last);
+    lines.extend(recent_lines(recent, width, height.saturating_sub(lines.len()), look));
+    lines
 }
 
 fn draw(rows: Vec<(String, Style)>, width: usize) -> Vec<Line<'static>> {
     let room = width.saturating_sub(4).max(1);
-    let indent = Span::raw(if width > 8 { "  " } else { "" });
     let wrapped = rows.into_iter().flat_map(|(text, style)| wrap::wrap(&[Span::styled(text, style)], room));
-    wrapped.map(|spans| wrap::prepend(indent.clone(), spans)).collect()
+    wrapped.map(|spans| wrap::prepend(indent(width), spans)).collect()
+}
+
+fn indent(width: usize) -> Span<'static> {
+    Span::raw(if width > 8 { "  " } else { "" })
+}
+
+/// A heading and a line for each conversation; as many as fit in `height` lines, none if there is room for none.
+fn recent_lines(recent: &[Recent], width: usize, height: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    const HEAD: usize = 2;
+    if recent.is_empty() || height <= HEAD || width < 30 {
+        return Vec::new();
+    }
+    let head = vec![indent(width), Span::styled("Recent conversations: Down or Ctrl-S chooses one.", look.theme.dim)];
+    let head = wrap::wrap(&head, width).into_iter().take(1).map(Line::from);
+    let rows = recent.iter().take(height - HEAD).map(|recent| recent_line(recent, width.min(WIDEST + 4), look));
+    [Line::default()].into_iter().chain(head).chain(rows).collect()
+}
+
+/// Title, first line, and at the right age and model.
+fn recent_line(recent: &Recent, width: usize, look: &Look<'_>) -> Line<'static> {
+    let (theme, room) = (look.theme, width.saturating_sub(4));
+    let about = wrap::clip(&recent.about, room / 2, look.glyphs.ellipsis);
+    let left = room.saturating_sub(wrap::width(&about) + 2);
+    let title = wrap::clip(&recent.title, left, look.glyphs.ellipsis);
+    let mut spans = vec![indent(width), Span::styled(title.clone(), theme.text)];
+    let mut used = wrap::width(&title);
+    if !recent.first.is_empty() && used + 12 < left {
+        let first = wrap::clip(&format!("  {}", recent.first), left - used, look.glyphs.ellipsis);
+        used += wrap::width(&first);
+        spans.push(Span::styled(first, theme.dim));
+    }
+    spans.push(Span::raw(" ".repeat(left - used + 2)));
+    spans.push(Span::styled(about, theme.dim));
+    Line::from(spans)
 }
 
 /// The model's state, and the next step.

@@ -40,7 +40,7 @@ fn tab_and_shift_tab_cycle_through_the_completions() {
         app.key(key);
         seen.push(app.screen.composer.draft());
     }
-    assert_eq!(seen, ["/resume ", "/retry", "/release", "/reasoning", "/release", "/retry"]);
+    assert_eq!(seen, ["/resume ", "/rename ", "/retry", "/release", "/retry", "/rename "]);
     assert!(app.screen().contains("/retry"), "the list stays open:\n{}", app.screen());
     // Arrow keys select, and Tab accepts the selection.
     app.key(KeyCode::Down).key(KeyCode::Tab);
