@@ -40,6 +40,7 @@ mod mouse;
 mod panel;
 mod room;
 mod settings;
+mod styles;
 mod transcript;
 mod turns;
 
