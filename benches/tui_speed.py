@@ -6,7 +6,7 @@
 Needs only Python's standard library. Prints `figure<TAB>tui NAME<TAB>VALUE`: time to the first frame, to the last answer of a long
 stored conversation, of Ctrl-Home, PgUp and PgDn in it, from a key to the screen, and the processor time of drawing while an
 answer of 400 and of 1,600 characters a second streams, as paragraphs, as one open paragraph and as one open code block.
-The share of a core is that of the whole process; the scripted model itself takes a small part of it.
+The share of a core is that of the interface's thread; the scripted model has another.
 """
 import argparse
 import fcntl
@@ -87,8 +87,9 @@ class Program:
         raise SystemExit(f"FAIL nothing was drawn after {keys!r}")
 
     def seconds(self):
-        """Processor time so far."""
-        with open(f"/proc/{self.pid}/stat", encoding="utf-8") as stat:
+        """Processor time of the interface's thread so far."""
+        # The main thread draws; the scripted model has a thread of its own.
+        with open(f"/proc/{self.pid}/task/{self.pid}/stat", encoding="utf-8") as stat:
             fields = stat.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -109,15 +110,17 @@ def times(name, values):
 
 
 KINDS = {
-    "paragraphs": "Some **bold** words of an answer, and `code` in a sentence that ends here.\\n\\n",
-    "open paragraph": "Some **bold** words of an answer, and `code` in a sentence that ends here. ",
-    "open code block": "    let value = compute(&input, 42); // a comment\\n",
+    "paragraphs": "Some **bold** words of answer {n}, and `code{n}` in a sentence that ends after {n} words.\\n\\n",
+    "open paragraph": "Some **bold** words of answer {n}, and `code{n}` in a sentence that ends after {n} words. ",
+    "open code block": "    let value{n} = compute(&input, {n}); // comment {n}\\n",
 }
 
 
 def script(kind, rate):
     """A scripted model that writes `rate` characters a second for longer than they are measured."""
-    text = KINDS[kind] * (int(rate * HOLD * 2) // len(KINDS[kind]) + 1)
+    # Each line differs: otherwise most of a scrolled screen would not be written.
+    parts = int(rate * HOLD * 2) // len(KINDS[kind]) + 1
+    text = "".join(KINDS[kind].replace("{n}", str(n)) for n in range(parts))
     begin = "```rust\\n" if "code" in kind else ""
     return f'token_ms = {1000 / rate}\ncontext_length = 100000\nfallback = "{begin}{text}"\n'
 
@@ -159,7 +162,7 @@ class Bench:
 
     def streams(self, kind, rate):
         self.model(script(kind, rate))
-        program = self.start()
+        program = self.start("--context-length", "100000")
         program.wait(b"Ask anything")
         program.type("go on then")
         program.settle()
