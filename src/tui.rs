@@ -42,6 +42,7 @@ mod input;
 mod keymap;
 mod keys;
 mod layout;
+mod library;
 mod links;
 mod marked;
 mod mouse;
@@ -295,10 +296,12 @@ impl App {
             Some(time) => tokio::time::timeout(time, self.inputs.recv()).await.ok().flatten(),
             None => self.inputs.recv().await,
         };
+        let due = self.chat.next_wake().is_some_and(|wake| wake <= Timestamp::now());
         self.chat_event(Event::Tick(Timestamp::now()));
         self.save_due_draft();
         let Some(mut input) = first else {
-            self.dirty = true;
+            // Saving the draft changes nothing on the screen.
+            self.dirty |= due;
             return Ok(());
         };
         for _ in 0..BATCH {

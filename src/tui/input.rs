@@ -13,10 +13,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::code_colours::Coloured;
 use super::completion::ConversationChoice;
 use super::ending::Ending;
+use super::library::{Reading, Recent};
 use super::picker::{Item, Preview};
-use super::pickers::Reading;
 use super::theme::{Background, ThemeName};
-use super::ui_state::Recent;
 use crate::chat::{self, View};
 use crate::conversation::Attachment;
 use crate::files::text::Refusal;
@@ -47,7 +46,6 @@ pub enum Input {
     ColoursPerhaps { number: u64, reads: Arc<AtomicU64> },
     /// The terminal has reported a change of its colours.
     ColoursReported,
-    #[allow(dead_code)]
     /// Items for the list of this kind, if it is open.
     List(View, Vec<Item>),
     /// What was read for the list of conversations.

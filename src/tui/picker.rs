@@ -185,9 +185,18 @@ impl Picker {
     fn refilter(&mut self) {
         self.selected = 0;
         self.shown = match self.filter {
-            Filter::Fuzzy => fuzzy::matches(&self.query, &self.names),
+            Filter::Fuzzy => self.fuzzy(),
             Filter::Owner => (0..self.items.len()).collect(),
         };
+    }
+
+    /// Items whose title matches, then those whose description does.
+    fn fuzzy(&self) -> Vec<usize> {
+        let titles: Vec<_> = self.items.iter().map(|item| item.title.as_str()).collect();
+        let mut found = fuzzy::matches(&self.query, &titles);
+        let in_titles: std::collections::HashSet<usize> = found.iter().copied().collect();
+        found.extend(fuzzy::matches(&self.query, &self.names).into_iter().filter(|index| !in_titles.contains(index)));
+        found
     }
 
     /// The items that match, in display order.
@@ -247,6 +256,11 @@ impl Picker {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
         match key.code {
+            // Two presses in one read arrive as one key.
+            KeyCode::Esc if alt => match self.escape() {
+                Picked::Closed => Picked::Closed,
+                _ => self.escape(),
+            },
             KeyCode::Esc => self.escape(),
             KeyCode::Char('c' | 'g') if control => self.escape(),
             KeyCode::Enter if !alt && !control => self.enter(),

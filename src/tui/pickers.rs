@@ -20,7 +20,6 @@ pub(super) mod settings;
 mod themes;
 
 pub(super) use conversations::Library;
-pub use conversations::Reading;
 pub(super) use themes::items as theme_items;
 
 impl App {

@@ -11,6 +11,7 @@ use super::completion::{self, Choice, ConversationChoice};
 use super::composer::{Composer, Did};
 use super::keymap::{self, Action, Context, Edit, Scroll};
 use super::layout::{Areas, Look};
+use super::library::Recent;
 use super::picker::{Picked, Picker};
 use super::theme::{Theme, ThemeName};
 use super::view::files;
@@ -56,16 +57,6 @@ pub struct UiState {
     /// First visible line of the help.
     help_top: usize,
     size: Rect,
-}
-
-/// A stored conversation on the start screen. Sanitised.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recent {
-    pub title: String,
-    /// The first line of the first question, if the title does not begin with it.
-    pub first: String,
-    /// Age and model.
-    pub about: String,
 }
 
 /// The list from which an entry was accepted, so that the next Tab accepts the next one. Valid while the draft equals

@@ -220,7 +220,7 @@ fn resume_command_opens_a_conversation_from_the_list() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);
     tui.send("remember me").wait_for("You said: remember me").wait_for("TTFT");
-    tui.type_text("/new\r").wait_until_gone("remember me");
+    tui.type_text("/new\r").wait_until_gone("You said");
     tui.send("something else").wait_for("You said: something else").wait_for("TTFT");
     tui.type_text("/resume\r").wait_for("› remember me").type_text("MEMB\r").wait_for("You said: remember me");
     // An unknown title keeps the current conversation.

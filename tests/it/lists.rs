@@ -17,9 +17,9 @@ fn stored() -> (Home, crate::support_pty::Tui) {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);
     tui.send("about the moon").wait_for("You said: about the moon").wait_for("TTFT");
-    tui.type_text("/new\r").wait_until_gone("about the moon");
+    tui.type_text("/new\r").wait_until_gone("You said");
     tui.send("tell me the secret").wait_for("xylophone").wait_for("TTFT");
-    tui.type_text("/new\r").wait_until_gone("xylophone");
+    tui.type_text("/new\r").wait_until_gone("The word");
     tui.send("about rust").wait_for("You said: about rust").wait_for("TTFT");
     tui.type_text("/new\r").wait_until_gone("You said");
     (home, tui)
@@ -48,7 +48,7 @@ fn conversations_are_renamed_deleted_brought_back_and_exported() {
     tui.type_text("Ferris").wait_for("› Ferris").type_text("\x05").wait_for("export to: ferris.md");
     tui.type_text("\x15").type_text(&format!("{}\r", file.display())).wait_for("exported to");
     assert!(std::fs::read_to_string(&file).unwrap().contains("You said: about rust"));
-    tui.type_text("\x1b\x1b").wait_until_gone("Ctrl-R renames");
+    tui.type_text("\x1b").wait_for("type to search").type_text("\x1b").wait_until_gone("Ctrl-R renames");
     assert!(output(&folder, &["conversations", "list"]).contains("Ferris"));
 }
 
@@ -70,9 +70,10 @@ fn the_palette_runs_commands_and_opens_conversations() {
     tui.type_text("\r").wait_for("The word is xylophone");
     // A draft stays where it is while a command runs.
     tui.type_text("my draft\x0f").wait_for("palette").type_text("rename").wait_for("› /rename TITLE");
-    tui.type_text("\x1b\x1b").wait_until_gone("palette").wait_for("my draft");
+    tui.type_text("\x1b").wait_for("type to search").type_text("\x1b").wait_until_gone("palette").wait_for("my draft");
     tui.type_text("\x15/rename The word\r").wait_for("this conversation is now “The word”");
-    tui.type_text("/new\r").wait_until_gone("xylophone").type_text("/resume word\r").wait_for("The word is xylophone");
+    tui.type_text("/new\r").wait_until_gone("xylophone").type_text("/resume word").wait_for("› The word");
+    tui.type_text("\r").wait_for("The word is xylophone");
 }
 
 #[test]
@@ -84,7 +85,12 @@ fn lists_survive_a_storm_of_resizes() {
             tui.resize(20 + step * 37 % 180, 5 + step * 13 % 45);
         }
         tui.resize(100, 30);
-        tui.wait_for(&keys[1..]).type_text("\x1b\x1b").wait_until_gone(&format!("› {}", &keys[1..]));
+        tui.wait_for(&keys[1..])
+            .type_text("\x1b")
+            .wait_for("type to search")
+            .type_text("\x1b")
+            .wait_for("Ask anything");
+        tui.wait_until_gone("type to search");
     }
     tui.send("still here").wait_for("You said: still here");
 }

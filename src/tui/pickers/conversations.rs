@@ -16,8 +16,8 @@ use crate::settings::expand_path;
 use crate::store::{self, Hit, Store, Summary};
 use crate::tui::days::Days;
 use crate::tui::fuzzy;
+use crate::tui::library::{Reading, Recent};
 use crate::tui::picker::Excerpt;
-use crate::tui::ui_state::Recent;
 use crate::wording::plural;
 
 const KEYS: &str = "Enter opens · Ctrl-R renames · Ctrl-D deletes · Ctrl-E exports · Esc closes";
@@ -54,19 +54,6 @@ enum Asked {
     #[default]
     Title,
     File,
-}
-
-/// What the store's thread read for the list.
-#[derive(Debug)]
-pub enum Reading {
-    All(Vec<Item>),
-    Found {
-        query: String,
-        items: Vec<Item>,
-        hits: Vec<(String, TurnId)>,
-    },
-    /// It cannot be read.
-    Failed(String),
 }
 
 pub(super) fn list(app: &mut App, query: &str) -> Picker {
@@ -408,7 +395,9 @@ fn export(store: &mut Store, id: &ConversationId, file: &str) -> Result<PathBuf,
     let path = expand_path(file.as_ref());
     let text = match path.extension().and_then(|end| end.to_str()) {
         Some("json") => {
-            serde_json::to_string_pretty(&store::json(&summary, &conversation)).map_err(|error| error.to_string())?
+            let origins = store.origins(id).map_err(told)?;
+            serde_json::to_string_pretty(&store::json(&summary, &conversation, &origins))
+                .map_err(|error| error.to_string())?
         }
         _ => store::markdown(&summary, &conversation),
     };
@@ -425,6 +414,7 @@ fn write_new(path: &Path, text: &[u8]) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)]
 mod tests {
     use super::*;
 

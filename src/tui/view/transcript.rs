@@ -17,8 +17,8 @@ use crate::tui::code_colours::{Coloured, Job};
 use crate::tui::composer::Composer;
 use crate::tui::keymap::Scroll;
 use crate::tui::layout::{Areas, Look};
+use crate::tui::library::Recent;
 use crate::tui::links::SharedLinks;
-use crate::tui::ui_state::Recent;
 use crate::wording::plural;
 
 /// Below this height the blank line after the last entry is omitted.

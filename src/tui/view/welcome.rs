@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use super::wrap;
 use crate::chat::{Chat, EngineState};
 use crate::tui::layout::Look;
-use crate::tui::ui_state::Recent;
+use crate::tui::library::Recent;
 
 /// Widest line, in cells.
 const WIDEST: usize = 100;

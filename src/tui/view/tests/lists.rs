@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::chat::View;
+use crate::tui::library::Recent;
 use crate::tui::picker::{Excerpt, Item, Picker, Preview};
-use crate::tui::ui_state::Recent;
 
 fn recent() -> Vec<Recent> {
     let recent = |title: &str, first: &str, about: &str| Recent {
@@ -97,7 +97,7 @@ fn the_palette_finds_across_kinds() {
     use crate::tui::completion::{ConversationChoice, everything};
     let talk = ConversationChoice { id: "12ab".into(), title: "A dark sky".into(), about: "3 turns".into() };
     let found = |query: &str| {
-        let items = everything(&[talk.clone()], &[]).into_iter().map(|choice| Item {
+        let items = everything(std::slice::from_ref(&talk), &[]).into_iter().map(|choice| Item {
             id: choice.text,
             title: choice.label,
             about: choice.about,
