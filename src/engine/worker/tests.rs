@@ -302,7 +302,8 @@ fn idle_engine_releases_and_the_next_request_loads_again() {
         assert_eq!(text(&events, Channel::Answer), "You said: hi");
         let idle = Instant::now();
         let events = play.until(released);
-        assert!(matches!(events[0], EngineEvent::Idle { release_at: Some(_), .. }));
+        let first = events.iter().find(|event| !matches!(event, EngineEvent::Resident { .. }));
+        assert!(matches!(first, Some(EngineEvent::Idle { release_at: Some(_), .. })), "{events:#?}");
         assert!((100..5000).contains(&idle.elapsed().as_millis()), "{:?}", idle.elapsed());
     }
 }

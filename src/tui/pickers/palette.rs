@@ -14,13 +14,16 @@ pub(super) fn list(app: &mut App) -> Picker {
 
 /// The entries, with the conversations as far as they have been read.
 pub(super) fn items(app: &App) -> Vec<Item> {
-    let entries = completion::everything(&app.screen.talks, &app.screen.themes).into_iter().map(|choice| Item {
-        id: choice.text,
-        title: choice.label,
-        about: choice.about,
-        section: choice.kind.heading().to_owned(),
-        ..Item::default()
-    });
+    let entries = completion::everything(&app.screen.talks, &app.screen.themes)
+        .into_iter()
+        .chain(app.screen.personas.clone())
+        .map(|choice| Item {
+            id: choice.text,
+            title: choice.label,
+            about: choice.about,
+            section: choice.kind.heading().to_owned(),
+            ..Item::default()
+        });
     entries.collect()
 }
 

@@ -44,10 +44,10 @@ fn tab_and_shift_tab_cycle_through_the_completions() {
     assert!(app.screen().contains("/retry"), "the list stays open:\n{}", app.screen());
     // Arrow keys select, and Tab accepts the selection.
     app.key(KeyCode::Down).key(KeyCode::Tab);
-    assert_eq!(app.screen.composer.draft(), "/release");
+    assert_eq!(app.screen.composer.draft(), "/retry");
     // Typing ends the cycle.
     app.key(KeyCode::Backspace).key(KeyCode::Tab);
-    assert_eq!(app.screen.composer.draft(), "/release");
+    assert_eq!(app.screen.composer.draft(), "/retry");
     app.press(KeyCode::Char('u'), KeyModifiers::CONTROL).type_text("/mod").key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "/model ", "the only one");
     app.key(KeyCode::Tab).key(KeyCode::Tab);

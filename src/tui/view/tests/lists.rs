@@ -95,15 +95,18 @@ fn a_list_survives_many_resizes() {
 #[test]
 fn the_palette_finds_across_kinds() {
     use crate::tui::completion::{ConversationChoice, everything};
+    use crate::tui::theme::ThemeName;
     let talk = ConversationChoice { id: "12ab".into(), title: "A dark sky".into(), about: "3 turns".into() };
+    let theme = ThemeName { name: "dark".into(), kind: None, own: false };
     let found = |query: &str| {
-        let items = everything(std::slice::from_ref(&talk), &[]).into_iter().map(|choice| Item {
-            id: choice.text,
-            title: choice.label,
-            about: choice.about,
-            section: choice.kind.heading().into(),
-            ..Item::default()
-        });
+        let items =
+            everything(std::slice::from_ref(&talk), std::slice::from_ref(&theme)).into_iter().map(|choice| Item {
+                id: choice.text,
+                title: choice.label,
+                about: choice.about,
+                section: choice.kind.heading().into(),
+                ..Item::default()
+            });
         let picker = Picker::new(View::Palette, "palette", "").with_items(items.collect()).with_query(query);
         picker.shown().map(|item| item.id.clone()).collect::<Vec<_>>()
     };
