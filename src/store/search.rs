@@ -42,10 +42,12 @@ const TURNS_PER_HIT: usize = 4;
 
 impl Store {
     /// The conversations with all words of `text` in one turn or in the title, at most `most`; hits in titles first,
-    /// then the best by the rarity of the words (BM25), among the latest for a frequent word. A word is a prefix, case and accents do not matter, and words in
-    /// double quotes are a phrase. Any part of a text in a script without spaces is found.
+    /// then the best by the rarity of the words (BM25), among the latest for a frequent word. A word is a prefix, case
+    /// and accents do not matter, and words in double quotes are a phrase. Any part of a text in a script without
+    /// spaces is found.
     pub fn search(&mut self, text: &str, most: usize) -> Result<Vec<Hit>> {
-        let query = Query::parse(text);
+        // The index holds sanitized text.
+        let query = Query::parse(&sanitize(text));
         if query.is_empty() {
             return Ok(Vec::new());
         }

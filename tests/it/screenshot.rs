@@ -1,6 +1,7 @@
-//! Renders the screenshot of the README: the real screen of a real conversation, cell by cell, as SVG.
+//! Renders the pictures of the README: real screens, cell by cell, as SVG.
 //!
-//! `cargo test --release --test it screenshot -- --ignored` rewrites assets/screenshot.svg.
+//! `cargo test --release --test it screenshot -- --ignored` rewrites assets/*.svg. The first picture shows the starter
+//! model, the others a scripted one.
 
 use std::fmt::Write;
 
@@ -9,6 +10,9 @@ use crate::support_pty::{Home, Tui};
 
 const COLUMNS: u16 = 92;
 const ROWS: u16 = 30;
+
+/// Width of a picture with a preview or a panel.
+const WIDE: u16 = 124;
 
 /// Width and height of a cell in SVG units.
 const CELL: (f64, f64) = (8.4, 18.0);
@@ -27,9 +31,109 @@ fn write_readme_screenshot() {
     tui.send("Write a Python function that adds two numbers.")
         .wait_until("the second answer's figures", |screen| screen.contents().matches("tok/s").count() == 2);
     tui.wait_for("releases in");
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/screenshot.svg");
-    std::fs::write(path, svg(&tui.screen())).unwrap();
+    write_picture("screenshot", &tui, COLUMNS);
 }
+
+#[test]
+#[ignore = "writes assets/tour-*.svg; needs a release build and an idle machine"]
+fn write_readme_tour() {
+    let home = Home::new(TOUR);
+    let start = |arguments: &[&str], columns| {
+        let mut command = home.command(arguments);
+        command.env("COLORTERM", "truecolor");
+        let mut tui = Tui::spawn(command, columns, ROWS);
+        tui.wait_for("Ask anything");
+        tui
+    };
+    let ask = |tui: &mut Tui, prompt: &str, end: &str| {
+        tui.send(prompt).wait_for(end).wait_for("releases in");
+    };
+    let mut tui = start(&["--idle-window", "90s"], COLUMNS);
+    ask(&mut tui, "Compare the three sorts, with code for one.", "left + right");
+    write_picture("tour-answer", &tui, COLUMNS);
+    for (prompt, end) in [("Why do cats purr?", "soothe"), ("Plan three days in Lisbon.", "Sintra")] {
+        tui.type_text("/new\r").wait_until_gone("releases in");
+        ask(&mut tui, prompt, end);
+    }
+    tui.type_text("/edit 1\r").wait_for("Ctrl-C").type_text("\x15");
+    ask(&mut tui, "Plan three days in Porto.", "Douro");
+    tui.type_text("/branch\r").wait_for("Enter shows the branch");
+    write_picture("tour-branches", &tui, COLUMNS);
+    tui.type_text("\x1b").wait_until_gone("Enter shows the branch").type_text("/quit\r");
+    assert_eq!(tui.wait_for_exit(), 0);
+    let mut tui = start(&["--idle-window", "3s"], WIDE);
+    tui.type_text("\x13").wait_for("Ctrl-R renames").type_text("sort");
+    tui.wait_for("merge sort").wait_for("Quicksort");
+    write_picture("tour-conversations", &tui, WIDE);
+    tui.type_text("\r").wait_for("Compare the three sorts, with code for one.").wait_until_gone("Ctrl-R renames");
+    ask(&mut tui, "And which is stable?", "order of equal");
+    tui.wait_for("cold");
+    ask(&mut tui, "Why do cats purr?", "soothe");
+    tui.type_text("/stats\r").wait_for("GPU-seconds");
+    write_picture("tour-panel", &tui, WIDE);
+    tui.type_text("/stats\r").wait_until_gone("GPU-seconds").wait_for("cold");
+    write_picture("tour-release", &tui, WIDE);
+}
+
+fn write_picture(name: &str, tui: &Tui, columns: u16) {
+    let path = format!("{}/assets/{name}.svg", env!("CARGO_MANIFEST_DIR"));
+    std::fs::write(path, picture_of(&tui.screen(), columns, ROWS)).unwrap();
+}
+
+/// The scripted model of the tour.
+const TOUR: &str = r#"
+load_ms = 300
+token_ms = 6
+fallback = "You said: {user}"
+
+[[answer]]
+when = "three sorts"
+text = """
+| algorithm | average | worst | stable |
+|---|---|---|---|
+| Quicksort | n log n | n² | no |
+| merge sort | n log n | n log n | **yes** |
+| insertion sort | n² | n² | **yes** |
+
+For few elements *insertion sort* is the fastest, since `O(n²)` hides small constants. A merge sort:
+
+```python
+def merge_sort(items):
+    if len(items) < 2:
+        return items
+    middle = len(items) // 2
+    left, right = merge_sort(items[:middle]), merge_sort(items[middle:])
+    merged = []
+    while left and right:  # take the smaller head
+        merged.append((left if left[0] <= right[0] else right).pop(0))
+    return merged + left + right
+```
+"""
+
+[[answer]]
+when = "stable"
+text = "Merge sort and insertion sort: both keep the **order of equal** elements."
+
+[[answer]]
+when = "purr"
+text = "They purr when they are content, and also to *soothe* themselves."
+
+[[answer]]
+when = "Lisbon"
+text = """
+1. **Alfama** and the castle, with tram 28.
+2. **Belém**: the tower, the monastery, the pastry.
+3. **Sintra**, by train.
+"""
+
+[[answer]]
+when = "Porto"
+text = """
+1. **Ribeira** and the bridge of Dom Luís.
+2. The cellars of **Gaia**.
+3. The **Douro** valley, by train.
+"""
+"#;
 
 #[test]
 fn svg_places_every_character_at_its_cell() {
@@ -45,10 +149,6 @@ fn svg_places_every_character_at_its_cell() {
     };
     assert!((place("本") - place("日") - 2.0 * CELL.0).abs() < 0.01, "{picture}");
     assert!(picture.contains("e\u{301}"));
-}
-
-fn svg(screen: &vt100::Screen) -> String {
-    picture_of(screen, COLUMNS, ROWS)
 }
 
 /// Adjacent cells with the same style.
