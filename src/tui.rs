@@ -39,6 +39,7 @@ mod ending;
 mod engine;
 mod follow;
 mod fuzzy;
+mod inline;
 mod input;
 mod keymap;
 mod keys;
@@ -62,6 +63,7 @@ mod turn_recorder;
 mod ui_state;
 mod unsent;
 mod view;
+mod window;
 
 use attention::Attention;
 use code_colours::{Coloured, Colourist};
@@ -163,6 +165,8 @@ struct App {
     unsent: Unsent,
     drafts: drafts::Drafts,
     attention: Attention,
+    /// The window in the normal screen, with `--inline`.
+    inline: Option<inline::Inline>,
     #[cfg(feature = "clipboard")]
     clipboard: Option<clipboard::SystemClipboard>,
     library: pickers::Library,
@@ -220,9 +224,14 @@ impl App {
         chat.reasoning_open = settings.reasoning_open;
         let output = Output::open(ending.clone())?;
         let attention = Attention::new(&settings.comfort, environment);
-        let modes = terminal::Modes::of_environment(settings.comfort.mouse);
+        let modes = terminal::Modes::of_environment(
+            settings.comfort.mouse && !settings.comfort.inline,
+            settings.comfort.inline,
+        );
+        let inline = settings.comfort.inline.then(inline::Inline::new);
+        screen.inline = inline.is_some();
         let guard = terminal::Guard::enter(output.clone(), ours, modes)?;
-        let mut terminal = terminal::screen(&output)?;
+        let mut terminal = terminal::screen(&output, inline.map(inline::Inline::rows))?;
         terminal.backend_mut().know(&screen.transcript.links);
         let mut app = Self {
             chat,
@@ -246,6 +255,7 @@ impl App {
             unsent: Unsent::default(),
             drafts: drafts::Drafts::default(),
             attention,
+            inline,
             #[cfg(feature = "clipboard")]
             clipboard: None,
             library: pickers::Library::default(),
@@ -266,7 +276,7 @@ impl App {
             // Before the first key: type-ahead belongs to the conversation that is being loaded.
             self.chat_event(Event::Opening);
         }
-        self.keys = Some(Keys::start(self.sender.clone(), !self.settings.comfort.mouse)?);
+        self.keys = Some(Keys::start(self.sender.clone(), !self.settings.comfort.mouse || self.inline.is_some())?);
         input::watch_terminal(self.sender.clone())?;
         self.offer_unsent();
         let fresh = resume.is_none();
@@ -472,6 +482,7 @@ impl App {
     }
 
     fn suspend(&mut self) -> io::Result<()> {
+        self.leave_window();
         self.guard.restore();
         let stopped = input::stop_process();
         self.resume()?;
@@ -490,15 +501,21 @@ impl App {
     /// Clears and redraws the screen. ratatui's `Terminal::clear` would block: it queries the cursor position, and the
     /// reply goes to the thread that reads keys.
     fn redraw(&mut self) -> io::Result<()> {
-        self.terminal = terminal::screen(&self.output)?;
-        self.terminal.backend_mut().know(&self.screen.transcript.links);
-        self.terminal.backend_mut().clear()?;
+        match &mut self.inline {
+            Some(inline) => inline.lose(),
+            None => {
+                self.terminal = terminal::screen(&self.output, None)?;
+                self.terminal.backend_mut().know(&self.screen.transcript.links);
+                self.terminal.backend_mut().clear()?;
+            }
+        }
         self.attention.forget_title();
         self.dirty = true;
         Ok(())
     }
 
     fn draw(&mut self) -> io::Result<()> {
+        self.place_window()?;
         let Self { chat, screen, terminal, row_repainter, colourist, .. } = self;
         terminal::draw(terminal, |frame| {
             let area: Rect = frame.area();
@@ -526,6 +543,7 @@ impl App {
             self.save_draft();
         }
         self.keep_unsent();
+        self.leave_window();
         self.guard.restore();
         // If the terminal is closed, so is stderr: ratatui's `Drop` would print an error to it and panic.
         std::mem::forget(self.terminal);

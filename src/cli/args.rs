@@ -99,6 +99,9 @@ pub struct ChatFlags {
     /// The colours of the chat: auto, dark, light, high-contrast, …; /theme lists them all
     #[arg(long, value_name = "NAME", value_parser = setting("theme"))]
     pub theme: Option<String>,
+    /// Stay in the normal screen: finished answers go into the terminal's scrollback
+    #[arg(long)]
+    pub inline: bool,
 }
 
 impl ChatFlags {
@@ -217,10 +220,11 @@ impl Args {
             ("theme", "--theme", &chat.theme),
         ];
         let offline = self.setup.offline.then(|| Override { key: "offline", flag: "--offline", value: "true".into() });
+        let inline = chat.inline.then(|| Override { key: "inline", flag: "--inline", value: "true".into() });
         let texts = given
             .into_iter()
             .filter_map(|(key, flag, value)| value.as_ref().map(|value| Override { key, flag, value: value.clone() }));
-        texts.chain(offline).collect()
+        texts.chain(offline).chain(inline).collect()
     }
 }
 

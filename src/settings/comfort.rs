@@ -28,11 +28,13 @@ pub struct Comfort {
     pub notify_after: Option<Duration>,
     /// Whether the interface takes the mouse; the terminal's selection then needs Shift.
     pub mouse: bool,
+    /// Whether the interface stays in the normal screen, so that the transcript goes into the scrollback.
+    pub inline: bool,
 }
 
 impl Default for Comfort {
     fn default() -> Self {
-        Self { notify: Notify::default(), notify_after: Some(Duration::from_secs(10)), mouse: false }
+        Self { notify: Notify::default(), notify_after: Some(Duration::from_secs(10)), mouse: false, inline: false }
     }
 }
 

@@ -86,12 +86,10 @@ const FACTS: &[Facts] = &[
     facts("theme", INTERFACE, "the look; /theme lists them", &[], AtOnce, false),
     facts("keymap", INTERFACE, "keys of the composer", &["emacs", "vi"], AtOnce, false),
     facts("reasoning", INTERFACE, "what a model thinks", &["fold", "show"], AtOnce, false),
-    facts("notify", INTERFACE, "how the end of a long answer is announced", NOTIFY, AtStart, false),
-    facts("notify_after", INTERFACE, "how long such an answer takes", &[], AtStart, false),
-    facts("mouse", INTERFACE, "take the mouse: wheel, links, lists", &["true", "false"], AtStart, false),
-    facts("notify", INTERFACE, "announce the end of a long answer", &["auto", "bell", "osc", "off"], AtOnce, false),
+    facts("notify", INTERFACE, "announce the end of a long answer", NOTIFY, AtOnce, false),
     facts("notify_after", INTERFACE, "which answer is long: 10s, 1m or never", &[], AtOnce, false),
     facts("mouse", INTERFACE, "take the mouse for wheel and clicks", &["true", "false"], AtStart, false),
+    facts("inline", INTERFACE, "stay in the normal screen", &["true", "false"], AtStart, false),
     facts("data_dir", FOLDERS, "conversations and drafts", &[], AtStart, false),
     facts("cache_dir", FOLDERS, "downloaded models", &[], AtStart, false),
 ];
@@ -137,6 +135,7 @@ mod tests {
         }
         for facts in FACTS {
             assert!(KEYS.iter().any(|key| key.name == facts.name), "{} is no setting", facts.name);
+            assert_eq!(FACTS.iter().filter(|other| other.name == facts.name).count(), 1, "{} twice", facts.name);
         }
     }
 

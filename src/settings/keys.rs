@@ -151,6 +151,7 @@ pub const KEYS: &[Key] = &[
         s.comfort.notify_after
     )),
     key!("mouse", Switch, |s, v| switch(v).map(|v| s.comfort.mouse = v), |s| Some(s.comfort.mouse.to_string())),
+    key!("inline", Switch, |s, v| switch(v).map(|v| s.comfort.inline = v), |s| Some(s.comfort.inline.to_string())),
     key!("data_dir", Text, |s, v| folder(v).map(|v| s.data_dir = v), |s| path_text(&s.data_dir)),
     key!("cache_dir", Text, |s, v| folder(v).map(|v| s.cache_dir = v), |s| path_text(&s.cache_dir)),
 ];

@@ -31,6 +31,7 @@ impl App {
                 return Ok(());
             }
         };
+        self.leave_window();
         self.guard.restore();
         match prepared.open(self.sender.clone()) {
             Ok(editor) => self.editor = Some(editor),

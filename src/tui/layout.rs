@@ -29,6 +29,8 @@ pub struct Areas {
     pub gauge: Rect,
     /// The composer with its frame.
     pub composer: Rect,
+    /// The composer has a frame if it is large enough.
+    roomy: bool,
     /// The status line.
     pub status: Rect,
 }
@@ -38,8 +40,10 @@ const ROOMY: u16 = 10;
 
 impl Areas {
     /// Divides `area` between a composer of `rows` lines, `queued` prompts and the other parts.
-    pub fn of(area: Rect, rows: u16, queued: usize, loading: bool) -> Self {
-        let roomy = area.height >= ROOMY && area.width >= 20;
+    /// `inline`: the area is as high as its parts need.
+    pub fn of(area: Rect, rows: u16, queued: usize, loading: bool, inline: bool) -> Self {
+        let roomy = area.height >= if inline { 5 } else { ROOMY } && area.width >= 20;
+        let most = if inline { area.height.saturating_sub(3) } else { area.height / 3 };
         let mut left = area.height;
         let mut take = |wanted: u16| {
             let taken = wanted.min(left);
@@ -47,7 +51,7 @@ impl Areas {
             taken
         };
         let frame = if roomy { 2 } else { 0 };
-        let composer = take(rows.clamp(1, (area.height / 3).max(1)) + frame);
+        let composer = take(rows.clamp(1, most.max(1)) + frame);
         let status = take(u16::from(area.height > 1));
         let gauge = take(u16::from(loading && area.height > 3));
         let queue = take(if roomy { queued.min(3) as u16 } else { 0 });
@@ -65,6 +69,7 @@ impl Areas {
             queue: place(queue),
             files: Rect::default(),
             gauge: place(gauge),
+            roomy,
             composer: place(composer),
             status: place(status),
         }
@@ -98,7 +103,7 @@ impl Areas {
 
     /// Whether the composer has a frame.
     pub fn framed(&self) -> bool {
-        self.composer.height >= 3 && self.composer.width >= 20 && self.status.bottom() >= ROOMY
+        self.composer.height >= 3 && self.composer.width >= 20 && self.roomy
     }
 
     /// The composer's text area: inside the frame, after the prompt mark.

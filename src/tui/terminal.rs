@@ -19,9 +19,10 @@ use ratatui::crossterm::{cursor, execute, queue};
 use super::background::UNFOLLOW;
 use super::links::{self, LinkingBackend};
 use super::output::Output;
+use super::window::{Rows, Window};
 use crate::engine::crash::{self, Restoration};
 
-pub type CrosstermTerminal = Terminal<LinkingBackend<BufWriter<Output>>>;
+pub type CrosstermTerminal = Terminal<Window>;
 
 /// Size of the write buffer, in bytes.
 const BUFFER: usize = 64 * 1024;
@@ -54,12 +55,14 @@ pub struct Modes {
     full: bool,
     /// Reports of mouse buttons and the wheel.
     mouse: bool,
+    /// The normal screen instead of the alternate one.
+    inline: bool,
 }
 
 impl Modes {
     /// The modes for this terminal.
-    pub fn of_environment(mouse: bool) -> Self {
-        Self { full: std::env::var("TERM").is_ok_and(|term| term != "linux"), mouse }
+    pub fn of_environment(mouse: bool, inline: bool) -> Self {
+        Self { full: std::env::var("TERM").is_ok_and(|term| term != "linux"), mouse, inline }
     }
 }
 
@@ -92,7 +95,10 @@ impl Guard {
         self.restoration.inspect(|restoration| restoration.arm());
         enable_raw_mode()?;
         let mut out = BufWriter::new(self.output.clone());
-        queue!(out, EnterAlternateScreen, EnableBracketedPaste, EnableFocusChange)?;
+        if !self.modes.inline {
+            queue!(out, EnterAlternateScreen)?;
+        }
+        queue!(out, EnableBracketedPaste, EnableFocusChange)?;
         if self.modes.full {
             queue!(out, PushKeyboardEnhancementFlags(KeyboardEnhancementFlags::DISAMBIGUATE_ESCAPE_CODES))?;
             out.write_all(TITLE.0)?;
@@ -154,14 +160,11 @@ fn sequences(modes: Modes) -> Vec<u8> {
     }
     bytes.extend(UNFOLLOW);
     // The keyboard flags belong to the alternate screen: restore them before leaving it.
-    let _ = queue!(
-        bytes,
-        DisableFocusChange,
-        DisableBracketedPaste,
-        EndSynchronizedUpdate,
-        LeaveAlternateScreen,
-        cursor::Show
-    );
+    let _ = queue!(bytes, DisableFocusChange, DisableBracketedPaste, EndSynchronizedUpdate);
+    if !modes.inline {
+        let _ = queue!(bytes, LeaveAlternateScreen);
+    }
+    let _ = queue!(bytes, cursor::Show);
     bytes
 }
 
@@ -176,10 +179,16 @@ fn restoration(output: &Output, modes: Modes) -> Option<&'static Restoration> {
     Some(crash::restore_terminal(terminal, settings, bytes))
 }
 
-/// A ratatui terminal on `output`.
-pub fn screen(output: &Output) -> io::Result<CrosstermTerminal> {
+/// A ratatui terminal on `output`, or on these rows of it.
+pub fn screen(output: &Output, rows: Option<Rows>) -> io::Result<CrosstermTerminal> {
+    Terminal::new(backend(output, rows))
+}
+
+/// A backend on `output`, or on these rows of it.
+pub fn backend(output: &Output, rows: Option<Rows>) -> Window {
     let links = links::are_shown(|name| std::env::var(name).ok());
-    Terminal::new(LinkingBackend::new(BufWriter::with_capacity(BUFFER, output.clone()), links))
+    let writer = BufWriter::with_capacity(BUFFER, output.clone());
+    Window::new(LinkingBackend::new(writer, links), rows)
 }
 
 /// Draws a frame as one synchronised update, on terminals that support it.

@@ -43,11 +43,13 @@ pub struct UiState {
     /// The list over the transcript.
     pub(super) list: Option<Picker>,
     /// Whether the statistics panel is wanted.
-    panel: bool,
+    pub(super) panel: bool,
     /// The rows of chips, as of the last `layout`.
     pub(super) chips: Vec<Line<'static>>,
-    theme: Theme,
-    glyphs: &'static Glyphs,
+    /// The screen is a window of some rows, as high as its contents need.
+    pub(super) inline: bool,
+    pub(super) theme: Theme,
+    pub(super) glyphs: &'static Glyphs,
     areas: Areas,
     chosen: usize,
     /// The list that Tab cycles through.
@@ -89,6 +91,11 @@ pub enum Outcome {
     Picked(View, Picked),
 }
 
+/// Whether a row shows the progress of a load or a download.
+pub(super) fn needs_gauge(chat: &Chat) -> bool {
+    matches!(chat.engine.state, EngineState::Loading(_)) || supply::is_shown(chat)
+}
+
 impl UiState {
     /// An empty composer and transcript.
     pub fn new(theme: Theme, glyphs: &'static Glyphs) -> Self {
@@ -103,6 +110,7 @@ impl UiState {
             list: None,
             chips: Vec::new(),
             panel: false,
+            inline: false,
             theme,
             glyphs,
             areas: Areas::default(),
@@ -140,13 +148,14 @@ impl UiState {
         if !chat.help {
             self.help_top = 0;
         }
-        let loading = matches!(chat.engine.state, EngineState::Loading(_)) || supply::is_shown(chat);
+        self.transcript.show_taken(chat.marked().is_some());
+        let loading = needs_gauge(chat);
         // The composer's width does not depend on its number of rows.
-        let width = Areas::of(area, 1, 0, false).composer_text().width;
+        let width = Areas::of(area, 1, 0, false, self.inline).composer_text().width;
         let rows = self.composer.layout(width);
         let look = Look { theme: &self.theme, glyphs: self.glyphs };
         let chips = files::rows(&self.chips(chat), usize::from(area.width), &look);
-        self.areas = Areas::of(area, rows, chat.queue.len(), loading).with_files(chips.len());
+        self.areas = Areas::of(area, rows, chat.queue.len(), loading, self.inline).with_files(chips.len());
         self.chips = chips;
         if self.panel && area.width >= panel::NEEDED {
             self.areas = self.areas.with_panel(panel::WIDTH);

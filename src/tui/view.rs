@@ -1,6 +1,9 @@
 //! Draws the whole screen from the chat and the interface's state. Drawing changes neither.
 
 use ratatui::Frame;
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use ratatui::text::Line;
 use ratatui::widgets::Block;
 
 use super::ui_state::UiState;
@@ -25,6 +28,12 @@ mod turn;
 pub mod units;
 mod welcome;
 pub mod wrap;
+
+/// Draws lines without the rest of the screen.
+pub fn draw_lines(buffer: &mut Buffer, area: Rect, lines: &[Line<'static>]) {
+    paint::lines(buffer, area, lines);
+    paint::clean(buffer);
+}
 
 /// Draws a frame. Call `UiState::layout` for this size first.
 pub fn draw(frame: &mut Frame<'_>, chat: &Chat, screen: &UiState) {

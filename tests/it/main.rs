@@ -13,6 +13,7 @@ mod files;
 mod foreign;
 mod hub;
 mod imports;
+mod inline;
 mod lists;
 mod loading;
 mod logging;

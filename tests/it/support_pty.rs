@@ -33,7 +33,7 @@ pub struct Tui {
     seen: Arc<(Mutex<Seen>, Condvar)>,
     child: Program,
     master: Box<dyn MasterPty + Send>,
-    writer: Box<dyn Write + Send>,
+    writer: Arc<Mutex<Box<dyn Write + Send>>>,
     terminal_before: String,
 }
 
@@ -131,8 +131,8 @@ impl Tui {
             Condvar::new(),
         ));
         let mut reader = pair.master.try_clone_reader().unwrap();
-        let writer = pair.master.take_writer().unwrap();
-        let shared = seen.clone();
+        let writer = Arc::new(Mutex::new(pair.master.take_writer().unwrap()));
+        let (shared, answers) = (seen.clone(), writer.clone());
         std::thread::spawn(move || {
             let mut buffer = [0; 65536];
             loop {
@@ -141,6 +141,12 @@ impl Tui {
                 seen.parser.process(&buffer[..read]);
                 seen.bytes += read;
                 seen.raw.extend(&buffer[..read]);
+                if buffer[..read].windows(4).any(|bytes| bytes == b"\x1b[6n") {
+                    let (row, column) = seen.parser.screen().cursor_position();
+                    let answer = format!("\x1b[{};{}R", row + 1, column + 1);
+                    // The program may have ended.
+                    let _ = answers.lock().unwrap().write_all(answer.as_bytes());
+                }
                 seen.asked += buffer[..read].windows(ASK.len()).filter(|bytes| *bytes == ASK).count();
                 seen.over = read == 0 || seen.vanished;
                 shared.1.notify_all();
@@ -154,8 +160,10 @@ impl Tui {
     }
 
     pub fn type_text(&mut self, text: &str) -> &mut Self {
-        self.writer.write_all(text.as_bytes()).unwrap();
-        self.writer.flush().unwrap();
+        let mut writer = self.writer.lock().unwrap();
+        writer.write_all(text.as_bytes()).unwrap();
+        writer.flush().unwrap();
+        drop(writer);
         self
     }
 

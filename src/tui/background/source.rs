@@ -93,15 +93,20 @@ impl Source {
     /// crossterm's parser takes a report for the beginning of something longer: it would swallow all keys up to the next
     /// `c` or `u`. So a read that could be a report is announced, and the answer to the question that follows ends with
     /// `c`.
+    ///
+    /// crossterm's lock is held only for a moment: another thread may ask for the cursor's position meanwhile.
     fn next(&mut self) -> io::Result<(Event, u64)> {
         let mut bytes = 0;
-        if !self.more || !has_read()? {
+        while !self.more || !has_read()? {
             wait()?;
             bytes = waiting()?;
-            self.more = bytes > 1;
             if REPORT.contains(&bytes) {
                 let reads = self.reads.clone();
                 self.send(Input::ColoursPerhaps { number: reads.load(Ordering::Acquire), reads })?;
+            }
+            self.more = bytes > 1;
+            if has_read()? {
+                break;
             }
         }
         let event = event::read()?;

@@ -13,6 +13,7 @@ use super::markdown::MEASURE;
 use super::turn::Rendered;
 use super::{paint, units, welcome, wrap};
 use crate::chat::{Chat, Entry, EntryKey, Mark};
+use crate::conversation::Ending;
 use crate::tui::code_colours::{Coloured, Job};
 use crate::tui::composer::Composer;
 use crate::tui::keymap::Scroll;
@@ -30,6 +31,9 @@ const MOST_COUNTED: usize = 24;
 /// Maximum number of code blocks whose colours are kept.
 const MOST_COLOURED: usize = 500;
 
+/// Turns of an opened conversation that `take_finished` returns.
+const OPENED: usize = 3;
+
 /// The first visible line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
@@ -44,6 +48,10 @@ pub struct Transcript {
     /// `None`: follows the end.
     place: Option<Place>,
     height: usize,
+    /// Entries up to this one were taken: they are shown elsewhere.
+    taken: Option<EntryKey>,
+    /// Show them here, too: one is selected.
+    shows_taken: bool,
     width: usize,
     visible: Vec<Line<'static>>,
     /// Lines below the visible ones.
@@ -105,6 +113,59 @@ impl Transcript {
     /// Text of a visible line.
     pub fn text_of_row(&self, row: usize) -> Option<String> {
         Some(self.visible.get(row)?.spans.iter().map(|span| span.content.as_ref()).collect())
+    }
+
+    /// The lines of the turns that have ended, and of the notes between them, which are not shown from now on. Of a
+    /// conversation that was opened, the last `OPENED` turns.
+    pub fn take_finished(&mut self, chat: &Chat, width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+        let has_ended = |entry: &Entry| match entry {
+            Entry::Turn(id) => chat
+                .conversation
+                .turn(*id)
+                .is_some_and(|turn| chat.activity.on(*id).is_none() && !matches!(turn.answer.ending, Ending::Pending)),
+            Entry::Note(_) => false,
+        };
+        let open = |entry: &Entry| matches!(entry, Entry::Turn(_)) && !has_ended(entry);
+        let fresh = |(key, _): &&(EntryKey, Entry)| self.taken.is_none_or(|taken| *key > taken);
+        let entries = chat.feed.entries();
+        let old = entries.len() - entries.iter().filter(fresh).count();
+        let end = entries[old..].iter().position(|(_, entry)| open(entry)).map_or(entries.len(), |open| old + open);
+        let Some(last) = (old..end).rev().find(|index| has_ended(&entries[*index].1)) else { return Vec::new() };
+        (self.width, self.height) = (width, TIGHT);
+        let mut lines = Vec::new();
+        for entry in old.max((last + 1).saturating_sub(OPENED))..=last {
+            let count = self.len(entry, chat, look);
+            lines.extend(self.rendered_of(entry, chat).into_iter().flat_map(|shown| (0..count).map(|n| shown.line(n))));
+        }
+        self.taken = entries.get(last).map(|(key, _)| *key);
+        self.place = None;
+        lines
+    }
+
+    /// Lines of the entries that are shown, at most `most`.
+    pub fn rows_wanted(&mut self, chat: &Chat, width: usize, most: usize, look: &Look<'_>) -> usize {
+        (self.width, self.height) = (width, TIGHT);
+        let mut rows = 0;
+        for entry in (0..chat.feed.entries().len()).rev() {
+            if rows >= most || self.is_taken(entry, chat) {
+                break;
+            }
+            rows += self.len(entry, chat, look);
+        }
+        rows.min(most)
+    }
+
+    /// Whether entries that were taken are shown here, too.
+    pub fn show_taken(&mut self, shown: bool) {
+        self.shows_taken = shown;
+    }
+
+    fn is_taken(&self, entry: usize, chat: &Chat) -> bool {
+        if self.shows_taken {
+            return false;
+        }
+        let key = chat.feed.entries().get(entry).map(|(key, _)| *key);
+        self.taken.is_some_and(|taken| key.is_some_and(|key| key <= taken))
     }
 
     /// Scrolls to the end and follows it.
@@ -189,6 +250,9 @@ impl Transcript {
 
     /// Renders an entry if it has changed; returns its number of lines.
     fn len(&mut self, entry: usize, chat: &Chat, look: &Look<'_>) -> usize {
+        if self.is_taken(entry, chat) {
+            return 0;
+        }
         let is_last = entry + 1 == chat.feed.entries().len();
         let Some((key, entry)) = chat.feed.entries().get(entry) else { return 0 };
         let rendered = self.rendered.entry(*key).or_default();
