@@ -29,6 +29,25 @@ macro_rules! at_all_sizes {
                 insta::assert_snapshot!(format!("{}_{width}x{height}", $name), screen);
             });
         }
+        in_all_looks!($name, $story);
+    };
+}
+
+/// Snapshots with styles at 80×24 and 200×50 in three themes.
+macro_rules! in_all_looks {
+    ($name:literal, $story:expr) => {
+        for theme in $crate::tui::view::tests::styles::THEMES {
+            let mut looks = String::new();
+            for (width, height) in [(80, 24), (200, 50)] {
+                let mut app = App::with(width, height, theme, &UNICODE);
+                let story: fn(&mut App) = $story;
+                story(&mut app);
+                looks += &$crate::tui::view::tests::styles::with_styles(&mut app);
+            }
+            insta::with_settings!({ omit_expression => true, snapshot_path => "looks" }, {
+                insta::assert_snapshot!(format!("{}_{theme}", $name), looks);
+            });
+        }
     };
 }
 

@@ -70,7 +70,11 @@ fn an_attached_file_is_a_chip_with_size_and_tokens_and_backspace_detaches_it() {
     assert!(app.screen().contains("[src/main.rs · 13.0 kB]"), "{}", app.screen());
     counted(&mut app);
     assert!(app.screen().contains("[src/main.rs · 13.0 kB · 3,256 tokens]"), "{}", app.screen());
-    insta::assert_snapshot!("chip", app.screen());
+    in_all_looks!("chip", |app| {
+        app.loaded().type_text("what is in @src/main.rs").attend(false, &[]);
+        app.type_text(" ").attend(false, &[text("src/main.rs", &"fn main() {}\n".repeat(1000))]).after(1);
+        counted(app);
+    });
     app.key(KeyCode::Backspace).key(KeyCode::Backspace).attend(false, &[]);
     assert_eq!(app.screen.composer.draft(), "what is in ");
     assert!(!app.screen().contains("13.0 kB"), "{}", app.screen());
@@ -88,7 +92,10 @@ fn enter_waits_for_the_file_and_the_transcript_shows_a_chip() {
     assert!(turn.question().starts_with("a.md:\n\n```md\nsecret content\n```\n\nwhat is"));
     let screen = app.screen();
     assert!(screen.contains("[a.md · 14 B]") && !screen.contains("secret"), "{screen}");
-    insta::assert_snapshot!("sent_chip", screen);
+    in_all_looks!("sent_chip", |app| {
+        app.loaded().send("what is @a.md?");
+        app.attend(true, &[text("a.md", "secret content")]);
+    });
 }
 
 #[test]
@@ -110,7 +117,9 @@ fn a_refused_file_says_why_and_the_prompt_is_kept() {
     let screen = app.screen();
     assert!(screen.contains("[x.pdf is a PDF, not text: attach its text]"), "{screen}");
     assert!(screen.contains("not sent: delete @x.pdf, or write it without the @"), "{screen}");
-    insta::assert_snapshot!("refused_chip", screen);
+    in_all_looks!("refused_chip", |app| {
+        app.loaded().send("see @x.pdf").attend(true, &[refused("x.pdf", "is a PDF, not text: attach its text")]);
+    });
 }
 
 #[test]
@@ -143,7 +152,10 @@ fn paths_complete_while_they_are_written() {
     app.type_text("compare @main");
     let screen = app.screen();
     assert!(screen.contains("src/main.rs") && screen.contains("tests/it/main.rs"), "{screen}");
-    insta::assert_snapshot!("paths", screen);
+    in_all_looks!("paths", |app| {
+        app.paths(&["README.md", "src/main.rs", "src/my notes.md", "tests/it/main.rs"]);
+        app.type_text("compare @main");
+    });
     app.key(KeyCode::Tab);
     assert_eq!(app.screen.composer.draft(), "compare @src/main.rs ");
     app.type_text("and @notes").key(KeyCode::Enter);

@@ -77,11 +77,14 @@ fn earlier_prompts_are_searched_with_control_r() {
     let mut app = App::new(80, 24);
     app.press(KeyCode::Char('r'), KeyModifiers::CONTROL);
     assert!(app.screen().contains("there are no earlier prompts"), "{}", app.screen());
-    for prompt in ["Why is the sky blue?", "What is rain?", "Why is grass green?"] {
-        app.turn(prompt, "So.");
+    fn search(app: &mut App) {
+        for prompt in ["Why is the sky blue?", "What is rain?", "Why is grass green?"] {
+            app.turn(prompt, "So.");
+        }
+        app.type_text("a draft").press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("why");
     }
-    app.type_text("a draft").press(KeyCode::Char('r'), KeyModifiers::CONTROL).type_text("why");
-    insta::assert_snapshot!("search_80x24", app.screen());
+    at_all_sizes!("search", search);
+    search(&mut app);
     app.press(KeyCode::Char('r'), KeyModifiers::CONTROL).key(KeyCode::Enter);
     assert_eq!(app.screen.composer.draft(), "Why is the sky blue?");
     assert_eq!(app.chat.conversation.turns().len(), 3, "it is not sent");

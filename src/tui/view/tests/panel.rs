@@ -4,23 +4,25 @@ use super::*;
 
 fn shown(width: u16, height: u16) -> App {
     let mut app = App::new(width, height);
+    show(&mut app);
+    app
+}
+
+fn show(app: &mut App) {
     app.after(1000).turn("Why is the sky blue?", ANSWER).after(60_000);
     app.send("日本語で")
         .stream("青 い")
         .finish_with(FinishReason::Stop, Usage { prompt_tokens: 1110, cached_tokens: 1092, completion_tokens: 9 });
     app.press(KeyCode::Char('x'), KeyModifiers::CONTROL);
-    app
 }
 
 #[test]
 fn the_panel_shows_speed_context_and_memory() {
-    for (width, height) in [(104, 24), (200, 50)] {
-        let mut app = shown(width, height);
-        let screen = app.screen();
-        insta::with_settings!({ omit_expression => true }, {
-            insta::assert_snapshot!(format!("panel_{width}x{height}"), screen);
-        });
-    }
+    in_all_looks!("panel", show);
+    let screen = shown(104, 24).screen();
+    insta::with_settings!({ omit_expression => true }, {
+        insta::assert_snapshot!("panel_104x24", screen);
+    });
 }
 
 #[test]

@@ -19,16 +19,12 @@ fn list() -> Picker {
 
 #[test]
 fn settings_list_shows_value_and_origin() {
-    for (width, height, theme) in [(80, 24, "dark"), (200, 50, "light")] {
-        let mut app = App::with(width, height, theme, &UNICODE);
+    at_all_sizes!("settings", |app| app.screen.open_list(list()));
+    at_all_sizes!("settings_ask", |app| {
         app.screen.open_list(list());
-        insta::assert_snapshot!(format!("settings_{width}x{height}"), app.screen());
-    }
-    let mut app = App::new(80, 24);
-    app.screen.open_list(list());
-    app.type_text("temper");
-    app.screen.list_mut().unwrap().ask("temperature; empty takes back", "temperature", "0.2");
-    insta::assert_snapshot!("settings_ask_80x24", app.screen());
+        app.type_text("temper");
+        app.screen.list_mut().unwrap().ask("temperature; empty takes back", "temperature", "0.2");
+    });
 }
 
 fn vi() -> App {

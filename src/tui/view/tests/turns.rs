@@ -20,17 +20,12 @@ fn alt_up(app: &mut App) {
 
 #[test]
 fn a_selected_turn_shows_what_can_be_done_and_what_is_kept() {
-    for (width, height) in [(80, 24), (200, 50), (40, 10)] {
-        let mut app = App::new(width, height);
+    at_all_sizes!("selected", |app| {
         app.turn("Why is the sky blue?", ANSWER).turn("And the sea?", "It mirrors the sky.").type_text("a draft");
-        alt_up(&mut app);
-        alt_up(&mut app);
-        count_all(&mut app);
-        let screen = app.screen();
-        insta::with_settings!({ omit_expression => true }, {
-            insta::assert_snapshot!(format!("selected_{width}x{height}"), screen);
-        });
-    }
+        alt_up(app);
+        alt_up(app);
+        count_all(app);
+    });
 }
 
 #[test]
@@ -97,20 +92,14 @@ fn a_deleted_turn_disappears_and_comes_back() {
 
 #[test]
 fn branches_are_listed_with_the_words_that_differ() {
-    for (width, height) in [(80, 24), (200, 50)] {
-        let mut app = App::new(width, height);
+    at_all_sizes!("branches", |app| {
         app.turn("Tell me about the sea.", "It is wide.").turn("Why is it blue?", "It mirrors the sky.");
         app.send("/edit 1").type_text(" And of its fish.").key(KeyCode::Enter).loaded().stream("There are many fish.");
         app.finish(FinishReason::Stop).send("/retry").stream("There are few fish.").finish(FinishReason::Stop);
         assert_eq!(forks(&app.chat.conversation).len(), 1);
-        assert!(app.screen().contains("3 of 3 branches"), "{}", app.screen());
         let list = branches::list(&app.chat);
         app.screen.open_list(list);
-        let screen = app.screen();
-        insta::with_settings!({ omit_expression => true }, {
-            insta::assert_snapshot!(format!("branches_{width}x{height}"), screen);
-        });
-    }
+    });
 }
 
 #[test]
@@ -126,25 +115,26 @@ fn the_mark_of_a_fork_stays_when_the_fork_lies_higher_up() {
 
 #[test]
 fn turns_that_the_next_prompt_leaves_out_are_marked() {
+    at_all_sizes!("left_out", left_out);
     let mut app = App::new(80, 24);
+    left_out(&mut app);
+    let screen = app.screen();
+    let told = "left out: the next prompt goes without this turn";
+    assert!(screen.contains("the oldest turn is left out") && screen.matches(told).count() == 1, "{screen}");
+}
+
+fn left_out(app: &mut App) {
     app.turn("Question one?", "First.").turn("Question two?", "Second.");
     app.chat.options.on_overflow = OverflowPolicy::Trim;
     app.type_text("a long draft").event(Event::DraftChanged { prompt: true }).after(200);
     let id = app.asked_to_count().unwrap();
     let (prompt_tokens, context_length) = (9000, 8192);
     app.engine(EngineEvent::Counted { id, prompt_tokens, cached_tokens: 0, left_out: Some(1), context_length });
-    let screen = app.screen();
-    let told = "left out: the next prompt goes without this turn";
-    assert!(screen.contains("the oldest turn is left out") && screen.matches(told).count() == 1, "{screen}");
-    insta::with_settings!({ omit_expression => true }, {
-        insta::assert_snapshot!("left_out_80x24", screen);
-    });
 }
 
 #[test]
 fn enter_on_a_draft_that_does_not_fit_keeps_it_and_offers_what_helps() {
-    for (width, height) in [(80, 24), (200, 50)] {
-        let mut app = App::new(width, height);
+    at_all_sizes!("overflow", |app| {
         app.turn("Why?", "So.").type_text("too much").event(Event::DraftChanged { prompt: true }).after(200);
         let id = app.asked_to_count().unwrap();
         let (prompt_tokens, context_length) = (9000, 8192);
@@ -154,11 +144,7 @@ fn enter_on_a_draft_that_does_not_fit_keeps_it_and_offers_what_helps() {
         assert_eq!((app.chat.conversation.turns().len(), app.screen.composer.draft()), (1, "too much".to_owned()));
         let list = overflow::list(&app.chat);
         app.screen.open_list(list);
-        let screen = app.screen();
-        insta::with_settings!({ omit_expression => true }, {
-            insta::assert_snapshot!(format!("overflow_{width}x{height}"), screen);
-        });
-    }
+    });
 }
 
 #[test]
@@ -173,13 +159,14 @@ fn an_edit_says_what_the_cache_keeps_before_it_is_sent() {
 
 #[test]
 fn the_context_is_listed_by_turn() {
+    fn listed(app: &mut App) {
+        app.turn("Question one?", "First.").turn("Question two?", "Second.").send("/compact 1");
+        let list = context::list(&app.chat);
+        app.screen.open_list(list);
+    }
+    at_all_sizes!("context", listed);
     let mut app = App::new(80, 24);
-    app.turn("Question one?", "First.").turn("Question two?", "Second.").send("/compact 1");
-    let list = context::list(&app.chat);
-    app.screen.open_list(list);
+    listed(&mut app);
     let screen = app.screen();
-    insta::with_settings!({ omit_expression => true }, {
-        insta::assert_snapshot!("context_80x24", screen);
-    });
     assert!(screen.contains("1,041 + 51 tokens") && screen.contains("left out"), "{screen}");
 }
