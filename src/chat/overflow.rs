@@ -36,9 +36,8 @@ impl Chat {
         let helps = count.is_none_or(|count| count.left_out.is_some());
         if helps && sent > 0 && self.options.on_overflow == OverflowPolicy::Error {
             let about = match count.and_then(|count| count.left_out).filter(|turns| *turns > 0) {
-                Some(turns) => {
-                    format!("leave out the oldest {turns} {} when the context is full", plural(turns, "turn"))
-                }
+                Some(1) => "leave out the oldest turn when the context is full".to_owned(),
+                Some(turns) => format!("leave out the oldest {turns} turns when the context is full"),
                 None => "leave out the oldest turns when the context is full".to_owned(),
             };
             remedies.push(remedy("/context trim", about));

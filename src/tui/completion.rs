@@ -136,7 +136,11 @@ fn by_name(draft: &str, talks: &[ConversationChoice], themes: &[ThemeName]) -> V
     found
 }
 
-fn with_noun(choice: Choice) -> Choice {
+/// Its description begins with what kind of thing it is; a command shows that by its slash.
+pub fn with_noun(choice: Choice) -> Choice {
+    if choice.kind == Kind::Command {
+        return choice;
+    }
     let noun = choice.kind.noun();
     let about = if choice.about.is_empty() { noun.to_owned() } else { format!("{noun} · {}", choice.about) };
     Choice { about, ..choice }

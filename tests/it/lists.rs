@@ -76,21 +76,47 @@ fn the_palette_runs_commands_and_opens_conversations() {
     tui.type_text("\r").wait_for("The word is xylophone");
 }
 
+/// Keys that open a list or another overlay, a text that it shows after them, and a text of it that is on no other screen.
+const OVERLAYS: [(&str, &str, &str); 13] = [
+    ("\x13moon", "› about the moon", "Ctrl-R renames"),
+    ("\x0fmodel", "/model NAME", "Enter runs it"),
+    ("/model\r", "in use", "Enter uses it"),
+    ("/theme\r", "high-contrast", "Enter takes it"),
+    ("/set\r", "temperature", "Del takes back"),
+    ("/persona\r", "coder", "personas"),
+    ("/branch\r", "turn 1", "Enter shows the branch"),
+    ("/context\r", "about rust", "Enter selects the turn"),
+    ("\x1b[1;3A", "answer 1 of 1", "Esc leaves"),
+    ("?", "Ctrl-Home", "chatnap: Esc closes"),
+    ("\x12rust", "› about rust", "search"),
+    ("see @mod", "model.toml", "@mod"),
+    ("/re", "› /resume ID", "/rename TITLE"),
+];
+
 #[test]
-fn lists_survive_a_storm_of_resizes() {
-    let (_home, mut tui) = stored();
-    for keys in ["\x13moon", "\x0fmodel"] {
-        tui.type_text(keys);
-        for step in 0..40u16 {
-            tui.resize(20 + step * 37 % 180, 5 + step * 13 % 45);
+fn every_list_survives_a_storm_of_resizes() {
+    let home = Home::new(MODEL);
+    let config = home.folder.path().join("config/chatnap");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("config.toml"), "[persona.coder]\nsystem = \"Code.\"\n").unwrap();
+    let mut tui = home.start(&["--idle-window", "never"]);
+    tui.send("about the moon").wait_for("You said: about the moon").wait_for("TTFT");
+    tui.type_text("/new\r").wait_until_gone("You said");
+    tui.send("about rust").wait_for("You said: about rust").wait_for("TTFT");
+    tui.type_text("/retry\r").wait_for("2 of 2 branches").wait_for("TTFT");
+    for (keys, shown, own) in OVERLAYS {
+        tui.type_text(keys).wait_for(shown);
+        for step in 0..16u16 {
+            tui.resize(20 + step * 67 % 180, 5 + step * 13 % 45);
         }
         tui.resize(100, 30);
-        tui.wait_for(&keys[1..])
-            .type_text("\x1b")
-            .wait_for("type to search")
-            .type_text("\x1b")
-            .wait_for("Ask anything");
-        tui.wait_until_gone("type to search");
+        tui.wait_for(shown).wait_for(own);
+        // A query or a draft is cleared first.
+        tui.type_text("\x1b").settle();
+        if tui.text().contains(own) {
+            tui.type_text("\x1b").settle();
+        }
+        tui.type_text("\x05\x15").wait_for("Ask anything").wait_until_gone(own);
     }
     tui.send("still here").wait_for("You said: still here");
 }

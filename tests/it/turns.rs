@@ -77,6 +77,23 @@ fn a_stopped_answer_goes_on_where_it_was_cut() {
 }
 
 #[test]
+fn an_answer_cut_by_sigkill_is_kept_and_goes_on() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "never"]);
+    talk(&mut tui, &["alpha"]);
+    tui.send("slowly").wait_for("one two three");
+    // What is shown is stored 250 ms later.
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    tui.signal(rustix::process::Signal::KILL);
+    tui.wait_for_exit();
+    let mut tui = home.start(&["-c", "--idle-window", "never"]);
+    tui.wait_for("You said: alpha").wait_for("one two three").wait_for("interrupted");
+    assert!(!tui.text().contains("the end"), "{}", tui.text());
+    tui.type_text("/continue\r").wait_for("and this is the end").wait_for("TTFT");
+    assert_eq!(tui.text().matches("one two").count(), 1, "{}", tui.text());
+}
+
+#[test]
 fn a_deleted_turn_is_forgotten_until_it_is_brought_back() {
     let home = Home::new(MODEL);
     let mut tui = home.start(&["--idle-window", "never"]);

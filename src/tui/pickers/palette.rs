@@ -17,6 +17,7 @@ pub(super) fn items(app: &App) -> Vec<Item> {
     let entries = completion::everything(&app.screen.talks, &app.screen.themes)
         .into_iter()
         .chain(app.screen.personas.clone())
+        .map(completion::with_noun)
         .map(|choice| Item {
             id: choice.text,
             title: choice.label,
