@@ -32,8 +32,10 @@ const PREVIEWED: (usize, usize) = (1500, 4);
 /// The stored conversations, as the list shows them.
 #[derive(Default)]
 pub(in crate::tui) struct Library {
-    /// All but the current one, most recently changed first.
+    /// All of them, most recently changed first.
     all: Vec<Item>,
+    /// The open one, which only a search lists.
+    open: String,
     titles: Vec<String>,
     /// Conversations whose text matches `found_for`, best first.
     found: Vec<Item>,
@@ -91,14 +93,14 @@ impl App {
     }
 }
 
-fn read_all(app: &App) -> bool {
-    let current = app.chat.conversation.id.clone();
+fn read_all(app: &mut App) -> bool {
+    let open = app.chat.conversation.id.clone();
+    app.library.open.clone_from(&open.0);
     with_store(app, move |store, sender| {
         let reading = match store.list() {
             Ok(found) => {
                 let days = Days::now();
-                let others = found.iter().filter(|summary| summary.id != current);
-                Reading::All(others.map(|summary| item(summary, &days)).collect())
+                Reading::All(found.iter().map(|summary| marked(item(summary, &days), &open)).collect())
             }
             Err(error) => Reading::Failed(error.to_string()),
         };
@@ -136,6 +138,14 @@ fn item(summary: &Summary, days: &Days) -> Item {
     }
 }
 
+/// The entry, which says so if it is the open conversation.
+fn marked(mut item: Item, open: &ConversationId) -> Item {
+    if item.id == open.0 {
+        item.detail = format!("open · {}", item.detail);
+    }
+    item
+}
+
 /// The end of a path, at most 24 cells.
 fn short_name(model: &str) -> String {
     let name = model.trim_end_matches('/').rsplit('/').next().unwrap_or(model);
@@ -149,7 +159,7 @@ fn search(app: &mut App, query: &str) {
     if query.is_empty() {
         return;
     }
-    let current = app.chat.conversation.id.clone();
+    let open = app.chat.conversation.id.clone();
     with_store(app, move |store, sender| {
         if latest.load(Ordering::Relaxed) != number {
             return;
@@ -157,9 +167,9 @@ fn search(app: &mut App, query: &str) {
         let reading = match store.search(&query, MOST_FOUND) {
             Ok(found) => {
                 let days = Days::now();
-                let found: Vec<_> = found.into_iter().filter(|hit| hit.summary.id != current).collect();
                 let hits = found.iter().map(|hit| (hit.summary.id.0.clone(), hit.turn)).collect();
-                Reading::Found { query, items: found.iter().map(|hit| found_item(hit, &days)).collect(), hits }
+                let items = found.iter().map(|hit| marked(found_item(hit, &days), &open));
+                Reading::Found { query, items: items.collect(), hits }
             }
             Err(error) => Reading::Failed(error.to_string()),
         };
@@ -207,7 +217,7 @@ impl App {
     }
 }
 
-/// Sets the items that match the list's query: by title first, then by text.
+/// Sets the items that match the list's query.
 fn refresh(app: &mut App) {
     let Some(list) = app.screen.list_mut().filter(|list| list.view == View::Conversations) else { return };
     let query = list.query().trim().to_owned();
@@ -217,17 +227,29 @@ fn refresh(app: &mut App) {
     }
 }
 
+/// Conversations with all words in the title, then those with the words in the text, then those whose title is similar.
 fn matching(library: &Library, query: &str) -> Vec<Item> {
     if query.is_empty() {
-        return library.all.clone();
+        return library.all.iter().filter(|item| item.id != library.open).cloned().collect();
     }
     let found: &[Item] = if library.found_for == query { &library.found } else { &[] };
+    let words: Vec<_> = query.split_whitespace().map(str::to_lowercase).collect();
+    let has_words = |index: &usize| {
+        let title = library.titles[*index].to_lowercase();
+        words.iter().all(|word| title.contains(word))
+    };
     let by_title = fuzzy::matches(query, &library.titles).into_iter().take(MOST_FOUND);
-    let mut items: Vec<Item> = by_title.map(|index| library.all[index].clone()).collect();
+    let (exact, similar): (Vec<_>, Vec<_>) = by_title.partition(has_words);
+    let mut items: Vec<Item> = exact.into_iter().map(|index| library.all[index].clone()).collect();
     for hit in found {
         match items.iter_mut().find(|item| item.id == hit.id) {
             Some(item) => item.excerpt.clone_from(&hit.excerpt),
             None => items.push(hit.clone()),
+        }
+    }
+    for item in similar.into_iter().map(|index| &library.all[index]) {
+        if !items.iter().any(|other| other.id == item.id) {
+            items.push(item.clone());
         }
     }
     items
@@ -235,6 +257,9 @@ fn matching(library: &Library, query: &str) -> Vec<Item> {
 
 pub(super) fn picked(app: &mut App, picked: Picked) {
     match picked {
+        Picked::Chosen(item) if item.id == app.chat.conversation.id.0 => {
+            app.chat_event(Event::Hinted("this conversation is open".into()));
+        }
         Picked::Chosen(item) => app.run_command(&format!("/resume {}", item.id)),
         Picked::Moved(item) => preview(app, &item),
         Picked::Query(query) => {
@@ -288,7 +313,11 @@ fn answered(app: &mut App, id: &str, text: &str) {
 }
 
 fn rename(app: &mut App, id: &str, title: &str) {
-    app.change(id, Change::Title(title.to_owned()));
+    if id == app.chat.conversation.id.0 {
+        app.run_command(&format!("/rename {title}"));
+    } else {
+        app.change(id, Change::Title(title.to_owned()));
+    }
     for item in app.library.all.iter_mut().chain(&mut app.library.found).filter(|item| item.id == id) {
         item.title = sanitize_line(title);
     }
@@ -297,6 +326,9 @@ fn rename(app: &mut App, id: &str, title: &str) {
 }
 
 fn delete(app: &mut App, item: &Item) {
+    if item.id == app.chat.conversation.id.0 {
+        return app.chat_event(Event::Hinted("this conversation is open: /new first, then delete it".into()));
+    }
     app.change(&item.id, Change::Trash);
     let library = &mut app.library;
     library.found.retain(|other| other.id != item.id);
@@ -438,6 +470,18 @@ mod tests {
         assert_eq!(ids(&matching(&library, "sky")), ["2", "3"]);
         assert_eq!(ids(&matching(&library, "spain")), ["3"]);
         assert!(matching(&library, "spain")[0].excerpt.is_none());
+    }
+
+    #[test]
+    fn words_in_a_text_come_before_similar_titles_and_the_open_one_is_found() {
+        let mut library = library();
+        library.all[2].title = "Such a key".into();
+        library.titles[2] = "Such a key".into();
+        library.found[0].id = "1".into();
+        assert_eq!(ids(&matching(&library, "sky")), ["2", "1", "3"]);
+        library.open = "2".into();
+        assert_eq!(ids(&matching(&library, "")), ["1", "3"]);
+        assert_eq!(ids(&matching(&library, "sky")), ["2", "1", "3"]);
     }
 
     #[test]
