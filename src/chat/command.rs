@@ -85,7 +85,7 @@ const fn spec(name: &'static str, argument: &'static str, about: &'static str) -
 pub const COMMANDS: &[Spec] = &[
     spec("/help", "", "keys and commands"),
     spec("/new", "", "begin a new conversation"),
-    spec("/resume", "ID", "go on with an earlier conversation; alone: a list"),
+    spec("/resume", "ID", "go on with an earlier conversation; words or alone: a list"),
     spec("/list", "", "the conversations: open, search, rename, delete, export"),
     spec("/find", "TEXT", "search the titles and texts of all conversations"),
     spec("/rename", "TITLE", "give this conversation a title"),

@@ -28,6 +28,10 @@ impl Chat {
             Command::Persona(name) => return self.persona(name),
             Command::Model(None) => return vec![Effect::Open(View::Models, String::new())],
             Command::Resume(None) => return vec![Effect::Open(View::Conversations, String::new())],
+            // Words are searched for; an id is hexadecimal.
+            Command::Resume(Some(words)) if words.contains(|c: char| !c.is_ascii_hexdigit()) => {
+                return vec![Effect::Open(View::Conversations, words)];
+            }
             Command::Rename(title) => return self.rename(title),
             Command::Export(file) => return self.export(file),
             Command::List(query) => return vec![Effect::Open(View::Conversations, query)],

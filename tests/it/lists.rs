@@ -33,6 +33,9 @@ fn a_word_of_an_answer_finds_its_conversation_and_one_enter_opens_it() {
     tui.type_text("vast myst").wait_for("vast and mysterious");
     // The interface shows what is found; only then it can be opened.
     tui.type_text("\r").wait_for("› tell me the secret").wait_for("The word is xylophone");
+    tui.type_text("/resume vast mysterious\x1b").wait_for("/resume vast mysterious").type_text("\r");
+    tui.wait_for("Ctrl-R renames").wait_for("vast and mysterious");
+    tui.type_text("\x1b").wait_for("type to search").type_text("\x1b").wait_until_gone("Ctrl-R renames");
     tui.type_text("/find moon\r").wait_for("about the moon").type_text("\r").wait_for("You said: about the moon");
 }
 
