@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 """Measures the interface: drives chatnap's TUI in a pseudo-terminal with a scripted model.
 
-    tui_speed.py CHATNAP [--turns 5000]
+    tui_speed.py CHATNAP [--turns 5000] [--conversations 10000]
 
 Needs only Python's standard library. Prints `figure<TAB>tui NAME<TAB>VALUE`: time to the first frame, to the last answer of a long
-stored conversation, of Ctrl-Home, PgUp and PgDn in it, from a key to the screen, and the processor time of drawing while an
+stored conversation, of Ctrl-Home, PgUp and PgDn in it, of the list of conversations and of each key of a search in it, from a
+key to the screen, and the processor time of drawing while an
 answer of 400 and of 1,600 characters a second streams, as paragraphs, as one open paragraph and as one open code block.
 The share of a core is that of the interface's thread; the scripted model has another.
 """
 import argparse
 import fcntl
+import json
 import os
 import pty
 import select
@@ -127,7 +129,8 @@ def script(kind, rate):
 
 class Bench:
     def __init__(self, options):
-        self.chatnap, self.turns = os.path.abspath(options.chatnap), options.turns
+        self.chatnap = os.path.abspath(options.chatnap)
+        self.turns, self.conversations = options.turns, options.conversations
         self.home = tempfile.mkdtemp(prefix="chatnap-speed-")
         places = ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
         self.environment = {**os.environ, **{name: f"{self.home}/{name}" for name in places}}
@@ -219,11 +222,47 @@ class Bench:
         times("PgDn after Ctrl-Home", [program.frame("\x1b[6~") for _ in range(40)])
         program.end()
 
+    def many(self):
+        """Imports conversations of two turns with texts that differ."""
+        words = "sky rain rust kernel garden river lamp stone paper cloud bread engine forest mirror copper".split()
+        path = f"{self.home}/many.jsonl"
+        with open(path, "w", encoding="utf-8") as file:
+            for n in range(self.conversations):
+                pick = [words[(n * step + step) % len(words)] for step in (1, 3, 7, 11)]
+                texts = [f"About {pick[0]} and {pick[1]} {n}?", f"The {pick[2]} is {pick[3]}, number {n}. " * 8]
+                texts += [f"And what of {pick[3]}?", f"It is like {pick[1]} in a {pick[0]}. " * 8]
+                roles = ["user", "assistant"] * 2
+                messages = [{"role": role, "content": text} for role, text in zip(roles, texts)]
+                file.write(json.dumps({"messages": messages}) + "\n")
+        subprocess.run(self.command("conversations", "import", path), env=self.environment, check=True, capture_output=True)
+        # The search index is filled in the background.
+        program = self.start()
+        self.drain(program, 20)
+        program.end()
+        self.first_frames(f"first frame, {self.conversations:,} conversations")
+        lists, keys = [], []
+        for _ in range(5):
+            program = self.start()
+            program.wait(b"Ask anything")
+            program.settle()
+            begin = time.monotonic()
+            program.type("\x13")
+            program.wait(f"{self.conversations:,}".encode())
+            lists.append(time.monotonic() - begin)
+            program.settle()
+            for letter in "copper gar":
+                keys.append(program.frame(letter))
+                time.sleep(0.2)
+            program.end()
+        times(f"list of {self.conversations:,} conversations", lists)
+        times("key of a search in it", keys)
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("chatnap")
     parser.add_argument("--turns", type=int, default=5000)
+    parser.add_argument("--conversations", type=int, default=10000)
     options = parser.parse_args()
     bench = Bench(options)
     try:
@@ -233,6 +272,7 @@ def main():
                 bench.streams(kind, rate)
         bench.fill()
         bench.long()
+        bench.many()
     finally:
         shutil.rmtree(bench.home, ignore_errors=True)
 

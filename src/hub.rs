@@ -32,7 +32,7 @@ mod verify;
 
 pub use inventory::{Stored, StoredModel};
 use job::Job;
-pub use name::{ModelName, Pick};
+pub use name::{ModelName, Pick, lasting_name};
 pub use offer::Place;
 pub use options::{HubOptions, Patience};
 

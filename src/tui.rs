@@ -325,6 +325,7 @@ impl App {
             }
         }
         self.note_draft();
+        self.note_queue();
         self.attend_files(false);
         Ok(())
     }

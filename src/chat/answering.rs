@@ -277,8 +277,9 @@ impl Chat {
             EngineEvent::Loading { .. } => self.engine.loading(),
             EngineEvent::LoadProgress(progress) => self.engine.progress(progress, self.now),
             EngineEvent::Loaded { info, took, at } => {
-                self.residency.loaded(at, took, info.memory.total());
+                let total = info.memory.total();
                 self.loaded(info);
+                self.residency.loaded(at, took, self.engine.memory().unwrap_or(total));
             }
             EngineEvent::LoadFailed { error } => return self.load_failed(&error),
             EngineEvent::Prefill { id, done, total, trimmed_turns, .. } => {
@@ -310,7 +311,10 @@ impl Chat {
                 self.counted(id, Count { prompt_tokens, cached_tokens, left_out, context_length });
             }
             EngineEvent::Idle { release_at, .. } => self.engine.state = EngineState::Idle { release_at },
-            EngineEvent::Resident { bytes } => self.engine.measured(bytes),
+            EngineEvent::Resident { bytes } => {
+                self.engine.measured(bytes);
+                self.residency.measured(self.now, self.engine.memory().unwrap_or(0));
+            }
             EngineEvent::Releasing => self.engine.state = EngineState::Releasing,
             EngineEvent::Released { freed, at } => {
                 self.residency.released(at);

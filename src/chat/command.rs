@@ -102,7 +102,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/context", "N", "hold N tokens, or trim old turns; alone: what each takes"),
     spec("/compact", "N,M", "leave out turns; alone: the model summarises the oldest; none: take back"),
     spec("/fork", "N", "begin a new conversation with a copy of this one, up to turn n"),
-    spec("/delete", "N", "delete the last turn, or the n-th; undo brings it back"),
+    spec("/delete", "N", "delete the last turn, or the n-th; /delete undo brings it back"),
     spec("/file", "PATH", "attach a text file, as @PATH in a prompt does"),
     spec("/copy", "N", "the last answer, code block N or N,M, answer #N, or all"),
     spec("/load", "", "load the model now"),
@@ -195,8 +195,9 @@ fn context(given: Option<String>) -> Result<Command, String> {
         None => (digits, 1),
     };
     let length = digits.parse::<usize>().ok().and_then(|length| length.checked_mul(factor));
-    let length =
-        length.filter(|length| *length > 0).ok_or("/context takes a number of tokens, such as 16384 or 16k")?;
+    let length = length.filter(|length| *length > 0).ok_or(
+        "/context takes a number of tokens, such as 16384 or 16k; /set context_length default takes a change back",
+    )?;
     Ok(Command::ContextLength(length))
 }
 

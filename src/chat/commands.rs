@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::conversation::{Change, Ending};
 use crate::stats::ConversationStats;
-use crate::wording::plural;
+use crate::wording::{count, plural};
 
 use super::command::Command;
 use super::{Cause, Chat, Effect, EngineState, Hint, Step, View};
@@ -134,15 +134,18 @@ fn describe_stats(stats: &ConversationStats) -> String {
     if stats.answers == 0 {
         return "No answers yet: the figures come with the first one.".into();
     }
-    let counted = |count: usize, noun: &str| format!("{count} {}", plural(count, noun));
+    let counted = |number: usize, noun: &str| format!("{} {}", count(number), plural(number, noun));
     let mut lines = vec![format!(
         "{}: {}, {} of them cached; {}",
         counted(stats.answers, "answer"),
         counted(stats.usage.prompt_tokens, "prompt token"),
-        stats.usage.cached_tokens,
+        count(stats.usage.cached_tokens),
         counted(stats.usage.completion_tokens, "completion token"),
     )];
-    let ms = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1000.0);
+    let ms = |time: Duration| match time.as_secs_f64() {
+        seconds if seconds >= 1.0 => format!("{seconds:.2} s"),
+        seconds => format!("{:.1} ms", seconds * 1000.0),
+    };
     lines.extend(stats.tokens_per_second.map(|rate| format!("tokens per second {rate:.1}")));
     let mut percentiles = |name: &str, p50: Option<Duration>, p95: Option<Duration>| {
         lines.extend(p50.zip(p95).map(|(p50, p95)| format!("{name} p50 {}, p95 {}", ms(p50), ms(p95))));

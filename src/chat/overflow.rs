@@ -15,6 +15,9 @@ pub struct Remedy {
     pub about: String,
 }
 
+/// Least size of the context that `/context` accepts.
+const LEAST_CONTEXT: usize = 128;
+
 impl Chat {
     /// Whether the draft is known not to fit, so that it must not be sent.
     pub fn refuses_draft(&self) -> bool {
@@ -65,6 +68,12 @@ impl Chat {
     /// Loads the model with another context length, which the conversation remembers.
     pub(super) fn set_context(&mut self, length: usize) -> Vec<Effect> {
         let trained = self.engine.info.as_ref().map_or(usize::MAX, |info| info.trained_context_length);
+        if length < LEAST_CONTEXT {
+            self.show_hint(Hint::Message(format!(
+                "a context of less than {LEAST_CONTEXT} tokens holds no conversation"
+            )));
+            return Vec::new();
+        }
         if length > trained {
             let told = format!("this model was made for {trained} tokens: ask for at most that");
             self.show_hint(Hint::Message(told));

@@ -175,7 +175,8 @@ impl Chat {
     /// Deletes a turn; later turns stay.
     pub(super) fn delete(&mut self, id: TurnId) -> Vec<Effect> {
         self.deleted.push(id);
-        self.show_hint(Hint::Message("the turn is deleted; u here, or /delete undo, brings it back".into()));
+        let how = if self.marked().is_some() { "u" } else { "/delete undo" };
+        self.show_hint(Hint::Message(format!("the turn is deleted; {how} brings it back")));
         self.set_removed(id, true)
     }
 

@@ -43,6 +43,16 @@ pub enum ModelName {
     Unknown(String, String),
 }
 
+/// The name of a model, independent of the current folder: with an absolute path.
+pub fn lasting_name(model: &str) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match ModelName::parse(model) {
+        Ok(ModelName::Path(path)) => absolute(&path).display().to_string(),
+        Ok(ModelName::Scripted(path)) => format!("scripted:{}", absolute(&path).display()),
+        _ => model.to_owned(),
+    }
+}
+
 impl ModelName {
     /// Parses one name from the text and the environment; checks the file system only if these are ambiguous.
     pub fn parse(text: &str) -> Result<Self, EngineError> {

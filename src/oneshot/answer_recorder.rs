@@ -8,6 +8,7 @@ use super::messages::Messages;
 use crate::cli::OneShot;
 use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
+use crate::hub::lasting_name;
 use crate::protocol::{Channel, ChatMessage, random_seed};
 use crate::settings::{Layers, Resolved, Settings};
 use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
@@ -61,7 +62,12 @@ impl AnswerRecorder {
         if one_shot.system.is_some() {
             conversation.system = one_shot.system.clone();
         }
-        let mut settings = remembered(resolved, &conversation, messages);
+        let mut layers = layers(resolved, &conversation, messages);
+        let mut settings = layers.effective();
+        if let Some(model) = layers.model_of_flag().map(lasting_name) {
+            layers.remember_model(model);
+            conversation.replace_settings(layers.remembered().clone());
+        }
         settings.sampling.seed.get_or_insert_with(random_seed);
         let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
         if let Some(turn) = conversation.turn_mut(turn) {
@@ -206,13 +212,13 @@ fn delayed(why: &StoreError, path: &std::path::Path) -> String {
     )
 }
 
-/// The settings with what the conversation remembers: flags beat it.
-fn remembered(resolved: &Resolved, conversation: &Conversation, messages: &Messages) -> Settings {
+/// The settings of this run and what the conversation remembers.
+fn layers(resolved: &Resolved, conversation: &Conversation, messages: &Messages) -> Layers {
     let mut layers = Layers::new(resolved.clone());
     if let Err(why) = layers.open(conversation.settings.clone()) {
         messages.warn(&format!("this conversation goes on without its persona: {why}."));
     }
-    layers.effective()
+    layers
 }
 
 /// Loads the conversation to continue; waits for a locked store, with a warning.

@@ -19,13 +19,22 @@ pub struct Layers {
     conversation: BTreeMap<String, String>,
     /// Keys that were chosen since the conversation was opened.
     chosen: BTreeSet<String>,
+    /// Values of the conversation that a persona replaced.
+    replaced: BTreeMap<String, String>,
 }
 
 impl Layers {
     /// Only what the program started with.
     pub fn new(start: Resolved) -> Self {
         let empty = BTreeMap::new();
-        Self { start, persona: None, session: empty.clone(), conversation: empty, chosen: BTreeSet::new() }
+        Self {
+            start,
+            persona: None,
+            session: empty.clone(),
+            conversation: empty.clone(),
+            chosen: BTreeSet::new(),
+            replaced: empty,
+        }
     }
 
     /// The personas of the config file.
@@ -51,6 +60,7 @@ impl Layers {
     /// Uses what another conversation remembers. The error is a warning that its persona is gone; all else applies.
     pub fn open(&mut self, remembered: BTreeMap<String, String>) -> Result<(), String> {
         self.chosen.clear();
+        self.replaced.clear();
         self.persona = None;
         self.conversation = Self::own(remembered);
         let Some(name) = self.conversation.get(PERSONA) else { return Ok(()) };
@@ -78,16 +88,34 @@ impl Layers {
         Ok(())
     }
 
-    /// Chooses a persona, or none with the name `none`. What it sets replaces what was set in this conversation.
+    /// Remembers the model that was chosen for the conversation, by a name that does not depend on the current folder.
+    pub fn remember_model(&mut self, model: String) {
+        self.conversation.insert("model".to_owned(), model);
+        self.chosen.insert("model".to_owned());
+    }
+
+    /// The model that a flag names, which a conversation of this run remembers.
+    pub fn model_of_flag(&self) -> Option<&str> {
+        let given = matches!(self.start.origin("model"), Origin::Flag(_));
+        given.then_some(self.start.settings.model.as_str())
+    }
+
+    /// Chooses a persona, or none with the name `none`. What it sets replaces what was set in this conversation, until there
+    /// is no persona.
     pub fn choose_persona(&mut self, name: &str) -> Result<Option<&Persona>, String> {
         if name == NO_PERSONA {
             self.conversation.remove(PERSONA);
             self.persona = None;
+            for (key, value) in std::mem::take(&mut self.replaced) {
+                self.conversation.entry(key).or_insert(value);
+            }
             return Ok(None);
         }
         let persona = find_persona(&self.start.personas, name)?.clone();
         for key in persona.values.keys() {
-            self.conversation.remove(*key);
+            if let Some((key, value)) = self.conversation.remove_entry(*key) {
+                self.replaced.entry(key).or_insert(value);
+            }
         }
         self.conversation.insert(PERSONA.to_owned(), persona.name.clone());
         self.chosen.insert(PERSONA.to_owned());
@@ -167,6 +195,16 @@ mod tests {
         assert_eq!(layers.effective().sampling.temperature, 0.1);
         assert!(set(&mut layers, "temperature", "hot").unwrap_err().contains("a number is wanted"));
         assert_eq!(layers.effective().sampling.temperature, 0.1);
+    }
+
+    #[test]
+    fn what_a_persona_replaces_comes_back_after_it() {
+        let mut layers = Layers::new(Case::new(CONFIG).resolve().unwrap());
+        set(&mut layers, "temperature", "0.9").unwrap();
+        layers.choose_persona("coder").unwrap();
+        assert_eq!(layers.effective().sampling.temperature, 0.3);
+        layers.choose_persona("none").unwrap();
+        assert_eq!(layers.effective().sampling.temperature, 0.9);
     }
 
     #[test]

@@ -46,8 +46,10 @@ pub fn find_persona<'a>(personas: &'a [Persona], name: &str) -> Result<&'a Perso
     let near = near.or_else(|| nearest(name, personas.iter().map(|persona| persona.name.as_str())));
     Err(match near {
         Some(near) => format!("there is no persona {name:?}; did you mean {near}?"),
-        None if personas.is_empty() => format!("there is no persona {name:?}; [persona.{name}] in the config makes it"),
-        None => format!("there is no persona {name:?}; /persona lists them"),
+        None if personas.is_empty() => {
+            format!("there is no persona {name:?}; [persona.{name}] in the config file makes it, with the next start")
+        }
+        None => format!("there is no persona {name:?}; /persona lists those that were there at the start"),
     })
 }
 

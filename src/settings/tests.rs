@@ -184,6 +184,6 @@ fn personas_are_read_by_name() {
     assert_eq!((personas[0].model(), personas[1].system()), (Some("m"), Some("Two\nlines")));
     let wrong = |name: &str| find_persona(&personas, name).unwrap_err();
     assert_eq!(wrong("codr"), "there is no persona \"codr\"; did you mean coder?");
-    assert_eq!(wrong("xyzzy"), "there is no persona \"xyzzy\"; /persona lists them");
-    assert!(find_persona(&[], "a").unwrap_err().contains("[persona.a] in the config makes it"));
+    assert_eq!(wrong("xyzzy"), "there is no persona \"xyzzy\"; /persona lists those that were there at the start");
+    assert!(find_persona(&[], "a").unwrap_err().contains("[persona.a] in the config file makes it"));
 }

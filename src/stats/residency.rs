@@ -42,6 +42,13 @@ impl Residency {
         self.change(at, bytes);
     }
 
+    /// The memory was measured while a model is held.
+    pub fn measured(&mut self, at: Timestamp, bytes: u64) {
+        if self.holding_since.is_some() && bytes > 0 && bytes != self.bytes() {
+            self.change(at, bytes);
+        }
+    }
+
     /// The memory was given back. Counts nothing if none was held: a cancelled load is followed by a release, too.
     pub fn released(&mut self, at: Timestamp) {
         let Some(since) = self.holding_since.take() else { return };
@@ -120,7 +127,10 @@ mod tests {
         memory.released(at(1));
         memory.loaded(at(10), Duration::from_secs(2), 7);
         assert_eq!((memory.held(at(15)), memory.bytes()), (Duration::from_secs(5), 7));
+        memory.measured(at(16), 9);
+        assert_eq!(memory.bytes(), 9);
         memory.released(at(20));
+        memory.measured(at(21), 9);
         assert_eq!(
             (memory.held(at(99)), memory.always_on(at(100))),
             (Duration::from_secs(10), Duration::from_secs(100))

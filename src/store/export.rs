@@ -51,6 +51,11 @@ pub fn json(summary: &Summary, conversation: &Conversation, origins: &[Origin]) 
     })
 }
 
+/// The sampling parameters, with the digits of 32-bit numbers.
+fn sampling_of(origin: &Origin) -> Option<Value> {
+    serde_json::from_str(&super::columns::sampling(origin.sampling.as_ref())?).ok()
+}
+
 fn turn_json(index: usize, turn: &Turn, origin: Option<&Origin>) -> Value {
     let answer = &turn.answer;
     let mut object = json!({
@@ -61,7 +66,7 @@ fn turn_json(index: usize, turn: &Turn, origin: Option<&Origin>) -> Value {
         "files": turn.files,
         "removed": turn.removed,
         "asked_ms": origin.and_then(|origin| origin.asked_ms),
-        "sampling": origin.and_then(|origin| origin.sampling.as_ref()),
+        "sampling": origin.and_then(sampling_of),
         "answer": answer.text,
         "reasoning": if answer.reasoning.is_empty() { Value::Null } else { json!(answer.reasoning) },
     });

@@ -19,6 +19,8 @@ pub(super) struct Drafts {
     due: Option<Instant>,
     /// What was saved last.
     saved: String,
+    /// Prompts that were queued when the draft was looked at last: they are saved with it.
+    queued: usize,
     /// The draft of this conversation is in a file.
     in_file: Option<ConversationId>,
     /// The next conversation that is opened takes the draft along: it is a new one.
@@ -29,6 +31,13 @@ impl App {
     /// The draft has changed.
     pub(super) fn draft_touched(&mut self) {
         self.drafts.due.get_or_insert_with(|| Instant::now() + DELAY);
+    }
+
+    /// Notes whether prompts were queued or sent.
+    pub(super) fn note_queue(&mut self) {
+        if std::mem::replace(&mut self.drafts.queued, self.chat.queue.len()) != self.chat.queue.len() {
+            self.draft_touched();
+        }
     }
 
     /// Time until a save is due; `None` without an unsaved change.
@@ -49,6 +58,9 @@ impl App {
         let text = self.screen.composer.unsent();
         // A command is not a draft.
         let text = if text.trim().is_empty() || is_command(&text) { String::new() } else { text };
+        let queued = self.chat.queue.iter().map(String::as_str);
+        let parts: Vec<_> = queued.chain([text.as_str()]).filter(|part| !part.is_empty()).collect();
+        let text = parts.join("\n\n");
         let (id, stored) = (self.chat.conversation.id.clone(), !self.chat.conversation.turns().is_empty());
         let moves = stored && self.drafts.in_file.is_some();
         if self.drafts.saved == text && !moves {

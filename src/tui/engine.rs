@@ -5,7 +5,7 @@ use crate::chat::Event;
 use crate::clock::Timestamp;
 use crate::engine::chat_template::Chosen;
 use crate::engine::{Engine, EngineOptions};
-use crate::hub::HubSource;
+use crate::hub::{HubSource, lasting_name};
 use crate::protocol::{EngineError, EngineEvent, ErrorKind, GenerationRequest};
 use crate::settings::Settings;
 use crate::wording::without_user_info;
@@ -55,7 +55,11 @@ impl App {
                     Some(engine) => engine.switch(options),
                     None => self.start_engine(),
                 }
-                self.chat_event(Event::Switched { model });
+                self.chat_event(Event::Switched { model: model.clone() });
+                if model != self.layers.effective().model {
+                    self.layers.remember_model(lasting_name(&model));
+                    self.tell_tuned(false);
+                }
             }
             Err(error) => self.chat_event(Event::NotSwitched(error.message)),
         }

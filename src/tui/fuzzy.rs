@@ -10,15 +10,54 @@ const LONGEST_QUERY: usize = 64;
 /// Words of at least this many letters may have one letter that is not in the name.
 const TOLERANT: usize = 5;
 
+/// Words with fewer letters must be in a name as they are.
+const SHORT: usize = 3;
+
 /// Indexes of the names that match, best first; all of them, in order, for a blank query. Words of the query may match in
-/// any order, in any case. If no name matches, one letter of each long word may be wrong.
+/// any order, in any case; letters may be left out if what remains is close together and begins a word. If no name matches,
+/// one letter of each long word may be wrong.
 pub fn matches<S: AsRef<str>>(query: &str, names: &[S]) -> Vec<usize> {
     let with = |typos| {
         let mut matcher = matcher(query, typos)?;
         Some(matcher.match_list(names).into_iter().map(|found| found.index as usize).collect::<Vec<_>>())
     };
-    let Some(found) = with(false) else { return (0..names.len()).collect() };
-    if found.is_empty() { with(true).unwrap_or_default() } else { found }
+    let Some(mut found) = with(false) else { return (0..names.len()).collect() };
+    let query = query.to_lowercase();
+    let words: Vec<_> = query.split_whitespace().collect();
+    let near = |index: &usize, tolerant: bool| {
+        let name = names[*index].as_ref().to_lowercase();
+        words.iter().all(|word| (tolerant && word.len() >= TOLERANT) || is_near(word, &name))
+    };
+    found.retain(|index| near(index, false));
+    if found.is_empty() {
+        found = with(true).unwrap_or_default();
+        found.retain(|index| near(index, true));
+    }
+    found
+}
+
+/// Indexes of the names that contain all words of the query, in order; none for a blank query.
+pub fn containing<S: AsRef<str>>(query: &str, names: &[S]) -> Vec<usize> {
+    let query = query.to_lowercase();
+    let words: Vec<_> = query.split_whitespace().collect();
+    let contains = |index: &usize| {
+        let name = names[*index].as_ref().to_lowercase();
+        !words.is_empty() && words.iter().all(|word| name.contains(word))
+    };
+    (0..names.len()).filter(contains).collect()
+}
+
+/// Whether the word is in the name, or its letters are close together from the beginning of a word on.
+fn is_near(word: &str, name: &str) -> bool {
+    if name.contains(word) {
+        return true;
+    }
+    let letters = word.chars().count();
+    let places = positions(word, name);
+    let (Some(first), Some(last)) = (places.first(), places.last()) else { return false };
+    let begins =
+        first.checked_sub(1).is_none_or(|before| name.chars().nth(before).is_some_and(|c| !c.is_alphanumeric()));
+    letters >= SHORT && begins && last - first < 2 * letters + 2
 }
 
 /// Character positions of `name` that the query matches, in order.
@@ -62,6 +101,16 @@ mod tests {
         assert_eq!(matches("spian", &names), [1]);
         assert_eq!(matches("日本", &names), [2]);
         assert_eq!(matches("xyzzy", &names), [0usize; 0]);
+    }
+
+    #[test]
+    fn letters_that_are_far_apart_do_not_match() {
+        let names = ["Oh, cats and parrots like sour milk", "octopus", "gemma-3-4b", "top_p"];
+        assert_eq!(matches("octopus", &names), [1]);
+        assert_eq!(matches("gemma3", &names), [2]);
+        assert_eq!(matches("tp", &names), [0usize; 0]);
+        assert_eq!(containing("SOUR cat", &names), [0]);
+        assert_eq!(containing(" ", &names), [0usize; 0]);
     }
 
     #[test]

@@ -27,8 +27,14 @@ impl UiState {
             KeyCode::Char('k') if plain => step(Step::Back),
             KeyCode::Char('j') if plain => step(Step::On),
             KeyCode::Char(letter) if plain => {
-                let known = ACTIONS.iter().find(|(key, ..)| *key == letter.to_ascii_lowercase());
-                Some(known.map(|(_, action, _)| Outcome::Chat(Event::Marked(*action))).into_iter().collect())
+                match ACTIONS.iter().find(|(key, ..)| *key == letter.to_ascii_lowercase()) {
+                    Some((_, action, _)) => act(*action),
+                    // The user writes on, for example a command.
+                    None => {
+                        self.composer.edit(key);
+                        act(TurnAction::Leave)
+                    }
+                }
             }
             KeyCode::Backspace | KeyCode::Delete | KeyCode::Tab | KeyCode::BackTab => Some(Vec::new()),
             _ => None,

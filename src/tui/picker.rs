@@ -190,12 +190,13 @@ impl Picker {
         };
     }
 
-    /// Items whose title matches, then those whose description does.
+    /// Items whose title matches, then those with the words in title and description.
     fn fuzzy(&self) -> Vec<usize> {
         let titles: Vec<_> = self.items.iter().map(|item| item.title.as_str()).collect();
         let mut found = fuzzy::matches(&self.query, &titles);
         let in_titles: std::collections::HashSet<usize> = found.iter().copied().collect();
-        found.extend(fuzzy::matches(&self.query, &self.names).into_iter().filter(|index| !in_titles.contains(index)));
+        found
+            .extend(fuzzy::containing(&self.query, &self.names).into_iter().filter(|index| !in_titles.contains(index)));
         found
     }
 
@@ -256,11 +257,6 @@ impl Picker {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
         match key.code {
-            // Two presses in one read arrive as one key.
-            KeyCode::Esc if alt => match self.escape() {
-                Picked::Closed => Picked::Closed,
-                _ => self.escape(),
-            },
             KeyCode::Esc => self.escape(),
             KeyCode::Char('c' | 'g') if control => self.escape(),
             KeyCode::Enter if !alt && !control => self.enter(),
@@ -278,15 +274,9 @@ impl Picker {
         }
     }
 
-    /// Esc closes the input, then clears the query, then closes the list.
+    /// Esc closes the input, or else the list.
     fn escape(&mut self) -> Picked {
-        if self.ask.take().is_some() {
-            return Picked::Nothing;
-        }
-        if self.query.is_empty() {
-            return Picked::Closed;
-        }
-        self.change(String::clear)
+        if self.ask.take().is_some() { Picked::Nothing } else { Picked::Closed }
     }
 
     fn enter(&mut self) -> Picked {
@@ -391,11 +381,10 @@ mod tests {
     }
 
     #[test]
-    fn escape_clears_the_query_before_it_closes() {
+    fn escape_closes_also_with_a_query() {
         let mut picker = picker();
         press(&mut picker, KeyCode::Char('z'));
         assert_eq!(press(&mut picker, KeyCode::Enter), Picked::Unmatched("z".into()));
-        assert!(matches!(press(&mut picker, KeyCode::Esc), Picked::Moved(_)));
         assert_eq!(press(&mut picker, KeyCode::Esc), Picked::Closed);
     }
 

@@ -205,7 +205,7 @@ impl App {
     }
 
     /// Has the chat use the settings from the next prompt on.
-    fn tell_tuned(&mut self, reasoning: bool) {
+    pub(super) fn tell_tuned(&mut self, reasoning: bool) {
         let settings = &self.settings;
         let tuned = Tuned {
             sampling: settings.sampling.clone(),

@@ -223,9 +223,9 @@ fn resume_command_opens_a_conversation_from_the_list() {
     tui.type_text("/new\r").wait_until_gone("You said");
     tui.send("something else").wait_for("You said: something else").wait_for("TTFT");
     tui.type_text("/resume\r").wait_for("› remember me").type_text("MEMB\r").wait_for("You said: remember me");
-    // An unknown title keeps the current conversation.
+    // An unknown id keeps the current conversation.
     tui.send("What came first?").wait_for("It was: remember me").wait_for_times("TTFT", 2);
-    tui.type_text("/resume nosuch\r").wait_for("This one goes on.");
+    tui.type_text("/resume abc123\r").wait_for("This one goes on.");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn the_command_file_attaches_and_its_path_is_completed() {
     tui.type_text("\t").send("").wait_for("[my notes.md · 11 B");
     // Backspace takes the space, then the whole mention.
     tui.type_text("\u{7f}\u{7f}").wait_until_gone("[my notes.md");
-    tui.send("/file nope.md").wait_for("[nope.md does not exist]");
+    tui.send("/file nope.md").wait_for("nope.md does not exist. It is not attached.").wait_until_gone("@nope.md");
 }
 
 #[test]

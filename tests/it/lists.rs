@@ -35,7 +35,7 @@ fn a_word_of_an_answer_finds_its_conversation_and_one_enter_opens_it() {
     tui.type_text("\r").wait_for("› tell me the secret").wait_for("The word is xylophone");
     tui.type_text("/resume vast mysterious\x1b").wait_for("/resume vast mysterious").type_text("\r");
     tui.wait_for("Ctrl-R renames").wait_for("vast and mysterious");
-    tui.type_text("\x1b").wait_for("type to search").type_text("\x1b").wait_until_gone("Ctrl-R renames");
+    tui.type_text("\x1b").wait_until_gone("Ctrl-R renames");
     tui.type_text("/find moon\r").wait_for("about the moon").type_text("\r").wait_for("You said: about the moon");
 }
 
@@ -45,13 +45,13 @@ fn conversations_are_renamed_deleted_brought_back_and_exported() {
     let folder = home.folder.path().to_owned();
     tui.type_text("/list\r").wait_for("Ctrl-R renames").wait_for("› about rust");
     tui.type_text("\x12").wait_for("new title: about rust").type_text("\x15Ferris\r").wait_for("› Ferris");
-    tui.type_text("\x04").wait_for("“Ferris” is deleted").wait_until_gone("› Ferris");
+    tui.type_text("\x04").wait_for("“Ferris” is deleted").wait_for("Ctrl-Z brings").wait_until_gone("› Ferris");
     tui.type_text("\x1a").wait_for("“Ferris” is back").wait_for("Ferris  ");
     let file = folder.join("ferris.md");
     tui.type_text("Ferris").wait_for("› Ferris").type_text("\x05").wait_for("export to: ferris.md");
     tui.type_text("\x15").type_text(&format!("{}\r", file.display())).wait_for("exported to");
     assert!(std::fs::read_to_string(&file).unwrap().contains("You said: about rust"));
-    tui.type_text("\x1b").wait_for("type to search").type_text("\x1b").wait_until_gone("Ctrl-R renames");
+    tui.type_text("\x1b").wait_until_gone("Ctrl-R renames");
     assert!(output(&folder, &["conversations", "list"]).contains("Ferris"));
 }
 
@@ -73,7 +73,7 @@ fn the_palette_runs_commands_and_opens_conversations() {
     tui.type_text("\r").wait_for("The word is xylophone");
     // A draft stays where it is while a command runs.
     tui.type_text("my draft\x0f").wait_for("palette").type_text("rename").wait_for("› /rename TITLE");
-    tui.type_text("\x1b").wait_for("type to search").type_text("\x1b").wait_until_gone("palette").wait_for("my draft");
+    tui.type_text("\x1b").wait_until_gone("palette").wait_for("my draft");
     tui.type_text("\x15/rename The word\r").wait_for("this conversation is now “The word”");
     tui.type_text("/new\r").wait_until_gone("xylophone").type_text("/resume word").wait_for("› The word");
     tui.type_text("\r").wait_for("The word is xylophone");
@@ -114,7 +114,7 @@ fn every_list_survives_a_storm_of_resizes() {
         }
         tui.resize(100, 30);
         tui.wait_for(shown).wait_for(own);
-        // A query or a draft is cleared first.
+        // A draft is cleared first.
         tui.type_text("\x1b").settle();
         if tui.text().contains(own) {
             tui.type_text("\x1b").settle();

@@ -40,3 +40,23 @@ fn the_interface_colours_code_and_shows_formulas() {
     tui.wait_for("│ let x = 1;");
     assert!(tui.text().contains("│ a    │ 1     │"), "{}", tui.text());
 }
+
+/// A redraw of the whole screen must write the links, too.
+#[test]
+fn links_are_links_of_the_terminal_also_after_a_redraw() {
+    let home = Home::new(ANSWER);
+    let mut command = home.command(&[]);
+    command.env("TERM_PROGRAM", "WezTerm");
+    let mut tui = Tui::spawn(command, 80, 24);
+    tui.wait_for("Ask anything").send("Answer me.").wait_for("a.example");
+    tui.settle();
+    let links = |tui: &Tui| tui.raw().matches(";https://a.example/\x1b\\").count();
+    let before = links(&tui);
+    assert!(before > 0, "{:?}", tui.raw());
+    tui.type_text("\x0c").settle();
+    assert!(links(&tui) > before, "Ctrl-L");
+    let before = links(&tui);
+    tui.resize(90, 30);
+    tui.settle();
+    assert!(links(&tui) > before, "a resize");
+}

@@ -69,9 +69,9 @@ fn write_readme_tour() {
     ask(&mut tui, "And which is stable?", "order of equal");
     tui.wait_for("cold");
     ask(&mut tui, "Why do cats purr?", "soothe");
-    tui.type_text("/stats\r").wait_for("GPU-seconds");
+    tui.type_text("/stats\r").wait_for("always on would be");
     write_picture("tour-panel", &tui, WIDE);
-    tui.type_text("/stats\r").wait_until_gone("GPU-seconds").wait_for("cold");
+    tui.type_text("/stats\r").wait_until_gone("always on would be").wait_for("cold");
     write_picture("tour-release", &tui, WIDE);
 }
 

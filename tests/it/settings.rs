@@ -207,3 +207,28 @@ fn one_shot_answers_with_the_settings_of_a_continued_conversation() {
     command(&mut tui, "/set max_tokens");
     tui.wait_for("max_tokens = 5 (this conversation)");
 }
+
+#[test]
+fn the_model_that_was_chosen_is_used_when_the_conversation_goes_on() {
+    let home = configured("");
+    std::fs::write(home.folder.path().join("other.toml"), "fallback = \"other says {user}\"\n").unwrap();
+    let start = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        let bare: Vec<_> = command.get_argv().clone();
+        // Without -m, which beats what a conversation remembers.
+        *command.get_argv_mut() =
+            bare.into_iter().filter(|one| one != "-m" && !one.to_string_lossy().contains("scripted:")).collect();
+        command.env("CHATNAP_MODEL", format!("scripted:{}", home.script().display()));
+        let mut tui = crate::support_pty::Tui::spawn(command, 80, 24);
+        tui.wait_for("Ask anything");
+        tui
+    };
+    let mut tui = start(&[]);
+    tui.send("one").wait_for("one").wait_for("TTFT");
+    command(&mut tui, "/model scripted:other.toml");
+    tui.wait_for("answered by scripted:other.toml").send("two").wait_for("other says two");
+    tui.type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    let mut tui = start(&["-c"]);
+    tui.wait_for("other says two").wait_for("other.toml").send("three").wait_for("other says three");
+}

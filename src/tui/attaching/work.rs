@@ -1,11 +1,12 @@
 //! Reads attached files and lists folders on threads of their own: a disk may take for ever.
 
 use super::state::Known;
-use crate::chat::Event;
+use crate::chat::{Event, Note};
 use crate::conversation::Attachment;
 use crate::conversation::mention::{Mention, mentions};
 use crate::files::text::{self, Refusal};
 use crate::files::walk;
+use crate::sanitize::sanitize_line;
 use crate::tui::App;
 use crate::tui::input::{Found, Input};
 use crate::tui::ui_state::Outcome;
@@ -105,6 +106,14 @@ impl crate::tui::ui_state::UiState {
         let (known, event) = match found {
             Ok(file) => (Known::Attached, Some(Event::Attached { word: word.clone(), file })),
             Err((_, Refusal::Missing)) if !self.files.demanded.contains(&word) => (Known::Text, None),
+            Err((name, refusal)) if self.files.demanded.contains(&word) => {
+                let name = if name.is_empty() { word[1..].to_owned() } else { name };
+                self.composer.set(&self.composer.draft().replacen(&format!("{word} "), "", 1));
+                self.files.words.remove(&word);
+                self.files.demanded.retain(|demanded| *demanded != word);
+                let text = format!("{} {refusal}. It is not attached.", sanitize_line(&name));
+                return (Some(Event::Noted(Note::warning(text))), self.send_if_read());
+            }
             Err((name, refusal)) => {
                 let name = if name.is_empty() { word[1..].to_owned() } else { name };
                 (Known::Refused(name, refusal.to_string()), None)

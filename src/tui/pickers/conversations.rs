@@ -42,8 +42,8 @@ pub(in crate::tui) struct Library {
     found_for: String,
     /// The turn with the hit, by conversation.
     hits: HashMap<String, TurnId>,
-    /// The conversation that was deleted last, with its place in `all`.
-    deleted: Option<(usize, Item)>,
+    /// The conversations that were deleted, the last one last, with their places in `all`.
+    deleted: Vec<(usize, Item)>,
     asked: Asked,
     /// The numbers of the latest search and of the latest preview: earlier ones need not be done.
     searching: Arc<AtomicU64>,
@@ -59,7 +59,8 @@ enum Asked {
 }
 
 pub(super) fn list(app: &mut App, query: &str) -> Picker {
-    let mut picker = Picker::new(View::Conversations, "conversations", KEYS).filtered_by_owner();
+    let keys = if app.library.deleted.is_empty() { KEYS } else { KEYS_UNDO };
+    let mut picker = Picker::new(View::Conversations, "conversations", keys).filtered_by_owner();
     picker.empty = "No other conversation is stored yet.".into();
     if app.screen.has_room_for_preview() {
         picker.preview = Some(Preview::default());
@@ -81,7 +82,7 @@ impl App {
         with_store(self, move |store, sender| {
             let Ok(found) = store.list() else { return };
             let days = Days::now();
-            let others = found.iter().filter(|summary| summary.id != current).take(MOST_RECENT);
+            let others = found.iter().filter(|summary| summary.id != current && summary.answers > 0).take(MOST_RECENT);
             let recent = others.map(|summary| {
                 let item = item(summary, &days);
                 let model = short_name(&sanitize_line(&summary.model));
@@ -334,21 +335,23 @@ fn delete(app: &mut App, item: &Item) {
     library.found.retain(|other| other.id != item.id);
     if let Some(place) = library.all.iter().position(|other| other.id == item.id) {
         library.titles.remove(place);
-        library.deleted = Some((place, library.all.remove(place)));
+        library.deleted.push((place, library.all.remove(place)));
     }
     set_keys(app, KEYS_UNDO);
-    app.chat_event(Event::Hinted(format!("“{}” is deleted; Ctrl-Z brings it back", item.title)));
+    app.chat_event(Event::Hinted(format!("“{}” is deleted", item.title)));
     refresh(app);
 }
 
 fn undo(app: &mut App) {
-    let Some((place, item)) = app.library.deleted.take() else {
+    let Some((place, item)) = app.library.deleted.pop() else {
         return app.chat_event(Event::Hinted("nothing was deleted here yet".into()));
     };
     app.change(&item.id, Change::Restore);
+    // The list may have been read again since.
+    let place = place.min(app.library.all.len());
     app.library.titles.insert(place, format!("{} {}", item.title, item.about));
     app.library.all.insert(place, item.clone());
-    set_keys(app, KEYS);
+    set_keys(app, if app.library.deleted.is_empty() { KEYS } else { KEYS_UNDO });
     app.chat_event(Event::Hinted(format!("“{}” is back", item.title)));
     refresh(app);
 }
@@ -475,8 +478,8 @@ mod tests {
     #[test]
     fn words_in_a_text_come_before_similar_titles_and_the_open_one_is_found() {
         let mut library = library();
-        library.all[2].title = "Such a key".into();
-        library.titles[2] = "Such a key".into();
+        library.all[2].title = "Silky".into();
+        library.titles[2] = "Silky".into();
         library.found[0].id = "1".into();
         assert_eq!(ids(&matching(&library, "sky")), ["2", "1", "3"]);
         library.open = "2".into();

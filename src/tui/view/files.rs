@@ -18,31 +18,48 @@ const MOST_ROWS: usize = 3;
 /// Longest name of a file, in cells.
 const LONGEST_NAME: usize = 40;
 
-/// The rows of chips in `width` cells; the last one tells how many more there are.
-pub fn rows(chips: &[Chip], width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
-    let labels: Vec<_> = chips.iter().map(|chip| label(chip, width.saturating_sub(2), look)).collect();
-    let mut rows: Vec<Vec<usize>> = Vec::new();
-    let mut used = width;
-    for (index, (text, _)) in labels.iter().enumerate() {
-        let needed = wrap::width(text) + 1;
+/// The rows of chips in `width` cells, each with the number of chips that begin in it; the reason of a refusal has rows of
+/// its own.
+fn all_rows(chips: &[Chip], width: usize, look: &Look<'_>) -> Vec<(Line<'static>, usize)> {
+    let (mut rows, mut used) = (Vec::<(Line<'static>, usize)>::new(), width);
+    for chip in chips {
+        let (text, style) = label(chip, look);
+        if matches!(chip.state, ChipState::Refused(_)) {
+            let lines = wrap::wrap(&[Span::styled(text.as_str(), style)], width.saturating_sub(2).max(1));
+            let lines = lines.into_iter().take(MOST_ROWS).enumerate();
+            rows.extend(lines.map(|(n, line)| (indented(line), usize::from(n == 0))));
+            used = width;
+            continue;
+        }
+        let text = wrap::clip(&text, width.saturating_sub(2), look.glyphs.ellipsis);
+        let needed = wrap::width(&text) + 1;
         used += needed;
         if used > width {
-            rows.push(Vec::new());
+            rows.push((Line::default(), 0));
             used = needed;
         }
-        if let Some(row) = rows.last_mut() {
-            row.push(index);
+        if let Some((row, count)) = rows.last_mut() {
+            row.spans.extend([Span::raw(" "), Span::styled(text, style)]);
+            *count += 1;
         }
     }
-    let line = |row: &Vec<usize>| {
-        let spans = row.iter().filter_map(|index| labels.get(*index));
-        Line::from_iter(spans.flat_map(|(text, style)| [Span::raw(" "), Span::styled(text.clone(), *style)]))
-    };
-    let mut lines: Vec<_> = rows.iter().take(MOST_ROWS).map(line).collect();
-    if rows.len() > MOST_ROWS {
-        let more: usize = rows[MOST_ROWS - 1..].iter().map(Vec::len).sum();
-        lines.pop();
-        lines.push(Line::from(rest(more, look)));
+    rows
+}
+
+fn indented(mut line: Vec<Span<'static>>) -> Line<'static> {
+    line.insert(0, Span::raw(" "));
+    Line::from(line)
+}
+
+/// The rows of chips in `width` cells; the last one tells how many more there are.
+pub fn rows(chips: &[Chip], width: usize, look: &Look<'_>) -> Vec<Line<'static>> {
+    let rows = all_rows(chips, width, look);
+    let hidden: usize = rows.iter().skip(MOST_ROWS - 1).map(|(_, count)| count).sum();
+    let is_full = rows.len() > MOST_ROWS && hidden > 0;
+    let shown = if is_full { MOST_ROWS - 1 } else { MOST_ROWS };
+    let mut lines: Vec<_> = rows.into_iter().take(shown).map(|(line, _)| line).collect();
+    if is_full {
+        lines.push(Line::from(rest(hidden, look)));
     }
     lines
 }
@@ -60,17 +77,16 @@ pub(super) fn sent(file: &Attachment, look: &Look<'_>) -> String {
     format!("[{} {} {}]", name(&file.name, look), look.glyphs.dot, bytes(file.text.len() as u64))
 }
 
-fn label(chip: &Chip, room: usize, look: &Look<'_>) -> (String, Style) {
+fn label(chip: &Chip, look: &Look<'_>) -> (String, Style) {
     let (dot, name) = (look.glyphs.dot, name(&chip.name, look));
-    let (text, style) = match &chip.state {
+    match &chip.state {
         ChipState::Reading => (format!("[{name} {dot} reading]"), look.theme.dim),
         ChipState::Attached(size, tokens) => {
             let counted = tokens.map(|tokens| format!(" {dot} {} {}", units::count(tokens), plural(tokens, "token")));
             (format!("[{name} {dot} {}{}]", bytes(*size as u64), counted.unwrap_or_default()), look.theme.accent)
         }
         ChipState::Refused(why) => (format!("[{name} {}]", sanitize_line(why)), look.theme.warning),
-    };
-    (wrap::clip(&text, room, look.glyphs.ellipsis), style)
+    }
 }
 
 /// A file's name without control characters; of a long one the end, which tells more.

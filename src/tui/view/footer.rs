@@ -88,7 +88,9 @@ fn end(reason: FinishReason, limit: Option<Limit>) -> Option<&'static str> {
     match (reason, limit) {
         (FinishReason::Stop, _) => None,
         (FinishReason::Length, Some(Limit::Context { .. })) => Some("cut off: the context is full (length)"),
-        (FinishReason::Length, Some(Limit::MaxTokens)) => Some("cut off at the token limit (length)"),
+        (FinishReason::Length, Some(Limit::MaxTokens)) => {
+            Some("cut off at the token limit (length); /continue goes on")
+        }
         (FinishReason::Length, None) => Some("cut off (length)"),
         (FinishReason::Cancelled, _) => Some("stopped"),
     }

@@ -25,10 +25,9 @@ pub const ACTIONS: &[(char, TurnAction, &str)] = &[
 /// The lines, for `width` cells; none without a selection.
 pub fn lines(chat: &Chat, width: u16, look: &Look<'_>) -> Vec<Line<'static>> {
     let Some(mark) = chat.marked() else { return Vec::new() };
-    let mut parts = vec![(place(chat, mark, look), look.theme.accent)];
+    let mut parts = vec![(place(chat, mark, look), look.theme.accent), ("Esc leaves".to_owned(), look.theme.dim)];
     let actions = ACTIONS.iter().filter(|(_, action, _)| is_possible(chat, mark, *action));
     parts.extend(actions.map(|(key, action, name)| (format!("{key} {name}{}", kept(chat, *action)), Style::new())));
-    parts.push(("Esc leaves".to_owned(), look.theme.dim));
     let rows = footer::pack(parts, usize::from(width.saturating_sub(2)).max(1), look);
     rows.into_iter().map(|row| Line::from_iter([" ".into()].into_iter().chain(row)).style(look.theme.text)).collect()
 }

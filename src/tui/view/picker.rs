@@ -83,7 +83,9 @@ fn border(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Look<'_>) -
         () if shown == all => format!(" {} ", units::count(all)),
         () => format!(" {} of {} ", units::count(shown), units::count(all)),
     };
-    let keys = wrap::clip(picker.keys, usize::from(area.width.saturating_sub(6)), look.glyphs.ellipsis);
+    let keys = if picker.asked().is_some() { "Enter takes it · Esc leaves" } else { picker.keys };
+    let keys = fit_keys(keys, usize::from(area.width.saturating_sub(6)));
+    let keys = wrap::clip(&keys, usize::from(area.width.saturating_sub(6)), look.glyphs.ellipsis);
     let corners = if look.glyphs.boxes { BorderType::Rounded } else { BorderType::Plain };
     let block = Block::bordered()
         .border_type(corners)
@@ -95,6 +97,15 @@ fn border(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Look<'_>) -
     let inner = block.inner(area);
     frame.render_widget(block, area);
     Rect { x: inner.x + 1, width: inner.width.saturating_sub(2), ..inner }
+}
+
+/// Without the parts before the last one that do not fit: the last one tells how to close the list.
+fn fit_keys(keys: &str, width: usize) -> String {
+    let mut parts: Vec<_> = keys.split(" · ").collect();
+    while parts.len() > 2 && wrap::width(&parts.join(" · ")) > width {
+        parts.remove(parts.len() - 2);
+    }
+    parts.join(" · ")
 }
 
 /// Divides the area between the list and the preview, if there is one and room for it.
@@ -171,8 +182,8 @@ fn draw_items(frame: &mut Frame<'_>, area: Rect, picker: &Picker, look: &Look<'_
     if rows.is_empty() {
         let text = match () {
             () if picker.pending => "reading…",
-            () if picker.len() == 0 => picker.empty.as_str(),
-            () => "nothing matches; Esc clears the query",
+            () if picker.len() == 0 && picker.query().trim().is_empty() => picker.empty.as_str(),
+            () => "nothing matches; Ctrl-U clears the query",
         };
         let lines = wrap::wrap(&[Span::styled(text, look.theme.dim)], usize::from(area.width));
         let lines: Vec<_> = lines.into_iter().map(Line::from).collect();

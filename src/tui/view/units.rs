@@ -3,20 +3,8 @@
 use crate::chat::Chat;
 use crate::sanitize::sanitize;
 use crate::wording;
+pub use crate::wording::count;
 use std::time::Duration;
-
-/// `12,345`.
-pub fn count(number: usize) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
 
 /// `35 ms`, `0.42 s`, `3.2 s`, `2 m 05 s`.
 pub fn duration(time: Duration) -> String {

@@ -588,7 +588,9 @@ mod letters {
             let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
             let shown = render(&text, 400).concat();
             let wanted = letters(&text);
-            let mut rest = shown.chars();
+            // A formula shows `_h` as a subscript.
+            let plain = |c| "ₐₑₕᵢⱼₖₗₘₙₒₚᵣₛₜᵤᵥₓ".chars().position(|sub| sub == c).and_then(|n| "aehijklmnoprstuvx".chars().nth(n));
+            let mut rest = shown.chars().map(|c| plain(c).unwrap_or(c));
             prop_assert!(wanted.chars().all(|c| rest.any(|shown| shown == c)), "{text:?} is shown as {shown:?}");
         }
     }

@@ -138,8 +138,9 @@ fn a_demanded_file_must_exist() {
     let mut app = App::new(80, 24);
     app.screen.demand_file("nope.rs");
     app.loaded().attend(true, &[]).type_text("hi").key(KeyCode::Enter);
-    assert!(app.request.is_none() && app.screen().contains("[nope.rs does not exist]"), "{}", app.screen());
-    app.send("/file other.md");
+    let screen = app.screen();
+    assert!(screen.contains("nope.rs does not exist. It is not attached.") && !screen.contains("@nope"), "{screen}");
+    app.type_text("a draft").send("/file other.md");
     assert!(!app.effects.contains(&Effect::Attach("other.md".into())), "the draft is no command");
     app.press(KeyCode::Char('u'), KeyModifiers::CONTROL).send("/file other.md");
     assert!(app.effects.contains(&Effect::Attach("other.md".into())));

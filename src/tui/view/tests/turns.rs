@@ -39,11 +39,16 @@ fn the_selection_scrolls_to_the_turn_and_takes_the_keys() {
     }
     let screen = app.screen();
     assert!(screen.contains("▎ Question 1?") && screen.contains("prompt 1 of 12"), "{screen}");
-    app.type_text("zq");
-    assert!(app.screen.composer.is_empty(), "other letters do nothing");
     app.key(KeyCode::Down);
     assert!(app.screen().contains("▎ One."), "{}", app.screen());
-    app.key(KeyCode::Up).key(KeyCode::Char('e'));
+    app.type_text("/x");
+    assert_eq!(app.screen.composer.draft(), "/x", "another letter leaves the selection");
+    assert!(app.chat.marked().is_none());
+    app.press(KeyCode::Char('u'), KeyModifiers::CONTROL);
+    for _ in 0..24 {
+        alt_up(&mut app);
+    }
+    app.key(KeyCode::Char('e'));
     assert_eq!(app.screen.composer.draft(), "Question 1?");
     let screen = app.screen();
     assert!(screen.contains("in place of prompt 1") && !screen.contains("Esc leaves"), "{screen}");
