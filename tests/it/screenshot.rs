@@ -35,7 +35,7 @@ fn write_readme_screenshot() {
 }
 
 #[test]
-#[ignore = "writes assets/tour-*.svg; needs a release build and an idle machine"]
+#[ignore = "writes assets/tour-*.svg"]
 fn write_readme_tour() {
     let home = Home::new(TOUR);
     let start = |arguments: &[&str], columns| {
@@ -62,10 +62,9 @@ fn write_readme_tour() {
     tui.type_text("\x1b").wait_until_gone("Enter shows the branch").type_text("/quit\r");
     assert_eq!(tui.wait_for_exit(), 0);
     let mut tui = start(&["--idle-window", "3s"], WIDE);
-    tui.type_text("\x13").wait_for("Ctrl-R renames").type_text("sort");
-    tui.wait_for("merge sort").wait_for("Quicksort");
+    tui.type_text("\x13").wait_for("Ctrl-R renames").wait_for("Douro");
     write_picture("tour-conversations", &tui, WIDE);
-    tui.type_text("\r").wait_for("Compare the three sorts, with code for one.").wait_until_gone("Ctrl-R renames");
+    tui.type_text("sort").wait_for("merge sort").wait_for("Quicksort").type_text("\r").wait_for("Compare the three sorts, with code for one.").wait_until_gone("Ctrl-R renames");
     ask(&mut tui, "And which is stable?", "order of equal");
     tui.wait_for("cold");
     ask(&mut tui, "Why do cats purr?", "soothe");
@@ -84,6 +83,7 @@ fn write_picture(name: &str, tui: &Tui, columns: u16) {
 const TOUR: &str = r#"
 load_ms = 300
 token_ms = 6
+ballast_mib = 120
 fallback = "You said: {user}"
 
 [[answer]]
