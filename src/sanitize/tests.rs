@@ -163,16 +163,25 @@ fn hostile_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(pieces, 0..30).prop_map(|pieces| pieces.concat())
 }
 
-/// Replaces each C1 control by its equivalent of two characters, which a 7-bit parser recognises.
+/// Replaces each C1 control by its equivalent of two characters, which a 7-bit parser recognises. Leaves out letters with
+/// the byte 9C: `vte` reads it as the end of a control string, a terminal with UTF-8 does not.
 fn in_seven_bits(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {
             '\u{80}'..='\u{9f}' => out.extend([ESC, char::from(c as u8 - 0x40)]),
+            _ if c.encode_utf8(&mut [0; 4]).bytes().any(|byte| byte == 0x9c) => {}
             _ => out.push(c),
         }
     }
     out
+}
+
+#[test]
+fn letters_with_the_byte_of_a_string_terminator_do_not_end_a_string() {
+    // ל is D7 9C.
+    assert_eq!(sanitize("a\u{1b}P@ל0\u{80}b"), "ab");
+    assert_eq!(sanitize("a\u{1b}]0;ל0\u{7}b ל"), "ab ל");
 }
 
 fn is_subsequence(part: &str, whole: &str) -> bool {

@@ -64,7 +64,12 @@ fn write_readme_tour() {
     let mut tui = start(&["--idle-window", "3s"], WIDE);
     tui.type_text("\x13").wait_for("Ctrl-R renames").wait_for("Douro");
     write_picture("tour-conversations", &tui, WIDE);
-    tui.type_text("sort").wait_for("merge sort").wait_for("Quicksort").type_text("\r").wait_for("Compare the three sorts, with code for one.").wait_until_gone("Ctrl-R renames");
+    tui.type_text("sort")
+        .wait_for("merge sort")
+        .wait_for("Quicksort")
+        .type_text("\r")
+        .wait_for("Compare the three sorts, with code for one.")
+        .wait_until_gone("Ctrl-R renames");
     ask(&mut tui, "And which is stable?", "order of equal");
     tui.wait_for("cold");
     ask(&mut tui, "Why do cats purr?", "soothe");
