@@ -16,6 +16,11 @@ token_ms = 40
 text = "one two three four five six seven eight nine ten, and this is the end"
 
 [[answer]]
+when = "for long"
+token_ms = 100
+text = "one two three four five six seven eight nine ten, one two three four five six seven eight nine ten, one two three four"
+
+[[answer]]
 when = "Summarise our"
 text = "They greeted each other."
 "#;
@@ -91,6 +96,21 @@ fn an_answer_cut_by_sigkill_is_kept_and_goes_on() {
     assert!(!tui.text().contains("the end"), "{}", tui.text());
     tui.type_text("/continue\r").wait_for("and this is the end").wait_for("TTFT");
     assert_eq!(tui.text().matches("one two").count(), 1, "{}", tui.text());
+}
+
+#[test]
+fn queued_prompts_come_back_after_sigkill() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "never"]);
+    talk(&mut tui, &["alpha"]);
+    tui.send("talk for long").wait_for("one two");
+    tui.send("the queued one").wait_for("queued");
+    // A draft is stored a second after its last change.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    tui.signal(rustix::process::Signal::KILL);
+    tui.wait_for_exit();
+    let mut tui = home.start(&["-c", "--idle-window", "never"]);
+    tui.wait_for("You said: alpha").wait_for("│ › the queued one");
 }
 
 #[test]
