@@ -35,7 +35,9 @@ fn resizing_keeps_what_was_printed_and_one_window() {
         tui.resize(columns, rows);
         tui.settle();
     }
-    tui.send("second").wait_for("You said: second").wait_for_times("TTFT", 2);
+    // The window is drawn after the lines above it.
+    tui.send("second").wait_for("You said: second").wait_for_times("TTFT", 2).settle();
+    tui.wait_for("Ask anything");
     let text = tui.text();
     for line in ["You said: first", "You said: second", "Ask anything"] {
         assert_eq!(text.matches(line).count(), 1, "{line}:\n{text}");
