@@ -59,7 +59,7 @@ enum Asked {
 }
 
 pub(super) fn list(app: &mut App, query: &str) -> Picker {
-    let keys = if app.library.deleted.is_empty() { KEYS } else { KEYS_UNDO };
+    let keys = if app.stored.deleted.is_empty() { KEYS } else { KEYS_UNDO };
     let mut picker = Picker::new(View::Conversations, "conversations", keys).filtered_by_owner();
     picker.empty = "No other conversation is stored yet.".into();
     if app.screen.has_room_for_preview() {
@@ -96,7 +96,7 @@ impl App {
 
 fn read_all(app: &mut App) -> bool {
     let open = app.chat.conversation.id.clone();
-    app.library.open.clone_from(&open.0);
+    app.stored.open.clone_from(&open.0);
     with_store(app, move |store, sender| {
         let reading = match store.list() {
             Ok(found) => {
@@ -155,7 +155,7 @@ fn short_name(model: &str) -> String {
 
 /// Searches the texts, unless a later search begins first.
 fn search(app: &mut App, query: &str) {
-    let (query, latest) = (query.trim().to_owned(), app.library.searching.clone());
+    let (query, latest) = (query.trim().to_owned(), app.stored.searching.clone());
     let number = latest.fetch_add(1, Ordering::Relaxed) + 1;
     if query.is_empty() {
         return;
@@ -202,13 +202,13 @@ impl App {
     pub(in crate::tui) fn library_read(&mut self, reading: Reading) {
         match reading {
             Reading::All(items) => {
-                self.library.titles = items.iter().map(|item| format!("{} {}", item.title, item.about)).collect();
-                self.library.all = items;
+                self.stored.titles = items.iter().map(|item| format!("{} {}", item.title, item.about)).collect();
+                self.stored.all = items;
             }
             Reading::Found { query, items, hits } => {
-                self.library.found = items;
-                self.library.hits = hits.into_iter().collect();
-                self.library.found_for = query;
+                self.stored.found = items;
+                self.stored.hits = hits.into_iter().collect();
+                self.stored.found_for = query;
             }
             Reading::Failed(why) => {
                 self.chat_event(Event::Noted(Note::error(format!("The stored conversations cannot be read: {why}"))));
@@ -222,7 +222,7 @@ impl App {
 fn refresh(app: &mut App) {
     let Some(list) = app.screen.list_mut().filter(|list| list.view == View::Conversations) else { return };
     let query = list.query().trim().to_owned();
-    list.set_items(matching(&app.library, &query));
+    list.set_items(matching(&app.stored, &query));
     if let Some(item) = list.selected().cloned() {
         preview(app, &item);
     }
@@ -291,7 +291,7 @@ fn act(app: &mut App, key: KeyEvent, item: &Item) {
 }
 
 fn ask(app: &mut App, what: Asked, label: &str, id: &str, text: &str) {
-    app.library.asked = what;
+    app.stored.asked = what;
     if let Some(list) = app.screen.list_mut() {
         list.ask(label, id, text);
     }
@@ -306,7 +306,7 @@ fn file_name(title: &str) -> String {
 }
 
 fn answered(app: &mut App, id: &str, text: &str) {
-    match app.library.asked {
+    match app.stored.asked {
         _ if text.is_empty() => app.chat_event(Event::Hinted("nothing was changed: the line was empty".into())),
         Asked::Title => rename(app, id, text),
         Asked::File => app.export(ConversationId(id.to_owned()), text.to_owned()),
@@ -319,10 +319,10 @@ fn rename(app: &mut App, id: &str, title: &str) {
     } else {
         app.change(id, Change::Title(title.to_owned()));
     }
-    for item in app.library.all.iter_mut().chain(&mut app.library.found).filter(|item| item.id == id) {
+    for item in app.stored.all.iter_mut().chain(&mut app.stored.found).filter(|item| item.id == id) {
         item.title = sanitize_line(title);
     }
-    app.library.titles = app.library.all.iter().map(|item| format!("{} {}", item.title, item.about)).collect();
+    app.stored.titles = app.stored.all.iter().map(|item| format!("{} {}", item.title, item.about)).collect();
     refresh(app);
 }
 
@@ -331,7 +331,7 @@ fn delete(app: &mut App, item: &Item) {
         return app.chat_event(Event::Hinted("this conversation is open: /new first, then delete it".into()));
     }
     app.change(&item.id, Change::Trash);
-    let library = &mut app.library;
+    let library = &mut app.stored;
     library.found.retain(|other| other.id != item.id);
     if let Some(place) = library.all.iter().position(|other| other.id == item.id) {
         library.titles.remove(place);
@@ -343,15 +343,15 @@ fn delete(app: &mut App, item: &Item) {
 }
 
 fn undo(app: &mut App) {
-    let Some((place, item)) = app.library.deleted.pop() else {
+    let Some((place, item)) = app.stored.deleted.pop() else {
         return app.chat_event(Event::Hinted("nothing was deleted here yet".into()));
     };
     app.change(&item.id, Change::Restore);
     // The list may have been read again since.
-    let place = place.min(app.library.all.len());
-    app.library.titles.insert(place, format!("{} {}", item.title, item.about));
-    app.library.all.insert(place, item.clone());
-    set_keys(app, if app.library.deleted.is_empty() { KEYS } else { KEYS_UNDO });
+    let place = place.min(app.stored.all.len());
+    app.stored.titles.insert(place, format!("{} {}", item.title, item.about));
+    app.stored.all.insert(place, item.clone());
+    set_keys(app, if app.stored.deleted.is_empty() { KEYS } else { KEYS_UNDO });
     app.chat_event(Event::Hinted(format!("“{}” is back", item.title)));
     refresh(app);
 }
@@ -367,9 +367,9 @@ fn preview(app: &mut App, item: &Item) {
     if app.screen.list().is_none_or(|list| list.preview.is_none()) {
         return;
     }
-    let (id, latest) = (item.id.clone(), app.library.previewing.clone());
+    let (id, latest) = (item.id.clone(), app.stored.previewing.clone());
     let number = latest.fetch_add(1, Ordering::Relaxed) + 1;
-    let hit = item.excerpt.as_ref().and_then(|_| app.library.hits.get(&id).copied());
+    let hit = item.excerpt.as_ref().and_then(|_| app.stored.hits.get(&id).copied());
     with_store(app, move |store, sender| {
         if latest.load(Ordering::Relaxed) != number {
             return;
