@@ -37,7 +37,7 @@ impl Days {
         }
     }
 
-    /// The time of a time of today, the date of others.
+    /// The time of the last seven days, whose heading names the day; the date before.
     pub fn short(&self, ms: u64) -> String {
         let then = self.zoned(ms);
         match self.days_ago(then.date()) {

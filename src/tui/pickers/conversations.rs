@@ -1,6 +1,6 @@
 //! The list of stored conversations: search in titles and texts, preview, open, rename, delete with undo, export.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,8 +59,7 @@ enum Asked {
 }
 
 pub(super) fn list(app: &mut App, query: &str) -> Picker {
-    let keys = if app.stored.deleted.is_empty() { KEYS } else { KEYS_UNDO };
-    let mut picker = Picker::new(View::Conversations, "conversations", keys).filtered_by_owner();
+    let mut picker = Picker::new(View::Conversations, "conversations", keys(app)).filtered_by_owner();
     picker.empty = "No other conversation is stored yet.".into();
     if app.screen.has_room_for_preview() {
         picker.preview = Some(Preview::default());
@@ -234,13 +233,9 @@ fn matching(library: &Library, query: &str) -> Vec<Item> {
         return library.all.iter().filter(|item| item.id != library.open).cloned().collect();
     }
     let found: &[Item] = if library.found_for == query { &library.found } else { &[] };
-    let words: Vec<_> = query.split_whitespace().map(str::to_lowercase).collect();
-    let has_words = |index: &usize| {
-        let title = library.titles[*index].to_lowercase();
-        words.iter().all(|word| title.contains(word))
-    };
+    let with_words: HashSet<_> = fuzzy::containing(query, &library.titles).into_iter().collect();
     let by_title = fuzzy::matches(query, &library.titles).into_iter().take(MOST_FOUND);
-    let (exact, similar): (Vec<_>, Vec<_>) = by_title.partition(has_words);
+    let (exact, similar): (Vec<_>, Vec<_>) = by_title.partition(|index| with_words.contains(index));
     let mut items: Vec<Item> = exact.into_iter().map(|index| library.all[index].clone()).collect();
     for hit in found {
         match items.iter_mut().find(|item| item.id == hit.id) {
@@ -337,7 +332,7 @@ fn delete(app: &mut App, item: &Item) {
         library.titles.remove(place);
         library.deleted.push((place, library.all.remove(place)));
     }
-    set_keys(app, KEYS_UNDO);
+    show_keys(app);
     app.chat_event(Event::Hinted(format!("“{}” is deleted", item.title)));
     refresh(app);
 }
@@ -351,12 +346,17 @@ fn undo(app: &mut App) {
     let place = place.min(app.stored.all.len());
     app.stored.titles.insert(place, format!("{} {}", item.title, item.about));
     app.stored.all.insert(place, item.clone());
-    set_keys(app, if app.stored.deleted.is_empty() { KEYS } else { KEYS_UNDO });
+    show_keys(app);
     app.chat_event(Event::Hinted(format!("“{}” is back", item.title)));
     refresh(app);
 }
 
-fn set_keys(app: &mut App, keys: &'static str) {
+fn keys(app: &App) -> &'static str {
+    if app.stored.deleted.is_empty() { KEYS } else { KEYS_UNDO }
+}
+
+fn show_keys(app: &mut App) {
+    let keys = keys(app);
     if let Some(list) = app.screen.list_mut() {
         list.keys = keys;
     }
