@@ -160,6 +160,10 @@ struct App {
     fetcher: supply::Fetcher,
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
+    /// Events of the engine, apart from the other inputs because tokens can wait for the next frame.
+    answers: (UnboundedSender<Input>, UnboundedReceiver<Input>),
+    /// The engine's last event was a token.
+    streaming: bool,
     keys: Option<Keys>,
     /// The external editor, while it owns the terminal.
     editor: Option<Editor>,
@@ -251,6 +255,8 @@ impl App {
             fetcher: supply::Fetcher::default(),
             sender,
             inputs,
+            answers: unbounded_channel(),
+            streaming: false,
             keys: None,
             editor: None,
             unsent: Unsent::default(),
@@ -303,9 +309,17 @@ impl App {
 
     /// Waits for an input or the next deadline, then handles all queued inputs, at most `BATCH`.
     async fn wait(&mut self) -> io::Result<()> {
-        let first = match self.time_to_wait() {
-            Some(time) => tokio::time::timeout(time, self.inputs.recv()).await.ok().flatten(),
-            None => self.inputs.recv().await,
+        let (time, held) = (self.time_to_wait(), self.time_held().is_some());
+        let next = async {
+            tokio::select! {
+                biased;
+                input = self.inputs.recv() => input,
+                input = self.answers.1.recv(), if !held => input,
+            }
+        };
+        let first = match time {
+            Some(time) => tokio::time::timeout(time, next).await.ok().flatten(),
+            None => next.await,
         };
         let due = self.chat.next_wake().is_some_and(|wake| wake <= Timestamp::now());
         self.chat_event(Event::Tick(Timestamp::now()));
@@ -320,10 +334,9 @@ impl App {
             if self.quit.is_some() {
                 break;
             }
-            match self.inputs.try_recv() {
-                Ok(next) => input = next,
-                Err(_) => break,
-            }
+            let next = self.inputs.try_recv().ok();
+            let Some(next) = next.or_else(|| if held { None } else { self.answers.1.try_recv().ok() }) else { break };
+            input = next;
         }
         self.note_draft();
         self.note_queue();
@@ -334,6 +347,13 @@ impl App {
     /// Minimum time between the last frame and the next.
     fn frame_time(&self) -> Duration {
         if self.urgent { FRAME } else { ANSWER_FRAME }
+    }
+
+    /// Time until the tokens that arrive are handled; `None`: at once. Handling each one alone would cost more than
+    /// drawing, and would not change what is drawn.
+    fn time_held(&self) -> Option<Duration> {
+        let drawn = self.drawn.filter(|_| self.streaming)?;
+        Some(ANSWER_FRAME.saturating_sub(drawn.elapsed())).filter(|time| !time.is_zero())
     }
 
     /// Whether a redraw is due and no editor owns the terminal.
@@ -373,12 +393,15 @@ impl App {
             .may_draw()
             .then(|| self.drawn.map_or(Duration::ZERO, |drawn| self.frame_time().saturating_sub(drawn.elapsed())));
         let wake = self.chat.next_wake().map(|wake| wake.since(Timestamp::now()));
-        [frame, wake, self.draft_wait()].into_iter().flatten().min()
+        [frame, wake, self.draft_wait(), self.time_held()].into_iter().flatten().min()
     }
 
     fn take(&mut self, input: Input) -> io::Result<()> {
         self.dirty = true;
         self.urgent |= !matches!(&input, Input::Chat(Event::Engine(_)) | Input::Coloured(..));
+        if let Input::Chat(Event::Engine(event)) = &input {
+            self.streaming = matches!(event, EngineEvent::Token { .. });
+        }
         match input {
             Input::Terminal(event) => {
                 let lets_go = keys::lets_go(&event);

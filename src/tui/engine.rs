@@ -27,7 +27,7 @@ impl App {
     }
 
     pub(super) fn start_engine(&mut self) {
-        let sender = self.sender.clone();
+        let sender = self.answers.0.clone();
         let sink = move |event| {
             // The receiver is dropped only when the interface ends.
             let _ = sender.send(Input::Chat(Event::Engine(event)));
