@@ -3,11 +3,11 @@
 
     tui_speed.py CHATNAP [--turns 5000] [--conversations 10000]
 
-Needs only Python's standard library. Prints `figure<TAB>tui NAME<TAB>VALUE`: time to the first frame, to the last answer of a long
-stored conversation, of Ctrl-Home, PgUp and PgDn in it, of the list of conversations and of each key of a search in it, from a
-key to the screen, and the processor time of drawing while an
-answer of 400 and of 1,600 characters a second streams, as paragraphs, as one open paragraph and as one open code block.
-The share of a core is that of the interface's thread; the scripted model has another.
+Needs only Python's standard library. Prints `figure<TAB>tui NAME<TAB>VALUE`: time to the first frame, to the last answer of
+a long stored conversation, of Ctrl-Home, PgUp and PgDn in it, of the list of conversations and of each key of a search in
+it, from a key to the screen; and the processor time of drawing while an answer of 400 and of 1,600 tokens (one character
+each) a second streams, as paragraphs, as one open paragraph and as one open code block. The share of a core is that of the
+interface's thread; the scripted model has another.
 """
 import argparse
 import fcntl
@@ -33,13 +33,14 @@ HOLD = 6.0
 class Program:
     """The program in its terminal."""
 
-    def __init__(self, command, environment):
+    def __init__(self, command, environment, answers):
         self.begun = time.monotonic()
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.execvpe(command[0], command, environment)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
         self.bytes = 0
+        self.answers = answers
 
     def read(self, seconds):
         """Output that arrives within `seconds`; empty if there is none."""
@@ -50,6 +51,9 @@ class Program:
         except OSError:
             raise SystemExit("FAIL the program has ended") from None
         self.bytes += len(data)
+        # As most terminals do: the background, then the device attributes, which end the query.
+        if b"\x1b]11;?" in data and self.answers:
+            os.write(self.terminal, b"\x1b]11;rgb:1010/1010/1010\x1b\\\x1b[?62;22c")
         return data
 
     def wait(self, piece):
@@ -119,7 +123,7 @@ KINDS = {
 
 
 def script(kind, rate):
-    """A scripted model that writes `rate` characters a second for longer than they are measured."""
+    """A scripted model that writes `rate` tokens of one character a second for longer than they are measured."""
     # Each line differs: otherwise most of a scrolled screen would not be written.
     parts = int(rate * HOLD * 2) // len(KINDS[kind]) + 1
     text = "".join(KINDS[kind].replace("{n}", str(n)) for n in range(parts))
@@ -144,17 +148,24 @@ class Bench:
     def command(self, *arguments):
         return [self.chatnap, "-m", f"scripted:{self.home}/model.toml", *arguments]
 
-    def start(self, *arguments):
-        return Program(self.command(*arguments), self.environment)
+    def start(self, *arguments, answers=True):
+        return Program(self.command(*arguments), self.environment, answers)
 
-    def first_frames(self, name):
+    def first_frames(self, name, answers=True):
         values = []
         for _ in range(10):
-            program = self.start()
+            program = self.start(answers=answers)
             program.wait(b"Ask anything")
             values.append(time.monotonic() - program.begun)
             program.end()
         times(name, values)
+
+    def streaming(self):
+        self.first_frames("first frame, empty store")
+        self.first_frames("first frame, a terminal that does not tell its background", answers=False)
+        for kind in KINDS:
+            for rate in (400, 1600):
+                self.streams(kind, rate)
 
     def keys(self, name, program):
         values = []
@@ -176,8 +187,8 @@ class Bench:
         self.drain(program, HOLD)
         took = time.monotonic() - begin
         share, rate_out = (program.seconds() - before) / took, (program.bytes - sent) / took
-        figure(f"{kind}, {rate} characters/s", f"{share * 100:.1f} % of a core, {rate_out / 1000:.0f} kB/s")
-        self.keys(f"key to screen, {kind}, {rate} characters/s", program)
+        figure(f"{kind}, {rate} tokens/s", f"{share * 100:.1f} % of a core, {rate_out / 1000:.0f} kB/s")
+        self.keys(f"key to screen, {kind}, {rate} tokens/s", program)
         program.end()
 
     def drain(self, program, seconds):
@@ -203,6 +214,7 @@ class Bench:
         store.close()
 
     def long(self):
+        self.fill()
         values, tops = [], []
         for _ in range(5):
             program = self.start("-c")
@@ -264,17 +276,13 @@ def main():
     parser.add_argument("--turns", type=int, default=5000)
     parser.add_argument("--conversations", type=int, default=10000)
     options = parser.parse_args()
-    bench = Bench(options)
-    try:
-        bench.first_frames("first frame, empty store")
-        for kind in KINDS:
-            for rate in (400, 1600):
-                bench.streams(kind, rate)
-        bench.fill()
-        bench.long()
-        bench.many()
-    finally:
-        shutil.rmtree(bench.home, ignore_errors=True)
+    # Each with a store of its own.
+    for part in (Bench.streaming, Bench.many, Bench.long):
+        bench = Bench(options)
+        try:
+            part(bench)
+        finally:
+            shutil.rmtree(bench.home, ignore_errors=True)
 
 
 if __name__ == "__main__":

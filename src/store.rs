@@ -219,7 +219,12 @@ impl Store {
 
     /// All conversations, the last changed first, without those in the trash.
     pub fn list(&self) -> Result<Vec<Summary>> {
-        self.noted(read::list(&self.db))
+        self.noted(read::list(&self.db, None))
+    }
+
+    /// The first `most` of [`Self::list`].
+    pub fn list_last(&self, most: u32) -> Result<Vec<Summary>> {
+        self.noted(read::list(&self.db, Some(most)))
     }
 
     /// The conversations in the trash, the last removed first.

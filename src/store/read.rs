@@ -109,8 +109,10 @@ pub(super) const SUMMARY: &str =
 /// Their number.
 pub(super) const SUMMARY_COLUMNS: usize = 9;
 
-pub(super) fn list(db: &Connection) -> Result<Vec<Summary>> {
-    summaries(db, &format!("{SUMMARY} FROM conversations c WHERE removed IS NULL ORDER BY {LAST_FIRST}"))
+/// The first `most`, or all.
+pub(super) fn list(db: &Connection, most: Option<u32>) -> Result<Vec<Summary>> {
+    let limit = most.map_or_else(String::new, |most| format!(" LIMIT {most}"));
+    summaries(db, &format!("{SUMMARY} FROM conversations c WHERE removed IS NULL ORDER BY {LAST_FIRST}{limit}"))
 }
 
 pub(super) fn list_removed(db: &Connection) -> Result<Vec<Summary>> {

@@ -95,6 +95,7 @@ fn list_search_rename_remove_export() {
     save(&mut store, &other, id);
     let listed = store.list().unwrap();
     assert_eq!(listed.iter().map(|s| s.title.as_str()).collect::<Vec<_>>(), ["weather", "Grüße?"]);
+    assert_eq!(store.list_last(1).unwrap(), listed[..1]);
     assert_eq!((listed[1].turns, listed[1].model.as_str()), (3, "other"));
     assert_eq!((listed[0].answers, listed[1].answers), (0, 2), "a question that failed has none");
     assert_eq!(store.search("GRÜSSE", 10).unwrap().len(), 0);

@@ -73,13 +73,15 @@ pub(super) fn list(app: &mut App, query: &str) -> Picker {
 
 /// Conversations on the start screen.
 const MOST_RECENT: usize = 5;
+/// Conversations that are read first: more than a screen has rows.
+const FIRST: u32 = 200;
 
 impl App {
     /// Reads the conversations for the start screen.
     pub(in crate::tui) fn read_recent(&self) {
         let current = self.chat.conversation.id.clone();
         with_store(self, move |store, sender| {
-            let Ok(found) = store.list() else { return };
+            let Ok(found) = store.list_last(FIRST) else { return };
             let days = Days::now();
             let others = found.iter().filter(|summary| summary.id != current && summary.answers > 0).take(MOST_RECENT);
             let recent = others.map(|summary| {
@@ -97,15 +99,20 @@ fn read_all(app: &mut App) -> bool {
     let open = app.chat.conversation.id.clone();
     app.stored.open.clone_from(&open.0);
     with_store(app, move |store, sender| {
-        let reading = match store.list() {
-            Ok(found) => {
-                let days = Days::now();
-                Reading::All(found.iter().map(|summary| marked(item(summary, &days), &open)).collect())
-            }
-            Err(error) => Reading::Failed(error.to_string()),
-        };
+        let days = Days::now();
         // The receiver is dropped only when the interface ends.
-        let _ = sender.send(Input::Library(reading));
+        let send = |read: Result<Vec<Summary>, store::StoreError>| {
+            let items = read.map(|found| found.iter().map(|summary| marked(item(summary, &days), &open)).collect());
+            let reading = items.map_or_else(|error| Reading::Failed(error.to_string()), Reading::All);
+            drop(sender.send(Input::Library(reading)));
+        };
+        // What the screen shows, before the list of all, which takes longer.
+        let first = store.list_last(FIRST);
+        let more = first.as_ref().is_ok_and(|found| found.len() >= FIRST as usize);
+        send(first);
+        if more {
+            send(store.list());
+        }
     })
 }
 
