@@ -12,7 +12,7 @@ use crate::protocol::*;
 pub mod chat_template;
 pub mod cpu;
 pub mod crash;
-#[cfg(feature = "cuda")]
+#[cfg(cuda)]
 pub mod cuda;
 pub mod error;
 pub mod generation;

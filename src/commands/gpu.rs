@@ -5,16 +5,15 @@ use crate::failure::Failure;
 use crate::output::Reader;
 use crate::settings::Settings;
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(cuda))]
 pub(super) fn run(_settings: &Settings, _format: TableFormat) -> Result<Reader, Failure> {
     Err(Failure::usage(
-        "This build has no CUDA support: it answers on the CPU. To use an NVIDIA GPU, build it with \
-         `cargo build --release --features cuda` in its folder, \
-         which needs the CUDA 13 toolkit.",
+        "This build has no CUDA support: it answers on the CPU. A build for Linux with default features \
+         (`cargo build --release`) uses an NVIDIA GPU.",
     ))
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(cuda)]
 pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
     use crate::catalogue::catalogue;
     use crate::commands::table::Table;
@@ -49,6 +48,7 @@ pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Fa
             "total_bytes": report.properties.total,
             "used_bytes": report.used,
             "free_bytes": report.free,
+            "driver_needed": report.driver_needed.to_string(),
             "read_bytes_per_second": report.bandwidth.as_ref().ok(),
         }));
     }
@@ -76,15 +76,20 @@ pub(super) fn run(settings: &Settings, format: TableFormat) -> Result<Reader, Fa
     let driver = seen.driver.clone().unwrap_or_else(|| "unknown".into());
     let cuda = seen.cuda.map_or_else(|| "unknown".into(), |(major, minor)| format!("{major}.{minor}"));
     let json = serde_json::json!({
-        "driver": seen.driver, "cuda": cuda, "build_targets": seen.targets, "families": seen.families, "cards": objects, "models": fitting,
+        "driver": seen.driver, "cuda": cuda, "kernels": seen.kernels, "build_targets": seen.targets,
+        "families": seen.families, "cards": objects, "models": fitting,
     });
     if matches!(format, TableFormat::Json) {
         return output::write(&gpus.render(format, &json));
     }
     let head = format!(
-        "driver {driver} (CUDA {cuda}); this build has machine code for compute capability {}\n\
-         it runs {} on GPUs, in every format that it reads; other models answer on the CPU\n\n",
-        seen.targets, seen.families
+        "driver {driver} (CUDA {cuda}); {} or later is needed\n\
+         kernels: {}: {}\n\
+         models on GPUs: {}, in every format that chatnap reads; others answer on the CPU\n\n",
+        seen.gpus.iter().map(|gpu| gpu.driver_needed).max().unwrap_or_default(),
+        seen.kernels,
+        seen.targets,
+        seen.families
     );
     let (gpus, models) = (gpus.render(format, &json), models.render(format, &json));
     output::write_foreign(&format!("{head}{gpus}\n{models}"))

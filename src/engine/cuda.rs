@@ -1,6 +1,6 @@
 //! The engine on NVIDIA GPUs: CUDA kernels for the Llama family, loading, prefill, decoding and releasing the device.
 //!
-//! The binary embeds machine code for the compute capabilities in `TARGETS`. The driver is loaded at run time, so a
+//! The binary embeds machine code for several compute capabilities (`images`). The driver is loaded at run time, so a
 //! build with this feature also starts without a driver. Dropping a loaded model resets the GPU's primary context,
 //! which frees all device memory of this process. No dependency on conversations or the terminal.
 
@@ -10,6 +10,7 @@ pub mod checks;
 mod decode;
 mod driver;
 mod hopper_attention;
+mod images;
 pub mod inspect;
 mod kernels;
 mod layout;
@@ -25,9 +26,7 @@ mod tuning;
 
 pub use bandwidth::read_bandwidth;
 pub use driver::context_lock::wait_for_contexts;
+pub use driver::driver_present;
 pub use load::{Opened, Opening, load};
 pub use model::{CudaModel, unsupported};
 pub use select::{expected, usable_bytes};
-
-/// The compute capabilities that this build has machine code for, comma-separated, for example `80,90`.
-pub const TARGETS: &str = env!("CHATNAP_CUDA_TARGETS");

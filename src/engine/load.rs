@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::chat_template::{ChatTemplate, Chosen};
 use super::cpu;
-#[cfg(feature = "cuda")]
+#[cfg(cuda)]
 use super::cuda;
 use super::error::ModelError;
 use super::model::candle::CandleParts;
@@ -43,7 +43,7 @@ enum Parts<'a> {
 /// The device that the weights are loaded onto.
 enum Device {
     Cpu,
-    #[cfg(feature = "cuda")]
+    #[cfg(cuda)]
     Cuda(Box<cuda::Opened>),
 }
 
@@ -55,9 +55,9 @@ pub fn trained_context_length(files: &ModelFiles) -> Option<usize> {
 
 /// Whether a load for `device` would try a GPU first: the driver reports one.
 pub fn expects_gpu(device: DevicePreference) -> bool {
-    #[cfg(feature = "cuda")]
+    #[cfg(cuda)]
     return cuda::expected(device);
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(not(cuda))]
     {
         let _ = device;
         false
@@ -72,9 +72,9 @@ pub fn start_driver(device: DevicePreference) {
 /// Waits up to `timeout` for this process's last CUDA context to be destroyed: a cancelled load destroys its context in
 /// the background.
 pub fn wait_for_contexts(timeout: Duration) {
-    #[cfg(feature = "cuda")]
+    #[cfg(cuda)]
     cuda::wait_for_contexts(timeout);
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(not(cuda))]
     let _ = timeout;
 }
 
@@ -82,9 +82,9 @@ pub fn wait_for_contexts(timeout: Duration) {
 pub fn read_bandwidth(kind: DeviceKind, device: DevicePreference, threads: Option<usize>) -> Option<f64> {
     match kind {
         DeviceKind::Cpu => cpu::read_bandwidth(&cpu::Threads::new(threads)).ok(),
-        #[cfg(feature = "cuda")]
+        #[cfg(cuda)]
         DeviceKind::Cuda => cuda::read_bandwidth(device).ok(),
-        #[cfg(not(feature = "cuda"))]
+        #[cfg(not(cuda))]
         DeviceKind::Cuda => {
             let _ = device;
             None
@@ -162,8 +162,8 @@ fn tokenizer_problem(error: TokenizerError) -> EngineError {
 /// The headers, the device, and the reason if a GPU was possible and the CPU is used instead.
 fn open<'a>(options: &LoadOptions<'a>) -> Result<(Parts<'a>, Device, Option<String>), ModelError> {
     let headers = Headers::read(options.files)?;
-    #[cfg(feature = "cuda")]
-    if options.device != DevicePreference::Cpu && headers.may_run_on_gpu() {
+    #[cfg(cuda)]
+    if gpu_possible(options.device) && headers.may_run_on_gpu() {
         return open_with_gpu(headers, options);
     }
     let parts = headers.parts(options.context_length)?;
@@ -171,8 +171,20 @@ fn open<'a>(options: &LoadOptions<'a>) -> Result<(Parts<'a>, Device, Option<Stri
     Ok((parts, Device::Cpu, fallback))
 }
 
+/// Whether `device` names a GPU, or leaves the choice and there is a driver: without one there is nothing to report.
+fn gpu_possible(device: DevicePreference) -> bool {
+    match device {
+        DevicePreference::Cpu => false,
+        DevicePreference::Cuda(_) => true,
+        #[cfg(cuda)]
+        DevicePreference::Auto => cuda::driver_present(),
+        #[cfg(not(cuda))]
+        DevicePreference::Auto => false,
+    }
+}
+
 /// Reads the headers while the driver creates a context on the GPU.
-#[cfg(feature = "cuda")]
+#[cfg(cuda)]
 fn open_with_gpu<'a>(
     headers: Headers<'a>,
     options: &LoadOptions<'a>,
@@ -212,7 +224,7 @@ impl<'a> Headers<'a> {
         })
     }
 
-    #[cfg(feature = "cuda")]
+    #[cfg(cuda)]
     fn may_run_on_gpu(&self) -> bool {
         match self {
             Self::Gguf(_) => true,
@@ -237,17 +249,16 @@ impl Parts<'_> {
     /// Checks that `device` permits the CPU. Returns the reason for a warning if `device` is `Auto` and this family has
     /// no GPU code.
     fn run_on_cpu(&self, device: DevicePreference) -> Result<Option<String>, ModelError> {
-        let with_cuda = cfg!(feature = "cuda");
         match (self, device) {
             (Self::Candle(parts), DevicePreference::Cuda(_)) => Err(ModelError::Unsupported(format!(
                 "{} models run on the CPU only; use --device cpu, or a model of another family",
                 parts.name()
             ))),
-            (Self::Candle(parts), DevicePreference::Auto) if with_cuda => {
+            (Self::Candle(parts), DevicePreference::Auto) if gpu_possible(device) => {
                 Ok(Some(format!("{} models have no GPU code", parts.name())))
             }
-            (Self::Own(_), DevicePreference::Cuda(_)) if !with_cuda => Err(ModelError::Unsupported(
-                "this chatnap was built without CUDA; build it with --features cuda or use --device cpu".into(),
+            (Self::Own(_), DevicePreference::Cuda(_)) if !cfg!(cuda) => Err(ModelError::Unsupported(
+                "this chatnap was built without CUDA (on Linux, a build with default features has it); use --device cpu".into(),
             )),
             _ => Ok(None),
         }
@@ -257,7 +268,7 @@ impl Parts<'_> {
         match (self, device) {
             (Self::Scripted(parts), _) => parts.device(),
             (_, Device::Cpu) => DeviceInfo { kind: DeviceKind::Cpu, name: cpu::name() },
-            #[cfg(feature = "cuda")]
+            #[cfg(cuda)]
             (_, Device::Cuda(opened)) => DeviceInfo { kind: DeviceKind::Cuda, name: opened.name().to_owned() },
         }
     }
@@ -278,7 +289,7 @@ impl Parts<'_> {
     ) -> Result<Box<dyn Model>, ModelError> {
         let (threads, cancel) = (options.threads, options.cancel);
         match (self, device) {
-            #[cfg(feature = "cuda")]
+            #[cfg(cuda)]
             (Self::Own(parts), Device::Cuda(opened)) => Ok(Box::new(cuda::load(parts, *opened, options, progress)?)),
             (Self::Own(parts), _) => {
                 Ok(Box::new(Transformer::load(&parts.config, &parts.plan, threads, cancel, progress)?))

@@ -47,12 +47,12 @@ pub fn room(device: DevicePreference, utilization: f32, cpu_only: bool) -> Optio
     Some(Room { bytes, gpu: false })
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(cuda)]
 fn gpu_bytes(device: DevicePreference, utilization: f32) -> Option<u64> {
     super::cuda::usable_bytes(device, utilization)
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(cuda))]
 fn gpu_bytes(_: DevicePreference, _: f32) -> Option<u64> {
     None
 }

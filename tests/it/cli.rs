@@ -34,7 +34,7 @@ fn usage_errors_exit_with_code_2() {
         ),
         (&["report"], "not built yet"),
         (&["conversations", "show", "abc"], "no conversation"),
-        #[cfg(not(feature = "cuda"))]
+        #[cfg(not(cuda))]
         (&["gpu"], "no CUDA support"),
     ] {
         let ran = home.run(args);

@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
+use super::images;
 use crate::engine::error::ModelError;
 pub use background::BackgroundTask;
 pub use buffer::{DeviceBuffer, HostMemory, PinnedBuffer};
@@ -169,18 +170,17 @@ impl Gpu {
         check(unsafe { sys::cuCtxSetCurrent(self.context) }, "using the GPU")
     }
 
-    /// Loads a module from a fat binary. `Unsupported` if it has no code that this GPU and driver can run.
-    pub fn load_module(&mut self, image: &'static [u8]) -> Result<sys::CUmodule, ModelError> {
+    /// Loads a module from machine code (ELF) or PTX. `Unsupported` if this GPU and driver cannot run it.
+    pub fn load_module(&mut self, image: &[u8]) -> Result<sys::CUmodule, ModelError> {
         let mut module = ptr::null_mut();
-        // SAFETY: `image` is a whole fat binary and outlives the call.
+        // SAFETY: `image` is whole, PTX ends in NUL, and the driver copies what it keeps.
         let result = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) };
         if matches!(result as u32, 209 | 218 | 222) {
-            let (major, minor) = self.properties.compute_capability;
+            let needed = images::driver_needed(self.properties.compute_capability);
             return Err(ModelError::Unsupported(format!(
-                "this build has no kernels for {} (compute capability {major}.{minor}) that its driver can run; it was \
-                 built for {} and needs a driver for CUDA 13 (580 or later); use --device cpu",
+                "the NVIDIA driver cannot load this build's kernels for {}: they need driver {needed} or later; update it, \
+                 or use --device cpu",
                 self.properties.name,
-                super::TARGETS
             )));
         }
         check(result, "loading kernels")?;
@@ -189,7 +189,7 @@ impl Gpu {
     }
 
     /// A kernel by name. `dynamic` raises its dynamic shared memory limit to the maximum that its static part leaves.
-    pub fn function(&self, module: sys::CUmodule, name: &str, dynamic: bool) -> Result<Kernel, ModelError> {
+    pub fn find_function(&self, module: sys::CUmodule, name: &str, dynamic: bool) -> Result<Kernel, ModelError> {
         let mut function = ptr::null_mut();
         let c_name = CString::new(name).map_err(|e| ModelError::Invalid(e.to_string()))?;
         // SAFETY: the module is loaded and the name ends in NUL.
@@ -331,9 +331,14 @@ impl Event {
 
     /// Milliseconds from `earlier` to this event. Both were created with `timing` and have completed.
     pub fn since(&self, earlier: &Event) -> Result<f32, ModelError> {
+        type Elapsed = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> CUresult;
         let mut ms = 0.0;
+        // SAFETY: the library is loaded, or there would be no event; the type is that of cuda.h. The second version of
+        // the function, which the bindings have, is missing in drivers before CUDA 12.8; this one is in all.
+        let elapsed = unsafe { sys::culib().get::<Elapsed>(b"cuEventElapsedTime\0") };
+        let elapsed = elapsed.map_err(|error| ModelError::Unsupported(format!("reading a time: {error}")))?;
         // SAFETY: both handles are valid.
-        check(unsafe { sys::cuEventElapsedTime_v2(&mut ms, earlier.0, self.0) }, "reading a time")?;
+        check(unsafe { elapsed(&mut ms, earlier.0, self.0) }, "reading a time")?;
         Ok(ms)
     }
 }

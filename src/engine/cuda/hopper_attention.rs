@@ -9,7 +9,7 @@ use crate::engine::error::ModelError;
 pub const ROWS: usize = 128;
 /// Keys of a tile.
 const KEYS: u32 = 128;
-const THREADS: u32 = 384;
+pub(super) const THREADS: u32 = 384;
 /// Head widths that the kernel is compiled for.
 pub const HEAD_DIMS: [usize; 2] = [64, 128];
 

@@ -4,7 +4,7 @@ use super::driver::nvml::Management;
 use super::driver::{Gpu, GpuProperties, driver_version, list_gpus};
 use super::kernels::Kernels;
 use super::select::NO_CARD;
-use super::{TARGETS, bandwidth};
+use super::{bandwidth, images};
 use crate::engine::error::ModelError;
 
 /// Model families that the kernels support, if the heads have one of these widths.
@@ -21,6 +21,8 @@ pub struct GpuReport {
     pub free: u64,
     /// Measured read bandwidth of the GPU memory in bytes per second, or why it could not be measured.
     pub bandwidth: Result<f64, String>,
+    /// The first NVIDIA driver that runs this build's kernels on it.
+    pub driver_needed: u32,
 }
 
 /// The result of [`inspect`].
@@ -30,8 +32,10 @@ pub struct Inspection {
     pub driver: Option<String>,
     /// The CUDA version that the driver supports, for example (13, 0).
     pub cuda: Option<(i32, i32)>,
-    /// Compute capabilities that this build has machine code for.
-    pub targets: &'static str,
+    /// Compute capabilities that this build has kernels for, in words.
+    pub targets: String,
+    /// Where the kernels come from: embedded ready-made, or compiled.
+    pub kernels: &'static str,
     /// Model families that this build runs on a GPU.
     pub families: &'static str,
     /// The GPUs visible to this process.
@@ -49,7 +53,8 @@ pub fn inspect() -> Result<Inspection, ModelError> {
     Ok(Inspection {
         driver: management.as_ref().and_then(Management::driver_version),
         cuda: driver_version(),
-        targets: TARGETS,
+        targets: images::targets(),
+        kernels: images::ORIGIN,
         families: FAMILIES,
         gpus: reports,
     })
@@ -64,6 +69,7 @@ fn report(properties: GpuProperties, management: Option<&Management>) -> GpuRepo
         (Err(_), None) => 0,
     };
     GpuReport {
+        driver_needed: images::driver_needed(properties.compute_capability),
         used: figures.used,
         free,
         bandwidth: measured.map(|(_, rate)| rate).map_err(|e| e.to_string()),

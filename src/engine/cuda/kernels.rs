@@ -1,29 +1,14 @@
-//! Loads the CUDA kernels from fat binaries that the build embeds.
+//! Loads the CUDA kernels that the build embeds (`images.rs`) into a context.
+
+use cudarc::driver::sys::CUmodule;
 
 use super::driver::{Gpu, Kernel};
 use super::hopper_attention;
+use super::images::{self, Images};
 use super::layout::Format;
 use super::matmul::skinny::ROOMS;
 use super::matmul::{hopper_gemm, hopper_skinny};
 use crate::engine::error::ModelError;
-
-/// Aligns an embedded fat binary: the driver reads its header words in place.
-#[repr(C, align(64))]
-struct Aligned<B: ?Sized>(B);
-
-macro_rules! image {
-    ($name:literal) => {{
-        static IMAGE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".fatbin")));
-        other_image($name).unwrap_or(&IMAGE.0)
-    }};
-}
-
-/// Reads `$CHATNAP_CUDA_KERNELS/NAME.fatbin` (debug builds only), to try a kernel without rebuilding the program.
-fn other_image(name: &str) -> Option<&'static [u8]> {
-    let folder = std::env::var_os("CHATNAP_CUDA_KERNELS").filter(|_| cfg!(debug_assertions))?;
-    let bytes = std::fs::read(std::path::Path::new(&folder).join(format!("{name}.fatbin"))).ok()?;
-    Some(Vec::leak(bytes))
-}
 
 /// Head widths that the attention kernels are compiled for.
 pub const HEAD_DIMS: [usize; 3] = [32, 64, 128];
@@ -86,7 +71,37 @@ pub struct Gemv {
     pub stage: i32,
 }
 
+/// What loads modules and finds kernels in them: a GPU, and in tests a reader of the images.
+pub trait Loader {
+    type Module: Copy;
+
+    fn compute_capability(&self) -> (i32, i32);
+
+    fn module(&mut self, image: &[u8]) -> Result<Self::Module, ModelError>;
+
+    /// A kernel by name. `dynamic` raises its dynamic shared memory limit to the maximum that its static part leaves.
+    fn function(&self, module: Self::Module, name: &str, dynamic: bool) -> Result<Kernel, ModelError>;
+}
+
+impl Loader for Gpu {
+    type Module = CUmodule;
+
+    fn compute_capability(&self) -> (i32, i32) {
+        self.properties.compute_capability
+    }
+
+    fn module(&mut self, image: &[u8]) -> Result<CUmodule, ModelError> {
+        self.load_module(image)
+    }
+
+    fn function(&self, module: CUmodule, name: &str, dynamic: bool) -> Result<Kernel, ModelError> {
+        self.find_function(module, name, dynamic)
+    }
+}
+
 pub struct Kernels {
+    /// The compute capability that they were compiled for: the GPU's or an earlier one.
+    pub architecture: (i32, i32),
     /// By role ([`GemvRole`]), then by format set ([`SETS`]).
     gemv: [[Kernel; SETS.len()]; 4],
     /// By head width ([`HEAD_DIMS`]), like `attention_prefill`.
@@ -121,13 +136,14 @@ pub struct Hopper {
 
 impl Hopper {
     /// `None` on other GPUs, and if the build leaves these kernels out.
-    fn load(gpu: &mut Gpu) -> Result<Option<Self>, ModelError> {
-        let images = [image!("hopper_attention"), image!("hopper_gemm"), image!("hopper_skinny")];
-        if gpu.properties.compute_capability != (9, 0) || images.iter().any(|image| image.is_empty()) {
+    fn load<L: Loader>(gpu: &mut L, images: &Images) -> Result<Option<Self>, ModelError> {
+        let image = |name| images.get(name).filter(|_| gpu.compute_capability() == (9, 0));
+        let (Some(attention), Some(gemm), Some(skinny)) =
+            (image("hopper_attention"), image("hopper_gemm"), image("hopper_skinny"))
+        else {
             return Ok(None);
-        }
-        let [attention, gemm, skinny] = images.map(|image| gpu.load_module(image));
-        let (attention, gemm, skinny) = (attention?, gemm?, skinny?);
+        };
+        let (attention, gemm, skinny) = (gpu.module(attention)?, gpu.module(gemm)?, gpu.module(skinny)?);
         let attend = |d: usize| gpu.function(attention, &format!("attention_hopper_{d}"), true);
         let product = |n: usize| gpu.function(gemm, &format!("gemm_hopper_{n}"), true);
         let few = |n: usize| gpu.function(skinny, &format!("skinny_hopper_{n}"), true);
@@ -162,15 +178,22 @@ impl Kernels {
         self.gemv.iter().flatten().map(|kernel| kernel.shared_limit).min().unwrap_or(0)
     }
 
-    /// Loads all modules into the context.
+    /// Loads all modules into the context, from the embedded images for this GPU.
     pub fn load(gpu: &mut Gpu) -> Result<Self, ModelError> {
-        let gemv = gpu.load_module(image!("gemv"))?;
-        let attention = gpu.load_module(image!("attention"))?;
-        let prompt_ops = gpu.load_module(image!("prompt_ops"))?;
-        let skinny = gpu.load_module(image!("skinny"))?;
-        let sample = gpu.load_module(image!("sample"))?;
-        let repack = gpu.load_module(image!("repack"))?;
-        let hopper = Hopper::load(gpu)?;
+        let images = images::for_gpu(gpu.properties.compute_capability)?.unpack()?;
+        Self::load_images(gpu, &images)
+    }
+
+    /// As [`Self::load`], from images that are unpacked already.
+    pub fn load_images<L: Loader>(gpu: &mut L, images: &Images) -> Result<Self, ModelError> {
+        let mut module = |name: &str| {
+            let image =
+                images.get(name).ok_or_else(|| ModelError::Invalid(format!("the kernels {name} are missing")))?;
+            gpu.module(image)
+        };
+        let (gemv, attention, prompt_ops) = (module("gemv")?, module("attention")?, module("prompt_ops")?);
+        let (skinny, sample, repack) = (module("skinny")?, module("sample")?, module("repack")?);
+        let hopper = Hopper::load(gpu, images)?;
         let decode = |d: usize| gpu.function(attention, &format!("attention_decode_{d}"), true);
         let of_use = |name: &str| -> Result<[Kernel; SETS.len()], ModelError> {
             let kernels = SETS.iter().map(|set| gpu.function(gemv, &format!("{name}_{}", set.suffix), true));
@@ -180,6 +203,7 @@ impl Kernels {
         let few = |tokens: usize| gpu.function(skinny, &format!("skinny_{tokens}"), true);
         let tiles = |d: usize| gpu.function(attention, &format!("attention_prefill_{d}"), true);
         Ok(Self {
+            architecture: images.architecture,
             gemv: [of_use("gemv_qkv")?, of_use("gemv_gate_up")?, of_use("gemv_residual")?, of_use("gemv_logits")?],
             attention_decode: [decode(HEAD_DIMS[0])?, decode(HEAD_DIMS[1])?, decode(HEAD_DIMS[2])?],
             attention_prefill: [tiles(HEAD_DIMS[0])?, tiles(HEAD_DIMS[1])?, tiles(HEAD_DIMS[2])?],

@@ -4,6 +4,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::driver::{DeviceBuffer, Gpu, GpuProperties};
+use super::images;
 use super::kernels::Kernels;
 use super::matmul::{Gemm, SCRATCH};
 use super::model::{self, CudaModel};
@@ -31,11 +32,15 @@ pub struct Opened {
 impl Opened {
     fn new(properties: GpuProperties) -> Result<Self, ModelError> {
         let readers = Tuning::for_capability(properties.compute_capability).readers;
+        // An error before the context is created, which takes 0.2 s.
+        let images = images::for_gpu(properties.compute_capability)?;
         std::thread::scope(|scope| {
             let memory = scope.spawn(move || upload::RingMemory::new(readers));
+            let images = scope.spawn(|| images.unpack());
             let mut gpu = Gpu::open(properties)?;
             timeline::mark("context");
-            let kernels = Kernels::load(&mut gpu)?;
+            let images = images.join().map_err(|_| ModelError::Invalid("the kernels cannot be unpacked".into()))??;
+            let kernels = Kernels::load_images(&mut gpu, &images)?;
             timeline::mark("kernels");
             let memory = memory.join().map_err(|_| ModelError::Io("no memory to read weights into".into()))?;
             Ok(Self { kernels, memory, gpu })
@@ -108,7 +113,7 @@ pub fn load(
     }
     let ring = memory.pin()?;
     timeline::mark("pinned ring");
-    let tuning = Tuning::for_capability(gpu.properties.compute_capability);
+    let tuning = Tuning::for_capability(kernels.architecture);
     let repack = kernels.repack;
     let loaded = weights::load(&gpu, repack, &ring, &parts.config, &parts.plan, options.cancel, progress);
     let (layout, arena) = match loaded {

@@ -21,6 +21,9 @@ use skinny::{Limits, Skinny};
 /// Elements of the bf16 scratch memory for quantised weights.
 pub const SCRATCH: usize = 128 << 20;
 
+/// Bytes of shared memory of the kernel for all GPUs: three stages of two tiles.
+pub(super) const GEMM_SHARED: u32 = 3 * 32768;
+
 /// Selects and launches the implementation of each product.
 pub struct Gemm {
     hopper: Option<(HopperGemm, HopperSkinny)>,
@@ -241,7 +244,7 @@ impl Gemm {
         unsafe {
             self.kernel.launch(
                 gpu.stream,
-                LaunchConfig { grid, threads: 128, shared: 3 * 32768, overlap: false, ..LaunchConfig::default() },
+                LaunchConfig { grid, threads: 128, shared: GEMM_SHARED, overlap: false, ..LaunchConfig::default() },
                 &args,
             )
         }

@@ -8,6 +8,11 @@ use super::model::{CudaModel, LOGIT_ROWS};
 use super::params::*;
 use crate::engine::error::ModelError;
 
+/// Bytes of shared memory of prefill attention: a tile of queries, two each of keys and values.
+pub(super) fn prefill_shared(head_dim: usize) -> u32 {
+    (5 * 64 * (head_dim + 8) * 2) as u32
+}
+
 impl CudaModel {
     /// Runs `tokens` (at most one chunk) through all layers; leaves the residual stream of each token in `buffers.x`.
     pub(super) fn prefill(&mut self, tokens: &[u32], position: usize) -> Result<(), ModelError> {
@@ -155,7 +160,7 @@ impl CudaModel {
             // SAFETY: the buffers are those of the tensor maps; the cache holds all positions up to the chunk's end.
             return unsafe { hopper.launch(&self.gpu, &args, self.tuning.overlap) };
         }
-        let shared = (5 * 64 * (c.head_dim + 8) * 2) as u32;
+        let shared = prefill_shared(c.head_dim);
         let grid = (count.div_ceil(64) as u32, c.heads as u32, 1);
         let shape =
             self.overlapping(LaunchConfig { grid, threads: 128, shared, overlap: false, ..LaunchConfig::default() });

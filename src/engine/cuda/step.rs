@@ -10,13 +10,19 @@ use super::tuning::Ring;
 use crate::engine::error::ModelError;
 
 /// Threads of a matrix-vector block.
-const THREADS: u32 = 256;
-const WARPS: u32 = THREADS / 32;
+pub(super) const THREADS: u32 = 256;
+pub(super) const WARPS: u32 = THREADS / 32;
 /// Keys that a warp of decode attention processes at a time.
 const TILE: usize = 16;
 
+/// Bytes of shared memory of decode attention with `stages` tiles per warp.
+pub(super) fn decode_shared(head_dim: usize, stages: u32) -> u32 {
+    let row = head_dim * 2;
+    WARPS * stages * (2 * TILE * row) as u32 + (2 * HEADS * row) as u32
+}
+
 /// Bytes of activations in a matrix-vector kernel's shared memory.
-fn staged_bytes(what: GemvRole, stage: i32, cols: u32) -> u32 {
+pub(super) fn staged_bytes(what: GemvRole, stage: i32, cols: u32) -> u32 {
     let float = if what == GemvRole::Residual { 2 } else { 4 };
     let plain = if stage & 1 != 0 { cols * float } else { 0 };
     plain + if stage & 2 != 0 { cols * 5 / 4 } else { 0 }
@@ -121,7 +127,7 @@ impl CudaModel {
         };
         let inner = c.feed_forward.max(c.heads * c.head_dim);
         let worst = needs(GemvRole::Residual, inner).max(needs(GemvRole::Qkv, c.hidden));
-        let attention = self.attention_shared(1);
+        let attention = decode_shared(c.head_dim, 1);
         if worst.max(attention) <= limit {
             return Ok(());
         }
@@ -132,18 +138,12 @@ impl CudaModel {
         )))
     }
 
-    /// Bytes of shared memory of decode attention with `stages` tiles per warp.
-    fn attention_shared(&self, stages: u32) -> u32 {
-        let row = self.config.head_dim * 2;
-        WARPS * stages * (2 * TILE * row) as u32 + (2 * HEADS * row) as u32
-    }
-
     fn step_attention(&self, index: usize) -> Result<(), ModelError> {
         let (b, c) = (&self.buffers, &self.config);
         let groups = c.group().div_ceil(HEADS) as u32;
         let kernel = self.kernels.attention_decode[self.width()];
-        let stages = if self.attention_shared(2) <= kernel.shared_limit { self.tuning.stages } else { 1 };
-        let shared = self.attention_shared(stages);
+        let stages = if decode_shared(c.head_dim, 2) <= kernel.shared_limit { self.tuning.stages } else { 1 };
+        let shared = decode_shared(c.head_dim, stages);
         let resident = self.gpu.occupancy(kernel, THREADS, shared);
         let columns = c.kv_heads as u32 * groups;
         let splits = (self.gpu.properties.multiprocessors as u32 * resident / columns).clamp(1, MOST_SPLITS as u32);

@@ -78,6 +78,12 @@ pub(super) fn with_config(
 }
 
 impl Kernel {
+    /// For tests of launch parameters without a GPU; must not be launched.
+    #[cfg(test)]
+    pub fn unloaded(shared_limit: u32) -> Self {
+        Self { function: ptr::null_mut(), shared_limit }
+    }
+
     /// Launches the kernel on `stream`. `args` must be the structure that the kernel takes.
     ///
     /// # Safety

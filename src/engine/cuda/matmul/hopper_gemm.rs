@@ -14,7 +14,7 @@ const STEP: [f64; 4] = [0.28, 0.365, 0.50, 0.66];
 /// Microseconds of overhead per tile, by [`COLUMNS`].
 const TILE: [f64; 4] = [1.5, 2.0, 2.5, 3.0];
 const DEPTH: usize = 64;
-const THREADS: u32 = 384;
+pub(in crate::engine::cuda) const THREADS: u32 = 384;
 /// Bytes of shared memory for the ring of tiles (the kernel's `stages`).
 const RING: usize = 200 * 1024;
 

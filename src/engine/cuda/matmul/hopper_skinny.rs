@@ -15,7 +15,7 @@ const ROWS: [usize; 3] = [256, 256, 128];
 const SLAB: usize = 128;
 /// Tiles of 64 columns of X in shared memory.
 const STAGES: usize = 10;
-const THREADS: u32 = 384;
+pub(in crate::engine::cuda) const THREADS: u32 = 384;
 /// Maximum blocks of a cluster: the size that CUDA guarantees on every GPU.
 pub const MOST_SHARES: usize = 8;
 const MATRICES: usize = 3;
