@@ -21,6 +21,7 @@ pub mod file;
 pub mod file_kind;
 pub mod gguf;
 pub mod json;
+pub mod origin;
 pub mod plan;
 pub mod reader;
 pub mod safetensors;

@@ -12,6 +12,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use super::file::open_regular;
 use super::gguf::invalid;
+use super::origin::ReadOrigin;
 use super::plan::{PlannedTensor, TensorPlan};
 use crate::engine::cpu::{AlignedBytes, zeroed_vec};
 use crate::engine::error::ModelError;
@@ -96,8 +97,9 @@ fn gather<T>(
     let mut built = HashMap::new();
     let mut failure = None;
     let (mut done, mut told) = (0, 0);
+    let origin = ReadOrigin::start();
     let mut tell = |done: u64| {
-        progress(LoadProgress { phase: LoadPhase::Read, done, total: Some(total), detail: None });
+        progress(LoadProgress { phase: LoadPhase::Read, done, total: Some(total), detail: origin.of(done) });
     };
     tell(0);
     for item in news {

@@ -18,6 +18,7 @@ use crate::engine::cuda::params::RepackArgs;
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::engine::weights::file::open_regular;
+use crate::engine::weights::origin::ReadOrigin;
 use crate::engine::weights::plan::PlannedTensor;
 use crate::protocol::{LoadPhase, LoadProgress};
 
@@ -165,7 +166,10 @@ fn gather(
     total: u64,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<(), ModelError> {
-    let mut tell = |done| progress(LoadProgress { phase: LoadPhase::Upload, done, total: Some(total), detail: None });
+    let origin = ReadOrigin::start();
+    let mut tell = |done| {
+        progress(LoadProgress { phase: LoadPhase::Upload, done, total: Some(total), detail: origin.of(done) });
+    };
     let (mut done, mut told, mut failure) = (0, 0, None);
     tell(0);
     for item in news {
