@@ -16,7 +16,7 @@
 #   --out DIR           log and figures (default: a new folder under /tmp)
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-STEPS=info,bandwidth,kernels,sampler,formats,fault,errors,small,perplexity,speed,short,bench,cold,cancel,chunks,depths,tui,gpus,cycles,sanitizer
+STEPS=info,bandwidth,kernels,sampler,formats,smaller,fault,errors,small,perplexity,speed,short,bench,cold,cancel,chunks,depths,tui,gpus,cycles,sanitizer
 models='' generator='' small='' text=$root/LICENSE-APACHE only=$STEPS out=''
 while [[ ${1-} == --* ]]; do
   declare "${1#--}=$2"
@@ -160,6 +160,8 @@ wanted bandwidth && step bandwidth 30 "$gpu" bandwidth
 wanted kernels && step kernels 60 "$gpu" kernels
 wanted sampler && step sampler 60 "$gpu" sampler
 wanted formats && step formats 90 "$gpu" formats
+# As on GPUs with 99 KiB of shared memory a block and without Hopper's kernels: the code that runs on RTX 30, 40 and 50.
+wanted smaller && CHATNAP_CUDA_TUNING=shared=101376,hopper=0,overlap=0 step smaller 120 bash -c '"$gpu" kernels && "$gpu" formats'
 wanted fault && step fault 30 "$gpu" fault
 wanted small && [ -n "$small" ] && run small 60 small_model
 wanted perplexity && [ -n "$small" ] && run perplexity 90 perplexity

@@ -2,6 +2,7 @@
 
 use super::driver::nvml::Management;
 use super::driver::{self, GpuProperties};
+use super::tuning::Tuning;
 use crate::engine::error::ModelError;
 use crate::protocol::DevicePreference;
 
@@ -30,7 +31,9 @@ pub fn choose(device: DevicePreference) -> Result<GpuProperties, ModelError> {
     };
     let mut gpus = driver::list_gpus()?;
     if wanted < gpus.len() {
-        return Ok(gpus.swap_remove(wanted));
+        let mut gpu = gpus.swap_remove(wanted);
+        gpu.shared_limit = gpu.shared_limit.min(Tuning::for_capability(gpu.compute_capability).shared);
+        return Ok(gpu);
     }
     Err(ModelError::Unsupported(match gpus.len() {
         0 => NO_CARD.into(),

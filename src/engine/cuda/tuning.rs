@@ -22,6 +22,8 @@ pub struct Tuning {
     pub few: ShortPromptLimits,
     /// Threads that read weights.
     pub readers: usize,
+    /// Most bytes of shared memory that a block may take, to check the launches of GPUs that have less.
+    pub shared: i32,
 }
 
 /// Maximum tokens of a product by a skinny kernel.
@@ -69,6 +71,7 @@ impl Tuning {
         hopper: true,
         few: ShortPromptLimits { plain: 0, quantised: 64, hopper: 256 },
         readers: MOST_READERS,
+        shared: i32::MAX,
     };
 
     /// Best values on an H100: two blocks beat one by 7 %, and beat three; rings of 8 to 11 KB beat shorter ones by
@@ -102,6 +105,7 @@ impl Tuning {
                 "few_plain" => self.few.plain = value as usize,
                 "few_quantised" => self.few.quantised = value as usize,
                 "few_hopper" => self.few.hopper = value as usize,
+                "shared" => self.shared = value as i32,
                 "readers" => self.readers = (value as usize).clamp(1, MOST_READERS),
                 _ => {}
             }

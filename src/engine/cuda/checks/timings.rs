@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::kernels::Random;
 use crate::engine::cuda::CudaModel;
 use crate::engine::cuda::driver::nvml::Management;
-use crate::engine::cuda::driver::{self, GpuProperties, list_gpus};
+use crate::engine::cuda::driver::{self, GpuProperties};
 use crate::engine::cuda::load::timeline;
+use crate::engine::cuda::select::choose;
 use crate::engine::error::ModelError;
 use crate::engine::model::parts::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
@@ -64,7 +65,7 @@ fn load_until(
 
 /// The first GPU, or `ModelError::Unsupported` without one.
 pub fn first_gpu() -> Result<GpuProperties, ModelError> {
-    list_gpus()?.into_iter().next().ok_or_else(|| ModelError::Unsupported("CUDA shows no GPU".into()))
+    choose(DevicePreference::Auto)
 }
 
 pub(super) fn random_tokens(random: &mut Random, count: usize, vocab: usize) -> Vec<u32> {

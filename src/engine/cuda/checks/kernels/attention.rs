@@ -6,6 +6,8 @@ use crate::engine::cuda::hopper_attention::{AttentionBuffers, HopperAttention};
 use crate::engine::cuda::kernels::{HEAD_DIMS, HEADS};
 use crate::engine::cuda::matmul::hopper_skinny::Order;
 use crate::engine::cuda::params::*;
+use crate::engine::cuda::prompt::prefill_shared;
+use crate::engine::cuda::step::decode_shared;
 use crate::engine::error::ModelError;
 
 impl Bench {
@@ -36,6 +38,9 @@ impl Bench {
         let counters = DeviceBuffer::from_slice(&self.gpu, &vec![0i32; heads])?;
         let state = DeviceBuffer::from_slice(&self.gpu, &[State { pos: len as i32 - 1, ..State::default() }])?;
         let scale = 1.0 / (dim as f32).sqrt();
+        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
+        let two = decode_shared(dim, 2) <= self.kernels.attention_decode[width].shared_limit;
+        let stages = 1 + u32::from(random.below(2) == 1 && two);
         let args = AttentionArgs {
             q: dq.pointer(),
             k: dk.pointer(),
@@ -51,10 +56,9 @@ impl Bench {
             window: window as i32,
             splits: splits as i32,
             keys: 64 << random.below(4),
-            stages: 1 + random.below(2) as i32,
+            stages: stages as i32,
         };
-        let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
-        let shared = ((8 * 2 * args.stages as usize * 16 + 16) * dim * 2) as u32;
+        let shared = decode_shared(dim, stages);
         let shape = LaunchConfig {
             grid: (kv_heads as u32, splits as u32, groups as u32),
             threads: 256,
@@ -137,7 +141,7 @@ impl Bench {
         };
 
         let width = HEAD_DIMS.iter().position(|d| *d == dim).unwrap_or(0);
-        let shared = (5 * 64 * (dim + 8) * 2) as u32;
+        let shared = prefill_shared(dim);
         let shape = LaunchConfig {
             grid: (tokens.div_ceil(64) as u32, heads as u32, 1),
             threads: 128,
