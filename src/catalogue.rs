@@ -14,9 +14,42 @@ use crate::wording::near;
 pub struct Catalogue {
     /// Name of the model that runs if the user named none.
     pub default: String,
+    /// The recommended model of each class of device; the classes of a device from the smallest memory on.
+    #[serde(rename = "class")]
+    pub classes: Vec<Class>,
     /// In the order of `chatnap models list`.
     #[serde(rename = "model")]
     pub models: Vec<CatalogueModel>,
+}
+
+/// A class of devices, and the model that is recommended for it.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Class {
+    /// Where the model runs.
+    pub device: ClassDevice,
+    /// Nominal memory of the GPU, or of the machine for `cpu`, in GiB.
+    pub memory: u64,
+    /// What `find` takes.
+    pub model: String,
+}
+
+/// Where the recommended model of a class runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClassDevice {
+    /// The CPU.
+    Cpu,
+    /// One GPU.
+    Gpu,
+}
+
+impl Class {
+    /// `CPU, 8 GB`, `GPU, 24 GB`.
+    pub fn name(&self) -> String {
+        let device = if self.device == ClassDevice::Gpu { "GPU" } else { "CPU" };
+        format!("{device}, {} GB", self.memory)
+    }
 }
 
 /// One model and its variants.
@@ -181,6 +214,11 @@ impl CatalogueModel {
         }
     }
 
+    /// Whether every source of this variant needs an account of the hub.
+    pub fn is_gated(variant: &Variant) -> bool {
+        variant.sources.iter().all(|source| matches!(source, Source::Hub { gated: true, .. }))
+    }
+
     /// The variant's size in bytes and whether it is exact. An unknown size is estimated from the number of parameters,
     /// else from another variant of known size, and the formats' bits per parameter.
     pub fn size_of(&self, variant: &Variant) -> Option<(u64, bool)> {
@@ -235,6 +273,7 @@ mod tests {
             "qwen3-4b",
             "qwen3-8b",
             "mistral-7b",
+            "mistral-small-3.2",
             "gemma-3-4b",
             "Llama-3.1-8B:Q8_0",
         ] {
@@ -243,8 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn every_class_has_an_open_model_under_a_permissive_licence_that_fits() {
+        for device in [ClassDevice::Cpu, ClassDevice::Gpu] {
+            let classes: Vec<_> = catalogue().classes.iter().filter(|class| class.device == device).collect();
+            assert!(classes.is_sorted_by_key(|class| class.memory) && !classes.is_empty());
+            for class in classes {
+                let (model, variant) = catalogue().find(&class.model).unwrap();
+                assert!(matches!(model.licence.as_str(), "Apache-2.0" | "MIT"), "{}", class.model);
+                assert!(!CatalogueModel::is_gated(variant) && (device == ClassDevice::Cpu || !model.cpu_only));
+                // A tenth is left on a GPU, and half of a machine's memory for other programs.
+                let usable = (class.memory << 30) / 10 * if device == ClassDevice::Gpu { 9 } else { 5 };
+                let (size, _) = model.size_of(variant).unwrap();
+                let needed = size + size / 50 + 8192 * model.cache.unwrap();
+                assert!(needed <= usable, "{}: {needed} of {usable}", class.name());
+            }
+        }
+    }
+
+    #[test]
     fn unknown_keys_are_errors() {
-        assert!(parse("default = \"x\"\nmodel = []\nsurprise = 1").is_err());
+        assert!(parse("default = \"x\"\nclass = []\nmodel = []\nsurprise = 1").is_err());
     }
 
     #[test]
@@ -273,6 +330,6 @@ mod tests {
             }
         }
         let (model, variant) = catalogue().find("gemma-3-4b:q8_0").unwrap();
-        assert_eq!(model.size_of(variant), Some((4_327_799_650, false)));
+        assert_eq!(model.size_of(variant), Some((4_130_226_336, true)));
     }
 }
