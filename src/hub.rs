@@ -15,6 +15,7 @@ use crate::wording::without_user_info;
 mod address;
 mod cache;
 mod fetch;
+mod foreign;
 mod inventory;
 mod job;
 mod local;
@@ -30,6 +31,7 @@ mod remote;
 mod repo;
 mod verify;
 
+pub use foreign::{ForeignFolders, ForeignModel};
 pub use inventory::{Stored, StoredModel};
 use job::Job;
 pub use name::{ModelName, Pick, lasting_name};

@@ -37,6 +37,14 @@ impl HubSource {
         matches!(&self.name, ModelName::Catalogue(model, _) if model.cpu_only)
     }
 
+    /// The model's licence, if the catalogue has it.
+    pub fn licence(&self) -> Option<&str> {
+        match &self.name {
+            ModelName::Catalogue(model, _) => Some(&model.licence),
+            _ => None,
+        }
+    }
+
     fn offer_of(&self, model: &CatalogueModel, variant: &Variant) -> Offer {
         let mut hosts: Vec<String> = Vec::new();
         for source in &variant.sources {
