@@ -36,9 +36,10 @@ pub fn run(resolved: &Resolved, command: Command, interface: &Interface) -> Resu
 fn wants_json(command: &Command) -> bool {
     let formats = match command {
         Command::Gpu { format } => [Some(*format), None],
-        Command::Models(ModelsArgs { format, command: Some(ModelsCommand::List { format: own }) }) => {
-            [*format, Some(*own)]
-        }
+        Command::Models(ModelsArgs {
+            format,
+            command: Some(ModelsCommand::List { format: own, .. } | ModelsCommand::Recommend { format: own }),
+        }) => [*format, Some(*own)],
         Command::Models(args) => [args.format, None],
         Command::Conversations(ConversationsArgs { format, command }) => match command {
             Some(ConversationsCommand::List { format: own, .. } | ConversationsCommand::Search { format: own, .. }) => {
@@ -62,7 +63,7 @@ fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Res
         Command::Tokenize(args) => tokenize::run(&resolved.settings, args)?,
         Command::Gpu { format } => gpu::run(&resolved.settings, format)?,
         Command::Models(args) => {
-            let list = |format| ModelsCommand::List { format };
+            let list = |format| ModelsCommand::List { fits: false, format };
             models::run(&resolved.settings, or_list(args.command, args.format, list)?)?
         }
         Command::Conversations(args) => {

@@ -130,5 +130,6 @@ pub mod sanitize;
 pub mod settings;
 pub mod stats;
 pub mod store;
+pub mod survey;
 pub mod tui;
 pub mod wording;

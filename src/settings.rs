@@ -34,8 +34,8 @@ pub const DEFAULT_CONFIG: &str = include_str!("../assets/config.toml");
 /// The config file's name in the config folder.
 pub const CONFIG_FILE: &str = "config.toml";
 
-/// The model that is used if none is set.
-pub const DEFAULT_MODEL: &str = "smollm2-135m";
+/// The name that stands for a model that this machine has, and the model that is used if none is set.
+pub const AUTO: &str = "auto";
 
 /// Everything that the user can set.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,7 +84,7 @@ impl Settings {
     /// The built-in defaults, with these folders.
     pub fn defaults(folders: &Folders) -> Self {
         Self {
-            model: DEFAULT_MODEL.to_owned(),
+            model: AUTO.to_owned(),
             system: None,
             chat_template: None,
             sampling: SamplingParams::default(),

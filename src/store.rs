@@ -227,6 +227,11 @@ impl Store {
         self.noted(read::list(&self.db, Some(most)))
     }
 
+    /// The model of the conversation that was changed last: the one that was chosen in it, else that of its latest turn.
+    pub fn last_model(&self) -> Result<Option<String>> {
+        self.noted(read::last_model(&self.db))
+    }
+
     /// The conversations in the trash, the last removed first.
     pub fn list_removed(&self) -> Result<Vec<Summary>> {
         self.noted(read::list_removed(&self.db))

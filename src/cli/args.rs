@@ -118,7 +118,7 @@ impl ChatFlags {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelFlags {
-    /// A catalogue name, owner/repo, owner/repo:file.gguf, a .gguf file, or a folder with config.json + safetensors
+    /// A catalogue name, owner/repo, owner/repo:file.gguf, a .gguf file, a folder with config.json + safetensors, or auto
     #[arg(short, long, value_name = "NAME", global = true, value_parser = setting("model"))]
     pub model: Option<String>,
     /// Use this Jinja file, or a known form (chatml, llama3, mistral, gemma, phi3, ...), instead of the model's template
@@ -359,6 +359,15 @@ pub struct ConversationsArgs {
 pub enum ModelsCommand {
     /// Show the catalogue and what is on this machine
     List {
+        /// Only what fits the memory that is free now
+        #[arg(long)]
+        fits: bool,
+        /// Output
+        #[arg(long, value_enum, default_value_t)]
+        format: TableFormat,
+    },
+    /// Show this machine's memory, the models on disk, and which model to take for each class of device
+    Recommend {
         /// Output
         #[arg(long, value_enum, default_value_t)]
         format: TableFormat,

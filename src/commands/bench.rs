@@ -22,6 +22,7 @@ use crate::progress::Progress;
 use crate::protocol::EngineError;
 use crate::sanitize::sanitize_line;
 use crate::settings::{Origin, Resolved, Settings};
+use crate::survey;
 use crate::wording::bytes;
 
 /// Default tests on a CPU; they take a minute or two.
@@ -78,6 +79,7 @@ fn step_bytes(loaded: &LoadedModel, positions: usize) -> u64 {
 }
 
 fn load_model(settings: &Settings, context: Context) -> Result<LoadedModel, Failure> {
+    let settings = &survey::settled(settings);
     let mut source = HubSource::new(settings)?;
     let mut progress = Progress::new(false);
     let cancel = CancelFlag::default();

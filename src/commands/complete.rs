@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::hub::Stored;
 use crate::output::{self, Reader};
 use crate::sanitize::sanitize_line;
-use crate::settings::Settings;
+use crate::settings::{AUTO, Settings};
 use crate::store::Store;
 use crate::wording::bytes;
 
@@ -36,7 +36,8 @@ fn models(settings: &Settings) -> Vec<(String, String)> {
     let known = forms.map(|(model, form)| (model.name_of(form), model.description.clone()));
     let stored = Stored::new(settings).repos().into_iter();
     let stored = stored.map(|(name, model)| (name, format!("{} on this machine", bytes(model.size))));
-    known.chain(stored).collect()
+    let auto = (AUTO.to_owned(), "a model on this machine that fits, else the starter".to_owned());
+    [auto].into_iter().chain(known).chain(stored).collect()
 }
 
 /// `last` and the ids, described by their titles; none if the store cannot be read.

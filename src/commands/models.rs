@@ -4,20 +4,24 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
-use crate::catalogue::{Source, catalogue};
+use crate::catalogue::{ClassDevice, Source, catalogue};
 use crate::cli::args::{ModelsCommand, TableFormat};
 use crate::commands::table::Table;
+use crate::engine::room::Room;
 use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use crate::failure::{Code, Failure};
 use crate::hub::{HubSource, ModelName, Stored};
 use crate::output::{self, Reader};
 use crate::progress::Progress;
-use crate::settings::Settings;
+use crate::sanitize::sanitize_line;
+use crate::settings::{AUTO, Settings};
+use crate::survey::{self, Machine, Rooms};
 use crate::wording::bytes;
 
 pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader, Failure> {
     match command {
-        ModelsCommand::List { format } => list(settings, format),
+        ModelsCommand::List { fits, format } => list(settings, fits, format),
+        ModelsCommand::Recommend { format } => recommend(settings, format),
         ModelsCommand::Pull { name } => pull(settings, name),
         ModelsCommand::Path { name } => path(settings, name),
         ModelsCommand::Names => names(settings),
@@ -35,9 +39,13 @@ pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader,
 /// Columns that a narrow terminal shortens and then omits, in this order, with their minimum widths in cells.
 const YIELDING: &[(&str, usize)] = &[("description", 24), ("licence", 10), ("context", 7)];
 
-/// Every variant of the catalogue, then the other models in the shared cache.
-fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
+/// Every variant of the catalogue, then the other models in the shared cache and those of other programs; with `fits` only
+/// those that fit.
+fn list(settings: &Settings, fits: bool, format: TableFormat) -> Result<Reader, Failure> {
     let stored = Stored::new(settings);
+    let rows = survey::rows(settings);
+    let rooms = if fits { Rooms::look(settings) } else { Rooms::default() };
+    let is_listed = |name: &str| !fits || rows.iter().any(|row| row.name == name && row.fit(rooms).fits());
     let mut table = Table::new(&["model", "size", "context", "licence", "here", "description"]).yielding(YIELDING);
     let mut objects = Vec::new();
     for model in &catalogue().models {
@@ -47,6 +55,9 @@ fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
             // The size on disk, else the catalogue's: exact, or estimated from the number of parameters.
             let size = here.as_ref().map(|stored| (stored.size, true)).or_else(|| model.size_of(variant));
             let name = model.name_of(variant);
+            if !is_listed(&name) {
+                continue;
+            }
             table.row([
                 name.clone(),
                 size.map(|(size, exact)| if exact { bytes(size) } else { format!("about {}", bytes(size)) })
@@ -74,23 +85,106 @@ fn list(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
             }));
         }
     }
-    for (name, model) in stored.repos() {
+    for (name, model) in stored.repos().into_iter().filter(|(name, _)| is_listed(name)) {
         table.row([name.clone(), bytes(model.size), String::new(), String::new(), "yes".into(), String::new()]);
         objects.push(json!({"model": name, "size": model.size, "path": model.path}));
+    }
+    for row in rows.iter().filter(|row| is_listed(&row.name)) {
+        let (Some(program), Some((size, _))) = (row.program, row.size) else { continue };
+        let context = row.context.map(|context| context.to_string()).unwrap_or_default();
+        let about = format!("{}: {}", row.title.as_deref().unwrap_or_default(), row.about);
+        table.row([row.name.clone(), bytes(size), context, String::new(), "yes".into(), about]);
+        objects.push(json!({
+            "model": row.name, "name": row.title, "program": program, "context_length": row.context, "size": size,
+            "path": row.name,
+        }));
     }
     output::write(&table.render_within(output::columns(), format, &Value::Array(objects)))
 }
 
-/// The catalogue's names, then those of the other models in the shared cache.
+/// What this machine has, what is on disk, and the model of each class of device.
+fn recommend(settings: &Settings, format: TableFormat) -> Result<Reader, Failure> {
+    let machine = Machine::look(settings);
+    let chosen = survey::recommended(machine.rooms);
+    let rows = survey::rows(settings);
+    let here: Vec<_> = rows.iter().filter(|row| row.here).collect();
+    let mut table = Table::new(&["class", "model", "size", "context", "licence", "here", "this machine"]);
+    let mut classes = Vec::new();
+    for class in &catalogue().classes {
+        let Ok((model, variant)) = catalogue().find(&class.model) else { continue };
+        let (is_here, is_chosen) = (here.iter().any(|row| row.name == class.model), chosen == Some(class));
+        let size = model.size_of(variant);
+        table.row([
+            class.name(),
+            class.model.clone(),
+            size.map(|(size, exact)| if exact { bytes(size) } else { format!("about {}", bytes(size)) })
+                .unwrap_or_default(),
+            model.context.to_string(),
+            model.licence.clone(),
+            if is_here { "yes" } else { "no" }.to_owned(),
+            if is_chosen { "recommended" } else { "" }.to_owned(),
+        ]);
+        classes.push(json!({
+            "device": if class.device == ClassDevice::Gpu { "gpu" } else { "cpu" },
+            "memory_gib": class.memory,
+            "model": class.model,
+            "size": size.map(|(size, _)| size),
+            "size_is_exact": size.map(|(_, exact)| exact),
+            "context_length": model.context,
+            "licence": model.licence,
+            "on_disk": is_here,
+        }));
+    }
+    let room = |room: Option<Room>| room.map(|room| room.bytes);
+    let object = json!({
+        "machine": {
+            "gpu": machine.gpu.as_ref().map(|gpu| json!({"name": gpu.name, "vram_bytes": gpu.bytes})),
+            "ram_bytes": machine.ram,
+            "usable_gpu_bytes": room(machine.rooms.any.filter(|room| room.gpu)),
+            "usable_ram_bytes": room(machine.rooms.cpu),
+        },
+        "on_disk": here.iter().map(|row| json!({
+            "model": row.name, "name": row.title, "program": row.program, "size": row.size.map(|(size, _)| size),
+            "fits": row.fit(machine.rooms).fits(),
+        })).collect::<Vec<_>>(),
+        "recommended": chosen.map(|class| &class.model),
+        "auto": survey::automatic(settings).model,
+        "classes": classes,
+    });
+    let shown = table.render_within(output::columns(), format, &object);
+    if format == TableFormat::Json {
+        return output::write(&shown);
+    }
+    let on_disk = match here.len() {
+        0 => "no models yet".to_owned(),
+        _ => {
+            here.iter().map(|row| row.title.clone().unwrap_or_else(|| row.name.clone())).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let take = match chosen {
+        Some(class) => format!("{0}; `chatnap models pull {0}` fetches it, `-m {0}` uses it", class.model),
+        None => format!("{}, the starter: no other model fits the memory that is free", catalogue().default),
+    };
+    let line = |text: String| sanitize_line(&text) + "\n";
+    let head = [
+        line(format!("this machine: {}", machine.describe())),
+        line(format!("on disk: {on_disk}")),
+        line(format!("recommended: {take}")),
+    ];
+    output::write(&format!("{}\n{shown}", head.concat()))
+}
+
+/// `auto`, the catalogue's names, then those of the other models in the shared cache.
 fn names(settings: &Settings) -> Result<Reader, Failure> {
     let forms = catalogue().models.iter().flat_map(|model| model.variants.iter().map(|form| model.name_of(form)));
     let stored = Stored::new(settings).repos().into_iter().map(|(name, _)| name);
-    output::write_foreign(&forms.chain(stored).map(|name| format!("{name}\n")).collect::<String>())
+    let auto = [AUTO.to_owned()].into_iter();
+    output::write_foreign(&auto.chain(forms).chain(stored).map(|name| format!("{name}\n")).collect::<String>())
 }
 
 fn source(settings: &Settings, name: Option<String>) -> Result<HubSource, Failure> {
     let model = name.unwrap_or_else(|| settings.model.clone());
-    Ok(HubSource::new(&Settings { model, ..settings.clone() })?)
+    Ok(HubSource::new(&survey::settled(&Settings { model, ..settings.clone() }))?)
 }
 
 fn pull(settings: &Settings, name: Option<String>) -> Result<Reader, Failure> {
@@ -100,11 +194,11 @@ fn pull(settings: &Settings, name: Option<String>) -> Result<Reader, Failure> {
     progress.clear();
     let files = files?;
     for warning in source.warnings() {
-        let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", crate::sanitize::sanitize_line(&warning));
+        let _ = writeln!(std::io::stderr(), "chatnap: warning: {}", sanitize_line(&warning));
     }
     let written = print_paths(&files);
     if std::io::stderr().is_terminal() {
-        let _ = writeln!(std::io::stderr(), "{} is on this machine", crate::sanitize::sanitize_line(&source.name()));
+        let _ = writeln!(std::io::stderr(), "{} is on this machine", sanitize_line(&source.name()));
     }
     written
 }

@@ -14,6 +14,7 @@ use crate::hub::HubSource;
 use crate::output::{self, Reader};
 use crate::sanitize::sanitize_line;
 use crate::settings::Settings;
+use crate::survey;
 
 /// Maximum size of standard input in bytes (256 MiB).
 const LARGEST: u64 = 256 << 20;
@@ -42,7 +43,7 @@ fn tokens(settings: &Settings, args: &TokenizeArgs) -> Result<Reader, Failure> {
 }
 
 fn open(settings: &Settings) -> Result<Tokenizer, Failure> {
-    let mut source = HubSource::new(settings)?;
+    let mut source = HubSource::new(&survey::settled(settings))?;
     let files = source.locate(&mut |_| (), &CancelFlag::default())?;
     let tokenizer = load::read_tokenizer(&files)?;
     for warning in tokenizer.warnings().iter().chain(&source.warnings()) {

@@ -29,4 +29,4 @@ pub use driver::context_lock::wait_for_contexts;
 pub use driver::driver_present;
 pub use load::{Opened, Opening, load};
 pub use model::{CudaModel, unsupported};
-pub use select::{expected, usable_bytes};
+pub use select::{choose, expected, usable_bytes};

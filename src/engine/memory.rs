@@ -12,6 +12,12 @@ pub fn available_bytes() -> Option<u64> {
     kilobytes("/proc/meminfo", "MemAvailable:")
 }
 
+/// Bytes of RAM in total; `None` if the system does not report them.
+pub fn total_bytes() -> Option<u64> {
+    // proc_meminfo(5): `MemTotal:  12345 kB`.
+    kilobytes("/proc/meminfo", "MemTotal:")
+}
+
 /// The value in bytes of the line of `file` that begins with `name`.
 fn kilobytes(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;

@@ -10,8 +10,9 @@ use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, Turn
 use crate::failure::Failure;
 use crate::hub::lasting_name;
 use crate::protocol::{Channel, ChatMessage, random_seed};
-use crate::settings::{Layers, Resolved, Settings};
+use crate::settings::{AUTO, Layers, Resolved, Settings};
 use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
+use crate::survey;
 
 /// How long an answer waits for its question to be on disk. A locked store returns an error earlier; this limit is for
 /// a disk that does not respond.
@@ -63,8 +64,8 @@ impl AnswerRecorder {
             conversation.system = one_shot.system.clone();
         }
         let mut layers = layers(resolved, &conversation, messages);
-        let mut settings = layers.effective();
-        if let Some(model) = layers.model_of_flag().map(lasting_name) {
+        let mut settings = survey::settled(&layers.effective());
+        if let Some(model) = layers.model_of_flag().filter(|model| *model != AUTO).map(lasting_name) {
             layers.remember_model(model);
             conversation.replace_settings(layers.remembered().clone());
         }

@@ -12,9 +12,11 @@ use crate::hub::HubSource;
 use crate::output;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::survey;
 
 pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure> {
     let messages = Messages::new(one_shot.quiet);
+    let settings = &survey::settled(settings);
     let mut conversation = history(settings, one_shot)?;
     if one_shot.system.is_some() {
         conversation.system = one_shot.system.clone();

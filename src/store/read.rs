@@ -1,5 +1,7 @@
 //! Queries of the database. A damaged value affects only its own row.
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -113,6 +115,17 @@ pub(super) const SUMMARY_COLUMNS: usize = 9;
 pub(super) fn list(db: &Connection, most: Option<u32>) -> Result<Vec<Summary>> {
     let limit = most.map_or_else(String::new, |most| format!(" LIMIT {most}"));
     summaries(db, &format!("{SUMMARY} FROM conversations c WHERE removed IS NULL ORDER BY {LAST_FIRST}{limit}"))
+}
+
+pub(super) fn last_model(db: &Connection) -> Result<Option<String>> {
+    let query =
+        format!("SELECT settings, model FROM conversations WHERE removed IS NULL ORDER BY {LAST_FIRST} LIMIT 1");
+    let found = db.query_row(&query, [], |row| Ok((cell::optional_text(row, 0)?, cell::text(row, 1)?))).optional()?;
+    Ok(found.and_then(|(settings, used)| {
+        let settings: Option<BTreeMap<String, String>> = settings.and_then(|text| serde_json::from_str(&text).ok());
+        let chosen = settings.and_then(|mut settings| settings.remove("model"));
+        Some(chosen.unwrap_or(used)).filter(|model| !model.is_empty())
+    }))
 }
 
 pub(super) fn list_removed(db: &Connection) -> Result<Vec<Summary>> {

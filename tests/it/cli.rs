@@ -67,6 +67,45 @@ fn models_list_and_path() {
 }
 
 #[test]
+fn models_recommend_names_the_machine_and_a_model_for_each_class() {
+    let home = Home::new();
+    let found = home.run(&["models", "recommend", "--format", "json"]).json();
+    assert!(found["machine"]["ram_bytes"].is_u64() && found["on_disk"] == serde_json::json!([]), "{found}");
+    assert_eq!(found["auto"], "smollm2-135m");
+    let classes = found["classes"].as_array().unwrap();
+    let of = |device: &str, gib: u64| {
+        classes.iter().find(|class| class["device"] == device && class["memory_gib"] == gib).unwrap().clone()
+    };
+    for (device, gib) in [("cpu", 8), ("gpu", 8), ("gpu", 12), ("gpu", 16), ("gpu", 24), ("gpu", 48), ("gpu", 80)] {
+        let class = of(device, gib);
+        assert!(class["licence"] == "Apache-2.0" && class["size"].is_u64() && class["on_disk"] == false, "{class}");
+    }
+    let ran = home.run(&["models", "recommend"]);
+    let said = ["this machine: ", "on disk: no models yet\n", "recommended: ", "GPU, 24 GB  mistral-small-3.2"];
+    assert!(said.iter().all(|said| ran.stdout.contains(said)), "{ran:?}");
+    let all = home.run(&["models", "list", "--format", "json"]).json();
+    let fitting = home.run(&["models", "list", "--fits", "--format", "json"]).json();
+    let names = |list: &serde_json::Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|model| model["model"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(names(&fitting).contains(&"smollm2-135m".to_owned()) && names(&fitting).len() <= names(&all).len());
+}
+
+#[test]
+fn auto_is_the_model_used_last_and_else_the_starter() {
+    let home = Home::new();
+    let ran = home.run(&["-p", "hi", "--offline"]);
+    assert!(ran.code() == 3 && ran.stderr.contains("smollm2-135m is not on this machine"), "{ran:?}");
+    let model = home.model("fallback = \"You said: {user}\"");
+    assert_eq!(home.run(&["-p", "hi", "-m", &model]).stdout, "You said: hi\n");
+    for args in [&["-p", "hi"][..], &["-p", "hi", "-m", "auto"]] {
+        assert_eq!(home.run(args).stdout, "You said: hi\n");
+    }
+    assert!(home.run(&["config", "show"]).stdout.contains("model = \"auto\""));
+    assert!(home.run(&["models", "names"]).stdout.starts_with("auto\n"));
+}
+
+#[test]
 fn model_name_that_exists_as_a_file_gets_a_path_hint() {
     let home = Home::new();
     home.file("here/config.json", "{}");
