@@ -40,7 +40,7 @@ pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
 pub use marks::{Kept, Mark, Part, Step, TurnAction};
 pub use overflow::Remedy;
 pub use setting::Tuned;
-pub use supply::{Fetch, Files, Located, Supply, Switch, SwitchStage};
+pub use supply::{Advice, Fetch, Files, Located, Recommended, Supply, Switch, SwitchStage};
 
 /// How long a hint such as "press Ctrl-C again" is shown.
 const HINT_TIME: Duration = Duration::from_secs(3);
@@ -387,6 +387,10 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
         Event::NotSwitched(why) => chat.keep_model(&why),
         Event::Checking => {
             chat.checking();
+            Vec::new()
+        }
+        Event::Advised(advice) => {
+            chat.advised(*advice);
             Vec::new()
         }
         Event::AcceptOffer => chat.accept_offer(),

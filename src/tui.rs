@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use crate::hub::ModelName;
 use crate::protocol::*;
 use crate::sanitize::sanitize;
-use crate::settings::{Keymap, Layers, Resolved, Settings};
+use crate::settings::{AUTO, Keymap, Layers, Resolved, Settings};
 use crate::store::Resume;
 
 mod attaching;
@@ -158,6 +158,8 @@ struct App {
     recorder: Option<TurnRecorder>,
     colourist: Colourist,
     fetcher: supply::Fetcher,
+    /// The model that `auto` stood for at the start.
+    automatic: Option<String>,
     sender: UnboundedSender<Input>,
     inputs: UnboundedReceiver<Input>,
     /// Events of the engine, apart from the other inputs because tokens can wait for the next frame.
@@ -216,7 +218,7 @@ impl App {
         // Report an unknown catalogue name in the first frame. Check paths only after it: `stat` can block on a slow
         // disk.
         let unknown = match ModelName::parse(&settings.model) {
-            Ok(ModelName::Unknown(..)) => engine::model_source(&settings).err(),
+            Ok(ModelName::Unknown(..)) if settings.model != AUTO => engine::model_source(&settings).err(),
             Ok(_) => None,
             Err(error) => Some(error),
         };
@@ -253,6 +255,7 @@ impl App {
             recorder: None,
             colourist: Colourist::new(colours_to(sender.clone())),
             fetcher: supply::Fetcher::default(),
+            automatic: None,
             sender,
             inputs,
             answers: unbounded_channel(),
@@ -294,7 +297,9 @@ impl App {
             self.read_recent();
         }
         if self.chat.engine.state != EngineState::Failed {
-            self.start_engine();
+            if self.settings.model != AUTO {
+                self.start_engine();
+            }
             self.chat_event(Event::Checking);
             self.locate(self.settings.model.clone());
         }

@@ -74,6 +74,8 @@ pub enum Event {
     NotSwitched(String),
     /// The files of the current model are being looked for; `Located` follows.
     Checking,
+    /// What this machine has for models.
+    Advised(Box<Advice>),
     /// Download what is offered.
     AcceptOffer,
     /// Where the files of a model are.
@@ -160,6 +162,8 @@ pub enum Effect {
     Release,
     /// Look for the files of the model of this name; `Located` follows.
     Locate(String),
+    /// Use the model of this name, for which the name `auto` stood; `Located` follows.
+    UseModel(String),
     /// Download the files of the model of this name, in place of any other download; `Fetched` follows.
     Fetch(String),
     /// Stop the download; what was downloaded so far is kept.

@@ -15,10 +15,34 @@ const CANCEL: &str = "cancel";
 pub enum Located {
     /// They are on disk, and the model fits as far as can be known.
     Here,
+    /// The name `auto` stands for the model of this name, whose files are to be looked for.
+    Automatic(String),
     /// They must be downloaded.
     Missing(Offer),
     /// The model cannot be used; the reason is a message for the user.
     Refused(String),
+}
+
+/// What this machine has for models and which one to take. Said on the start screen if only the starter is in sight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Advice {
+    /// Devices and memory. Not sanitised.
+    pub machine: String,
+    /// The models on disk; empty if there are none.
+    pub on_disk: String,
+    /// The model that fits this machine best, if it must be fetched.
+    pub recommended: Option<Recommended>,
+}
+
+/// A model of the catalogue that can be fetched.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recommended {
+    /// Its name.
+    pub model: String,
+    /// Its licence.
+    pub licence: String,
+    /// What would be fetched.
+    pub offer: Offer,
 }
 
 /// Where the files of the current model are.
@@ -83,6 +107,10 @@ pub struct Supply {
     pub change: Option<Switch>,
     /// The download in progress.
     pub fetch: Option<Fetch>,
+    /// What the start screen says about models.
+    pub advice: Option<Advice>,
+    /// The model that is fetched after the current one.
+    then: Option<String>,
     previous: Option<Previous>,
     /// The previous model is being taken back; whether to load it.
     returning: Option<bool>,
@@ -90,7 +118,15 @@ pub struct Supply {
 
 impl Default for Supply {
     fn default() -> Self {
-        Self { files: Files::Here, change: None, fetch: None, previous: None, returning: None }
+        Self {
+            files: Files::Here,
+            change: None,
+            fetch: None,
+            advice: None,
+            then: None,
+            previous: None,
+            returning: None,
+        }
     }
 }
 
@@ -117,8 +153,21 @@ impl Chat {
             (None, Files::Missing(offer)) if !self.supply.fetches(&self.options.model) => {
                 Some((&self.options.model, offer))
             }
+            (None, Files::Here) => self.recommended().map(|found| (found.model.as_str(), &found.offer)),
             _ => None,
         }
+    }
+
+    /// The model that the start screen recommends. Enter fetches it, after the current model if that is missing, too.
+    pub fn recommended(&self) -> Option<&Recommended> {
+        let supply = &self.supply;
+        let idle = supply.change.is_none() && supply.fetch.is_none() && self.feed.entries().is_empty();
+        supply.advice.as_ref().filter(|_| idle).and_then(|advice| advice.recommended.as_ref())
+    }
+
+    /// The models of this machine were looked at.
+    pub(super) fn advised(&mut self, advice: Advice) {
+        self.supply.advice = Some(advice);
     }
 
     /// The files of the current model are being looked for.
@@ -130,9 +179,29 @@ impl Chat {
     pub(super) fn accept_offer(&mut self) -> Vec<Effect> {
         let Some((model, _)) = self.offer() else { return Vec::new() };
         let model = model.to_owned();
+        let recommended = self.recommended().map(|found| found.model.clone());
+        if recommended.is_some()
+            && let Some(advice) = &mut self.supply.advice
+        {
+            advice.recommended = None;
+        }
+        match recommended {
+            Some(recommended) if recommended == model => return self.fetch_and_change(model),
+            recommended => self.supply.then = recommended,
+        }
         if let Some(change) = &mut self.supply.change {
             change.stage = SwitchStage::Fetching;
         }
+        self.start_fetch(model)
+    }
+
+    /// Fetches a model, to change to it then.
+    fn fetch_and_change(&mut self, model: String) -> Vec<Effect> {
+        self.supply.change = Some(Switch { model: model.clone(), stage: SwitchStage::Fetching });
+        self.start_fetch(model)
+    }
+
+    fn start_fetch(&mut self, model: String) -> Vec<Effect> {
         self.supply.fetch = Some(Fetch { model: model.clone(), loading: Loading::default() });
         vec![Effect::Fetch(model)]
     }
@@ -154,6 +223,15 @@ impl Chat {
     pub(super) fn located(&mut self, model: &str, found: Located) -> Vec<Effect> {
         match &mut self.supply.change {
             Some(change) if change.model == model && change.stage == SwitchStage::Checking => match found {
+                Located::Automatic(name) if name == self.options.model => {
+                    self.supply.change = None;
+                    self.show_hint(Hint::Message(format!("{} is in use already", short_name(&name))));
+                    Vec::new()
+                }
+                Located::Automatic(name) => {
+                    change.model.clone_from(&name);
+                    vec![Effect::Locate(name)]
+                }
                 Located::Here => {
                     change.stage = SwitchStage::Ready;
                     self.change_if_ready()
@@ -172,6 +250,11 @@ impl Chat {
     fn located_own(&mut self, found: Located) -> Vec<Effect> {
         let wanted = self.supply.files == Files::Checking { wanted: true };
         self.supply.files = match found {
+            Located::Automatic(name) => {
+                self.options.model.clone_from(&name);
+                self.engine.switched(name.clone());
+                return vec![Effect::UseModel(name)];
+            }
             Located::Missing(offer) => Files::Missing(offer),
             // The load reports why the model cannot be used.
             Located::Here | Located::Refused(_) => Files::Here,
@@ -225,7 +308,9 @@ impl Chat {
             }
             (Ok(()), false) => {
                 self.supply.files = Files::Checking { wanted: true };
-                vec![Effect::Locate(model.to_owned())]
+                let mut effects = vec![Effect::Locate(model.to_owned())];
+                effects.extend(self.supply.then.take().map(|next| self.fetch_and_change(next)).unwrap_or_default());
+                effects
             }
             (Err(error), true) => self.keep_model(&error.message),
             (Err(error), false) if self.is_waiting_for_files() => {
@@ -259,6 +344,7 @@ impl Chat {
 
     /// Stops the download, if there is one.
     pub(super) fn stop_fetch(&mut self) -> Vec<Effect> {
+        self.supply.then = None;
         self.supply.fetch.take().map(|_| Effect::StopFetch).into_iter().collect()
     }
 

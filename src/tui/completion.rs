@@ -7,7 +7,7 @@ use super::view::wrap;
 use crate::catalogue::catalogue;
 use crate::chat::command::{self, COMMANDS};
 use crate::sanitize::{sanitize, sanitize_line};
-use crate::settings::{Applies, KEYS, Key, Persona, named as setting_named};
+use crate::settings::{AUTO, Applies, KEYS, Key, Persona, named as setting_named};
 use crate::wording::bytes;
 
 /// Queries of at least this many letters find more than commands.
@@ -195,7 +195,10 @@ pub fn models() -> Vec<Choice> {
         let (name, about) = (model.name_of(form), format!("{}{}", size.unwrap_or_default(), model.description));
         Choice { text: format!("/model {name}"), label: name, about, unfinished: false, kind: Kind::Model }
     });
-    named.collect()
+    let about = "a model on this machine that fits, else the starter".to_owned();
+    let auto =
+        Choice { text: format!("/model {AUTO}"), label: AUTO.to_owned(), about, unfinished: false, kind: Kind::Model };
+    named.chain([auto]).collect()
 }
 
 fn named(themes: &[ThemeName]) -> Vec<Choice> {

@@ -24,6 +24,7 @@ impl App {
             Effect::Load => self.with_engine(Engine::load),
             Effect::Release => self.with_engine(Engine::release),
             Effect::Locate(model) => self.locate(model),
+            Effect::UseModel(model) => self.use_automatic(model),
             Effect::Fetch(model) => self.fetch(model),
             Effect::StopFetch => self.fetcher.stop(),
             Effect::SwitchModel(name) => self.switch_model(name),

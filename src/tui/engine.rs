@@ -45,6 +45,14 @@ impl App {
         }
     }
 
+    /// Uses the model that `auto` stands for. The conversation does not remember it as a choice.
+    pub(super) fn use_automatic(&mut self, model: String) {
+        self.settings.model.clone_from(&model);
+        self.automatic = Some(model.clone());
+        self.start_engine();
+        self.locate(model);
+    }
+
     pub(super) fn switch_model(&mut self, model: String) {
         let model = without_user_info(&model);
         let settings = Settings { model: model.clone(), ..self.settings.clone() };

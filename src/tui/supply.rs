@@ -4,13 +4,14 @@ use std::thread::JoinHandle;
 
 use super::engine::model_source;
 use super::{App, Input};
-use crate::chat::{Event, Located, Note};
+use crate::chat::{Advice, Event, Located, Note, Recommended};
 use crate::engine::room;
 use crate::engine::source::{CancelFlag, ModelSource};
 use crate::hub::{HubSource, Place};
 use crate::protocol::{EngineError, ErrorKind, Offer};
-use crate::settings::Settings;
-use crate::wording::{bytes, without_user_info};
+use crate::settings::{AUTO, Settings};
+use crate::survey::{self, Machine};
+use crate::wording::{bytes, plural, without_user_info};
 
 /// The download in progress. Dropping it stops the download and waits for its thread.
 #[derive(Debug, Default)]
@@ -40,9 +41,16 @@ impl App {
         let settings = Settings { model: without_user_info(&model), ..self.settings.clone() };
         let (sender, name, is_change) = (self.sender.clone(), model.clone(), model != self.settings.model);
         let looking = std::thread::Builder::new().name("models".into()).spawn(move || {
-            let found = located(&settings, is_change);
             // The receiver is dropped only when the interface ends.
-            let _ = sender.send(Input::Chat(Event::Located { model: name, found }));
+            let tell = |event| drop(sender.send(Input::Chat(event)));
+            if settings.model != AUTO {
+                return tell(Event::Located { model: name, found: located(&settings, is_change) });
+            }
+            let automatic = survey::automatic(&settings);
+            tell(Event::Located { model: name, found: Located::Automatic(automatic.model) });
+            if automatic.is_starter && !is_change {
+                tell(Event::Advised(Box::new(advice(&settings))));
+            }
         });
         if let Err(error) = looking {
             let found = Located::Refused(format!("The system cannot start a thread: {error}."));
@@ -81,6 +89,36 @@ impl App {
                 let _ = self.sender.send(Input::Chat(Event::Fetched { model, result }));
             }
         }
+    }
+}
+
+/// What the start screen says about this machine if only the starter is in sight.
+fn advice(settings: &Settings) -> Advice {
+    let machine = Machine::look(settings);
+    let rows = survey::rows(settings);
+    let count = |program: Option<&str>| rows.iter().filter(|row| row.here && row.program == program).count();
+    let counts =
+        [("", count(None)), (" of ollama", count(Some("ollama"))), (" of LM Studio", count(Some("LM Studio")))];
+    let on_disk: Vec<_> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(of, count)| format!("{count} {}{of}", plural(*count, "model")))
+        .collect();
+    Advice {
+        machine: machine.describe(),
+        on_disk: on_disk.join(", "),
+        recommended: recommended(settings, machine.rooms),
+    }
+}
+
+/// The recommended model, if it must and may be fetched.
+fn recommended(settings: &Settings, rooms: survey::Rooms) -> Option<Recommended> {
+    let model = survey::recommended(rooms)?.model.clone();
+    let source = HubSource::new(&Settings { model: model.clone(), ..settings.clone() }).ok()?;
+    let licence = source.licence()?.to_owned();
+    match source.place() {
+        Ok(Place::Elsewhere(offer)) => Some(Recommended { model, licence, offer }),
+        Ok(Place::Here { .. }) | Err(_) => None,
     }
 }
 

@@ -4,7 +4,7 @@ use super::App;
 use crate::chat::{Event, Note, NoteKind, Tuned};
 use crate::engine::Engine;
 use crate::sanitize::{sanitize, sanitize_line};
-use crate::settings::{Applies, DEFAULT, Key, Keymap, Layers, NO_PERSONA, Origin, Settings, named, unknown};
+use crate::settings::{AUTO, Applies, DEFAULT, Key, Keymap, Layers, NO_PERSONA, Origin, Settings, named, unknown};
 
 impl App {
     /// `/set KEY VALUE`, or `/set KEY`, which shows it. A wrong command comes back into the composer.
@@ -99,7 +99,10 @@ impl App {
     pub(super) fn setting_origin(&self, key: &Key) -> Origin {
         let (layers, start) = (&self.layers, &self.layers.start().settings);
         let from_layers = match key.name {
-            "model" => self.settings.model == layers.effective().model,
+            "model" => {
+                let model = layers.effective().model;
+                self.settings.model == model || (model == AUTO && self.automatic.as_ref() == Some(&self.settings.model))
+            }
             "theme" => self.settings.theme == start.theme,
             "system" => {
                 let system = self.chat.conversation.system.as_deref().unwrap_or_default();

@@ -94,11 +94,46 @@ fn a_model_that_cannot_be_used_keeps_the_one_in_use() {
 }
 
 #[test]
+fn the_first_run_says_what_the_machine_has_and_fetches_nothing() {
+    let (home, hub) = (Home::new(MODEL), FakeHub::start(&[]));
+    // A model of ollama, which is used in place.
+    let models = home.folder.path().join(".ollama/models");
+    let hash = "0123456789abcdef".repeat(4);
+    let manifest = json!({"layers": [
+        {"mediaType": "application/vnd.ollama.image.model", "digest": format!("sha256:{hash}")},
+    ]});
+    let library = models.join("manifests/registry.ollama.ai/library/tiny");
+    std::fs::create_dir_all(&library).unwrap();
+    std::fs::create_dir_all(models.join("blobs")).unwrap();
+    std::fs::write(library.join("latest"), manifest.to_string()).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/llama/converted.gguf");
+    std::fs::copy(fixture, models.join(format!("blobs/sha256-{hash}"))).unwrap();
+    let mut tui = start(&home, &hub, &["-m", "auto"]);
+    tui.wait_for("smollm2-135m runs in this process").wait_for("Enter fetches");
+    tui.wait_for("This machine: ").wait_for("On disk: 1 model of ollama.");
+    tui.type_text("\x1bOQ").wait_for("in use").wait_for("can be fetched").wait_for("tiny:latest");
+    tui.type_text("tiny:latest").wait_for("1 of 36").settle();
+    tui.type_text("\r").wait_for("The next prompt is answered by sha256-0123");
+    assert!(hub.seen().is_empty(), "{:?}", hub.seen());
+}
+
+#[test]
+fn the_model_used_last_is_the_default() {
+    let (home, hub) = (Home::new(MODEL), FakeHub::start(&[]));
+    let mut tui = start(&home, &hub, &[]);
+    tui.send("hello").wait_for("You said: hello").wait_for("TTFT");
+    tui.type_text("\x04");
+    assert_eq!(tui.wait_for_exit(), 0);
+    let mut tui = start(&home, &hub, &["-m", "auto"]);
+    tui.wait_for("model.toml runs in this process").send("again").wait_for("You said: again").wait_for("warm, kept");
+}
+
+#[test]
 fn the_list_of_models_offers_the_download() {
     let (home, hub) = (Home::new(MODEL), FakeHub::start(&[]));
     let mut tui = start(&home, &hub, &[]);
     tui.type_text("\x1bOQ").wait_for("in use").wait_for("can be fetched");
-    tui.type_text("qwen3-0.6b").wait_for("of 25");
+    tui.type_text("qwen3-0.6b").wait_for("of 36");
     tui.type_text("\r").wait_for("qwen3-0.6b is not on this machine: 639 MB from 127.0.0.1").settle();
     assert!(hub.seen().is_empty(), "{:?}", hub.seen());
     tui.type_text("\x1b").wait_for("the model stays model.toml").wait_until_gone("Enter fetches it");

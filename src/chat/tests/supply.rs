@@ -183,3 +183,69 @@ fn files_that_vanish_are_offered_again() {
     located(&mut story, "tiny", missing());
     assert!(story.chat.offer().is_some());
 }
+
+/// The start with `auto`, which stands for `tiny`, and the advice to take `big`.
+fn first_run(own: Located) -> Story {
+    let mut story = Story::begin();
+    story.chat.options.model = "auto".into();
+    story.event(Event::Checking);
+    let effects = located(&mut story, "auto", Located::Automatic("tiny".into()));
+    assert_eq!(effects, [Effect::UseModel("tiny".into())]);
+    assert_eq!((story.chat.options.model.as_str(), story.chat.engine.model.as_str()), ("tiny", "tiny"));
+    located(&mut story, "tiny", own);
+    let offer = Offer { size: Some((9_000_000_000, true)), from: "hub.example".into(), warning: None };
+    let recommended = Some(Recommended { model: "big".into(), licence: "Apache-2.0".into(), offer });
+    let advice = Advice { machine: "a GPU".into(), on_disk: String::new(), recommended };
+    assert_eq!(story.event(Event::Advised(Box::new(advice))), []);
+    story
+}
+
+#[test]
+fn one_key_fetches_the_starter_and_then_what_is_recommended_while_the_chat_goes_on() {
+    let mut story = first_run(missing());
+    assert_eq!(story.event(Event::AcceptOffer), [Effect::Fetch("tiny".into())]);
+    let effects = fetched(&mut story, "tiny", Ok(()));
+    assert_eq!(effects, [Effect::Locate("tiny".into()), Effect::Fetch("big".into())]);
+    assert_eq!(located(&mut story, "tiny", Located::Here), [Effect::Load]);
+    story.loaded();
+    let effects = story.submit("Hello?");
+    assert!(matches!(&effects[..], [Effect::Save(_)]), "the starter answers meanwhile: {effects:?}");
+    assert_eq!(fetched(&mut story, "big", Ok(())), [Effect::Locate("big".into())]);
+}
+
+#[test]
+fn escape_during_the_starters_download_gives_up_the_one_that_follows() {
+    let mut story = first_run(missing());
+    story.event(Event::AcceptOffer);
+    assert_eq!(story.event(Event::Stop), [Effect::StopFetch]);
+    assert_eq!(story.event(Event::AcceptOffer), [Effect::Fetch("tiny".into())]);
+    assert_eq!(fetched(&mut story, "tiny", Ok(())), [Effect::Locate("tiny".into())]);
+}
+
+#[test]
+fn the_recommended_model_is_offered_on_the_start_screen_alone() {
+    let mut story = first_run(Located::Here);
+    assert_eq!(story.chat.offer().map(|(model, _)| model), Some("big"));
+    assert_eq!(story.event(Event::AcceptOffer), [Effect::Fetch("big".into())]);
+    let mut story = first_run(Located::Here);
+    story.submit("Hello?");
+    assert_eq!(story.chat.offer(), None);
+    let mut story = first_run(missing());
+    story.submit("Hello?");
+    assert_eq!(story.event(Event::AcceptOffer), [Effect::Fetch("tiny".into())]);
+    assert_eq!(fetched(&mut story, "tiny", Ok(())), [Effect::Locate("tiny".into())], "only what the line offers");
+}
+
+#[test]
+fn auto_is_looked_up_as_any_other_model() {
+    let mut story = Story::begin();
+    assert_eq!(story.submit("/model auto"), [Effect::Locate("auto".into())]);
+    let effects = located(&mut story, "auto", Located::Automatic("big".into()));
+    assert_eq!(effects, [Effect::Locate("big".into())]);
+    assert_eq!(located(&mut story, "big", Located::Here), [Effect::SwitchModel("big".into())]);
+    let mut story = Story::begin();
+    story.submit("/model auto");
+    let own = story.chat.options.model.clone();
+    assert_eq!(located(&mut story, "auto", Located::Automatic(own)), []);
+    assert_eq!(story.chat.supply.change, None);
+}

@@ -1,21 +1,16 @@
 //! The list of models: the one in use, those on disk and the rest of the catalogue; which of them fit this machine.
 
 use super::*;
-use crate::catalogue::{CatalogueModel, Source, Variant, catalogue};
-use crate::chat::EngineState;
-use crate::engine::room::{Room, room};
-use crate::hub::{ModelName, Stored};
+use crate::chat::{EngineState, Files};
+use crate::hub::ModelName;
 use crate::protocol::ModelInfo;
 use crate::sanitize::sanitize_line;
-use crate::settings::Settings;
+use crate::survey::{Fit, Rooms, Row, recommended, rows};
 use crate::tui::picker::Excerpt;
 use crate::tui::view::units;
 use crate::wording::bytes;
 
 const KEYS: &str = "Enter uses it, or offers the download · a hub name works, too · Esc closes";
-
-/// The shortest context that a model is said to fit with, in positions.
-const LEAST_CONTEXT: u64 = 512;
 
 /// The model in use.
 #[derive(Clone, Debug)]
@@ -26,34 +21,6 @@ pub(in crate::tui) struct Used {
     pub info: Option<ModelInfo>,
 }
 
-/// Memory of this machine for models with and without GPU code; `None`: unknown.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::tui) struct Rooms {
-    pub any: Option<Room>,
-    pub cpu: Option<Room>,
-}
-
-/// A model that can be chosen.
-#[derive(Clone, Debug, Default)]
-pub(in crate::tui) struct Row {
-    /// What `/model` takes.
-    pub name: String,
-    /// `q4_k_m`; empty if unknown.
-    pub quantization: String,
-    /// Bytes, and whether that is exact.
-    pub size: Option<(u64, bool)>,
-    /// Trained context length, in positions.
-    pub context: Option<usize>,
-    /// Bytes of KV cache for a position.
-    pub cache: Option<u64>,
-    /// Without GPU code.
-    pub cpu_only: bool,
-    /// On disk.
-    pub here: bool,
-    /// Description.
-    pub about: String,
-}
-
 pub(super) fn list(app: &App) -> Picker {
     let mut picker = Picker::new(View::Models, "models", KEYS);
     picker.pending = true;
@@ -61,8 +28,7 @@ pub(super) fn list(app: &App) -> Picker {
     let used = Used { name: app.chat.options.model.clone(), info: engine.info.clone().filter(|_| engine.is_loaded()) };
     let (settings, sender) = (app.settings.clone(), app.sender.clone());
     let reading = std::thread::Builder::new().name("models".into()).spawn(move || {
-        let of = |cpu_only| room(settings.device, settings.gpu_memory_utilization, cpu_only);
-        let rooms = Rooms { any: of(false), cpu: of(true) };
+        let rooms = Rooms::look(&settings);
         // The receiver is dropped only when the interface ends.
         let _ = sender.send(Input::List(View::Models, items(rows(&settings), &used, rooms)));
     });
@@ -76,7 +42,11 @@ pub(super) fn list(app: &App) -> Picker {
 /// Changes to the model, which asks before a download. A name that matches nothing may be a hub repository.
 pub(super) fn picked(app: &mut App, picked: Picked) {
     let name = match picked {
-        Picked::Chosen(item) if item.section == IN_USE && app.chat.engine.state != EngineState::Failed => {
+        Picked::Chosen(item)
+            if item.section == IN_USE
+                && app.chat.engine.state != EngineState::Failed
+                && !matches!(app.chat.supply.files, Files::Missing(_)) =>
+        {
             return app.chat_event(Event::Hinted(format!("{} is in use already", item.title)));
         }
         Picked::Chosen(item) => item.id,
@@ -91,50 +61,21 @@ pub(super) fn picked(app: &mut App, picked: Picked) {
 
 const IN_USE: &str = "in use";
 
-/// Every variant of the catalogue, and the other models in the shared cache. Reads the disk.
-fn rows(settings: &Settings) -> Vec<Row> {
-    let stored = Stored::new(settings);
-    let forms = catalogue().models.iter().flat_map(|model| model.variants.iter().map(move |form| (model, form)));
-    let mut rows: Vec<_> = forms.map(|(model, form)| row(model, form, &stored)).collect();
-    rows.extend(stored.repos().into_iter().map(|(name, model)| Row {
-        quantization: model.quantization().unwrap_or_default().to_ascii_lowercase(),
-        size: Some((model.size, true)),
-        here: true,
-        name,
-        ..Row::default()
-    }));
-    rows
-}
-
-fn row(model: &CatalogueModel, form: &Variant, stored: &Stored) -> Row {
-    let here = stored.variant(form);
-    let gated = form.sources.iter().all(|source| matches!(source, Source::Hub { gated: true, .. }));
-    let needs = if gated && here.is_none() { "needs a hub account; " } else { "" };
-    Row {
-        name: model.name_of(form),
-        quantization: form.name.clone(),
-        size: here.as_ref().map(|here| (here.size, true)).or_else(|| model.size_of(form)),
-        context: Some(model.context),
-        cache: model.cache,
-        cpu_only: model.cpu_only,
-        here: here.is_some(),
-        about: format!("{needs}{}", model.description),
-    }
-}
-
-/// The items in their order: in use, on disk, the rest.
+/// The items in their order: in use, recommended if it is not on disk, on disk, the rest.
 pub(in crate::tui) fn items(mut rows: Vec<Row>, used: &Used, rooms: Rooms) -> Vec<Item> {
     let name = canonical(&used.name);
     if !rows.iter().any(|row| row.name == name) {
         rows.push(Row { name: name.clone(), here: true, ..Row::default() });
     }
+    let best = recommended(rooms).map(|class| canonical(&class.model));
     let place = |row: &Row| match () {
         () if row.name == name => 0,
-        () if row.here => 1,
-        () => 2,
+        () if row.here => 2,
+        () if best.as_ref() == Some(&row.name) => 1,
+        () => 3,
     };
     rows.sort_by_key(place);
-    let sections = [IN_USE, "on this machine", "can be fetched"];
+    let sections = [IN_USE, "recommended for this machine", "on this machine", "can be fetched"];
     rows.iter().map(|row| item(row, sections[place(row)], used, rooms)).collect()
 }
 
@@ -156,7 +97,7 @@ fn item(row: &Row, section: &str, used: &Used, rooms: Rooms) -> Item {
     let [quantization, size, context, fit] = figures.map(|figure| sanitize_line(&figure));
     Item {
         id: row.name.clone(),
-        title: units::short_name(&row.name),
+        title: row.title.as_ref().map_or_else(|| units::short_name(&row.name), |title| sanitize_line(title)),
         about: sanitize_line(&row.about),
         detail: format!("{quantization:>6} {size:>8} {context:>5}  {fit:<9}"),
         section: section.to_owned(),
@@ -166,15 +107,11 @@ fn item(row: &Row, section: &str, used: &Used, rooms: Rooms) -> Item {
 
 /// `fits`, `to 24k` (the longest context that fits), `too large`; empty if it is unknown.
 fn fit(row: &Row, rooms: Rooms) -> String {
-    let room = if row.cpu_only { rooms.cpu } else { rooms.any };
-    let (Some(room), Some((size, _))) = (room, row.size) else { return String::new() };
-    let (Some(cache), Some(context)) = (row.cache, row.context) else {
-        return if room.holds(size) { "fits" } else { "too large" }.to_owned();
-    };
-    match room.positions(size, cache) {
-        most if most >= context as u64 => "fits".to_owned(),
-        most if most >= LEAST_CONTEXT => format!("to {}", thousands(most as usize)),
-        _ => "too large".to_owned(),
+    match row.fit(rooms) {
+        Fit::Whole => "fits".to_owned(),
+        Fit::UpTo(most) => format!("to {}", thousands(most as usize)),
+        Fit::TooLarge => "too large".to_owned(),
+        Fit::Unknown => String::new(),
     }
 }
 

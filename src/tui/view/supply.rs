@@ -5,9 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::{gauge, paint, units, wrap};
-use crate::chat::{Chat, EngineState, Files, Switch, SwitchStage};
+use crate::chat::{Chat, EngineState, Files, Recommended, Switch, SwitchStage};
 use crate::protocol::Offer;
 use crate::sanitize::sanitize;
+use crate::settings::AUTO;
 use crate::tui::layout::Look;
 use crate::wording::bytes;
 
@@ -76,8 +77,17 @@ pub(super) fn size(offer: &Offer) -> String {
     }
 }
 
-/// The welcome's sentence about the model's files; `None` if they are on disk as far as is known.
+/// The welcome's sentence about the model's files; `None` if they are on disk as far as is known, and none is recommended.
 pub(super) fn welcome(chat: &Chat) -> Option<String> {
+    if let Some(found) = chat.recommended() {
+        return recommendation(chat, found);
+    }
+    if chat.engine.is_loaded() {
+        return None;
+    }
+    if matches!(chat.supply.files, Files::Checking { .. }) && chat.options.model == AUTO {
+        return Some("Looking for a model on this machine.".to_owned());
+    }
     if chat.supply.fetches(&chat.options.model) {
         return Some("It is being fetched. What you send meanwhile waits for it; Esc stops.".to_owned());
     }
@@ -85,6 +95,20 @@ pub(super) fn welcome(chat: &Chat) -> Option<String> {
     let warning = offer.warning.as_deref().map(|warning| format!(" {}", sanitize(warning))).unwrap_or_default();
     let from = sanitize(&offer.from);
     Some(format!("Enter fetches it: {} from {from}. It is not on this machine yet.{warning}", size(offer)))
+}
+
+/// What Enter fetches, and what answers meanwhile; `None` as long as the files of the current model are looked for.
+fn recommendation(chat: &Chat, found: &Recommended) -> Option<String> {
+    let (model, own) = (units::short_name(&found.model), units::short_name(&chat.options.model));
+    let (from, licence) = (sanitize(&found.offer.from), sanitize(&found.licence));
+    let what =
+        format!("Enter fetches {model}: {} from {from}, {licence}, recommended for this machine.", size(&found.offer));
+    let meanwhile = match &chat.supply.files {
+        Files::Missing(offer) => format!("First comes {own} ({}), which answers meanwhile.", size(offer)),
+        Files::Here => format!("{own} answers meanwhile."),
+        Files::Checking { .. } => return None,
+    };
+    Some(format!("{what} {meanwhile} F2 lists all models with their sizes."))
 }
 
 /// What a prompt that waits for the model's files waits for.

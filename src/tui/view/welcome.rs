@@ -5,6 +5,8 @@ use ratatui::text::{Line, Span};
 
 use super::wrap;
 use crate::chat::{Chat, EngineState};
+use crate::sanitize::sanitize_line;
+use crate::settings::AUTO;
 use crate::tui::layout::Look;
 use crate::tui::library::Recent;
 
@@ -22,15 +24,18 @@ pub(super) fn lines(
     let (theme, (claim, how)) = (look.theme, model(chat));
     let title = ("chatnap".to_owned(), theme.accent);
     let (claim, how) = ((claim, theme.text), (how, theme.dim));
+    let machine = machine(chat).into_iter().map(|text| (text, theme.dim));
     let keys = ("Enter sends, ? shows the keys, / the commands.".to_owned(), theme.dim);
     let blank = (String::new(), theme.text);
-    // Without room for both, the offer of a download replaces the keys.
-    let keys = if chat.offer().is_some() && height < 5 { how.clone() } else { keys };
+    // Without room for both, the offer of a download replaces the keys: Enter accepts only what is shown.
+    let short = if chat.offer().is_some() { how.clone() } else { keys.clone() };
+    let full = [blank.clone(), title.clone(), blank.clone(), claim.clone()].into_iter().chain(machine);
     let forms = [
+        full.chain([how.clone(), blank.clone(), keys.clone()]).collect(),
         vec![blank.clone(), title.clone(), blank.clone(), claim.clone(), how.clone(), blank.clone(), keys.clone()],
         vec![blank.clone(), claim.clone(), how, keys.clone()],
-        vec![blank, claim, keys.clone()],
-        vec![keys],
+        vec![blank, claim, short.clone()],
+        vec![short],
     ];
     let mut drawn = forms.into_iter().map(|rows| draw(rows, width));
     let last = drawn.next_back().unwrap_or_default();
@@ -79,11 +84,24 @@ fn recent_line(recent: &Recent, width: usize, look: &Look<'_>) -> Line<'static> 
     Line::from(spans)
 }
 
+/// The devices and the models on disk, if they are known.
+fn machine(chat: &Chat) -> Vec<String> {
+    let Some(advice) = &chat.supply.advice else { return Vec::new() };
+    let on_disk = match advice.on_disk.as_str() {
+        "" => "No model is on disk yet.".to_owned(),
+        found => format!("On disk: {}.", sanitize_line(found)),
+    };
+    vec![format!("This machine: {}. {on_disk}", sanitize_line(&advice.machine))]
+}
+
 /// The model's state, and the next step.
 fn model(chat: &Chat) -> (String, String) {
     let model = super::units::model_name(chat);
-    let here = format!("{model} runs in this process.");
-    if let Some(how) = super::supply::welcome(chat).filter(|_| !chat.engine.is_loaded()) {
+    let here = match chat.options.model.as_str() {
+        AUTO => "The model runs in this process.".to_owned(),
+        _ => format!("{model} runs in this process."),
+    };
+    if let Some(how) = super::supply::welcome(chat) {
         return (here, how);
     }
     let (claim, how) = match chat.engine.state {

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::engine::room::Room;
+use crate::survey::{Rooms, Row};
 use crate::tui::picker::Picker;
-use crate::tui::pickers::models::{Rooms, Row, Used, items};
+use crate::tui::pickers::models::{Used, items};
 
 fn row(name: &str, size: u64, here: bool) -> Row {
     Row {
@@ -16,6 +17,25 @@ fn row(name: &str, size: u64, here: bool) -> Row {
         about: "A model for tests".into(),
         ..Row::default()
     }
+}
+
+#[test]
+fn the_recommended_model_is_first_among_those_to_fetch() {
+    let used = Used { name: "smollm2-135m".into(), info: None };
+    let rooms = Rooms { any: Some(Room { bytes: 12_000_000_000, gpu: true }), cpu: None };
+    let rows = || vec![row("llama-3.1-8b", 4_920_739_232, true), row("qwen3-8b", 1, false), row("qwen3-14b", 2, false)];
+    let listed = |rows| items(rows, &used, rooms).into_iter().map(|item| (item.section, item.id)).collect::<Vec<_>>();
+    let names: Vec<_> = listed(rows()).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["smollm2-135m", "qwen3-14b", "llama-3.1-8b", "qwen3-8b"]);
+    assert_eq!(listed(rows())[1].0, "recommended for this machine");
+    let foreign = Row {
+        title: Some("llama3.2\u{1b}[31m:3b".into()),
+        program: Some("ollama"),
+        ..row("/models/blobs/sha256-00", 1, true)
+    };
+    let items = items(vec![foreign], &used, rooms);
+    let found = items.iter().find(|item| item.id == "/models/blobs/sha256-00").unwrap();
+    assert_eq!((found.title.as_str(), found.section.as_str()), ("llama3.2:3b", "on this machine"));
 }
 
 fn open(app: &mut App) {
