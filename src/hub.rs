@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::catalogue::{CatalogueModel, Source, Variant};
+use crate::catalogue::{CatalogueModel, Source, Variant, catalogue};
 use crate::engine::source::{Alternative, CancelFlag, ModelFiles, ModelSource};
 use crate::protocol::*;
 use crate::settings::Settings;
@@ -248,6 +248,15 @@ impl ModelSource for HubSource {
         fetched.then(|| format!("`chatnap models remove {name}`, then `chatnap models pull {name}`"))
     }
 
+    fn recommended(&self) -> SamplingChoice {
+        let listed = match &self.name {
+            ModelName::Catalogue(model, _) => Some(*model),
+            ModelName::Repo { repo, .. } => catalogue().of_repo(repo),
+            ModelName::Path(_) | ModelName::Scripted(_) | ModelName::Unknown(..) => None,
+        };
+        listed.map(|model| model.sampling.clone()).unwrap_or_default()
+    }
+
     fn smaller(&self) -> Vec<Alternative> {
         match &self.name {
             ModelName::Catalogue(model, variant) => smaller(model, variant),
@@ -288,7 +297,6 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalogue::catalogue;
 
     #[test]
     fn smaller_catalogue_variants_are_listed_largest_first() {

@@ -66,6 +66,7 @@ fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
         id,
         messages: recorder.messages(),
         sampling: settings.sampling.clone(),
+        think: settings.think,
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
     });
@@ -173,6 +174,7 @@ impl Run<'_> {
                 self.messages.clear();
                 info.warnings.iter().for_each(|warning| self.messages.warn(warning));
                 self.check(|run| run.writer.loaded(&info, took), engine);
+                self.recorder.recommended = info.sampling.clone();
                 self.info = Some(info);
             }
             EngineEvent::Prefill { id, trimmed_turns, .. } if id == self.id => self.messages.trimmed(trimmed_turns),
@@ -273,7 +275,7 @@ impl Run<'_> {
             answer: self.recorder.answer(),
             reason,
             conversation: self.recorder.conversation(),
-            seed: self.settings.sampling.seed,
+            sampling: self.recorder.sampling(),
             usage,
             timing,
             info: self.info.as_ref(),

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
+mod sampling;
+
+pub use sampling::{Recommended, SamplingChoice, SamplingSource};
+
 /// Identifies a request; never used twice by one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
@@ -141,13 +145,32 @@ pub struct GenerationRequest {
     /// System message first (if any), then the turns. The last message is the user's, or the beginning of the answer to it,
     /// which is continued.
     pub messages: Vec<ChatMessage>,
-    /// How tokens are sampled.
-    pub sampling: SamplingParams,
+    /// How tokens are sampled; the model's recommendation decides about what is unset.
+    pub sampling: SamplingChoice,
+    /// Whether the model reasons before it answers, if its template has a switch for that; `None`: as the template does.
+    pub think: Option<bool>,
     /// Maximum number of tokens to write; `None`: until the model stops or the context is full.
     pub max_tokens: Option<usize>,
     /// What to do if the prompt does not fit.
     pub on_overflow: OverflowPolicy,
 }
+
+/// A request to count the tokens of a prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CountRequest {
+    /// Identifies the request in its event.
+    pub id: RequestId,
+    /// As in [`GenerationRequest`].
+    pub messages: Vec<ChatMessage>,
+    /// As in [`GenerationRequest`].
+    pub max_tokens: Option<usize>,
+    /// As in [`GenerationRequest`].
+    pub think: Option<bool>,
+}
+
+/// The warning if a request says whether to reason and the model's chat template cannot be told.
+pub const NO_THINK_SWITCH: &str =
+    "this model's chat template has no switch for reasoning, so `think` changes nothing for it";
 
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,7 +278,7 @@ pub struct DeviceInfo {
 }
 
 /// Properties of a loaded model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelInfo {
     /// The name for the user, as `ModelSource::name` returns it.
     pub name: String,
@@ -273,6 +296,10 @@ pub struct ModelInfo {
     pub device: DeviceInfo,
     /// Its memory use on that device.
     pub memory: MemoryUse,
+    /// Sampling values that its files and the catalogue recommend.
+    pub sampling: Recommended,
+    /// Whether its chat template can turn the reasoning on and off.
+    pub think_switch: bool,
     /// Warnings for the user: an unknown pre-tokenizer, a template that was chosen by vocabulary, …
     pub warnings: Vec<String>,
 }

@@ -18,6 +18,7 @@ mod file;
 mod keys;
 mod layers;
 mod persona;
+mod recommendation;
 
 pub use comfort::{Comfort, Notify};
 pub use duration::{format_idle_window, parse_idle_window};
@@ -27,6 +28,7 @@ pub use facts::{Applies, Facts, named, unknown};
 pub use keys::{KEYS, Key, check};
 pub use layers::{DEFAULT, Layers};
 pub use persona::{NO_PERSONA, PERSONA, Persona, find_persona};
+pub use recommendation::Recommendation;
 
 /// The commented config file that `chatnap config default` writes; it lists the defaults and changes none.
 pub const DEFAULT_CONFIG: &str = include_str!("../assets/config.toml");
@@ -46,8 +48,10 @@ pub struct Settings {
     pub system: Option<String>,
     /// The chat template to use instead of the model's: a known form's name or a file.
     pub chat_template: Option<String>,
-    /// Sampling parameters.
-    pub sampling: SamplingParams,
+    /// Sampling values that are set; the model's recommendation decides about the others.
+    pub sampling: SamplingChoice,
+    /// Whether a model reasons before it answers; `None`: as its chat template does by itself.
+    pub think: Option<bool>,
     /// Maximum number of tokens of an answer; `None`: until the model stops or the context is full.
     pub max_tokens: Option<usize>,
     /// KV cache positions; `None`: 8192, or the model's own limit if that is smaller.
@@ -87,7 +91,8 @@ impl Settings {
             model: AUTO.to_owned(),
             system: None,
             chat_template: None,
-            sampling: SamplingParams::default(),
+            sampling: SamplingChoice::default(),
+            think: None,
             max_tokens: None,
             context_length: None,
             idle_window: IdleWindow::After(std::time::Duration::from_secs(120)),
@@ -154,6 +159,10 @@ pub struct SettingsError(pub String);
 pub enum Origin {
     /// The built-in default.
     Default,
+    /// The built-in default, until the model is on disk and its own value is known.
+    Unknown,
+    /// The model's files or the catalogue.
+    Recommended(SamplingSource),
     /// The config file.
     File {
         /// Path of the file.
@@ -177,6 +186,8 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Default => write!(f, "default"),
+            Self::Unknown => write!(f, "default, unless the model has its own"),
+            Self::Recommended(source) => write!(f, "{source}"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment(name) => write!(f, "environment, {name}"),
             Self::Flag(flag) => write!(f, "flag, {flag}"),
@@ -233,16 +244,17 @@ impl Resolved {
         self.origins.get(key).cloned().unwrap_or(Origin::Default)
     }
 
-    /// One `key = value` a line in the config file's syntax, each with its origin; unset keys as comments.
-    pub fn show(&self) -> String {
+    /// One `key = value` a line in the config file's syntax, each with its origin; unset keys as comments. What the user
+    /// did not set and the model recommends is shown as recommended.
+    pub fn show(&self, model: &Recommendation) -> String {
         let lines: Vec<(String, String)> = KEYS
             .iter()
             .map(|key| {
-                let text = match (key.get)(&self.settings) {
-                    Some(value) => format!("{} = {}", key.name, key.to_toml(&value)),
-                    None => format!("# {} =", key.name),
-                };
-                (text, self.origin(key.name).to_string())
+                let own = (key.get)(&self.settings).map(|value| (value, self.origin(key.name)));
+                match own.or_else(|| model.of(key)) {
+                    Some((value, origin)) => (format!("{} = {}", key.name, key.to_toml(&value)), origin.to_string()),
+                    None => (format!("# {} =", key.name), self.origin(key.name).to_string()),
+                }
             })
             .collect();
         let width = lines.iter().map(|(text, _)| text.chars().count()).max().unwrap_or(0).min(48);

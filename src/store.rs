@@ -137,7 +137,7 @@ impl Store {
         };
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let row = question.insert(&tx)?;
-        Columns::of(&record.turn.answer).write(&tx, row)?;
+        Columns::of(&record.turn.answer).write(&tx, row, None)?;
         tx.commit()?;
         rows.resize(rows.len().max(record.id.0 + 1), UNKNOWN);
         rows[record.id.0] = row;
@@ -147,7 +147,8 @@ impl Store {
     fn update(&mut self, row: i64, record: &TurnRecord) -> Result<()> {
         let pending = record.turn.answer.ending == Ending::Pending;
         self.db.pragma_update(None, "synchronous", if pending { "NORMAL" } else { "FULL" })?;
-        let saved = Columns::of(&record.turn.answer).write(&self.db, row);
+        let sampling = columns::sampling(record.sampling.as_ref());
+        let saved = Columns::of(&record.turn.answer).write(&self.db, row, sampling.as_deref());
         self.db.pragma_update(None, "synchronous", "FULL")?;
         if saved? == 0 {
             return Err(StoreError::missing("conversation any more: it was removed while it was answered"));

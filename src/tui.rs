@@ -202,6 +202,7 @@ impl App {
         let options = ChatOptions {
             model: settings.model.clone(),
             sampling: settings.sampling.clone(),
+            think: settings.think,
             max_tokens: settings.max_tokens,
             on_overflow: settings.on_overflow,
         };

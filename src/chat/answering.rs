@@ -170,6 +170,7 @@ impl Chat {
 
     fn begin(&mut self, turn: TurnId) -> Vec<Effect> {
         self.last_request += 1;
+        self.asked = Some((turn, self.sampling_of(self.last_request)));
         self.activity = Activity::Busy(Answering {
             id: RequestId(self.last_request),
             turn,
@@ -187,8 +188,15 @@ impl Chat {
         let Some(turn) = self.conversation.turn(id).cloned() else { return Vec::new() };
         let (conversation, system) = (self.conversation.id.clone(), self.conversation.system.clone());
         let settings = self.conversation.settings.clone();
-        let sampling = Some(self.sampling_of(self.last_request));
+        let sampling = self.used_sampling(id);
         vec![Effect::Save(Box::new(TurnRecord { conversation, system, settings, id, turn, sampling, asked_ms: None }))]
+    }
+
+    /// The sampling parameters of the turn that was asked last; `None` for another turn. Before the model is loaded, its
+    /// own recommendation is unknown: the end of the answer stores it.
+    fn used_sampling(&self, turn: TurnId) -> Option<SamplingParams> {
+        let (_, choice) = self.asked.as_ref().filter(|(asked, _)| *asked == turn)?;
+        Some(choice.resolve(&self.engine.recommended()))
     }
 
     pub(super) fn saved(&mut self, turn: TurnId, result: Result<(), String>) -> Vec<Effect> {
@@ -234,10 +242,12 @@ impl Chat {
         }
         let messages = self.messages_of_request(turn);
         let sampling = self.sampling_of(id.0);
+        self.asked = Some((turn, sampling.clone()));
         vec![Effect::Generate(GenerationRequest {
             id,
             messages,
             sampling,
+            think: self.options.think,
             max_tokens: self.options.max_tokens,
             on_overflow: self.options.on_overflow,
         })]

@@ -111,7 +111,8 @@ impl Chat {
         let told = format!("the oldest {count} {} are being summarised; Esc stops it", plural(count, "turn"));
         self.show_hint_for(Hint::Message(told), Duration::from_secs(600));
         let (sampling, on_overflow) = (self.options.sampling.clone(), OverflowPolicy::Trim);
-        vec![Effect::Generate(GenerationRequest { id, messages, sampling, max_tokens: Some(LONGEST), on_overflow })]
+        let (think, max_tokens) = (self.options.think, Some(LONGEST));
+        vec![Effect::Generate(GenerationRequest { id, messages, sampling, think, max_tokens, on_overflow })]
     }
 
     /// Stops the summary.

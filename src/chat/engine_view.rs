@@ -130,6 +130,11 @@ impl EngineView {
         }
     }
 
+    /// The sampling values that the model recommends, as far as it is known: none before its first load.
+    pub fn recommended(&self) -> Recommended {
+        self.info.as_ref().map(|info| info.sampling.clone()).unwrap_or_default()
+    }
+
     /// Whether the weights are in memory.
     pub fn is_loaded(&self) -> bool {
         matches!(self.state, EngineState::Warm | EngineState::Idle { .. })

@@ -1,7 +1,7 @@
 //! The seed of each request, so that it is known and can be stored before the engine draws with it.
 
 use super::Chat;
-use crate::protocol::SamplingParams;
+use crate::protocol::SamplingChoice;
 
 impl Chat {
     /// Lets requests without a seed of their own have one that follows from this random number. Without it the engine
@@ -11,7 +11,7 @@ impl Chat {
     }
 
     /// How the request with this number samples.
-    pub(super) fn sampling_of(&self, request: u64) -> SamplingParams {
+    pub(super) fn sampling_of(&self, request: u64) -> SamplingChoice {
         let mut sampling = self.options.sampling.clone();
         sampling.seed = sampling.seed.or_else(|| self.seeds.map(|random| mixed(random, request)));
         sampling
@@ -38,7 +38,8 @@ mod tests {
     fn each_request_has_its_own_seed_unless_one_is_set() {
         let options = ChatOptions {
             model: "tiny".into(),
-            sampling: SamplingParams::default(),
+            sampling: SamplingChoice::default(),
+            think: None,
             max_tokens: None,
             on_overflow: OverflowPolicy::Error,
         };

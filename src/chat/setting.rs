@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::conversation::Change;
-use crate::protocol::{OverflowPolicy, SamplingParams};
+use crate::protocol::{OverflowPolicy, SamplingChoice};
 
 use super::command::NO_SYSTEM;
 use super::{Chat, Effect, NoteKind, View};
@@ -11,8 +11,10 @@ use super::{Chat, Effect, NoteKind, View};
 /// New settings of the next prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuned {
-    /// Sampling parameters.
-    pub sampling: SamplingParams,
+    /// Sampling values that are set.
+    pub sampling: SamplingChoice,
+    /// Whether the model reasons before it answers.
+    pub think: Option<bool>,
     /// Maximum tokens of an answer.
     pub max_tokens: Option<usize>,
     /// What to do if the conversation exceeds the context.
@@ -41,6 +43,7 @@ impl Chat {
     /// Uses new settings from the next prompt on, and has the conversation remember its own.
     pub(super) fn tuned(&mut self, tuned: Tuned) -> Vec<Effect> {
         self.options.sampling = tuned.sampling;
+        self.options.think = tuned.think;
         self.options.max_tokens = tuned.max_tokens;
         self.options.on_overflow = tuned.on_overflow;
         self.reasoning_open = tuned.reasoning_open.unwrap_or(self.reasoning_open);

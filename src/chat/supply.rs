@@ -31,12 +31,12 @@ pub struct Advice {
     /// The models on disk; empty if there are none.
     pub on_disk: String,
     /// The model that fits this machine best, if it must be fetched.
-    pub recommended: Option<Recommended>,
+    pub recommended: Option<RecommendedModel>,
 }
 
 /// A model of the catalogue that can be fetched.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recommended {
+pub struct RecommendedModel {
     /// Its name.
     pub model: String,
     /// Its licence.
@@ -159,7 +159,7 @@ impl Chat {
     }
 
     /// The model that the start screen recommends. Enter fetches it, after the current model if that is missing, too.
-    pub fn recommended(&self) -> Option<&Recommended> {
+    pub fn recommended(&self) -> Option<&RecommendedModel> {
         let supply = &self.supply;
         let idle = supply.change.is_none() && supply.fetch.is_none() && self.feed.entries().is_empty();
         supply.advice.as_ref().filter(|_| idle).and_then(|advice| advice.recommended.as_ref())

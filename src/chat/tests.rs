@@ -17,7 +17,8 @@ struct Story {
 fn options() -> ChatOptions {
     ChatOptions {
         model: "tiny".into(),
-        sampling: SamplingParams::default(),
+        sampling: SamplingChoice::default(),
+        think: None,
         max_tokens: None,
         on_overflow: OverflowPolicy::Error,
     }
@@ -34,6 +35,7 @@ fn info() -> ModelInfo {
         device: DeviceInfo { kind: DeviceKind::Cpu, name: "CPU".into() },
         memory: MemoryUse { weights: 98_000_000, kv_cache: 1, workspace: 1 },
         warnings: vec!["an unknown pre-tokenizer".into()],
+        ..ModelInfo::default()
     }
 }
 

@@ -90,6 +90,9 @@ pub struct ChatFlags {
     /// The same seed gives the same answer on the same device
     #[arg(long, value_name = "N", value_parser = setting("seed"), allow_hyphen_values = true)]
     pub seed: Option<String>,
+    /// Have a model reason before it answers, if its template has a switch for that
+    #[arg(long, value_name = "on|off", value_parser = setting("think"))]
+    pub think: Option<String>,
     /// A conversation that outgrew the context: error refuses it, trim leaves out the oldest whole turns
     #[arg(long, value_name = "error|trim", value_parser = setting("on_overflow"))]
     pub on_overflow: Option<String>,
@@ -211,6 +214,7 @@ impl Args {
             ("min_p", "--min-p", &chat.min_p),
             ("repeat_penalty", "--repeat-penalty", &chat.repeat_penalty),
             ("seed", "--seed", &chat.seed),
+            ("think", "--think", &chat.think),
             ("context_length", "--context-length", &model.context_length),
             ("on_overflow", "--on-overflow", &chat.on_overflow),
             ("idle_window", "--idle-window", &chat.idle_window),

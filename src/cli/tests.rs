@@ -131,7 +131,7 @@ fn flags_reach_the_settings() {
         ["-p", "hi", "--temperature", "0", "--seed", "3", "--idle-window", "90s", "-m", "x", "-s", "-", "--offline"];
     let Invocation::OneShot(resolved, one_shot) = TERMINAL.of(&argv).unwrap() else { panic!("one-shot") };
     let settings = resolved.settings;
-    assert_eq!((settings.sampling.temperature, settings.sampling.seed), (0.0, Some(3)));
+    assert_eq!((settings.sampling.temperature, settings.sampling.seed), (Some(0.0), Some(3)));
     assert_eq!((settings.model.as_str(), settings.system.as_deref(), settings.offline), ("x", Some("-"), true));
     assert_eq!(one_shot.format, OneShotFormat::Text);
 }

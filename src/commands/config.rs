@@ -5,18 +5,34 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::cli::args::ConfigCommand;
+use crate::engine::recommended;
+use crate::engine::source::ModelSource;
 use crate::failure::Failure;
+use crate::hub::HubSource;
 use crate::output::{self, Reader};
-use crate::settings::{DEFAULT_CONFIG, Resolved};
+use crate::protocol::{Recommended, SamplingSource};
+use crate::settings::{DEFAULT_CONFIG, Recommendation, Resolved, Settings};
 
 pub(super) fn run(resolved: &Resolved, command: ConfigCommand) -> Result<Reader, Failure> {
     match command {
         ConfigCommand::Path => output::write_foreign(&format!("{}\n", resolved.config_file.display())),
-        ConfigCommand::Show => output::write_foreign(&resolved.show()),
+        ConfigCommand::Show => output::write_foreign(&resolved.show(&recommendation(&resolved.settings))),
         ConfigCommand::Default { file: Some(file), .. } => write_default(&file),
         ConfigCommand::Default { write: true, .. } => write_default(&resolved.config_file),
         ConfigCommand::Default { .. } => output::write(DEFAULT_CONFIG),
     }
+}
+
+/// What the model of the settings recommends: by its headers, if it is on disk, and by the catalogue. Nothing is fetched.
+fn recommendation(settings: &Settings) -> Recommendation {
+    // A name that cannot be a model's is an error where a model is needed, not here.
+    let Ok(source) = HubSource::new(settings) else {
+        return Recommendation { values: Recommended::default(), complete: false };
+    };
+    let files = source.local().ok().flatten();
+    let mut values = files.as_ref().map(recommended::of_files).unwrap_or_default();
+    values.add(SamplingSource::Catalogue, source.recommended());
+    Recommendation { values, complete: files.is_some() }
 }
 
 /// Writes the commented default to a new file; an existing file is an error and stays unchanged.

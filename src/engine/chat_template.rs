@@ -42,13 +42,18 @@ const OPEN_TIME: Duration = Duration::from_millis(750);
 /// Limit for all renders of one prompt.
 pub const RENDER_TIME: Duration = Duration::from_millis(2500);
 
+/// The variable that turns reasoning on and off, as Qwen 3's template names it.
+const THINK_SWITCH: &str = "enable_thinking";
+
 /// A compiled chat template with its source, reasoning marks and warnings.
+#[derive(Clone)]
 pub struct ChatTemplate {
     jinja: Arc<Jinja>,
     source: String,
     folds_system: bool,
     marks: Option<(&'static str, &'static str)>,
     warnings: Vec<String>,
+    think: Option<bool>,
 }
 
 impl ChatTemplate {
@@ -113,7 +118,8 @@ impl ChatTemplate {
         let probed = Arc::clone(&jinja);
         // A template that compiles is kept even if the probe takes too long.
         let folds_system = limited_thread::run(OPEN_TIME, move |until| probed.refuses_system(until)).unwrap_or(false);
-        let mut template = Self { jinja, marks: source::reasoning_marks(&source), source, folds_system, warnings };
+        let marks = source::reasoning_marks(&source);
+        let mut template = Self { jinja, marks, source, folds_system, warnings, think: None };
         if template.folds_system {
             template
                 .warnings
@@ -138,12 +144,24 @@ impl ChatTemplate {
         let folds = self.folds_system && messages.iter().any(|message| message.role == Role::System);
         let messages = if folds { fold_system(messages) } else { messages.to_vec() };
         let jinja = Arc::clone(&self.jinja);
-        limited_thread::run(limit, move |until| jinja.render(&messages, add_generation_prompt, until))?
+        let think = self.think;
+        limited_thread::run(limit, move |until| jinja.render(&messages, add_generation_prompt, think, until))?
     }
 
     /// The opening and closing mark of a reasoning block, if the template contains one.
     pub fn reasoning_marks(&self) -> Option<(&str, &str)> {
         self.marks
+    }
+
+    /// Whether the template can turn the reasoning on and off.
+    pub fn has_think_switch(&self) -> bool {
+        self.names(THINK_SWITCH)
+    }
+
+    /// The same template with the reasoning on, off, or (`None`) as the template does by itself. Without a switch for that
+    /// nothing changes.
+    pub fn thinking(&self, think: Option<bool>) -> Self {
+        Self { think: think.filter(|_| self.has_think_switch()), ..self.clone() }
     }
 
     /// Whether the template's source contains `piece`.

@@ -40,6 +40,8 @@ pub struct LoadedEngine {
     pub loaded: LoadedModel,
     /// The tokens that the KV cache holds.
     pub prefix: Prefix,
+    /// Whether the user was told that the template has no switch for reasoning; once for each load.
+    pub missing_switch_told: bool,
 }
 
 /// Why a turn failed.
@@ -64,24 +66,21 @@ pub fn answer(warm: &mut LoadedEngine, job: &Job<'_>, emit: &mut dyn FnMut(Engin
     }
 }
 
-/// The `Counted` event of a prompt of `messages`; the tokens are an estimate if they far exceed the context. `None` if
+/// The `Counted` event of the prompt of `request`; the tokens are an estimate if they far exceed the context. `None` if
 /// the template fails.
-pub fn count(
-    warm: &LoadedEngine,
-    id: RequestId,
-    messages: Vec<ChatMessage>,
-    max_tokens: Option<usize>,
-) -> Option<EngineEvent> {
-    let LoadedEngine { loaded, prefix } = warm;
+pub fn count(warm: &LoadedEngine, request: CountRequest) -> Option<EngineEvent> {
+    let CountRequest { id, messages, max_tokens, think } = request;
+    let LoadedEngine { loaded, prefix, .. } = warm;
     let LoadedModel { tokenizer, template, info, .. } = loaded;
+    let template = &template.thinking(think);
     let context_length = info.context_length;
     let whole = prompt::render_within(template, tokenizer, &messages, context_length).ok()?;
     let prompt_tokens = whole.tokens();
     let fitted = match whole {
         Rendering::Whole(prompt) if prompt_tokens < context_length => Some(Fitted { prompt, trimmed_turns: 0 }),
         _ => {
-            let (sampling, on_overflow) = (SamplingParams::default(), OverflowPolicy::Trim);
-            let request = GenerationRequest { id, messages, sampling, max_tokens, on_overflow };
+            let (sampling, on_overflow) = (SamplingChoice::default(), OverflowPolicy::Trim);
+            let request = GenerationRequest { id, messages, sampling, think, max_tokens, on_overflow };
             fit(template, tokenizer, &request, context_length, info.trained_context_length).ok()
         }
     };
@@ -96,8 +95,12 @@ fn run(
     job: &Job<'_>,
     emit: &mut dyn FnMut(EngineEvent),
 ) -> Result<(FinishReason, Usage, Timing), Failure> {
-    let LoadedEngine { loaded, prefix } = warm;
+    let LoadedEngine { loaded, prefix, missing_switch_told } = warm;
     let LoadedModel { model, tokenizer, template, info } = loaded;
+    if job.request.think.is_some() && !info.think_switch && !std::mem::replace(missing_switch_told, true) {
+        emit(EngineEvent::Warning(NO_THINK_SWITCH.into()));
+    }
+    let template = &template.thinking(job.request.think);
     let context_length = model.context_length();
     let fitted = fit(template, tokenizer, job.request, context_length, info.trained_context_length)
         .map_err(|error| Failure { error, health: ModelHealth::Ok })?;
@@ -108,7 +111,7 @@ fn run(
         return Err(Failure { error, health: ModelHealth::Ok });
     }
     let mut output = Output::new(job.request, tokenizer, template, &fitted.prompt.text, emit);
-    let mut decoder = Decoder::new(job.request);
+    let mut decoder = Decoder::new(job.request.sampling.resolve(&info.sampling));
     model.set_cancel_flag(job.cancel);
     let mut usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };
     let started = Timestamp::now();
@@ -172,7 +175,7 @@ fn prefill(
     model: &mut dyn Model,
     prefix: &mut Prefix,
     tokens: &[u32],
-    decoder: &mut Decoder<'_>,
+    decoder: &mut Decoder,
     job: &Job<'_>,
     trimmed_turns: usize,
     output: &mut Output<'_>,
@@ -206,17 +209,16 @@ fn prefill(
 }
 
 /// The decode loop of one answer; samples on the host, or on the device if the model has a device decoder.
-struct Decoder<'a> {
-    sampling: &'a SamplingParams,
+struct Decoder {
+    sampling: SamplingParams,
     seed: u64,
     sampler: Option<Sampler>,
     on_device: bool,
     logits: Vec<f32>,
 }
 
-impl<'a> Decoder<'a> {
-    fn new(request: &'a GenerationRequest) -> Self {
-        let sampling = &request.sampling;
+impl Decoder {
+    fn new(sampling: SamplingParams) -> Self {
         let seed = sampling.seed.unwrap_or_else(random_seed);
         Self { sampling, seed, sampler: None, on_device: false, logits: Vec::new() }
     }
@@ -226,9 +228,9 @@ impl<'a> Decoder<'a> {
         let recent = &prompt[prompt.len() - self.sampling.repeat_last_n.min(prompt.len())..];
         if let Some(device) = model.device_decoder() {
             self.on_device = true;
-            return device.begin(&prompt[position..], position, recent, self.sampling, self.seed);
+            return device.begin(&prompt[position..], position, recent, &self.sampling, self.seed);
         }
-        let mut sampler = Sampler::new(self.sampling, self.seed);
+        let mut sampler = Sampler::new(&self.sampling, self.seed);
         recent.iter().for_each(|&token| sampler.accept(token));
         self.sampler = Some(sampler);
         model.forward(&prompt[position..], position, &mut self.logits)

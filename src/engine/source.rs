@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::protocol::{EngineError, LoadProgress};
+use crate::protocol::{EngineError, LoadProgress, SamplingChoice};
 
 /// A flag that stops long work from another thread; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +54,11 @@ pub trait ModelSource: Send {
     /// The commands that download damaged files again; `None` if chatnap did not download them.
     fn fetch_again(&self) -> Option<String> {
         None
+    }
+
+    /// Sampling values that are recommended for the model apart from its files.
+    fn recommended(&self) -> SamplingChoice {
+        SamplingChoice::default()
     }
 
     /// Smaller quantisations of the same model, largest first; suggested if the model does not fit into GPU memory.

@@ -32,7 +32,7 @@ pub(super) enum Message {
     StartDriver,
     Load,
     Release,
-    Count(RequestId, Vec<ChatMessage>, Option<usize>),
+    Count(CountRequest),
     Switch(EngineOptions),
     SetWindow(IdleWindow),
     Shutdown,
@@ -162,7 +162,7 @@ impl Worker {
             Message::StartDriver => self.wake(),
             Message::Load => self.step(Event::Load),
             Message::Release => self.step(Event::Release),
-            Message::Count(id, messages, max_tokens) => self.give(Command::Count { id, messages, max_tokens }),
+            Message::Count(request) => self.give(Command::Count(request)),
             Message::Switch(options) => {
                 let window = options.idle_window;
                 self.next_options.push_back(options);

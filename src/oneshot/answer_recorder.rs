@@ -9,7 +9,7 @@ use crate::cli::OneShot;
 use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
 use crate::hub::lasting_name;
-use crate::protocol::{Channel, ChatMessage, random_seed};
+use crate::protocol::{Channel, ChatMessage, Recommended, SamplingParams, random_seed};
 use crate::settings::{AUTO, Layers, Resolved, Settings};
 use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
 use crate::survey;
@@ -34,6 +34,8 @@ pub(super) struct AnswerRecorder {
     turn: TurnId,
     /// The settings of this run and of the conversation.
     pub(super) settings: Settings,
+    /// The sampling values that the model recommends; none before it is loaded.
+    pub(super) recommended: Recommended,
     saved: Instant,
     /// Whether any part of the answer is not queued for the disk yet.
     unsaved: bool,
@@ -83,6 +85,7 @@ impl AnswerRecorder {
             conversation,
             turn,
             settings,
+            recommended: Recommended::default(),
             saved: Instant::now(),
             unsaved: false,
             errors,
@@ -94,6 +97,11 @@ impl AnswerRecorder {
     /// The messages for the engine.
     pub(super) fn messages(&self) -> Vec<ChatMessage> {
         self.conversation.messages_for(self.turn)
+    }
+
+    /// The sampling parameters of this answer.
+    pub(super) fn sampling(&self) -> SamplingParams {
+        self.settings.sampling.resolve(&self.recommended)
     }
 
     /// The conversation's id, if it is in the store.
@@ -180,7 +188,7 @@ impl AnswerRecorder {
                 settings: self.conversation.settings.clone(),
                 id: self.turn,
                 turn: turn.clone(),
-                sampling: Some(self.settings.sampling.clone()),
+                sampling: Some(self.sampling()),
                 asked_ms: None,
             };
             let errors = self.errors.0.clone();

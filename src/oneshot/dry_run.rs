@@ -10,6 +10,7 @@ use crate::engine::{load, prompt};
 use crate::failure::Failure;
 use crate::hub::HubSource;
 use crate::output;
+use crate::protocol::NO_THINK_SWITCH;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::survey;
@@ -34,6 +35,10 @@ pub(super) fn run(settings: &Settings, one_shot: &OneShot) -> Result<u8, Failure
     for warning in tokenizer.warnings().iter().chain(template.warnings()).chain(&source.warnings()) {
         messages.warn(warning);
     }
+    if settings.think.is_some() && !template.has_think_switch() {
+        messages.warn(NO_THINK_SWITCH);
+    }
+    let template = template.thinking(settings.think);
     let rendered = prompt::render(&template, &tokenizer, &conversation.messages_for(turn))
         .map_err(|error| Failure::failed(error.to_string()))?;
     let written = match one_shot.format {

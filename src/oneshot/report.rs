@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::conversation::Answer;
-use crate::protocol::{DeviceKind, FinishReason, ModelInfo, Timing, Usage};
+use crate::protocol::{DeviceKind, FinishReason, ModelInfo, SamplingParams, Timing, Usage};
 use crate::stats::AnswerStats;
 
 /// The data of one answer's report.
@@ -14,8 +14,8 @@ pub(super) struct Report<'a> {
     pub answer: &'a Answer,
     pub reason: FinishReason,
     pub conversation: Option<&'a str>,
-    /// The seed of the random numbers.
-    pub seed: Option<u64>,
+    /// The values that the answer was sampled with.
+    pub sampling: SamplingParams,
     pub usage: &'a Usage,
     pub timing: &'a Timing,
     /// `None` if the model was never loaded.
@@ -32,6 +32,21 @@ fn rounded(rate: Option<f64>) -> f64 {
     (rate.unwrap_or(0.0) * 100.0).round() / 100.0
 }
 
+/// The sampling parameters except for the seed, with the digits of 32-bit numbers.
+fn sampling_json(sampling: &SamplingParams) -> Value {
+    let number = |value: f32| json!(value.to_string().parse::<f64>().unwrap_or_default());
+    json!({
+        "temperature": number(sampling.temperature),
+        "top_k": sampling.top_k,
+        "top_p": number(sampling.top_p),
+        "min_p": number(sampling.min_p),
+        "repeat_penalty": number(sampling.repeat_penalty),
+        "repeat_last_n": sampling.repeat_last_n,
+        "frequency_penalty": number(sampling.frequency_penalty),
+        "presence_penalty": number(sampling.presence_penalty),
+    })
+}
+
 impl Report<'_> {
     /// The object of `--format json`. An undefined figure (the speed of a single token) is 0.
     pub(super) fn json(&self) -> Value {
@@ -42,7 +57,8 @@ impl Report<'_> {
             "answer": self.answer.text,
             "finish_reason": self.reason,
             "conversation": self.conversation,
-            "seed": self.seed,
+            "seed": self.sampling.seed,
+            "sampling": sampling_json(&self.sampling),
             "usage": {
                 "prompt_tokens": usage.prompt_tokens,
                 "cached_tokens": usage.cached_tokens,

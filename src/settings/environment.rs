@@ -4,7 +4,16 @@ use super::KEYS;
 use crate::wording::nearest;
 
 /// Variables that the program reads beside one for each setting.
-const OTHERS: &[&str] = &["CHATNAP_CONFIG", "CHATNAP_CPU", "CHATNAP_CUDA_TUNING", "CHATNAP_LOG", "CHATNAP_TEST_PANIC"];
+const OTHERS: &[&str] = &[
+    // Read by build.rs; `cargo run` passes it on.
+    "CHATNAP_BUILD_KERNELS",
+    "CHATNAP_CONFIG",
+    "CHATNAP_CPU",
+    "CHATNAP_CUDA_KERNELS",
+    "CHATNAP_CUDA_TUNING",
+    "CHATNAP_LOG",
+    "CHATNAP_TEST_PANIC",
+];
 
 /// A warning for each of `names` that begins with `CHATNAP_` and is unknown, in alphabetical order.
 pub fn warnings<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {

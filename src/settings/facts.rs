@@ -78,6 +78,7 @@ const FACTS: &[Facts] = &[
     facts("frequency_penalty", SAMPLING, "less likely with each occurrence; 0: off", &[], NextPrompt, true),
     facts("presence_penalty", SAMPLING, "less likely after one occurrence; 0: off", &[], NextPrompt, true),
     facts("seed", SAMPLING, "the same seed, the same answer; none: a fresh one", &[], NextPrompt, true),
+    facts("think", SAMPLING, "reason before the answer, where the template can", &["on", "off"], NextPrompt, true),
     facts("idle_window", ENGINE, "how long memory is kept after an answer", &[], AtOnce, false),
     facts("device", ENGINE, "auto, cpu, cuda or cuda:N", &[], Reload, false),
     facts("gpu_memory_utilization", ENGINE, "share of the GPU's memory that may be used", &[], Reload, false),
@@ -104,7 +105,6 @@ pub fn named(name: &str) -> Option<&'static Key> {
         "keep_alive" | "idle_timeout" => "idle_window",
         "template" => "chat_template",
         "repetition_penalty" => "repeat_penalty",
-        "think" => "reasoning",
         other => other,
     };
     super::keys::find(known)

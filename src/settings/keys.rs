@@ -21,6 +21,8 @@ pub enum Kind {
     Integer,
     /// `true` or `false`.
     Switch,
+    /// `"on"` or `"off"`, or a flag.
+    OnOff,
     /// A string with units, or 0.
     Duration,
 }
@@ -33,6 +35,7 @@ impl Kind {
             Self::Number => "a number",
             Self::Integer => "a whole number",
             Self::Switch => "true or false",
+            Self::OnOff => "\"on\" or \"off\"",
             Self::Duration => "a duration such as \"2m\"",
         }
     }
@@ -59,7 +62,7 @@ impl Key {
     /// A value that `get` returned, as TOML.
     pub(super) fn to_toml(&self, value: &str) -> String {
         match self.kind {
-            Kind::Text | Kind::Duration => toml::Value::String(value.to_owned()).to_string(),
+            Kind::Text | Kind::OnOff | Kind::Duration => toml::Value::String(value.to_owned()).to_string(),
             Kind::Number | Kind::Integer | Kind::Switch => value.to_owned(),
         }
     }
@@ -78,8 +81,8 @@ pub fn check(key: &str, value: &str) -> Result<String, String> {
 /// A value as the text that `Key::set` parses, if it has the key's type.
 pub(super) fn scalar(key: &Key, value: &DeValue<'_>) -> Result<String, String> {
     match (key.kind, value) {
-        (Kind::Text | Kind::Duration, DeValue::String(text)) => Ok(text.to_string()),
-        (Kind::Switch, DeValue::Boolean(on)) => Ok(on.to_string()),
+        (Kind::Text | Kind::OnOff | Kind::Duration, DeValue::String(text)) => Ok(text.to_string()),
+        (Kind::Switch | Kind::OnOff, DeValue::Boolean(on)) => Ok(on.to_string()),
         (Kind::Number, DeValue::Float(number)) => Ok(number.as_str().to_owned()),
         (Kind::Number | Kind::Integer | Kind::Duration, DeValue::Integer(number)) if number.radix() == 10 => {
             Ok(number.as_str().to_owned())
@@ -99,28 +102,30 @@ pub const KEYS: &[Key] = &[
     key!("model", Text, |s, v| nonempty(v).map(|v| s.model = without_user_info(&v)), |s| Some(s.model.clone())),
     key!("system", Text, |s, v| set_system(s, v), |s| s.system.clone()),
     key!("chat_template", Text, |s, v| nonempty(v).map(|v| s.chat_template = Some(v)), |s| s.chat_template.clone()),
-    key!("temperature", Number, |s, v| at_least_zero(v).map(|v| s.sampling.temperature = v), |s| text(
+    key!("temperature", Number, |s, v| at_least_zero(v).map(|v| s.sampling.temperature = Some(v)), |s| shown(
         s.sampling.temperature
     )),
-    key!("top_k", Integer, |s, v| whole(v).map(|v| s.sampling.top_k = v), |s| text(s.sampling.top_k)),
-    key!("top_p", Number, |s, v| share(v).map(|v| s.sampling.top_p = v), |s| text(s.sampling.top_p)),
-    key!("min_p", Number, |s, v| share(v).map(|v| s.sampling.min_p = v), |s| text(s.sampling.min_p)),
-    key!("repeat_penalty", Number, |s, v| positive(v).map(|v| s.sampling.repeat_penalty = v), |s| text(
+    key!("top_k", Integer, |s, v| whole(v).map(|v| s.sampling.top_k = Some(v)), |s| shown(s.sampling.top_k)),
+    key!("top_p", Number, |s, v| share(v).map(|v| s.sampling.top_p = Some(v)), |s| shown(s.sampling.top_p)),
+    key!("min_p", Number, |s, v| share(v).map(|v| s.sampling.min_p = Some(v)), |s| shown(s.sampling.min_p)),
+    key!("repeat_penalty", Number, |s, v| positive(v).map(|v| s.sampling.repeat_penalty = Some(v)), |s| shown(
         s.sampling.repeat_penalty
     )),
-    key!("repeat_last_n", Integer, |s, v| whole(v).map(|v| s.sampling.repeat_last_n = v), |s| text(
+    key!("repeat_last_n", Integer, |s, v| whole(v).map(|v| s.sampling.repeat_last_n = Some(v)), |s| shown(
         s.sampling.repeat_last_n
     )),
-    key!("frequency_penalty", Number, |s, v| number(v).map(|v| s.sampling.frequency_penalty = v), |s| text(
+    key!("frequency_penalty", Number, |s, v| number(v).map(|v| s.sampling.frequency_penalty = Some(v)), |s| shown(
         s.sampling.frequency_penalty
     )),
-    key!("presence_penalty", Number, |s, v| number(v).map(|v| s.sampling.presence_penalty = v), |s| text(
+    key!("presence_penalty", Number, |s, v| number(v).map(|v| s.sampling.presence_penalty = Some(v)), |s| shown(
         s.sampling.presence_penalty
     )),
-    key!("seed", Integer, |s, v| seed(v).map(|v| s.sampling.seed = Some(v)), |s| s
-        .sampling
-        .seed
-        .map(|v| v.to_string())),
+    key!("seed", Integer, |s, v| seed(v).map(|v| s.sampling.seed = Some(v)), |s| shown(s.sampling.seed)),
+    key!("think", OnOff, |s, v| on_off(v).map(|v| s.think = Some(v)), |s| s.think.map(|on| if on {
+        "on".to_owned()
+    } else {
+        "off".to_owned()
+    })),
     key!("max_tokens", Integer, |s, v| at_least_one(v).map(|v| s.max_tokens = Some(v)), |s| s
         .max_tokens
         .map(|v| v.to_string())),
@@ -158,6 +163,10 @@ pub const KEYS: &[Key] = &[
 
 fn text(value: impl ToString) -> Option<String> {
     Some(value.to_string())
+}
+
+fn shown<T: ToString>(value: Option<T>) -> Option<String> {
+    value.map(|value| value.to_string())
 }
 
 fn path_text(path: &Path) -> Option<String> {
@@ -227,6 +236,10 @@ fn switch(value: &str) -> Result<bool, String> {
         "0" | "false" | "no" | "off" => Ok(false),
         _ => Err(format!("true or false is wanted, not {value:?}")),
     }
+}
+
+fn on_off(value: &str) -> Result<bool, String> {
+    switch(value).map_err(|_| format!("\"on\" or \"off\" is wanted, not {value:?}"))
 }
 
 fn overflow(value: &str) -> Result<OverflowPolicy, String> {

@@ -158,6 +158,7 @@ impl Layers {
 fn apply(settings: &mut Settings, key: &Key, value: &str) -> Result<(), String> {
     match (value, key.name) {
         ("none", "seed") => settings.sampling.seed = None,
+        ("none", "think") => settings.think = None,
         ("none", "max_tokens") => settings.max_tokens = None,
         ("none", "context_length") => settings.context_length = None,
         ("none", "chat_template") => settings.chat_template = None,
@@ -184,17 +185,17 @@ mod tests {
         let mut layers = Layers::new(Case::new(CONFIG).resolve().unwrap());
         assert!(matches!(layers.origin("temperature"), Origin::File { line: 1, .. }));
         layers.choose_persona("coder").unwrap();
-        assert_eq!(layers.effective().sampling.temperature, 0.3);
+        assert_eq!(layers.effective().sampling.temperature, Some(0.3));
         assert_eq!(layers.origin("temperature"), Origin::Persona("coder".into()));
         set(&mut layers, "temperature", "0.9").unwrap();
-        assert_eq!((layers.effective().sampling.temperature, layers.effective().sampling.top_k), (0.9, 7));
+        assert_eq!((layers.effective().sampling.temperature, layers.effective().sampling.top_k), (Some(0.9), Some(7)));
         assert_eq!(layers.origin("temperature"), Origin::Conversation);
         set(&mut layers, "temperature", "default").unwrap();
-        assert_eq!(layers.effective().sampling.temperature, 0.3);
+        assert_eq!(layers.effective().sampling.temperature, Some(0.3));
         layers.choose_persona("none").unwrap();
-        assert_eq!(layers.effective().sampling.temperature, 0.1);
+        assert_eq!(layers.effective().sampling.temperature, Some(0.1));
         assert!(set(&mut layers, "temperature", "hot").unwrap_err().contains("a number is wanted"));
-        assert_eq!(layers.effective().sampling.temperature, 0.1);
+        assert_eq!(layers.effective().sampling.temperature, Some(0.1));
     }
 
     #[test]
@@ -202,9 +203,9 @@ mod tests {
         let mut layers = Layers::new(Case::new(CONFIG).resolve().unwrap());
         set(&mut layers, "temperature", "0.9").unwrap();
         layers.choose_persona("coder").unwrap();
-        assert_eq!(layers.effective().sampling.temperature, 0.3);
+        assert_eq!(layers.effective().sampling.temperature, Some(0.3));
         layers.choose_persona("none").unwrap();
-        assert_eq!(layers.effective().sampling.temperature, 0.9);
+        assert_eq!(layers.effective().sampling.temperature, Some(0.9));
     }
 
     #[test]
@@ -215,11 +216,11 @@ mod tests {
         let remembered = remembered.map(|(key, value)| (key.to_owned(), value.to_owned()));
         layers.open(BTreeMap::from(remembered)).unwrap();
         let now = layers.effective().sampling;
-        assert_eq!((now.temperature, now.top_k, now.top_p), (0.0, 7, 0.95));
+        assert_eq!((now.temperature, now.top_k, now.top_p), (Some(0.0), Some(7), None));
         set(&mut layers, "temperature", "0.5").unwrap();
-        assert_eq!(layers.effective().sampling.temperature, 0.5);
+        assert_eq!(layers.effective().sampling.temperature, Some(0.5));
         layers.choose_persona("coder").unwrap();
-        assert_eq!(layers.effective().sampling.temperature, 0.3);
+        assert_eq!(layers.effective().sampling.temperature, Some(0.3));
     }
 
     #[test]

@@ -49,8 +49,8 @@ impl Case {
 fn flag_beats_environment_beats_file_beats_default() {
     let case = Case::new("temperature = 0.1\ntop_k = 3\nmodel = \"file\"\n").env("CHATNAP_TOP_K", "5");
     let resolved = case.env("CHATNAP_MODEL", "env").flag("model", "--model", "flag").resolve().unwrap();
-    assert_eq!(resolved.settings.sampling.temperature, 0.1);
-    assert_eq!(resolved.settings.sampling.top_k, 5);
+    assert_eq!(resolved.settings.sampling.temperature, Some(0.1));
+    assert_eq!(resolved.settings.sampling.top_k, Some(5));
     assert_eq!(resolved.settings.model, "flag");
     assert_eq!(resolved.settings.idle_window, IdleWindow::After(std::time::Duration::from_secs(120)));
     assert_eq!(resolved.origin("top_k"), Origin::Environment("CHATNAP_TOP_K".into()));
@@ -127,9 +127,12 @@ fn hf_hub_offline_sets_offline() {
 fn shown_settings_parse_back() {
     let case = Case::new("system = \"a \\\"b\\\"\\nc\"\nseed = 7\ndevice = \"cuda:1\"\nidle_window = \"never\"");
     let first = case.resolve().unwrap();
-    let second = Case::new(&first.show()).resolve().unwrap();
+    let model = Recommendation { values: Recommended::default(), complete: true };
+    let second = Case::new(&first.show(&model)).resolve().unwrap();
+    // What was left to the model is shown with its value.
+    let sampling = first.settings.sampling.resolve(&model.values).into();
     assert_eq!(
-        Settings { config_dir: "/".into(), ..first.settings },
+        Settings { config_dir: "/".into(), sampling, ..first.settings },
         Settings { config_dir: "/".into(), ..second.settings }
     );
 }
@@ -169,7 +172,7 @@ fn password_in_a_model_address_is_not_shown() {
         Case::new("").env("CHATNAP_MODEL", "https://me:secret@huggingface.co/owner/repo"),
         Case::new("").flag("model", "--model", "https://me:secret@huggingface.co/owner/repo"),
     ] {
-        let shown = case.resolve().unwrap().show();
+        let shown = case.resolve().unwrap().show(&Recommendation { values: Recommended::default(), complete: false });
         assert!(shown.contains("\"https://huggingface.co/owner/repo\"") && !shown.contains("secret"), "{shown}");
     }
 }
@@ -186,4 +189,23 @@ fn personas_are_read_by_name() {
     assert_eq!(wrong("codr"), "there is no persona \"codr\"; did you mean coder?");
     assert_eq!(wrong("xyzzy"), "there is no persona \"xyzzy\"; /persona lists those that were there at the start");
     assert!(find_persona(&[], "a").unwrap_err().contains("[persona.a] in the config file makes it"));
+}
+
+#[test]
+fn think_is_on_off_or_a_flag() {
+    for (config, think) in [
+        ("", None),
+        ("think = \"on\"", Some(true)),
+        ("think = \"off\"", Some(false)),
+        ("think = false", Some(false)),
+        ("[persona.a]\nthink = true", None),
+    ] {
+        assert_eq!(Case::new(config).resolve().unwrap().settings.think, think, "{config}");
+    }
+    let case = Case::new("think = true").env("CHATNAP_THINK", "off");
+    assert_eq!(case.resolve().unwrap().settings.think, Some(false));
+    let shown = case.resolve().unwrap().show(&Recommendation { values: Recommended::default(), complete: true });
+    assert!(shown.contains("think = \"off\""), "{shown}");
+    let error = Case::new("think = \"maybe\"").error();
+    assert!(error.ends_with("think: \"on\" or \"off\" is wanted, not \"maybe\""), "{error}");
 }

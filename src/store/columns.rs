@@ -43,13 +43,26 @@ impl Columns {
         Self { reasoning, text, state: state.to_owned(), error, usage: counts, timing: times }
     }
 
-    /// Writes the answer to its row. Returns the number of updated rows, 0 or 1.
-    pub(super) fn write(&self, db: &Connection, row: i64) -> rusqlite::Result<usize> {
+    /// Writes the answer to its row, and with it the sampling parameters if `sampling` has any: which values the model
+    /// recommends is known only once it is loaded. Returns the number of updated rows, 0 or 1.
+    pub(super) fn write(&self, db: &Connection, row: i64, sampling: Option<&str>) -> rusqlite::Result<usize> {
         let count = |place: usize| self.usage.as_ref().map(|usage| usage[place]);
         db.execute(
             "UPDATE turns SET reasoning = ?2, answer = ?3, state = ?4, error = ?5, prompt_tokens = ?6,
-             cached_tokens = ?7, completion_tokens = ?8, timing = ?9, indexed = 0 WHERE key = ?1",
-            params![row, self.reasoning, self.text, self.state, self.error, count(0), count(1), count(2), self.timing],
+             cached_tokens = ?7, completion_tokens = ?8, timing = ?9, sampling = COALESCE(?10, sampling), indexed = 0
+             WHERE key = ?1",
+            params![
+                row,
+                self.reasoning,
+                self.text,
+                self.state,
+                self.error,
+                count(0),
+                count(1),
+                count(2),
+                self.timing,
+                sampling
+            ],
         )
     }
 }

@@ -205,7 +205,7 @@ fn insert(tx: &Transaction<'_>, id: &ConversationId, one: &Imported) -> Result<(
             writer: "import",
         };
         let row = question.insert(tx)?;
-        Columns::of(&turn.answer).write(tx, row)?;
+        Columns::of(&turn.answer).write(tx, row, None)?;
         if turn.removed {
             tx.execute("UPDATE turns SET removed = 1 WHERE key = ?1", [row])?;
         }

@@ -171,7 +171,7 @@ fn update(tx: &Transaction<'_>, row: i64, turn: &Unstored) -> Result<i64> {
         |found| found.get(0),
     )?;
     if newer {
-        turn.answer.write(tx, row)?;
+        turn.answer.write(tx, row, turn.sampling.as_deref())?;
     }
     Ok(row)
 }
@@ -200,6 +200,6 @@ fn insert(tx: &Transaction<'_>, turn: &Unstored, writer: &str, rows: &HashMap<(&
         writer,
     };
     let row = question.insert(tx)?;
-    turn.answer.write(tx, row)?;
+    turn.answer.write(tx, row, None)?;
     Ok(row)
 }

@@ -568,3 +568,23 @@ fn default_folder_is_made_private_and_a_writable_chosen_folder_gives_a_notice() 
     assert!(notices.len() == 1 && notices[0].contains("Other users can write to"), "{notices:?}");
     assert_eq!(mode(&home.data()), 0o777, "a folder that the user chose is not changed");
 }
+
+#[test]
+fn the_end_of_an_answer_replaces_the_sampling_of_its_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path()).unwrap().store;
+    let mut talk = Conversation::new(new_conversation_id(), None);
+    let turn = talk.ask(None, "hi", "tiny");
+    let sampled = |talk: &Conversation, temperature| {
+        let sampling = crate::protocol::SamplingParams { temperature, ..Default::default() };
+        TurnRecord { sampling: Some(sampling), ..record(talk, turn) }
+    };
+    let wait = Duration::from_secs(10);
+    store.save(&sampled(&talk, 0.8), wait).unwrap();
+    talk.turn_mut(turn).unwrap().answer.ending = finished();
+    store.save(&sampled(&talk, 0.2), wait).unwrap();
+    // A record that does not know the sampling leaves it.
+    store.save(&record(&talk, turn), wait).unwrap();
+    let stored: String = store.db.query_row("SELECT sampling FROM turns", [], |row| row.get(0)).unwrap();
+    assert!(stored.contains("\"temperature\":0.2"), "{stored}");
+}

@@ -144,12 +144,13 @@ mod tests {
     use crate::chat::{ChatOptions, Event, update};
     use crate::clock::Timestamp;
     use crate::conversation::{Conversation, ConversationId};
-    use crate::protocol::{OverflowPolicy, SamplingParams};
+    use crate::protocol::{OverflowPolicy, SamplingChoice};
 
     fn chat() -> Chat {
         let options = ChatOptions {
             model: "tiny".into(),
-            sampling: SamplingParams::default(),
+            sampling: SamplingChoice::default(),
+            think: None,
             max_tokens: None,
             on_overflow: OverflowPolicy::Error,
         };

@@ -10,13 +10,9 @@ impl App {
             Effect::Cancel(id) => self.with_engine(|engine| engine.cancel(id)),
             Effect::Count(id) => {
                 let messages = self.chat.messages_with(self.screen.composer.text());
-                let most = self.chat.options.max_tokens;
-                self.with_engine(|engine| engine.count(id, messages, most));
+                self.count(id, messages);
             }
-            Effect::CountMessages(id, messages) => {
-                let most = self.chat.options.max_tokens;
-                self.with_engine(|engine| engine.count(id, messages, most));
-            }
+            Effect::CountMessages(id, messages) => self.count(id, messages),
             Effect::Attach(name) => self.attach(&name),
             Effect::Load if self.engine.is_none() => {
                 self.chat_event(Event::Hinted("there is no engine; /model NAME tries again".into()));

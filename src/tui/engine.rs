@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::engine::chat_template::Chosen;
 use crate::engine::{Engine, EngineOptions};
 use crate::hub::{HubSource, lasting_name};
-use crate::protocol::{EngineError, EngineEvent, ErrorKind, GenerationRequest};
+use crate::protocol::{ChatMessage, CountRequest, EngineError, EngineEvent, ErrorKind, GenerationRequest, RequestId};
 use crate::settings::Settings;
 use crate::wording::without_user_info;
 
@@ -24,6 +24,13 @@ impl App {
         let error =
             EngineError::new(ErrorKind::Failed, "There is no engine: see the error above. /model NAME tries again.");
         self.chat_event(Event::Engine(EngineEvent::Failed { id: request.id, error, at: Timestamp::now() }));
+    }
+
+    /// Has the engine count the tokens of a prompt.
+    pub(super) fn count(&self, id: RequestId, messages: Vec<ChatMessage>) {
+        let options = &self.chat.options;
+        let request = CountRequest { id, messages, max_tokens: options.max_tokens, think: options.think };
+        self.with_engine(|engine| engine.count(request));
     }
 
     pub(super) fn start_engine(&mut self) {

@@ -4,7 +4,7 @@ use std::thread::JoinHandle;
 
 use super::engine::model_source;
 use super::{App, Input};
-use crate::chat::{Advice, Event, Located, Note, Recommended};
+use crate::chat::{Advice, Event, Located, Note, RecommendedModel};
 use crate::engine::room;
 use crate::engine::source::{CancelFlag, ModelSource};
 use crate::hub::{HubSource, Place};
@@ -112,12 +112,12 @@ fn advice(settings: &Settings) -> Advice {
 }
 
 /// The recommended model, if it must and may be fetched.
-fn recommended(settings: &Settings, rooms: survey::Rooms) -> Option<Recommended> {
+fn recommended(settings: &Settings, rooms: survey::Rooms) -> Option<RecommendedModel> {
     let model = survey::recommended(rooms)?.model.clone();
     let source = HubSource::new(&Settings { model: model.clone(), ..settings.clone() }).ok()?;
     let licence = source.licence()?.to_owned();
     match source.place() {
-        Ok(Place::Elsewhere(offer)) => Some(Recommended { model, licence, offer }),
+        Ok(Place::Elsewhere(offer)) => Some(RecommendedModel { model, licence, offer }),
         Ok(Place::Here { .. }) | Err(_) => None,
     }
 }

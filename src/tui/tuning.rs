@@ -3,8 +3,13 @@
 use super::App;
 use crate::chat::{Event, Note, NoteKind, Tuned};
 use crate::engine::Engine;
+use crate::engine::source::ModelSource;
+use crate::hub::HubSource;
+use crate::protocol::{NO_THINK_SWITCH, Recommended, SamplingSource};
 use crate::sanitize::{sanitize, sanitize_line};
-use crate::settings::{AUTO, Applies, DEFAULT, Key, Keymap, Layers, NO_PERSONA, Origin, Settings, named, unknown};
+use crate::settings::{
+    AUTO, Applies, DEFAULT, Key, Keymap, Layers, NO_PERSONA, Origin, Recommendation, Settings, named, unknown,
+};
 
 impl App {
     /// `/set KEY VALUE`, or `/set KEY`, which shows it. A wrong command comes back into the composer.
@@ -82,6 +87,10 @@ impl App {
             (false, Origin::Session) => "until chatnap ends".to_owned(),
             (_, origin) => origin.to_string(),
         };
+        let switchless = self.chat.engine.info.as_ref().is_some_and(|info| !info.think_switch);
+        if key.name == "think" && self.settings.think.is_some() && switchless {
+            return sanitize_line(&format!("{} {value}: {NO_THINK_SWITCH}", key.name));
+        }
         sanitize_line(&format!("{} {value}: {when}, {kept}", key.name))
     }
 
@@ -90,13 +99,30 @@ impl App {
         let value = match key.name {
             "system" => self.chat.conversation.system.clone().filter(|text| !text.is_empty()),
             "reasoning" => Some(if self.chat.reasoning_open { "show".to_owned() } else { "fold".to_owned() }),
-            _ => (key.get)(&self.settings),
+            _ => (key.get)(&self.settings).or_else(|| self.recommendation().of(key).map(|(value, _)| value)),
         };
         value.unwrap_or_else(|| "none".to_owned())
     }
 
+    /// What the model recommends: all of it once it was loaded, what the catalogue says before.
+    fn recommendation(&self) -> Recommendation {
+        match &self.chat.engine.info {
+            Some(info) => Recommendation { values: info.sampling.clone(), complete: true },
+            None => {
+                let listed = HubSource::new(&self.settings).map(|source| source.recommended()).unwrap_or_default();
+                let values = Recommended::from(SamplingSource::Catalogue, listed);
+                Recommendation { values, complete: false }
+            }
+        }
+    }
+
     /// Where the value in effect comes from.
     pub(super) fn setting_origin(&self, key: &Key) -> Origin {
+        if (key.get)(&self.settings).is_none()
+            && let Some((_, origin)) = self.recommendation().of(key)
+        {
+            return origin;
+        }
         let (layers, start) = (&self.layers, &self.layers.start().settings);
         let from_layers = match key.name {
             "model" => {
@@ -212,6 +238,7 @@ impl App {
         let settings = &self.settings;
         let tuned = Tuned {
             sampling: settings.sampling.clone(),
+            think: settings.think,
             max_tokens: settings.max_tokens,
             on_overflow: settings.on_overflow,
             reasoning_open: reasoning.then_some(settings.reasoning_open),

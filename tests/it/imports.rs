@@ -302,7 +302,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("logging", &["files"]),
     ("stats", &["clock", "protocol"]),
     ("conversation", &["protocol"]),
-    ("catalogue", &["wording"]),
+    ("catalogue", &["protocol", "wording"]),
     ("settings", &["files", "logging", "protocol", "wording"]),
     ("engine", &["clock", "protocol", "wording"]),
     ("bench", &["engine", "protocol"]),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::run::Home;
 
 /// Copies a small fixture model with random weights and adds a word-level tokenizer of 131 words.
-fn model(home: &Home) -> PathBuf {
+pub fn model(home: &Home) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/llama-f32");
     for name in ["config.json", "model.safetensors"] {
         home.file(&format!("model/{name}"), std::fs::read(source.join(name)).unwrap());
@@ -24,7 +24,7 @@ fn model(home: &Home) -> PathBuf {
     home.file("model/tokenizer_config.json", r#"{"chat_template": "{{ messages[-1].content }}"}"#)
 }
 
-fn folder(home: &Home) -> String {
+pub fn folder(home: &Home) -> String {
     home.path().join("model").to_str().unwrap().to_owned()
 }
 

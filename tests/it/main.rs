@@ -27,6 +27,7 @@ mod release;
 mod resize;
 mod reuse;
 mod run;
+mod sampling;
 mod screenshot;
 mod settings;
 mod signals;

@@ -90,7 +90,8 @@ fn ask(engine: &Engine, text: &str, max_tokens: usize) {
     engine.generate(GenerationRequest {
         id: engine.next_id(),
         messages: vec![ChatMessage::new(Role::User, text)],
-        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() },
+        sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() }.into(),
+        think: None,
         max_tokens: Some(max_tokens),
         on_overflow: OverflowPolicy::Error,
     });

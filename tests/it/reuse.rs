@@ -39,7 +39,8 @@ impl Talk {
         self.engine.generate(GenerationRequest {
             id: self.engine.next_id(),
             messages: messages.to_vec(),
-            sampling: SamplingParams { temperature, seed: Some(7), ..SamplingParams::default() },
+            sampling: SamplingParams { temperature, seed: Some(7), ..SamplingParams::default() }.into(),
+            think: None,
             max_tokens: Some(40),
             on_overflow: OverflowPolicy::Error,
         });

@@ -240,7 +240,8 @@ fn resume_opens_a_conversation_and_a_missing_one_changes_nothing() {
 
 fn tuned(remembered: &[(&str, &str)]) -> Event {
     Event::Tuned(Box::new(Tuned {
-        sampling: SamplingParams { temperature: 0.2, ..SamplingParams::default() },
+        sampling: SamplingChoice { temperature: Some(0.2), ..SamplingChoice::default() },
+        think: Some(false),
         max_tokens: Some(5),
         on_overflow: OverflowPolicy::Trim,
         reasoning_open: Some(true),
@@ -257,7 +258,8 @@ fn settings_apply_to_the_next_prompt_and_are_stored() {
     assert_eq!(story.submit("/persona coder"), [Effect::SetPersona("coder".into())]);
     assert_eq!(story.event(tuned(&[("temperature", "0.2")])), [], "the first turn stores the settings");
     let request = story.ask("hi");
-    assert_eq!((request.sampling.temperature, request.max_tokens), (0.2, Some(5)));
+    assert_eq!((request.sampling.temperature, request.max_tokens), (Some(0.2), Some(5)));
+    assert_eq!(request.think, Some(false));
     assert_eq!(request.on_overflow, OverflowPolicy::Trim);
     assert!(story.chat.reasoning_open);
     story.finish(request.id, FinishReason::Stop);

@@ -194,7 +194,7 @@ fn first_run(own: Located) -> Story {
     assert_eq!((story.chat.options.model.as_str(), story.chat.engine.model.as_str()), ("tiny", "tiny"));
     located(&mut story, "tiny", own);
     let offer = Offer { size: Some((9_000_000_000, true)), from: "hub.example".into(), warning: None };
-    let recommended = Some(Recommended { model: "big".into(), licence: "Apache-2.0".into(), offer });
+    let recommended = Some(RecommendedModel { model: "big".into(), licence: "Apache-2.0".into(), offer });
     let advice = Advice { machine: "a GPU".into(), on_disk: String::new(), recommended };
     assert_eq!(story.event(Event::Advised(Box::new(advice))), []);
     story

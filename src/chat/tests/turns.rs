@@ -332,7 +332,8 @@ fn a_change_of_settings_keeps_what_is_left_out() {
     let mut story = two_turns();
     story.submit("/compact 1");
     let tuned = Tuned {
-        sampling: SamplingParams::default(),
+        sampling: SamplingChoice::default(),
+        think: None,
         max_tokens: None,
         on_overflow: OverflowPolicy::Error,
         reasoning_open: None,
@@ -349,4 +350,24 @@ fn chosen_turns_are_left_out() {
     story.submit("/compact 1");
     assert_eq!(said(&story.ask("three")), ["two", "2", "three"]);
     assert_eq!(shown(&story), [TurnId(0), TurnId(1), TurnId(2)], "it stays on the screen");
+}
+
+#[test]
+fn the_end_of_an_answer_stores_the_sampling_that_was_used() {
+    let mut story = Story::begin();
+    story.chat.options.sampling.top_k = Some(7);
+    let request = story.ask("hi");
+    assert_eq!((request.sampling.temperature, request.sampling.top_k), (None, Some(7)));
+    let choice = SamplingChoice { temperature: Some(0.2), top_k: Some(99), ..SamplingChoice::default() };
+    let sampling = Recommended::from(SamplingSource::Catalogue, choice);
+    let (info, at) = (ModelInfo { sampling, ..info() }, story.now());
+    story.engine(EngineEvent::Loaded { info, took: Duration::ZERO, at });
+    // A change during the answer is for the next prompt.
+    story.chat.options.sampling.temperature = Some(1.5);
+    let effects = story.finish(request.id, FinishReason::Stop);
+    let stored = effects.iter().find_map(|effect| match effect {
+        Effect::Save(record) => record.sampling.clone(),
+        _ => None,
+    });
+    assert_eq!(stored.map(|used| (used.temperature, used.top_k, used.top_p)), Some((0.2, 7, 0.95)));
 }

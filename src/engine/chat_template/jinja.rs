@@ -5,7 +5,7 @@ use minijinja::value::Value;
 
 use super::budget::{LIMITS, Limits};
 use super::limited_thread::Deadline;
-use super::{TemplateError, environment, instrument, lexer};
+use super::{THINK_SWITCH, TemplateError, environment, instrument, lexer};
 use crate::protocol::{ChatMessage, Role};
 
 /// Output limit of a render; far above any context length.
@@ -37,15 +37,17 @@ impl Jinja {
         const PROBE: &str = "chatnap-system-probe";
         let user = ChatMessage::new(Role::User, "a");
         let with = [ChatMessage::new(Role::System, PROBE), user.clone()];
-        let taken = self.render(&with, true, until).is_ok_and(|text| text.contains(PROBE));
-        !taken && self.render(&[user], true, until).is_ok()
+        let taken = self.render(&with, true, None, until).is_ok_and(|text| text.contains(PROBE));
+        !taken && self.render(&[user], true, None, until).is_ok()
     }
 
-    /// The text, byte-equal to transformers' `apply_chat_template(messages, add_generation_prompt=…)`.
+    /// The text, byte-equal to transformers' `apply_chat_template(messages, add_generation_prompt=…)`, with
+    /// `enable_thinking=…` if `think` is set.
     pub fn render(
         &self,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
+        think: Option<bool>,
         until: Deadline,
     ) -> Result<String, TemplateError> {
         let problem = |error: minijinja::Error| {
@@ -56,12 +58,18 @@ impl Jinja {
         environment.set_fuel(Some(limits.fuel()));
         let template = environment.get_template("chat").map_err(problem)?;
         let mut output = environment::Bounded::new(MAX_OUTPUT_BYTES);
-        let context = self.context(messages, add_generation_prompt, limits);
+        let context = self.context(messages, add_generation_prompt, think, limits);
         template.render_captured_to(context, &mut output).map_err(problem)?;
         output.into_string().ok_or_else(|| TemplateError("the chat template wrote invalid text".into()))
     }
 
-    fn context(&self, messages: &[ChatMessage], add_generation_prompt: bool, limits: Limits) -> Value {
+    fn context(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        think: Option<bool>,
+        limits: Limits,
+    ) -> Value {
         let mut entries: Vec<(&str, Value)> = vec![
             ("messages", messages.iter().map(message_value).collect()),
             // transformers passes these even if the caller omits them.
@@ -70,6 +78,7 @@ impl Jinja {
             ("add_generation_prompt", Value::from(add_generation_prompt)),
             (LIMITS, Value::from_object(limits)),
         ];
+        entries.extend(think.map(|think| (THINK_SWITCH, Value::from(think))));
         entries.extend(self.tokens.iter().map(|(name, piece)| (*name, Value::from(piece.as_str()))));
         Value::from_pairs(entries)
     }

@@ -61,7 +61,7 @@ fn every_template_renders_as_in_python() {
             let messages = messages(&golden["cases"][case]);
             for (prompt, expected) in [false, true].into_iter().zip(expected.as_array().unwrap()) {
                 compared += 1;
-                let got = template.jinja.render(&messages, prompt, Deadline::after(RENDER_TIME));
+                let got = template.jinja.render(&messages, prompt, None, Deadline::after(RENDER_TIME));
                 match (&got, expected.as_str()) {
                     (Ok(got), Some(expected)) if got == expected => {}
                     (Err(_), None) => {}
@@ -81,8 +81,8 @@ fn every_snippet_renders_as_in_python() {
     let mut wrong = Vec::new();
     for (source, expected) in &expected {
         let messages = [user("Why is the sky blue?")];
-        let got =
-            template(source).and_then(|template| template.jinja.render(&messages, true, Deadline::after(RENDER_TIME)));
+        let got = template(source)
+            .and_then(|template| template.jinja.render(&messages, true, None, Deadline::after(RENDER_TIME)));
         if got.as_deref().ok() != expected.as_str() {
             wrong.push(format!("{source}\n  got      {got:?}\n  expected {expected}"));
         }
@@ -278,4 +278,19 @@ fn folder_template_is_read_from_jinja_file_or_tokenizer_config() {
     assert_eq!(render(), "CU");
     std::fs::write(folder.path().join("chat_template.jinja"), "J{{ messages[0].content }}{{ bos_token }}").unwrap();
     assert_eq!(render(), "JU<s>");
+}
+
+#[test]
+fn reasoning_is_switched_on_and_off_where_the_template_can() {
+    let read = |name: &str| std::fs::read_to_string(templates().join(name)).unwrap();
+    let qwen = template(&read("Qwen-Qwen3-0.6B.jinja")).unwrap();
+    let render = |template: &ChatTemplate, think| template.thinking(think).render(&[user("hi")], true).unwrap();
+    assert!(qwen.has_think_switch());
+    let plain = render(&qwen, None);
+    assert!(plain.ends_with("<|im_start|>assistant\n"), "{plain}");
+    assert_eq!(render(&qwen, Some(true)), plain);
+    assert_eq!(render(&qwen, Some(false)), format!("{plain}<think>\n\n</think>\n\n"));
+    let smollm = template(&read("HuggingFaceTB-SmolLM2-135M-Instruct.jinja")).unwrap();
+    assert!(!smollm.has_think_switch());
+    assert_eq!(render(&smollm, Some(false)), render(&smollm, None));
 }

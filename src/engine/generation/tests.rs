@@ -15,22 +15,11 @@ fn long_rope() -> Box<dyn Model> {
     cpu_model(&parts, Some(1)).unwrap()
 }
 
-fn request() -> GenerationRequest {
-    GenerationRequest {
-        id: RequestId(1),
-        messages: Vec::new(),
-        sampling: SamplingParams::default(),
-        max_tokens: None,
-        on_overflow: OverflowPolicy::Error,
-    }
-}
-
 #[test]
 fn sequence_that_exceeds_the_original_longrope_context_is_evaluated_again() {
     let (mut model, mut other) = (long_rope(), long_rope());
     let tokens: Vec<u32> = (0..41).map(|i| 3 + i * 7 % 100).collect();
-    let request = request();
-    let mut decoder = Decoder::new(&request);
+    let mut decoder = Decoder::new(SamplingParams::default());
     let mut prefix = Prefix::default();
     model.reusable_prefix(0, 39);
     model.forward(&tokens[..39], 0, &mut decoder.logits).unwrap();
@@ -52,8 +41,7 @@ fn sequence_that_exceeds_the_original_longrope_context_is_evaluated_again() {
 #[test]
 fn evaluating_a_sequence_again_can_be_cancelled() {
     let mut model = long_rope();
-    let request = request();
-    let mut decoder = Decoder::new(&request);
+    let mut decoder = Decoder::new(SamplingParams::default());
     let mut prefix = Prefix::default();
     model.reusable_prefix(0, 40);
     model.forward(&[5; 40], 0, &mut decoder.logits).unwrap();
@@ -127,15 +115,14 @@ fn prompt_waits_until_the_model_is_ready_or_it_is_cancelled() {
 #[test]
 fn logits_without_a_finite_value_are_an_error() {
     let mut model = long_rope();
-    let request = request();
     for (logits, sound) in [
         (vec![f32::NAN; 8], false),
         (vec![f32::INFINITY; 8], false),
         (vec![f32::NEG_INFINITY; 8], false),
         (vec![f32::NAN, 1.0, f32::NEG_INFINITY], true),
     ] {
-        let mut decoder = Decoder::new(&request);
-        decoder.sampler = Some(Sampler::new(&request.sampling, 1));
+        let mut decoder = Decoder::new(SamplingParams::default());
+        decoder.sampler = Some(Sampler::new(&SamplingParams::default(), 1));
         decoder.logits.clone_from(&logits);
         let next = decoder.next(&mut *model, &mut Prefix::default(), 3, &[]);
         assert_eq!(next.is_ok(), sound, "{logits:?}: {next:?}");

@@ -21,6 +21,7 @@ use super::parts::text_of_folder;
 use super::{Model, check_tokens};
 use crate::engine::chat_template::{ChatTemplate, Chosen};
 use crate::engine::error::ModelError;
+use crate::engine::recommended;
 use crate::engine::source::CancelFlag;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::plan::TensorPlan;
@@ -76,6 +77,7 @@ impl<'a> CandleParts<'a> {
             parameters: self.plan.parameters(),
             context_length: self.config.context_length,
             trained_context_length: self.config.trained_context_length,
+            sampling: recommended::of_folder(self.folder),
             warnings: [&self.plan.warnings[..], &self.config.warnings].concat(),
             ..ModelInfo::default()
         }

@@ -7,11 +7,12 @@ use serde_json::Value;
 use super::config::{ModelConfig, read_folder_config};
 use crate::engine::chat_template::{ChatTemplate, Chosen};
 use crate::engine::error::ModelError;
+use crate::engine::recommended;
 use crate::engine::source::ModelFiles;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::gguf::{self, Header, Metadata};
 use crate::engine::weights::plan::TensorPlan;
-use crate::protocol::ModelInfo;
+use crate::protocol::{ModelInfo, Recommended};
 
 /// The parsed headers of a model's files: input of the loaders for every device.
 pub struct ModelParts {
@@ -80,8 +81,17 @@ impl ModelParts {
             parameters: self.plan.parameters(),
             context_length: self.config.context_length,
             trained_context_length: self.config.trained_context_length,
+            sampling: self.recommended(),
             warnings: self.plan.warnings.clone(),
             ..ModelInfo::default()
+        }
+    }
+
+    /// The sampling values that the files recommend.
+    fn recommended(&self) -> Recommended {
+        match &self.text {
+            TextFiles::Gguf(header) => recommended::of_gguf(&header.metadata),
+            TextFiles::Folder(folder) => recommended::of_folder(folder),
         }
     }
 

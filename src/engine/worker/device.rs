@@ -23,7 +23,7 @@ use crate::protocol::*;
 /// A job for the device thread, sent after `Loaded`.
 pub(super) enum Command {
     Generate { request: GenerationRequest, cancel: CancelFlag, submitted: Timestamp, loaded_at: Timestamp },
-    Count { id: RequestId, messages: Vec<ChatMessage>, max_tokens: Option<usize> },
+    Count(CountRequest),
 }
 
 /// A report of the device thread to the worker.
@@ -95,14 +95,14 @@ fn live(options: &Mutex<EngineOptions>, cancel: &CancelFlag, jobs: &Receiver<Com
         Err(error) => return reporter.send(Report::LoadFailed(error)),
     };
     reporter.send(Report::Loaded(loaded.info.clone()));
-    let mut warm = LoadedEngine { loaded, prefix: Prefix::default() };
+    let mut warm = LoadedEngine { loaded, prefix: Prefix::default(), missing_switch_told: false };
     for job in jobs {
         match job {
             Command::Generate { request, cancel, submitted, loaded_at } => {
                 let job = Job { request: &request, cancel: &cancel, submitted, loaded_at };
                 answer(&mut warm, &job, reporter);
             }
-            Command::Count { id, messages, max_tokens } => count(&warm, id, messages, max_tokens, reporter),
+            Command::Count(request) => count(&warm, request, reporter),
         }
     }
     reporter.freed.set(warm.loaded.model.release());
@@ -119,14 +119,8 @@ fn answer(warm: &mut LoadedEngine, job: &Job<'_>, reporter: &Reporter) {
     reporter.send(Report::Answered { id, event, health });
 }
 
-fn count(
-    warm: &LoadedEngine,
-    id: RequestId,
-    messages: Vec<ChatMessage>,
-    max_tokens: Option<usize>,
-    reporter: &Reporter,
-) {
-    let counted = catch_unwind(AssertUnwindSafe(|| generation::count(warm, id, messages, max_tokens)));
+fn count(warm: &LoadedEngine, request: CountRequest, reporter: &Reporter) {
+    let counted = catch_unwind(AssertUnwindSafe(|| generation::count(warm, request)));
     if let Ok(Some(counted)) = counted {
         reporter.send(Report::Told(counted));
     }
@@ -153,6 +147,7 @@ fn load(options: &Mutex<EngineOptions>, cancel: &CancelFlag, reporter: &Reporter
     let failure = |error| load_failure(&name, error, fetch_again.as_deref());
     let mut loaded = load::load(&load_options, &mut progress).map_err(failure)?;
     loaded.info.warnings.extend(options.source.warnings());
+    loaded.info.sampling.add(SamplingSource::Catalogue, options.source.recommended());
     if cancel.is_cancelled() {
         return Err(failure(ModelError::Cancelled));
     }

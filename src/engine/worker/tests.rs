@@ -62,7 +62,8 @@ impl Play {
         let mut request = GenerationRequest {
             id,
             messages: messages.iter().map(|(role, text)| ChatMessage::new(*role, *text)).collect(),
-            sampling: SamplingParams::default(),
+            sampling: SamplingChoice::default(),
+            think: None,
             max_tokens: None,
             on_overflow: OverflowPolicy::Error,
         };
@@ -385,6 +386,10 @@ fn switch_applies_to_the_requests_after_it() {
     assert_eq!(text(&play.end_of(after), Channel::Answer), "new");
 }
 
+fn counting(id: u64, messages: Vec<ChatMessage>) -> CountRequest {
+    CountRequest { id: RequestId(id), messages, max_tokens: None, think: None }
+}
+
 #[test]
 fn a_begun_answer_is_continued_without_another_turn() {
     let play = Play::warm("fallback = 'one two three'");
@@ -392,10 +397,20 @@ fn a_begun_answer_is_continued_without_another_turn() {
     let events = play.end_of(play.ask(&[(Role::User, "count"), (Role::Assistant, "one tw")]));
     assert_eq!(text(&events, Channel::Answer), "o three");
     // The answer is in the cache; a count says so, with what another prompt keeps of it.
-    play.engine().count(RequestId(9), begun("one two"), None);
+    play.engine().count(counting(9, begun("one two")));
     let events = play.until(|event| matches!(event, EngineEvent::Counted { .. }));
     let Some(EngineEvent::Counted { prompt_tokens, cached_tokens, .. }) = events.last() else { panic!() };
     assert_eq!(*cached_tokens, prompt_tokens - 1);
+}
+
+#[test]
+fn a_template_without_a_switch_for_reasoning_is_told_once() {
+    let play = Play::warm("");
+    let ask = |think| play.end_of(play.ask_with(&[(Role::User, "hi")], |request| request.think = think));
+    let told = |events: &[EngineEvent]| {
+        events.iter().filter(|event| matches!(event, EngineEvent::Warning(text) if text == NO_THINK_SWITCH)).count()
+    };
+    assert_eq!([ask(None), ask(Some(false)), ask(Some(true))].map(|events| told(&events)), [0, 1, 0]);
 }
 
 #[test]
@@ -410,7 +425,7 @@ fn a_count_says_how_many_turns_would_be_left_out() {
         messages
     };
     let left_out = |messages| {
-        play.engine().count(RequestId(9), messages, None);
+        play.engine().count(counting(9, messages));
         match play.until(|event| matches!(event, EngineEvent::Counted { .. })).pop() {
             Some(EngineEvent::Counted { left_out, .. }) => left_out,
             other => panic!("{other:?}"),
@@ -425,7 +440,7 @@ fn a_count_says_how_many_turns_would_be_left_out() {
 fn tokens_are_counted_while_a_model_is_loaded() {
     let play = Play::warm("");
     play.end_of(play.say("hi"));
-    play.engine().count(RequestId(77), vec![ChatMessage::new(Role::User, "hi")], None);
+    play.engine().count(counting(77, vec![ChatMessage::new(Role::User, "hi")]));
     let events = play.until(|event| matches!(event, EngineEvent::Counted { .. }));
     let expected = EngineEvent::Counted {
         id: RequestId(77),

@@ -40,6 +40,7 @@ fn item(key: &Key, value: &str, origin: &Origin) -> Item {
     }
     let origin = match origin {
         Origin::Default => String::new(),
+        Origin::Unknown => " · unless the model has its own".to_owned(),
         Origin::File { line, .. } => format!(" · file, line {line}"),
         Origin::Environment(_) => " · environment".to_owned(),
         other => format!(" · {other}"),

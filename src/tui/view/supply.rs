@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use super::{gauge, paint, units, wrap};
-use crate::chat::{Chat, EngineState, Files, Recommended, Switch, SwitchStage};
+use crate::chat::{Chat, EngineState, Files, RecommendedModel, Switch, SwitchStage};
 use crate::protocol::Offer;
 use crate::sanitize::sanitize;
 use crate::settings::AUTO;
@@ -98,7 +98,7 @@ pub(super) fn welcome(chat: &Chat) -> Option<String> {
 }
 
 /// What Enter fetches, and what answers meanwhile; `None` as long as the files of the current model are looked for.
-fn recommendation(chat: &Chat, found: &Recommended) -> Option<String> {
+fn recommendation(chat: &Chat, found: &RecommendedModel) -> Option<String> {
     let (model, own) = (units::short_name(&found.model), units::short_name(&chat.options.model));
     let (from, licence) = (sanitize(&found.offer.from), sanitize(&found.licence));
     let what =

@@ -81,7 +81,8 @@ impl App {
     fn with(width: u16, height: u16, theme: &str, glyphs: &'static Glyphs) -> Self {
         let options = ChatOptions {
             model: "smollm2-135m".into(),
-            sampling: SamplingParams::default(),
+            sampling: SamplingChoice::default(),
+            think: None,
             max_tokens: None,
             on_overflow: OverflowPolicy::Error,
         };
@@ -189,7 +190,7 @@ impl App {
             trained_context_length: 8192,
             device: DeviceInfo { kind: DeviceKind::Cpu, name: "A processor".into() },
             memory: MemoryUse { weights: 98_000_000, kv_cache: 188_000_000, workspace: 4_000_000 },
-            warnings: Vec::new(),
+            ..ModelInfo::default()
         };
         let at = self.at();
         self.engine(EngineEvent::Loaded { info, took: Duration::from_millis(140), at })

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chatnap::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use chatnap::hub::{HubOptions, HubSource, ModelName, Patience, Stored};
-use chatnap::protocol::{DevicePreference, IdleWindow, OverflowPolicy, SamplingParams};
+use chatnap::protocol::{DevicePreference, IdleWindow, OverflowPolicy, SamplingChoice};
 use chatnap::settings::Settings;
 use serde_json::json;
 
@@ -190,7 +190,8 @@ fn settings(model: &str, root: &Path) -> Settings {
         model: model.to_owned(),
         system: None,
         chat_template: None,
-        sampling: SamplingParams::default(),
+        sampling: SamplingChoice::default(),
+        think: None,
         max_tokens: None,
         context_length: None,
         idle_window: IdleWindow::Never,

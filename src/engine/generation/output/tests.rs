@@ -12,7 +12,8 @@ fn answer(tokenizer: &Tokenizer, last: Role, pieces: &[&str]) -> (String, usize)
     let request = GenerationRequest {
         id: RequestId(1),
         messages: vec![ChatMessage::new(last, "x")],
-        sampling: SamplingParams::default(),
+        sampling: SamplingChoice::default(),
+        think: None,
         max_tokens: None,
         on_overflow: OverflowPolicy::Error,
     };

@@ -357,7 +357,8 @@ fn a_continued_conversation_reuses_the_cache_and_reports_cached_tokens() {
         engine.generate(GenerationRequest {
             id: engine.next_id(),
             messages: messages.iter().map(|(role, text)| ChatMessage::new(*role, *text)).collect(),
-            sampling: SamplingParams { temperature: 0.0, repeat_penalty: 1.0, ..SamplingParams::default() },
+            sampling: SamplingParams { temperature: 0.0, repeat_penalty: 1.0, ..SamplingParams::default() }.into(),
+            think: None,
             max_tokens: Some(6),
             on_overflow: OverflowPolicy::Error,
         });

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::chat::View;
+use crate::protocol::SamplingSource;
 use crate::settings::{Folders, Origin, Settings};
 use crate::tui::picker::Picker;
 use crate::tui::pickers::settings;
@@ -10,6 +11,8 @@ fn list() -> Picker {
     let start = Settings::defaults(&Folders { data: "/d".into(), cache: "/c".into(), ..Folders::default() });
     let items = settings::items_of(|key| match key.name {
         "temperature" => ("0.2".into(), Origin::Conversation),
+        "top_p" => ("0.9".into(), Origin::Recommended(SamplingSource::Gguf)),
+        "repeat_penalty" => ("1".into(), Origin::Unknown),
         "top_k" => ("7".into(), Origin::Persona("coder".into())),
         "keymap" => ("vi".into(), Origin::File { path: "/c.toml".into(), line: 3 }),
         _ => ((key.get)(&start).unwrap_or_else(|| "none".into()), Origin::Default),

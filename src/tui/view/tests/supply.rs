@@ -1,7 +1,7 @@
 //! Models that are not on disk: the offer, the download beside the chat, and which model answered.
 
 use super::*;
-use crate::chat::{Advice, Located, Recommended};
+use crate::chat::{Advice, Located, RecommendedModel};
 
 fn offer() -> Located {
     Located::Missing(Offer { size: Some((98_362_432, true)), from: "huggingface.co".into(), warning: None })
@@ -81,7 +81,7 @@ fn footers_name_the_model_when_it_changes() {
 fn the_first_run_names_the_machine_and_recommends_a_model() {
     at_all_sizes!("first_run", |app| {
         let offer = Offer { size: Some((9_001_752_960, true)), from: "huggingface.co".into(), warning: None };
-        let recommended = Some(Recommended { model: "qwen3-14b".into(), licence: "Apache-2.0".into(), offer });
+        let recommended = Some(RecommendedModel { model: "qwen3-14b".into(), licence: "Apache-2.0".into(), offer });
         let machine = "NVIDIA GeForce RTX 4070\u{1b}[31m with 12.9 GB, 11.6 GB of it for a model; 33.4 GB of RAM";
         let advice = Advice { machine: machine.into(), on_disk: "2 models of ollama".into(), recommended };
         app.event(Event::Checking).located("smollm2-135m", self::offer());
