@@ -12,6 +12,7 @@ use crate::hub::HubSource;
 use crate::output::{self, Reader};
 use crate::protocol::{Recommended, SamplingSource};
 use crate::settings::{DEFAULT_CONFIG, Recommendation, Resolved, Settings};
+use crate::survey;
 
 pub(super) fn run(resolved: &Resolved, command: ConfigCommand) -> Result<Reader, Failure> {
     match command {
@@ -25,6 +26,7 @@ pub(super) fn run(resolved: &Resolved, command: ConfigCommand) -> Result<Reader,
 
 /// What the model of the settings recommends: by its headers, if it is on disk, and by the catalogue. Nothing is fetched.
 fn recommendation(settings: &Settings) -> Recommendation {
+    let settings = &survey::settled(settings);
     // A name that cannot be a model's is an error where a model is needed, not here.
     let Ok(source) = HubSource::new(settings) else {
         return Recommendation { values: Recommended::default(), complete: false };

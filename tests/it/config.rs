@@ -31,7 +31,8 @@ fn config_show_prints_each_value_with_its_source() {
     assert!(line("idle_window = \"1m30s\"").ends_with("# environment, CHATNAP_IDLE_WINDOW"));
     assert!(line("model = \"x\"").ends_with("# flag, --model"));
     assert!(line("offline = true").ends_with("# flag, --offline"));
-    assert!(line("temperature = 0.8").ends_with("# default"));
+    assert!(line("temperature = 0.8").ends_with("# default, unless the model has its own"));
+    assert!(line("on_overflow = ").ends_with("# default"));
 }
 
 #[test]

@@ -56,9 +56,10 @@ fn a_model_that_does_not_sample_is_greedy_and_invalid_values_are_ignored() {
 #[test]
 fn config_show_says_who_recommends_a_value() {
     let home = recommending(r#"{"temperature": 0.6}"#);
-    let shown = home.run(&["config", "show", "-m", &folder(&home), "--top-p", "0.5"]);
+    let mut command = home.chatnap(&["config", "show", "-m", &folder(&home)]);
+    let shown = crate::run::finish(command.env("CHATNAP_TOP_P", "0.5").spawn().unwrap());
     assert!(line(&shown, "temperature = 0.6 ").ends_with("# the model (generation_config.json)"), "{shown:?}");
-    assert!(line(&shown, "top_p = 0.5 ").ends_with("# flag, --top-p"), "{shown:?}");
+    assert!(line(&shown, "top_p = 0.5 ").ends_with("# environment, CHATNAP_TOP_P"), "{shown:?}");
     assert!(line(&shown, "top_k = 40 ").ends_with("# default"), "{shown:?}");
     // The starter is not on disk here, so its file may have more to say than the catalogue.
     let starter = home.run(&["config", "show", "--offline"]);
