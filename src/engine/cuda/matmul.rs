@@ -1,4 +1,4 @@
-//! Matrix products of a prompt: C[m][n] = A[m][k] · W[n][k]ᵀ with bf16 operands and f32 sums. Uses cuBLASLt once it is
+//! Matrix products of a prompt: `C[m][n] = A[m][k] · W[n][k]ᵀ` with bf16 operands and f32 sums. Uses cuBLASLt once it is
 //! loaded, else the Hopper kernel (`hopper_gemm.rs`) or the one for all GPUs (`prompt_ops.cu`). Quantised weights are
 //! dequantised to bf16 in slices first. Short prompts use `skinny.rs` and `hopper_skinny.rs` instead.
 

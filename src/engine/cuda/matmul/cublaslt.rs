@@ -247,7 +247,7 @@ impl Library {
         Err(ModelError::Device { message: format!("a matrix product failed ({status:?})"), sticky: false })
     }
 
-    /// cuBLASLt is column-major, so the plan is for the transposed product: Cᵀ[n][m] = W · Aᵀ.
+    /// cuBLASLt is column-major, so the plan is for the transposed product: `Cᵀ[n][m] = W · Aᵀ`.
     fn plan(&self, p: Problem) -> Option<Plan> {
         use lt::cudaDataType_t::{CUDA_R_16BF, CUDA_R_32F};
         let ok = |status| status == lt::cublasStatus_t::CUBLAS_STATUS_SUCCESS;
