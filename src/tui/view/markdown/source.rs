@@ -240,6 +240,7 @@ impl<'t> Copy<'t> {
                 0 => next += 1,
                 run if run == length => {
                     self.join_cells(at..next);
+                    self.definitions(at..next);
                     return next + run;
                 }
                 run => next += run,

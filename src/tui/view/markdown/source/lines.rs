@@ -15,6 +15,10 @@ const MOST_CELLS: usize = 1000;
 pub(super) struct Lines {
     /// The open code fence: character, length and indentation.
     fence: Option<(u8, usize, usize)>,
+    /// The indentation below which a line ends the list item that the fence is in, and so the fence.
+    item: usize,
+    /// The quotations that the fence is in: a line with fewer marks ends it.
+    quotes: usize,
     paragraph: Option<Paragraph>,
     /// Columns of the current table.
     columns: Option<usize>,
@@ -41,6 +45,11 @@ pub(super) fn fence(content: &str) -> Option<(u8, usize)> {
     (length >= 3 && !(mark == b'`' && info.contains('`'))).then_some((mark, length))
 }
 
+/// Quotation marks at the start of a line.
+fn quotes(line: &str) -> usize {
+    line.bytes().take_while(|byte| b" \t>".contains(byte)).filter(|byte| *byte == b'>').count()
+}
+
 /// Length of a list item's marker at the start of `content`, with its space.
 fn marker(content: &str) -> Option<usize> {
     let digits = content.bytes().take_while(u8::is_ascii_digit).count();
@@ -59,6 +68,12 @@ impl Copy<'_> {
     /// Scans a line's prefixes; returns the start of its text. `None`: the line is blank or part of a code block.
     pub(super) fn begin_line(&mut self, start: usize) -> Option<usize> {
         let end = self.line_end(start);
+        let line = self.text.get(start..end).unwrap_or_default();
+        let outside = line.len() - line.trim_start().len() < self.lines.item && !line.trim().is_empty();
+        let outside = outside || quotes(line) < self.lines.quotes;
+        if self.lines.fence.is_some() && outside {
+            self.lines = Lines::default();
+        }
         let (mut at, mut in_item) = (start, false);
         loop {
             let rest = self.text.get(at..end).unwrap_or_default();
@@ -82,10 +97,14 @@ impl Copy<'_> {
             let marks = content.trim_end();
             let closes = marks.len() >= length && marks.bytes().all(|byte| byte == mark) && indent < opened + 4;
             self.lines.fence = (!closes).then_some((mark, length, opened));
+            if closes {
+                self.lines = Lines::default();
+            }
             return None;
         }
         if let Some((mark, length)) = fence(content) {
-            self.lines = Lines { fence: Some((mark, length, indent)), ..Lines::default() };
+            let item = if in_item { indent } else { 0 };
+            self.lines = Lines { fence: Some((mark, length, indent)), item, quotes: quotes(line), ..Lines::default() };
             return None;
         }
         if content.is_empty() {
@@ -123,6 +142,30 @@ impl Copy<'_> {
             content.strip_prefix("[^").is_some_and(|rest| rest.starts_with(|c: char| c.is_alphanumeric()));
         if !is_footnote && name.is_some_and(|length| content[length + 2..].starts_with(':')) {
             self.hide(at..at + 1);
+        }
+    }
+
+    /// Hides the brackets of definitions at the starts of lines in a code span: a list item or a quotation that begins
+    /// there, and a heading or a rule above, end the span for the parser.
+    pub(super) fn definitions(&mut self, span: Range<usize>) {
+        let quoted = quotes(self.text.get(self.line_start..span.start).unwrap_or_default());
+        let mut after_block = false;
+        let newlines = self.text.get(span.clone()).unwrap_or_default().match_indices('\n');
+        for mut at in newlines.map(|(newline, _)| span.start + newline + 1) {
+            let rest = self.text.get(at..self.line_end(at)).unwrap_or_default();
+            let (mut content, mut begins) = (rest, quotes(rest) > quoted);
+            loop {
+                content = content.trim_start_matches([' ', '\t', '>']);
+                let Some(length) = marker(content) else { break };
+                (content, begins) = (&content[length..], true);
+            }
+            at += rest.len() - content.len();
+            // Elsewhere a definition cannot interrupt a paragraph.
+            if begins || after_block {
+                self.definition(at, content);
+            }
+            let line = content.trim_end();
+            after_block = line.starts_with('#') || is_rule(line) || line.bytes().all(|byte| b"-=".contains(&byte));
         }
     }
 
