@@ -66,16 +66,16 @@ class Compiler:
     def __init__(self, folder: pathlib.Path, flags: list[str]):
         # NVRTC loads its library of built-in functions by name.
         ctypes.CDLL(str(folder / "cuda_nvrtc/lib/libnvrtc-builtins.so.12.8"))
-        self.library = ctypes.CDLL(str(folder / "cuda_nvrtc/lib/libnvrtc.so.12"))
-        self.library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        self.nvrtc = ctypes.CDLL(str(folder / "cuda_nvrtc/lib/libnvrtc.so.12"))
+        self.nvrtc.nvrtcGetErrorString.restype = ctypes.c_char_p
         # Relative paths and one working folder, so that no path of this machine can reach the output.
         os.chdir(SOURCES)
         self.options = [*flags, "-I.", f"-I{folder / 'cuda_runtime/include'}"]
 
     def call(self, function: str, *arguments) -> None:
-        status = getattr(self.library, function)(*arguments)
+        status = getattr(self.nvrtc, function)(*arguments)
         if status:
-            raise RuntimeError(f"{function}: {self.library.nvrtcGetErrorString(status).decode()}")
+            raise RuntimeError(f"{function}: {self.nvrtc.nvrtcGetErrorString(status).decode()}")
 
     def text(self, program, kind: str) -> bytes:
         size = ctypes.c_size_t()
@@ -91,7 +91,7 @@ class Compiler:
         source = (SOURCES / f"{name}.cu").read_bytes()
         self.call("nvrtcCreateProgram", ctypes.byref(program), source, f"{name}.cu".encode(), 1, headers, names)
         options = [option.encode() for option in [*self.options, f"-arch={architecture}"]]
-        status = self.library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+        status = self.nvrtc.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
         if status:
             sys.exit(f"{name}.cu for {architecture}:\n{self.text(program, 'ProgramLog').rstrip(bytes(1)).decode()}")
         image = self.text(program, "PTX" if architecture.startswith("compute") else "CUBIN")

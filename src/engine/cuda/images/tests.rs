@@ -1,3 +1,5 @@
+//! The embedded images hold every kernel, and every launch fits the limits of its target.
+
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
