@@ -66,8 +66,8 @@
 //! - `weights` reads GGUF and safetensors; `cpu` has the CPU kernels, `cuda` the GPU engine: `cuda::driver` (the driver
 //!   API), `cuda::select` and `cuda::inspect` (which GPU, which models), `cuda::load`, `cuda::layout` (weights in GPU
 //!   memory), `cuda::model` (buffers and KV cache), `cuda::prompt` and `cuda::prefill_chunk` (prefill),
-//!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::kernels` and
-//!   `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;
+//!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::images` (the embedded
+//!   machine code), `cuda::kernels` and `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;
 //! - `source` names a model's files, `error` has the engine's error types, `memory` measures the process and
 //!   returns freed memory to the system, `crash` handles fatal signals and failed allocations; `scripted` is a model played from a file, for tests.
 //!
@@ -75,7 +75,7 @@
 //!
 //! 1. **A keystroke.** `tui::keys` → `tui::input` → `tui::App` → `tui::ui_state` → `tui::keymap` → [`chat::update`] →
 //!    `Effect` → [`engine::Engine`] or [`store::StoreHandle`]. All inputs that are waiting are handled before one frame is
-//!    drawn (`tui::view::draw`), at most one frame in 16 ms.
+//!    drawn (`tui::view::draw`), at most one frame in 16 ms; the tokens of an answer are handled once in 33 ms.
 //! 2. **An answer.** `Effect::Save`; the store writes the question and answers `Event::Saved`, or 1.5 s pass →
 //!    `Effect::Generate` → [`engine::Engine::generate`] → `worker` → `lifecycle::step` → `worker::device` →
 //!    `generation::answer` → `Model` → `protocol::EngineEvent` → back through `worker` to the front end's sink. A

@@ -50,7 +50,6 @@ impl Set {
     /// The images, unpacked.
     pub fn unpack(&self) -> Result<Images, ModelError> {
         let damaged = |what: &str| ModelError::Invalid(format!("the kernels for {} are damaged: {what}", self.target));
-        // Words, because the driver reads the headers of an image in place.
         let mut bytes = Vec::new();
         if self.blob.starts_with(b"\xfd7zXZ\0") {
             let unpacking = lzma_rust2::XzReader::new(self.blob, false);
@@ -64,6 +63,7 @@ impl Set {
     }
 }
 
+/// The bytes as words, because the driver reads the headers of an image in place.
 fn aligned(bytes: &[u8]) -> Vec<u64> {
     let word = |chunk: &[u8]| {
         let mut word = [0; 8];

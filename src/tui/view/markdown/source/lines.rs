@@ -28,6 +28,14 @@ pub(super) struct Lines {
     head: Option<usize>,
 }
 
+impl Lines {
+    /// Whether this line ends the list item or the quotation that the open fence is in.
+    fn is_outside(&self, line: &str) -> bool {
+        let indent = line.len() - line.trim_start().len();
+        quotes(line) < self.quotes || indent < self.item && !line.trim().is_empty()
+    }
+}
+
 /// The open paragraph.
 struct Paragraph {
     lines: usize,
@@ -69,9 +77,7 @@ impl Copy<'_> {
     pub(super) fn begin_line(&mut self, start: usize) -> Option<usize> {
         let end = self.line_end(start);
         let line = self.text.get(start..end).unwrap_or_default();
-        let outside = line.len() - line.trim_start().len() < self.lines.item && !line.trim().is_empty();
-        let outside = outside || quotes(line) < self.lines.quotes;
-        if self.lines.fence.is_some() && outside {
+        if self.lines.fence.is_some() && self.lines.is_outside(line) {
             self.lines = Lines::default();
         }
         let (mut at, mut in_item) = (start, false);
