@@ -1,7 +1,7 @@
 //! The subcommands: each does one thing, writes stdout, and returns.
 
 use super::cli::args::{
-    Command, ConversationsArgs, ConversationsCommand, ExportFormat, ModelsArgs, ModelsCommand, TableFormat,
+    Command, ConversationsArgs, ConversationsCommand, ExportFormat, ModelsArgs, ModelsCommand, TableFormat, UsageFormat,
 };
 use super::failure::Failure;
 use super::output;
@@ -17,6 +17,7 @@ mod man;
 mod models;
 mod table;
 mod tokenize;
+mod usage;
 
 /// What subcommands tell about the terminal interface, which they do not import.
 pub struct Interface {
@@ -48,6 +49,7 @@ fn wants_json(command: &Command) -> bool {
             Some(ConversationsCommand::Export { format: ExportFormat::Json | ExportFormat::Jsonl, .. }) => return true,
             _ => [*format, None],
         },
+        Command::Usage(args) => return args.format == UsageFormat::Json,
         _ => [None, None],
     };
     formats.contains(&Some(TableFormat::Json))
@@ -70,6 +72,7 @@ fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Res
             let list = |format| ConversationsCommand::List { format, removed: false };
             conversations::run(&resolved.settings, or_list(args.command, args.format, list)?)?
         }
+        Command::Usage(args) => usage::run(resolved, &args)?,
         Command::Bench(args) => bench::run(resolved, args)?,
         Command::Report { .. } => return Err(not_built("report")),
     };

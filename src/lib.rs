@@ -41,6 +41,7 @@
 //! | --- | --- |
 //! | [`protocol`] | plain data at the engine's boundary: requests, events, model info, errors |
 //! | [`conversation`], [`stats`], [`clock`] | plain data: turns and branches, figures, timestamps |
+//! | [`usage`] | what models were used for in a period, its costs, and advice on the idle window; pure |
 //! | [`chat`] | the interactive chat as a pure state machine: `update(&mut Chat, Event) -> Vec<Effect>` |
 //! | [`tui`] | terminal events → [`chat`] events; effects → engine, store, clipboard; `tui::view` draws |
 //! | [`oneshot`], [`commands`] | the other two front ends |
@@ -98,7 +99,7 @@
 //! | invariant | guarded by |
 //! | --- | --- |
 //! | Modules import only what the table of layers allows; the only import circles are the listed pairs of files | `tests/it/imports.rs` |
-//! | `chat`, `conversation`, `stats` and `engine::lifecycle` do no I/O, read no clock, start nothing | `tests/it/imports.rs` |
+//! | `chat`, `conversation`, `stats`, `usage` and `engine::lifecycle` do no I/O, read no clock, start nothing | `tests/it/imports.rs` |
 //! | The engine imports no front end, only `clock`, `protocol` and `wording` | `tests/it/imports.rs` |
 //! | `unsafe` only under `engine/`, each block with its SAFETY sentence | `tests/it/imports.rs`, clippy |
 //! | Every accepted request gets exactly one terminal event; no release while a request waits | `engine/lifecycle/model_check.rs` (all states reachable in a bounded number of events) |
@@ -132,4 +133,5 @@ pub mod stats;
 pub mod store;
 pub mod survey;
 pub mod tui;
+pub mod usage;
 pub mod wording;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::logging::LogOptions;
 use crate::protocol::*;
+use crate::usage::Prices;
 
 mod comfort;
 mod duration;
@@ -18,10 +19,11 @@ mod file;
 mod keys;
 mod layers;
 mod persona;
+mod prices;
 mod recommendation;
 
 pub use comfort::{Comfort, Notify};
-pub use duration::{format_idle_window, parse_idle_window};
+pub use duration::{format_idle_window, parse_duration, parse_idle_window};
 pub use environment::{cpu_warning, warnings as environment_warnings};
 pub use expand::expand_path;
 pub use facts::{Applies, Facts, named, unknown};
@@ -234,6 +236,8 @@ pub struct Resolved {
     pub log: LogOptions,
     /// The personas of the config file, in alphabetical order.
     pub personas: Vec<Persona>,
+    /// The prices that `chatnap usage` counts with.
+    pub prices: Prices,
     /// By key; a missing key has its default value.
     origins: BTreeMap<&'static str, Origin>,
 }
@@ -311,7 +315,7 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
         file: sources.log.clone(),
         folder: sources.folders.state.clone(),
     };
-    Ok(Resolved { settings, config_file: path, log, personas: file.personas, origins })
+    Ok(Resolved { settings, config_file: path, log, personas: file.personas, prices: file.prices, origins })
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use crate::conversation::{Conversation, ConversationId, Ending, TurnId, TurnRecord};
+use crate::usage::{Answered, Load};
 
 mod cell;
 mod change;
@@ -34,6 +35,7 @@ mod search;
 mod spool;
 mod terms;
 mod timing;
+mod usage;
 mod writer;
 
 pub use error::StoreError;
@@ -236,6 +238,11 @@ impl Store {
     /// The conversations in the trash, the last removed first.
     pub fn list_removed(&self) -> Result<Vec<Summary>> {
         self.noted(read::list_removed(&self.db))
+    }
+
+    /// All answers and all loads that are stored, those asked first come first.
+    pub fn usage(&self) -> Result<(Vec<Answered>, Vec<Load>)> {
+        self.noted(usage::answers(&self.db).and_then(|answers| Ok((answers, usage::loads(&self.db)?))))
     }
 
     fn row(&self, id: &ConversationId, turn: TurnId) -> Result<i64> {

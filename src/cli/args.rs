@@ -2,11 +2,12 @@
 //! parses them later, with the same rules.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum, ValueHint};
 
 use crate::bench::Test;
-use crate::settings::{Override, check};
+use crate::settings::{Override, check, parse_duration};
 use crate::store::Resume;
 
 /// A terminal chat whose engine runs in the same process and releases its memory when idle.
@@ -297,6 +298,8 @@ pub enum Command {
     Conversations(ConversationsArgs),
     /// Measure prefill and decode speed, or a text's perplexity
     Bench(BenchArgs),
+    /// Show what models were used for, how long memory was held, what that costs, and which idle window to take
+    Usage(UsageArgs),
     /// Show the tokens of a text (no special tokens are added)
     Tokenize(TokenizeArgs),
     /// Show where settings come from, write the default config
@@ -496,6 +499,58 @@ pub enum BenchCommand {
         #[arg(long, value_enum)]
         format: Option<TableFormat>,
     },
+}
+
+/// `chatnap usage …`
+#[derive(Debug, clap::Args)]
+#[command(after_help = USAGE_HELP)]
+pub struct UsageArgs {
+    /// Only what was asked in this time (7d, 24h, 30m), or since this day (2026-11-01); default everything that is stored
+    #[arg(long, value_name = "TIME", value_parser = Since::parse)]
+    pub since: Option<Since>,
+    /// Output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: UsageFormat,
+}
+
+const USAGE_HELP: &str = "\
+Counts what is stored: answers with --no-save and those of removed conversations, once the trash is emptied, are missing.
+Prices come from [prices] in the config file; `chatnap config default` shows its keys.
+
+Examples:
+  chatnap usage                              everything
+  chatnap usage --since 7d                   the last seven days
+  chatnap usage --since 2026-11-01 --format csv > november.csv";
+
+/// Begin of a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// This long before now.
+    Ago(Duration),
+    /// The first moment of this day in the system's time zone.
+    Day(jiff::civil::Date),
+}
+
+impl Since {
+    /// Parses `7d`, `24h`, `30m` or `2026-11-01`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let day = || text.parse().ok().map(Self::Day);
+        let found = parse_duration(text).map(Self::Ago).or_else(day);
+        found.ok_or_else(|| "a time such as 7d, 24h or 30m, or a day such as 2026-11-01 is wanted".into())
+    }
+}
+
+/// Output format of the usage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum UsageFormat {
+    /// Aligned columns.
+    #[default]
+    Table,
+    /// One object with everything.
+    Json,
+    /// One line for each model on each device.
+    Csv,
 }
 
 /// `chatnap tokenize …`

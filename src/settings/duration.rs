@@ -22,8 +22,8 @@ pub fn parse_idle_window(text: &str) -> Result<IdleWindow, String> {
     })
 }
 
-/// The sum of numbers with units, in any order; `None` for any other text and above [`LONGEST`].
-fn parse_duration(text: &str) -> Option<Duration> {
+/// The sum of numbers with units, in any order; `None` for any other text and above a year.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut sum = Duration::ZERO;
     while !rest.is_empty() {

@@ -7,7 +7,9 @@ use toml::de::DeTable;
 use super::SettingsError;
 use super::keys::{self, Key};
 use super::persona::{self, PERSONA, Persona};
+use super::prices::{self, PRICES};
 use crate::files;
+use crate::usage::Prices;
 
 /// Largest config file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -19,6 +21,8 @@ pub(super) struct Config {
     pub entries: Vec<(&'static Key, String, usize)>,
     /// In alphabetical order.
     pub personas: Vec<Persona>,
+    /// The table `[prices]`, or the built-in prices.
+    pub prices: Prices,
 }
 
 /// Reads the config file. Empty if it does not exist; an error if the user named that file.
@@ -44,6 +48,11 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Config, SettingsError> {
         if name == PERSONA {
             let read = persona::read(value.get_ref(), start);
             config.personas = read.map_err(|(offset, why)| at(line_of(offset), why))?;
+            continue;
+        }
+        if name == PRICES {
+            let read = prices::read(value.get_ref(), start);
+            config.prices = read.map_err(|(offset, why)| at(line_of(offset), why))?;
             continue;
         }
         let key = keys::find(name).ok_or_else(|| at(line, unknown(name)))?;

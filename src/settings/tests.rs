@@ -86,6 +86,10 @@ fn errors_name_file_line_and_key() {
         ),
         ("persona = \"a\"", "config.toml:1: persona: tables [persona.NAME] are wanted here, not a TOML string"),
         ("[persona]\na = 1", "config.toml:2: persona.a: a table [persona.a] is wanted here"),
+        ("[prices]\ngpu_hour = -1", "config.toml:2: prices.gpu_hour: a number of 0 or more is wanted, not -1"),
+        ("[prices]\ngpu-hour = 1", "config.toml:2: prices.gpu-hour: unknown key; did you mean gpu_hour?"),
+        ("[prices]\ndate = \"soon\"", "config.toml:2: prices.date: a day such as 2026-11-01 is wanted, not \"soon\""),
+        ("prices = 1", "config.toml:1: prices: a table [prices] is wanted here, not a TOML integer"),
         ("\n[persona.none]", "config.toml:2: persona.none: a persona cannot have the name \"none\""),
     ] {
         let message = Case::new(config).error();
@@ -208,4 +212,18 @@ fn think_is_on_off_or_a_flag() {
     assert!(shown.contains("think = \"off\""), "{shown}");
     let error = Case::new("think = \"maybe\"").error();
     assert!(error.ends_with("think: \"on\" or \"off\" is wanted, not \"maybe\""), "{error}");
+}
+
+#[test]
+fn prices_of_the_config_replace_the_source_and_the_date_of_the_built_in_ones() {
+    use crate::usage::Prices;
+    let prices = |config: &str| Case::new(config).resolve().unwrap().prices;
+    assert_eq!(prices(""), Prices::default());
+    let some = prices("[prices]\ngpu_hour = 2\ncurrency = \"EUR\"\n");
+    assert_eq!((some.gpu_hour, some.currency.as_str(), some.waiting_hour), (2.0, "EUR", 20.0));
+    assert_eq!((some.source.as_str(), some.date), ("the config file", None));
+    for date in ["2026-03-04", "\"2026-03-04\""] {
+        let dated = prices(&format!("[prices]\nsource = \"a page\"\ndate = {date}"));
+        assert_eq!((dated.source.as_str(), dated.date.as_deref()), ("a page", Some("2026-03-04")));
+    }
 }

@@ -276,7 +276,9 @@ fn is_tui(path: &str) -> bool {
 }
 
 fn is_core(path: &str) -> bool {
-    matches!(path, "chat.rs" | "conversation.rs" | "stats.rs" | "engine/lifecycle.rs") || path.starts_with("chat/")
+    matches!(path, "chat.rs" | "conversation.rs" | "stats.rs" | "usage.rs" | "engine/lifecycle.rs")
+        || path.starts_with("chat/")
+        || path.starts_with("usage/")
 }
 
 /// Fails with all of `problems`, so that one run shows them all.
@@ -302,12 +304,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("logging", &["files"]),
     ("stats", &["clock", "protocol"]),
     ("conversation", &["protocol"]),
+    ("usage", &["protocol", "stats"]),
     ("catalogue", &["protocol", "wording"]),
-    ("settings", &["files", "logging", "protocol", "wording"]),
+    ("settings", &["files", "logging", "protocol", "usage", "wording"]),
     ("engine", &["clock", "protocol", "wording"]),
     ("bench", &["engine", "protocol"]),
     ("hub", &["catalogue", "engine", "protocol", "settings", "wording"]),
-    ("store", &["clock", "conversation", "files", "protocol", "sanitize"]),
+    ("store", &["clock", "conversation", "files", "protocol", "sanitize", "usage"]),
     ("survey", &["catalogue", "engine", "hub", "settings", "store", "wording"]),
     ("chat", &["clock", "conversation", "protocol", "stats", "wording"]),
     ("failure", &["protocol", "sanitize"]),
@@ -356,6 +359,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "survey",
             "tui",
+            "usage",
             "wording",
         ],
     ),

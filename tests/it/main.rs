@@ -40,3 +40,4 @@ mod support_pty;
 mod template;
 mod themes;
 mod turns;
+mod usage;

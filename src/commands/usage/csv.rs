@@ -1,0 +1,55 @@
+//! The usage as CSV: one line for each model on each device. What is not known is an empty field.
+
+use super::Figures;
+use crate::protocol::DeviceKind;
+use crate::sanitize::sanitize_line;
+use crate::usage::ModelUse;
+
+const HEAD: &str = "model,device_kind,device,answers,prompt_tokens,cached_tokens,completion_tokens,loads,releases,\
+                    held_seconds,held_is_lower_bound,energy_joules";
+
+pub(super) fn render(figures: &Figures<'_>) -> String {
+    let lines = figures.used.models.iter().map(|entry| line(entry, figures));
+    std::iter::once(format!("{HEAD}\n")).chain(lines).collect()
+}
+
+fn line(entry: &ModelUse, figures: &Figures<'_>) -> String {
+    let tokens = |number: usize| if entry.counted > 0 { number.to_string() } else { String::new() };
+    let known = |figure: String| if figures.knows_held() { figure } else { String::new() };
+    let kind = entry.device.as_ref().map(|device| if device.kind == DeviceKind::Cpu { "cpu" } else { "cuda" });
+    let held = &entry.held;
+    let fields = [
+        text(&entry.model),
+        kind.unwrap_or_default().to_owned(),
+        text(entry.device.as_ref().map_or("", |device| &device.name)),
+        entry.answers.to_string(),
+        tokens(entry.tokens.prompt_tokens),
+        tokens(entry.tokens.cached_tokens),
+        tokens(entry.tokens.completion_tokens),
+        known(held.loads.to_string()),
+        known(held.releases.to_string()),
+        known(format!("{:.3}", held.time.as_secs_f64())),
+        known((held.open > 0 || figures.lacks_loads()).to_string()),
+        held.energy_mj.map(|energy| format!("{:.3}", energy as f64 / 1000.0)).unwrap_or_default(),
+    ];
+    fields.join(",") + "\n"
+}
+
+/// A name in quotes where it needs them. A spreadsheet runs what begins like a formula, so that such a name gets an
+/// apostrophe.
+fn text(name: &str) -> String {
+    let name = sanitize_line(name);
+    let name = if name.starts_with(['=', '+', '-', '@']) { format!("'{name}") } else { name };
+    if name.contains([',', '"']) { format!("\"{}\"", name.replace('"', "\"\"")) } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_and_are_no_formulas() {
+        let names = ["qwen3-0.6b", "a,b", "say \"x\"", "=1+1", "-m"].map(text);
+        assert_eq!(names, ["qwen3-0.6b", "\"a,b\"", "\"say \"\"x\"\"\"", "'=1+1", "'-m"]);
+    }
+}

@@ -1,0 +1,189 @@
+//! The usage as text: tables with a sentence each.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::Figures;
+use crate::cli::args::TableFormat;
+use crate::commands::table::Table;
+use crate::output;
+use crate::protocol::{DeviceInfo, DeviceKind};
+use crate::sanitize::sanitize_line;
+use crate::settings::format_idle_window;
+use crate::usage::{Held, ModelUse, STALE_DAYS};
+use crate::wording::{count, local, plural, utc};
+
+pub(super) fn render(figures: &Figures<'_>) -> String {
+    let used = &figures.used;
+    if used.total.answers == 0 && used.models.is_empty() {
+        return "No answer is stored in this time. `chatnap usage` counts answers and loads from the next one on.\n"
+            .into();
+    }
+    let (from, to) = (used.period.from_ms, used.period.to_ms);
+    let shown = if std::io::stdout().is_terminal() { local } else { utc };
+    let head = format!("{} to {}, {}\n\n", shown(from), shown(to), span(used.period.length()));
+    [head, models(figures), held(figures), money(figures), windows(figures)].concat()
+}
+
+fn text(table: &Table) -> String {
+    table.render_within(output::columns(), TableFormat::Table, &serde_json::Value::Null)
+}
+
+fn models(figures: &Figures<'_>) -> String {
+    let head = ["model", "device", "answers", "prompt", "cached", "completion", "total"];
+    let mut table = Table::new(&head).yielding(&[("device", 8), ("model", 12)]);
+    for entry in &figures.used.models {
+        table.row(model(&entry.model, &device(entry.device.as_ref()), entry));
+    }
+    if figures.used.models.len() > 1 {
+        table.row(model("all", "", &figures.used.total));
+    }
+    text(&table) + "\n"
+}
+
+fn model(name: &str, device: &str, entry: &ModelUse) -> [String; 7] {
+    let tokens = |number| if entry.counted == 0 { "-".to_owned() } else { count(number) };
+    let of = &entry.tokens;
+    [
+        name.to_owned(),
+        device.to_owned(),
+        count(entry.answers),
+        tokens(of.prompt_tokens),
+        tokens(of.cached_tokens),
+        tokens(of.completion_tokens),
+        tokens(of.total_tokens()),
+    ]
+}
+
+fn device(device: Option<&DeviceInfo>) -> String {
+    match device {
+        None => "-".into(),
+        Some(device) if !device.name.is_empty() => device.name.clone(),
+        Some(device) if device.kind == DeviceKind::Cpu => "CPU".into(),
+        Some(_) => "GPU".into(),
+    }
+}
+
+fn held(figures: &Figures<'_>) -> String {
+    let used = &figures.used;
+    let mut table = Table::new(&["memory", "loads", "releases", "held", "always on", "share", "GB·h", "energy"]);
+    for (name, held) in [("GPU", &used.gpu), ("CPU", &used.cpu)] {
+        if *held != Held::default() {
+            table.row(row(name, held, used.period.length()));
+        }
+    }
+    if !figures.knows_held() {
+        return "No load is stored, so it is not known how long memory was held; loads count from the next one on.\n\n"
+            .into();
+    }
+    if used.gpu == used.cpu {
+        return "Nothing was loaded in this time.\n\n".into();
+    }
+    let mut said = text(&table);
+    let open = used.gpu.open + used.cpu.open;
+    if open > 0 {
+        said += &format!(
+            "\"at least\": the end of {open} {} is not known; each counts up to the last time that it was seen.\n",
+            plural(open, "load")
+        );
+    }
+    if let Some(from) = figures.loads_from_ms.filter(|_| figures.lacks_loads()) {
+        said += &format!("Loads are stored since {}; those of earlier answers are missing.\n", utc(from));
+    }
+    said + "\n"
+}
+
+fn row(name: &str, held: &Held, always_on: Duration) -> [String; 8] {
+    let least = if held.open > 0 { "at least " } else { "" };
+    let share = held.time.as_secs_f64() / always_on.as_secs_f64();
+    [
+        name.to_owned(),
+        held.loads.to_string(),
+        held.releases.to_string(),
+        format!("{least}{}", span(held.time)),
+        span(always_on),
+        if share.is_finite() { format!("{:.2} %", share * 100.0) } else { "-".into() },
+        held.byte_seconds.map_or("-".into(), |bytes| format!("{:.3}", bytes / 1e9 / 3600.0)),
+        held.energy_mj.map_or("-".into(), |energy| format!("{:.2} Wh", energy as f64 / 3.6e6)),
+    ]
+}
+
+fn money(figures: &Figures<'_>) -> String {
+    let (money, prices) = (&figures.money, figures.prices);
+    let currency = sanitize_line(&prices.currency);
+    let least = if figures.used.gpu.open > 0 || figures.lacks_loads() { "at least " } else { "" };
+    let held = if figures.knows_held() { format!("{least}{:.4} {currency}", money.held) } else { "not known".into() };
+    let mut table = Table::new(&["what it costs", ""]);
+    let mut line = |name: &str, amount: String| table.row([name.to_owned(), amount]);
+    line("the GPU time that was held", held);
+    line("one GPU, always on", format!("{:.2} {currency}", money.always_on));
+    line("the same tokens at token prices", format!("{:.4} {currency}", money.tokens));
+    let date = match &prices.date {
+        None => ", no date".into(),
+        Some(date) if prices.is_stale(figures.now_ms) => {
+            format!(", {date}: STALE, more than {STALE_DAYS} days old")
+        }
+        Some(date) => format!(", {date}"),
+    };
+    let source = sanitize_line(&prices.source);
+    format!(
+        "{}Prices: {} {currency} an hour of one GPU, {} and {} a million prompt and answer tokens ({source}{date}).\n\n",
+        text(&table),
+        prices.gpu_hour,
+        prices.input_tokens,
+        prices.output_tokens,
+    )
+}
+
+fn windows(figures: &Figures<'_>) -> String {
+    let Some(advice) = &figures.advice else {
+        return "No advice on the idle window: no load was measured yet.\n".into();
+    };
+    let currency = sanitize_line(&figures.prices.currency);
+    let mut table = Table::new(&["idle window", "loads", "waited for loads", "held", "cost"]);
+    for replayed in &advice.windows {
+        table.row([
+            format_idle_window(replayed.window),
+            count(replayed.loads),
+            span(replayed.waited),
+            span(replayed.held),
+            format!("{:.4} {currency}", replayed.cost),
+        ]);
+    }
+    let waiting = format!("{} {currency} an hour of waiting (waiting_hour in [prices])", figures.prices.waiting_hour);
+    let said = if figures.on_gpu {
+        format!(
+            "Your questions, replayed with each window. Cheapest at {waiting}: idle_window = \"{}\" in the config.\n",
+            format_idle_window(advice.cheapest.window)
+        )
+    } else {
+        format!(
+            "Your questions, replayed with each window, at {waiting}. No GPU answered, and memory of the CPU has no \
+             price: take the longest window whose memory you can spare (idle_window in the config).\n"
+        )
+    };
+    text(&table) + &said
+}
+
+/// `3.2 s`, `4 min 05 s`, `7 h 12 min`, `30 d 04 h`.
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {:02} h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_two_units() {
+        let texts = [0, 59, 60, 3661, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(texts, ["0.0 s", "59.0 s", "1 min 00 s", "1 h 01 min", "1 d 01 h"]);
+        assert_eq!(span(Duration::from_millis(59_990)), "60.0 s");
+    }
+}
