@@ -20,6 +20,7 @@ mod commands;
 mod compact;
 mod copying;
 mod drafting;
+mod elsewhere;
 mod engine_view;
 mod events;
 mod feed;
@@ -119,6 +120,8 @@ pub struct Chat {
     before: Option<TurnId>,
     /// Deleted turns of this run, to bring them back.
     deleted: Vec<TurnId>,
+    /// Turns of another process that are not read yet.
+    elsewhere: elsewhere::Elsewhere,
     save_warned: bool,
     seeds: Option<u64>,
     /// The turn that was asked last, and how it is sampled.
@@ -154,6 +157,7 @@ impl Chat {
             resumed: None,
             before: None,
             deleted: Vec::new(),
+            elsewhere: elsewhere::Elsewhere::default(),
             save_warned: false,
             seeds: None,
             asked: None,
@@ -377,11 +381,18 @@ pub fn update(chat: &mut Chat, event: Event) -> Vec<Effect> {
         }
         Event::Opened(conversation) => {
             chat.open(conversation);
-            chat.go_on()
+            let mut effects = chat.open_branches();
+            effects.extend(chat.go_on());
+            effects
         }
         Event::NotOpened(why) => {
+            chat.branches_not_read();
             chat.note(NoteKind::Error, why);
             chat.go_on()
+        }
+        Event::ContinuedElsewhere(id) => {
+            chat.continued_elsewhere(&id);
+            Vec::new()
         }
         Event::Mark(step) => chat.step(step),
         Event::Marked(action) => chat.on_marked(action),

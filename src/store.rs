@@ -15,6 +15,7 @@ use crate::usage::{Answered, Load};
 mod cell;
 mod change;
 mod columns;
+mod continued;
 mod data_dir;
 mod error;
 mod excerpt;
@@ -68,6 +69,7 @@ pub struct Store {
     writer: writer::Writer,
     /// The rows of the turns, in order, of each conversation that this process has read or written.
     rows: HashMap<ConversationId, Vec<i64>>,
+    continued: continued::Continued,
     /// Whether the leftovers of earlier processes are cleaned up.
     tidied: bool,
     /// Whether the search index was made again because it was damaged.
@@ -89,7 +91,15 @@ impl Store {
 
     fn new(db: Connection, data_dir: &Path) -> Self {
         let writer = writer::Writer::new(data_dir);
-        Self { db, data_dir: data_dir.to_path_buf(), writer, rows: HashMap::new(), tidied: false, index_renewed: false }
+        Self {
+            db,
+            data_dir: data_dir.to_path_buf(),
+            writer,
+            rows: HashMap::new(),
+            continued: continued::Continued::default(),
+            tidied: false,
+            index_renewed: false,
+        }
     }
 
     /// If a statement found the database damaged, makes the next start check all of it.
@@ -138,9 +148,13 @@ impl Store {
             writer: &writer,
         };
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let continued = continued::has_others(&tx, &record.conversation, rows)?;
         let row = question.insert(&tx)?;
         Columns::of(&record.turn.answer).write(&tx, row, None)?;
         tx.commit()?;
+        if continued {
+            self.continued.note(&record.conversation);
+        }
         rows.resize(rows.len().max(record.id.0 + 1), UNKNOWN);
         rows[record.id.0] = row;
         Ok(())
@@ -168,6 +182,7 @@ impl Store {
         let loaded = read::conversation(&self.db, id);
         let (conversation, rows) = self.noted(loaded)?;
         self.rows.insert(id.clone(), rows);
+        self.continued.forget(id);
         Ok(conversation)
     }
 

@@ -35,7 +35,7 @@ impl Chat {
             Command::Rename(title) => return self.rename(title),
             Command::Export(file) => return self.export(file),
             Command::List(query) => return vec![Effect::Open(View::Conversations, query)],
-            Command::Branch => return vec![Effect::Open(View::Branches, String::new())],
+            Command::Branch => return self.show_branches(),
             Command::Turns => return self.step(Step::Back),
             Command::Trim => return vec![Effect::Set("on_overflow".to_owned(), Some("trim".to_owned()))],
             Command::Context => return vec![Effect::Open(View::Context, String::new())],

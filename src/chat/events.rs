@@ -53,6 +53,8 @@ pub enum Event {
     Opened(Conversation),
     /// A conversation could not be loaded: the error, and which conversation continues.
     NotOpened(String),
+    /// Another process continued this conversation, so that the last question began a branch.
+    ContinuedElsewhere(ConversationId),
     /// Move the selection of a turn.
     Mark(Step),
     /// Do this with the selected turn.

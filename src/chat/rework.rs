@@ -5,7 +5,7 @@ use crate::protocol::{ChatMessage, FinishReason};
 
 use super::command::Command;
 use super::marks::{Mark, Part, TurnAction};
-use super::{Chat, Effect, Hint, View};
+use super::{Chat, Effect, Hint};
 
 impl Chat {
     /// Performs an action on the selected turn.
@@ -14,7 +14,7 @@ impl Chat {
         match action {
             TurnAction::Leave => return self.set_mark(None),
             TurnAction::Copy => return self.copy_part(turn, part),
-            TurnAction::Branches => return vec![Effect::Open(View::Branches, String::new())],
+            TurnAction::Branches => return self.show_branches(),
             _ if self.refuses_now() => return Vec::new(),
             _ => {}
         }
@@ -121,6 +121,7 @@ impl Chat {
     pub(super) fn forked(&mut self, conversation: Conversation) -> Vec<Effect> {
         let before = self.conversation.id.0.clone();
         self.open(conversation);
+        self.elsewhere = super::elsewhere::Elsewhere::default();
         let told = format!("this is a copy in a new conversation; /resume {before} goes back to the other one");
         self.show_hint(Hint::Message(told));
         let turns = self.conversation.path();

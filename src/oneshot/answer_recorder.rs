@@ -24,6 +24,10 @@ const RESUME_PATIENCE: Duration = Duration::from_secs(10);
 /// Interval between attempts to load that conversation from a locked store.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// The warning when another process continued the conversation.
+const CONTINUED: &str = "this conversation was continued by another program meanwhile; this turn begins a branch, and \
+                         chatnap -c followed by /branch shows both.";
+
 /// Stores one turn.
 pub(super) struct AnswerRecorder {
     /// `None` if its thread could not be started.
@@ -152,6 +156,7 @@ impl AnswerRecorder {
                 Told::Refused => self.refused = true,
                 Told::Delayed(why, path) => messages.warn(&delayed(&why, &path)),
                 Told::CaughtUp => {}
+                Told::Continued(_) => messages.warn(CONTINUED),
             }
         }
         if let Some(error) = self.errors.1.try_iter().last() {

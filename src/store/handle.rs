@@ -37,6 +37,8 @@ pub enum Told {
     Delayed(StoreError, PathBuf),
     /// All delayed turns are stored.
     CaughtUp,
+    /// Another process continued this conversation; the turn that was just stored begins a branch.
+    Continued(ConversationId),
 }
 
 /// The storage status of the turns of a conversation that this process saved.
@@ -266,6 +268,7 @@ impl Recorder {
         }
         if let Some(store) = &mut self.store {
             store.tidy_later();
+            store.take_continued().into_iter().for_each(|id| (self.tell)(Told::Continued(id)));
             if std::mem::replace(&mut self.delayed, false) && self.aside.clear() {
                 (self.tell)(Told::CaughtUp);
             }

@@ -588,3 +588,25 @@ fn the_end_of_an_answer_replaces_the_sampling_of_its_question() {
     let stored: String = store.db.query_row("SELECT sampling FROM turns", [], |row| row.get(0)).unwrap();
     assert!(stored.contains("\"temperature\":0.2"), "{stored}");
 }
+
+#[test]
+fn a_conversation_that_another_process_continued_is_reported_once() {
+    let home = Home::new();
+    let (mut here, mut there) = (home.open(), home.open());
+    let mut talk = branched(&mut here);
+    assert_eq!(here.take_continued(), []);
+    let mut other = there.load(&talk.id).unwrap();
+    let theirs = other.ask(other.head(), "theirs?", "tiny");
+    save(&mut there, &other, theirs);
+    assert_eq!(there.take_continued(), [], "nobody else continued it");
+    for prompt in ["ours?", "ours again?"] {
+        let ours = talk.ask(talk.head(), prompt, "tiny");
+        save(&mut here, &talk, ours);
+        save(&mut here, &talk, ours);
+    }
+    assert_eq!(here.take_continued(), [talk.id.clone()]);
+    assert_eq!(here.load(&talk.id).unwrap().turns().len(), 6);
+    let theirs = other.ask(other.head(), "theirs again?", "tiny");
+    save(&mut there, &other, theirs);
+    assert_eq!(there.take_continued(), [talk.id]);
+}

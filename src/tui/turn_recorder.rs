@@ -41,6 +41,7 @@ impl TurnRecorder {
                         path.display()
                     ),
                 ),
+                Told::Continued(id) => return tell(&told, Event::ContinuedElsewhere(id)),
                 Told::CaughtUp => (NoteKind::Info, "The conversation is stored now.".to_owned()),
             };
             tell(&told, Event::Noted(Note { kind, text }));

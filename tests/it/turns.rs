@@ -170,3 +170,17 @@ fn the_oldest_turns_are_summarised_and_left_out() {
     tui.send("sys again")
         .wait_until("no summary", |screen| screen.contents().lines().any(|line| line.trim_end().ends_with("System:")));
 }
+
+#[test]
+fn two_windows_on_one_conversation_say_so_and_show_both_branches() {
+    let home = Home::new(MODEL);
+    let mut tui = home.start(&["--idle-window", "never"]);
+    talk(&mut tui, &["alpha"]);
+    let mut other = home.start(&["-c", "--idle-window", "never"]);
+    other.wait_for("You said: alpha");
+    talk(&mut other, &["beta"]);
+    talk(&mut tui, &["gamma"]);
+    tui.wait_for("continued in another window");
+    tui.type_text("/branch\r").wait_for("Enter shows the branch").wait_for("gamma").wait_for("beta");
+    tui.type_text("\x1b[A\r").wait_for("You said: beta").wait_until_gone("You said: gamma");
+}

@@ -371,3 +371,19 @@ fn the_end_of_an_answer_stores_the_sampling_that_was_used() {
     });
     assert_eq!(stored.map(|used| (used.temperature, used.top_k, used.top_p)), Some((0.2, 7, 0.95)));
 }
+
+#[test]
+fn a_turn_of_another_window_is_read_before_the_branches_are_listed() {
+    let mut story = two_turns();
+    story.event(Event::ContinuedElsewhere(ConversationId("other".into())));
+    assert_eq!(story.submit("/branch"), [Effect::Open(View::Branches, String::new())]);
+    let id = story.chat.conversation.id.clone();
+    story.event(Event::ContinuedElsewhere(id.clone()));
+    assert!(story.notes().last().unwrap().contains("continued in another window"));
+    assert_eq!(story.submit("/branch"), [Effect::Select(id.clone(), TurnId(1)), Effect::Resume(id.0.clone())]);
+    story.event(Event::NotOpened("The disk does not answer.".into()));
+    assert_eq!(story.submit("/branch"), [Effect::Select(id.clone(), TurnId(1)), Effect::Resume(id.0)]);
+    let read = story.chat.conversation.clone();
+    assert_eq!(story.event(Event::Opened(read)), [Effect::Open(View::Branches, String::new())]);
+    assert_eq!(story.submit("/branch"), [Effect::Open(View::Branches, String::new())]);
+}
