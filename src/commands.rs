@@ -1,9 +1,10 @@
 //! The subcommands: each does one thing, writes stdout, and returns.
 
 use super::cli::args::{
-    Command, ConversationsArgs, ConversationsCommand, ExportFormat, ModelsArgs, ModelsCommand, TableFormat, UsageFormat,
+    Command, ConversationsArgs, ConversationsCommand, ExportFormat, ModelsArgs, ModelsCommand, ReportArgs, TableFormat,
+    UsageFormat,
 };
-use super::failure::Failure;
+use super::failure::{Code, Failure};
 use super::output;
 use crate::settings::{Resolved, Settings};
 
@@ -15,6 +16,7 @@ mod generate;
 mod gpu;
 mod man;
 mod models;
+mod report;
 mod table;
 mod tokenize;
 mod usage;
@@ -27,8 +29,8 @@ pub struct Interface {
     pub themes: fn(&Settings) -> Vec<String>,
 }
 
-/// Runs a subcommand. If JSON output was requested, errors are JSON too.
-pub fn run(resolved: &Resolved, command: Command, interface: &Interface) -> Result<(), Failure> {
+/// Runs a subcommand and returns the exit code. If JSON output was requested, errors are JSON too.
+pub fn run(resolved: &Resolved, command: Command, interface: &Interface) -> Result<u8, Failure> {
     let json = wants_json(&command);
     dispatch(resolved, command, interface).map_err(|failure| failure.with_json(json))
 }
@@ -36,7 +38,7 @@ pub fn run(resolved: &Resolved, command: Command, interface: &Interface) -> Resu
 /// Whether `command` writes JSON; `bench` and `tokenize` handle that themselves.
 fn wants_json(command: &Command) -> bool {
     let formats = match command {
-        Command::Gpu { format } => [Some(*format), None],
+        Command::Gpu { format } | Command::Report(ReportArgs { format, .. }) => [Some(*format), None],
         Command::Models(ModelsArgs {
             format,
             command: Some(ModelsCommand::List { format: own, .. } | ModelsCommand::Recommend { format: own }),
@@ -55,7 +57,7 @@ fn wants_json(command: &Command) -> bool {
     formats.contains(&Some(TableFormat::Json))
 }
 
-fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Result<(), Failure> {
+fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Result<u8, Failure> {
     let written = match command {
         Command::Config(command) => config::run(resolved, command)?,
         Command::Completions { shell } => output::write(&generate::completions(shell))?,
@@ -74,11 +76,11 @@ fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Res
         }
         Command::Usage(args) => usage::run(resolved, &args)?,
         Command::Bench(args) => bench::run(resolved, args)?,
-        Command::Report { .. } => return Err(not_built("report")),
+        Command::Report(args) => return report::run(&resolved.settings, &args),
     };
     // A closed stdout is not an error: its reader needs no more output.
     let _ = written;
-    Ok(())
+    Ok(Code::Ok as u8)
 }
 
 /// The given subcommand, else the list, which takes the `--format` before it.
@@ -88,8 +90,4 @@ fn or_list<C>(command: Option<C>, format: Option<TableFormat>, list: impl Fn(Tab
         (Some(command), None) => Ok(command),
         (Some(_), Some(_)) => Err(Failure::usage("--format belongs behind the subcommand: … list --format json.")),
     }
-}
-
-fn not_built(name: &str) -> Failure {
-    Failure::usage(format!("`chatnap {name}` is not built yet."))
 }

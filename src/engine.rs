@@ -16,6 +16,7 @@ pub mod crash;
 pub mod cuda;
 pub mod error;
 pub mod generation;
+pub mod gpu_meter;
 pub mod lifecycle;
 pub mod load;
 pub mod memory;

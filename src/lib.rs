@@ -20,7 +20,7 @@
 //! | --- | --- | --- |
 //! | main | | the front end: `tui::App` (a current-thread tokio runtime), `oneshot::run`, or a subcommand |
 //! | `keys` | `tui::keys` | blocking reads of the terminal; sends to the interface's one channel |
-//! | `signals` | `tui::input`, `oneshot::signals` | the process's signals; sends to the channel of its front end |
+//! | `signals` | `tui::input`, `signals` | the process's signals; sends to the channel of its front end |
 //! | `ending` | `tui::ending` | the time limit of a shutdown that a signal began |
 //! | `files` | `tui::attaching` | one read of an attached file, or one list of paths |
 //! | `chatnap-engine` | [`engine::Engine::start`] | queue of requests, `lifecycle::State`, the idle deadline; blocks only at shutdown, 1.7 s at most |
@@ -52,9 +52,11 @@
 //! | [`sanitize`] | foreign text made harmless |
 //! | [`cells`] | the width of a text in terminal cells |
 //! | [`wording`] | plurals, byte counts and dates, shared by all front ends |
-//! | [`output`], [`progress`], [`failure`], [`files`] | standard output, the progress line, exit codes, regular files |
+//! | [`output`], [`progress`], [`signals`] | standard output, the progress line, the process's signals |
+//! | [`failure`], [`files`] | exit codes, regular files |
 //! | [`logging`] | the log file (`CHATNAP_LOG`, `--log`) |
 //! | [`mod@bench`] | speed tests of a loaded model |
+//! | [`report`] | plays scenarios, judges the answers, measures latency and memory |
 //!
 //! Inside [`engine`], from the handle down:
 //!
@@ -127,8 +129,10 @@ pub mod oneshot;
 pub mod output;
 pub mod progress;
 pub mod protocol;
+pub mod report;
 pub mod sanitize;
 pub mod settings;
+pub mod signals;
 pub mod stats;
 pub mod store;
 pub mod survey;

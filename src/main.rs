@@ -37,7 +37,7 @@ fn run() -> Result<u8, Failure> {
         Invocation::Command(resolved, command) => {
             cli::warn(&warnings);
             let interface = commands::Interface { keys: tui::KEYS, themes: tui::theme_names };
-            commands::run(&resolved, command, &interface).map(|()| 0)
+            commands::run(&resolved, command, &interface)
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::hub::HubSource;
 use crate::output::{self, Reader};
 use crate::protocol::*;
 use crate::settings::{Resolved, Settings};
+use crate::signals;
 use crate::wording::larger_context;
 
 mod answer;
@@ -22,7 +23,6 @@ mod attached;
 mod dry_run;
 mod messages;
 mod report;
-mod signals;
 
 use answer::AnswerWriter;
 use answer_recorder::AnswerRecorder;
@@ -49,7 +49,11 @@ pub fn run(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
 
 fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
     let (sender, inputs) = channel();
-    signals::listen(sender.clone())?;
+    let stop = sender.clone();
+    signals::listen(move || {
+        // The receiver is dropped only when the run is over.
+        let _ = stop.send(Input::Stop);
+    })?;
     let messages = Messages::new(one_shot.quiet);
     HubSource::new(&resolved.settings)?;
     chosen_template(&resolved.settings)?;

@@ -224,12 +224,24 @@ impl Args {
             ("threads", "--threads", &model.threads),
             ("theme", "--theme", &chat.theme),
         ];
+        let report = match &self.command {
+            Some(Command::Report(report)) => {
+                let own = [
+                    ("temperature", "--temperature", Some(&report.temperature)),
+                    ("seed", "--seed", report.seed.as_ref()),
+                ];
+                own.into_iter()
+                    .filter_map(|(key, flag, value)| Some(Override { key, flag, value: value?.clone() }))
+                    .collect()
+            }
+            _ => Vec::new(),
+        };
         let offline = self.setup.offline.then(|| Override { key: "offline", flag: "--offline", value: "true".into() });
         let inline = chat.inline.then(|| Override { key: "inline", flag: "--inline", value: "true".into() });
         let texts = given
             .into_iter()
             .filter_map(|(key, flag, value)| value.as_ref().map(|value| Override { key, flag, value: value.clone() }));
-        texts.chain(offline).chain(inline).collect()
+        texts.chain(offline).chain(inline).chain(report).collect()
     }
 }
 
@@ -330,13 +342,9 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: TableFormat,
     },
-    /// Play the measuring scenarios
-    #[command(hide = true)]
-    Report {
-        /// Arguments of the report
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        rest: Vec<String>,
-    },
+    /// Play scenarios with checks, and measure latency and memory
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArgs),
 }
 
 /// `chatnap models …`; alone it lists them
@@ -551,6 +559,47 @@ pub enum UsageFormat {
     Json,
     /// One line for each model on each device.
     Csv,
+}
+
+/// Shown behind the flags of `chatnap report`.
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  chatnap report                                 the built-in scenarios, with the default model
+  chatnap report -m qwen3-1.7b --run-code --out report/
+                                                 report.md, report.json and charts; runs the answers' code
+  chatnap report --repeat 20 --temperature 0.8 --seed 1
+                                                 pass rates with their 95 % intervals
+  chatnap report --scenarios mine.toml --format json
+
+The built-in file, assets/scenarios.toml in the source, describes its form. Answers are not stored.";
+
+/// `chatnap report …`
+#[derive(Debug, clap::Args)]
+pub struct ReportArgs {
+    /// Scenarios and checks; default the built-in ones
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub scenarios: Option<PathBuf>,
+    /// Output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TableFormat,
+    /// Write report.md, report.json and charts (SVG) into this folder
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Run the Python code of answers, with limits, as your user
+    #[arg(long)]
+    pub run_code: bool,
+    /// How often each scenario is played; more than once gives pass rates with their intervals
+    #[arg(long, value_name = "N", default_value = "1", value_parser = repeat)]
+    pub repeat: usize,
+    /// Seed of the first repetition, where the temperature is above 0; each further one adds 1
+    #[arg(long, value_name = "N", value_parser = setting("seed"), allow_hyphen_values = true)]
+    pub seed: Option<String>,
+    /// Temperature of the answers; 0 is greedy and reproducible
+    #[arg(long, value_name = "F", default_value = "0", value_parser = setting("temperature"), allow_hyphen_values = true)]
+    pub temperature: String,
+    /// Read the model from the disk: drop it from the page cache before the first load
+    #[arg(long)]
+    pub drop_caches: bool,
 }
 
 /// `chatnap tokenize …`

@@ -27,6 +27,7 @@ mod tuning;
 pub use bandwidth::read_bandwidth;
 pub use driver::context_lock::wait_for_contexts;
 pub use driver::driver_present;
+pub use driver::nvml::Management;
 pub use load::{Opened, Opening, load};
 pub use model::{CudaModel, unsupported};
 pub use select::{choose, expected, usable_bytes};

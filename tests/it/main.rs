@@ -24,6 +24,7 @@ mod perplexity;
 mod pipe;
 mod readme;
 mod release;
+mod report;
 mod resize;
 mod reuse;
 mod run;

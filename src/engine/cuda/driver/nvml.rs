@@ -31,6 +31,17 @@ impl Management {
         self.0.sys_driver_version().ok()
     }
 
+    /// The PCI addresses of all GPUs, as NVML writes them.
+    pub fn bus_ids(&self) -> Vec<String> {
+        let devices = (0..self.0.device_count().unwrap_or(0)).filter_map(|index| self.0.device_by_index(index).ok());
+        devices.filter_map(|device| Some(device.pci_info().ok()?.bus_id)).collect()
+    }
+
+    /// A PCI address that the driver wrote, as NVML writes it.
+    pub fn same_bus_id(&self, bus_id: &str) -> Option<String> {
+        Some(self.0.device_by_pci_bus_id(bus_id).ok()?.pci_info().ok()?.bus_id)
+    }
+
     /// Memory use of the GPU at a PCI address; empty if there is no such GPU.
     pub fn usage(&self, bus_id: &str) -> GpuUse {
         let Ok(device) = self.0.device_by_pci_bus_id(bus_id) else { return GpuUse::default() };

@@ -1,19 +1,19 @@
-//! Ctrl-C, SIGTERM and SIGHUP: the first one stops and stores the answer, the second one ends the process at once.
+//! Ctrl-C, SIGTERM and SIGHUP for the front ends that print: the first one asks the run to stop and to keep what it has, the
+//! second one ends the process at once.
 //! [`LATEST`] after the first one it ends in any case: a write to a reader that stopped reading never returns.
 
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Input;
 use crate::failure::{Code, Failure};
 
-/// Time from the first signal to the end of the process in any state. The partial answer is stored before.
+/// Time from the first signal to the end of the process in any state. What was done is kept before.
 const LATEST: Duration = Duration::from_millis(1900);
 
-/// Listens on its own thread until the process ends. Returns when the handlers are installed.
-pub(super) fn listen(inputs: Sender<Input>) -> Result<(), Failure> {
+/// Listens on its own thread until the process ends, and calls `stop` at the first signal. Returns when the handlers are
+/// installed.
+pub fn listen(stop: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::failed(format!("Signals cannot be caught: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let guard = runtime.enter();
@@ -26,7 +26,7 @@ pub(super) fn listen(inputs: Sender<Input>) -> Result<(), Failure> {
     let work = move || {
         runtime.block_on(async {
             any(&mut signals).await;
-            let _ = inputs.send(Input::Stop);
+            stop();
             let _ = tokio::time::timeout(LATEST, any(&mut signals)).await;
             std::process::exit(Code::Interrupted as i32);
         });

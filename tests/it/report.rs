@@ -1,0 +1,1 @@
+//! `chatnap report`: verdicts, files, repetitions, an interruption.
