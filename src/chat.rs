@@ -118,7 +118,7 @@ pub struct Chat {
     resumed: Option<Ending>,
     /// The last turn before the current prompt was asked.
     before: Option<TurnId>,
-    /// Deleted turns of this run, to bring them back.
+    /// Deleted turns, the last one last; those of earlier runs come first, in the order in which they were asked.
     deleted: Vec<TurnId>,
     /// Turns of another process that are not read yet.
     elsewhere: elsewhere::Elsewhere,
@@ -220,7 +220,7 @@ impl Chat {
         self.limits.clear();
         self.branch = None;
         self.marking = marks::Marking::default();
-        self.deleted.clear();
+        self.deleted = conversation.removed();
         self.asked = None;
         self.compacting = None;
         self.conversation = conversation;

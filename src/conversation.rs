@@ -187,6 +187,14 @@ impl Conversation {
         }
     }
 
+    /// The deleted turns, in the order in which they were asked. A prompt that was taken back before its answer began is
+    /// none: it went back into the composer.
+    pub fn removed(&self) -> Vec<TurnId> {
+        let ended = |answer: &Answer| !matches!(answer.ending, Ending::Pending | Ending::Interrupted);
+        let deleted = |turn: &Turn| turn.removed && (!turn.answer.is_empty() || ended(&turn.answer));
+        (0..self.turns.len()).map(TurnId).filter(|id| self.turn(*id).is_some_and(deleted)).collect()
+    }
+
     fn is_there(&self, id: TurnId) -> bool {
         self.turn(id).is_some_and(|turn| !turn.removed)
     }
@@ -363,6 +371,9 @@ mod tests {
         assert_eq!(contents(&talk, third), ["one?", "1", "three?"]);
         assert_eq!(talk.siblings(second), []);
         talk.set_removed(third, true);
+        let taken_back = talk.ask(Some(third), "too long?", "tiny");
+        talk.set_removed(taken_back, true);
+        assert_eq!(talk.removed(), [second, third]);
         assert_eq!((talk.path(), talk.head()), (vec![first], Some(first)));
         talk.set_removed(first, true);
         assert_eq!(talk.head(), None);

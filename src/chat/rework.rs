@@ -2,6 +2,7 @@
 
 use crate::conversation::{Change, Conversation, Ending, TurnId};
 use crate::protocol::{ChatMessage, FinishReason};
+use crate::wording::plural;
 
 use super::command::Command;
 use super::marks::{Mark, Part, TurnAction};
@@ -183,12 +184,26 @@ impl Chat {
 
     /// Brings back the turn that was deleted last.
     pub(super) fn undelete(&mut self) -> Vec<Effect> {
-        let Some(id) = self.deleted.pop() else {
+        let Some(id) = self.deleted.last().copied() else {
             self.show_hint(Hint::Message("no turn was deleted here".into()));
             return Vec::new();
         };
-        self.show_hint(Hint::Message("the turn is back".into()));
-        self.set_removed(id, false)
+        self.bring_back(id)
+    }
+
+    /// Brings back this deleted turn, and shows its branch if another one is shown.
+    fn bring_back(&mut self, id: TurnId) -> Vec<Effect> {
+        self.deleted.retain(|other| *other != id);
+        let told = match self.deleted.len() {
+            0 => "the turn is back".to_owned(),
+            more => format!("the turn is back; /branch lists {more} more deleted {}", plural(more, "turn")),
+        };
+        self.show_hint(Hint::Message(told));
+        let mut effects = self.set_removed(id, false);
+        if !self.conversation.path().contains(&id) {
+            effects.extend(self.show_branch(id));
+        }
+        effects
     }
 
     /// Whether a deleted turn can be brought back.
@@ -219,10 +234,13 @@ impl Chat {
         vec![Effect::Copy(text.clone())]
     }
 
-    /// Shows the branch through this turn.
+    /// Shows the branch through this turn; a deleted one comes back.
     pub(super) fn show_branch(&mut self, id: TurnId) -> Vec<Effect> {
         if self.refuses_now() {
             return Vec::new();
+        }
+        if self.conversation.turn(id).is_some_and(|turn| turn.removed) {
+            return self.bring_back(id);
         }
         let marked = self.marked().is_some();
         self.conversation.show(id);

@@ -21,6 +21,10 @@ token_ms = 100
 text = "one two three four five six seven eight nine ten, one two three four five six seven eight nine ten, one two three four"
 
 [[answer]]
+when = "much"
+text = "LONGthe last word"
+
+[[answer]]
 when = "Summarise our"
 text = "They greeted each other."
 "#;
@@ -128,6 +132,8 @@ fn a_deleted_turn_is_forgotten_until_it_is_brought_back() {
     let mut tui = home.start(&["-c"]);
     tui.wait_for("You said: alpha");
     assert!(!tui.text().contains("beta"), "{}", tui.text());
+    // It comes back in another run, too.
+    tui.type_text("/branch\r").wait_for("brings the deleted turn back").type_text("\r").wait_for("You said: beta");
 }
 
 #[test]
@@ -158,9 +164,12 @@ fn a_prompt_refused_by_the_engine_returns_to_the_composer() {
 
 #[test]
 fn the_oldest_turns_are_summarised_and_left_out() {
-    let home = Home::new(MODEL);
+    let home = Home::new(&MODEL.replace("LONG", &"much more ".repeat(200)));
     let mut tui = home.start(&["--idle-window", "never"]);
-    talk(&mut tui, &["alpha", "beta", "gamma"]);
+    talk(&mut tui, &["alpha"]);
+    tui.type_text("/compact\r").wait_for("nothing to summarise");
+    tui.send("tell much").wait_for("the last word").wait_for("warm, kept");
+    talk(&mut tui, &["beta", "gamma"]);
     tui.type_text("/context\r").wait_for("Enter selects the turn").wait_for("of 8,192");
     tui.type_text("\x1b").wait_until_gone("Enter selects the turn");
     tui.type_text("/compact\r").wait_for("They greeted each other.").wait_for("/compact none brings");

@@ -4,11 +4,20 @@ use super::*;
 use crate::conversation::Change;
 use crate::protocol::Role;
 
+/// An answer that is longer than a summary.
+fn long_answer() -> String {
+    "one and ".repeat(300)
+}
+
 /// A conversation of two answered turns, with a loaded model.
 fn two_turns() -> Story {
+    turns_of([("one", "1"), ("two", "2")])
+}
+
+fn turns_of<const N: usize>(said: [(&str, &str); N]) -> Story {
     let mut story = Story::begin();
     story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at: Timestamp::default() });
-    for (prompt, answer) in [("one", "1"), ("two", "2")] {
+    for (prompt, answer) in said {
         let id = story.ask(prompt).id;
         story.stream(id, &[answer]);
         story.finish(id, FinishReason::Stop);
@@ -280,14 +289,15 @@ fn an_answer_that_cannot_go_on_stays_as_it_was() {
 
 #[test]
 fn a_summary_replaces_the_oldest_turns_and_can_be_taken_back() {
-    let mut story = two_turns();
+    let long = long_answer();
+    let mut story = turns_of([("one", &long), ("two", "2")]);
     assert_eq!(story.submit("/compact"), [], "the last two turns stay");
     let id = story.ask("three").id;
     story.stream(id, &["3"]);
     story.finish(id, FinishReason::Stop);
     let effects = story.submit("/compact");
     let [Effect::Generate(request)] = &effects[..] else { panic!("{effects:?}") };
-    assert!(said(request)[..2] == ["one", "1"] && said(request)[2].starts_with("Summarise"), "{:?}", said(request));
+    assert!(said(request)[..2] == ["one", &long] && said(request)[2].starts_with("Summarise"), "{:?}", said(request));
     assert_eq!(story.submit("four"), [], "it waits for the summary");
     let id = request.id;
     story.stream(id, &["We counted", " to one."]);
@@ -300,15 +310,34 @@ fn a_summary_replaces_the_oldest_turns_and_can_be_taken_back() {
     assert!(story.chat.is_left_out(TurnId(0)));
     story.finish(request.id, FinishReason::Stop);
     story.submit("/compact none");
-    assert_eq!(said(&story.ask("five"))[..2], ["one", "1"]);
+    assert_eq!(said(&story.ask("five"))[..2], ["one", &long]);
+}
+
+#[test]
+fn a_summary_that_would_free_nothing_is_neither_written_nor_offered() {
+    let mut story = turns_of([("one", "1"), ("two", "2"), ("three", "3")]);
+    assert_eq!(story.submit("/compact"), []);
+    assert!(story.message().contains("the oldest 1 turn holds about 1 tokens, and a summary may take 400"));
+    assert!(story.chat.remedies().iter().all(|remedy| remedy.command != "/compact"));
+    let story = turns_of([("one", &long_answer()), ("two", "2"), ("three", "3")]);
+    assert!(story.chat.remedies().iter().any(|remedy| remedy.command == "/compact"));
+}
+
+#[test]
+fn a_summary_that_its_limit_ends_keeps_whole_sentences() {
+    let mut story = turns_of([("one", &long_answer()), ("two", "2"), ("three", "3")]);
+    let effects = story.submit("/compact");
+    let [Effect::Generate(request)] = &effects[..] else { panic!("{effects:?}") };
+    assert!(said(request).last().unwrap().contains("at most 150 words") && request.max_tokens == Some(400));
+    let id = request.id;
+    story.stream(id, &["We counted to one. Then we cou"]);
+    story.finish(id, FinishReason::Length);
+    assert_eq!(story.chat.conversation.summary(), Some("We counted to one. […]"));
 }
 
 #[test]
 fn a_summary_can_be_stopped() {
-    let mut story = two_turns();
-    let id = story.ask("three").id;
-    story.stream(id, &["3"]);
-    story.finish(id, FinishReason::Stop);
+    let mut story = turns_of([("one", &long_answer()), ("two", "2"), ("three", "3")]);
     let effects = story.submit("/compact");
     let [Effect::Generate(request)] = &effects[..] else { panic!("{effects:?}") };
     let id = request.id;
@@ -386,4 +415,40 @@ fn a_turn_of_another_window_is_read_before_the_branches_are_listed() {
     let read = story.chat.conversation.clone();
     assert_eq!(story.event(Event::Opened(read)), [Effect::Open(View::Branches, String::new())]);
     assert_eq!(story.submit("/branch"), [Effect::Open(View::Branches, String::new())]);
+}
+
+#[test]
+fn turns_that_an_earlier_run_deleted_come_back_one_by_one_or_by_choice() {
+    let mut story = two_turns();
+    let id = story.ask("three").id;
+    story.stream(id, &["3"]);
+    story.finish(id, FinishReason::Stop);
+    for number in ["3", "2", "1"] {
+        story.submit(&format!("/delete {number}"));
+    }
+    let stored = story.chat.conversation.clone();
+    let mut story = Story::begin();
+    story.event(Event::Opened(stored));
+    assert!(story.chat.can_undelete() && shown(&story).is_empty());
+    let change = |turn: usize| Effect::Change(ConversationId("talk".into()), Change::Removed(TurnId(turn), false));
+    assert_eq!(story.submit("/delete undo"), [change(2)]);
+    assert_eq!(story.message(), "the turn is back; /branch lists 2 more deleted turns");
+    assert!(story.event(Event::ShowBranch(TurnId(0))).contains(&change(0)), "chosen from the list");
+    assert_eq!(shown(&story), [TurnId(0), TurnId(2)]);
+    assert_eq!(story.submit("/delete undo"), [change(1)]);
+    assert_eq!(story.message(), "the turn is back");
+    assert!(!story.chat.can_undelete());
+}
+
+#[test]
+fn a_deleted_turn_of_another_branch_comes_back_with_its_branch() {
+    let mut story = two_turns();
+    story.submit("/edit 2");
+    let id = story.ask("deux").id;
+    story.stream(id, &["2"]);
+    story.finish(id, FinishReason::Stop);
+    story.submit("/delete");
+    story.event(Event::ShowBranch(TurnId(1)));
+    story.submit("/delete undo");
+    assert_eq!(shown(&story), [TurnId(0), TurnId(2)]);
 }
