@@ -12,11 +12,36 @@ use super::{Chat, Effect, Hint, NoteKind};
 /// Turns at the end that are never summarised.
 const RECENT: usize = 2;
 
-/// Most tokens of a summary.
+/// Most tokens of a summary, and the share of the context that it may take.
 const LONGEST: usize = 400;
+const SHARE: usize = 4;
 
-const INSTRUCTION: &str = "Summarise our conversation so far in at most 150 words, as notes for yourself: facts, names, \
-                           numbers, decisions and open questions. Write the summary alone.";
+/// What the model is asked for. The words leave room for languages with more tokens for each.
+fn instruction(longest: usize) -> String {
+    let words = longest * 3 / 8;
+    format!(
+        "Summarise our conversation so far in at most {words} words, as notes for yourself: facts, names, numbers, \
+         decisions and open questions. Write the summary alone."
+    )
+}
+
+/// Marks a summary that ended at its limit.
+const CUT: &str = "[…]";
+
+/// `text` up to the end of its last whole sentence or line; up to its last whole word if it has none.
+fn whole_sentences(text: &str) -> &str {
+    let ends = |(at, c): (usize, char)| {
+        let behind = &text[at + c.len_utf8()..];
+        let ended = match c {
+            '.' | '!' | '?' => behind.starts_with(char::is_whitespace),
+            '。' | '！' | '？' => true,
+            _ => behind.starts_with('\n'),
+        };
+        ended.then_some(at + c.len_utf8())
+    };
+    let end = text.char_indices().rev().find_map(ends).or_else(|| text.rfind(char::is_whitespace));
+    text[..end.unwrap_or(text.len())].trim_end()
+}
 
 /// What `/compact` does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +118,23 @@ impl Chat {
         sent.into_iter().take(fitting.max(most.min(1))).collect()
     }
 
+    /// Most tokens of a summary.
+    fn longest_summary(&self) -> usize {
+        self.engine.info.as_ref().map_or(LONGEST, |info| (info.context_length / SHARE).min(LONGEST))
+    }
+
+    /// About how many tokens these turns hold: four bytes each, which is near enough for English and for scripts of three
+    /// bytes a letter.
+    fn estimate(&self, turns: &[TurnId]) -> usize {
+        let turns = turns.iter().filter_map(|id| self.conversation.turn(*id));
+        turns.map(|turn| (turn.question().len() + turn.answer.text.len()) / 4).sum()
+    }
+
+    /// Whether a summary of the oldest turns would take less than they do.
+    pub(super) fn is_worth_compacting(&self) -> bool {
+        self.estimate(&self.to_compact()) > self.longest_summary()
+    }
+
     fn summarise(&mut self) -> Vec<Effect> {
         let turns = self.to_compact();
         let Some(last) = turns.last().copied() else {
@@ -103,15 +145,25 @@ impl Chat {
             self.show_hint(Hint::Message("the model's files are not here yet: a prompt offers to fetch them".into()));
             return Vec::new();
         }
+        let (count, longest) = (turns.len(), self.longest_summary());
+        if !self.is_worth_compacting() {
+            let told = format!(
+                "nothing to gain: the oldest {count} {} about {} tokens, and a summary may take {longest}; /compact N,M \
+                 leaves turns out",
+                if count == 1 { "turn holds" } else { "turns hold" },
+                self.estimate(&turns),
+            );
+            self.show_hint(Hint::Message(told));
+            return Vec::new();
+        }
         self.last_request += 1;
         let id = RequestId(self.last_request);
-        let messages = self.conversation.messages_after(Some(last), INSTRUCTION.into());
-        let count = turns.len();
+        let messages = self.conversation.messages_after(Some(last), instruction(longest));
         self.compacting = Some(Compacting { id, turns, text: String::new() });
         let told = format!("the oldest {count} {} are being summarised; Esc stops it", plural(count, "turn"));
         self.show_hint_for(Hint::Message(told), Duration::from_secs(600));
         let (sampling, on_overflow) = (self.options.sampling.clone(), OverflowPolicy::Trim);
-        let (think, max_tokens) = (self.options.think, Some(LONGEST));
+        let (think, max_tokens) = (self.options.think, Some(longest));
         vec![Effect::Generate(GenerationRequest { id, messages, sampling, think, max_tokens, on_overflow })]
     }
 
@@ -145,7 +197,10 @@ impl Chat {
     fn summarised(&mut self, reason: FinishReason) -> Vec<Effect> {
         let Some(compacting) = self.compacting.take() else { return Vec::new() };
         self.hint = None;
-        let text = compacting.text.trim().to_owned();
+        let mut text = compacting.text.trim().to_owned();
+        if reason == FinishReason::Length && !text.is_empty() {
+            text = format!("{} {CUT}", whole_sentences(&text));
+        }
         if reason == FinishReason::Cancelled || text.is_empty() {
             let why = if text.is_empty() { "the model wrote no summary" } else { "stopped" };
             self.show_hint(Hint::Message(format!("{why}: all turns stay as they were")));
@@ -196,6 +251,19 @@ impl Chat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_summary_ends_with_a_whole_sentence_line_or_word() {
+        for (text, kept) in [
+            ("They met in Rome. Version 1.5 is out. Nex", "They met in Rome. Version 1.5 is out."),
+            ("Facts:\n- Ada is 36\n- the code is 4", "Facts:\n- Ada is 36"),
+            ("彼はローマにいる。次の", "彼はローマにいる。"),
+            ("no end at al", "no end at"),
+            ("word", "word"),
+        ] {
+            assert_eq!(whole_sentences(text), kept);
+        }
+    }
 
     #[test]
     fn numbers_and_ranges_are_parsed() {

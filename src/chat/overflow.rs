@@ -45,7 +45,7 @@ impl Chat {
             };
             remedies.push(remedy("/context trim", about));
         }
-        if helps && !self.to_compact().is_empty() {
+        if helps && self.is_worth_compacting() {
             let turns = self.to_compact().len();
             let about = format!("the model summarises the oldest {turns} {}", plural(turns, "turn"));
             remedies.push(remedy("/compact", about));
