@@ -28,6 +28,12 @@ impl<'a> Mention<'a> {
         }
         names
     }
+
+    /// The word without the punctuation of a sentence behind it, for a sentence about it.
+    pub fn bare_word(&self) -> &'a str {
+        let bare = self.word.trim_end_matches(is_punctuation);
+        if self.quoted || bare.len() <= '@'.len_utf8() { self.word } else { bare }
+    }
 }
 
 /// Characters that end a sentence or a bracket, and are rarely the end of a file's name.
@@ -108,6 +114,8 @@ mod tests {
         assert_eq!(names("(@a.rs)"), ["a.rs)", "a.rs"]);
         assert_eq!(names("@\"odd?\""), ["odd?"]);
         assert_eq!(names("@..."), ["..."]);
+        let bare = |text| mentions(text)[0].bare_word();
+        assert_eq!((bare("@a.rs,, and"), bare("@\"odd?\""), bare("@...")), ("@a.rs", "@\"odd?\"", "@..."));
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl UiState {
                     return Some(vec![Outcome::Attend]);
                 }
                 Some(Known::Refused(..)) => {
-                    return hint(format!("not sent: delete {}, or write it without the @", mention.word));
+                    return hint(format!("not sent: delete {}, or write it without the @", mention.bare_word()));
                 }
                 Some(Known::Attached | Known::Text) => {}
             }
@@ -94,7 +94,7 @@ impl UiState {
         let found = mentions(&draft).into_iter().filter(|mention| mention.name.contains(['/', '.']));
         let texts: Vec<_> = found
             .filter(|mention| self.files.words.get(mention.word) == Some(&Known::Text))
-            .map(|mention| mention.word)
+            .map(|mention| mention.bare_word())
             .collect();
         let hint = || Event::Hinted(format!("there is no file for {}: sent as text", texts.join(", ")));
         (!texts.is_empty() && !self.is_command()).then(|| Outcome::Chat(hint()))

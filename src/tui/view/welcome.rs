@@ -109,10 +109,10 @@ fn model(chat: &Chat) -> (String, String) {
             (format!("{model} could not be loaded."), "/model NAME takes another one, or tries this one again.")
         }
         EngineState::Warm | EngineState::Idle { .. } => {
-            (here, "It is loaded, and gives its memory back when nobody talks to it.")
+            (here, "It is loaded, and gives its memory back when it is idle.")
         }
         EngineState::Cold | EngineState::Loading(_) | EngineState::Releasing => {
-            (here, "It loads at your first keystroke and gives its memory back when nobody talks to it.")
+            (here, "It loads at your first keystroke and gives its memory back when it is idle.")
         }
     };
     (claim, how.to_owned())
