@@ -58,8 +58,10 @@ fn list(found: &[Summary], format: TableFormat) -> Result<Reader, Failure> {
     let mut table = Table::new(&["id", "changed", "turns", "model", "title"]).yielding(YIELDING);
     for summary in found {
         let (id, title) = (summary.id.0.clone(), summary.title.clone());
-        let turns =
-            if summary.answers == 0 { format!("{}, no answer", summary.turns) } else { summary.turns.to_string() };
+        let turns = match summary.lack() {
+            Some(lack) => format!("{}, {lack}", summary.turns),
+            None => summary.turns.to_string(),
+        };
         table.row([id, changed(summary), turns, short_name(&summary.model), title]);
     }
     let objects = found.iter().map(object).collect();

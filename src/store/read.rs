@@ -25,12 +25,25 @@ pub struct Summary {
     pub turns: usize,
     /// Number of turns whose answer is not empty.
     pub answers: usize,
+    /// Whether each of its turns ended with an error and none has an answer.
+    pub failed: bool,
     /// Time of creation; milliseconds since 1970, UTC.
     pub created_ms: u64,
     /// Time of the last change; milliseconds since 1970, UTC.
     pub changed_ms: u64,
     /// When it was moved to the trash; milliseconds since 1970, UTC.
     pub removed_ms: Option<u64>,
+}
+
+impl Summary {
+    /// What a list says of a conversation without an answer; `None` if there is one.
+    pub fn lack(&self) -> Option<&'static str> {
+        match (self.answers, self.failed) {
+            (0, true) => Some("failed"),
+            (0, false) => Some("no answer"),
+            _ => None,
+        }
+    }
 }
 
 /// The conversation, and the rows of its turns.
@@ -106,10 +119,12 @@ fn names(db: &Connection, query: &str, values: impl rusqlite::Params, most: usiz
 
 /// The columns that [`summary`] reads, of the table `conversations` as `c`.
 pub(super) const SUMMARY: &str =
-    "SELECT c.id, c.title, c.first, c.model, c.turns, c.answers, c.created, c.changed, c.removed";
+    "SELECT c.id, c.title, c.first, c.model, c.turns, c.answers, c.created, c.changed, c.removed,
+       c.answers = 0 AND c.turns > 0 AND NOT EXISTS (
+         SELECT 1 FROM turns f WHERE f.conversation = c.id AND NOT f.removed AND f.state <> 'failed')";
 
 /// Their number.
-pub(super) const SUMMARY_COLUMNS: usize = 9;
+pub(super) const SUMMARY_COLUMNS: usize = 10;
 
 /// The first `most`, or all.
 pub(super) fn list(db: &Connection, most: Option<u32>) -> Result<Vec<Summary>> {
@@ -155,6 +170,7 @@ pub(super) fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
         created_ms: cell::count(row, 6)?,
         changed_ms: cell::count(row, 7)?,
         removed_ms: cell::integer(row, 8)?.and_then(|ms| u64::try_from(ms).ok()),
+        failed: cell::integer(row, 9)?.is_some_and(|failed| failed != 0),
     })
 }
 

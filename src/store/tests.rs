@@ -98,6 +98,11 @@ fn list_search_rename_remove_export() {
     assert_eq!(store.list_last(1).unwrap(), listed[..1]);
     assert_eq!((listed[1].turns, listed[1].model.as_str()), (3, "other"));
     assert_eq!((listed[0].answers, listed[1].answers), (0, 2), "a question that failed has none");
+    assert_eq!((listed[0].lack(), listed[1].lack()), (Some("no answer"), None));
+    other.turn_mut(id).unwrap().answer.ending = Ending::Failed { message: "no such model".into() };
+    save(&mut store, &other, id);
+    let listed = store.list().unwrap();
+    assert_eq!(listed[0].lack(), Some("failed"));
     assert_eq!(store.search("GRÜSSE", 10).unwrap().len(), 0);
     for word in ["grüße", "ZWEI"] {
         let found = store.search(word, 10).unwrap();

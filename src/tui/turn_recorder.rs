@@ -169,7 +169,7 @@ impl TurnRecorder {
 
 fn talk(summary: store::Summary) -> ConversationChoice {
     let turns = format!("{} {}", summary.turns, plural(summary.turns, "turn"));
-    let turns = if summary.answers == 0 { format!("{turns}, no answer") } else { turns };
+    let turns = summary.lack().map_or_else(|| turns.clone(), |lack| format!("{turns}, {lack}"));
     let about = format!("{}, {turns}", local(summary.changed_ms));
     ConversationChoice { id: summary.id.0, title: sanitize_line(&summary.title), about }
 }

@@ -193,7 +193,7 @@ fn conversations_list_search_show_rename_and_remove() {
     assert!(!home.run(&["conversations", "list"]).stdout.contains("no answer"));
     assert_eq!(home.run(&["-m", "nosuch/model", "--offline", "-p", "Where is Bodø?"]).code(), 3);
     let unanswered = home.run(&["conversations", "list"]).stdout;
-    assert!(unanswered.lines().any(|line| line.contains("1, no answer") && line.contains("Bodø")), "{unanswered}");
+    assert!(unanswered.lines().any(|line| line.contains("1, failed") && line.contains("Bodø")), "{unanswered}");
     let first = &home.run(&["conversations", "list", "--format", "json"]).json()[0];
     assert_eq!((&first["turns"], &first["answers"]), (&1.into(), &0.into()));
     assert!(home.run(&["conversations", "search", "oslo"]).stdout.contains(id));

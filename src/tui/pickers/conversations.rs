@@ -130,10 +130,8 @@ fn item(summary: &Summary, days: &Days) -> Item {
     let (title, first) = (sanitize_line(&summary.title), sanitize_line(&summary.first));
     let begin = title.trim_end_matches('…').trim_end();
     let about = if first.starts_with(begin) { String::new() } else { first };
-    let turns = match summary.answers {
-        0 => "no answer".to_owned(),
-        _ => format!("{} {}", summary.turns, plural(summary.turns, "turn")),
-    };
+    let turns = || format!("{} {}", summary.turns, plural(summary.turns, "turn"));
+    let turns = summary.lack().map_or_else(turns, str::to_owned);
     let model = short_name(&sanitize_line(&summary.model));
     Item {
         id: summary.id.0.clone(),
