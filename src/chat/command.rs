@@ -32,7 +32,7 @@ pub enum Command {
     Edit(Option<usize>),
     /// Show the branches of the conversation.
     Branch,
-    /// Attach this file; `None` asks for its path.
+    /// Attach this file; `None` begins a mention in the draft.
     File(Option<String>),
     /// Copy the conversation up to this turn, or all of it, into a new one.
     Fork(Option<usize>),
@@ -103,7 +103,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/compact", "N,M", "leave out turns; alone: the model summarises the oldest; none: take back"),
     spec("/fork", "N", "begin a new conversation with a copy of this one, up to turn n"),
     spec("/delete", "N", "delete the last turn, or the n-th; /delete undo brings the latest back"),
-    spec("/file", "PATH", "attach a text file, as @PATH in a prompt does"),
+    spec("/file", "PATH", "attach a text file, as @PATH does; also as a draft's last line"),
     spec("/copy", "N", "the last answer, code block N or N,M, answer #N, or all"),
     spec("/load", "", "load the model now"),
     spec("/release", "", "give the model's memory back now"),

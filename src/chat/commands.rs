@@ -17,7 +17,7 @@ impl Chat {
             Command::Copy(target) => return self.copy(&target),
             Command::Release => return self.release(),
             Command::Load => return self.load(),
-            Command::File(None) => return vec![Effect::PutBack("/file ".into())],
+            Command::File(None) => return vec![Effect::BeginMention],
             Command::File(Some(name)) => return vec![Effect::Attach(name)],
             Command::Theme(Some(name)) => return vec![Effect::SetTheme(name)],
             Command::Theme(None) => return vec![Effect::Open(View::Themes, String::new())],

@@ -158,6 +158,8 @@ pub enum Effect {
     CountMessages(RequestId, Vec<ChatMessage>),
     /// Attach the file of this name to the draft.
     Attach(String),
+    /// Begin the mention of a file in the draft, at the cursor.
+    BeginMention,
     /// Load the model now.
     Load,
     /// Release the model's memory now, or cancel a load.

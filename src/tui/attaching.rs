@@ -64,10 +64,14 @@ impl UiState {
         self.composer.is_searching() || self.composer.draft().starts_with('/')
     }
 
-    /// Before a prompt is sent: what to do instead, if its files are not read yet or one of them cannot be attached.
+    /// Before a prompt is sent: what to do instead, if its last line is the command `/file`, its files are not read yet or
+    /// one of them cannot be attached.
     pub(super) fn before_sending(&mut self) -> Option<Vec<Outcome>> {
         if self.is_command() {
             return None;
+        }
+        if let Some(outcomes) = self.last_line_attaches() {
+            return Some(outcomes);
         }
         let draft = self.composer.draft();
         let hint = |text: String| Some(vec![Outcome::Chat(Event::Hinted(text))]);
@@ -86,6 +90,29 @@ impl UiState {
             }
         }
         None
+    }
+
+    /// `/file PATH` as the last line of a draft attaches the file and leaves the other lines; without a path, a mention
+    /// begins in its place.
+    fn last_line_attaches(&mut self) -> Option<Vec<Outcome>> {
+        let draft = self.composer.draft();
+        let (before, line) = draft.trim_end().rsplit_once('\n')?;
+        let path = line.strip_prefix("/file").filter(|path| path.is_empty() || path.starts_with(char::is_whitespace))?;
+        match path.trim() {
+            "" => self.composer.set(&format!("{before}\n@")),
+            path => {
+                self.composer.set(before);
+                self.demand_file(path);
+            }
+        }
+        Some(vec![Outcome::Attend])
+    }
+
+    /// Begins a mention at the cursor, whose path is then completed.
+    pub(super) fn begin_mention(&mut self) {
+        let (before, _) = self.composer.around_cursor();
+        let apart = before.chars().next_back().is_none_or(char::is_whitespace);
+        self.composer.edit_with(|area| area.insert_str(if apart { "@" } else { " @" }));
     }
 
     /// A hint about words that look like paths and are sent as text.

@@ -14,6 +14,7 @@ impl App {
             }
             Effect::CountMessages(id, messages) => self.count(id, messages),
             Effect::Attach(name) => self.attach(&name),
+            Effect::BeginMention => self.screen.begin_mention(),
             Effect::Load if self.engine.is_none() => {
                 self.chat_event(Event::Hinted("there is no engine; /model NAME tries again".into()));
             }

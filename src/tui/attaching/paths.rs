@@ -58,9 +58,10 @@ impl UiState {
 }
 
 fn written<'a>(before: &'a str, behind: &'a str) -> Option<Written<'a>> {
-    if let Some(path) = before.strip_prefix(COMMAND) {
-        let whole = behind.is_empty() && !path.contains('\n');
-        return whole.then_some(Written { before: COMMAND, path, behind, is_command: true });
+    let line = before.rfind('\n').map_or(0, |at| at + 1);
+    if let Some(path) = before[line..].strip_prefix(COMMAND) {
+        let before = &before[..line + COMMAND.len()];
+        return behind.is_empty().then_some(Written { before, path, behind, is_command: true });
     }
     if before.starts_with('/') || behind.chars().next().is_some_and(|c| !c.is_whitespace()) {
         return None;
@@ -111,6 +112,8 @@ mod tests {
         assert_eq!(offered("@/my dir", "", "x/"), None);
         assert_eq!(offered("@\"/my dir/o", "", "other dir/").unwrap(), "@\"/my dir/other dir/");
         assert_eq!(offered("/file ../a", "", "a b").unwrap(), "/file ../a b");
+        assert_eq!(offered("compare\n/file a", "", "a b").unwrap(), "compare\n/file a b");
+        assert_eq!(offered("/file a\nb", "", "ab"), None);
         assert_eq!(offered("/model @a", "", "a"), None);
         assert_eq!(offered("@a", "b", "a"), None);
     }

@@ -31,6 +31,8 @@ pub(super) fn items(app: &App) -> Vec<Item> {
 /// Runs the command, or writes its beginning into the composer if an argument must follow.
 pub(super) fn picked(app: &mut App, picked: Picked) {
     match picked {
+        // It begins a mention in the draft.
+        Picked::Chosen(item) if item.id.trim_end() == "/file" => app.run_command("/file"),
         Picked::Chosen(item) if !item.id.ends_with(' ') => app.run_command(&item.id),
         Picked::Chosen(item) => app.screen.write_line(&item.id),
         Picked::Key(key, Some(item)) if key.code == KeyCode::Tab => {

@@ -199,3 +199,21 @@ fn many_files_are_counted_in_the_last_row() {
     app.terminal_event(TerminalEvent::Paste(words)).attend(false, &files);
     assert!(app.screen().contains("and 8 more files"), "{}", app.screen());
 }
+
+#[test]
+fn the_command_file_leaves_a_draft_as_it_is() {
+    let mut app = App::new(80, 24);
+    app.loaded().paths(&["README.md", "src/main.rs"]);
+    app.type_text("compare these").press(KeyCode::Char('j'), KeyModifiers::CONTROL).type_text("/file src/m");
+    assert!(app.screen().contains("src/main.rs"), "the path is completed: {}", app.screen());
+    app.key(KeyCode::Tab).key(KeyCode::Enter);
+    assert_eq!(app.screen.composer.draft(), "@src/main.rs compare these");
+    app.attend(true, &[text("src/main.rs", "fn main() {}")]);
+    assert!(app.request.is_none() && app.screen().contains("[src/main.rs · 12 B"), "{}", app.screen());
+    app.press(KeyCode::Char('j'), KeyModifiers::CONTROL).type_text("/file").key(KeyCode::Esc).key(KeyCode::Enter);
+    assert_eq!(app.screen.composer.draft(), "@src/main.rs compare these\n@");
+    app.screen.composer.set("a draft");
+    app.event(Event::Submit("/file".into()));
+    app.screen.begin_mention();
+    assert_eq!((app.effects.last(), app.screen.composer.draft()), (Some(&Effect::BeginMention), "a draft @".into()));
+}
