@@ -100,6 +100,8 @@ pub struct Chat {
     pub residency: Residency,
     /// The model's files, downloads, and the change to another model.
     pub supply: Supply,
+    /// The name of the persona in use.
+    pub persona: Option<String>,
     /// Settings for the next prompt.
     pub options: ChatOptions,
     hint: Option<(Hint, Timestamp)>,
@@ -145,6 +147,7 @@ impl Chat {
             limits: BTreeMap::new(),
             residency: Residency::new(now),
             supply: Supply::default(),
+            persona: None,
             options,
             hint: None,
             drafting: drafting::Drafting::default(),

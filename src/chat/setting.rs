@@ -21,6 +21,8 @@ pub struct Tuned {
     pub on_overflow: OverflowPolicy,
     /// Whether the reasoning is shown, if that changes.
     pub reasoning_open: Option<bool>,
+    /// The name of the persona in use.
+    pub persona: Option<String>,
     /// What the conversation remembers: values by key.
     pub remembered: BTreeMap<String, String>,
 }
@@ -46,6 +48,7 @@ impl Chat {
         self.options.think = tuned.think;
         self.options.max_tokens = tuned.max_tokens;
         self.options.on_overflow = tuned.on_overflow;
+        self.persona = tuned.persona;
         self.reasoning_open = tuned.reasoning_open.unwrap_or(self.reasoning_open);
         self.recount();
         let before = self.conversation.settings.clone();

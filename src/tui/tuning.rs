@@ -242,6 +242,7 @@ impl App {
             max_tokens: settings.max_tokens,
             on_overflow: settings.on_overflow,
             reasoning_open: reasoning.then_some(settings.reasoning_open),
+            persona: self.layers.persona().map(|persona| persona.name.clone()),
             remembered: self.layers.remembered().clone(),
         };
         self.chat_event(Event::Tuned(Box::new(tuned)));

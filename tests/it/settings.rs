@@ -96,8 +96,9 @@ fn persona_is_used_and_remembered() {
     tui.wait_for("You s");
     command(&mut tui, "/set max_tokens");
     tui.wait_for("max_tokens = 5 (persona brief)");
+    tui.wait_for("persona brief ·");
     command(&mut tui, "/persona none");
-    tui.wait_for("no persona from the next prompt on");
+    tui.wait_for("no persona from the next prompt on").wait_until_gone("persona brief ·");
     tui.send("again").wait_for("You said: again");
 }
 

@@ -245,6 +245,7 @@ fn tuned(remembered: &[(&str, &str)]) -> Event {
         max_tokens: Some(5),
         on_overflow: OverflowPolicy::Trim,
         reasoning_open: Some(true),
+        persona: None,
         remembered: remembered.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
     }))
 }

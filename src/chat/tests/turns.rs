@@ -366,6 +366,7 @@ fn a_change_of_settings_keeps_what_is_left_out() {
         max_tokens: None,
         on_overflow: OverflowPolicy::Error,
         reasoning_open: None,
+        persona: None,
         remembered: [("seed".to_owned(), "7".to_owned())].into(),
     };
     story.event(Event::Tuned(Box::new(tuned)));

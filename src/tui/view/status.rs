@@ -1,4 +1,4 @@
-//! The status line: model, device, the engine's state with the countdown, memory, context; or a hint.
+//! The status line: model, device, the engine's state with the countdown, memory, persona, context; or a hint.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use super::{gauge, paint, units, wrap};
 use crate::chat::{Chat, EngineState, Hint, Loading};
 use crate::protocol::DeviceKind;
-use crate::sanitize::sanitize;
+use crate::sanitize::{sanitize, sanitize_line};
 use crate::tui::layout::{Areas, Look};
 use crate::wording::bytes;
 
@@ -59,29 +59,30 @@ fn line(chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
             + wrap::width(&separator) * parts.len().saturating_sub(1)
     };
     let mut left = left(chat, width < NARROW, look);
-    let mut right = vec![context(chat, false, look), Some(("? help".into(), look.theme.dim))];
+    let mut right = vec![persona(chat, look), context(chat, false, look), Some(("? help".into(), look.theme.dim))];
     let device = usize::from(chat.engine.info.is_some());
     let mut shortened = false;
     // Shortened or dropped in this order: words of the context, the device, the end of a long name, words of the state,
-    // the help's key, the memory, the context, the model.
-    for step in 0..8 {
+    // the help's key, the persona, the memory, the context, the model.
+    for step in 0..9 {
         let shown: Vec<Part> = right.iter().flatten().cloned().collect();
         let taken = total(&left) + total(&shown) + 3;
         if taken <= width {
             break;
         }
         match step {
-            0 => right[0] = context(chat, true, look),
+            0 => right[1] = context(chat, true, look),
             1 if left.len() > 2 => drop(left.remove(device)),
             2 => shorten(&mut left[0].0, taken - width, look),
             3 if width >= NARROW => {
                 left[1] = state(chat, true, look);
                 shortened = true;
             }
-            4 => right[1] = None,
-            5 => left.truncate(2),
-            6 => right[0] = None,
-            7 if left.len() > 1 => drop(left.remove(0)),
+            4 => right[2] = None,
+            5 => right[0] = None,
+            6 => left.truncate(2),
+            7 => right[1] = None,
+            8 if left.len() > 1 => drop(left.remove(0)),
             _ => {}
         }
     }
@@ -176,6 +177,13 @@ fn load_state(loading: &Loading, short: bool) -> String {
     let percent = loading.fraction().map(|done| format!(" {:.0} %", done * 100.0)).unwrap_or_default();
     let phase = loading.progress.as_ref().filter(|_| !short).map(|progress| gauge::phase_name(progress.phase));
     format!("loading{percent}{}", phase.map(|name| format!(", {name}")).unwrap_or_default())
+}
+
+/// The persona in use.
+fn persona(chat: &Chat, look: &Look<'_>) -> Option<Part> {
+    const LONGEST: usize = 16;
+    let name = wrap::clip(&sanitize_line(chat.persona.as_ref()?), LONGEST, look.glyphs.ellipsis);
+    Some((format!("persona {name}"), look.theme.status))
 }
 
 /// Used and total positions of the context.

@@ -75,3 +75,16 @@ fn keys_j_and_k_move_in_the_draft_and_then_in_the_history() {
     app.press(KeyCode::Char('d'), KeyModifiers::NONE).type_text("du");
     assert_eq!(app.screen.composer.draft(), "on\ntwo");
 }
+
+#[test]
+fn the_status_line_names_the_persona_while_there_is_room() {
+    let mut app = App::new(80, 24);
+    app.loaded();
+    assert!(!app.screen().contains("persona"));
+    app.chat.persona = Some("coder\u{1b}[1m of many words".into());
+    let screen = app.screen();
+    assert!(screen.contains("persona coder") && screen.contains("· ctx 0/8,192"), "{screen}");
+    app.resize(50, 24);
+    let screen = app.screen();
+    assert!(!screen.contains("persona") && screen.contains("ctx 0/8,192"), "{screen}");
+}
