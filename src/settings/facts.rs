@@ -89,7 +89,7 @@ const FACTS: &[Facts] = &[
     facts("reasoning", INTERFACE, "what a model thinks", &["fold", "show"], AtOnce, false),
     facts("notify", INTERFACE, "announce the end of a long answer", NOTIFY, AtOnce, false),
     facts("notify_after", INTERFACE, "which answer is long: 10s, 1m or never", &[], AtOnce, false),
-    facts("mouse", INTERFACE, "take the mouse for wheel and clicks", &["true", "false"], AtStart, false),
+    facts("mouse", INTERFACE, "take the mouse for wheel and clicks", &["true", "false"], AtOnce, false),
     facts("inline", INTERFACE, "stay in the normal screen", &["true", "false"], AtStart, false),
     facts("data_dir", FOLDERS, "conversations and drafts", &[], AtStart, false),
     facts("cache_dir", FOLDERS, "downloaded models", &[], AtStart, false),

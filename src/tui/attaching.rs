@@ -97,7 +97,8 @@ impl UiState {
     fn last_line_attaches(&mut self) -> Option<Vec<Outcome>> {
         let draft = self.composer.draft();
         let (before, line) = draft.trim_end().rsplit_once('\n')?;
-        let path = line.strip_prefix("/file").filter(|path| path.is_empty() || path.starts_with(char::is_whitespace))?;
+        let path =
+            line.strip_prefix("/file").filter(|path| path.is_empty() || path.starts_with(char::is_whitespace))?;
         match path.trim() {
             "" => self.composer.set(&format!("{before}\n@")),
             path => {

@@ -2,6 +2,8 @@
 //! that opens the editor, until `go_on`.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -20,15 +22,22 @@ const LINES_OF_A_TURN: usize = 3;
 /// A handle to the reading thread.
 pub struct Keys {
     go_on: Sender<()>,
+    guesses: Arc<AtomicBool>,
 }
 
 impl Keys {
     /// Starts the thread. `guesses`: several arrow keys at once are taken for the wheel.
     pub fn start(sender: UnboundedSender<Input>, guesses: bool) -> io::Result<Self> {
         let (go_on, told) = channel();
-        let reader = Reader { source: Source::new(sender.clone()), sender, told, guesses };
+        let guesses = Arc::new(AtomicBool::new(guesses));
+        let reader = Reader { source: Source::new(sender.clone()), sender, told, guesses: guesses.clone() };
         std::thread::Builder::new().name("keys".into()).spawn(move || reader.run())?;
-        Ok(Self { go_on })
+        Ok(Self { go_on, guesses })
+    }
+
+    /// Whether several arrow keys at once are taken for the wheel from now on.
+    pub fn guess(&self, on: bool) {
+        self.guesses.store(on, Ordering::Relaxed);
     }
 
     /// Resumes reading after an event that `lets_go`; call it once for each.
@@ -49,7 +58,7 @@ struct Reader {
     sender: UnboundedSender<Input>,
     told: Receiver<()>,
     /// Several arrow keys at once are taken for the wheel. Not while the terminal reports the mouse.
-    guesses: bool,
+    guesses: Arc<AtomicBool>,
 }
 
 impl Reader {
@@ -70,7 +79,7 @@ impl Reader {
     /// Forwards an event, or two of them, and the arrow keys of the same wheel step; returns the first event after them.
     fn forward(&self, first: TerminalEvent, twice: bool) -> io::Result<Option<TerminalEvent>> {
         let up = match arrow(&first) {
-            Some(up) if self.guesses => up,
+            Some(up) if self.guesses.load(Ordering::Relaxed) => up,
             _ if twice => return self.pass(first.clone()).and_then(|()| self.pass(first)).map(|()| None),
             _ => return self.pass(first).map(|()| None),
         };

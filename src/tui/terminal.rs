@@ -109,6 +109,12 @@ impl Guard {
         out.flush()
     }
 
+    /// Takes the mouse, or leaves it to the terminal.
+    pub fn use_mouse(&mut self, on: bool) -> io::Result<()> {
+        self.modes.mouse = on;
+        self.output.clone().write_all(if on { MOUSE.0 } else { MOUSE.1 })
+    }
+
     /// Restores the terminal, once. Errors are ignored: a closed terminal needs no restoration.
     pub fn restore(&self) {
         restore(&self.active, self.modes, &self.output);
@@ -151,7 +157,8 @@ fn restore(active: &AtomicBool, modes: Modes, output: &Output) {
 /// Escape sequences that undo [`Guard::resume`].
 fn sequences(modes: Modes) -> Vec<u8> {
     let mut bytes = Vec::new();
-    if modes.mouse {
+    // The panic hook and the handler of fatal signals have the modes of the start; the mouse may be taken later.
+    if modes.mouse || !modes.inline {
         bytes.extend(MOUSE.1);
     }
     if modes.full {

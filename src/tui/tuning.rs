@@ -37,7 +37,10 @@ impl App {
         match key.name {
             _ if facts.applies == Applies::AtStart => {
                 let advice = format!("{} = … in {}", key.name, self.layers.start().config_file.display());
-                return Err(format!("{} cannot change while chatnap runs; set it with {advice}", key.name));
+                return Err(format!("{} changes only at the start: set it with {advice} for the next one", key.name));
+            }
+            "mouse" if self.inline.is_some() => {
+                return Err("with inline the mouse belongs to the terminal, which scrolls its own lines".to_owned());
             }
             "model" | "theme" | "system" => self.by_command(key, value)?,
             _ if facts.applies == Applies::Reload && self.is_answering() => {
@@ -226,11 +229,22 @@ impl App {
         if needs_reload(&old, &new) {
             self.reload(&old);
         }
+        if new.comfort.mouse != old.comfort.mouse && self.inline.is_none() {
+            self.use_mouse(new.comfort.mouse);
+        }
         if new.comfort != old.comfort {
             self.attention.configure(&new.comfort, |name| std::env::var(name).ok());
         }
         self.screen.composer.use_vi(new.keymap == Keymap::Vi);
         self.tell_tuned(reasoning);
+    }
+
+    fn use_mouse(&mut self, on: bool) {
+        if let Some(keys) = &self.keys {
+            keys.guess(!on);
+        }
+        // A terminal that cannot be written ends the program with the next frame.
+        let _ = self.guard.use_mouse(on);
     }
 
     /// Has the chat use the settings from the next prompt on.

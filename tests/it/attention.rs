@@ -80,3 +80,16 @@ fn the_mouse_is_left_to_the_terminal_unless_it_is_asked_for() {
     assert!(tui.has_written("\x1b[?1000l"));
     tui.assert_restored();
 }
+
+#[test]
+fn set_mouse_takes_it_at_once_and_gives_it_back() {
+    let home = Home::new("fallback = \"hi\"\n");
+    let mut tui = start(&home, &[]);
+    tui.type_text("/set mouse on\r").wait_for("mouse true: from now on").wait_for_bytes("\x1b[?1000h\x1b[?1006h");
+    tui.type_text("/set mouse off\r").wait_for("mouse false: from now on").wait_for_bytes("\x1b[?1006l\x1b[?1000l");
+    tui.type_text("/set mouse on\r").wait_for("mouse true: from now on");
+    tui.type_text("\x04").wait_for_exit();
+    let raw = tui.raw();
+    assert!(raw.rfind("\x1b[?1000l") > raw.rfind("\x1b[?1000h"));
+    tui.assert_restored();
+}

@@ -52,7 +52,9 @@ fn wrong_setting_comes_back_with_advice() {
     command(&mut tui, "/set temperature hot");
     tui.wait_for("a number is wanted").type_text("\x15");
     command(&mut tui, "/set data_dir /x");
-    tui.wait_for("data_dir cannot change while chatnap runs");
+    tui.wait_for("data_dir changes only at the start").type_text("\x15");
+    command(&mut tui, "/set inline on");
+    tui.wait_for("inline changes only at the start");
 }
 
 #[test]
