@@ -1,5 +1,5 @@
 
-# Names of models, themes and conversations come from the program itself, because they change.
+# Names of models, themes, conversations and devices come from the program itself, because they change.
 _chatnap_names() {
     local line=${COMP_LINE:0:COMP_POINT} word before previous kind index cut
     word=${line##*[[:space:]]}
@@ -9,12 +9,14 @@ _chatnap_names() {
     case $word in
         --model=*) kind=models ;;
         --theme=*) kind=themes ;;
+        --device=*) kind=devices ;;
         --conversation=*) kind=conversations ;;
         -*) return 1 ;;
         *)
             case $previous in
                 -m|--model) kind=models ;;
                 --theme) kind=themes ;;
+                --device) kind=devices ;;
                 --conversation) kind=conversations ;;
                 *)
                     if [[ $before =~ [[:space:]]models[[:space:]]+(pull|fetch|path|remove)$ ]]; then

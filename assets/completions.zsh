@@ -1,4 +1,4 @@
-# Names of models, themes and conversations come from the program itself, because they change.
+# Names of models, themes, conversations and devices come from the program itself, because they change.
 _chatnap_names() {
     local -a names
     names=("${(@f)$(_call_program $1 chatnap complete $1 2>/dev/null)}")
@@ -8,6 +8,7 @@ _chatnap_names() {
     _describe -V -t $1 $1 names
 }
 _chatnap_models() { _chatnap_names models }
+_chatnap_devices() { _chatnap_names devices }
 _chatnap_themes() { _chatnap_names themes }
 _chatnap_conversations() { _chatnap_names conversations }
 

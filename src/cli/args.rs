@@ -265,6 +265,8 @@ pub enum CompleteKind {
     Themes,
     /// Ids of stored conversations.
     Conversations,
+    /// Values of --device.
+    Devices,
 }
 
 /// Output format of a table.

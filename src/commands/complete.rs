@@ -1,5 +1,7 @@
 //! `chatnap complete KIND`, hidden: what completion scripts ask for. A value on each line, with a tab and a description.
 
+use std::path::Path;
+
 use crate::catalogue::catalogue;
 use crate::cli::args::CompleteKind;
 use crate::failure::Failure;
@@ -22,6 +24,7 @@ pub(super) fn run(
         CompleteKind::Models => models(settings),
         CompleteKind::Themes => themes(settings).into_iter().map(|name| (name, String::new())).collect(),
         CompleteKind::Conversations => conversations(settings),
+        CompleteKind::Devices => devices(gpus(Path::new("/dev"))),
     };
     let line = |(value, about): (String, String)| match about.is_empty() {
         true => format!("{}\n", sanitize_line(&value)),
@@ -40,6 +43,22 @@ fn models(settings: &Settings) -> Vec<(String, String)> {
     [auto].into_iter().chain(known).chain(stored).collect()
 }
 
+/// The values of `--device` on a machine with so many GPUs.
+fn devices(gpus: usize) -> Vec<(String, String)> {
+    let fixed =
+        [("auto", "the GPU if a model fits on one, else the CPU"), ("cpu", "the CPU"), ("cuda", "the first GPU")];
+    let fixed = fixed.map(|(name, about)| (name.to_owned(), about.to_owned()));
+    let numbered = (0..gpus).map(|number| (format!("cuda:{number}"), format!("the GPU with number {number}")));
+    fixed.into_iter().chain(numbered).collect()
+}
+
+/// Number of NVIDIA GPUs by their device files in `folder`; 1 if there are none, as an example.
+fn gpus(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_gpu = |name: &str| name.strip_prefix("nvidia").is_some_and(|number| number.parse::<u32>().is_ok());
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_gpu)).count().max(1)
+}
+
 /// `last` and the ids, described by their titles; none if the store cannot be read.
 fn conversations(settings: &Settings) -> Vec<(String, String)> {
     let store = Store::open_to_read(&settings.data_dir).ok().flatten();
@@ -47,4 +66,21 @@ fn conversations(settings: &Settings) -> Vec<(String, String)> {
     let last = found.first().map(|summary| ("last".to_owned(), summary.title.clone()));
     let all = found.into_iter().take(MOST).map(|summary| (summary.id.0, summary.title));
     last.into_iter().chain(all).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_gpu_of_the_machine_is_a_device() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = |gpus| devices(gpus).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(gpus(folder.path())), ["auto", "cpu", "cuda", "cuda:0"]);
+        for name in ["nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(names(gpus(folder.path())), ["auto", "cpu", "cuda", "cuda:0", "cuda:1"]);
+    }
 }

@@ -43,6 +43,9 @@ impl Shell {
             ("chatnap --theme ", "high-contrast"),
             ("chatnap --theme mi", "mine"),
             ("chatnap -m smol", "smollm2-135m"),
+            ("chatnap --device cu", "cuda:0"),
+            ("chatnap bench --devi", "--device"),
+            ("chatnap conversations list --form", "--format"),
             ("chatnap models pull smol", "smollm2-135m"),
             ("chatnap --conversation ", self.id.as_str()),
             ("chatnap conversations show ", self.id.as_str()),
@@ -99,4 +102,16 @@ fn zsh_completes_names_with_descriptions() {
         let found = shell.run("timeout", &["60", "zsh", "-f", "-c", ask, "zsh", folder, &line, &wanted]).unwrap();
         assert!(!found.is_empty(), "{line}: never listed {wanted}");
     }
+}
+
+#[test]
+fn flags_about_the_model_are_offered_where_a_model_runs() {
+    let home = Home::new();
+    let script = home.run(&["completions", "fish"]).stdout;
+    let offers = |begin: &str| script.lines().any(|line| line.starts_with(begin) && line.contains("-l context-length"));
+    assert!(offers("complete -c chatnap -n \"__fish_chatnap_needs_command\""), "without a subcommand");
+    assert!(offers("complete -c chatnap -n \"__fish_chatnap_using_subcommand bench"), "{script}");
+    assert!(!offers("complete -c chatnap -n \"__fish_chatnap_using_subcommand conversations"), "{script}");
+    // It is accepted nevertheless.
+    assert_eq!(home.run(&["conversations", "list", "--context-length", "512"]).code(), 0);
 }
