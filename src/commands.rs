@@ -9,6 +9,7 @@ use super::output;
 use crate::settings::{Resolved, Settings};
 
 mod bench;
+mod compare;
 mod complete;
 mod config;
 mod conversations;
@@ -51,6 +52,7 @@ fn wants_json(command: &Command) -> bool {
             Some(ConversationsCommand::Export { format: ExportFormat::Json | ExportFormat::Jsonl, .. }) => return true,
             _ => [*format, None],
         },
+        Command::Compare(args) => [Some(args.format), None],
         Command::Usage(args) => return args.format == UsageFormat::Json,
         _ => [None, None],
     };
@@ -75,6 +77,7 @@ fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Res
             conversations::run(&resolved.settings, or_list(args.command, args.format, list)?)?
         }
         Command::Usage(args) => usage::run(resolved, &args)?,
+        Command::Compare(args) => compare::run(resolved, &args)?,
         Command::Bench(args) => bench::run(resolved, args)?,
         Command::Report(args) => return report::run(&resolved.settings, &args),
     };

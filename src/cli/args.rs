@@ -314,6 +314,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Show what models were used for, how long memory was held, what that costs, and which idle window to take
     Usage(UsageArgs),
+    /// Ask two models, or one with two settings, the same, and show answers and figures side by side
+    Compare(CompareArgs),
     /// Show the tokens of a text (no special tokens are added)
     Tokenize(TokenizeArgs),
     /// Show where settings come from, write the default config
@@ -603,6 +605,43 @@ pub struct ReportArgs {
     #[arg(long)]
     pub drop_caches: bool,
 }
+
+/// `chatnap compare …`
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = COMPARE_HELP)]
+pub struct CompareArgs {
+    /// Two files that `chatnap report` wrote (report.json), instead of models
+    #[arg(value_name = "REPORT", num_args = 0..=2, value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["model", "prompt", "a", "b", "set"])]
+    pub reports: Vec<PathBuf>,
+    /// A model, as elsewhere; given twice: A and B
+    #[arg(id = "model", short = 'm', long = "model", value_name = "NAME", value_parser = setting("model"))]
+    pub models: Vec<String>,
+    /// Ask this
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub prompt: Option<String>,
+    /// A setting of A alone, with a key of the config file; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub a: Vec<String>,
+    /// A setting of B alone
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub b: Vec<String>,
+    /// A setting of both
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TableFormat,
+}
+
+const COMPARE_HELP: &str = "\
+One model is in memory at a time: A is loaded, answers and is released, then B. Both get the same seed.
+
+Examples:
+  chatnap compare -m qwen3-0.6b -m llama-3.2-1b -p 'Why is the sky blue?'
+  chatnap compare -m qwen3-0.6b --a temperature=0 --b temperature=1 -p 'Write a haiku.'
+  chatnap compare -m qwen3-0.6b --a device=cpu --b device=cuda --set max_tokens=100 -p 'Hello!'
+  chatnap compare before/report.json after/report.json";
 
 /// `chatnap tokenize …`
 #[derive(Debug, clap::Args)]

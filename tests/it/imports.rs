@@ -363,6 +363,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sanitize",
             "settings",
             "signals",
+            "stats",
             "store",
             "survey",
             "tui",

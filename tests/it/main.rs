@@ -5,6 +5,7 @@ mod attention;
 mod bench;
 mod chat;
 mod cli;
+mod compare;
 mod completions;
 mod config;
 mod damaged;
