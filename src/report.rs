@@ -210,3 +210,6 @@ fn build() -> String {
     let device = if cfg!(cuda) { "CUDA" } else { "CPU only" };
     format!("{profile}, {} {}, {device}", std::env::consts::OS, std::env::consts::ARCH)
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ fn help_version_completions_and_man_page() {
     for flag in ["--prompt", "--idle-window", "--on-overflow", "--dry-run", "130 interrupted"] {
         assert!(help.stdout.contains(flag), "{flag}");
     }
-    assert!(!help.stdout.contains("report"));
+    assert!(help.stdout.contains("report"));
     assert!(home.run(&["--version"]).stdout.starts_with("chatnap "));
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = home.run(&["completions", shell]);
@@ -32,7 +32,7 @@ fn usage_errors_exit_with_code_2() {
             &["-p", "hi", "--theme", "nope"],
             "--theme: there is no theme \"nope\"; there are auto, dark, light, high-contrast",
         ),
-        (&["report"], "not built yet"),
+        (&["report", "--repeat", "0"], "from 1 to 1000"),
         (&["conversations", "show", "abc"], "no conversation"),
         #[cfg(not(cuda))]
         (&["gpu"], "no CUDA support"),
