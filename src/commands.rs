@@ -77,7 +77,7 @@ fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Res
             conversations::run(&resolved.settings, or_list(args.command, args.format, list)?)?
         }
         Command::Usage(args) => usage::run(resolved, &args)?,
-        Command::Compare(args) => compare::run(resolved, &args)?,
+        Command::Compare(args) => return compare::run(resolved, &args),
         Command::Bench(args) => bench::run(resolved, args)?,
         Command::Report(args) => return report::run(&resolved.settings, &args),
     };

@@ -612,7 +612,7 @@ pub struct ReportArgs {
 pub struct CompareArgs {
     /// Two files that `chatnap report` wrote (report.json), instead of models
     #[arg(value_name = "REPORT", num_args = 0..=2, value_hint = ValueHint::FilePath)]
-    #[arg(conflicts_with_all = ["model", "prompt", "a", "b", "set"])]
+    #[arg(conflicts_with_all = ["model", "prompt", "scenarios", "a", "b", "set"])]
     pub reports: Vec<PathBuf>,
     /// A model, as elsewhere; given twice: A and B
     #[arg(id = "model", short = 'm', long = "model", value_name = "NAME", value_parser = setting("model"))]
@@ -620,6 +620,9 @@ pub struct CompareArgs {
     /// Ask this
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub prompt: Option<String>,
+    /// Play the scenarios of `chatnap report`, or those of FILE, at temperature 0
+    #[arg(long, value_name = "FILE", num_args = 0..=1, value_hint = ValueHint::FilePath, conflicts_with = "prompt")]
+    pub scenarios: Option<Option<PathBuf>>,
     /// A setting of A alone, with a key of the config file; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub a: Vec<String>,
@@ -641,6 +644,7 @@ Examples:
   chatnap compare -m qwen3-0.6b -m llama-3.2-1b -p 'Why is the sky blue?'
   chatnap compare -m qwen3-0.6b --a temperature=0 --b temperature=1 -p 'Write a haiku.'
   chatnap compare -m qwen3-0.6b --a device=cpu --b device=cuda --set max_tokens=100 -p 'Hello!'
+  chatnap compare -m qwen3-0.6b -m qwen3-1.7b --scenarios
   chatnap compare before/report.json after/report.json";
 
 /// `chatnap tokenize …`

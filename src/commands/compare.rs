@@ -6,14 +6,17 @@ use std::io::IsTerminal;
 use serde_json::{Value, json};
 
 use crate::cli::args::{CompareArgs, TableFormat};
-use crate::failure::Failure;
+use crate::engine::source::CancelFlag;
+use crate::failure::{Code, Failure};
 use crate::output::{self, Reader};
 use crate::sanitize::sanitize;
 use crate::settings::Resolved;
+use crate::signals;
 
 mod ask;
 mod columns;
 mod figures;
+mod played;
 mod reports;
 mod sides;
 
@@ -21,51 +24,76 @@ use ask::Asked;
 use figures::Subject;
 use sides::Side;
 
-pub(super) fn run(resolved: &Resolved, args: &CompareArgs) -> Result<Reader, Failure> {
-    match &args.reports[..] {
-        [] => two_answers(resolved, args),
-        [a, b] => reports::run([a, b], args.format),
-        _ => Err(Failure::usage("compare takes two reports: `chatnap compare A.json B.json`.")),
+/// Returns the exit code.
+pub(super) fn run(resolved: &Resolved, args: &CompareArgs) -> Result<u8, Failure> {
+    match (&args.reports[..], &args.scenarios) {
+        ([a, b], _) => reports::run([a, b], args.format).map(|_| Code::Ok as u8),
+        ([_, ..], _) => Err(Failure::usage("compare takes two reports: `chatnap compare A.json B.json`.")),
+        ([], Some(file)) => {
+            let stop = stop_at_signals()?;
+            played::run(sides::both(resolved, args)?, file.as_deref(), args.format, &stop)
+        }
+        ([], None) => two_answers(resolved, args),
     }
 }
 
-fn two_answers(resolved: &Resolved, args: &CompareArgs) -> Result<Reader, Failure> {
+/// Raised by the first Ctrl-C.
+fn stop_at_signals() -> Result<CancelFlag, Failure> {
+    let stop = CancelFlag::default();
+    let raised = stop.clone();
+    signals::listen(move || raised.cancel())?;
+    Ok(stop)
+}
+
+/// Asks both sides the prompt.
+fn two_answers(resolved: &Resolved, args: &CompareArgs) -> Result<u8, Failure> {
     let Some(prompt) = args.prompt.as_deref().filter(|prompt| !prompt.trim().is_empty()) else {
-        return Err(Failure::usage("compare needs a prompt: -p TEXT. `chatnap compare --help` has examples."));
+        return Err(Failure::usage(
+            "compare needs a prompt (-p TEXT) or --scenarios. `chatnap compare --help` has examples.",
+        ));
     };
     let [a, b] = sides::both(resolved, args)?;
+    let stop = stop_at_signals()?;
     let streams = args.format == TableFormat::Table && output::columns().is_none();
-    let first = ask::ask(&a, prompt)?;
+    let first = ask::ask(&a, prompt, &stop)?;
     if streams && say(&a, &first)? == Reader::Gone {
-        return Ok(Reader::Gone);
+        return Ok(Code::Ok as u8);
     }
-    let second = match ask::ask(&b, prompt) {
-        Ok(second) => second,
-        Err(failure) => {
+    let second = if stop.is_cancelled() { None } else { Some(ask::ask(&b, prompt, &stop)) };
+    match second {
+        Some(Ok(second)) => {
+            if streams && say(&b, &second)? == Reader::Gone {
+                return Ok(Code::Ok as u8);
+            }
+            print(args.format, prompt, [(&a, &first), (&b, &second)], streams)?;
+            Ok(if stop.is_cancelled() { Code::Interrupted } else { Code::Ok } as u8)
+        }
+        failed => {
             // The first answer took its time: it is not lost with the second.
             if !streams && args.format != TableFormat::Json {
                 say(&a, &first)?;
             }
-            return Err(failure);
+            failed.map_or(Ok(Code::Interrupted as u8), |failed| failed.map(|_| Code::Failed as u8))
         }
-    };
-    if streams && say(&b, &second)? == Reader::Gone {
-        return Ok(Reader::Gone);
     }
-    let subjects = [first.subject(&a), second.subject(&b)];
-    match args.format {
-        TableFormat::Json => output::write_json_pretty(&object(prompt, [(&a, &first), (&b, &second)], &subjects)),
+}
+
+/// `said`: the answers are on stdout already.
+fn print(format: TableFormat, prompt: &str, sides: [(&Side, &Asked); 2], said: bool) -> Result<Reader, Failure> {
+    let subjects = sides.map(|(side, asked)| asked.subject(side));
+    match format {
+        TableFormat::Json => output::write_json_pretty(&object(prompt, sides, &subjects)),
         TableFormat::Markdown => {
-            let part = |side: &Side, asked: &Asked| format!("## {}\n\n{}\n\n", side.title(), asked.answer.trim());
-            let text = part(&a, &first) + &part(&b, &second);
-            output::write(&(sanitize(&text) + &figures::table(&subjects).render(args.format, &Value::Null)))
+            let part = |(side, asked): (&Side, &Asked)| format!("## {}\n\n{}\n\n", side.title(), asked.answer.trim());
+            let text = sides.map(part).concat();
+            output::write(&(sanitize(&text) + &figures::table(&subjects).render(format, &Value::Null)))
         }
         TableFormat::Table => {
+            let [a, b] = sides.map(|(side, asked)| (side.title(), asked.answer.as_str()));
             let columns = output::columns().unwrap_or(80);
-            let answers = [first.answer.as_str(), second.answer.as_str()];
-            let beside = columns::beside([&a.title(), &b.title()], answers, columns);
-            let above = if streams { String::new() } else { beside + "\n" };
-            let table = figures::table(&subjects).render_within(output::columns(), args.format, &Value::Null);
+            let beside = || columns::beside([&a.0, &b.0], [a.1, b.1], columns) + "\n";
+            let above = if said { String::new() } else { beside() };
+            let table = figures::table(&subjects).render_within(output::columns(), format, &Value::Null);
             output::write(&(above + &table + &figures::differences(&subjects)))
         }
     }

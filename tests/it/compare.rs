@@ -110,3 +110,31 @@ fn two_reports_are_compared_and_other_files_are_refused() {
     let one = home.run(&["compare", &a]);
     assert!(one.code() == 2 && one.stderr.contains("two reports"), "{one:?}");
 }
+
+#[test]
+fn scenarios_are_played_by_both_and_their_verdicts_stand_beside_each_other() {
+    let home = Home::new();
+    let [a, b] = two(&home);
+    let scenarios = "[[scenario]]\nname = \"one\"\n[[scenario.turns]]\nprompt = \"How many?\"\n\
+                     checks = [{ contains = \"one\" }]\n";
+    let file = home.file("scenarios.toml", scenarios);
+    let args = ["compare", "-m", &a, "-m", &b, "--scenarios", file.to_str().unwrap(), "--format", "json"];
+    let told = home.run(&args).json();
+    let wanted = serde_json::json!([{"name": "one", "a": "pass", "b": "fail"}]);
+    assert_eq!(told["scenarios"], wanted, "{told}");
+    assert!(told["ratios"]["warm_ttft_p50_ms"].is_f64(), "{told}");
+    let missing = home.run(&["compare", "-m", &a, "-m", &b, "--scenarios", "/nowhere.toml"]);
+    assert!(missing.code() == 2 && missing.stderr.contains("/nowhere.toml"), "{missing:?}");
+}
+
+#[test]
+fn ctrl_c_during_the_second_answer_keeps_the_first() {
+    let home = Home::new();
+    let a = two(&home)[0].clone();
+    let slow = format!("scripted:{}", home.file("slow.toml", "fallback = \"slow\"\nload_ms = 60000\n").display());
+    let mut child = home.chatnap(&["compare", "-m", &a, "-m", &slow, "-p", "x"]).spawn().unwrap();
+    let begin = crate::run::read_some(&mut child, "A: first.toml\n\nIt is one.".len());
+    assert!(begin.ends_with("It is one."), "{begin}");
+    crate::run::signal(&child, rustix::process::Signal::INT);
+    assert_eq!(crate::run::wait(&mut child).code(), Some(130));
+}

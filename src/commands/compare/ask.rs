@@ -1,6 +1,6 @@
 //! Asks one side with an engine of its own, which gives its memory back before the next side loads.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use super::figures::{Subject, Unit};
 use super::note;
 use super::sides::Side;
 use crate::engine::chat_template::Chosen;
+use crate::engine::source::CancelFlag;
 use crate::engine::{Engine, EngineOptions};
 use crate::failure::Failure;
 use crate::hub::HubSource;
@@ -35,8 +36,11 @@ pub(super) struct Asked {
     sampling: Option<SamplingParams>,
 }
 
-/// Loads the model of a side, asks, and releases it.
-pub(super) fn ask(side: &Side, prompt: &str) -> Result<Asked, Failure> {
+/// How often the stop flag is read while no event comes.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Loads the model of a side, asks, and releases it. After the stop flag was raised, the answer is what came until then.
+pub(super) fn ask(side: &Side, prompt: &str, stop: &CancelFlag) -> Result<Asked, Failure> {
     let settings = &side.settings;
     note(&format!("{} ...", side.title()));
     let (sender, events) = channel();
@@ -53,9 +57,14 @@ pub(super) fn ask(side: &Side, prompt: &str) -> Result<Asked, Failure> {
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
     });
-    let mut asked = until_the_end(&events, id).map_err(|error| named(side, error))?;
-    asked.memory = measured(&events).unwrap_or_else(|| asked.info.memory.total());
+    let mut asked =
+        until_the_end(&events, id, || stop.is_cancelled(), || engine.cancel(id)).map_err(|error| named(side, error))?;
+    let measured = if stop.is_cancelled() { None } else { measured(&events) };
+    asked.memory = measured.unwrap_or_else(|| asked.info.memory.total());
     asked.sampling = Some(settings.sampling.resolve(&asked.info.sampling));
+    if stop.is_cancelled() {
+        return Ok(asked);
+    }
     engine.release();
     while let Ok(event) = events.recv_timeout(PATIENCE) {
         if matches!(event, EngineEvent::Released { .. }) {
@@ -84,11 +93,26 @@ fn messages(settings: &Settings, prompt: &str) -> Vec<ChatMessage> {
     system.chain([ChatMessage::new(Role::User, prompt)]).collect()
 }
 
-/// Collects the answer of request `id`.
-fn until_the_end(events: &Receiver<EngineEvent>, id: RequestId) -> Result<Asked, EngineError> {
+/// Collects the answer of request `id`; cancels it, once, if it is to stop.
+fn until_the_end(
+    events: &Receiver<EngineEvent>,
+    id: RequestId,
+    stops: impl Fn() -> bool,
+    cancel: impl Fn(),
+) -> Result<Asked, EngineError> {
     let mut asked = Asked::default();
     let mut progress = Progress::new(false);
-    for event in events {
+    let mut cancelled = false;
+    loop {
+        if !cancelled && stops() {
+            cancelled = true;
+            cancel();
+        }
+        let event = match events.recv_timeout(POLL) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
         match event {
             EngineEvent::LoadProgress(step) => progress.show(&step),
             EngineEvent::Loaded { info, .. } => {

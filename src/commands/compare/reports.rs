@@ -53,14 +53,20 @@ const LATENCY: &[(&str, &str, Unit, &str)] = &[
 ];
 
 pub(super) fn run(paths: [&Path; 2], format: TableFormat) -> Result<Reader, Failure> {
-    let [a, b] = paths;
-    show([(a.display().to_string(), &read(a)?), (b.display().to_string(), &read(b)?)], format)
+    let [a, b] = paths.map(|path| read(path).map(|report| Named { name: path.display().to_string(), report }));
+    show([a?, b?], format)
 }
 
-/// Prints the comparison of two reports, each with its name.
-pub(super) fn show(reports: [(String, &Value); 2], format: TableFormat) -> Result<Reader, Failure> {
-    let verdicts = verdicts([reports[0].1, reports[1].1]);
-    let subjects = reports.map(|(name, report)| subject(name, report));
+/// A report with its name: that of its file, or the title of a side.
+pub(super) struct Named {
+    pub name: String,
+    pub report: Value,
+}
+
+/// Prints the comparison of two reports.
+pub(super) fn show(reports: [Named; 2], format: TableFormat) -> Result<Reader, Failure> {
+    let verdicts = verdicts([&reports[0].report, &reports[1].report]);
+    let subjects = reports.map(|named| subject(named.name, &named.report));
     if format == TableFormat::Json {
         let side = |subject: &Subject| {
             let facts = subject.facts.iter().map(|(name, value)| (name.clone(), json!(value)));
@@ -85,7 +91,12 @@ pub(super) fn show(reports: [(String, &Value); 2], format: TableFormat) -> Resul
         played.row([name, cell(a), cell(b)]);
     }
     let text = |table: Table| table.render_within(output::columns(), format, &Value::Null);
-    let names = format!("A: {}\nB: {}\n\n", subjects[0].name, subjects[1].name);
+    // The title of a side has its letter already.
+    let letter = |letter: &str, name: &str| {
+        let begin = format!("{letter}: ");
+        if name.starts_with(&begin) { name.to_owned() } else { begin + name }
+    };
+    let names = format!("{}\n{}\n\n", letter("A", &subjects[0].name), letter("B", &subjects[1].name));
     let names = crate::sanitize::sanitize(&names);
     let differences = figures::differences(&subjects);
     output::write(&(names + &text(figures::table(&subjects)) + "\n" + &text(played) + "\n" + differences.trim_start()))

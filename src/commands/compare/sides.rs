@@ -37,6 +37,10 @@ pub(super) fn both(resolved: &Resolved, args: &CompareArgs) -> Result<[Side; 2],
         ));
     }
     let mut common = resolved.settings.clone();
+    if args.scenarios.is_some() {
+        // As in a report: greedy, unless a flag says otherwise.
+        common.sampling.temperature = Some(0.0);
+    }
     apply(&mut common, &args.set, "--set")?;
     common.sampling.seed.get_or_insert_with(random_seed);
     let side = |letter: char, place: usize, own: &[String]| -> Result<Side, Failure> {
