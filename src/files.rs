@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
+mod ignored;
 mod kind;
 pub mod text;
 pub mod walk;
