@@ -22,6 +22,9 @@ const STEP: i64 = 50;
 /// A step ends early after this many bytes of text.
 const STEP_BYTES: usize = 1 << 18;
 
+/// Bytes of an attached file that are searched.
+const FILE_BYTES: usize = 100_000;
+
 /// Turns that are to be indexed, latest first.
 pub(super) const WAITING: &str = "t.indexed = 0 AND t.state <> 'pending'";
 
@@ -100,15 +103,23 @@ fn waiting(db: &Connection) -> Result<Vec<Waiting>> {
     Ok(found)
 }
 
-/// What is searched of a turn: prompt, answer and names of files, in these columns from `at` on, as a screen shows them:
-/// an escape sequence is no part of a word.
+/// What is searched of a turn: prompt, answer, and names and beginnings of files, in these columns from `at` on, as a screen
+/// shows them: an escape sequence is no part of a word.
 pub(super) fn turn_text(row: &rusqlite::Row<'_>, at: usize) -> rusqlite::Result<String> {
     let mut text = cell::text(row, at)? + "\n" + &cell::text(row, at + 1)?;
     for file in super::columns::files(cell::optional_text(row, at + 2)?) {
-        text.push('\n');
-        text.push_str(&file.name);
+        for part in [&file.name, beginning(&file.text)] {
+            text.push('\n');
+            text.push_str(part);
+        }
     }
     Ok(sanitize(&text))
+}
+
+/// The first [`FILE_BYTES`] bytes, without a character that they cut.
+fn beginning(text: &str) -> &str {
+    let end = (0..=FILE_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or_default()]
 }
 
 fn write(db: &mut Connection, waiting: &[Waiting]) -> Result<()> {

@@ -3,6 +3,7 @@
 #![allow(clippy::cloned_ref_to_slice_refs)]
 
 use super::*;
+use crate::conversation::Attachment;
 
 fn asked(store: &mut Store, prompt: &str, answer: &str) -> Conversation {
     let mut talk = Conversation::new(new_conversation_id(), None);
@@ -145,4 +146,26 @@ fn thread_of_the_store_indexes_an_earlier_database_by_itself() {
     }
     drop(handle);
     assert_eq!(found(&mut home.open(), "more vast").len(), 1);
+}
+
+#[test]
+fn attached_files_are_searched_by_name_and_by_their_beginning() {
+    let home = Home::new();
+    let mut store = home.open();
+    let mut talk = Conversation::new(new_conversation_id(), None);
+    let id = talk.ask(None, "what is this?", "tiny");
+    let text = format!("fn lighthouse() {{}}\n{} lantern", "é ".repeat(50_000));
+    talk.turn_mut(id).unwrap().files = vec![Attachment { name: "src/harbour.rs".into(), text }];
+    talk.turn_mut(id).unwrap().answer.ending = finished();
+    save(&mut store, &talk, id);
+    for indexed in [false, true] {
+        if indexed {
+            store.index_all(Duration::from_secs(60)).unwrap();
+        }
+        assert_eq!(found(&mut store, "harbour"), is(&talk.id), "{indexed}");
+        assert_eq!(found(&mut store, "lighthouse this"), is(&talk.id), "{indexed}");
+        assert_eq!(found(&mut store, "lantern"), [], "{indexed}: beyond the beginning");
+    }
+    let hit = store.search("lighthouse", 10).unwrap().remove(0);
+    assert!(hit.excerpt.contains("src/harbour.rs fn lighthouse() {}"), "{}", hit.excerpt);
 }
