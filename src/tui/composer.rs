@@ -83,6 +83,7 @@ fn text_area(lines: Vec<String>) -> TextArea<'static> {
     // The terminal's own cursor is shown instead.
     area.set_cursor_style(Style::new());
     area.set_cursor_line_style(Style::new());
+    area.set_selection_style(Style::new().reversed());
     area.set_tab_length(4);
     area.move_cursor(CursorMove::Bottom);
     area.move_cursor(CursorMove::End);

@@ -1,13 +1,15 @@
-//! Vi keys of the composer: a normal and an insert mode. In insert mode the usual keys apply.
+//! Vi keys of the composer: a normal, an insert and a visual mode. In insert mode the usual keys apply.
 //!
 //! The text is seen as a sequence of cells: a grapheme cluster, a placeholder of a folded paste, or a line end.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui_textarea::{CursorMove, DataCursor, TextArea};
 
+mod again;
 mod cells;
+mod visual;
 
-use cells::{Cells, Span};
+use cells::{Cells, Motion, Span};
 
 /// Largest count, so that a mistyped number takes no time.
 const MOST: usize = 9999;
@@ -19,9 +21,15 @@ const UNDO: usize = 200;
 #[derive(Clone, Debug, Default)]
 pub struct Vi {
     normal: bool,
-    /// The beginning of a command: counts, an operator, `g` or `r`.
+    /// The beginning of a command: counts, an operator, `g`, `r`, or a search in the line.
     typed: String,
     register: Register,
+    /// The last search in a line: its key and its letter.
+    sought: Option<(char, char)>,
+    /// What `.` does again.
+    again: again::Again,
+    /// Where the visual mode began.
+    anchor: Option<usize>,
     undo: Vec<State>,
     redo: Vec<State>,
     /// The state before the running insertion.
@@ -54,28 +62,30 @@ pub enum Did {
 }
 
 /// A complete command: count, operator, key.
+#[derive(Clone, Debug)]
 struct Command {
     count: Option<usize>,
     operator: Option<char>,
     key: char,
-    /// `gg` has the key `g`, `rX` the key `r` and this argument.
+    /// `gg` has the key `g`; `rX`, `fX` and the like have this argument.
     argument: char,
 }
 
 impl Vi {
     /// Label for the frame: the mode, and what is typed of a command.
     pub fn label(&self) -> String {
-        match (self.normal, self.typed.as_str()) {
-            (false, _) => "insert".to_owned(),
-            (true, "") => "normal".to_owned(),
-            (true, typed) => format!("normal {typed}"),
-        }
+        let mode = match (self.normal, self.anchor) {
+            (false, _) => return "insert".to_owned(),
+            (true, None) => "normal",
+            (true, Some(_)) => "visual",
+        };
+        format!("{mode} {}", self.typed).trim_end().to_owned()
     }
 
     /// Back to the insert mode, for a new draft.
     pub fn reset(&mut self) {
-        let register = std::mem::take(&mut self.register);
-        *self = Self { register, ..Self::default() };
+        let old = std::mem::take(self);
+        *self = Self { register: old.register, sought: old.sought, again: old.again, ..Self::default() };
     }
 
     /// Handles a key; `None`: it has its usual meaning.
@@ -86,8 +96,9 @@ impl Vi {
         }
         match key.code {
             KeyCode::Esc if !self.normal => Some(self.leave_insert(area, names)),
-            KeyCode::Esc if !self.typed.is_empty() => {
+            KeyCode::Esc if !self.typed.is_empty() || self.anchor.is_some() => {
                 self.typed.clear();
+                self.leave_visual(area);
                 Some(Did::Moved)
             }
             _ if !self.normal => {
@@ -100,6 +111,7 @@ impl Vi {
             KeyCode::Backspace => Some(self.command_key('h', area, names)),
             _ => {
                 self.typed.clear();
+                self.leave_visual(area);
                 None
             }
         }
@@ -107,6 +119,7 @@ impl Vi {
 
     fn leave_insert(&mut self, area: &mut TextArea<'static>, names: &[String]) -> Did {
         self.normal = true;
+        self.again.inserted(&State::of(area));
         let before = self.before.take();
         self.remember(before, area);
         let cells = Cells::of(area, names);
@@ -125,6 +138,9 @@ impl Vi {
     }
 
     fn command_key(&mut self, c: char, area: &mut TextArea<'static>, names: &[String]) -> Did {
+        if self.anchor.is_some() {
+            return self.visual_key(c, area, names);
+        }
         self.typed.push(c);
         let command = match parse(&self.typed) {
             Parsed::Unfinished => return Did::Moved,
@@ -144,11 +160,13 @@ impl Vi {
             (None, 'j') => return Did::Vertical(false, count),
             (None, 'k') => return Did::Vertical(true, count),
             (None, 'u') => return self.undo(count, area),
+            (None, '.') => return self.repeat(command.count, area, names),
             _ => {}
         }
         let before = State::of(area);
         let cells = Cells::of(area, names);
         let cursor = cells.clamped(cells.cursor(area));
+        self.again.note(command);
         match (command.operator, command.key) {
             (Some(operator), _) => self.operate(operator, command, area, &cells, cursor),
             (None, 'x') => self.cut(area, &cells, Span::chars(cursor, cells.right(cursor, count))),
@@ -160,18 +178,37 @@ impl Vi {
             (None, 'r') => replace(area, &cells, cursor, count, command.argument),
             (None, '~') => swap_case(area, &cells, cursor, count),
             (None, 'i' | 'a' | 'I' | 'A' | 'o' | 'O') => self.insert(command.key, area, &cells, cursor),
-            (None, key) => {
-                if let Some((motion, _)) = cells.motion(cursor, key, command.count) {
-                    jump(area, &cells, motion);
+            (None, 'v') => self.anchor = Some(cursor),
+            (None, _) => {
+                if let Some((to, _)) = self.motion(&cells, cursor, command.key, command) {
+                    jump(area, &cells, to);
                 }
             }
         }
+        self.finish(before, area, names)
+    }
+
+    /// Where a movement leads: a search in the line, or a key of [`Cells::motion`].
+    fn motion(&mut self, cells: &Cells, at: usize, key: char, command: &Command) -> Option<(usize, Motion)> {
+        let (key, letter) = match key {
+            'f' | 'F' | 't' | 'T' => *self.sought.insert((key, command.argument)),
+            ';' => self.sought?,
+            ',' => self.sought.map(|(key, letter)| (again::opposite(key), letter))?,
+            key => return cells.motion(at, key, command.count),
+        };
+        let is_repeated = matches!(command.key, ';' | ',');
+        cells.search(at, key, letter, command.count.unwrap_or(1), is_repeated)
+    }
+
+    /// After a command: the cursor is on a cell, and the change can be undone.
+    fn finish(&mut self, before: State, area: &mut TextArea<'static>, names: &[String]) -> Did {
         if self.normal {
             let cells = Cells::of(area, names);
             let cursor = cells.cursor(area);
             jump(area, &cells, cells.clamped(cursor));
             self.remember(Some(before.clone()), area);
         } else {
+            self.again.insertion_begins(State::of(area));
             self.before = Some(before.clone());
         }
         if before.text == area.lines().join("\n") { Did::Moved } else { Did::Changed }
@@ -193,7 +230,7 @@ impl Vi {
         let span = if key == operator {
             cells.rows(cursor, command.count.unwrap_or(1))
         } else {
-            let Some((to, motion)) = cells.motion(cursor, key, command.count) else { return };
+            let Some((to, motion)) = self.motion(cells, cursor, key, command) else { return };
             cells.span(cursor, to, motion, key)
         };
         match operator {
@@ -329,14 +366,15 @@ fn parse(typed: &str) -> Parsed {
     let argument = letters.next();
     let whole = |key, argument| Parsed::Whole(Command { count, operator, key, argument });
     let known = match operator {
-        Some(operator) => "hjklwbe0^$G".contains(key) || key == operator,
-        None => "hjklwbe0^$GxXDsCpPiaIAoOu~".contains(key),
+        Some(operator) => "hjklwbe0^$G;,".contains(key) || key == operator,
+        None => "hjklwbe0^$G;,xXDsCpPiaIAoOu~.v".contains(key),
     };
     match (key, argument) {
         ('g', Some('g')) => whole('g', 'g'),
         ('r', Some(letter)) if operator.is_none() => whole('r', letter),
         ('r', None) if operator.is_none() => Parsed::Unfinished,
-        ('g', None) => Parsed::Unfinished,
+        ('f' | 'F' | 't' | 'T', Some(letter)) => whole(key, letter),
+        ('f' | 'F' | 't' | 'T' | 'g', None) => Parsed::Unfinished,
         ('S', None) if operator.is_none() => {
             Parsed::Whole(Command { count, operator: Some('c'), key: 'c', argument: ' ' })
         }

@@ -214,6 +214,32 @@ impl Cells {
         })
     }
 
+    /// The place that `f`, `F`, `t` or `T` finds for a letter in the line of `at`. A repeated `t` goes on behind the letter
+    /// that it stopped before.
+    pub fn search(
+        &self,
+        at: usize,
+        key: char,
+        letter: char,
+        count: usize,
+        is_repeated: bool,
+    ) -> Option<(usize, Motion)> {
+        let skipped = usize::from(is_repeated && key.eq_ignore_ascii_case(&'t'));
+        let has =
+            |place: &usize| self.cells[*place].class != Class::Paste && self.cells[*place].text.starts_with(letter);
+        let nth = count.max(1) - 1;
+        Some(match key {
+            'f' | 't' => {
+                let found = (at + 1 + skipped..self.line_end(at)).filter(has).nth(nth)?;
+                (if key == 't' { found - 1 } else { found }, Motion::Inclusive)
+            }
+            _ => {
+                let found = (self.line_start(at)..at.saturating_sub(skipped)).rev().filter(has).nth(nth)?;
+                (if key == 'T' { found + 1 } else { found }, Motion::Exclusive)
+            }
+        })
+    }
+
     /// The first letter of a row, at most of the last one.
     fn row(&self, row: usize) -> usize {
         let row = row.min(self.end.0);

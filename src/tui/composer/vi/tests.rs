@@ -66,6 +66,44 @@ fn keys_move_and_edit_as_in_vi() {
         ("|1\n2\n3", "G", "1\n2\n|3"),
         ("1\n2\n|3", "gg", "|1\n2\n3"),
         ("|1\n2\n3", "2G", "1\n|2\n3"),
+        // Searches in the line.
+        ("|one two three", "ft", "one |two three"),
+        ("|one two three", "2ft", "one two |three"),
+        ("|one two three", "tt", "one| two three"),
+        ("|one two three", "ft;", "one two |three"),
+        ("|one two three", "tt;", "one two| three"),
+        ("|one two three", "2ft,", "one |two three"),
+        ("one two |three", "Fo", "one tw|o three"),
+        ("one two |three", "To;", "o|ne two three"),
+        ("|one\ntwo", "ft", "|one\ntwo"),
+        ("|one two three", "dft", "|wo three"),
+        ("|one two three", "dtt", "|two three"),
+        ("|a b a c a", "fad;", "a b| "),
+        ("one two |three", "dFo", "one tw|three"),
+        ("|f(a, b)", "f(lct)x^", "f(|x)"),
+        // The last change again.
+        ("|one two three", "dw.", "|three"),
+        ("|abcdef", "2x.", "|ef"),
+        ("|abcdef", "x3.", "|ef"),
+        ("|one two three", "cwx^w.", "x |x three"),
+        ("|1\n2", "Ax^G.", "1x\n2|x"),
+        ("|ab", "ix^.", "|xxab"),
+        ("|a", "oz^.", "a\nz\n|z"),
+        ("|abc", "rxl.", "x|xc"),
+        ("|one two three", "dwu.", "|two three"),
+        ("|one two three", "cwx^w.u", "x |two three"),
+        ("|ab", ".", "|ab"),
+        // The visual mode.
+        ("|one two three", "vwd", "|wo three"),
+        ("one |two three", "vbd", "|wo three"),
+        ("|one two three", "vey$p", "one two threeon|e"),
+        ("|one two three", "vftcx^", "|xwo three"),
+        ("|abc", "vl~", "|ABc"),
+        ("|one\ntwo", "vjd", "|wo"),
+        ("|abc", "vl^x", "a|c"),
+        ("|abc", "v$d", "|"),
+        ("|abc", "vlvx", "a|c"),
+        ("|one two", "vwdu", "one |two"),
         // Deletions.
         ("|abc", "x", "|bc"),
         ("|abc", "2x", "|c"),
@@ -149,6 +187,8 @@ fn the_label_shows_mode_and_unfinished_command() {
     assert_eq!(composer.vi_label().as_deref(), Some("normal"));
     press(&mut composer, "2d");
     assert_eq!(composer.vi_label().as_deref(), Some("normal 2d"));
+    press(&mut composer, "^v2f");
+    assert_eq!(composer.vi_label().as_deref(), Some("visual 2f"));
     press(&mut composer, "^i");
     assert_eq!(composer.vi_label().as_deref(), Some("insert"));
     press(&mut composer, "^");
