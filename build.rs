@@ -1,4 +1,4 @@
-//! Provides the CUDA kernels that the program embeds (feature `cuda` on Linux); does nothing otherwise.
+//! Provides the CUDA kernels that the program embeds (feature `cuda` on Linux), and a hash of the engine's sources.
 //!
 //! `src/engine/cuda/kernels/prebuilt` has them ready-made, with a manifest of the SHA-256 of every source and blob. If all
 //! agree, the blobs are embedded and no toolkit is needed. If not, or if `CHATNAP_BUILD_KERNELS` is set, `nvcc` compiles
@@ -18,6 +18,10 @@ const MANIFEST: &str = "MANIFEST.toml";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    if let Err(message) = hash_engine() {
+        eprintln!("{message}");
+        std::process::exit(1);
+    }
     println!("cargo:rustc-check-cfg=cfg(cuda)");
     let target = |part: &str| std::env::var(format!("CARGO_CFG_TARGET_{part}")).unwrap_or_default();
     let supported = target("OS") == "linux" && ["x86_64", "aarch64"].contains(&target("ARCH").as_str());
@@ -33,6 +37,36 @@ fn main() {
         eprintln!("{message}");
         std::process::exit(1);
     }
+}
+
+/// Files and folders that decide about the tokens of an answer.
+const ENGINE: [&str; 4] = ["src/engine", "src/engine.rs", "src/protocol/sampling.rs", "Cargo.lock"];
+
+/// Hashes the engine's sources: an answer can be repeated exactly by a build with the same hash.
+fn hash_engine() -> Result<(), String> {
+    let root = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").ok_or("run this through cargo")?);
+    let mut hasher = Sha256::new();
+    for name in ENGINE {
+        println!("cargo:rerun-if-changed={name}");
+        hash_tree(&root.join(name), &mut hasher)?;
+    }
+    let hash = hasher.finalize().iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    println!("cargo:rustc-env=CHATNAP_ENGINE_HASH={hash}");
+    Ok(())
+}
+
+/// Adds a file, or the files of a folder in the order of their names. A package from a registry may lack `Cargo.lock`.
+fn hash_tree(path: &Path, hasher: &mut Sha256) -> Result<(), String> {
+    if !path.is_dir() {
+        if path.is_file() {
+            hasher.update(read(path)?);
+        }
+        return Ok(());
+    }
+    let entries = fs::read_dir(path).map_err(|error| format!("reading {}: {error}", path.display()))?;
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    found.sort();
+    found.iter().try_for_each(|path| hash_tree(path, hasher))
 }
 
 /// The images of one target: `sm_90`, or `compute_90` for PTX.

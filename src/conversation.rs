@@ -4,10 +4,11 @@
 //! parent, so that no text is lost; `head` selects the branch that is shown. Independent of disk, engine and clock.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Channel, ChatMessage, FinishReason, Role, SamplingParams, Timing, Usage};
+use crate::protocol::{Channel, ChatMessage, FinishReason, Role, SamplingParams, Timing, Trace, Usage};
 
 mod files;
 pub mod mention;
@@ -114,6 +115,8 @@ pub struct Answer {
     pub text: String,
     /// How it ended.
     pub ending: Ending,
+    /// What it was computed from; `None` before its end, and for answers that this program did not compute.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Answer {

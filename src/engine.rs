@@ -15,6 +15,7 @@ pub mod crash;
 #[cfg(cuda)]
 pub mod cuda;
 pub mod error;
+pub mod fingerprint;
 pub mod generation;
 pub mod gpu_meter;
 pub mod lifecycle;

@@ -73,6 +73,7 @@ fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
         think: settings.think,
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
+        repeat: None,
     });
     let writer = AnswerWriter::new(settings, one_shot);
     let run = Run { settings, one_shot, id, recorder, messages, writer, info: None, stopped: None };
@@ -183,6 +184,7 @@ impl Run<'_> {
             }
             EngineEvent::Prefill { id, trimmed_turns, .. } if id == self.id => self.messages.trimmed(trimmed_turns),
             EngineEvent::Token { id, channel, text, .. } if id == self.id => self.token(channel, &text, engine),
+            EngineEvent::Traced { id, trace } if id == self.id => self.recorder.traced(trace),
             EngineEvent::Finished { id, reason, usage, timing, .. } if id == self.id => {
                 return Some(End::Finished { reason, usage, timing });
             }

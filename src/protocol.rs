@@ -3,6 +3,7 @@
 //! Independent of terminals and tensors.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 
 mod sampling;
+mod trace;
 
 pub use sampling::{Recommended, SamplingChoice, SamplingSource};
+pub use trace::{Kernels, Repetition, Span, Trace};
 
 /// Identifies a request; never used twice by one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,6 +156,8 @@ pub struct GenerationRequest {
     pub max_tokens: Option<usize>,
     /// What to do if the prompt does not fit.
     pub on_overflow: OverflowPolicy,
+    /// Computes a stored answer again, with the same steps and nothing from the KV cache.
+    pub repeat: Option<Box<Repetition>>,
 }
 
 /// A request to count the tokens of a prompt.
@@ -269,7 +274,7 @@ pub enum DeviceKind {
 }
 
 /// The device that a model runs on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceInfo {
     /// CPU or GPU.
     pub kind: DeviceKind,
@@ -428,6 +433,13 @@ pub enum EngineEvent {
         text: String,
         /// Time of the event.
         at: Timestamp,
+    },
+    /// What the answer was computed from; precedes `Finished` of a request that was evaluated.
+    Traced {
+        /// Which request.
+        id: RequestId,
+        /// Inputs and tokens.
+        trace: Arc<Trace>,
     },
     /// A request was answered. Terminal.
     Finished {

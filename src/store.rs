@@ -26,6 +26,7 @@ mod id;
 mod import;
 mod imported;
 mod index;
+mod loads;
 mod migrate;
 mod open;
 mod read;
@@ -36,7 +37,9 @@ mod search;
 mod spool;
 mod terms;
 mod timing;
+mod trace;
 mod usage;
+mod varints;
 mod writer;
 
 pub use error::StoreError;
@@ -45,10 +48,12 @@ pub use handle::{Standing, StoreHandle, Told};
 pub use id::new_conversation_id;
 pub use import::read_conversations;
 pub use imported::{Imported, Origin};
+pub use loads::{LoadKey, LoadRecord};
 pub use open::{DATABASE, Opened};
 pub use read::Summary;
 pub use resume::Resume;
 pub use search::Hit;
+pub use trace::Cached;
 
 use columns::{Columns, Question};
 

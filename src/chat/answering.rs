@@ -1,5 +1,6 @@
 //! From a sent prompt to the end of its answer: store it, apply the engine's events, then send the next queued prompt.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -250,6 +251,7 @@ impl Chat {
             think: self.options.think,
             max_tokens: self.options.max_tokens,
             on_overflow: self.options.on_overflow,
+            repeat: None,
         })]
     }
 
@@ -279,6 +281,13 @@ impl Chat {
         }
     }
 
+    fn traced(&mut self, id: RequestId, trace: Arc<Trace>) {
+        let turn = self.activity.request(id).map(|answering| answering.turn);
+        if let Some(turn) = turn.and_then(|turn| self.conversation.turn_mut(turn)) {
+            turn.answer.trace = Some(trace);
+        }
+    }
+
     pub(super) fn engine_event(&mut self, event: EngineEvent) -> Vec<Effect> {
         if let Some(effects) = self.compacting_event(&event) {
             return effects;
@@ -296,6 +305,7 @@ impl Chat {
                 self.prefill(id, done, total, trimmed_turns);
             }
             EngineEvent::Token { id, channel, text, at } => return self.token(id, channel, &text, at),
+            EngineEvent::Traced { id, trace } => self.traced(id, trace),
             EngineEvent::Finished { id, reason, usage, timing, .. } => {
                 if let Some(turn) = self.activity.request(id).map(|answering| answering.turn) {
                     self.engine.context_used = usage.total_tokens().max(self.engine.context_used);

@@ -164,7 +164,15 @@ impl Chat {
         self.show_hint_for(Hint::Message(told), Duration::from_secs(600));
         let (sampling, on_overflow) = (self.options.sampling.clone(), OverflowPolicy::Trim);
         let (think, max_tokens) = (self.options.think, Some(longest));
-        vec![Effect::Generate(GenerationRequest { id, messages, sampling, think, max_tokens, on_overflow })]
+        vec![Effect::Generate(GenerationRequest {
+            id,
+            messages,
+            sampling,
+            think,
+            max_tokens,
+            on_overflow,
+            repeat: None,
+        })]
     }
 
     /// Stops the summary.

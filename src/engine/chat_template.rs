@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fingerprint;
 use super::tokenizer::Tokenizer;
 use super::weights::gguf::Metadata;
 use crate::protocol::{ChatMessage, Role};
@@ -167,6 +168,11 @@ impl ChatTemplate {
     /// Whether the template's source contains `piece`.
     pub(crate) fn names(&self, piece: &str) -> bool {
         self.source.contains(piece)
+    }
+
+    /// SHA-256 of the source, in hex.
+    pub fn hash(&self) -> String {
+        fingerprint::of_text(&self.source)
     }
 
     /// Warnings for the user: which form replaces a missing template, a folded system message, …

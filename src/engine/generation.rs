@@ -1,6 +1,7 @@
 //! One turn: render → fit → reuse the cache → prefill → decode → events. Runs synchronously on the loaded model;
 //! independent of threads, queues and the lifecycle.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::ModelError;
@@ -18,6 +19,7 @@ use crate::protocol::*;
 mod output;
 mod overflow;
 mod reasoning;
+mod repeat;
 
 use output::Output;
 pub use overflow::{Fitted, fit};
@@ -54,7 +56,8 @@ struct Failure {
 pub fn answer(warm: &mut LoadedEngine, job: &Job<'_>, emit: &mut dyn FnMut(EngineEvent)) -> (EngineEvent, ModelHealth) {
     let id = job.request.id;
     match run(warm, job, emit) {
-        Ok((reason, usage, timing)) => {
+        Ok((reason, usage, timing, trace)) => {
+            emit(EngineEvent::Traced { id, trace: Arc::new(trace) });
             let at = job.submitted + timing.total;
             tracing::debug!(id = id.0, ?reason, ?usage, prefill = ?timing.prefill, total = ?timing.total, "answered");
             (EngineEvent::Finished { id, reason, usage, timing, at }, ModelHealth::Ok)
@@ -80,7 +83,7 @@ pub fn count(warm: &LoadedEngine, request: CountRequest) -> Option<EngineEvent> 
         Rendering::Whole(prompt) if prompt_tokens < context_length => Some(Fitted { prompt, trimmed_turns: 0 }),
         _ => {
             let (sampling, on_overflow) = (SamplingChoice::default(), OverflowPolicy::Trim);
-            let request = GenerationRequest { id, messages, sampling, think, max_tokens, on_overflow };
+            let request = GenerationRequest { id, messages, sampling, think, max_tokens, on_overflow, repeat: None };
             fit(template, tokenizer, &request, context_length, info.trained_context_length).ok()
         }
     };
@@ -94,9 +97,9 @@ fn run(
     warm: &mut LoadedEngine,
     job: &Job<'_>,
     emit: &mut dyn FnMut(EngineEvent),
-) -> Result<(FinishReason, Usage, Timing), Failure> {
+) -> Result<(FinishReason, Usage, Timing, Trace), Failure> {
     let LoadedEngine { loaded, prefix, missing_switch_told } = warm;
-    let LoadedModel { model, tokenizer, template, info } = loaded;
+    let LoadedModel { model, tokenizer, template, info, fingerprint } = loaded;
     if job.request.think.is_some() && !info.think_switch && !std::mem::replace(missing_switch_told, true) {
         emit(EngineEvent::Warning(NO_THINK_SWITCH.into()));
     }
@@ -104,7 +107,11 @@ fn run(
     let context_length = model.context_length();
     let fitted = fit(template, tokenizer, job.request, context_length, info.trained_context_length)
         .map_err(|error| Failure { error, health: ModelHealth::Ok })?;
-    let tokens = as_cached(prefix, tokenizer, fitted.prompt.tokens, context_length);
+    let repeat = job.request.repeat.as_deref();
+    let tokens = match repeat {
+        Some(repeat) => repeat::checked(repeat, context_length).map_err(turn_failure)?,
+        None => as_cached(prefix, tokenizer, fitted.prompt.tokens, context_length),
+    };
     if tokens.is_empty() {
         let error =
             EngineError::new(ErrorKind::Failed, "The chat template wrote nothing, so there is nothing to answer.");
@@ -112,18 +119,25 @@ fn run(
     }
     let mut output = Output::new(job.request, tokenizer, template, &fitted.prompt.text, emit);
     let mut decoder = Decoder::new(job.request.sampling.resolve(&info.sampling));
+    let mut written = Vec::new();
     model.set_cancel_flag(job.cancel);
     let mut usage = Usage { prompt_tokens: tokens.len(), ..Usage::default() };
     let started = Timestamp::now();
-    let prefilled =
-        prefill(&mut **model, prefix, &tokens, &mut decoder, job, fitted.trimmed_turns, &mut output, &mut usage);
+    let prefilled = match repeat {
+        Some(repeat) => repeat::prefill(&mut **model, prefix, repeat, &mut decoder, job.cancel),
+        None => {
+            prefill(&mut **model, prefix, &tokens, &mut decoder, job, fitted.trimmed_turns, &mut output, &mut usage)
+        }
+    };
+    let spans = prefix.spans().to_vec();
     let mut prefill_time = Timestamp::now().since(started);
     let ended = match prefilled {
         Ok(false) => Ok(FinishReason::Cancelled),
         Ok(true) => {
             let limit = job.request.max_tokens.unwrap_or(usize::MAX).min(context_length - tokens.len());
             let is_end = |token| tokenizer.is_end_of_generation(token);
-            let ended = decoder.run(&mut **model, prefix, &tokens, limit, job.cancel, &is_end, &mut output);
+            let ended =
+                decoder.run(&mut **model, prefix, &tokens, &mut written, limit, job.cancel, &is_end, &mut output);
             if let (true, Some(first)) = (decoder.on_device, output.first) {
                 // The device decoder runs the end of the prefill and the first token in one call.
                 prefill_time = first.since(started);
@@ -133,6 +147,7 @@ fn run(
         Err(error) => Err(error),
     };
     let end = Timestamp::now();
+    model.set_prompt_kernels(None);
     output.finish(end);
     let reason = match ended {
         Err(ModelError::Cancelled) => FinishReason::Cancelled,
@@ -149,8 +164,22 @@ fn run(
         total: end.since(job.submitted),
         inter_token,
     };
-    Ok((reason, usage, timing))
+    let trace = Trace {
+        model_hash: fingerprint.get().to_owned(),
+        template_hash: template.hash(),
+        build: BUILD.to_owned(),
+        device: info.device.clone(),
+        variant: model.variant(),
+        sampling: SamplingParams { seed: Some(decoder.seed), ..decoder.sampling },
+        prompt: tokens,
+        answer: written,
+        spans,
+    };
+    Ok((reason, usage, timing, trace))
 }
+
+/// The program's version, and a hash of the sources that decide about an answer's tokens.
+const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CHATNAP_ENGINE_HASH"), ")");
 
 /// The prompt with the cache's tokens where they encode the same text, unless that exceeds the context.
 fn as_cached(prefix: &Prefix, tokenizer: &Tokenizer, prompt: Vec<u32>, context_length: usize) -> Vec<u32> {
@@ -203,9 +232,14 @@ fn prefill(
         } else {
             model.forward(&tokens[done..next], done, &mut decoder.logits)?;
         }
-        prefix.extend(&tokens[done..next]);
+        prefix.extend(&tokens[done..next], kernels(model, next - done));
         done = next;
     }
+}
+
+/// The kernels that evaluated a step of `rows` tokens just now.
+fn kernels(model: &mut dyn Model, rows: usize) -> Kernels {
+    if rows == 1 { Kernels::Step } else { model.prompt_kernels() }
 }
 
 /// The decode loop of one answer; samples on the host, or on the device if the model has a device decoder.
@@ -236,19 +270,19 @@ impl Decoder {
         model.forward(&prompt[position..], position, &mut self.logits)
     }
 
-    /// Decodes up to `limit` tokens after `prompt`.
+    /// Decodes up to `limit` tokens after `prompt` into `written`.
     #[allow(clippy::too_many_arguments, reason = "each is a different part of one job, and is used once")]
     fn run(
         &mut self,
         model: &mut dyn Model,
         prefix: &mut Prefix,
         prompt: &[u32],
+        written: &mut Vec<u32>,
         limit: usize,
         cancel: &CancelFlag,
         is_end: &dyn Fn(u32) -> bool,
         output: &mut Output<'_>,
     ) -> Result<FinishReason, ModelError> {
-        let mut written = Vec::new();
         let ended = loop {
             if written.len() >= limit {
                 break Ok(FinishReason::Length);
@@ -256,12 +290,12 @@ impl Decoder {
             if cancel.is_cancelled() {
                 break Ok(FinishReason::Cancelled);
             }
-            match self.grow(model, prefix, cancel, &written) {
+            match self.grow(model, prefix, cancel, written) {
                 Ok(true) => {}
                 Ok(false) => break Ok(FinishReason::Cancelled),
                 Err(error) => break Err(error),
             }
-            let token = match self.next(model, prefix, prompt.len(), &written) {
+            let token = match self.next(model, prefix, prompt.len(), written) {
                 Ok(token) => token,
                 Err(error) => break Err(error),
             };
@@ -271,7 +305,7 @@ impl Decoder {
             }
             output.token(token, Timestamp::now());
         };
-        self.end(model, prefix, prompt.len(), &written)?;
+        self.end(model, prefix, prompt.len(), written)?;
         ended
     }
 
@@ -293,7 +327,7 @@ impl Decoder {
                 return Ok(false);
             }
             model.forward(part, prefix.len(), &mut self.logits)?;
-            prefix.extend(part);
+            prefix.extend(part, kernels(model, part.len()));
         }
         Ok(true)
     }
@@ -312,7 +346,7 @@ impl Decoder {
         };
         if let Some(&last) = written.last() {
             model.forward(&[last], prompt + written.len() - 1, &mut self.logits)?;
-            prefix.extend(&[last]);
+            prefix.extend(&[last], Kernels::Step);
         }
         // Stops at the first finite logit, usually the first of all. Without any, the sampled token would be arbitrary.
         if !self.logits.iter().any(|logit| logit.is_finite()) {
@@ -337,7 +371,7 @@ impl Decoder {
         let Some(device) = model.device_decoder() else { return Ok(()) };
         let evaluated = device.end()?.saturating_sub(prompt).min(written.len());
         prefix.cut(prompt);
-        prefix.extend(&written[..evaluated]);
+        prefix.extend(&written[..evaluated], Kernels::Step);
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use super::cpu;
 #[cfg(cuda)]
 use super::cuda;
 use super::error::ModelError;
+use super::fingerprint::Pending;
 use super::model::candle::CandleParts;
 use super::model::config::read_folder_config;
 use super::model::parts::ModelParts;
@@ -31,6 +32,8 @@ pub struct LoadedModel {
     pub template: ChatTemplate,
     /// Name, architecture, device, memory use and warnings.
     pub info: ModelInfo,
+    /// Identifies the model's files.
+    pub fingerprint: Pending,
 }
 
 /// A model's checked headers: a variant for each implementation of the forward pass.
@@ -99,6 +102,7 @@ pub fn read_bandwidth(kind: DeviceKind, device: DevicePreference, threads: Optio
 pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -> Result<LoadedModel, ModelError> {
     let begun = Instant::now();
     let (parts, device, fallback) = open(options)?;
+    let fingerprint = Pending::start(options.files);
     tracing::debug!(took = ?begun.elapsed(), ?fallback, "headers read");
     let device_info = parts.device_info(&device);
     // Building a vocabulary takes about as long as reading small weights, so both run in parallel.
@@ -116,7 +120,7 @@ pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -
     info.think_switch = template.has_think_switch();
     info.warnings.extend(tokenizer.warnings().iter().chain(template.warnings()).cloned().chain(model.warnings()));
     info.warnings.extend(fallback.map(|why| format!("running on the CPU: {why}")));
-    Ok(LoadedModel { model, tokenizer, template, info })
+    Ok(LoadedModel { model, tokenizer, template, info, fingerprint })
 }
 
 /// The forward pass on the CPU, without tokenizer and template: for comparisons with other devices.

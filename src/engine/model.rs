@@ -3,7 +3,7 @@
 use super::chat_template::Chosen;
 use super::error::ModelError;
 use super::source::{Alternative, CancelFlag, ModelFiles};
-use crate::protocol::{DevicePreference, MemoryUse, SamplingParams};
+use crate::protocol::{DevicePreference, Kernels, MemoryUse, SamplingParams};
 
 pub(super) mod candle;
 pub mod config;
@@ -71,6 +71,19 @@ pub trait Model: Send {
     /// progress; poll again.
     fn is_ready(&mut self, _tokens: usize) -> bool {
         true
+    }
+
+    /// The kernels that a step of many tokens used last, or would use now.
+    fn prompt_kernels(&mut self) -> Kernels {
+        Kernels::Own
+    }
+
+    /// Uses these kernels for steps of many tokens, to repeat an earlier answer exactly; `None`: the usual ones.
+    fn set_prompt_kernels(&mut self, _kernels: Option<Kernels>) {}
+
+    /// What selects the kernels beside the device's name: the instruction set and the threads, or the architecture.
+    fn variant(&self) -> String {
+        String::new()
     }
 
     /// Called once, after the whole load: starts background work that would have slowed the load down.

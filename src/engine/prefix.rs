@@ -1,10 +1,15 @@
-//! Prefix reuse: which cached tokens the next prompt can keep. Works on token ids, independent of the vocabulary.
+//! Prefix reuse: which cached tokens the next prompt can keep, and how their keys and values were computed. Works on
+//! token ids, independent of the vocabulary.
+
+use crate::protocol::{Kernels, Span};
 
 /// The tokens of the KV cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Prefix {
     /// Tokens whose keys and values the cache holds, from position 0.
     tokens: Vec<u32>,
+    /// The steps that computed them; together they keep as many tokens as there are.
+    spans: Vec<Span>,
 }
 
 impl Prefix {
@@ -46,17 +51,40 @@ impl Prefix {
 
     /// Takes the tokens, to evaluate them again; no cached position counts as valid afterwards.
     pub fn take(&mut self) -> Vec<u32> {
+        self.spans.clear();
         std::mem::take(&mut self.tokens)
     }
 
     /// Records that the cache was truncated to `positions`.
     pub fn cut(&mut self, positions: usize) {
         self.tokens.truncate(positions);
+        let mut left = positions;
+        self.spans.retain_mut(|span| {
+            span.kept = span.kept.min(left);
+            if span.kernels == Kernels::Step {
+                span.rows = span.kept;
+            }
+            left -= span.kept;
+            span.kept > 0
+        });
     }
 
-    /// Records that `tokens` were evaluated at the end of the cache.
-    pub fn extend(&mut self, tokens: &[u32]) {
+    /// Records that `tokens` were evaluated at the end of the cache, in one step unless `kernels` is [`Kernels::Step`].
+    pub fn extend(&mut self, tokens: &[u32], kernels: Kernels) {
         self.tokens.extend_from_slice(tokens);
+        let count = tokens.len();
+        match self.spans.last_mut() {
+            _ if count == 0 => {}
+            Some(last) if kernels == Kernels::Step && last.kernels == kernels => {
+                (last.kept, last.rows) = (last.kept + count, last.rows + count);
+            }
+            _ => self.spans.push(Span { kept: count, rows: count, kernels }),
+        }
+    }
+
+    /// The steps that computed the cache's keys and values.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
     }
 }
 
@@ -89,7 +117,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn prefix(tokens: &[u32]) -> Prefix {
-        Prefix { tokens: tokens.to_vec() }
+        let mut prefix = Prefix::default();
+        prefix.extend(tokens, Kernels::Own);
+        prefix
     }
 
     #[test]
@@ -124,7 +154,36 @@ mod tests {
         assert_eq!(prefix(&[1, 0]).spelling(vec![12, 0], &text), [12, 0]);
     }
 
+    #[test]
+    fn spans_follow_the_steps_and_the_cuts() {
+        let span = |kept, rows, kernels| Span { kept, rows, kernels };
+        let mut cache = Prefix::default();
+        cache.extend(&[1, 2, 3, 4], Kernels::Fresh);
+        cache.extend(&[5], Kernels::Step);
+        cache.extend(&[6, 7], Kernels::Step);
+        assert_eq!(cache.spans(), [span(4, 4, Kernels::Fresh), span(3, 3, Kernels::Step)]);
+        cache.cut(6);
+        cache.extend(&[8, 9], Kernels::Library);
+        let kept = [span(4, 4, Kernels::Fresh), span(2, 2, Kernels::Step), span(2, 2, Kernels::Library)];
+        assert_eq!(cache.spans(), kept);
+        cache.cut(3);
+        assert_eq!(cache.spans(), [span(3, 4, Kernels::Fresh)], "the step had four rows");
+        cache.cut(0);
+        assert!(cache.spans().is_empty());
+    }
+
     proptest! {
+        #[test]
+        fn spans_keep_every_token(steps in proptest::collection::vec((0usize..6, any::<bool>(), 0usize..20), 0..12)) {
+            let mut cache = Prefix::default();
+            for (count, one_by_one, cut) in steps {
+                cache.extend(&vec![7; count], if one_by_one { Kernels::Step } else { Kernels::Own });
+                cache.cut(cut);
+                prop_assert_eq!(cache.spans().iter().map(|span| span.kept).sum::<usize>(), cache.len());
+                prop_assert!(cache.spans().iter().all(|span| 0 < span.kept && span.kept <= span.rows));
+            }
+        }
+
         #[test]
         fn spelling_keeps_the_text_and_is_at_least_as_reusable(
             cached in proptest::collection::vec(proptest::sample::select(vec![0u32, 1, 2, 3, 12, 23, 123]), 0..8),

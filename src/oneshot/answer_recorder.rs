@@ -1,6 +1,7 @@
 //! Stores question and answer during the run. An answer is printed even if nothing can be stored, and waits for the
 //! store at most [`PATIENCE`].
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::cli::OneShot;
 use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
 use crate::hub::lasting_name;
-use crate::protocol::{Channel, ChatMessage, Recommended, SamplingParams, random_seed};
+use crate::protocol::{Channel, ChatMessage, Recommended, SamplingParams, Trace, random_seed};
 use crate::settings::{AUTO, Layers, Resolved, Settings};
 use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
 use crate::survey;
@@ -116,7 +117,8 @@ impl AnswerRecorder {
 
     /// The answer so far.
     pub(super) fn answer(&self) -> &Answer {
-        static NONE: Answer = Answer { reasoning: String::new(), text: String::new(), ending: Ending::Pending };
+        static NONE: Answer =
+            Answer { reasoning: String::new(), text: String::new(), ending: Ending::Pending, trace: None };
         self.conversation.turn(self.turn).map_or(&NONE, |turn| &turn.answer)
     }
 
@@ -127,6 +129,13 @@ impl AnswerRecorder {
         }
         self.unsaved = true;
         self.save_if_due();
+    }
+
+    /// Adds what the answer was computed from; it is saved with the ending.
+    pub(super) fn traced(&mut self, trace: Arc<Trace>) {
+        if let Some(turn) = self.conversation.turn_mut(self.turn) {
+            turn.answer.trace = Some(trace);
+        }
     }
 
     /// The time until [`Self::save_if_due`] saves; `None`: everything is saved.

@@ -19,6 +19,11 @@ pub(super) fn optional_text(row: &Row<'_>, column: usize) -> rusqlite::Result<Op
     })
 }
 
+/// The bytes of a BLOB; `None` for any other type.
+pub(super) fn bytes(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Vec<u8>>> {
+    Ok(row.get_ref(column)?.as_blob().ok().map(<[u8]>::to_vec))
+}
+
 /// The integer of a column; `None` for any other type.
 pub(super) fn integer(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i64>> {
     Ok(row.get_ref(column)?.as_i64().ok())

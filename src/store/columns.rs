@@ -3,9 +3,9 @@
 use rusqlite::{Connection, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
-use super::{cell, now_ms, timing};
+use super::{cell, now_ms, timing, trace, varints};
 use crate::conversation::{Answer, Attachment, ConversationId, Ending, Turn, TurnId};
-use crate::protocol::{FinishReason, SamplingParams, Usage};
+use crate::protocol::{FinishReason, SamplingParams, Trace, Usage};
 
 /// The columns of an answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,11 +16,16 @@ pub(super) struct Columns {
     error: Option<String>,
     usage: Option<[i64; 3]>,
     timing: Option<String>,
+    /// Microseconds between the tokens.
+    #[serde(default)]
+    gaps: Vec<u64>,
+    #[serde(default)]
+    trace: Option<Trace>,
 }
 
 impl Columns {
     pub(super) fn of(answer: &Answer) -> Self {
-        let (mut error, mut counts, mut times) = (None, None, None);
+        let (mut error, mut counts, mut times, mut gaps) = (None, None, None, Vec::new());
         let state = match &answer.ending {
             Ending::Pending => "pending",
             Ending::Interrupted => "interrupted",
@@ -32,6 +37,7 @@ impl Columns {
                 let of = [usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens];
                 counts = Some(of.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
                 times = timing.as_ref().map(timing::to_json);
+                gaps = timing.as_ref().map(timing::gaps).unwrap_or_default();
                 match reason {
                     FinishReason::Stop => "stop",
                     FinishReason::Length => "length",
@@ -40,17 +46,19 @@ impl Columns {
             }
         };
         let (reasoning, text) = (answer.reasoning.clone(), answer.text.clone());
-        Self { reasoning, text, state: state.to_owned(), error, usage: counts, timing: times }
+        let trace = answer.trace.as_deref().cloned();
+        Self { reasoning, text, state: state.to_owned(), error, usage: counts, timing: times, gaps, trace }
     }
 
     /// Writes the answer to its row, and with it the sampling parameters if `sampling` has any: which values the model
     /// recommends is known only once it is loaded. Returns the number of updated rows, 0 or 1.
     pub(super) fn write(&self, db: &Connection, row: i64, sampling: Option<&str>) -> rusqlite::Result<usize> {
         let count = |place: usize| self.usage.as_ref().map(|usage| usage[place]);
-        db.execute(
+        let gaps = (!self.gaps.is_empty()).then(|| varints::to_bytes(self.gaps.iter().copied()));
+        let written = db.execute(
             "UPDATE turns SET reasoning = ?2, answer = ?3, state = ?4, error = ?5, prompt_tokens = ?6,
-             cached_tokens = ?7, completion_tokens = ?8, timing = ?9, sampling = COALESCE(?10, sampling), indexed = 0
-             WHERE key = ?1",
+             cached_tokens = ?7, completion_tokens = ?8, timing = ?9, sampling = COALESCE(?10, sampling), indexed = 0,
+             gaps = COALESCE(?11, gaps) WHERE key = ?1",
             params![
                 row,
                 self.reasoning,
@@ -61,9 +69,14 @@ impl Columns {
                 count(1),
                 count(2),
                 self.timing,
-                sampling
+                sampling,
+                gaps
             ],
-        )
+        )?;
+        if let Some(trace) = &self.trace {
+            trace::write(db, row, trace)?;
+        }
+        Ok(written)
     }
 }
 
@@ -148,7 +161,7 @@ pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn>
         parent: cell::integer(row, 1)?.and_then(|key| place(before, key)),
         prompt: cell::text(row, 2)?,
         model: cell::text(row, 3)?,
-        answer: Answer { reasoning: cell::text(row, 4)?, text: cell::text(row, 5)?, ending },
+        answer: Answer { reasoning: cell::text(row, 4)?, text: cell::text(row, 5)?, ending, trace: None },
         files: files(cell::optional_text(row, 12)?),
         removed: cell::integer(row, 13)?.is_some_and(|removed| removed != 0),
     })

@@ -70,6 +70,10 @@ fn turn_json(index: usize, turn: &Turn, origin: Option<&Origin>) -> Value {
         "answer": answer.text,
         "reasoning": if answer.reasoning.is_empty() { Value::Null } else { json!(answer.reasoning) },
     });
+    if let Some(origin) = origin {
+        object["gaps_us"] = json!(origin.gaps_us);
+        object["trace"] = json!(origin.trace);
+    }
     match &answer.ending {
         Ending::Finished { reason, usage, timing } => {
             object["state"] = json!(reason);

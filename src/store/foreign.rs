@@ -70,7 +70,7 @@ impl Reader {
         asked_ms: Option<u64>,
     ) -> Place {
         self.turns.push(Turn { parent, prompt, model: model.to_owned(), answer, ..Turn::default() });
-        self.origins.push(Origin { asked_ms, sampling: None });
+        self.origins.push(Origin { asked_ms, ..Origin::default() });
         Place { parent: Some(TurnId(self.turns.len() - 1)), ..Place::default() }
     }
 

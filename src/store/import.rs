@@ -1,6 +1,8 @@
 //! Reads conversations from text: what [`super::json`] writes, as JSON or one a line, and the forms in `foreign`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 use serde::Deserialize;
@@ -11,7 +13,7 @@ use super::columns::{self, Columns, Question};
 use super::imported::{Imported, Origin};
 use super::{Result, Store, foreign, new_conversation_id, now_ms, read, timing};
 use crate::conversation::{Answer, Attachment, Conversation, ConversationId, Ending, Turn, TurnId};
-use crate::protocol::{FinishReason, SamplingParams, Usage};
+use crate::protocol::{FinishReason, SamplingParams, Timing, Trace, Usage};
 
 #[derive(Deserialize)]
 struct Exported {
@@ -47,6 +49,10 @@ struct ExportedTurn {
     removed: bool,
     asked_ms: Option<u64>,
     sampling: Option<SamplingParams>,
+    #[serde(default)]
+    gaps_us: Vec<u64>,
+    #[serde(default)]
+    trace: Option<Trace>,
 }
 
 /// Reads the conversations in a text: one JSON value, or one a line. The error says what is wrong, and where.
@@ -103,7 +109,7 @@ fn own(exported: Exported) -> std::result::Result<Imported, String> {
     let (mut turns, mut origins) = (Vec::new(), Vec::new());
     let count = exported.turns.len();
     for (number, turn) in exported.turns.into_iter().enumerate() {
-        origins.push(Origin { asked_ms: turn.asked_ms, sampling: turn.sampling.clone() });
+        origins.push(Origin { asked_ms: turn.asked_ms, sampling: turn.sampling.clone(), ..Origin::default() });
         turns.push(own_turn(number, turn).map_err(|why| format!("turn {number}: {why}"))?);
     }
     if exported.head.is_some_and(|head| head >= count) {
@@ -125,7 +131,10 @@ fn own_turn(number: usize, turn: ExportedTurn) -> std::result::Result<Turn, Stri
     let finished = |reason| Ending::Finished {
         reason,
         usage: turn.usage.unwrap_or_default(),
-        timing: turn.timing_us.as_ref().and_then(|times| timing::from_json(&times.to_string())),
+        timing: turn.timing_us.as_ref().and_then(|times| timing::from_json(&times.to_string())).map(|timing| Timing {
+            inter_token: turn.gaps_us.iter().copied().map(Duration::from_micros).collect(),
+            ..timing
+        }),
     };
     let ending = match turn.state.as_str() {
         "stop" => finished(FinishReason::Stop),
@@ -140,7 +149,12 @@ fn own_turn(number: usize, turn: ExportedTurn) -> std::result::Result<Turn, Stri
         parent: turn.parent.map(TurnId),
         prompt: turn.prompt,
         model: turn.model,
-        answer: Answer { reasoning: turn.reasoning.unwrap_or_default(), text: turn.answer, ending },
+        answer: Answer {
+            reasoning: turn.reasoning.unwrap_or_default(),
+            text: turn.answer,
+            ending,
+            trace: turn.trace.map(Arc::new),
+        },
         files: turn.files,
         removed: turn.removed,
     })

@@ -1,7 +1,7 @@
 //! A conversation that was read from a file.
 
 use crate::conversation::Conversation;
-use crate::protocol::SamplingParams;
+use crate::protocol::{SamplingParams, Trace};
 
 /// A conversation that was read from a file, not stored yet.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,4 +21,8 @@ pub struct Origin {
     pub asked_ms: Option<u64>,
     /// How its tokens were sampled.
     pub sampling: Option<SamplingParams>,
+    /// Microseconds between the answer's tokens.
+    pub gaps_us: Vec<u64>,
+    /// What the answer was computed from.
+    pub trace: Option<Trace>,
 }

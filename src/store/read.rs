@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::columns::{TURN, place, read_turn};
 use super::imported::Origin;
+use super::trace::{self, TRACE};
 use super::{Result, StoreError, cell};
 use crate::conversation::{Conversation, ConversationId, TurnId};
 
@@ -72,10 +73,16 @@ pub(super) fn conversation(db: &Connection, id: &ConversationId) -> Result<(Conv
 
 /// When and how each turn was asked, in order.
 pub(super) fn origins(db: &Connection, id: &ConversationId) -> Result<Vec<Origin>> {
-    let mut statement = db.prepare("SELECT asked, sampling FROM turns WHERE conversation = ?1 ORDER BY key")?;
+    let query = format!("SELECT asked, sampling, gaps, {TRACE} FROM turns WHERE conversation = ?1 ORDER BY key");
+    let mut statement = db.prepare(&query)?;
     let rows = statement.query_map([&id.0], |row| {
         let sampling = cell::optional_text(row, 1)?.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(Origin { asked_ms: cell::integer(row, 0)?.and_then(|ms| u64::try_from(ms).ok()), sampling })
+        Ok(Origin {
+            asked_ms: cell::integer(row, 0)?.and_then(|ms| u64::try_from(ms).ok()),
+            sampling,
+            gaps_us: trace::read_gaps(row, 2)?,
+            trace: trace::read(row, 3)?,
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -28,14 +28,14 @@ const INDEX_FAULTS: [&str; 4] =
 pub(super) fn check_schema(db: &Connection, path: &Path) -> Result<bool> {
     let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let mut complete = true;
-    for (table, since, columns) in TABLES {
+    for (table, _, columns) in TABLES.into_iter().filter(|(_, since, _)| *since <= found.max(1)) {
         let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1)")?;
         let there: Vec<String> =
             statement.query_map([table], |row| cell::text(row, 0))?.collect::<rusqlite::Result<_>>()?;
         if there.is_empty() {
             return Err(StoreError::Damaged("it has no tables of chatnap".into()));
         }
-        complete &= since > found.max(1) || columns.iter().all(|column| there.iter().any(|name| name == column));
+        complete &= columns.iter().all(|column| there.iter().any(|name| name == column));
     }
     if found > VERSION {
         return Err(StoreError::Newer { path: path.to_path_buf(), found, known: VERSION });
@@ -55,7 +55,11 @@ pub(super) fn check_content(db: &Connection, data_dir: &Path, size: u64) -> Resu
     let check = if whole { "integrity_check" } else { "quick_check" };
     let mut verdicts = Vec::new();
     // Not the search index: it takes longest, and is made again when a statement finds it damaged.
-    for table in ["conversations", "turns"] {
+    for table in ["conversations", "turns", "loads"] {
+        // A database of an earlier version has fewer tables.
+        if !db.table_exists(None, table)? {
+            continue;
+        }
         let mut statement = db.prepare(&format!("PRAGMA {check}({table})"))?;
         let rows = statement.query_map([], |row| cell::text(row, 0))?;
         verdicts.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);

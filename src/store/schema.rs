@@ -1,10 +1,10 @@
 //! The schema of the database: its tables, columns and version.
 
 /// The schema that this program writes; `PRAGMA user_version`.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// The changes from each version to the next, from version 0, an empty database, on.
-pub(super) const STEPS: [&str; VERSION as usize] = [TO_1, TO_2];
+pub(super) const STEPS: [&str; VERSION as usize] = [TO_1, TO_2, TO_3];
 
 const TO_1: &str = "
 CREATE TABLE conversations (
@@ -89,11 +89,43 @@ UPDATE conversations SET
 PRAGMA user_version = 2;
 ";
 
+/// `prompt_ids`, `answer_ids`, `gaps`: integers as in `varints`; `gaps` in microseconds. `device`: JSON with kind and name.
+/// `request`: the hash of a request whose answer can be repeated, for the answer cache. `loads`: times in milliseconds since
+/// 1970 (UTC) of each load of a model; `asked` when it began, `loaded` when the model was ready, `seen` when the process
+/// was last known to hold it, `released` when the memory was given back (NULL: not known). `energy_mj`: the GPU's own
+/// count of millijoules from load to release.
+const TO_3: &str = "
+ALTER TABLE turns ADD COLUMN build TEXT;
+ALTER TABLE turns ADD COLUMN device TEXT;
+ALTER TABLE turns ADD COLUMN variant TEXT;
+ALTER TABLE turns ADD COLUMN prompt_ids BLOB;
+ALTER TABLE turns ADD COLUMN answer_ids BLOB;
+ALTER TABLE turns ADD COLUMN spans TEXT;
+ALTER TABLE turns ADD COLUMN gaps BLOB;
+ALTER TABLE turns ADD COLUMN request TEXT;
+CREATE INDEX turns_request ON turns (request) WHERE request IS NOT NULL;
+CREATE INDEX turns_asked ON turns (asked);
+CREATE TABLE loads (
+  key INTEGER PRIMARY KEY AUTOINCREMENT,
+  writer TEXT NOT NULL,
+  model TEXT NOT NULL,
+  device TEXT,
+  asked INTEGER NOT NULL,
+  loaded INTEGER NOT NULL,
+  seen INTEGER NOT NULL,
+  released INTEGER,
+  bytes INTEGER,
+  energy_mj INTEGER
+);
+CREATE INDEX loads_asked ON loads (asked);
+PRAGMA user_version = 3;
+";
+
 /// A table, the schema version that added these columns, and the columns that this program reads and writes.
 type Columns = (&'static str, i64, &'static [&'static str]);
 
 /// The tables and columns of all versions.
-pub(super) const TABLES: [Columns; 4] = [
+pub(super) const TABLES: [Columns; 6] = [
     ("conversations", 1, &["id", "title", "system", "created", "changed", "head"]),
     (
         "turns",
@@ -119,4 +151,6 @@ pub(super) const TABLES: [Columns; 4] = [
     ),
     ("conversations", 2, &["settings", "draft", "removed", "turns", "answers", "first", "model"]),
     ("turns", 2, &["files", "removed", "model_hash", "template_hash", "indexed"]),
+    ("turns", 3, &["build", "device", "variant", "prompt_ids", "answer_ids", "spans", "gaps", "request"]),
+    ("loads", 3, &["key", "writer", "model", "device", "asked", "loaded", "seen", "released", "bytes", "energy_mj"]),
 ];

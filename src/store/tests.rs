@@ -10,6 +10,7 @@ use crate::protocol::{FinishReason, Timing, Usage};
 
 mod import;
 mod search;
+mod traces;
 
 struct Home(tempfile::TempDir);
 
@@ -57,14 +58,15 @@ fn branched(store: &mut Store) -> Conversation {
     let first = talk.ask(None, "Grüße?\nsecond line", "tiny");
     save(store, &talk, first);
     talk.turn_mut(first).unwrap().answer =
-        Answer { reasoning: "hm".into(), text: "Hallo\x1b[0m".into(), ending: finished() };
+        Answer { reasoning: "hm".into(), text: "Hallo\x1b[0m".into(), ending: finished(), trace: None };
     save(store, &talk, first);
     let second = talk.ask(Some(first), "two?", "tiny");
     save(store, &talk, second);
     talk.turn_mut(second).unwrap().answer.ending = Ending::Failed { message: "out of memory".into() };
     save(store, &talk, second);
     let again = talk.ask(Some(first), "two again?", "other");
-    talk.turn_mut(again).unwrap().answer = Answer { reasoning: String::new(), text: "zwei".into(), ending: finished() };
+    talk.turn_mut(again).unwrap().answer =
+        Answer { reasoning: String::new(), text: "zwei".into(), ending: finished(), trace: None };
     save(store, &talk, again);
     talk
 }
@@ -233,7 +235,36 @@ fn database_of_schema_version_1_is_migrated() {
     read(home.open());
     read(home.open());
     let db = Connection::open(&path).unwrap();
-    assert_eq!(db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap(), 2);
+    assert_eq!(db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap(), schema::VERSION);
+}
+
+#[test]
+fn database_of_schema_version_2_is_migrated_without_loss() {
+    let home = Home::new();
+    std::fs::create_dir(home.data()).unwrap();
+    let db = Connection::open(home.data().join(DATABASE)).unwrap();
+    db.execute_batch(&schema::STEPS[..2].concat()).unwrap();
+    db.execute_batch(
+        "INSERT INTO conversations (id, created, changed, settings, draft, head)
+           VALUES ('0123456789abcdef', 1, 2, '{\"seed\":\"7\"}', 'half', 1);
+         INSERT INTO turns (conversation, prompt, model, asked, answer, state, writer, sampling, files, timing,
+             prompt_tokens, cached_tokens, completion_tokens)
+           VALUES ('0123456789abcdef', 'one?', 'tiny', 9, '1', 'stop', '', NULL, '[{\"name\":\"a\",\"text\":\"b\"}]',
+             '{\"load\":1,\"ttft\":2,\"prefill\":3,\"decode\":4,\"total\":5}', 8, 1, 2);",
+    )
+    .unwrap();
+    drop(db);
+    let mut store = home.open();
+    let id = store.find("0123").unwrap();
+    let talk = store.load(&id).unwrap();
+    assert_eq!((talk.draft.as_str(), talk.settings["seed"].as_str()), ("half", "7"));
+    let turn = talk.turn(TurnId(0)).unwrap();
+    assert_eq!((turn.answer.text.as_str(), turn.files[0].name.as_str()), ("1", "a"));
+    let Ending::Finished { usage, timing: Some(timing), .. } = &turn.answer.ending else { panic!("{turn:?}") };
+    assert_eq!((usage.prompt_tokens, timing.total), (8, Duration::from_micros(5)));
+    assert_eq!(store.trace(&id, TurnId(0)).unwrap(), None);
+    assert_eq!(store.origins(&id).unwrap()[0].asked_ms, Some(9));
+    assert!(store.loads(0).unwrap().is_empty());
 }
 
 #[test]
@@ -290,7 +321,7 @@ fn newer_schema_is_an_error_and_the_file_is_not_changed() {
     let home = Home::new();
     branched(&mut home.open());
     Connection::open(home.data().join(DATABASE)).unwrap().pragma_update(None, "user_version", 7).unwrap();
-    assert!(matches!(Store::open(&home.data()), Err(StoreError::Newer { found: 7, known: 2, .. })));
+    assert!(matches!(Store::open(&home.data()), Err(StoreError::Newer { found: 7, known: schema::VERSION, .. })));
     assert!(matches!(Store::open_to_read(&home.data()), Err(StoreError::Newer { .. })));
     let kept =
         std::fs::read_dir(home.data()).unwrap().flatten().any(|e| e.file_name().to_string_lossy().contains("damaged"));
@@ -446,7 +477,12 @@ fn one_damaged_byte_affects_only_its_row() {
             let mut talk = Conversation::new(new_conversation_id(), Some(format!("SYSTEM-{n}")));
             let id = talk.ask(None, format!("PROMPT-{n}"), format!("MODEL-{n}"));
             save(&mut store, &talk, id);
-            let answer = Answer { reasoning: format!("THOUGHT-{n}"), text: format!("ANSWER-{n}"), ending: finished() };
+            let answer = Answer {
+                reasoning: format!("THOUGHT-{n}"),
+                text: format!("ANSWER-{n}"),
+                ending: finished(),
+                trace: None,
+            };
             talk.turn_mut(id).unwrap().answer = answer;
             save(&mut store, &talk, id);
             store.rename(&talk.id, &format!("TITLE-{n}")).unwrap();

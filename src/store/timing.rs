@@ -1,4 +1,4 @@
-//! Times of a turn as JSON, in microseconds. The gaps between tokens are not stored.
+//! Times of a turn as JSON, in microseconds; the gaps between tokens apart from them.
 
 use std::time::Duration;
 
@@ -15,8 +15,16 @@ struct Micros {
     total: u64,
 }
 
+fn us(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Microseconds between consecutive tokens.
+pub(super) fn gaps(timing: &Timing) -> Vec<u64> {
+    timing.inter_token.iter().copied().map(us).collect()
+}
+
 pub(super) fn to_json(timing: &Timing) -> String {
-    let us = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     let micros = Micros {
         load: us(timing.load),
         ttft: us(timing.ttft),

@@ -94,6 +94,7 @@ fn ask(engine: &Engine, text: &str, max_tokens: usize) {
         think: None,
         max_tokens: Some(max_tokens),
         on_overflow: OverflowPolicy::Error,
+        repeat: None,
     });
 }
 

@@ -43,6 +43,7 @@ impl Talk {
             think: None,
             max_tokens: Some(40),
             on_overflow: OverflowPolicy::Error,
+            repeat: None,
         });
         let mut answer = String::new();
         loop {

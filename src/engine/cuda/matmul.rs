@@ -13,6 +13,7 @@ use super::layout::{Format, Mat};
 use super::params::{DequantiseArgs, Epilogue, GemmArgs, Problem};
 use super::tuning::{ShortPromptLimits, Tuning};
 use crate::engine::error::ModelError;
+use crate::protocol::Kernels as Evaluated;
 use cublaslt::{CublasLtLoader, WarmupShape};
 use hopper_gemm::HopperGemm;
 use hopper_skinny::{HopperSkinny, Order};
@@ -34,6 +35,8 @@ pub struct Gemm {
     scratch: Option<DeviceBuffer<u16>>,
     kernel: Kernel,
     dequantise: Kernel,
+    /// The state of cuBLASLt to assume instead of the real one, to repeat an earlier step.
+    assumed: Option<Evaluated>,
 }
 
 /// Minimum limits for short prompts until cuBLASLt is loaded or unavailable.
@@ -68,6 +71,7 @@ impl Gemm {
             scratch,
             kernel: kernels.gemm,
             dequantise: kernels.dequantise_rows,
+            assumed: None,
         })
     }
 
@@ -77,7 +81,27 @@ impl Gemm {
 
     /// Whether long prompts run at (nearly) full speed: there is a Hopper kernel, or loading cuBLASLt has ended.
     pub fn is_fast(&self) -> bool {
-        self.hopper.is_some() || self.cublaslt.is_settled()
+        self.hopper.is_some() || self.is_settled()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.assumed.map_or_else(|| self.cublaslt.is_settled(), |assumed| assumed != Evaluated::Fresh)
+    }
+
+    /// Kernels of a long prompt's products in the present state of cuBLASLt.
+    pub fn evaluated(&mut self) -> Evaluated {
+        let loaded = self.cublaslt.get().is_some();
+        let found = match loaded {
+            true => Evaluated::Library,
+            false if self.cublaslt.is_settled() => Evaluated::Own,
+            false => Evaluated::Fresh,
+        };
+        self.assumed.unwrap_or(found)
+    }
+
+    /// Assumes this state of cuBLASLt from now on; `None`: the real one.
+    pub fn assume(&mut self, assumed: Option<Evaluated>) {
+        self.assumed = assumed;
     }
 
     /// The implementation of long prompts' products, for reports. Waits for cuBLASLt.
@@ -225,7 +249,8 @@ impl Gemm {
             }
             Epilogue::StoreF32 => problem.m,
         };
-        if let Some(library) = self.cublaslt.get()
+        if self.assumed.is_none_or(|assumed| assumed == Evaluated::Library)
+            && let Some(library) = self.cublaslt.get()
             && library.multiply(gpu.stream, a, w, c, Problem { m: padded, ..problem })?
         {
             return Ok(());

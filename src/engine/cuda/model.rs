@@ -22,7 +22,7 @@ use crate::engine::model::config::{Activation, ModelConfig};
 use crate::engine::model::rope::RopeLayout;
 use crate::engine::model::{DeviceDecoder, Model, check_tokens};
 use crate::engine::weights::plan::TensorPlan;
-use crate::protocol::MemoryUse;
+use crate::protocol::{Kernels as Evaluated, MemoryUse};
 
 /// Rows of logits that `forward_rows` computes at a time.
 pub(super) const LOGIT_ROWS: usize = 32;
@@ -440,6 +440,20 @@ impl Model for CudaModel {
 
     fn is_ready(&mut self, tokens: usize) -> bool {
         tokens <= FRESH_PROMPT || self.gemm.is_fast() || self.gemm.cublaslt().hurry()
+    }
+
+    fn prompt_kernels(&mut self) -> Evaluated {
+        self.gemm.evaluated()
+    }
+
+    fn set_prompt_kernels(&mut self, kernels: Option<Evaluated>) {
+        self.gemm.assume(kernels);
+    }
+
+    fn variant(&self) -> String {
+        let (major, minor) = self.gpu.properties.compute_capability;
+        let hopper = if self.hopper.is_some() { ", Hopper kernels" } else { "" };
+        format!("sm_{major}{minor}{hopper}")
     }
 
     fn load_finished(&mut self) {

@@ -23,11 +23,11 @@ fn sequence_that_exceeds_the_original_longrope_context_is_evaluated_again() {
     let mut prefix = Prefix::default();
     model.reusable_prefix(0, 39);
     model.forward(&tokens[..39], 0, &mut decoder.logits).unwrap();
-    prefix.extend(&tokens[..39]);
+    prefix.extend(&tokens[..39], Kernels::Own);
     // The 40th position is within the original context; the 41st is not.
     assert!(decoder.grow(&mut *model, &mut prefix, &CancelFlag::default(), &tokens[39..40]).unwrap());
     model.forward(&tokens[39..40], 39, &mut decoder.logits).unwrap();
-    prefix.extend(&tokens[39..40]);
+    prefix.extend(&tokens[39..40], Kernels::Step);
     assert!(decoder.grow(&mut *model, &mut prefix, &CancelFlag::default(), &tokens[39..41]).unwrap());
     assert_eq!(prefix.len(), 40);
     model.forward(&tokens[40..], 40, &mut decoder.logits).unwrap();
@@ -45,7 +45,7 @@ fn evaluating_a_sequence_again_can_be_cancelled() {
     let mut prefix = Prefix::default();
     model.reusable_prefix(0, 40);
     model.forward(&[5; 40], 0, &mut decoder.logits).unwrap();
-    prefix.extend(&[5; 40]);
+    prefix.extend(&[5; 40], Kernels::Own);
     let cancel = CancelFlag::default();
     cancel.cancel();
     assert!(!decoder.grow(&mut *model, &mut prefix, &cancel, &[5]).unwrap());

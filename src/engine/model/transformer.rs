@@ -257,6 +257,10 @@ impl Model for Transformer {
         self.chunk
     }
 
+    fn variant(&self) -> String {
+        format!("{}, {} threads", self.pool.isa().name(), self.pool.n())
+    }
+
     fn truncate_cache(&mut self, positions: usize) -> usize {
         // Keys and values are addressed by position: those past the end are overwritten before they are read.
         positions.min(self.config.context_length)

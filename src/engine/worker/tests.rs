@@ -66,6 +66,7 @@ impl Play {
             think: None,
             max_tokens: None,
             on_overflow: OverflowPolicy::Error,
+            repeat: None,
         };
         change(&mut request);
         self.engine().generate(request);

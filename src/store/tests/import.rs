@@ -1,5 +1,7 @@
 //! Conversations that are written, read again and stored; forms of other programs; hostile files.
 
+use std::sync::Arc;
+
 use super::*;
 
 fn exported(store: &mut Store, id: &ConversationId) -> serde_json::Value {
@@ -21,7 +23,8 @@ fn exported_conversations_are_imported_without_loss() {
     let mut talk = branched(&mut store);
     let mut sampled = record(&talk, TurnId(2));
     sampled.id = talk.ask(talk.head(), "sampled?", "tiny");
-    talk.turn_mut(sampled.id).unwrap().answer.ending = finished();
+    let answer = &mut talk.turn_mut(sampled.id).unwrap().answer;
+    (answer.ending, answer.trace) = (traces::timed(), Some(Arc::new(traces::trace())));
     let file = crate::conversation::Attachment { name: "a.txt".into(), text: "x\u{1b}".into() };
     talk.turn_mut(sampled.id).unwrap().files.push(file);
     sampled.turn = talk.turn(sampled.id).unwrap().clone();

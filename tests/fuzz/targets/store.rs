@@ -98,7 +98,8 @@ fn write(store: &mut Store) {
     let endings = [finished, Ending::Failed { message: "no".into() }, Ending::Interrupted, Ending::Pending];
     for (index, ending) in endings.into_iter().enumerate() {
         let id = talk.ask(index.checked_sub(2).map(TurnId), format!("question {index}?\nmore"), "tiny");
-        talk.turn_mut(id).unwrap().answer = Answer { reasoning: "hm".into(), text: "Grüße".into(), ending };
+        talk.turn_mut(id).unwrap().answer =
+            Answer { reasoning: "hm".into(), text: "Grüße".into(), ending, trace: None };
         save(store, &talk, id).unwrap();
     }
     let mut other = Conversation::new(new_conversation_id(), None);

@@ -16,6 +16,7 @@ fn answer(tokenizer: &Tokenizer, last: Role, pieces: &[&str]) -> (String, usize)
         think: None,
         max_tokens: None,
         on_overflow: OverflowPolicy::Error,
+        repeat: None,
     };
     let mut text = String::new();
     let mut emit = |event| {
