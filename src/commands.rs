@@ -1,14 +1,15 @@
 //! The subcommands: each does one thing, writes stdout, and returns.
 
 use super::cli::args::{
-    Command, ConversationsArgs, ConversationsCommand, ExportFormat, ModelsArgs, ModelsCommand, ReportArgs, TableFormat,
-    UsageFormat,
+    CacheCommand, Command, ConversationsArgs, ConversationsCommand, ExportFormat, ModelsArgs, ModelsCommand,
+    ReportArgs, TableFormat, UsageFormat,
 };
 use super::failure::{Code, Failure};
 use super::output;
 use crate::settings::{Resolved, Settings};
 
 mod bench;
+mod cache;
 mod compare;
 mod complete;
 mod config;
@@ -17,6 +18,7 @@ mod generate;
 mod gpu;
 mod man;
 mod models;
+mod replay;
 mod report;
 mod table;
 mod tokenize;
@@ -80,6 +82,8 @@ fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Res
         Command::Compare(args) => return compare::run(resolved, &args),
         Command::Bench(args) => bench::run(resolved, args)?,
         Command::Report(args) => return report::run(&resolved.settings, &args),
+        Command::Replay(args) => replay::run(resolved, &args)?,
+        Command::Cache(CacheCommand::Clear) => cache::clear(&resolved.settings)?,
     };
     // A closed stdout is not an error: its reader needs no more output.
     let _ = written;

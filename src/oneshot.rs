@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::cli::{OneShot, OneShotFormat};
+use crate::clock::Timestamp;
 use crate::conversation::Ending;
 use crate::engine::chat_template::Chosen;
 use crate::engine::{Engine, EngineOptions};
@@ -20,6 +21,7 @@ use crate::wording::larger_context;
 mod answer;
 mod answer_recorder;
 mod attached;
+mod cached;
 mod dry_run;
 mod messages;
 mod report;
@@ -58,9 +60,16 @@ fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
     HubSource::new(&resolved.settings)?;
     chosen_template(&resolved.settings)?;
     // Store the question before the engine starts, so that no later error can lose it.
-    let recorder = AnswerRecorder::open(resolved, one_shot, attached::read(&one_shot.files)?, &messages)?;
+    let mut recorder = AnswerRecorder::open(resolved, one_shot, attached::read(&one_shot.files)?, &messages)?;
     let settings = &recorder.settings.clone();
     let (source, chat_template) = (HubSource::new(settings)?, chosen_template(settings)?);
+    let request = cached::Request::of(&recorder, &source, chat_template.as_ref());
+    if settings.cache
+        && let Some(found) = request.as_ref().and_then(|request| request.find(&settings.data_dir))
+    {
+        return cached::print(found, recorder, one_shot, &messages);
+    }
+    recorder.commit(&messages);
     let engine = Engine::start(engine_options(settings, source, chat_template), move |event| {
         // The receiver is dropped only when the run is over.
         let _ = sender.send(Input::Engine(Box::new(event)));
@@ -76,7 +85,7 @@ fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
         repeat: None,
     });
     let writer = AnswerWriter::new(settings, one_shot);
-    let run = Run { settings, one_shot, id, recorder, messages, writer, info: None, stopped: None };
+    let run = Run { settings, one_shot, id, recorder, messages, writer, request, info: None, stopped: None };
     run.until_the_end(&engine, &inputs)
 }
 
@@ -123,6 +132,8 @@ struct Run<'a> {
     recorder: AnswerRecorder,
     messages: Messages,
     writer: AnswerWriter,
+    /// The request, if its answer can be repeated.
+    request: Option<cached::Request>,
     info: Option<ModelInfo>,
     stopped: Option<(Stopped, Instant)>,
 }
@@ -183,7 +194,7 @@ impl Run<'_> {
                 self.info = Some(info);
             }
             EngineEvent::Prefill { id, trimmed_turns, .. } if id == self.id => self.messages.trimmed(trimmed_turns),
-            EngineEvent::Token { id, channel, text, .. } if id == self.id => self.token(channel, &text, engine),
+            EngineEvent::Token { id, channel, text, at } if id == self.id => self.token(channel, &text, at, engine),
             EngineEvent::Traced { id, trace } if id == self.id => self.recorder.traced(trace),
             EngineEvent::Finished { id, reason, usage, timing, .. } if id == self.id => {
                 return Some(End::Finished { reason, usage, timing });
@@ -195,7 +206,7 @@ impl Run<'_> {
         None
     }
 
-    fn token(&mut self, channel: Channel, text: &str, engine: &Engine) {
+    fn token(&mut self, channel: Channel, text: &str, at: Timestamp, engine: &Engine) {
         self.messages.clear();
         self.recorder.token(channel, text);
         if channel == Channel::Reasoning {
@@ -203,7 +214,7 @@ impl Run<'_> {
         } else {
             self.messages.end_reasoning();
         }
-        self.check(|run| run.writer.token(channel, text), engine);
+        self.check(|run| run.writer.token(channel, text, at), engine);
     }
 
     /// Writes to stdout; stops the engine if that fails.
@@ -237,6 +248,11 @@ impl Run<'_> {
             End::Failed(error) => Ending::Failed { message: error.message.clone() },
         };
         self.recorder.end(ending, &self.messages);
+        if let (Some(request), Some(info), End::Finished { reason, .. }) = (&self.request, &self.info, &end)
+            && *reason != FinishReason::Cancelled
+        {
+            self.recorder.set_request(request.hash(info.dated));
+        }
         let stopped = self.stopped.take().map(|(why, _)| why);
         match (stopped, end) {
             // A closed stdout is not an error: its reader needs no more output.
@@ -284,7 +300,8 @@ impl Run<'_> {
             sampling: self.recorder.sampling(),
             usage,
             timing,
-            info: self.info.as_ref(),
+            device: self.info.as_ref().map(|info| (&info.device, info.memory.total())),
+            from_cache: false,
         };
         let written = self.writer.finish(&report)?;
         self.warn_if_full(reason, usage);

@@ -305,6 +305,8 @@ pub struct ModelInfo {
     pub sampling: Recommended,
     /// Whether its chat template can turn the reasoning on and off.
     pub think_switch: bool,
+    /// Whether its chat template writes the date into the prompt.
+    pub dated: bool,
     /// Warnings for the user: an unknown pre-tokenizer, a template that was chosen by vocabulary, …
     pub warnings: Vec<String>,
 }

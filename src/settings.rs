@@ -68,6 +68,8 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Never use the network.
     pub offline: bool,
+    /// Print the stored answer to a one-shot request that was answered before, if it is reproducible.
+    pub cache: bool,
     /// What to do with a conversation that outgrew the context.
     pub on_overflow: OverflowPolicy,
     /// Name of a built-in theme, of a file in the config folder's `themes/`, or `auto`: as the terminal's background is.
@@ -102,6 +104,7 @@ impl Settings {
             gpu_memory_utilization: 0.9,
             threads: None,
             offline: false,
+            cache: false,
             on_overflow: OverflowPolicy::Error,
             theme: "auto".to_owned(),
             keymap: Keymap::Emacs,

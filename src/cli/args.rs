@@ -167,6 +167,9 @@ pub struct OneShotFlags {
     /// Do not store this turn
     #[arg(long)]
     pub no_save: bool,
+    /// Print the stored answer to the same request at once, if it is reproducible (temperature 0, or a seed is given)
+    #[arg(long)]
+    pub cache: bool,
 }
 
 impl OneShotFlags {
@@ -180,6 +183,7 @@ impl OneShotFlags {
             (self.raw, "--raw"),
             (self.dry_run, "--dry-run"),
             (self.no_save, "--no-save"),
+            (self.cache, "--cache"),
         ];
         given.iter().find(|(given, _)| *given).map(|(_, flag)| *flag)
     }
@@ -241,7 +245,8 @@ impl Args {
         let texts = given
             .into_iter()
             .filter_map(|(key, flag, value)| value.as_ref().map(|value| Override { key, flag, value: value.clone() }));
-        texts.chain(offline).chain(inline).chain(report).collect()
+        let cache = self.one_shot.cache.then(|| Override { key: "cache", flag: "--cache", value: "true".into() });
+        texts.chain(offline).chain(inline).chain(report).chain(cache).collect()
     }
 }
 
@@ -316,6 +321,11 @@ pub enum Command {
     Usage(UsageArgs),
     /// Ask two models, or one with two settings, the same, and show answers and figures side by side
     Compare(CompareArgs),
+    /// Compute a stored answer again: identical, or the first token that differs and why
+    Replay(ReplayArgs),
+    /// Manage the answer cache (--cache)
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Show the tokens of a text (no special tokens are added)
     Tokenize(TokenizeArgs),
     /// Show where settings come from, write the default config
@@ -637,6 +647,21 @@ pub struct CompareArgs {
     pub format: TableFormat,
 }
 
+/// `chatnap replay …`
+#[derive(Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// The beginning of a conversation's id, or `last`; `:N` names its Nth turn, counted in the order in which they were
+    /// asked. Default the last turn of the branch that is shown
+    #[arg(value_name = "ID[:TURN]")]
+    pub id: String,
+    /// Every answer of the conversation
+    #[arg(long)]
+    pub all: bool,
+    /// Output
+    #[arg(long, value_enum, default_value_t)]
+    pub format: TableFormat,
+}
+
 const COMPARE_HELP: &str = "\
 One model is in memory at a time: A is loaded, answers and is released, then B. Both get the same seed.
 
@@ -646,6 +671,12 @@ Examples:
   chatnap compare -m qwen3-0.6b --a device=cpu --b device=cuda --set max_tokens=100 -p 'Hello!'
   chatnap compare -m qwen3-0.6b -m qwen3-1.7b --scenarios
   chatnap compare before/report.json after/report.json";
+/// `chatnap cache …`
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Forget all answers of the cache; the conversations stay
+    Clear,
+}
 
 /// `chatnap tokenize …`
 #[derive(Debug, clap::Args)]

@@ -159,6 +159,11 @@ impl ChatTemplate {
         self.names(THINK_SWITCH)
     }
 
+    /// Whether the rendered text depends on the date.
+    pub fn is_dated(&self) -> bool {
+        self.names("strftime_now")
+    }
+
     /// The same template with the reasoning on, off, or (`None`) as the template does by itself. Without a switch for that
     /// nothing changes.
     pub fn thinking(&self, think: Option<bool>) -> Self {

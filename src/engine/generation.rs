@@ -179,7 +179,7 @@ fn run(
 }
 
 /// The program's version, and a hash of the sources that decide about an answer's tokens.
-const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CHATNAP_ENGINE_HASH"), ")");
+pub const BUILD: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CHATNAP_ENGINE_HASH"), ")");
 
 /// The prompt with the cache's tokens where they encode the same text, unless that exceeds the context.
 fn as_cached(prefix: &Prefix, tokenizer: &Tokenizer, prompt: Vec<u32>, context_length: usize) -> Vec<u32> {

@@ -118,6 +118,7 @@ pub fn load(options: &LoadOptions<'_>, progress: &mut dyn FnMut(LoadProgress)) -
     let mut info = parts.info();
     (info.name, info.device, info.memory) = (options.name.to_owned(), device_info, model.memory());
     info.think_switch = template.has_think_switch();
+    info.dated = template.is_dated();
     info.warnings.extend(tokenizer.warnings().iter().chain(template.warnings()).cloned().chain(model.warnings()));
     info.warnings.extend(fallback.map(|why| format!("running on the CPU: {why}")));
     Ok(LoadedModel { model, tokenizer, template, info, fingerprint })

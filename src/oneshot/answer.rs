@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::report::Report;
 use crate::cli::{OneShot, OneShotFormat};
+use crate::clock::Timestamp;
 use crate::failure::Failure;
 use crate::output::{self, Reader};
 use crate::protocol::{Channel, FinishReason, LoadProgress, ModelInfo};
@@ -28,6 +29,8 @@ pub(super) struct AnswerWriter {
     held_newlines: usize,
     wrote: bool,
     last_load: Option<(crate::protocol::LoadPhase, Instant)>,
+    /// When the first token was sampled.
+    first_token: Option<Timestamp>,
 }
 
 impl AnswerWriter {
@@ -41,6 +44,7 @@ impl AnswerWriter {
             held_newlines: 0,
             wrote: false,
             last_load: None,
+            first_token: None,
         }
     }
 
@@ -64,10 +68,13 @@ impl AnswerWriter {
         )
     }
 
-    /// Writes a piece of the answer or of the reasoning.
-    pub(super) fn token(&mut self, channel: Channel, text: &str) -> Result<Reader, Failure> {
+    /// Writes a piece of the answer or of the reasoning, sampled at `at`.
+    pub(super) fn token(&mut self, channel: Channel, text: &str, at: Timestamp) -> Result<Reader, Failure> {
+        let since_first = super::report::ms(at.since(*self.first_token.get_or_insert(at)));
         match (self.format, channel) {
-            (OneShotFormat::Jsonl, _) => self.event(|| json!({"event": "token", "channel": channel, "text": text})),
+            (OneShotFormat::Jsonl, _) => {
+                self.event(|| json!({"event": "token", "channel": channel, "text": text, "ms": since_first}))
+            }
             (OneShotFormat::Text, Channel::Answer) if self.streams => self.text(text),
             _ => Ok(Reader::Listening),
         }

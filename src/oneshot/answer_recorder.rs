@@ -10,7 +10,7 @@ use crate::cli::OneShot;
 use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
 use crate::hub::lasting_name;
-use crate::protocol::{Channel, ChatMessage, Recommended, SamplingParams, Trace, random_seed};
+use crate::protocol::{Channel, ChatMessage, Recommended, SamplingChoice, SamplingParams, Trace, random_seed};
 use crate::settings::{AUTO, Layers, Resolved, Settings};
 use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
 use crate::survey;
@@ -39,6 +39,8 @@ pub(super) struct AnswerRecorder {
     turn: TurnId,
     /// The settings of this run and of the conversation.
     pub(super) settings: Settings,
+    /// The sampling values that are set, before a seed is drawn.
+    pub(super) chosen: SamplingChoice,
     /// The sampling values that the model recommends; none before it is loaded.
     pub(super) recommended: Recommended,
     saved: Instant,
@@ -48,7 +50,7 @@ pub(super) struct AnswerRecorder {
 }
 
 impl AnswerRecorder {
-    /// Loads the conversation to continue, appends the question, and commits it.
+    /// Loads the conversation to continue, and appends the question.
     pub(super) fn open(
         resolved: &Resolved,
         one_shot: &OneShot,
@@ -76,6 +78,7 @@ impl AnswerRecorder {
             layers.remember_model(model);
             conversation.replace_settings(layers.remembered().clone());
         }
+        let chosen = settings.sampling.clone();
         settings.sampling.seed.get_or_insert_with(random_seed);
         let turn = conversation.ask(conversation.head(), one_shot.prompt.clone(), settings.model.clone());
         if let Some(turn) = conversation.turn_mut(turn) {
@@ -83,19 +86,19 @@ impl AnswerRecorder {
         }
         let errors = channel();
         let store = store.map_err(|error| errors.0.send(error)).ok().filter(|_| !one_shot.no_save);
-        let mut recorder = Self {
+        let recorder = Self {
             refused: store.is_none() && !one_shot.no_save,
             store,
             told,
             conversation,
             turn,
             settings,
+            chosen,
             recommended: Recommended::default(),
             saved: Instant::now(),
             unsaved: false,
             errors,
         };
-        recorder.commit(messages);
         Ok(recorder)
     }
 
@@ -106,6 +109,9 @@ impl AnswerRecorder {
 
     /// The sampling parameters of this answer.
     pub(super) fn sampling(&self) -> SamplingParams {
+        if let Some(trace) = &self.answer().trace {
+            return trace.sampling.clone();
+        }
         self.settings.sampling.resolve(&self.recommended)
     }
 
@@ -182,8 +188,15 @@ impl AnswerRecorder {
         self.commit(messages);
     }
 
+    /// Stores that the answer belongs to the request with this hash.
+    pub(super) fn set_request(&self, request: String) {
+        let (Some(store), conversation, turn) = (&self.store, self.conversation.id.clone(), self.turn) else { return };
+        // Without it, the answer is computed again the next time.
+        store.run(move |store| drop(store.and_then(|store| store.set_request(&conversation, turn, &request))));
+    }
+
     /// Saves, waits until the turn is on disk, and prints errors as warnings.
-    fn commit(&mut self, messages: &Messages) {
+    pub(super) fn commit(&mut self, messages: &Messages) {
         let done = self.save();
         if done.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
             messages.warn("the disk takes long to store this turn; the answer does not wait for it.");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::conversation::Answer;
-use crate::protocol::{DeviceKind, FinishReason, ModelInfo, SamplingParams, Timing, Usage};
+use crate::protocol::{DeviceInfo, DeviceKind, FinishReason, SamplingParams, Timing, Usage};
 use crate::stats::AnswerStats;
 
 /// The data of one answer's report.
@@ -18,8 +18,10 @@ pub(super) struct Report<'a> {
     pub sampling: SamplingParams,
     pub usage: &'a Usage,
     pub timing: &'a Timing,
-    /// `None` if the model was never loaded.
-    pub info: Option<&'a ModelInfo>,
+    /// The device and the model's memory on it; `None` if the model was never loaded.
+    pub device: Option<(&'a DeviceInfo, u64)>,
+    /// Whether it is a stored answer.
+    pub from_cache: bool,
 }
 
 /// Milliseconds, to the microsecond.
@@ -58,6 +60,9 @@ impl Report<'_> {
             "finish_reason": self.reason,
             "conversation": self.conversation,
             "seed": self.sampling.seed,
+            "model_hash": self.answer.trace.as_ref().map(|trace| &trace.model_hash),
+            "template_hash": self.answer.trace.as_ref().map(|trace| &trace.template_hash),
+            "from_cache": self.from_cache,
             "sampling": sampling_json(&self.sampling),
             "usage": {
                 "prompt_tokens": usage.prompt_tokens,
@@ -76,10 +81,10 @@ impl Report<'_> {
                 "inter_token_p50_ms": ms(stats.inter_token_p50.unwrap_or_default()),
                 "inter_token_p95_ms": ms(stats.inter_token_p95.unwrap_or_default()),
             },
-            "device": self.info.map(|info| json!({
-                "kind": info.device.kind,
-                "name": info.device.name,
-                "vram_bytes": if info.device.kind == DeviceKind::Cuda { info.memory.total() } else { 0 },
+            "device": self.device.map(|(device, memory)| json!({
+                "kind": device.kind,
+                "name": device.name,
+                "vram_bytes": if device.kind == DeviceKind::Cuda { memory } else { 0 },
             })),
         });
         if !self.answer.reasoning.is_empty() {
@@ -94,14 +99,15 @@ impl Report<'_> {
         let stats = AnswerStats::new(usage, timing);
         let speed = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1} tokens/s"));
         let span = |span: Option<Duration>| span.map_or("-".to_owned(), |span| format!("{:.1} ms", ms(span)));
-        let device = self.info.map_or("-", |info| info.device.name.as_str());
+        let device = self.device.map_or("-", |(device, _)| device.name.as_str());
         let finish = match self.reason {
             FinishReason::Stop => "stop",
             FinishReason::Length => "length",
             FinishReason::Cancelled => "cancelled",
         };
+        let origin = if self.from_cache { " (stored answer; no model was loaded)" } else { "" };
         format!(
-            "{model} on {device}, finish reason {finish}\n\
+            "{model} on {device}, finish reason {finish}{origin}\n\
              tokens: {prompt} prompt ({cached} cached) + {completion} completion = {total}\n\
              load {load:.2} s, TTFT {ttft}, prefill {prefill}, decode {decode}, total {all:.2} s\n\
              inter-token latency p50 {p50}, p95 {p95}",

@@ -84,6 +84,7 @@ const FACTS: &[Facts] = &[
     facts("gpu_memory_utilization", ENGINE, "share of the GPU's memory that may be used", &[], Reload, false),
     facts("threads", ENGINE, "CPU threads", &[], Reload, false),
     facts("offline", ENGINE, "never use the network", &["true", "false"], Reload, false),
+    facts("cache", ENGINE, "one-shot: print a stored answer to the same request", &["true", "false"], AtStart, false),
     facts("theme", INTERFACE, "the look; /theme lists them", &[], AtOnce, false),
     facts("keymap", INTERFACE, "keys of the composer", &["emacs", "vi"], AtOnce, false),
     facts("reasoning", INTERFACE, "what a model thinks", &["fold", "show"], AtOnce, false),

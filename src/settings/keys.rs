@@ -142,6 +142,7 @@ pub const KEYS: &[Key] = &[
     )),
     key!("threads", Integer, |s, v| threads(v).map(|v| s.threads = Some(v)), |s| s.threads.map(|v| v.to_string())),
     key!("offline", Switch, |s, v| switch(v).map(|v| s.offline = v), |s| Some(s.offline.to_string())),
+    key!("cache", Switch, |s, v| switch(v).map(|v| s.cache = v), |s| Some(s.cache.to_string())),
     key!("theme", Text, |s, v| nonempty(v).map(|v| s.theme = v), |s| Some(s.theme.clone())),
     key!("keymap", Text, |s, v| keymap(v).map(|v| s.keymap = v), |s| text(match s.keymap {
         Keymap::Emacs => "emacs",

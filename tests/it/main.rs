@@ -25,6 +25,7 @@ mod perplexity;
 mod pipe;
 mod readme;
 mod release;
+mod replay;
 mod report;
 mod resize;
 mod reuse;
