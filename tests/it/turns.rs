@@ -173,7 +173,7 @@ fn the_oldest_turns_are_summarised_and_left_out() {
     tui.type_text("/context\r").wait_for("Enter selects the turn").wait_for("of 8,192");
     tui.type_text("\x1b").wait_until_gone("Enter selects the turn");
     tui.type_text("/compact\r").wait_for("They greeted each other.").wait_for("/compact none brings");
-    tui.send("sys").wait_for("System: Summary of the earlier conversation");
+    tui.send("sys").wait_for("System: Summary of the earlier conversation").wait_for("warm, kept");
     tui.type_text("\x1b[5~\x1b[5~").wait_for("left out: the next prompt goes without this turn");
     tui.type_text("/compact none\r").wait_until_gone("left out: the next prompt");
     tui.send("sys again")
