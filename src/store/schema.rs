@@ -93,7 +93,7 @@ PRAGMA user_version = 2;
 /// `request`: the hash of a request whose answer can be repeated, for the answer cache. `loads`: times in milliseconds since
 /// 1970 (UTC) of each load of a model; `asked` when it began, `loaded` when the model was ready, `seen` when the process
 /// was last known to hold it, `released` when the memory was given back (NULL: not known). `energy_mj`: the GPU's own
-/// count of millijoules from load to release.
+/// count of millijoules from load to release. Turns with files are indexed anew, with the texts of the files.
 const TO_3: &str = "
 ALTER TABLE turns ADD COLUMN build TEXT;
 ALTER TABLE turns ADD COLUMN device TEXT;
@@ -118,6 +118,7 @@ CREATE TABLE loads (
   energy_mj INTEGER
 );
 CREATE INDEX loads_asked ON loads (asked);
+UPDATE turns SET indexed = 0 WHERE files IS NOT NULL;
 PRAGMA user_version = 3;
 ";
 

@@ -169,3 +169,23 @@ fn attached_files_are_searched_by_name_and_by_their_beginning() {
     let hit = store.search("lighthouse", 10).unwrap().remove(0);
     assert!(hit.excerpt.contains("src/harbour.rs fn lighthouse() {}"), "{}", hit.excerpt);
 }
+
+#[test]
+fn files_of_a_database_of_schema_version_2_are_indexed_anew() {
+    let home = Home::new();
+    std::fs::create_dir(home.data()).unwrap();
+    let db = Connection::open(home.data().join(DATABASE)).unwrap();
+    db.execute_batch(&schema::STEPS[..2].concat()).unwrap();
+    db.execute_batch(
+        "INSERT INTO conversations (id, created, changed) VALUES ('0123456789abcdef', 1, 2);
+         INSERT INTO turns (conversation, prompt, model, asked, answer, state, writer, files, indexed)
+           VALUES ('0123456789abcdef', 'one', 'tiny', 1, '1', 'stop', '', '[{\"name\":\"a.rs\",\"text\":\"lighthouse\"}]', 1),
+                  ('0123456789abcdef', 'two', 'tiny', 1, '2', 'stop', '', NULL, 1);",
+    )
+    .unwrap();
+    let mut store = home.open();
+    // Creating the index would make all turns wait.
+    assert_eq!(waiting(&store), 1);
+    store.index_all(Duration::from_secs(60)).unwrap();
+    assert_eq!(found(&mut store, "lighthouse").len(), 1);
+}
