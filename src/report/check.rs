@@ -13,6 +13,8 @@ pub enum Check {
     Contains(Wanted),
     /// Texts that it does not contain.
     NotContains(Wanted),
+    /// No sentence asserts what has all of these words.
+    NotAsserted(Vec<String>),
     /// Most words.
     MaxWords(usize),
     /// Most characters.
@@ -85,6 +87,7 @@ enum Texts {
 pub(super) struct RawCheck {
     contains: Option<Texts>,
     not_contains: Option<Texts>,
+    not_asserted: Option<Texts>,
     max_words: Option<usize>,
     max_characters: Option<usize>,
     language: Option<String>,
@@ -106,8 +109,8 @@ pub(super) struct RawCheck {
 type Wrong = (Option<&'static str>, String);
 
 /// The keys that say what is checked.
-const KINDS: &str = "contains, not-contains, max-words, max-characters, language, lines, defines, ends-by-itself, json, \
-                     exact, syllables, min-cached and python";
+const KINDS: &str = "contains, not-contains, not-asserted, max-words, max-characters, language, lines, defines, \
+                     ends-by-itself, json, exact, syllables, min-cached and python";
 
 impl RawCheck {
     /// The check, or the key that is wrong and why.
@@ -127,6 +130,7 @@ impl RawCheck {
         let given: Vec<(&'static str, Result<Check, Wrong>)> = [
             ("contains", contains),
             ("not-contains", not),
+            ("not-asserted", self.not_asserted.map(|texts| texts_of("not-asserted", texts).map(Check::NotAsserted))),
             ("max-words", self.max_words.map(|most| Ok(Check::MaxWords(most)))),
             ("max-characters", self.max_characters.map(|most| Ok(Check::MaxCharacters(most)))),
             ("language", self.language.map(|name| language(&name, min_share))),
@@ -200,6 +204,7 @@ impl Check {
                 Quantity::Any => format!("does not contain {}", wanted.label()),
                 Quantity::All => format!("does not contain all of {}", quoted(&wanted.texts, ", ")),
             },
+            Self::NotAsserted(texts) => format!("does not assert {}", quoted(texts, " … ")),
             Self::MaxWords(most) => format!("at most {most} words"),
             Self::MaxCharacters(most) => format!("at most {most} characters"),
             Self::Language(script, share) => format!("at least {:.0} % {} letters", share * 100.0, script.name()),
@@ -227,6 +232,7 @@ impl Check {
         match self {
             Self::Contains(wanted) => contains(wanted, answer),
             Self::NotContains(wanted) => not_contains(wanted, answer),
+            Self::NotAsserted(texts) => not_asserted(texts, answer),
             Self::MaxWords(most) => at_most(measures::words(answer), *most, "words"),
             Self::MaxCharacters(most) => at_most(measures::characters(answer), *most, "characters"),
             Self::Language(script, least) => match measures::share(answer, *script) {
@@ -271,10 +277,23 @@ impl Wanted {
         self.texts.iter().filter(within).collect()
     }
 
-    /// With straight apostrophes, and in lower case if that does not count.
+    /// With straight apostrophes, and in lower case if letter case does not count.
     fn folded(&self, text: &str) -> String {
-        let text = text.replace(['’', 'ʼ'], "'");
+        let text = straight(text);
         if self.case_sensitive { text } else { text.to_lowercase() }
+    }
+}
+
+/// With straight apostrophes.
+fn straight(text: &str) -> String {
+    text.replace(['’', 'ʼ'], "'")
+}
+
+fn not_asserted(texts: &[String], answer: &str) -> (Verdict, String) {
+    let parts: Vec<_> = texts.iter().map(|text| straight(text).to_lowercase()).collect();
+    match measures::assertion(&straight(answer).to_lowercase(), &parts) {
+        Some(sentence) => (Verdict::Fail, format!("it says “{sentence}”")),
+        None => (Verdict::Pass, String::new()),
     }
 }
 

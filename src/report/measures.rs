@@ -108,6 +108,22 @@ pub fn contains(text: &str, part: &str, whole: bool) -> bool {
     text.match_indices(part).any(|(at, _)| !whole || stands_alone(at))
 }
 
+/// The first sentence of `text` that has all of `parts` and nothing that denies it or leaves it open. All in lower case.
+pub fn assertion<'a>(text: &'a str, parts: &[String]) -> Option<&'a str> {
+    const OPEN: [&str; 19] = [
+        "no", "not", "cannot", "can't", "don't", "doesn't", "isn't", "aren't", "won't", "couldn't", "never", "nothing",
+        "neither", "whether", "if", "may", "might", "could", "possible",
+    ];
+    let sentences = text.split_inclusive(['.', '!', '?', '\n', '。']).map(str::trim);
+    let asserts = |sentence: &&str| {
+        parts.iter().all(|part| sentence.contains(part.as_str()))
+            && !sentence.ends_with('?')
+            && !OPEN.iter().any(|word| contains(sentence, word, true))
+    };
+    let mut found = sentences.filter(asserts);
+    found.next()
+}
+
 /// A fenced code block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeBlock<'a> {
@@ -245,6 +261,20 @@ mod tests {
         assert!(contains("I know", "no", false) && !contains("I know", "no", true));
         assert!(contains("know: no.", "no", true) && contains("no", "no", true));
         assert!(!contains("12", "2", true) && contains("it's 2!", "2", true));
+    }
+
+    #[test]
+    fn assertions_are_sentences_that_nothing_denies_or_leaves_open() {
+        let parts = ["some roses", "fade"].map(str::to_owned);
+        for text in ["no. some flowers, like some roses, fade.", "so some roses fade!", "some roses fade"] {
+            assert!(assertion(text, &parts).is_some(), "{text}");
+        }
+        for text in
+            ["we can't say that some roses fade.", "do some roses fade?", "some roses may fade.", "some roses. fade."]
+        {
+            assert_eq!(assertion(text, &parts), None, "{text}");
+        }
+        assert_eq!(assertion("no. some roses fade. x", &parts), Some("some roses fade."));
     }
 
     #[test]

@@ -41,6 +41,13 @@ fn texts_are_found_by_any_and_by_all() {
 }
 
 #[test]
+fn a_statement_is_not_asserted_if_each_sentence_with_it_denies_it_or_leaves_it_open() {
+    let check = "not-asserted = ['some roses', 'fade']";
+    verdicts(check, &["We can’t say that some roses fade.", "Roses are red."], &["No. So some ROSES fade."]);
+    assert_eq!(result(check, "No. So some ROSES fade.").1, "it says “so some roses fade.”");
+}
+
+#[test]
 fn limits_count_words_characters_and_lines() {
     verdicts("max-words = 2", &["one two", ""], &["one two three"]);
     verdicts("max-characters = 4", &["人工智能", " abcd\n"], &["人工智能。"]);
@@ -117,6 +124,7 @@ fn the_syllogism_passes_only_if_the_conclusion_is_denied() {
         assert!(passes(answer), "{answer}");
     }
     for answer in [
+        "No, no. Some flowers, like some roses, can fade quickly.",
         "Yes, some roses fade quickly.",
         "We can conclude that some roses fade quickly.",
         "Roses are flowers and some flowers fade quickly. Therefore, some roses fade quickly.",
