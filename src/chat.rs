@@ -18,6 +18,7 @@ pub mod branches;
 pub mod command;
 mod commands;
 mod compact;
+mod comparing;
 mod copying;
 mod drafting;
 mod elsewhere;
@@ -116,6 +117,8 @@ pub struct Chat {
     marking: marks::Marking,
     /// The summary that the model is writing.
     compacting: Option<compact::Compacting>,
+    /// The comparison with another model.
+    comparing: Option<comparing::Comparing>,
     /// How the answer that goes on had ended before.
     resumed: Option<Ending>,
     /// The last turn before the current prompt was asked.
@@ -157,6 +160,7 @@ impl Chat {
             edited: None,
             marking: marks::Marking::default(),
             compacting: None,
+            comparing: None,
             resumed: None,
             before: None,
             deleted: Vec::new(),
@@ -226,6 +230,7 @@ impl Chat {
         self.deleted = conversation.removed();
         self.asked = None;
         self.compacting = None;
+        self.comparing = None;
         self.conversation = conversation;
         self.engine.context_used = self.stored_context();
         self.recount();

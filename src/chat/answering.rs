@@ -468,7 +468,9 @@ impl Chat {
         }
         self.recount();
         let mut effects = self.record(answering.turn);
-        let change = self.change_if_ready();
+        let mut change = self.change_if_ready();
+        let back = self.end_comparison(answering.turn, !change.is_empty());
+        change.extend(back);
         effects.extend(match (goes_on, change.is_empty()) {
             // The next queued prompt is for the new model: it follows the change.
             (true, false) => Vec::new(),

@@ -26,6 +26,8 @@ pub enum Command {
     Set(Option<(String, Option<String>)>),
     /// Use a persona of the config file; `None` lists them.
     Persona(Option<String>),
+    /// Ask this model the last prompt, on a new branch, and go back to the model in use.
+    Compare(Option<String>),
     /// Answer the last prompt again, on a new branch.
     Regenerate,
     /// Put this prompt back into the composer, or the last one; the next prompt replaces it, on a new branch.
@@ -110,6 +112,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/theme", "NAME", "change the colours; alone: the list, with a preview"),
     spec("/reasoning", "", "show or fold what the model thought"),
     spec("/stats", "", "figures of this conversation"),
+    spec("/compare", "MODEL", "ask another model the last prompt, and compare the figures"),
     spec("/keys", "", "keys and commands"),
     spec("/quit", "", "leave"),
 ];
@@ -158,6 +161,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "release" => Command::Release,
         "theme" => Command::Theme(given),
         "reasoning" => Command::Reasoning,
+        "compare" => Command::Compare(given),
         "stats" => Command::Stats,
         "quit" | "exit" | "bye" => Command::Quit,
         _ => return Err(format!("there is no /{name}; to send it as text, begin with a space")),

@@ -41,6 +41,7 @@ impl Chat {
             Command::Context => return vec![Effect::Open(View::Context, String::new())],
             Command::Model(Some(name)) => return self.change_model(name),
             _ if self.refuses_now() => {}
+            Command::Compare(model) => return self.compare(model),
             Command::Compact(what) => return self.compact(what),
             Command::ContextLength(length) => return self.set_context(length),
             Command::New => return self.begin_anew(),

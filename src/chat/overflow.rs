@@ -91,7 +91,8 @@ impl Chat {
     /// the error is another one.
     pub(super) fn withdraw(&mut self, error: &EngineError) -> Option<Vec<Effect>> {
         let Activity::Busy(answering) = &self.activity else { return None };
-        if error.kind != ErrorKind::ContextOverflow || answering.tokens.is_some() {
+        // The other answer of a comparison fails on its own branch: the question stays where it was.
+        if error.kind != ErrorKind::ContextOverflow || answering.tokens.is_some() || self.is_comparing() {
             return None;
         }
         let id = answering.turn;

@@ -13,6 +13,7 @@ impl Chat {
     /// How the request with this number samples.
     pub(super) fn sampling_of(&self, request: u64) -> SamplingChoice {
         let mut sampling = self.options.sampling.clone();
+        sampling.seed = sampling.seed.or_else(|| self.compared_seed());
         sampling.seed = sampling.seed.or_else(|| self.seeds.map(|random| mixed(random, request)));
         sampling
     }

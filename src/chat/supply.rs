@@ -113,7 +113,7 @@ pub struct Supply {
     then: Option<String>,
     previous: Option<Previous>,
     /// The previous model is being taken back; whether to load it.
-    returning: Option<bool>,
+    pub(super) returning: Option<bool>,
 }
 
 impl Default for Supply {
@@ -214,6 +214,7 @@ impl Chat {
                 Vec::new()
             });
         }
+        self.forget_comparison();
         let mut effects = self.stop_fetch();
         self.supply.change = Some(Switch { model: model.clone(), stage: SwitchStage::Checking });
         effects.push(Effect::Locate(model));
@@ -225,6 +226,7 @@ impl Chat {
             Some(change) if change.model == model && change.stage == SwitchStage::Checking => match found {
                 Located::Automatic(name) if name == self.options.model => {
                     self.supply.change = None;
+                    self.forget_comparison();
                     self.show_hint(Hint::Message(format!("{} is in use already", short_name(&name))));
                     Vec::new()
                 }
@@ -285,6 +287,7 @@ impl Chat {
     /// Ends the change without effect.
     pub(super) fn keep_model(&mut self, why: &str) -> Vec<Effect> {
         (self.supply.change, self.supply.returning) = (None, None);
+        self.forget_comparison();
         self.note(NoteKind::Error, format!("The model stays {}. {why}", short_name(&self.options.model)));
         if self.is_occupied() { Vec::new() } else { self.next_in_queue() }
     }
@@ -331,6 +334,9 @@ impl Chat {
     /// Esc: gives up the change to another model, or the download. `None`: there is neither.
     pub(super) fn give_up_change(&mut self) -> Option<Vec<Effect>> {
         let (change, fetches) = (self.supply.change.take(), self.supply.fetch.is_some());
+        if change.is_some() {
+            self.forget_comparison();
+        }
         let model = short_name(&self.options.model);
         let told = match (change, fetches) {
             (None, false) => return None,
@@ -351,6 +357,7 @@ impl Chat {
     pub(super) fn switched(&mut self, model: String) -> Vec<Effect> {
         let loaded = self.engine.is_loaded();
         let failed = self.engine.state == EngineState::Failed;
+        let compares = self.is_changing_to_compare() && self.supply.returning.is_none();
         let old = std::mem::replace(&mut self.options.model, model.clone());
         self.engine.switched(model.clone());
         self.recount_files(true);
@@ -359,10 +366,15 @@ impl Chat {
             Some(load) => load,
             None => {
                 self.supply.previous = (old != model && !failed).then_some(Previous { model: old, loaded });
-                self.note(NoteKind::Info, format!("The next prompt is answered by {}.", short_name(&model)));
+                if !compares {
+                    self.note(NoteKind::Info, format!("The next prompt is answered by {}.", short_name(&model)));
+                }
                 loaded
             }
         };
+        if compares && !self.is_occupied() {
+            return self.ask_other();
+        }
         if self.is_waiting_for_files() {
             return self.generate_waiting();
         }
@@ -384,6 +396,8 @@ impl Chat {
             return Vec::new();
         }
         if let Some(Previous { model, loaded }) = self.supply.previous.take() {
+            // The model before is taken back already.
+            self.comparing = None;
             let new = short_name(&self.engine.model);
             self.feed.forget_error(&error.message);
             let again = if loaded { " and is loaded again" } else { "" };

@@ -4,6 +4,7 @@ use super::*;
 use crate::conversation::Ending;
 
 mod commands;
+mod comparing;
 mod engine;
 mod supply;
 mod turns;

@@ -89,6 +89,7 @@ pub fn choices(draft: &str, talks: &[ConversationChoice], themes: &[ThemeName]) 
     match draft.split_once(' ') {
         None => by_name(draft, talks, themes),
         Some(("/model", typed)) => among(models(), typed),
+        Some(("/compare", typed)) => among(models().into_iter().map(for_comparison).collect(), typed),
         Some(("/resume", typed)) => resumable(talks, typed),
         Some(("/theme", typed)) => among(named(themes), typed),
         Some(("/set", typed)) => set_choices(typed),
@@ -201,6 +202,11 @@ pub fn models() -> Vec<Choice> {
     named.chain([auto]).collect()
 }
 
+/// A model as `/compare` takes it.
+fn for_comparison(model: Choice) -> Choice {
+    Choice { text: model.text.replacen("/model", "/compare", 1), ..model }
+}
+
 fn named(themes: &[ThemeName]) -> Vec<Choice> {
     let choice = |theme: &ThemeName| Choice {
         text: format!("/theme {}", theme.name),
@@ -274,6 +280,7 @@ mod tests {
             (labels("/resume 12ab"), vec!["Rain".to_owned()])
         );
         assert!(labels("/model ").contains(&"smollm2-135m".to_owned()));
+        assert!(labels("/compare smol").contains(&"smollm2-135m".to_owned()));
         assert!(labels("/model llama-3.1-8b").contains(&"llama-3.1-8b:q8_0".to_owned()));
         assert_eq!(labels("/model gemma3")[0], "gemma-3-4b", "letters may be missing");
     }

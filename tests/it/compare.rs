@@ -138,3 +138,14 @@ fn ctrl_c_during_the_second_answer_keeps_the_first() {
     crate::run::signal(&child, rustix::process::Signal::INT);
     assert_eq!(crate::run::wait(&mut child).code(), Some(130));
 }
+
+#[test]
+fn slash_compare_shows_the_other_answer_and_goes_back_to_the_first_model() {
+    let home = crate::support_pty::Home::new("fallback = \"It is one.\"\n");
+    let other = home.folder.path().join("other.toml");
+    std::fs::write(&other, "fallback = \"It is two.\"\n").unwrap();
+    let mut tui = home.start(&[]);
+    tui.send("How many?").wait_for("It is one.").wait_for("TTFT");
+    tui.send(&format!("/compare scripted:{}", other.display())).wait_for("It is two.").wait_for("time to first token:");
+    tui.send("And now?").wait_for("It is one.");
+}
