@@ -12,6 +12,7 @@ use crate::sanitize::sanitize;
 
 mod around;
 mod grapheme;
+mod hanging;
 mod history;
 mod vi;
 
@@ -37,6 +38,8 @@ pub struct Composer {
     area: TextArea<'static>,
     width: u16,
     rows: u16,
+    /// Blanks at the beginning of each row after wrapping.
+    hanging: Vec<u16>,
     /// Incremented on each change of the text.
     revision: u64,
     /// Placeholder and content of each folded paste.
@@ -59,6 +62,7 @@ impl Default for Composer {
             area: text_area(Vec::new()),
             width: 1,
             rows: 1,
+            hanging: Vec::new(),
             revision: 0,
             pastes: Vec::new(),
             pasted: 0,
@@ -404,8 +408,10 @@ impl Composer {
         probe.move_cursor(CursorMove::Bottom);
         probe.move_cursor(CursorMove::End);
         self.rows = u16::try_from(probe.screen_cursor().row + 1).unwrap_or(u16::MAX);
+        self.hanging = hanging::blanks(&self.area, self.width, self.rows);
     }
 
+    #[cfg(test)]
     pub fn widget(&self) -> &TextArea<'static> {
         &self.area
     }
@@ -414,7 +420,8 @@ impl Composer {
     pub fn cursor_on_screen(&self) -> (usize, usize) {
         let cursor = self.area.screen_cursor();
         let (top, left) = self.area.scroll_offset();
-        (cursor.row.saturating_sub(usize::from(top)), cursor.col.saturating_sub(usize::from(left)))
+        let column = cursor.col.saturating_sub(usize::from(self.hanging(cursor.row)));
+        (cursor.row.saturating_sub(usize::from(top)), column.saturating_sub(usize::from(left)))
     }
 }
 

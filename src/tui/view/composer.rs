@@ -45,7 +45,7 @@ pub(super) fn draw(
         let words = super::wrap::clip(words, usize::from(text.width), look.glyphs.ellipsis);
         frame.render_widget(Span::styled(words, look.theme.placeholder), text);
     } else {
-        frame.render_widget(composer.widget(), text);
+        composer.draw(text, frame.buffer_mut());
     }
 }
 
