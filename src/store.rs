@@ -262,7 +262,8 @@ impl Store {
 
     /// All answers and all loads that are stored, those asked first come first.
     pub fn usage(&self) -> Result<(Vec<Answered>, Vec<Load>)> {
-        self.noted(usage::answers(&self.db).and_then(|answers| Ok((answers, usage::loads(&self.db)?))))
+        let answers = self.noted(usage::answers(&self.db))?;
+        Ok((answers, self.loads(0)?.into_iter().map(usage::load).collect()))
     }
 
     fn row(&self, id: &ConversationId, turn: TurnId) -> Result<i64> {

@@ -51,6 +51,15 @@ pub struct Load {
     pub energy_mj: Option<u64>,
 }
 
+impl Answered {
+    /// Whether it is a stored answer that was printed again: then no model read a prompt or wrote tokens.
+    pub fn is_repeated(&self) -> bool {
+        let took_none = |timing: &Timing| timing.prefill.is_zero() && timing.decode.is_zero();
+        let several = self.usage.is_some_and(|usage| usage.completion_tokens > 1);
+        several && self.timing.as_ref().is_some_and(took_none)
+    }
+}
+
 impl Load {
     /// Begin and end of the time for which memory was held, and whether it may have ended later.
     fn held(&self) -> Option<(u64, u64, bool)> {
@@ -103,9 +112,11 @@ pub struct ModelUse {
     pub device: Option<DeviceInfo>,
     /// Number of questions.
     pub answers: usize,
-    /// Number of answers whose tokens are known.
+    /// Number of those that were stored answers, printed again without a model.
+    pub repeated: usize,
+    /// Number of the others whose tokens are known.
     pub counted: usize,
-    /// Sums over those.
+    /// Sums over the counted ones.
     pub tokens: Usage,
     /// Its memory.
     pub held: Held,
@@ -165,6 +176,10 @@ impl Used {
 impl ModelUse {
     fn answered(&mut self, answer: &Answered) {
         self.answers += 1;
+        if answer.is_repeated() {
+            self.repeated += 1;
+            return;
+        }
         let Some(usage) = &answer.usage else { return };
         self.counted += 1;
         self.tokens.prompt_tokens += usage.prompt_tokens;

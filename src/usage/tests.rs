@@ -17,7 +17,8 @@ fn device(kind: DeviceKind) -> Option<DeviceInfo> {
 
 /// Asked `at` seconds, with `load` and `work` seconds.
 fn answer(model: &str, at: u64, load: u64, work: u64) -> Answered {
-    let timing = Timing { load: seconds(load), total: seconds(load + work), ..Timing::default() };
+    let (total, prefill) = (seconds(load + work), Duration::from_millis(1));
+    let timing = Timing { load: seconds(load), total, prefill, ..Timing::default() };
     let usage = Usage { prompt_tokens: 100, cached_tokens: 40, completion_tokens: 20 };
     Answered {
         asked_ms: at * 1000,
@@ -61,6 +62,18 @@ fn sums_are_by_model_and_device_and_unknown_is_not_zero() {
     assert_eq!((used.gpu.time, used.cpu.time), (seconds(147), seconds(20)));
     assert_eq!((used.gpu.energy_mj, used.cpu.energy_mj), (None, Some(7)));
     assert_eq!(used.cpu.byte_seconds, Some(4e10));
+}
+
+#[test]
+fn stored_answer_that_was_printed_again_used_no_tokens_and_no_memory() {
+    let timing = Timing { ttft: seconds(1), total: seconds(1), ..Timing::default() };
+    let again = Answered { timing: Some(timing), ..answer("a", 500, 0, 0) };
+    let answers = [answer("a", 10, 5, 2), again];
+    let used = Used::of(period(0, 1000), &answers, &[]);
+    assert_eq!((used.total.answers, used.total.repeated, used.total.counted), (2, 1, 1));
+    assert_eq!(used.total.tokens.prompt_tokens, 100);
+    let advice = advise(period(0, 1000), &answers, &[], &Prices::default(), 1.0).unwrap();
+    assert_eq!(advice.windows[0].loads, 1);
 }
 
 #[test]

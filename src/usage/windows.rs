@@ -46,7 +46,8 @@ pub struct Advice {
 /// Replays the answers of the period. `hour`: the price of an hour of held memory; 0 on a CPU. `None` if there is no answer,
 /// or how long a load takes is not known.
 pub fn advise(period: Period, answers: &[Answered], loads: &[Load], prices: &Prices, hour: f64) -> Option<Advice> {
-    let mut asked: Vec<_> = answers.iter().filter(|answer| period.has(answer.asked_ms)).cloned().collect();
+    let needs_model = |answer: &&Answered| period.has(answer.asked_ms) && !answer.is_repeated();
+    let mut asked: Vec<_> = answers.iter().filter(needs_model).cloned().collect();
     asked.sort_by_key(|answer| answer.asked_ms);
     let load = |model: &str| load_time(model, answers, loads);
     if asked.is_empty() || asked.iter().any(|answer| load(&answer.model).is_none()) {

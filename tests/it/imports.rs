@@ -375,6 +375,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "oneshot",
         &[
             "cli",
+            "clock",
             "conversation",
             "engine",
             "failure",

@@ -64,7 +64,7 @@ fn stale_prices_are_marked_with_their_date() {
 /// A store in which a GPU answered at 10 s, 40 s and 1000 s after an hour ago, with loads of 5 s.
 fn with_gpu_rows() -> (Home, i64) {
     let home = asked();
-    let db = Connection::open(home.data().join("chatnap.db")).unwrap();
+    let db = Connection::open(home.data().join(chatnap::store::DATABASE)).unwrap();
     let begin = jiff::Timestamp::now().as_millisecond() - 3_600_000;
     let gpu = r#"{"kind":"cuda","name":"A GPU"}"#;
     let conversation: String = db.query_row("SELECT id FROM conversations", [], |row| row.get(0)).unwrap();
@@ -100,7 +100,6 @@ fn with_gpu_rows() -> (Home, i64) {
 }
 
 #[test]
-#[ignore = "needs schema 3"]
 fn held_time_costs_and_advice_are_those_of_the_rows() {
     let (home, _) = with_gpu_rows();
     home.file("config/chatnap/config.toml", "[prices]\ngpu_hour = 36\nwaiting_hour = 3600\n");

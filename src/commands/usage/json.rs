@@ -17,6 +17,7 @@ pub(super) fn object(figures: &Figures<'_>) -> Value {
             "seconds": rounded(always_on.as_secs_f64()),
         },
         "answers": used.total.answers,
+        "from_cache": used.total.repeated,
         "usage": tokens(&used.total),
         "models": used.models.iter().map(|entry| model(entry, known)).collect::<Vec<_>>(),
         "loads": known.then_some(used.total.held.loads),
@@ -46,7 +47,7 @@ fn rounded(value: f64) -> f64 {
 
 /// `null` where no answer was counted.
 fn tokens(entry: &ModelUse) -> Value {
-    if entry.counted == 0 && entry.answers > 0 {
+    if entry.counted == 0 && entry.answers > entry.repeated {
         return Value::Null;
     }
     json!({
@@ -62,6 +63,7 @@ fn model(entry: &ModelUse, known: bool) -> Value {
         "model": entry.model,
         "device": entry.device.as_ref().map(device),
         "answers": entry.answers,
+        "from_cache": entry.repeated,
         "usage": tokens(entry),
         "loads": known.then_some(entry.held.loads),
         "releases": known.then_some(entry.held.releases),

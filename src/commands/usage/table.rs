@@ -38,7 +38,12 @@ fn models(figures: &Figures<'_>) -> String {
     if figures.used.models.len() > 1 {
         table.row(model("all", "", &figures.used.total));
     }
-    text(&table) + "\n"
+    let again = match figures.used.total.repeated {
+        0 => String::new(),
+        1 => "1 of the answers was a stored one, printed again without a model.\n".into(),
+        some => format!("{some} of the answers were stored ones, printed again without a model.\n"),
+    };
+    text(&table) + &again + "\n"
 }
 
 fn model(name: &str, device: &str, entry: &ModelUse) -> [String; 7] {
