@@ -149,6 +149,7 @@ fn empty(settings: &Settings, scenarios: &Scenarios, options: &Options) -> Repor
         date: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         build: build(),
+        engine: None,
         model: ModelFacts { name: settings.model.clone(), ..ModelFacts::default() },
         device: DeviceFacts {
             threads: Threads::new(settings.threads).n(),
@@ -183,7 +184,10 @@ fn fill(report: &mut Report, session: Session<'_>, settings: &Settings, seed: Op
             context_length: info.context_length,
             weights_bytes: info.memory.weights,
             kv_cache_bytes: info.memory.kv_cache,
+            hash: session.trace.as_ref().map(|trace| trace.model_hash.clone()),
+            template_hash: session.trace.as_ref().map(|trace| trace.template_hash.clone()),
         };
+        header.engine = session.trace.as_ref().map(|trace| trace.build.clone());
         (header.device.kind, header.device.name) = (info.device.kind, info.device.name.clone());
         header.sampling = sampling(&settings.sampling.resolve(&info.sampling), seed);
     }

@@ -36,9 +36,12 @@ pub(super) fn run(settings: &Settings, args: &ReportArgs) -> Result<u8, Failure>
     let mut told = Told { progress: Progress::new(false), place: String::new() };
     let report = report::run(settings, &scenarios, &options, &mut |step| told.step(step))?;
     told.progress.clear();
-    let written = args.out.as_ref().map(|folder| report.write_into(folder));
+    let written = args.out.as_ref().map_or(Ok(()), |folder| report.write_into(folder));
     print(&report, args.format)?;
-    written.transpose()?;
+    if let Err(failure) = written {
+        // Stdout has the report already, so that no error follows as JSON.
+        return Ok(failure.report());
+    }
     Ok(if report.complete { Code::Ok } else { Code::Interrupted } as u8)
 }
 

@@ -41,6 +41,9 @@ pub struct Header {
     pub version: String,
     /// Profile, target and features of the build: `release, linux x86_64, CUDA`.
     pub build: String,
+    /// Version and hash of the sources of the engine that answered; `None` without an answer.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// The model.
     pub model: ModelFacts,
     /// The device.
@@ -55,7 +58,7 @@ pub struct Header {
     pub run_code: bool,
 }
 
-/// The model of a report. All are empty or 0 if it was never loaded.
+/// The model of a report. All are empty, 0 or `None` if it was never loaded.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "documented on ModelInfo")]
 pub struct ModelFacts {
@@ -66,6 +69,12 @@ pub struct ModelFacts {
     pub context_length: usize,
     pub weights_bytes: u64,
     pub kv_cache_bytes: u64,
+    /// Fingerprint of its files; `None` without an answer.
+    #[serde(default)]
+    pub hash: Option<String>,
+    /// SHA-256 of the chat template; `None` without an answer.
+    #[serde(default)]
+    pub template_hash: Option<String>,
 }
 
 /// The device of a report.

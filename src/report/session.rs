@@ -1,5 +1,6 @@
 //! The engine of a report: asks one question after the other, and notes when each event came.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub(super) struct Session<'a> {
     pub memory: MemoryMeter,
     /// `None` before the first load.
     pub info: Option<ModelInfo>,
+    /// What the last answer was computed from; `None` before the first.
+    pub trace: Option<Arc<Trace>>,
     /// Warnings of the model and the engine, each once.
     pub warnings: Vec<String>,
 }
@@ -80,7 +83,7 @@ impl<'a> Session<'a> {
             // The receiver is dropped only when the report is done.
             let _ = sender.send((Instant::now(), event));
         })?;
-        Ok(Self { settings, options, engine, events, memory, info: None, warnings: Vec::new() })
+        Ok(Self { settings, options, engine, events, memory, info: None, trace: None, warnings: Vec::new() })
     }
 
     /// Asks for an answer and waits for its end.
@@ -139,6 +142,7 @@ impl<'a> Session<'a> {
                     let stopped = stopped.is_some() || error.kind == ErrorKind::Cancelled;
                     return Err(if stopped { Ended::Stopped } else { Ended::Failed(error) });
                 }
+                EngineEvent::Traced { trace, .. } => self.trace = Some(trace),
                 EngineEvent::Warning(warning) => self.warn(warning),
                 _ => {}
             }
@@ -160,8 +164,16 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ends the engine, which releases its memory; returns the samples of the memory.
+    /// Ends the engine, which releases its memory; returns the samples of the memory. After a stop, it ends on a thread of its
+    /// own: a device that does not react must not hold up the report.
     pub fn end(self) -> Vec<MemorySample> {
+        let engine = self.engine;
+        if self.options.stop.is_cancelled() {
+            // Without a thread, it is dropped here.
+            let _ = std::thread::Builder::new().name("release".into()).spawn(move || drop(engine));
+        } else {
+            drop(engine);
+        }
         self.memory.into_samples()
     }
 

@@ -93,6 +93,7 @@ fn report() -> Report {
             date: "2026-11-29T03:40:47Z".into(),
             version: "0.1.0".into(),
             build: "release, linux x86_64, CUDA".into(),
+            engine: Some("0.1.0 12ab34cd".into()),
             model: ModelFacts {
                 name: "tiny | <b>".into(),
                 architecture: "llama".into(),
@@ -101,6 +102,8 @@ fn report() -> Report {
                 context_length: 2048,
                 weights_bytes: 98_400_000,
                 kv_cache_bytes: 47_000_000,
+                hash: Some("sha256:12ab".into()),
+                template_hash: None,
             },
             device: DeviceFacts {
                 name: "Example CPU".into(),

@@ -93,9 +93,9 @@ fn a_folder_gets_markdown_json_and_charts() {
         }
     }
     let file = home.file("in-the-way", "x");
-    let ran = report(&home, &["--out", file.to_str().unwrap()]);
+    let ran = report(&home, &["--out", file.to_str().unwrap(), "--format", "json"]);
     assert!(ran.code() == 1 && ran.stderr.contains("in-the-way"), "{ran:?}");
-    assert!(ran.stdout.contains("capital"), "the report is not lost: {}", ran.stdout);
+    assert!(Report::from_json(&ran.stdout).is_ok(), "the report is not lost: {}", ran.stdout);
 }
 
 #[test]
@@ -123,8 +123,8 @@ fn markdown_has_whole_answers() {
 #[test]
 fn ctrl_c_keeps_what_is_done() {
     let home = Home::new();
-    let model =
-        home.model("fallback = \"It is Paris.\"\n[[answer]]\nwhen = \"slow\"\ntoken_ms = 500\ntext = \"0123456789\"\n");
+    let model = home
+        .model("fallback = \"It is Paris.\"\n[[answer]]\nwhen = \"slow\"\ntoken_ms = 20000\ntext = \"0123456789\"\n");
     let slow = "[[scenario]]\nname = \"slow\"\n[[scenario.turns]]\nprompt = \"slow\"\n";
     let scenarios = home.file(
         "s.toml",
@@ -148,6 +148,23 @@ fn ctrl_c_keeps_what_is_done() {
     assert_eq!(verdicts(&told), [Verdict::Pass, Verdict::Fail]);
     let kept = std::fs::read_to_string(out.join("report.md")).unwrap();
     assert!(kept.contains("The report is incomplete"), "{kept}");
+}
+
+#[test]
+fn ctrl_c_during_the_load_prints_an_empty_report() {
+    let home = Home::new();
+    let model = home.model("load_ms = 100000\nload_steps = 1000\n");
+    let mut child = home.chatnap(&["report", "-m", &model, "--format", "markdown"]).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("cold") {
+        line.clear();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended early");
+    }
+    signal(&child, Signal::INT);
+    let ran = finish(child);
+    assert_eq!(ran.code(), 130, "{ran:?}");
+    assert!(ran.stdout.contains("0 of 0 scenarios passed, 0 failed. The report is incomplete"), "{}", ran.stdout);
 }
 
 #[test]
