@@ -30,6 +30,7 @@
 //! | `chatnap-context`, `memory`, `beside`, `give back` | `cuda::load`, `cuda::driver` | context creation and destruction, free GPU memory, cuBLASLt loading |
 //! | readers without a name | `weights::reader` | reads of one weights file, in blocks |
 //! | `chatnap-template` | `chat_template::limited_thread` | one compile or render of a chat template, with a bounded stack and time |
+//! | `release` | `report::session` | the engine of an interrupted report, until it has ended |
 //! | `store` | [`store::StoreHandle`] | the database; the interface never waits for the disk |
 //!
 //! Short-lived threads without a name: `cli::input` says after 3 s that standard input is awaited, and `tui` waits for

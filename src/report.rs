@@ -88,7 +88,7 @@ pub enum Step<'a> {
 
 /// Plays `scenarios` with the model and the sampling values of `settings`; a report decodes greedily unless their
 /// temperature says otherwise, which is the caller's choice. An error if the model cannot be loaded. After the stop flag
-/// was raised, the report has `complete: false`.
+/// was raised, or if the device is lost on the way, the report has what was done and `complete: false`.
 pub fn run(
     settings: &Settings,
     scenarios: &Scenarios,
@@ -126,7 +126,7 @@ pub fn run(
     match ended {
         Ok(()) => report.complete = true,
         Err(Ended::Stopped) => {}
-        Err(Ended::Failed(error)) if session.info.is_none() || report.scenarios.is_empty() => return Err(error.into()),
+        Err(Ended::Failed(error)) if nothing_done(&report) => return Err(error.into()),
         Err(Ended::Failed(error)) => report.notes.push(format!("The run ended early: {}", error.message)),
     }
     if options.repeat > 1 && seed.is_none() {
@@ -134,6 +134,10 @@ pub fn run(
     }
     fill(&mut report, session, settings, seed);
     Ok(report)
+}
+
+fn nothing_done(report: &Report) -> bool {
+    report.scenarios.is_empty() && report.latency.as_ref().is_none_or(|latency| latency.cold.is_none())
 }
 
 /// The seed of the first repetition; `None` at temperature 0, which draws nothing.

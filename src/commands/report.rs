@@ -42,7 +42,12 @@ pub(super) fn run(settings: &Settings, args: &ReportArgs) -> Result<u8, Failure>
         // Stdout has the report already, so that no error follows as JSON.
         return Ok(failure.report());
     }
-    Ok(if report.complete { Code::Ok } else { Code::Interrupted } as u8)
+    let code = match report.complete {
+        true => Code::Ok,
+        false if options.stop.is_cancelled() => Code::Interrupted,
+        false => Code::Failed,
+    };
+    Ok(code as u8)
 }
 
 /// The progress on stderr.

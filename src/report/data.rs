@@ -279,7 +279,7 @@ pub enum CacheState {
     /// At least 95 % of the files were in it.
     Warm,
     /// At most 5 % were.
-    Dropped,
+    Cold,
     /// Between these.
     Partly,
     /// The files were not on disk, or the system does not say.

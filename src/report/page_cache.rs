@@ -25,7 +25,7 @@ fn state(share: Option<f64>) -> CacheState {
     match share {
         None => CacheState::Unknown,
         Some(share) if share >= 0.95 => CacheState::Warm,
-        Some(share) if share <= 0.05 => CacheState::Dropped,
+        Some(share) if share <= 0.05 => CacheState::Cold,
         Some(_) => CacheState::Partly,
     }
 }
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!((share_of(""), share_of("a b\n"), share_of("0 0\n")), (None, None, None));
         assert_eq!(
             [Some(1.0), Some(0.5), Some(0.0), None].map(state),
-            [CacheState::Warm, CacheState::Partly, CacheState::Dropped, CacheState::Unknown]
+            [CacheState::Warm, CacheState::Partly, CacheState::Cold, CacheState::Unknown]
         );
     }
 

@@ -73,7 +73,7 @@ pub fn summary(report: &Report) -> String {
     }
     text += ".";
     if !report.complete {
-        text += " The report is incomplete: it was interrupted, and what was done until then is kept.";
+        text += " The report is incomplete: it ended early, and what was done until then is kept.";
     }
     text
 }
@@ -219,7 +219,7 @@ fn page_cache(cache: &PageCache) -> String {
     let share = cache.cached_share.map(|share| format!(" ({:.0} % of the files)", share * 100.0)).unwrap_or_default();
     let state = match cache.state {
         CacheState::Warm => "warm",
-        CacheState::Dropped => "without the model's files",
+        CacheState::Cold => "without the model's files",
         CacheState::Partly => "with a part of the model's files",
         CacheState::Unknown => "unknown",
     };

@@ -202,3 +202,16 @@ fn an_answer_that_fails_fails_its_scenario_and_the_others_go_on() {
     assert!(turn.error.is_some() && turn.figures.is_none(), "{turn:?}");
     assert_eq!(told.scenarios.len(), 4);
 }
+
+#[test]
+fn a_lost_device_ends_the_run_and_keeps_what_is_done() {
+    let home = Home::new();
+    let model =
+        home.model("fallback = \"It is Paris.\"\n[[failure]]\nat = \"token\"\nkind = \"fatal\"\nwhen = \"hi\"\n");
+    let scenarios = home.file("s.toml", SCENARIOS);
+    let ran = home.run(&["report", "-m", &model, "--scenarios", scenarios.to_str().unwrap(), "--format", "json"]);
+    let told = Report::from_json(&ran.stdout).unwrap();
+    assert!(ran.code() == 1 && !told.complete, "{ran:?}");
+    assert_eq!(verdicts(&told), [Verdict::Pass]);
+    assert!(told.notes.iter().any(|note| note.starts_with("The run ended early: ")), "{:?}", told.notes);
+}
