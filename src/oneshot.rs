@@ -181,6 +181,7 @@ impl Run<'_> {
 
     /// Handles one event of the engine; returns the end if it is the last one.
     fn event(&mut self, event: EngineEvent, engine: &Engine) -> Option<End> {
+        self.recorder.note(&event);
         match event {
             EngineEvent::LoadProgress(step) => {
                 self.messages.progress(&step);

@@ -311,6 +311,15 @@ pub struct ModelInfo {
     pub warnings: Vec<String>,
 }
 
+/// What a release measured; `None` if the device does not report it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Bytes of device memory that are free since the release.
+    pub bytes: Option<u64>,
+    /// Millijoules that the device used since the load.
+    pub energy_mj: Option<u64>,
+}
+
 /// Memory use of a loaded model on its device, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryUse {
@@ -496,6 +505,8 @@ pub enum EngineEvent {
     Released {
         /// Bytes freed on the device; measured if the device reports them, else the model's memory use.
         freed: u64,
+        /// Energy that the GPU used since the load, by its own counter, in millijoules.
+        energy_mj: Option<u64>,
         /// Time of the event.
         at: Timestamp,
     },

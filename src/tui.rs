@@ -407,6 +407,9 @@ impl App {
         self.urgent |= !matches!(&input, Input::Chat(Event::Engine(_)) | Input::Coloured(..));
         if let Input::Chat(Event::Engine(event)) = &input {
             self.streaming = matches!(event, EngineEvent::Token { .. });
+            if let Some(recorder) = &self.recorder {
+                recorder.note(event);
+            }
         }
         match input {
             Input::Terminal(event) => {

@@ -336,7 +336,7 @@ impl Chat {
                 self.residency.measured(self.now, self.engine.memory().unwrap_or(0));
             }
             EngineEvent::Releasing => self.engine.state = EngineState::Releasing,
-            EngineEvent::Released { freed, at } => {
+            EngineEvent::Released { freed, at, .. } => {
                 self.residency.released(at);
                 self.engine.released(freed);
             }

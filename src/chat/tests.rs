@@ -257,7 +257,7 @@ fn the_first_keystroke_loads_the_model_once() {
     story.engine(EngineEvent::Loaded { info: info(), took: Duration::from_millis(5), at });
     story.engine(EngineEvent::Idle { release_at: Some(at), at });
     story.engine(EngineEvent::Releasing);
-    story.engine(EngineEvent::Released { freed: 98_000_000, at });
+    story.engine(EngineEvent::Released { freed: 98_000_000, energy_mj: None, at });
     assert_eq!(story.chat.engine.freed, Some(98_000_000));
     assert_eq!(story.event(Event::Typed), [Effect::Load], "cold again");
 }

@@ -3,7 +3,7 @@
 use super::chat_template::Chosen;
 use super::error::ModelError;
 use super::source::{Alternative, CancelFlag, ModelFiles};
-use crate::protocol::{DevicePreference, Kernels, MemoryUse, SamplingParams};
+use crate::protocol::{DevicePreference, Freed, Kernels, MemoryUse, SamplingParams};
 
 pub(super) mod candle;
 pub mod config;
@@ -102,10 +102,9 @@ pub trait Model: Send {
         None
     }
 
-    /// Frees the model's device memory and the device context. Returns the bytes freed since the load, if the device
-    /// reports them.
-    fn release(self: Box<Self>) -> Option<u64> {
-        None
+    /// Frees the model's device memory and the device context.
+    fn release(self: Box<Self>) -> Freed {
+        Freed::default()
     }
 }
 

@@ -229,8 +229,8 @@ impl Worker {
         }
     }
 
-    /// The device thread has dropped the model, which freed `freed` bytes of device memory.
-    fn device_ended(&mut self, freed: Option<u64>) {
+    /// The device thread has dropped the model.
+    fn device_ended(&mut self, freed: Freed) {
         if let Some(device) = self.device.take() {
             // The last message is sent, so this only waits for the thread-local destructors.
             let _ = device.thread.join();
@@ -268,16 +268,16 @@ impl Worker {
                 device.jobs = None;
             }
             // After an aborted load; `resident` was measured when it was aborted.
-            None => self.released(None),
+            None => self.released(Freed::default()),
         }
     }
 
-    fn released(&mut self, freed: Option<u64>) {
+    fn released(&mut self, Freed { bytes, energy_mj }: Freed) {
         memory::trim_allocator();
-        let freed = freed.unwrap_or_else(|| self.freed());
+        let freed = bytes.unwrap_or_else(|| self.freed());
         tracing::info!(bytes = freed, "released");
         self.info = None;
-        self.tell(EngineEvent::Released { freed, at: Timestamp::now() });
+        self.tell(EngineEvent::Released { freed, energy_mj, at: Timestamp::now() });
         self.step(Event::Released);
     }
 
@@ -353,7 +353,7 @@ impl Worker {
             Err(error) => {
                 let message = format!("the system cannot start a thread: {error}; close other programs and try again");
                 self.last_error = Some(EngineError::new(ErrorKind::Failed, message));
-                self.device_ended(None);
+                self.device_ended(Freed::default());
             }
         }
     }

@@ -10,9 +10,11 @@ use crate::cli::OneShot;
 use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, TurnRecord};
 use crate::failure::Failure;
 use crate::hub::lasting_name;
-use crate::protocol::{Channel, ChatMessage, Recommended, SamplingChoice, SamplingParams, Trace, random_seed};
+use crate::protocol::{
+    Channel, ChatMessage, EngineEvent, Recommended, SamplingChoice, SamplingParams, Trace, random_seed,
+};
 use crate::settings::{AUTO, Layers, Resolved, Settings};
-use crate::store::{Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
+use crate::store::{LoadLog, Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
 use crate::survey;
 
 /// How long an answer waits for its question to be on disk. A locked store returns an error earlier; this limit is for
@@ -39,6 +41,7 @@ pub(super) struct AnswerRecorder {
     turn: TurnId,
     /// The settings of this run and of the conversation.
     pub(super) settings: Settings,
+    loads: LoadLog,
     /// The sampling values that are set, before a seed is drawn.
     pub(super) chosen: SamplingChoice,
     /// The sampling values that the model recommends; none before it is loaded.
@@ -94,6 +97,7 @@ impl AnswerRecorder {
             turn,
             settings,
             chosen,
+            loads: LoadLog::default(),
             recommended: Recommended::default(),
             saved: Instant::now(),
             unsaved: false,
@@ -188,6 +192,13 @@ impl AnswerRecorder {
         self.commit(messages);
     }
 
+    /// Notes loads and releases for `usage`.
+    pub(super) fn note(&self, event: &EngineEvent) {
+        if let Some(store) = &self.store {
+            self.loads.note(store, event);
+        }
+    }
+
     /// Stores that the answer belongs to the request with this hash.
     pub(super) fn set_request(&self, request: String) {
         let (Some(store), conversation, turn) = (&self.store, self.conversation.id.clone(), self.turn) else { return };
@@ -234,6 +245,8 @@ impl AnswerRecorder {
 impl Drop for AnswerRecorder {
     fn drop(&mut self) {
         if let Some(store) = self.store.take() {
+            // The process ends now, and with it the model.
+            self.loads.released(&store, None);
             store.close(PATIENCE);
         }
     }

@@ -8,9 +8,10 @@ use super::completion::ConversationChoice;
 use super::input::Input;
 use crate::chat::{Event, Note, NoteKind};
 use crate::conversation::{Change, Conversation, ConversationId, TurnId, TurnRecord};
+use crate::protocol::EngineEvent;
 use crate::sanitize::{sanitize, sanitize_line};
 use crate::settings::Settings;
-use crate::store::{self, Resume, Standing, Store, StoreError, StoreHandle, Told};
+use crate::store::{self, LoadLog, Resume, Standing, Store, StoreError, StoreHandle, Told};
 use crate::wording::{local, plural};
 
 /// An id for a new conversation.
@@ -21,6 +22,7 @@ pub fn new_id() -> ConversationId {
 /// Writes turns to the store, if it could be opened.
 pub struct TurnRecorder {
     store: Option<StoreHandle>,
+    loads: LoadLog,
 }
 
 impl TurnRecorder {
@@ -50,7 +52,7 @@ impl TurnRecorder {
         let store = store.inspect_err(|error| {
             tell(sender, Event::Noted(Note::warning(format!("Conversations cannot be stored: {error}."))));
         });
-        let keeper = Self { store: store.ok() };
+        let keeper = Self { store: store.ok(), loads: LoadLog::default() };
         if let Some(resume) = resume {
             keeper.take_up(resume, settings.system.clone(), "A new conversation was begun.", sender);
         }
@@ -148,6 +150,13 @@ impl TurnRecorder {
         });
     }
 
+    /// Notes loads and releases for `chatnap usage`.
+    pub fn note(&self, event: &EngineEvent) {
+        if let Some(store) = &self.store {
+            self.loads.note(store, event);
+        }
+    }
+
     /// Stores a turn; sends `Saved`.
     pub fn save(&self, record: TurnRecord, sender: &UnboundedSender<Input>) {
         let sender = sender.clone();
@@ -164,6 +173,15 @@ impl TurnRecorder {
     pub fn standings(&self) -> impl Fn(&ConversationId) -> Option<Standing> + use<> {
         let standings = self.store.as_ref().map(StoreHandle::standings);
         move |conversation| standings.as_ref().and_then(|standing| standing(conversation))
+    }
+}
+
+impl Drop for TurnRecorder {
+    fn drop(&mut self) {
+        if let Some(store) = &self.store {
+            // The process ends now, and with it the model.
+            self.loads.released(store, None);
+        }
     }
 }
 

@@ -46,7 +46,7 @@ fn shown_memory_is_what_a_release_frees() {
     story.engine(EngineEvent::Resident { bytes: 119_000_000 });
     story.engine(EngineEvent::Idle { release_at: None, at });
     assert_eq!(story.chat.engine.memory(), Some(119_000_000));
-    story.engine(EngineEvent::Released { freed: 119_000_000, at });
+    story.engine(EngineEvent::Released { freed: 119_000_000, energy_mj: None, at });
     assert_eq!((story.chat.engine.memory(), story.chat.engine.freed), (None, Some(119_000_000)));
 }
 
@@ -58,7 +58,7 @@ fn a_model_without_memory_shows_no_figure() {
     story.engine(EngineEvent::Loaded { info: ModelInfo { memory, ..info() }, took: Duration::ZERO, at });
     story.engine(EngineEvent::Resident { bytes: 4096 });
     assert_eq!(story.chat.engine.memory(), None);
-    story.engine(EngineEvent::Released { freed: 4096, at });
+    story.engine(EngineEvent::Released { freed: 4096, energy_mj: None, at });
     assert_eq!(story.chat.engine.freed, None);
 }
 

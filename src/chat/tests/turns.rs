@@ -102,7 +102,7 @@ fn each_action_says_what_it_keeps_before_it_is_done() {
     assert_eq!(story.chat.kept(TurnAction::Copy), None);
     let at = story.now();
     story.engine(EngineEvent::Releasing);
-    story.engine(EngineEvent::Released { freed: 1, at });
+    story.engine(EngineEvent::Released { freed: 1, energy_mj: None, at });
     assert_eq!(story.chat.kept(TurnAction::Edit), Some(Kept::Cold));
 }
 

@@ -19,6 +19,7 @@ use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attr
 
 use super::images;
 use crate::engine::error::ModelError;
+use crate::protocol::Freed;
 pub use background::BackgroundTask;
 pub use buffer::{DeviceBuffer, HostMemory, PinnedBuffer};
 use context_lock::ContextLock;
@@ -111,9 +112,9 @@ pub struct Gpu {
     context: sys::CUcontext,
     modules: Vec<sys::CUmodule>,
     /// Bytes in use on the GPU when the model was ready.
-    held: Arc<OnceLock<u64>>,
+    held: Arc<OnceLock<Freed>>,
     /// Bytes freed by destroying the context.
-    freed: Arc<OnceLock<u64>>,
+    freed: Arc<OnceLock<Freed>>,
     /// The stream of all work except uploads.
     pub stream: sys::CUstream,
     /// The last field, so that it is released after the context is destroyed.
@@ -145,17 +146,18 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// Records the GPU memory in use, from which `drop` computes the bytes freed. Runs on a background thread, because
+    /// Records the GPU's memory in use and its energy counter, from which `drop` computes what was freed and used. Runs on a background thread, because
     /// the NVML query takes longer than a short answer.
     pub fn note_use(&self) {
         let (held, bus_id) = (Arc::clone(&self.held), self.properties.bus_id.clone());
         let asking = std::thread::Builder::new().name("memory".into());
         // If the thread cannot be started, the release reports no number of bytes.
-        let _ = asking.spawn(move || used(&bus_id).map(|bytes| held.set(bytes)));
+        let _ = asking.spawn(move || held.set(now(&bus_id)));
     }
 
-    /// Bytes in use (NVML) at `note_use` minus those after the context is destroyed, which sets it.
-    pub fn freed(&self) -> Arc<OnceLock<u64>> {
+    /// Bytes in use (NVML) at `note_use` minus those after the context is destroyed, and the energy in between. The end of
+    /// the context sets it.
+    pub fn freed(&self) -> Arc<OnceLock<Freed>> {
         Arc::clone(&self.freed)
     }
 
@@ -271,9 +273,10 @@ impl Gpu {
     }
 }
 
-/// Bytes in use on the GPU at this PCI address by all processes; `None` if NVML cannot report them.
-pub(super) fn used(bus_id: &str) -> Option<u64> {
-    nvml::Management::open()?.usage(bus_id).used
+/// NVML's counts of the GPU at this PCI address, for all processes: bytes in use, and millijoules since the driver started.
+pub(super) fn now(bus_id: &str) -> Freed {
+    let Some(management) = nvml::Management::open() else { return Freed::default() };
+    Freed { bytes: management.usage(bus_id).used, energy_mj: management.energy_mj(bus_id) }
 }
 
 impl Drop for Gpu {
@@ -295,10 +298,12 @@ impl Drop for Gpu {
             sys::cuDevicePrimaryCtxRelease_v2(self.device);
             sys::cuDevicePrimaryCtxReset_v2(self.device);
         }
-        if let Some((before, after)) = before.zip(used(&self.properties.bus_id)) {
-            // Cannot fail: a context is destroyed only once.
-            let _ = self.freed.set(before.saturating_sub(after).min(total));
-        }
+        let Some(before) = before else { return };
+        let after = now(&self.properties.bus_id);
+        let bytes = before.bytes.zip(after.bytes).map(|(before, after)| before.saturating_sub(after).min(total));
+        let energy_mj = before.energy_mj.zip(after.energy_mj).map(|(before, after)| after.saturating_sub(before));
+        // Cannot fail: a context is destroyed only once.
+        let _ = self.freed.set(Freed { bytes: bytes.filter(|bytes| *bytes > 0), energy_mj });
     }
 }
 

@@ -22,7 +22,7 @@ use crate::engine::model::config::{Activation, ModelConfig};
 use crate::engine::model::rope::RopeLayout;
 use crate::engine::model::{DeviceDecoder, Model, check_tokens};
 use crate::engine::weights::plan::TensorPlan;
-use crate::protocol::{Kernels as Evaluated, MemoryUse};
+use crate::protocol::{Freed, Kernels as Evaluated, MemoryUse};
 
 /// Rows of logits that `forward_rows` computes at a time.
 pub(super) const LOGIT_ROWS: usize = 32;
@@ -464,10 +464,10 @@ impl Model for CudaModel {
         self.gemm.cublaslt().settle();
     }
 
-    fn release(self: Box<Self>) -> Option<u64> {
+    fn release(self: Box<Self>) -> Freed {
         let freed = self.gpu.freed();
         drop(self);
-        freed.get().copied().filter(|bytes| *bytes > 0)
+        freed.get().copied().unwrap_or_default()
     }
 
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {

@@ -39,8 +39,8 @@ pub(in crate::engine) enum Report {
     },
     /// The model is dropped and the thread ends.
     Ended {
-        /// Bytes of device memory that were freed, if the device reports them.
-        freed: Option<u64>,
+        /// What the device reports about the release.
+        freed: Freed,
     },
 }
 
@@ -60,7 +60,7 @@ impl Device {
         let cancel = cancel_load.clone();
         let thread = std::thread::Builder::new().name("chatnap-device".into()).spawn(move || {
             // Dropping the reporter sends `Ended`, also after a panic.
-            let reporter = Reporter { outbox, serial, freed: Cell::new(None) };
+            let reporter = Reporter { outbox, serial, freed: Cell::new(Freed::default()) };
             let _ = catch_unwind(AssertUnwindSafe(|| live(&options, &cancel, &inbox, &reporter)));
         })?;
         Ok(Self { jobs: Some(jobs), cancel_load, thread })
@@ -71,7 +71,7 @@ struct Reporter {
     outbox: Sender<Message>,
     serial: u64,
     /// Sent with the last report, `Ended`.
-    freed: Cell<Option<u64>>,
+    freed: Cell<Freed>,
 }
 
 impl Reporter {

@@ -155,7 +155,7 @@ fn events_are_in_order_and_timings_add_up() {
     let order: Vec<_> = events.iter().map(std::mem::discriminant).collect();
     let mut stages = order.clone();
     stages.dedup();
-    assert_eq!(stages.len(), 6, "{events:#?}");
+    assert_eq!(stages.len(), 7, "{events:#?}");
     assert!(matches!(events[0], EngineEvent::Loading { .. }));
     assert_eq!(text(&events, Channel::Answer), "Héllo");
     let (reason, usage, timing) = finished(&events);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::protocol::{DeviceInfo, DeviceKind, Kernels, SamplingParams, Span, Trace};
+use crate::clock::Timestamp;
+use crate::protocol::{DeviceInfo, DeviceKind, EngineEvent, Kernels, ModelInfo, SamplingParams, Span, Trace};
 
 pub(super) fn trace() -> Trace {
     Trace {
@@ -111,4 +112,31 @@ fn loads_are_listed_from_the_time_when_they_ended() {
     assert_eq!(loads[1].device, Some(device));
     store.released(second, None).unwrap();
     assert_eq!(store.loads(now_ms() as u64 + 10).unwrap(), []);
+}
+
+#[test]
+fn load_log_stores_loads_and_releases_as_the_engine_tells_them() {
+    let home = Home::new();
+    let handle = StoreHandle::start(home.data(), |_| ()).unwrap();
+    let (log, at) = (LoadLog::default(), Timestamp::default());
+    let info = ModelInfo { name: "tiny".into(), ..ModelInfo::default() };
+    let loaded = EngineEvent::Loaded { info, took: Duration::from_millis(250), at };
+    log.note(&handle, &EngineEvent::Released { freed: 1, energy_mj: None, at });
+    log.note(&handle, &loaded);
+    log.note(&handle, &EngineEvent::Released { freed: 1, energy_mj: Some(7), at });
+    log.note(&handle, &loaded);
+    drop(handle);
+    let mut store = home.open();
+    let loads = store.loads(0).unwrap();
+    let ends: Vec<_> = loads.iter().map(|load| (load.released_ms.is_some(), load.energy_mj)).collect();
+    assert_eq!(ends, [(true, Some(7)), (false, None)]);
+    assert_eq!((loads[0].model.as_str(), loads[0].loaded_ms - loads[0].asked_ms), ("tiny", 250));
+    let handle = StoreHandle::start(home.data(), |_| ()).unwrap();
+    let next = LoadLog::default();
+    next.note(&handle, &loaded);
+    next.released(&handle, None);
+    next.released(&handle, None);
+    drop(handle);
+    store = home.open();
+    assert_eq!(store.loads(0).unwrap().iter().filter(|load| load.released_ms.is_some()).count(), 2);
 }

@@ -292,7 +292,7 @@ fn the_status_line_shows_the_released_memory() {
     at_all_sizes!("released", |app| {
         app.turn("Why is the sky blue?", ANSWER);
         let at = app.at();
-        app.engine(EngineEvent::Releasing).engine(EngineEvent::Released { freed: 290_000_000, at });
+        app.engine(EngineEvent::Releasing).engine(EngineEvent::Released { freed: 290_000_000, energy_mj: None, at });
     });
 }
 

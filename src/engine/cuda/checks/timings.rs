@@ -88,7 +88,7 @@ pub(super) fn generate(
 
 /// Bytes in use on the GPU, by all processes (NVML); 0 if unknown.
 fn used(gpu: &GpuProperties) -> u64 {
-    driver::used(&gpu.bus_id).unwrap_or(0)
+    driver::now(&gpu.bus_id).bytes.unwrap_or(0)
 }
 
 /// Prints one figure as a line that `benches/gpu.sh` collects.

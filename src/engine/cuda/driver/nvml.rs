@@ -42,6 +42,11 @@ impl Management {
         Some(self.0.device_by_pci_bus_id(bus_id).ok()?.pci_info().ok()?.bus_id)
     }
 
+    /// Millijoules that the GPU at a PCI address has used since the driver started; GPUs before Volta do not count them.
+    pub fn energy_mj(&self, bus_id: &str) -> Option<u64> {
+        self.0.device_by_pci_bus_id(bus_id).ok()?.total_energy_consumption().ok()
+    }
+
     /// Memory use of the GPU at a PCI address; empty if there is no such GPU.
     pub fn usage(&self, bus_id: &str) -> GpuUse {
         let Ok(device) = self.0.device_by_pci_bus_id(bus_id) else { return GpuUse::default() };

@@ -41,7 +41,7 @@ fn a_release_shows_in_the_panel() {
     let mut app = shown(120, 40);
     assert!(app.screen().contains("0 releases"));
     let at = app.at();
-    app.engine(EngineEvent::Released { freed: 290_000_000, at }).after(1000);
+    app.engine(EngineEvent::Released { freed: 290_000_000, energy_mj: None, at }).after(1000);
     let screen = app.screen();
     assert!(screen.contains("0 B now") && screen.contains("1 release"), "{screen}");
 }

@@ -62,7 +62,7 @@ fn the_selection_says_that_nothing_is_cached_without_a_model() {
     let mut app = App::new(100, 24);
     app.turn("Why?", "Because.");
     let at = app.at();
-    app.engine(EngineEvent::Releasing).engine(EngineEvent::Released { freed: 1, at });
+    app.engine(EngineEvent::Releasing).engine(EngineEvent::Released { freed: 1, energy_mj: None, at });
     alt_up(&mut app);
     let screen = app.screen();
     assert!(screen.contains("no model is loaded, so no token is cached") && !screen.contains("keeps"), "{screen}");
