@@ -295,3 +295,32 @@ fn charts_are_drawn_for_light_and_dark_pages_also_without_data() {
     let nothing = Report { latency: None, scenarios: Vec::new(), memory_over_time: Vec::new(), ..report };
     assert!(charts(&nothing).iter().all(|(_, text)| !text.contains("NaN") && !text.contains("inf")));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_answer_is_judged_and_drawn(answer in "(```|~~~|def f\\(|No\\. |some roses fade|[a-zé人’\\n .?<|]|\\PC){0,40}") {
+        let judged = Judged { answer: &answer, finish: FinishReason::Stop, cached: 3 };
+        let scenarios = Scenarios::built_in().unwrap();
+        let checks = scenarios.list.iter().flat_map(|scenario| &scenario.turns).flat_map(|turn| &turn.checks);
+        for check in checks {
+            check.judge(judged, &mut |answer, _| (Verdict::NotRun, answer.to_owned()));
+        }
+        let mut report = report();
+        report.scenarios[0].name = answer.clone();
+        report.scenarios[0].runs[0].turns[0].answer = answer;
+        let lines = markdown(&report, true);
+        assert!(lines.lines().filter(|line| line.starts_with("## ")).count() == 4, "{lines}");
+        proptest::prop_assert_eq!(Report::from_json(&report.json()).unwrap(), report);
+    }
+
+    #[test]
+    fn any_scenario_file_is_read_or_refused_with_its_name(cut in 0..5000usize, gone in 0..30usize, put in "\\PC{0,8}") {
+        let text = include_str!("../../assets/scenarios.toml");
+        let start = text.floor_char_boundary(cut.min(text.len()));
+        let end = text.floor_char_boundary((cut + gone).min(text.len())).max(start);
+        let text = format!("{}{put}{}", &text[..start], &text[end..]);
+        if let Err(error) = Scenarios::parse("s.toml", &text) {
+            proptest::prop_assert!(error.0.starts_with("s.toml:"), "{}", error.0);
+        }
+    }
+}
