@@ -23,7 +23,7 @@ pub(super) fn completions(shell: Shell) -> String {
 }
 
 /// Subcommands that run no model, in which the flags about it are accepted but not offered.
-const WITHOUT_MODEL: &[&str] = &["conversations", "completions", "man"];
+const WITHOUT_MODEL: &[&str] = &["conversations", "usage", "completions", "man"];
 
 /// The command with the flags about the model only where they have an effect: clap offers global ones everywhere.
 fn offered(command: Command) -> Command {
@@ -44,6 +44,7 @@ fn offered(command: Command) -> Command {
 const ZSH_ARGUMENTS: &[(&str, &str)] = &[
     ("--model=[", "_chatnap_models"),
     ("'-m+[", "_chatnap_models"),
+    ("'*-m+[", "_chatnap_models"),
     (":name -- The model", "_chatnap_models"),
     ("--theme=[", "_chatnap_themes"),
     ("--device=[", "_chatnap_devices"),

@@ -47,6 +47,7 @@ impl Shell {
             ("chatnap bench --devi", "--device"),
             ("chatnap conversations list --form", "--format"),
             ("chatnap models pull smol", "smollm2-135m"),
+            ("chatnap compare -m smollm2-135m -m smol", "smollm2-135m"),
             ("chatnap --conversation ", self.id.as_str()),
             ("chatnap conversations show ", self.id.as_str()),
             ("chatnap conversations remove last ", self.id.as_str()),
