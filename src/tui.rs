@@ -63,6 +63,7 @@ mod tuning;
 mod turn_recorder;
 mod ui_state;
 mod unsent;
+mod usage;
 mod view;
 mod window;
 

@@ -1,11 +1,13 @@
 //! Usage of models over a period: answers, tokens, loads, how long memory was held, what that costs, and which idle window
 //! would have been cheapest. Pure functions of stored rows; the caller gives the time and the prices.
 
+mod figures;
 mod held;
 mod money;
 mod prices;
 mod windows;
 
+pub use figures::{Figures, span};
 pub use held::Held;
 pub use money::Money;
 pub use prices::{Prices, STALE_DAYS};

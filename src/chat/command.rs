@@ -64,6 +64,8 @@ pub enum Command {
     Reasoning,
     /// Show the conversation's figures.
     Stats,
+    /// Sum up all stored answers and loads.
+    Usage,
     /// Quit the program.
     Quit,
 }
@@ -112,6 +114,7 @@ pub const COMMANDS: &[Spec] = &[
     spec("/theme", "NAME", "change the colours; alone: the list, with a preview"),
     spec("/reasoning", "", "show or fold what the model thought"),
     spec("/stats", "", "figures of this conversation"),
+    spec("/usage", "", "tokens, loads and costs of all that is stored"),
     spec("/compare", "MODEL", "ask another model the last prompt, and compare the figures"),
     spec("/keys", "", "keys and commands"),
     spec("/quit", "", "leave"),
@@ -161,6 +164,7 @@ pub fn parse(text: &str) -> Result<Option<Command>, String> {
         "release" => Command::Release,
         "theme" => Command::Theme(given),
         "reasoning" => Command::Reasoning,
+        "usage" => Command::Usage,
         "compare" => Command::Compare(given),
         "stats" => Command::Stats,
         "quit" | "exit" | "bye" => Command::Quit,

@@ -22,6 +22,7 @@ impl Chat {
             Command::Theme(Some(name)) => return vec![Effect::SetTheme(name)],
             Command::Theme(None) => return vec![Effect::Open(View::Themes, String::new())],
             Command::Reasoning => self.toggle_reasoning(),
+            Command::Usage => return vec![Effect::ShowUsage],
             Command::Stats => return vec![Effect::ShowStats(self.stats_text())],
             Command::System(text) => return self.set_system(text),
             Command::Set(assignment) => return self.set(assignment),

@@ -203,6 +203,8 @@ pub enum Effect {
     Copy(String),
     /// Show the figures of the conversation: in the panel, or this text if there is no room for it.
     ShowStats(String),
+    /// Sum up all stored answers and loads; `Noted` follows.
+    ShowUsage,
     /// Write this conversation into this file, which must not exist.
     Export(ConversationId, String),
     /// Open a list over the transcript, filtered by this query.

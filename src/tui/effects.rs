@@ -63,6 +63,7 @@ impl App {
             Effect::Copy(text) => self.copy(&text),
             Effect::ShowStats(_) if self.screen.has_room_for_panel() => drop(self.screen.toggle_panel()),
             Effect::ShowStats(text) => self.chat_event(Event::Noted(Note { kind: NoteKind::Info, text })),
+            Effect::ShowUsage => self.show_usage(),
             Effect::Export(id, file) => self.export(id, file),
             Effect::Open(view, query) => self.open_view(view, &query),
             Effect::SetTheme(name) => self.set_theme(name),

@@ -99,6 +99,30 @@ fn costs_are_hours_and_millions_of_tokens() {
 }
 
 #[test]
+fn spans_have_two_units() {
+    let texts = [0, 59, 60, 3661, 90_000].map(|time| span(seconds(time)));
+    assert_eq!(texts, ["0.0 s", "59.0 s", "1 min 00 s", "1 h 01 min", "1 d 01 h"]);
+}
+
+#[test]
+fn summary_says_what_is_a_lower_bound_and_names_the_cheapest_window() {
+    let answers = [answer("a", 10, 5, 2), answer("a", 40, 0, 2)];
+    let summary = |loads: &[Load]| {
+        Figures::of(period(0, 300), &answers, loads, &Prices::default()).summary(|window| format!("{window:?}"))
+    };
+    let open = summary(&[load("a", 10, 15, 42, None)]);
+    assert!(open.contains("2 answers; 200 prompt tokens, 80 of them cached; 40 completion tokens"), "{open}");
+    assert!(open.contains("GPU: 1 load, 0 releases, held at least 27.0 s of 5 min 00 s"), "{open}");
+    assert!(open.contains("idle_window = \"After(60s)\""), "{open}");
+    let closed = summary(&[load("a", 10, 15, 42, Some(162))]);
+    assert!(closed.contains("1 release, held 2 min 27 s of"), "{closed}");
+    let late = summary(&[load("a", 40, 42, 44, Some(50))]);
+    assert!(late.contains("held at least 8.0 s"), "{late}");
+    let none = Figures::of(period(0, 300), &[], &[], &Prices::default()).summary(|_| String::new());
+    assert!(none.starts_with("No answer is stored yet"), "{none}");
+}
+
+#[test]
 fn prices_are_stale_after_180_days() {
     let day = |days: u64| (20_758 + days) * 24 * 3600 * 1000;
     let prices = Prices { date: Some("2026-11-01".into()), ..Prices::default() };

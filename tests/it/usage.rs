@@ -120,3 +120,11 @@ fn held_time_costs_and_advice_are_those_of_the_rows() {
     let table = home.run(&["usage"]).stdout;
     assert!(table.contains("idle_window = \"1m\"") && table.contains("at least 2 min 29 s"), "{table}");
 }
+
+#[test]
+fn slash_usage_sums_up_what_is_stored() {
+    let home = crate::support_pty::Home::new("fallback = \"It is one.\"\n");
+    let mut tui = home.start(&[]);
+    tui.send("How many?").wait_for("It is one.").wait_for("TTFT");
+    tui.send("/usage").wait_for("1 answer;").wait_for("`chatnap usage` shows each model");
+}

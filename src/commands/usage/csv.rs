@@ -1,19 +1,18 @@
 //! The usage as CSV: one line for each model on each device. What is not known is an empty field.
 
-use super::Figures;
 use crate::protocol::DeviceKind;
 use crate::sanitize::sanitize_line;
-use crate::usage::ModelUse;
+use crate::usage::{Figures, ModelUse};
 
 const HEAD: &str = "model,device_kind,device,answers,prompt_tokens,cached_tokens,completion_tokens,loads,releases,\
                     held_seconds,held_is_lower_bound,energy_joules";
 
-pub(super) fn render(figures: &Figures<'_>) -> String {
+pub(super) fn render(figures: &Figures) -> String {
     let lines = figures.used.models.iter().map(|entry| line(entry, figures));
     std::iter::once(format!("{HEAD}\n")).chain(lines).collect()
 }
 
-fn line(entry: &ModelUse, figures: &Figures<'_>) -> String {
+fn line(entry: &ModelUse, figures: &Figures) -> String {
     let tokens = |number: usize| if entry.counted > 0 { number.to_string() } else { String::new() };
     let known = |figure: String| if figures.knows_held() { figure } else { String::new() };
     let kind = entry.device.as_ref().map(|device| if device.kind == DeviceKind::Cpu { "cpu" } else { "cuda" });

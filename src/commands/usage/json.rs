@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::Figures;
 use crate::protocol::{DeviceInfo, IdleWindow};
 use crate::settings::format_idle_window;
-use crate::usage::{Held, ModelUse, Prices, Replayed};
+use crate::usage::{Figures, Held, ModelUse, Prices, Replayed};
 
-pub(super) fn object(figures: &Figures<'_>) -> Value {
+pub(super) fn object(figures: &Figures) -> Value {
     let used = &figures.used;
     let (money, always_on, known) = (&figures.money, used.period.length(), figures.knows_held());
     json!({
@@ -31,7 +30,7 @@ pub(super) fn object(figures: &Figures<'_>) -> Value {
             "always_on": rounded(money.always_on),
             "tokens": rounded(money.tokens),
         },
-        "prices": prices(figures.prices, figures.now_ms),
+        "prices": prices(&figures.prices, used.period.to_ms),
         "idle_window": figures.advice.as_ref().map(|advice| json!({
             "windows": advice.windows.iter().map(window).collect::<Vec<_>>(),
             // On a CPU held memory has no price, so that the longest window would always be the cheapest.

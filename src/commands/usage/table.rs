@@ -3,17 +3,16 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use super::Figures;
 use crate::cli::args::TableFormat;
 use crate::commands::table::Table;
 use crate::output;
 use crate::protocol::{DeviceInfo, DeviceKind};
 use crate::sanitize::sanitize_line;
 use crate::settings::format_idle_window;
-use crate::usage::{Held, ModelUse, STALE_DAYS};
+use crate::usage::{Figures, Held, ModelUse, span};
 use crate::wording::{count, local, plural, utc};
 
-pub(super) fn render(figures: &Figures<'_>) -> String {
+pub(super) fn render(figures: &Figures) -> String {
     let used = &figures.used;
     if used.total.answers == 0 && used.models.is_empty() {
         return "No answer is stored in this time. `chatnap usage` counts answers and loads from the next one on.\n"
@@ -29,7 +28,7 @@ fn text(table: &Table) -> String {
     table.render_within(output::columns(), TableFormat::Table, &serde_json::Value::Null)
 }
 
-fn models(figures: &Figures<'_>) -> String {
+fn models(figures: &Figures) -> String {
     let head = ["model", "device", "answers", "prompt", "cached", "completion", "total"];
     let mut table = Table::new(&head).yielding(&[("device", 8), ("model", 12)]);
     for entry in &figures.used.models {
@@ -69,7 +68,7 @@ fn device(device: Option<&DeviceInfo>) -> String {
     }
 }
 
-fn held(figures: &Figures<'_>) -> String {
+fn held(figures: &Figures) -> String {
     let used = &figures.used;
     let mut table = Table::new(&["memory", "loads", "releases", "held", "always on", "share", "GB·h", "energy"]);
     for (name, held) in [("GPU", &used.gpu), ("CPU", &used.cpu)] {
@@ -113,8 +112,8 @@ fn row(name: &str, held: &Held, always_on: Duration) -> [String; 8] {
     ]
 }
 
-fn money(figures: &Figures<'_>) -> String {
-    let (money, prices) = (&figures.money, figures.prices);
+fn money(figures: &Figures) -> String {
+    let (money, prices) = (&figures.money, &figures.prices);
     let currency = sanitize_line(&prices.currency);
     let least = if figures.used.gpu.open > 0 || figures.lacks_loads() { "at least " } else { "" };
     let held = if figures.knows_held() { format!("{least}{:.4} {currency}", money.held) } else { "not known".into() };
@@ -123,16 +122,9 @@ fn money(figures: &Figures<'_>) -> String {
     line("the GPU time that was held", held);
     line("one GPU, always on", format!("{:.2} {currency}", money.always_on));
     line("the same tokens at token prices", format!("{:.4} {currency}", money.tokens));
-    let date = match &prices.date {
-        None => ", no date".into(),
-        Some(date) if prices.is_stale(figures.now_ms) => {
-            format!(", {date}: STALE, more than {STALE_DAYS} days old")
-        }
-        Some(date) => format!(", {date}"),
-    };
-    let source = sanitize_line(&prices.source);
+    let source = sanitize_line(&figures.source());
     format!(
-        "{}Prices: {} {currency} an hour of one GPU, {} and {} a million prompt and answer tokens ({source}{date}).\n\n",
+        "{}Prices: {} {currency} an hour of one GPU, {} and {} a million prompt and answer tokens ({source}).\n\n",
         text(&table),
         prices.gpu_hour,
         prices.input_tokens,
@@ -140,7 +132,7 @@ fn money(figures: &Figures<'_>) -> String {
     )
 }
 
-fn windows(figures: &Figures<'_>) -> String {
+fn windows(figures: &Figures) -> String {
     let Some(advice) = &figures.advice else {
         return "No advice on the idle window: no load was measured yet.\n".into();
     };
@@ -168,27 +160,4 @@ fn windows(figures: &Figures<'_>) -> String {
         )
     };
     text(&table) + &said
-}
-
-/// `3.2 s`, `4 min 05 s`, `7 h 12 min`, `30 d 04 h`.
-fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{:.1} s", time.as_secs_f64()),
-        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        3600..86400 => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {:02} h", seconds / 86400, seconds / 3600 % 24),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_have_two_units() {
-        let texts = [0, 59, 60, 3661, 90_000].map(|seconds| span(Duration::from_secs(seconds)));
-        assert_eq!(texts, ["0.0 s", "59.0 s", "1 min 00 s", "1 h 01 min", "1 d 01 h"]);
-        assert_eq!(span(Duration::from_millis(59_990)), "60.0 s");
-    }
 }
