@@ -10,6 +10,7 @@ mod completions;
 mod config;
 mod damaged;
 mod editor;
+mod figures;
 mod files;
 mod foreign;
 mod hub;
