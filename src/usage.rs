@@ -60,6 +60,12 @@ impl Answered {
         let several = self.usage.is_some_and(|usage| usage.completion_tokens > 1);
         several && self.timing.as_ref().is_some_and(took_none)
     }
+
+    /// When it ended, milliseconds since 1970; `None` if that is not known.
+    fn ended_ms(&self) -> Option<u64> {
+        let total = self.timing.as_ref()?.total.as_millis();
+        Some(self.asked_ms.saturating_add(u64::try_from(total).ok()?))
+    }
 }
 
 impl Load {

@@ -21,8 +21,8 @@ pub struct Figures {
     pub loads_from_ms: Option<u64>,
     /// The prices that were counted with.
     pub prices: Prices,
-    /// When the first answer of the period was asked.
-    first_asked_ms: u64,
+    /// When the first answer of the period ended that a model gave; `None`: there is none.
+    first_ended_ms: Option<u64>,
 }
 
 impl Figures {
@@ -31,14 +31,14 @@ impl Figures {
         let used = Used::of(period, answers, loads);
         let is_gpu = |kind: DeviceKind| kind == DeviceKind::Cuda;
         let on_gpu = used.models.iter().any(|entry| entry.device.as_ref().is_some_and(|device| is_gpu(device.kind)));
-        let asked = answers.iter().map(|answer| answer.asked_ms).filter(|ms| *ms >= period.from_ms);
+        let given = answers.iter().filter(|answer| answer.asked_ms >= period.from_ms && !answer.is_repeated());
         Self {
             money: Money::of(&used, prices),
             advice: advise(period, answers, loads, prices, if on_gpu { prices.gpu_hour } else { 0.0 }),
             on_gpu,
             loads_from_ms: loads.iter().map(|load| load.asked_ms).min(),
             prices: prices.clone(),
-            first_asked_ms: asked.min().unwrap_or(period.to_ms),
+            first_ended_ms: given.filter_map(Answered::ended_ms).min(),
             used,
         }
     }
@@ -50,7 +50,8 @@ impl Figures {
 
     /// Whether loads of some answers are missing, and the held time is a lower bound.
     pub fn lacks_loads(&self) -> bool {
-        self.loads_from_ms.is_some_and(|from| from > self.first_asked_ms)
+        // A load begins after the question and is ready before the answer ends.
+        self.loads_from_ms.zip(self.first_ended_ms).is_some_and(|(from, ended)| from > ended)
     }
 
     /// Source and date of the prices; a stale one is marked. Not sanitised.

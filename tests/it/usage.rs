@@ -34,13 +34,32 @@ fn answers_and_tokens_of_one_shots_are_counted() {
     let completion = answer["usage"]["completion_tokens"].as_u64().unwrap();
     assert_eq!(told["usage"]["completion_tokens"], 2 * completion, "{told}");
     assert!(told["models"][0]["model"].as_str().unwrap().starts_with("scripted:"), "{told}");
-    assert_eq!(told["models"][0]["answers"], 2);
+    assert_eq!(
+        (&told["models"][0]["answers"], &told["models"][0]["device"]["kind"]),
+        (&2.into(), &"cpu".into()),
+        "{told}"
+    );
+    // Each of the two programs loaded the model and gave its memory back at its end.
+    assert_eq!((&told["loads"], &told["releases"]), (&2.into(), &2.into()), "{told}");
+    assert_eq!(told["cpu"]["held_is_lower_bound"], false, "{told}");
     let table = home.run(&["usage"]).stdout;
     assert!(table.contains("what it costs") && table.contains("example prices"), "{table}");
     let csv = home.run(&["usage", "--format", "csv"]).stdout;
     assert!(csv.starts_with("model,device_kind,device,answers,"), "{csv}");
     // Nothing was asked after that moment.
     assert_eq!(home.run(&["usage", "--since", "0s", "--format", "json"]).json()["answers"], 0);
+}
+
+#[test]
+fn stored_answer_that_the_cache_prints_again_costs_no_tokens() {
+    let home = Home::new();
+    let model = home.model(HELLO);
+    let once = ["-m", &model, "--temperature", "0", "--cache", "-p", "Hello?"];
+    let first = home.run(&[&once[..], &["--format", "json"]].concat()).json();
+    assert_eq!(home.run(&once).code(), 0);
+    let told = home.run(&["usage", "--format", "json"]).json();
+    assert_eq!((&told["answers"], &told["from_cache"], &told["loads"]), (&2.into(), &1.into(), &1.into()), "{told}");
+    assert_eq!(told["usage"]["total_tokens"], first["usage"]["total_tokens"], "{told}");
 }
 
 #[test]
