@@ -3,6 +3,7 @@
 //! The replay takes all answers as those of one running program. A load is waited for where the memory had been given back,
 //! or another model was asked. Waiting moves no later question, so that the windows are compared on the same timeline.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Answered, Load, Period, Prices};
@@ -49,15 +50,20 @@ pub fn advise(period: Period, answers: &[Answered], loads: &[Load], prices: &Pri
     let needs_model = |answer: &&Answered| period.has(answer.asked_ms) && !answer.is_repeated();
     let mut asked: Vec<_> = answers.iter().filter(needs_model).cloned().collect();
     asked.sort_by_key(|answer| answer.asked_ms);
-    let load = |model: &str| load_time(model, answers, loads);
-    if asked.is_empty() || asked.iter().any(|answer| load(&answer.model).is_none()) {
+    if asked.is_empty() {
         return None;
+    }
+    let mut known = BTreeMap::new();
+    for answer in &asked {
+        if !known.contains_key(answer.model.as_str()) {
+            known.insert(answer.model.as_str(), load_time(&answer.model, answers, loads)?);
+        }
     }
     let cost = |replayed: &Replayed| {
         (replayed.held.as_secs_f64() * hour + replayed.waited.as_secs_f64() * prices.waiting_hour) / 3600.0
     };
     let replays = WINDOWS.iter().map(|&window| {
-        let replayed = replay(&asked, period.to_ms, window, &|model| load(model).unwrap_or_default());
+        let replayed = replay(&asked, period.to_ms, window, &|model| known.get(model).copied().unwrap_or_default());
         Replayed { cost: cost(&replayed), ..replayed }
     });
     let windows: Vec<_> = replays.collect();
