@@ -43,6 +43,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("chatnap -f src/main.rs -f Cargo.toml", "Chat about two files."),
     ("chatnap models list", "See which models are known and which are on this machine."),
     ("chatnap conversations search 'rust'", "Find a stored conversation."),
+    ("chatnap usage --since 7d", "See answers, tokens, costs and advice on the idle window."),
+    ("chatnap compare -m qwen3-0.6b -m llama-3.2-1b -p 'Hello!'", "Ask two models the same."),
     ("chatnap man --dir ~/.local/share/man/man1", "Install these pages."),
 ];
 
@@ -115,8 +117,15 @@ fn render(command: Command, interface: &Interface) -> Result<String, Failure> {
         .and_then(|()| if has.0 { man.render_options_section(&mut bytes) } else { Ok(()) })
         .and_then(|()| if has.1 { man.render_subcommands_section(&mut bytes) } else { Ok(()) });
     written.map_err(|error| Failure::failed(format!("The manual page could not be written: {error}")))?;
-    let page = String::from_utf8_lossy(&bytes).into_owned();
+    let page = String::from_utf8_lossy(&bytes).into_owned() + &notes(&command, is_program);
     Ok(page + &if is_program { own_sections(interface) } else { section("SEE ALSO", [("chatnap(1)", "")]) })
+}
+
+/// What a subcommand's help says after its flags: notes and examples, with their lines as they are.
+fn notes(command: &Command, is_program: bool) -> String {
+    let help = command.get_after_help().filter(|_| !is_program).map(|help| help.to_string());
+    let lines = |text: String| text.lines().map(|line| format!("{}\n", escaped(line))).collect::<String>();
+    help.map(|help| format!(".SH \"NOTES\"\n.nf\n{}.fi\n", lines(help))).unwrap_or_default()
 }
 
 /// The sections of the program's own page that are not made from the command line.

@@ -128,6 +128,28 @@ fn scenarios_are_played_by_both_and_their_verdicts_stand_beside_each_other() {
 }
 
 #[test]
+fn reports_of_two_models_are_compared_as_they_were_written() {
+    let home = Home::new();
+    let [a, b] = two(&home);
+    let file = home.file("scenarios.toml", "[[scenario]]\nname = \"one\"\nturns = [{ prompt = \"How many?\" }]\n");
+    let report = |model: &str, folder: &str| {
+        let folder = home.path().join(folder);
+        let (scenarios, out) = (file.to_str().unwrap(), folder.to_str().unwrap());
+        let ran = home.run(&["report", "-m", model, "--scenarios", scenarios, "--out", out]);
+        assert_eq!(ran.code(), 0, "{ran:?}");
+        folder.join("report.json").to_str().unwrap().to_owned()
+    };
+    let (first, second) = (report(&a, "first"), report(&b, "second"));
+    let told = home.run(&["compare", &first, &second, "--format", "json"]).json();
+    let names: Vec<_> = told["differs"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert!(names.starts_with(&["model"]) && !names.contains(&"build") && !names.contains(&"device"), "{told}");
+    for key in ["cold_first_token_ms", "warm_ttft_p50_ms", "release_ms", "loaded_resident_bytes", "total_ms"] {
+        assert!(told["a"]["figures"][key].is_number(), "{key}: {told}");
+    }
+    assert_eq!(told["scenarios"], serde_json::json!([{"name": "one", "a": "pass", "b": "pass"}]), "{told}");
+}
+
+#[test]
 fn ctrl_c_during_the_second_answer_keeps_the_first() {
     let home = Home::new();
     let a = two(&home)[0].clone();

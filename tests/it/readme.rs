@@ -70,6 +70,8 @@ fn the_main_page_has_keys_commands_environment_files_and_examples() {
     }
     let one = home.run(&["man", "models", "pull"]);
     assert!(one.code() == 0 && one.stdout.contains("chatnap-models-pull"), "{one:?}");
+    let usage = home.run(&["man", "usage"]).stdout;
+    assert!(usage.contains(".SH \"NOTES\"") && usage.contains("chatnap usage \\-\\-since 7d"), "{usage}");
     let none = home.run(&["man", "nothing"]);
     assert!(none.code() == 2 && none.stderr.contains("no subcommand `nothing`"), "{none:?}");
 }

@@ -23,12 +23,15 @@ const FACTS: &[(&str, &str)] = &[
     ("quantization", "/model/quantization"),
     ("model files", "/model/hash"),
     ("chat template", "/model/template_hash"),
+    ("model files", "/model/hash"),
+    ("chat template", "/model/template_hash"),
     ("context length", "/model/context_length"),
     ("device", "/device/name"),
     ("threads", "/device/threads"),
     ("instructions", "/device/instructions"),
     ("version", "/version"),
     ("build", "/build"),
+    ("engine", "/engine"),
     ("engine", "/engine"),
     ("temperature", "/sampling/temperature"),
     ("top_k", "/sampling/top_k"),
@@ -38,6 +41,7 @@ const FACTS: &[(&str, &str)] = &[
     ("seed", "/sampling/seed"),
     ("scenarios", "/scenarios"),
     ("repetitions", "/repeat"),
+    ("code of answers was run", "/run_code"),
 ];
 
 /// The figures of the latency table: name, key, unit, and where it is.
