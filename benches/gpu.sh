@@ -16,7 +16,7 @@
 #   --out DIR           log and figures (default: a new folder under /tmp)
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-STEPS=info,bandwidth,kernels,sampler,formats,smaller,fault,errors,small,perplexity,speed,short,bench,cold,cancel,chunks,depths,tui,gpus,cycles,sanitizer
+STEPS=info,bandwidth,kernels,sampler,formats,smaller,fault,errors,small,perplexity,speed,short,bench,cold,cancel,chunks,depths,tui,replay,gpus,cycles,sanitizer
 models='' generator='' small='' text=$root/LICENSE-APACHE only=$STEPS out=''
 while [[ ${1-} == --* ]]; do
   declare "${1#--}=$2"
@@ -176,6 +176,7 @@ wanted short && [ -n "$models" ] && run short 90 shorts
 wanted bench && [ -n "$models" ] && run bench 100 benches
 wanted errors && run errors 60 errors
 wanted tui && run tui 60 tui_turns
+wanted replay && [ -n "$small" ] && step replay 300 python3 "$root/benches/replay.py" "$chatnap" "$small" --answers 60 --device cuda
 wanted gpus && step gpus 30 "$chatnap" gpu
 wanted depths && step depths 90 "$gpu" depths
 wanted cycles && [ -n "$small" ] && step cycles 90 "$gpu" cycles 50 "$small"
