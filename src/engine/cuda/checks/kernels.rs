@@ -244,7 +244,10 @@ impl Bench {
             let hidden = DeviceBuffer::<u16>::from_slice(&self.gpu, &vec![0x7fff; rows])?;
             let state = DeviceBuffer::from_slice(&self.gpu, &[State::default()])?;
             let Gemv { kernel, unit, stage } = self.kernels.gemv_within(what, &[mat.format()], random.below(4));
-            let depth = [2, 3, 4, 5, 6, 8][random.below(if unit > 4000 { 3 } else { 6 })];
+            // The depths whose rings fit beside the staged input.
+            let fits = |depth: &u32| 8 * depth * unit + cols as u32 * 4 <= kernel.shared_limit;
+            let depths: Vec<u32> = [2, 3, 4, 5, 6, 8].into_iter().filter(fits).collect();
+            let depth = depths[random.below(depths.len())] as i32;
             let args = GemvArgs {
                 a: mat,
                 b: mat,
