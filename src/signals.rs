@@ -1,6 +1,6 @@
 //! Ctrl-C, SIGTERM and SIGHUP for the front ends that print: the first one asks the run to stop and to keep what it has, the
 //! second one ends the process at once.
-//! [`LATEST`] after the first one it ends in any case: a write to a reader that stopped reading never returns.
+//! `LATEST` after the first one it ends in any case: a write to a reader that stopped reading never returns.
 
 use std::time::Duration;
 
