@@ -29,6 +29,7 @@
 //! | `driver` | `engine::worker` | the start of the GPU driver, before a load needs it |
 //! | `chatnap-context`, `memory`, `beside`, `give back` | `cuda::load`, `cuda::driver` | context creation and destruction, free GPU memory, cuBLASLt loading |
 //! | readers without a name | `weights::reader` | reads of one weights file, in blocks |
+//! | `fingerprint` | `fingerprint::Pending` | the hash of samples of the model's files, beside a load |
 //! | `chatnap-template` | `chat_template::limited_thread` | one compile or render of a chat template, with a bounded stack and time |
 //! | `release` | `report::session` | the engine of an interrupted report, until it has ended |
 //! | `store` | [`store::StoreHandle`] | the database; the interface never waits for the disk |
@@ -63,7 +64,8 @@
 //!
 //! - `worker` (the engine thread) executes what `lifecycle` decides and talks to `worker::device`;
 //! - `generation` runs one answer: render (`prompt`, `chat_template`), encode (`tokenizer`), handle overflow, reuse the
-//!   cached prefix (`prefix`), prefill, decode (`sampler`), detokenize (`generation::output`);
+//!   cached prefix (`prefix`), prefill, decode (`sampler`), detokenize (`generation::output`), or repeats a
+//!   stored one step by step (`generation::repeat`);
 //! - `load` is the only module that knows every loader and device: headers (`model::parts`) and device, then weights;
 //! - `model` has the `Model` trait, the shape of a model (`model::config`), the CPU forward pass (`model::transformer`) and
 //!   the families that candle-transformers runs (`model::candle`);
@@ -72,7 +74,7 @@
 //!   memory), `cuda::model` (buffers and KV cache), `cuda::prompt` and `cuda::prefill_chunk` (prefill),
 //!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::images` (the embedded
 //!   machine code), `cuda::kernels` and `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;
-//! - `source` names a model's files, `error` has the engine's error types, `memory` measures the process and
+//! - `source` names a model's files, `fingerprint` hashes samples of them, `error` has the engine's error types, `memory` measures the process and
 //!   returns freed memory to the system, `crash` handles fatal signals and failed allocations; `scripted` is a model played from a file, for tests.
 //!
 //! # Flows
@@ -109,6 +111,7 @@
 //! | Foreign text passes [`sanitize`] before a terminal and [`cells`] before a frame | `tests/it/foreign.rs`, `tests/fuzz` |
 //! | A question is on disk before inference unless the disk takes more than 1.5 s or fails; an answer is at most 250 ms behind the screen | `tests/it/store.rs`, `benches/kill9.py` |
 //! | The first frame does not wait for model, disk or network | `tests/it/chat.rs` |
+//! | A stored answer is repeated token by token on the same build and device | `tests/it/replay.rs`, `benches/replay.py` |
 //! | Each CPU kernel equals its scalar twin, each GPU kernel its CPU twin | `engine/cpu/tests.rs`, `engine/cuda/checks` |
 //! | A model file that would be computed differently from what its metadata say is refused; other oddities are warnings | `engine/model/parts/refusals.rs` |
 //! | A release returns all memory of a load to the system, also after many cycles | `tests/it/release.rs`, `benches/gpu.sh` |
