@@ -96,7 +96,8 @@ def main():
     cold = args.answers // 5
     chat = Interface([args.chatnap, *flags, "--idle-window", "never"], home)
     for number in range(args.answers - cold):
-        if number % 12 == 11:
+        anew = number % 12 == 11
+        if anew:
             chat.type("/new")
             time.sleep(0.3)
         if number % 4 == 0:
@@ -105,7 +106,7 @@ def main():
         if number % 9 == 8:
             chat.type("/release")
             time.sleep(0.5)
-        chat.ask("/retry" if number % 5 == 4 else f"{QUESTIONS[number % len(QUESTIONS)]} ({number})")
+        chat.ask("/retry" if number % 5 == 4 and not anew else f"{QUESTIONS[number % len(QUESTIONS)]} ({number})")
     chat.close()
     for number in range(cold):
         sampling = ["--temperature", "0"] if number % 2 else ["--temperature", "1.5", "--seed", str(number)]
