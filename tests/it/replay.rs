@@ -213,7 +213,7 @@ fn answers(talk: &Talk, count: usize) -> Vec<Arc<Trace>> {
 /// `CHATNAP_REPLAYS` sets the number of answers.
 #[test]
 fn answers_of_the_starter_are_repeated_token_by_token() {
-    let count = std::env::var("CHATNAP_REPLAYS").ok().and_then(|count| count.parse().ok()).unwrap_or(21);
+    let count = std::env::var("CHATNAP_REPLAYS").ok().and_then(|count| count.parse().ok()).unwrap_or(14);
     let talk = Talk::new();
     let traces = answers(&talk, count);
     assert!(traces.iter().any(|trace| trace.spans.len() > 2), "the cache is reused");
