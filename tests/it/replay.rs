@@ -212,6 +212,7 @@ fn answers(talk: &Talk, count: usize) -> Vec<Arc<Trace>> {
 
 /// `CHATNAP_REPLAYS` sets the number of answers.
 #[test]
+#[ignore = "takes minutes without a release build"]
 fn answers_of_the_starter_are_repeated_token_by_token() {
     let count = std::env::var("CHATNAP_REPLAYS").ok().and_then(|count| count.parse().ok()).unwrap_or(14);
     let talk = Talk::new();
@@ -231,6 +232,7 @@ fn answers_of_the_starter_are_repeated_token_by_token() {
 
 /// Without the recorded steps the same tokens have other logits: the test above would find a difference.
 #[test]
+#[ignore = "takes minutes without a release build"]
 fn steps_of_other_sizes_give_other_logits() {
     let talk = Talk::new();
     let question = [ChatMessage::new(Role::User, QUESTIONS[3])];
