@@ -14,6 +14,7 @@ use crate::wording::without_user_info;
 
 mod address;
 mod cache;
+mod engine;
 mod fetch;
 mod foreign;
 mod inventory;
@@ -31,6 +32,7 @@ mod remote;
 mod repo;
 mod verify;
 
+pub use engine::chosen_template;
 pub use foreign::{ForeignFolders, ForeignModel};
 pub use inventory::{Stored, StoredModel};
 use job::Job;

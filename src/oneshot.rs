@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use crate::cli::{OneShot, OneShotFormat};
 use crate::clock::Timestamp;
 use crate::conversation::Ending;
-use crate::engine::chat_template::Chosen;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::Engine;
+use crate::engine::chat_template::{Chosen, TemplateError};
 use crate::failure::{Code, Failure};
-use crate::hub::HubSource;
+use crate::hub::{self, HubSource};
 use crate::output::{self, Reader};
 use crate::protocol::*;
 use crate::settings::{Resolved, Settings};
@@ -70,7 +70,9 @@ fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
         return cached::print(found, recorder, one_shot, &messages);
     }
     recorder.commit(&messages);
-    let engine = Engine::start(engine_options(settings, source, chat_template), move |event| {
+    // One answer, then the process ends and frees the weights: a release timer would gain nothing.
+    let options = source.engine_options(settings, IdleWindow::Never).map_err(template_failure)?;
+    let engine = Engine::start(options, move |event| {
         // The receiver is dropped only when the run is over.
         let _ = sender.send(Input::Engine(Box::new(event)));
     })?;
@@ -91,20 +93,11 @@ fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
 
 /// The chat template that the settings name instead of the model's.
 fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, Failure> {
-    Chosen::of(settings.chat_template.as_deref()).map_err(|error| Failure::usage(error.to_string()))
+    hub::chosen_template(settings).map_err(template_failure)
 }
 
-fn engine_options(settings: &Settings, source: HubSource, chat_template: Option<Chosen>) -> EngineOptions {
-    EngineOptions {
-        source: Box::new(source),
-        // One answer, then the process ends and frees the weights: a release timer would gain nothing.
-        idle_window: IdleWindow::Never,
-        context_length: settings.context_length,
-        device: settings.device,
-        gpu_memory_utilization: settings.gpu_memory_utilization,
-        threads: settings.threads,
-        chat_template,
-    }
+fn template_failure(error: TemplateError) -> Failure {
+    Failure::usage(error.to_string())
 }
 
 /// Why the engine was asked to stop before the answer's end.

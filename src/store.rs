@@ -50,7 +50,7 @@ pub use id::new_conversation_id;
 pub use import::read_conversations;
 pub use imported::{Imported, Origin};
 pub use load_log::LoadLog;
-pub use loads::{LoadKey, LoadRecord};
+pub use loads::LoadKey;
 pub use open::{DATABASE, Opened};
 pub use read::Summary;
 pub use resume::Resume;
@@ -265,7 +265,7 @@ impl Store {
     /// All answers and all loads that are stored, those asked first come first.
     pub fn usage(&self) -> Result<(Vec<Answered>, Vec<Load>)> {
         let answers = self.noted(usage::answers(&self.db))?;
-        Ok((answers, self.loads(0)?.into_iter().map(usage::load).collect()))
+        Ok((answers, self.loads()?))
     }
 
     fn row(&self, id: &ConversationId, turn: TurnId) -> Result<i64> {

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use crate::bench::{Figure, Test, measure};
 use crate::cli::args::{BenchArgs, BenchCommand, TableFormat};
 use crate::commands::table::Table;
-use crate::engine::chat_template::Chosen;
 use crate::engine::cpu::{Threads, instruction_set};
 use crate::engine::error::ModelError;
 use crate::engine::load::{self, LoadedModel};
@@ -16,7 +15,7 @@ use crate::engine::model::LoadOptions;
 use crate::engine::model::perplexity::{DEFAULT_CHUNK, perplexity};
 use crate::engine::source::{CancelFlag, ModelSource};
 use crate::failure::Failure;
-use crate::hub::HubSource;
+use crate::hub::{HubSource, chosen_template};
 use crate::output::{self, Reader};
 use crate::progress::Progress;
 use crate::protocol::EngineError;
@@ -88,7 +87,7 @@ fn load_model(settings: &Settings, context: Context) -> Result<LoadedModel, Fail
         Context::Exactly(length) => length,
         Context::UpTo(length) => load::trained_context_length(&files).map_or(length, |trained| length.min(trained)),
     };
-    let chosen = Chosen::of(settings.chat_template.as_deref()).map_err(|error| Failure::usage(error.to_string()))?;
+    let chosen = chosen_template(settings).map_err(|error| Failure::usage(error.to_string()))?;
     let options = LoadOptions {
         name: &source.name(),
         files: &files,

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 use crate::cli::args::{ReplayArgs, TableFormat};
 use crate::conversation::{Conversation, TurnId};
-use crate::engine::chat_template::{ChatTemplate, Chosen};
+use crate::engine::chat_template::{ChatTemplate, TemplateError};
 use crate::engine::source::{CancelFlag, ModelSource};
 use crate::engine::tokenizer::Tokenizer;
-use crate::engine::{Engine, EngineOptions, load, prompt};
+use crate::engine::{Engine, load, prompt};
 use crate::failure::Failure;
-use crate::hub::HubSource;
+use crate::hub::{HubSource, chosen_template};
 use crate::output::{self, Reader};
 use crate::protocol::*;
 use crate::sanitize::sanitize_line;
@@ -145,26 +145,19 @@ impl Running {
         if !matches!(resolved.origin("model"), Origin::Flag(_)) {
             model.clone_into(&mut settings.model);
         }
-        let settings = survey::settled(&settings);
-        let chosen = || Chosen::of(settings.chat_template.as_deref()).map_err(|why| Failure::usage(why.to_string()));
+        let mut settings = survey::settled(&settings);
+        settings.context_length = context_length(&settings, trace);
+        let template = |error: TemplateError| Failure::usage(error.to_string());
         let mut source = HubSource::new(&settings)?;
         let files = source.locate(&mut |_| (), &CancelFlag::default())?;
-        let (tokenizer, template) = load::read_text(&files, chosen()?.as_ref())?;
-        let context_length = context_length(&settings, trace);
-        let options = EngineOptions {
-            source: Box::new(source),
-            idle_window: IdleWindow::Never,
-            context_length,
-            device: settings.device,
-            gpu_memory_utilization: settings.gpu_memory_utilization,
-            threads: settings.threads,
-            chat_template: chosen()?,
-        };
+        let chosen = chosen_template(&settings).map_err(template)?;
+        let (tokenizer, chat_template) = load::read_text(&files, chosen.as_ref())?;
+        let options = source.engine_options(&settings, IdleWindow::Never).map_err(template)?;
         let (sender, events) = channel();
         // The receiver is dropped only after the engine.
         let engine = Engine::start(options, move |event| drop(sender.send(event)))?;
-        let context_length = context_length.unwrap_or(DEFAULT);
-        Ok(Self { model: model.to_owned(), context_length, engine, events, tokenizer, template })
+        let context_length = settings.context_length.unwrap_or(DEFAULT);
+        Ok(Self { model: model.to_owned(), context_length, engine, events, tokenizer, template: chat_template })
     }
 
     fn serves(&self, model: &str, trace: &Trace) -> bool {
@@ -184,25 +177,26 @@ impl Running {
             on_overflow: OverflowPolicy::Trim,
             repeat: Some(Box::new(repetition)),
         });
-        let (now, model) = self.wait(id)?;
+        let now = self.wait(id)?;
         let inputs = self.differing(&stored, &now, &messages);
         let first = first_difference(&stored.answer, &now.answer).map(|at| {
             let piece = |ids: &[u32]| ids.get(at).map(|id| (*id, self.tokenizer.piece(*id).to_owned()));
             Difference { at, stored: piece(&stored.answer), now: piece(&now.answer) }
         });
         let conversation = conversation.id.0.clone();
+        let model = self.model.clone();
         Ok(Outcome { conversation, turn: turn.0 + 1, model, tokens: stored.answer.len(), first, inputs })
     }
 
     /// Waits for the end of the answer; returns what it was computed from.
-    fn wait(&self, id: RequestId) -> Result<(Arc<Trace>, String), Failure> {
+    fn wait(&self, id: RequestId) -> Result<Arc<Trace>, Failure> {
         let mut traced = None;
         let gone = || Failure::failed("The engine ended without an answer.");
         loop {
             match self.events.recv().map_err(|_| gone())? {
                 EngineEvent::Traced { id: of, trace } if of == id => traced = Some(trace),
                 EngineEvent::Finished { id: of, .. } if of == id => {
-                    return traced.map(|trace| (trace, self.model.clone())).ok_or_else(gone);
+                    return traced.ok_or_else(gone);
                 }
                 EngineEvent::Failed { id: of, error, .. } if of == id => return Err(error.into()),
                 _ => {}

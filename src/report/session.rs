@@ -8,8 +8,7 @@ use super::data::{Figures, MemorySample, PhaseName};
 use super::memory::MemoryMeter;
 use super::phases::Marks;
 use super::{Options, Step};
-use crate::engine::chat_template::Chosen;
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::hub::HubSource;
 use crate::protocol::*;
@@ -66,17 +65,9 @@ impl Answered {
 impl<'a> Session<'a> {
     /// Starts the engine, cold.
     pub fn start(settings: &'a Settings, options: &'a Options) -> Result<Self, Failure> {
-        let template = Chosen::of(settings.chat_template.as_deref());
-        let engine_options = EngineOptions {
-            source: Box::new(HubSource::new(settings)?),
-            // The release is measured, so that none may come by itself.
-            idle_window: IdleWindow::Never,
-            context_length: settings.context_length,
-            device: settings.device,
-            gpu_memory_utilization: settings.gpu_memory_utilization,
-            threads: settings.threads,
-            chat_template: template.map_err(|error| Failure::usage(error.to_string()))?,
-        };
+        // The release is measured, so that none may come by itself.
+        let engine_options = HubSource::new(settings)?.engine_options(settings, IdleWindow::Never);
+        let engine_options = engine_options.map_err(|error| Failure::usage(error.to_string()))?;
         let memory = MemoryMeter::new(settings.device);
         let (sender, events) = channel();
         let engine = Engine::start(engine_options, move |event| {

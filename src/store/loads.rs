@@ -1,34 +1,14 @@
 //! Loads and releases of models, for the figures of `usage`.
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::{Result, Store, cell, now_ms};
 use crate::protocol::DeviceInfo;
+use crate::usage::Load;
 
 /// A load of a model, by its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadKey(i64);
-
-/// A load of a model. Times are milliseconds since 1970, UTC.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoadRecord {
-    /// The model's name, as the user saw it.
-    pub model: String,
-    /// Where it was loaded; `None` if the row is damaged.
-    pub device: Option<DeviceInfo>,
-    /// When the load began.
-    pub asked_ms: u64,
-    /// When the model was ready.
-    pub loaded_ms: u64,
-    /// When the process was last known to hold it.
-    pub seen_ms: u64,
-    /// When its memory was given back; `None`: not yet, or the process ended before it could say so.
-    pub released_ms: Option<u64>,
-    /// Memory of the model.
-    pub bytes: u64,
-    /// Energy that the GPU used from load to release, by its own counter.
-    pub energy_mj: Option<u64>,
-}
 
 impl Store {
     /// Stores a load that has just ended, after `took_ms`.
@@ -60,31 +40,28 @@ impl Store {
         self.noted(updated.map(drop).map_err(Into::into))
     }
 
-    /// The loads that had not ended before `since_ms`, oldest first.
-    pub fn loads(&self, since_ms: u64) -> Result<Vec<LoadRecord>> {
-        let since = i64::try_from(since_ms).unwrap_or(i64::MAX);
-        let read = || -> rusqlite::Result<Vec<LoadRecord>> {
+    /// All loads, oldest first.
+    pub fn loads(&self) -> Result<Vec<Load>> {
+        let read = || -> rusqlite::Result<Vec<Load>> {
             let mut statement = self.db.prepare(
-                "SELECT model, device, asked, loaded, seen, released, bytes, energy_mj FROM loads
-                 WHERE coalesce(released, seen) >= ?1 ORDER BY asked, key",
+                "SELECT model, device, asked, loaded, seen, released, bytes, energy_mj FROM loads ORDER BY asked, key",
             )?;
-            let rows = statement.query_map([since], |row| {
-                let optional = |column| {
-                    cell::integer(row, column).map(|found| found.and_then(|number| u64::try_from(number).ok()))
-                };
-                Ok(LoadRecord {
-                    model: cell::text(row, 0)?,
-                    device: cell::optional_text(row, 1)?.and_then(|text| serde_json::from_str(&text).ok()),
-                    asked_ms: cell::count(row, 2)?,
-                    loaded_ms: cell::count(row, 3)?,
-                    seen_ms: cell::count(row, 4)?,
-                    released_ms: optional(5)?,
-                    bytes: cell::count(row, 6)?,
-                    energy_mj: optional(7)?,
-                })
-            })?;
-            rows.collect()
+            statement.query_map([], load)?.collect()
         };
         self.noted(read().map_err(Into::into))
     }
+}
+
+fn load(row: &Row<'_>) -> rusqlite::Result<Load> {
+    let count = |column| cell::integer(row, column).map(|found| found.and_then(|number| u64::try_from(number).ok()));
+    Ok(Load {
+        model: cell::text(row, 0)?,
+        device: cell::optional_text(row, 1)?.and_then(|text| serde_json::from_str(&text).ok()),
+        asked_ms: cell::count(row, 2)?,
+        loaded_ms: count(3)?,
+        seen_ms: count(4)?,
+        released_ms: count(5)?,
+        bytes: count(6)?.filter(|bytes| *bytes > 0),
+        energy_mj: count(7)?,
+    })
 }

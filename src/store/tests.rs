@@ -264,7 +264,7 @@ fn database_of_schema_version_2_is_migrated_without_loss() {
     assert_eq!((usage.prompt_tokens, timing.total), (8, Duration::from_micros(5)));
     assert_eq!(store.trace(&id, TurnId(0)).unwrap(), None);
     assert_eq!(store.origins(&id).unwrap()[0].asked_ms, Some(9));
-    assert!(store.loads(0).unwrap().is_empty());
+    assert!(store.loads().unwrap().is_empty());
 }
 
 #[test]

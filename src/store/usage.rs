@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, Row};
 
-use super::{LoadRecord, Result, cell, timing};
+use super::{Result, cell, timing};
 use crate::protocol::Usage;
-use crate::usage::{Answered, Load};
+use crate::usage::Answered;
 
 /// All turns, those asked first come first, without those of other programs, which finished and have no times.
 pub(super) fn answers(db: &Connection) -> Result<Vec<Answered>> {
@@ -27,18 +27,4 @@ fn answered(row: &Row<'_>) -> rusqlite::Result<Answered> {
         usage: is_counted.then_some(usage),
         timing: cell::optional_text(row, 6)?.and_then(|text| timing::from_json(&text)),
     })
-}
-
-/// A load as the usage counts it.
-pub(super) fn load(record: LoadRecord) -> Load {
-    Load {
-        model: record.model,
-        device: record.device,
-        asked_ms: record.asked_ms,
-        loaded_ms: Some(record.loaded_ms),
-        seen_ms: Some(record.seen_ms),
-        released_ms: record.released_ms,
-        bytes: Some(record.bytes).filter(|bytes| *bytes > 0),
-        energy_mj: record.energy_mj,
-    }
 }

@@ -3,9 +3,9 @@
 use super::{App, Input};
 use crate::chat::Event;
 use crate::clock::Timestamp;
-use crate::engine::chat_template::Chosen;
+use crate::engine::chat_template::{Chosen, TemplateError};
 use crate::engine::{Engine, EngineOptions};
-use crate::hub::{HubSource, lasting_name};
+use crate::hub::{self, HubSource, lasting_name};
 use crate::protocol::{ChatMessage, CountRequest, EngineError, EngineEvent, ErrorKind, GenerationRequest, RequestId};
 use crate::settings::Settings;
 use crate::wording::without_user_info;
@@ -89,19 +89,15 @@ pub(super) fn model_source(settings: &Settings) -> Result<HubSource, EngineError
 
 /// The chat template of the settings, which replaces the model's own.
 pub(super) fn chosen_template(settings: &Settings) -> Result<Option<Chosen>, EngineError> {
-    Chosen::of(settings.chat_template.as_deref())
-        .map_err(|error| EngineError::new(ErrorKind::Failed, error.to_string()))
+    hub::chosen_template(settings).map_err(template_failure)
+}
+
+fn template_failure(error: TemplateError) -> EngineError {
+    EngineError::new(ErrorKind::Failed, error.to_string())
 }
 
 pub(super) fn engine_options(settings: &Settings) -> Result<EngineOptions, EngineError> {
-    Ok(EngineOptions {
-        // Downloads need the user's consent: they are `supply`'s.
-        source: Box::new(model_source(settings)?.on_disk_only()),
-        idle_window: settings.idle_window,
-        context_length: settings.context_length,
-        device: settings.device,
-        gpu_memory_utilization: settings.gpu_memory_utilization,
-        threads: settings.threads,
-        chat_template: chosen_template(settings)?,
-    })
+    // Downloads need the user's consent: they are `supply`'s.
+    let source = model_source(settings)?.on_disk_only();
+    source.engine_options(settings, settings.idle_window).map_err(template_failure)
 }

@@ -1,14 +1,9 @@
 //! The figures of an answer, held to a clock outside the engine, with the real starter model.
 
-use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
-
-use chatnap::engine::{Engine, EngineOptions};
-use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 use chatnap::stats::AnswerStats;
 
-use crate::support;
+use crate::talk::{Answered, Talk};
 
 /// TTFT and tokens per second by the arrival of the events, and by the engine.
 struct Measured {
@@ -17,44 +12,15 @@ struct Measured {
 }
 
 fn measure() -> Measured {
-    support::starter_model();
-    let options = EngineOptions {
-        source: Box::new(HubSource::new(&support::settings("smollm2-135m")).unwrap()),
-        idle_window: IdleWindow::Never,
-        context_length: Some(2048),
-        device: DevicePreference::Cpu,
-        gpu_memory_utilization: 0.9,
-        threads: None,
-        chat_template: None,
-    };
-    let (sender, events) = channel();
-    let engine = Engine::start(options, move |event| drop(sender.send((Instant::now(), event)))).unwrap();
+    let talk = Talk::new();
     let ask = |text: String| {
-        let id = engine.next_id();
-        let asked = Instant::now();
-        engine.generate(GenerationRequest {
-            id,
-            messages: vec![ChatMessage::new(Role::User, text)],
-            sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() }.into(),
-            think: None,
-            max_tokens: Some(80),
-            on_overflow: OverflowPolicy::Error,
-            repeat: None,
-        });
-        let mut tokens: Vec<Instant> = Vec::new();
-        loop {
-            match events.recv_timeout(Duration::from_secs(300)).unwrap() {
-                (at, EngineEvent::Token { .. }) => tokens.push(at),
-                (_, EngineEvent::Finished { usage, timing, .. }) => return (asked, tokens, usage, timing),
-                (_, EngineEvent::Failed { error, .. } | EngineEvent::LoadFailed { error }) => panic!("{error}"),
-                _ => {}
-            }
-        }
+        let greedy = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
+        talk.ask(&[ChatMessage::new(Role::User, text)], greedy, 80)
     };
     // Loads the model.
     ask("Hi".into());
     let long = "The sea is deep and the sky is high above it. ".repeat(30);
-    let (asked, tokens, usage, timing) = ask(format!("{long}Tell me all about the sea."));
+    let Answered { asked, tokens, usage, timing, .. } = ask(format!("{long}Tell me all about the sea."));
     let stats = AnswerStats::new(&usage, &timing);
     assert!(usage.completion_tokens > 20, "{usage:?}");
     let (first, last) = (tokens[0], tokens[tokens.len() - 1]);

@@ -41,6 +41,7 @@ mod supply;
 mod support;
 mod support_hub;
 mod support_pty;
+mod talk;
 mod template;
 mod themes;
 mod turns;

@@ -2,16 +2,12 @@
 //! branches and releases.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
-use chatnap::engine::{Engine, EngineOptions};
-use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 use serde_json::Value;
 
 use crate::run::Home;
-use crate::support;
+use crate::talk::{Answered, Talk};
 
 const SCRIPT: &str =
     "[[answer]]\nwhen = \"one\"\ntext = \"First.\"\n[[answer]]\nwhen = \"two\"\ntext = \"Second answer.\"\n";
@@ -118,66 +114,17 @@ fn cache_can_be_set_in_the_config_and_needs_a_stored_answer() {
     assert_eq!(ask(&home, &model, &unstored)["from_cache"], true);
 }
 
-/// An engine with the starter model.
-struct Talk {
-    engine: Engine,
-    events: Receiver<EngineEvent>,
-}
-
-impl Talk {
-    fn new() -> Self {
-        support::starter_model();
-        let options = EngineOptions {
-            source: Box::new(HubSource::new(&support::settings("smollm2-135m")).unwrap()),
-            idle_window: IdleWindow::Never,
-            context_length: Some(2048),
-            device: DevicePreference::Cpu,
-            gpu_memory_utilization: 0.9,
-            threads: None,
-            chat_template: None,
-        };
-        let (sender, events) = channel();
-        Self { engine: Engine::start(options, move |event| drop(sender.send(event))).unwrap(), events }
-    }
-
-    fn answer(&self, request: GenerationRequest) -> (Arc<Trace>, String) {
-        self.engine.generate(request);
-        let (mut traced, mut text) = (None, String::new());
-        loop {
-            match self.events.recv_timeout(Duration::from_secs(120)).unwrap() {
-                EngineEvent::Traced { trace, .. } => traced = Some(trace),
-                EngineEvent::Token { text: piece, .. } => text.push_str(&piece),
-                EngineEvent::Finished { .. } => return (traced.unwrap(), text),
-                EngineEvent::Failed { error, .. } | EngineEvent::LoadFailed { error } => panic!("{error}"),
-                _ => {}
-            }
-        }
-    }
-
-    fn ask(&self, messages: &[ChatMessage], sampling: SamplingParams) -> (Arc<Trace>, String) {
-        self.answer(GenerationRequest {
-            id: self.engine.next_id(),
-            messages: messages.to_vec(),
-            sampling: sampling.into(),
-            think: None,
-            max_tokens: Some(24),
-            on_overflow: OverflowPolicy::Trim,
-            repeat: None,
-        })
-    }
-
-    fn repeat(&self, trace: &Trace) -> Arc<Trace> {
-        let request = GenerationRequest {
-            id: self.engine.next_id(),
-            messages: vec![ChatMessage::new(Role::User, "unused")],
-            sampling: trace.sampling.clone().into(),
-            think: None,
-            max_tokens: Some(trace.answer.len()),
-            on_overflow: OverflowPolicy::Trim,
-            repeat: Some(Box::new(Repetition { prompt: trace.prompt.clone(), spans: trace.spans.clone() })),
-        };
-        self.answer(request).0
-    }
+fn repeat(talk: &Talk, trace: &Trace) -> Arc<Trace> {
+    let request = GenerationRequest {
+        id: talk.engine.next_id(),
+        messages: vec![ChatMessage::new(Role::User, "unused")],
+        sampling: trace.sampling.clone().into(),
+        think: None,
+        max_tokens: Some(trace.answer.len()),
+        on_overflow: OverflowPolicy::Trim,
+        repeat: Some(Box::new(Repetition { prompt: trace.prompt.clone(), spans: trace.spans.clone() })),
+    };
+    talk.answer(request).trace
 }
 
 const QUESTIONS: [&str; 5] = [
@@ -203,7 +150,8 @@ fn answers(talk: &Talk, count: usize) -> Vec<Arc<Trace>> {
         messages.push(ChatMessage::new(Role::User, QUESTIONS[n % QUESTIONS.len()]));
         let temperature = if n % 3 == 0 { 0.0 } else { 1.5 };
         let seed = Some(n as u64 * 77 + 1);
-        let (trace, text) = talk.ask(&messages, SamplingParams { temperature, seed, ..SamplingParams::default() });
+        let sampling = SamplingParams { temperature, seed, ..SamplingParams::default() };
+        let Answered { trace, text, .. } = talk.ask(&messages, sampling, 24);
         messages.push(ChatMessage::new(Role::Assistant, text));
         traces.push(trace);
     }
@@ -212,7 +160,6 @@ fn answers(talk: &Talk, count: usize) -> Vec<Arc<Trace>> {
 
 /// `CHATNAP_REPLAYS` sets the number of answers.
 #[test]
-#[ignore = "takes minutes without a release build"]
 fn answers_of_the_starter_are_repeated_token_by_token() {
     let count = std::env::var("CHATNAP_REPLAYS").ok().and_then(|count| count.parse().ok()).unwrap_or(14);
     let talk = Talk::new();
@@ -224,7 +171,7 @@ fn answers_of_the_starter_are_repeated_token_by_token() {
         if n % 10 == 4 {
             talk.engine.release();
         }
-        let now = talk.repeat(stored);
+        let now = repeat(&talk, stored);
         assert_eq!(now.answer, stored.answer, "answer {n}");
         assert_eq!((&now.model_hash, &now.spans, &now.prompt), (&stored.model_hash, &stored.spans, &stored.prompt));
     }
@@ -232,12 +179,11 @@ fn answers_of_the_starter_are_repeated_token_by_token() {
 
 /// Without the recorded steps the same tokens have other logits: the test above would find a difference.
 #[test]
-#[ignore = "takes minutes without a release build"]
 fn steps_of_other_sizes_give_other_logits() {
     let talk = Talk::new();
     let question = [ChatMessage::new(Role::User, QUESTIONS[3])];
     let sampling = SamplingParams { temperature: 1.5, seed: Some(3), ..SamplingParams::default() };
-    let (stored, _) = talk.ask(&question, sampling);
+    let stored = talk.ask(&question, sampling, 24).trace;
     let rows = stored.prompt.len();
     let whole = Span { kept: rows, rows, kernels: Kernels::Own };
     let single = Span { kept: rows, rows, kernels: Kernels::Step };
@@ -250,7 +196,7 @@ fn steps_of_other_sizes_give_other_logits() {
             spans: vec![span],
             ..(*stored).clone()
         };
-        differing += usize::from(talk.repeat(&with(whole)).answer != talk.repeat(&with(single)).answer);
+        differing += usize::from(repeat(&talk, &with(whole)).answer != repeat(&talk, &with(single)).answer);
     }
     assert!(differing > 0);
 }

@@ -1,61 +1,14 @@
 //! Reuse of the KV cache between turns with the real starter model: a common prefix is not evaluated again, and the
 //! logits after it equal those of a cold run.
 
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
-
 use chatnap::engine::load::{LoadedModel, load};
 use chatnap::engine::model::LoadOptions;
+use chatnap::engine::prompt;
 use chatnap::engine::source::{CancelFlag, ModelFiles};
-use chatnap::engine::{Engine, EngineOptions, prompt};
-use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 
 use crate::support;
-
-struct Talk {
-    engine: Engine,
-    events: Receiver<EngineEvent>,
-}
-
-impl Talk {
-    fn new() -> Self {
-        support::starter_model();
-        let options = EngineOptions {
-            source: Box::new(HubSource::new(&support::settings("smollm2-135m")).unwrap()),
-            idle_window: IdleWindow::Never,
-            context_length: Some(2048),
-            device: DevicePreference::Cpu,
-            gpu_memory_utilization: 0.9,
-            threads: None,
-            chat_template: None,
-        };
-        let (sender, events) = channel();
-        Self { engine: Engine::start(options, move |event| drop(sender.send(event))).unwrap(), events }
-    }
-
-    /// Generates up to 40 tokens; returns the answer, its token usage and the finish reason.
-    fn ask(&self, messages: &[ChatMessage], temperature: f32) -> (String, Usage, FinishReason) {
-        self.engine.generate(GenerationRequest {
-            id: self.engine.next_id(),
-            messages: messages.to_vec(),
-            sampling: SamplingParams { temperature, seed: Some(7), ..SamplingParams::default() }.into(),
-            think: None,
-            max_tokens: Some(40),
-            on_overflow: OverflowPolicy::Error,
-            repeat: None,
-        });
-        let mut answer = String::new();
-        loop {
-            match self.events.recv_timeout(Duration::from_secs(120)).unwrap() {
-                EngineEvent::Token { channel: Channel::Answer, text, .. } => answer.push_str(&text),
-                EngineEvent::Finished { usage, reason, .. } => return (answer, usage, reason),
-                EngineEvent::Failed { error, .. } | EngineEvent::LoadFailed { error } => panic!("{error}"),
-                _ => {}
-            }
-        }
-    }
-}
+use crate::talk::{Answered, Talk};
 
 const QUESTIONS: [&str; 8] = [
     "Name a color.",
@@ -81,12 +34,13 @@ fn sampled_answers_are_reused_token_by_token() {
 
 fn eight_turns(temperature: f32) {
     let talk = Talk::new();
+    let sampling = SamplingParams { temperature, seed: Some(7), ..SamplingParams::default() };
     let mut messages = vec![ChatMessage::new(Role::System, "You are a helpful assistant.")];
     let mut there = 0;
     let mut prompts = Vec::new();
     for question in QUESTIONS {
         messages.push(ChatMessage::new(Role::User, question));
-        let (answer, usage, reason) = talk.ask(&messages, temperature);
+        let Answered { text: answer, usage, reason, .. } = talk.ask(&messages, sampling.clone(), 40);
         assert!(usage.cached_tokens >= there, "{question}: {usage:?}, {there} tokens are cached");
         assert!(usage.cached_tokens < usage.prompt_tokens);
         prompts.push(usage.prompt_tokens);
@@ -97,7 +51,7 @@ fn eight_turns(temperature: f32) {
     // Turn 3 with another text: two turns and the template's start of the third are cached, none of its text.
     let mut edited = messages[..5].to_vec();
     edited.push(ChatMessage::new(Role::User, "Zebras are striped, are they not?"));
-    let (_, usage, _) = talk.ask(&edited, temperature);
+    let usage = talk.ask(&edited, sampling, 40).usage;
     assert!(usage.cached_tokens >= prompts[1] && usage.cached_tokens < prompts[2], "{usage:?} {prompts:?}");
 }
 

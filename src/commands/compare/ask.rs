@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::figures::{Subject, Unit};
 use super::note;
 use super::sides::Side;
-use crate::engine::chat_template::Chosen;
 use crate::engine::source::CancelFlag;
 use crate::engine::{Engine, EngineOptions};
 use crate::failure::Failure;
@@ -76,16 +75,8 @@ pub(super) fn ask(side: &Side, prompt: &str, stop: &CancelFlag) -> Result<Asked,
 }
 
 fn options(settings: &Settings) -> Result<EngineOptions, Failure> {
-    let chat_template = Chosen::of(settings.chat_template.as_deref());
-    Ok(EngineOptions {
-        source: Box::new(HubSource::new(settings)?),
-        idle_window: IdleWindow::Never,
-        context_length: settings.context_length,
-        device: settings.device,
-        gpu_memory_utilization: settings.gpu_memory_utilization,
-        threads: settings.threads,
-        chat_template: chat_template.map_err(|error| Failure::usage(error.to_string()))?,
-    })
+    let options = HubSource::new(settings)?.engine_options(settings, IdleWindow::Never);
+    options.map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn messages(settings: &Settings, prompt: &str) -> Vec<ChatMessage> {
