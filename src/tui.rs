@@ -436,7 +436,7 @@ impl App {
             Input::ColoursPerhaps { number, reads } => self.background_perhaps_changed(number, reads),
             Input::ColoursReported => self.background_changed()?,
             Input::List(view, items) => self.fill(view, items),
-            Input::Library(reading) => self.library_read(reading),
+            Input::Library(reading) => self.read_library(reading),
             Input::Recent(recent) => self.screen.recent = recent,
             Input::Preview(view, preview) => self.preview(view, preview),
             Input::Edited(result) => {

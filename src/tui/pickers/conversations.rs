@@ -203,7 +203,7 @@ fn found_item(hit: &Hit, days: &Days) -> Item {
 
 impl App {
     /// Takes what the store's thread read for the list of conversations.
-    pub(in crate::tui) fn library_read(&mut self, reading: Reading) {
+    pub(in crate::tui) fn read_library(&mut self, reading: Reading) {
         match reading {
             Reading::All(items) => {
                 self.stored.titles = items.iter().map(|item| format!("{} {}", item.title, item.about)).collect();
