@@ -58,10 +58,14 @@ pub(super) fn prefill(
                 model.forward(&rows(prompt, from, span), from, &mut decoder.logits)?;
             }
         }
-        if model.truncate_cache(at + span.kept) != at + span.kept {
+        if span.kept < span.rows && model.truncate_cache(at + span.kept) != at + span.kept {
             return Err(ModelError::Unsupported("the KV cache cannot be cut where it was cut the first time".into()));
         }
-        prefix.extend(&prompt[at..at + span.kept], span.kernels);
+        // The step as it was, and the cut: a later answer that keeps these tokens records both.
+        let evaluated =
+            if span.kernels == Kernels::Step { prompt[at..at + span.kept].to_vec() } else { rows(prompt, at, span) };
+        prefix.extend(&evaluated, span.kernels);
+        prefix.cut(at + span.kept);
     }
     Ok(true)
 }
