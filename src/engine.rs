@@ -25,6 +25,7 @@ pub mod model;
 pub mod prefix;
 pub mod prompt;
 pub mod recommended;
+pub mod remote;
 pub mod room;
 pub mod sampler;
 pub mod scripted;

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 
 mod sampling;
+mod server;
 mod trace;
 
 pub use sampling::{Recommended, SamplingChoice, SamplingSource};
+pub use server::{Dialect, HeaderSource, KeySource, Server};
 pub use trace::{Kernels, Repetition, Span, Trace};
 
 /// Identifies a request; never used twice by one engine.

@@ -23,6 +23,7 @@ mod repeat;
 
 use output::Output;
 pub use overflow::{Fitted, fit};
+pub use reasoning::ReasoningSplitter;
 
 /// A request that is ready to run.
 pub struct Job<'a> {
