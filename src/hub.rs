@@ -40,6 +40,9 @@ pub use name::{ModelName, Pick, lasting_name};
 pub use offer::Place;
 pub use options::{HubOptions, Patience};
 
+/// Why a command that needs files refuses a model of a server.
+const NO_FILES: &str = "answers on a server, so it has no files on this machine";
+
 /// Finds and fetches the files of one model name.
 pub struct HubSource {
     name: ModelName,
@@ -51,6 +54,8 @@ pub struct HubSource {
     warnings: Vec<String>,
     cache_dir: PathBuf,
     offline: bool,
+    /// The server that answers, and the model's id there: then there are no files.
+    remote: Option<(Server, Option<String>)>,
     /// Whether `locate` may download missing files.
     fetches: bool,
     options: HubOptions,
@@ -65,8 +70,14 @@ impl HubSource {
 
     /// As `new`, with the hub described by `options` instead of the environment.
     pub fn with_options(settings: &Settings, options: HubOptions) -> Result<Self, EngineError> {
+        let remote = settings.servers.of_model(&settings.model);
+        let name = match &remote {
+            Some(_) => ModelName::Unknown(settings.model.trim().to_owned(), NO_FILES.to_owned()),
+            None => ModelName::parse_at(&settings.model, &options.endpoint)?,
+        };
         Ok(Self {
-            name: ModelName::parse_at(&settings.model, &options.endpoint)?,
+            name,
+            remote,
             picked: None,
             written: settings.model.trim().to_owned(),
             warnings: Vec::new(),
@@ -84,6 +95,7 @@ impl HubSource {
 
     /// The model's files if all of them are on disk; `None` if any must be fetched.
     pub fn local(&self) -> Result<Option<ModelFiles>, EngineError> {
+        self.refuse_remote()?;
         let (mut silent, never) = (|_: LoadProgress| (), CancelFlag::default());
         let mut job = Job::new(&mut silent, &never);
         match &self.name {
@@ -101,6 +113,9 @@ impl HubSource {
     /// Rejects names that can never load, without network access: a word that is not in the catalogue, and a local path
     /// that does not exist or is not a model.
     pub fn check(&self) -> Result<(), EngineError> {
+        if self.remote.is_some() {
+            return Ok(());
+        }
         match &self.name {
             ModelName::Scripted(path) => local::scripted(path).map(drop),
             ModelName::Path(path) => local::path(path).map(drop),
@@ -196,6 +211,14 @@ impl HubSource {
         Ok(cached.files())
     }
 
+    /// An error if a server has the model.
+    fn refuse_remote(&self) -> Result<(), EngineError> {
+        match &self.remote {
+            Some(_) => Err(EngineError::new(ErrorKind::Failed, format!("{} {NO_FILES}.", self.written))),
+            None => Ok(()),
+        }
+    }
+
     fn refuse_offline(&self, name: &str) -> Result<(), EngineError> {
         if !self.offline && !self.fetches {
             return Err(not_found(format!("{name} is not on this machine; /model {name} fetches it.")));
@@ -211,7 +234,14 @@ impl HubSource {
 }
 
 impl ModelSource for HubSource {
+    fn server(&self) -> Option<(Server, Option<String>)> {
+        self.remote.clone()
+    }
+
     fn name(&self) -> String {
+        if self.remote.is_some() {
+            return self.written.clone();
+        }
         self.picked.clone().unwrap_or_else(|| self.name.to_string())
     }
 
@@ -221,6 +251,7 @@ impl ModelSource for HubSource {
         cancel: &CancelFlag,
     ) -> Result<ModelFiles, EngineError> {
         let begun = Instant::now();
+        self.refuse_remote()?;
         let mut job = Job::new(progress, cancel);
         job.check()?;
         let found = match self.name.clone() {

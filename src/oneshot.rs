@@ -180,6 +180,7 @@ impl Run<'_> {
                 self.messages.progress(&step);
                 self.check(|run| run.writer.load(&step), engine);
             }
+            EngineEvent::Waiting { waited, why, .. } => self.messages.waiting(&self.settings.model, waited, &why),
             EngineEvent::Loaded { info, took, .. } => {
                 self.messages.clear();
                 info.warnings.iter().for_each(|warning| self.messages.warn(warning));

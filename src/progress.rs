@@ -48,6 +48,16 @@ impl Progress {
         self.drawn = true;
     }
 
+    /// Draws `text` instead of a step; false if no line is drawn here.
+    pub fn wait(&mut self, text: &str) -> bool {
+        if self.enabled {
+            let text = fit(&sanitize_line(text), columns().saturating_sub(1));
+            let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+            self.drawn = true;
+        }
+        self.enabled
+    }
+
     /// Erases the line.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.drawn) {

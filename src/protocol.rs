@@ -200,12 +200,44 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens that were generated.
     pub completion_tokens: usize,
+    /// Which of these a server did not tell; such a count is 0.
+    #[serde(skip)]
+    pub unknown: Unknown,
+}
+
+/// Which counts are unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unknown {
+    /// `prompt_tokens`.
+    pub prompt: bool,
+    /// `cached_tokens`.
+    pub cached: bool,
+    /// `completion_tokens`.
+    pub completion: bool,
 }
 
 impl Usage {
-    /// Prompt and completion tokens.
+    /// Prompt and completion tokens, as far as they are known.
     pub fn total_tokens(&self) -> usize {
         self.prompt_tokens + self.completion_tokens
+    }
+
+    /// Prompt, cached and completion tokens; `None`: a server did not tell.
+    pub fn known(&self) -> [Option<usize>; 3] {
+        let of = |count, unknown: bool| (!unknown).then_some(count);
+        let Unknown { prompt, cached, completion } = self.unknown;
+        [of(self.prompt_tokens, prompt), of(self.cached_tokens, cached), of(self.completion_tokens, completion)]
+    }
+
+    /// The counts, each of which may be unknown: prompt, cached and completion tokens.
+    pub fn of(counts: [Option<usize>; 3]) -> Self {
+        let [prompt, cached, completion] = counts;
+        Self {
+            prompt_tokens: prompt.unwrap_or(0),
+            cached_tokens: cached.unwrap_or(0),
+            completion_tokens: completion.unwrap_or(0),
+            unknown: Unknown { prompt: prompt.is_none(), cached: cached.is_none(), completion: completion.is_none() },
+        }
     }
 }
 
@@ -273,6 +305,8 @@ pub enum DeviceKind {
     Cpu,
     /// An NVIDIA GPU.
     Cuda,
+    /// A server, whose name is its address.
+    Server,
 }
 
 /// The device that a model runs on.
@@ -295,7 +329,7 @@ pub struct ModelInfo {
     pub quantization: String,
     /// Number of parameters.
     pub parameters: u64,
-    /// Positions that the KV cache holds.
+    /// Positions that the KV cache holds; 0 if a server does not tell.
     pub context_length: usize,
     /// Positions that the model was trained for.
     pub trained_context_length: usize,
@@ -336,7 +370,7 @@ pub struct MemoryUse {
 impl ModelInfo {
     /// Whether a prompt and answer with this `usage` leave no position for another token.
     pub fn is_filled_by(&self, usage: &Usage) -> bool {
-        usage.total_tokens() >= self.context_length
+        self.context_length > 0 && usage.total_tokens() >= self.context_length
     }
 }
 
@@ -407,6 +441,15 @@ pub enum EngineEvent {
     },
     /// Progress of the running load.
     LoadProgress(LoadProgress),
+    /// A server is not ready yet, during a load or before an answer begins.
+    Waiting {
+        /// How long by now.
+        waited: Duration,
+        /// What the server says, or why there is no connection; a part of a sentence.
+        why: String,
+        /// Time of the event.
+        at: Timestamp,
+    },
     /// The model is loaded.
     Loaded {
         /// Properties of the model.

@@ -21,6 +21,7 @@ mod layers;
 mod persona;
 mod prices;
 mod recommendation;
+mod server;
 
 pub use comfort::{Comfort, Notify};
 pub use duration::{format_idle_window, parse_duration, parse_idle_window};
@@ -31,6 +32,7 @@ pub use keys::{KEYS, Key, check};
 pub use layers::{DEFAULT, Layers};
 pub use persona::{NO_PERSONA, PERSONA, Persona, find_persona};
 pub use recommendation::Recommendation;
+pub use server::Servers;
 
 /// The commented config file that `chatnap config default` writes; it lists the defaults and changes none.
 pub const DEFAULT_CONFIG: &str = include_str!("../assets/config.toml");
@@ -68,6 +70,8 @@ pub struct Settings {
     pub threads: Option<usize>,
     /// Never use the network.
     pub offline: bool,
+    /// Servers that answer in place of a model in this process.
+    pub servers: Servers,
     /// Print the stored answer to a one-shot request that was answered before, if it is reproducible.
     pub cache: bool,
     /// What to do with a conversation that outgrew the context.
@@ -104,6 +108,7 @@ impl Settings {
             gpu_memory_utilization: 0.9,
             threads: None,
             offline: false,
+            servers: Servers::default(),
             cache: false,
             on_overflow: OverflowPolicy::Error,
             theme: "auto".to_owned(),
@@ -288,6 +293,7 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
     let mut settings = Settings::defaults(&sources.folders);
     let mut origins = BTreeMap::new();
     let file = file::read(&path, named)?;
+    settings.servers.own = file.servers;
     for (key, value, line) in file.entries {
         let origin = Origin::File { path: path.clone(), line };
         (key.set)(&mut settings, &value)
@@ -312,6 +318,16 @@ pub fn resolve(sources: &Sources<'_>) -> Result<Resolved, SettingsError> {
         let key = keys::find(given.key).ok_or_else(|| SettingsError(format!("{} sets nothing.", given.flag)))?;
         (key.set)(&mut settings, &given.value).map_err(|why| SettingsError(format!("{}: {why}", given.flag)))?;
         origins.insert(key.name, Origin::Flag(given.flag));
+    }
+    if let Some(model) =
+        settings.servers.name_of(&settings.model).map_err(|why| SettingsError(format!("server: {why}.")))?
+    {
+        settings.model = model;
+        // What names the server names the model, too.
+        let origin = origins.get("server").cloned().unwrap_or(Origin::Default);
+        if !matches!(origins.get("model"), Some(Origin::Flag(_))) {
+            origins.insert("model", origin);
+        }
     }
     let log = LogOptions {
         level: (sources.environment)("CHATNAP_LOG").map(|level| level.to_string_lossy().into_owned()),

@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn answer_statistics_of_five_tokens_use_four_gaps() {
-        let usage = Usage { prompt_tokens: 30, cached_tokens: 10, completion_tokens: 5 };
+        let usage = Usage { prompt_tokens: 30, cached_tokens: 10, completion_tokens: 5, ..Usage::default() };
         let timing = Timing {
             load: ms(500),
             ttft: ms(80),
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn undefined_statistics_are_none() {
-        let one = Usage { prompt_tokens: 8, cached_tokens: 8, completion_tokens: 1 };
+        let one = Usage { prompt_tokens: 8, cached_tokens: 8, completion_tokens: 1, ..Usage::default() };
         let timing = Timing { ttft: ms(5), ..Timing::default() };
         let stats = AnswerStats::new(&one, &timing);
         assert_eq!(stats.tokens_per_second, None);
@@ -151,12 +151,15 @@ mod tests {
 
     #[test]
     fn conversation_statistics_sum_the_answers() {
-        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3 };
+        let usage = Usage { prompt_tokens: 10, cached_tokens: 4, completion_tokens: 3, ..Usage::default() };
         let timing =
             |first| Timing { ttft: ms(first), decode: ms(20), inter_token: vec![ms(10), ms(10)], ..Timing::default() };
         let (fast, slow) = (timing(10), timing(90));
         let stats = ConversationStats::of([(&usage, &fast), (&usage, &slow)]);
-        assert_eq!(stats.usage, Usage { prompt_tokens: 20, cached_tokens: 8, completion_tokens: 6 });
+        assert_eq!(
+            stats.usage,
+            Usage { prompt_tokens: 20, cached_tokens: 8, completion_tokens: 6, ..Usage::default() }
+        );
         assert_eq!((stats.ttft_p50, stats.ttft_p95), (Some(ms(10)), Some(ms(90))));
         assert_eq!(stats.tokens_per_second, Some(100.0));
     }

@@ -163,8 +163,8 @@ impl Used {
             used.total.held.add(&held);
             match load.device.as_ref().map(|device| device.kind) {
                 Some(DeviceKind::Cpu) => used.cpu.add(&held),
-                Some(_) => used.gpu.add(&held),
-                None => {}
+                Some(DeviceKind::Cuda) => used.gpu.add(&held),
+                Some(DeviceKind::Server) | None => {}
             }
         }
         used.models.sort_by(|a, b| b.answers.cmp(&a.answers).then_with(|| a.model.cmp(&b.model)));

@@ -292,8 +292,13 @@ impl Chat {
         if let Some(effects) = self.compacting_event(&event) {
             return effects;
         }
+        // A failed attempt is reported before the next one; all else means that the wait is over.
+        if !matches!(event, EngineEvent::Warning(_) | EngineEvent::Counted { .. } | EngineEvent::Waiting { .. }) {
+            self.engine.waiting = None;
+        }
         match event {
             EngineEvent::Loading { .. } => self.engine.loading(),
+            EngineEvent::Waiting { waited, why, .. } => self.engine.waiting = Some((waited, why)),
             EngineEvent::LoadProgress(progress) => self.engine.progress(progress, self.now),
             EngineEvent::Loaded { info, took, at } => {
                 let total = info.memory.total();

@@ -108,7 +108,8 @@ impl Chat {
     pub(super) fn to_compact(&self) -> Vec<TurnId> {
         let sent = self.conversation.sent_to(self.conversation.head());
         let most = sent.len().saturating_sub(RECENT);
-        let room = self.engine.info.as_ref().map(|info| info.context_length * 3 / 4);
+        let known = self.engine.info.as_ref().filter(|info| info.context_length > 0);
+        let room = known.map(|info| info.context_length * 3 / 4);
         let used = |id: &TurnId| match self.conversation.turn(*id).map(|turn| &turn.answer.ending) {
             Some(Ending::Finished { usage, .. }) => usage.total_tokens(),
             _ => 0,
@@ -120,7 +121,8 @@ impl Chat {
 
     /// Most tokens of a summary.
     fn longest_summary(&self) -> usize {
-        self.engine.info.as_ref().map_or(LONGEST, |info| (info.context_length / SHARE).min(LONGEST))
+        let known = self.engine.info.as_ref().filter(|info| info.context_length > 0);
+        known.map_or(LONGEST, |info| (info.context_length / SHARE).min(LONGEST))
     }
 
     /// About how many tokens these turns hold: four bytes each, which is near enough for English and for scripts of three

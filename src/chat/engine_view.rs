@@ -114,6 +114,8 @@ pub struct EngineView {
     pub freed: Option<u64>,
     /// Context positions that the last prompt and answer take.
     pub context_used: usize,
+    /// How long a server is awaited by now, and why; `None`: none is.
+    pub waiting: Option<(Duration, String)>,
     load_asked: bool,
 }
 
@@ -126,6 +128,7 @@ impl EngineView {
             resident: None,
             freed: None,
             context_used: 0,
+            waiting: None,
             load_asked: false,
         }
     }

@@ -67,7 +67,8 @@ impl Chat {
 
     /// Loads the model with another context length, which the conversation remembers.
     pub(super) fn set_context(&mut self, length: usize) -> Vec<Effect> {
-        let trained = self.engine.info.as_ref().map_or(usize::MAX, |info| info.trained_context_length);
+        let known = self.engine.info.as_ref().filter(|info| info.trained_context_length > 0);
+        let trained = known.map_or(usize::MAX, |info| info.trained_context_length);
         if length < LEAST_CONTEXT {
             self.show_hint(Hint::Message(format!(
                 "a context of less than {LEAST_CONTEXT} tokens holds no conversation"

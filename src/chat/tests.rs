@@ -92,7 +92,7 @@ impl Story {
     }
 
     fn finish(&mut self, id: RequestId, reason: FinishReason) -> Vec<Effect> {
-        let usage = Usage { prompt_tokens: 30, cached_tokens: 20, completion_tokens: 2 };
+        let usage = Usage { prompt_tokens: 30, cached_tokens: 20, completion_tokens: 2, ..Usage::default() };
         let at = self.now();
         self.engine(EngineEvent::Finished { id, reason, usage, timing: Timing::default(), at })
     }
@@ -474,7 +474,7 @@ fn the_limit_that_cut_an_answer_off_is_recorded() {
     story.engine(EngineEvent::Loaded { info: info(), took: Duration::ZERO, at });
     for (completion_tokens, limit) in [(2, Limit::MaxTokens), (2018, Limit::Context { length: 2048, trained: 8192 })] {
         let id = story.ask("go on").id;
-        let usage = Usage { prompt_tokens: 30, cached_tokens: 0, completion_tokens };
+        let usage = Usage { prompt_tokens: 30, cached_tokens: 0, completion_tokens, ..Usage::default() };
         let (reason, timing) = (FinishReason::Length, Timing::default());
         story.engine(EngineEvent::Finished { id, reason, usage, timing, at });
         assert_eq!(story.chat.limits.values().last(), Some(&limit));

@@ -134,6 +134,13 @@ pub struct ModelFlags {
     /// Tokens that a conversation may take; default 8192, or the model's own where that is smaller
     #[arg(long, value_name = "N", global = true, value_parser = setting("context_length"), allow_hyphen_values = true)]
     pub context_length: Option<String>,
+    /// Answer through an OpenAI-compatible server: its address, ollama, vllm, sglang, llama-server, lmstudio, openrouter,
+    /// openai, or a [server.NAME] of the config file; then -m is the server's name of the model
+    #[arg(long, value_name = "URL|NAME", global = true, value_parser = setting("server"))]
+    pub server: Option<String>,
+    /// How long a server may take to wake; default 10m; never: it has to be awake
+    #[arg(long, value_name = "DURATION", global = true, value_parser = setting("server_wait"), allow_hyphen_values = true)]
+    pub server_wait: Option<String>,
     /// auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", global = true, value_parser = setting("device"))]
     pub device: Option<String>,
@@ -226,6 +233,8 @@ impl Args {
             ("context_length", "--context-length", &model.context_length),
             ("on_overflow", "--on-overflow", &chat.on_overflow),
             ("idle_window", "--idle-window", &chat.idle_window),
+            ("server", "--server", &model.server),
+            ("server_wait", "--server-wait", &model.server_wait),
             ("device", "--device", &model.device),
             ("gpu_memory_utilization", "--gpu-memory-utilization", &model.gpu_memory_utilization),
             ("threads", "--threads", &model.threads),

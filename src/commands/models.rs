@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 use crate::catalogue::{ClassDevice, Source, catalogue};
 use crate::cli::args::{ModelsCommand, TableFormat};
 use crate::commands::table::Table;
+use crate::engine::remote::session;
 use crate::engine::room::Room;
 use crate::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use crate::failure::{Code, Failure};
 use crate::hub::{HubSource, ModelName, Stored};
 use crate::output::{self, Reader};
 use crate::progress::Progress;
+use crate::protocol::EngineEvent;
 use crate::sanitize::sanitize_line;
 use crate::settings::{AUTO, Settings};
 use crate::survey::{self, Machine, Rooms};
@@ -20,7 +22,10 @@ use crate::wording::bytes;
 
 pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader, Failure> {
     match command {
-        ModelsCommand::List { fits, format } => list(settings, fits, format),
+        ModelsCommand::List { fits, format } => match &settings.servers.chosen {
+            Some(name) => of_server(settings, name, format),
+            None => list(settings, fits, format),
+        },
         ModelsCommand::Recommend { format } => recommend(settings, format),
         ModelsCommand::Pull { name } => pull(settings, name),
         ModelsCommand::Path { name } => path(settings, name),
@@ -34,6 +39,25 @@ pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader,
             output::write_foreign(&format!("removed {name}: {freed}\n"))
         }
     }
+}
+
+/// The models that a server lists.
+fn of_server(settings: &Settings, name: &str, format: TableFormat) -> Result<Reader, Failure> {
+    let server = settings.servers.find(name).map_err(Failure::usage)?;
+    let mut progress = Progress::new(false);
+    let listing = session::models(&server, &mut |event| {
+        if let EngineEvent::Waiting { waited, why, .. } = event {
+            progress.wait(&format!("waiting for {name}: {why}, {} s", waited.as_secs()));
+        }
+    })?;
+    progress.clear();
+    let mut table = Table::new(&["model", "context"]);
+    let mut objects = Vec::new();
+    for model in listing.models() {
+        table.row([model.id.clone(), model.context_length.map(|length| length.to_string()).unwrap_or_default()]);
+        objects.push(json!({"model": model.id, "context_length": model.context_length, "server": server.name}));
+    }
+    output::write(&table.render_within(output::columns(), format, &Value::Array(objects)))
 }
 
 /// Columns that a narrow terminal shortens and then omits, in this order, with their minimum widths in cells.

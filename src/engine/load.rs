@@ -85,6 +85,7 @@ pub fn wait_for_contexts(timeout: Duration) {
 pub fn read_bandwidth(kind: DeviceKind, device: DevicePreference, threads: Option<usize>) -> Option<f64> {
     match kind {
         DeviceKind::Cpu => cpu::read_bandwidth(&cpu::Threads::new(threads)).ok(),
+        DeviceKind::Server => None,
         #[cfg(cuda)]
         DeviceKind::Cuda => cuda::read_bandwidth(device).ok(),
         #[cfg(not(cuda))]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::protocol::{EngineError, LoadProgress, SamplingChoice};
+use crate::protocol::{EngineError, LoadProgress, SamplingChoice, Server};
 
 /// A flag that stops long work from another thread; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +45,11 @@ pub trait ModelSource: Send {
         progress: &mut dyn FnMut(LoadProgress),
         cancel: &CancelFlag,
     ) -> Result<ModelFiles, EngineError>;
+
+    /// The server that answers instead of files, and the model's id there (`None`: the server's own); `None`: files do.
+    fn server(&self) -> Option<(Server, Option<String>)> {
+        None
+    }
 
     /// Warnings for the user about the files that `locate` found last.
     fn warnings(&self) -> Vec<String> {

@@ -84,7 +84,7 @@ impl Worker {
         sink: Box<dyn Fn(EngineEvent) + Send>,
     ) -> Self {
         Self {
-            state: State::new(options.idle_window),
+            state: State::new(window_of(&options)),
             options: Arc::new(Mutex::new(options)),
             next_options: VecDeque::new(),
             tickets: HashMap::new(),
@@ -118,7 +118,18 @@ impl Worker {
         self.leave_the_driver_in_peace();
     }
 
+    fn is_remote(&self) -> bool {
+        self.options.try_lock().map_or_else(
+            // The load holds the lock; it has told what it loads by then, or there is nothing to release yet.
+            |_| self.device_kind() == DeviceKind::Server,
+            |options| options.source.server().is_some(),
+        )
+    }
+
     fn wake(&mut self) {
+        if self.is_remote() {
+            return;
+        }
         let device = self.options.lock().unwrap_or_else(PoisonError::into_inner).device;
         let thread = std::thread::Builder::new().name("driver".into());
         // If no thread can be started, the load starts the driver.
@@ -164,7 +175,7 @@ impl Worker {
             Message::Release => self.step(Event::Release),
             Message::Count(request) => self.give(Command::Count(request)),
             Message::Switch(options) => {
-                let window = options.idle_window;
+                let window = window_of(&options);
                 self.next_options.push_back(options);
                 self.step(Event::Switch(window));
             }
@@ -181,7 +192,9 @@ impl Worker {
     fn set_window(&mut self, window: IdleWindow) {
         self.options.lock().unwrap_or_else(PoisonError::into_inner).idle_window = window;
         self.next_options.iter_mut().for_each(|options| options.idle_window = window);
-        self.step(Event::SetWindow(window));
+        if !self.is_remote() {
+            self.step(Event::SetWindow(window));
+        }
     }
 
     fn accept(&mut self, request: GenerationRequest, submitted: Timestamp) {
@@ -289,6 +302,7 @@ impl Worker {
         match self.device_kind() {
             DeviceKind::Cpu => shrunk.unwrap_or(taken),
             DeviceKind::Cuda => taken,
+            DeviceKind::Server => 0,
         }
     }
 
@@ -397,6 +411,11 @@ impl Worker {
     fn tell(&self, event: EngineEvent) {
         (self.sink)(event);
     }
+}
+
+/// A session with a server takes no memory that a release would give back.
+fn window_of(options: &EngineOptions) -> IdleWindow {
+    if options.source.server().is_some() { IdleWindow::Never } else { options.idle_window }
 }
 
 fn lost_thread(what: &str) -> EngineError {

@@ -22,6 +22,9 @@ pub enum Place {
 impl HubSource {
     /// Looks for the files on disk. An error if the model cannot exist, or is not on disk and nothing may be fetched.
     pub fn place(&self) -> Result<Place, EngineError> {
+        if self.remote.is_some() {
+            return Ok(Place::Here { bytes: 0 });
+        }
         if let Some(files) = self.local()? {
             return Ok(Place::Here { bytes: bytes_of(&files) });
         }

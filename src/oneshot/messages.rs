@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
 use crate::progress::Progress;
 use crate::protocol::LoadProgress;
-use crate::sanitize::{Sanitizer, sanitize};
+use crate::sanitize::{Sanitizer, sanitize, sanitize_line};
 
 /// The writer of stderr. Interior mutability: its users share it by reference.
 pub(super) struct Messages {
@@ -34,6 +35,15 @@ impl Messages {
 
     pub(super) fn progress(&self, step: &LoadProgress) {
         self.state.borrow_mut().progress.show(step);
+    }
+
+    /// Shows that a server is awaited: in the progress line, or as one message for each reason where none is drawn.
+    pub(super) fn waiting(&self, model: &str, waited: Duration, why: &str) {
+        let text = format!("waiting for {}: {}", sanitize_line(model), sanitize_line(why));
+        let drawn = self.state.borrow_mut().progress.wait(&format!("{text}, {} s", waited.as_secs()));
+        if !drawn && self.state.borrow_mut().warned.insert(text.clone()) {
+            self.say(&format!("chatnap: {text}"));
+        }
     }
 
     /// Erases the progress line.

@@ -49,11 +49,25 @@ fn sampling_json(sampling: &SamplingParams) -> Value {
     })
 }
 
+/// Replaces figures that only a model in this process has, or that the server did not tell.
+fn of_server(times: &mut Value, stats: &AnswerStats, timing: &Timing) {
+    times["wait_ms"] = json!(ms(timing.load));
+    if timing.prefill.is_zero() {
+        times["prefill_ms"] = Value::Null;
+    }
+    let rates =
+        [("prompt_tokens_per_second", stats.prompt_tokens_per_second), ("tokens_per_second", stats.tokens_per_second)];
+    for (name, rate) in rates.into_iter().filter(|(_, rate)| rate.is_none()) {
+        times[name] = json!(rate);
+    }
+}
+
 impl Report<'_> {
     /// The object of `--format json`. An undefined figure (the speed of a single token) is 0.
     pub(super) fn json(&self) -> Value {
         let (usage, timing) = (self.usage, self.timing);
         let stats = AnswerStats::new(usage, timing);
+        let [prompt, cached, completion] = usage.known();
         let mut object = json!({
             "model": self.model,
             "answer": self.answer.text,
@@ -65,10 +79,10 @@ impl Report<'_> {
             "from_cache": self.from_cache,
             "sampling": sampling_json(&self.sampling),
             "usage": {
-                "prompt_tokens": usage.prompt_tokens,
-                "cached_tokens": usage.cached_tokens,
-                "completion_tokens": usage.completion_tokens,
-                "total_tokens": usage.total_tokens(),
+                "prompt_tokens": prompt,
+                "cached_tokens": cached,
+                "completion_tokens": completion,
+                "total_tokens": prompt.and(completion).map(|_| usage.total_tokens()),
             },
             "timing": {
                 "load_ms": ms(timing.load),
@@ -87,6 +101,9 @@ impl Report<'_> {
                 "vram_bytes": if device.kind == DeviceKind::Cuda { memory } else { 0 },
             })),
         });
+        if self.device.is_some_and(|(device, _)| device.kind == DeviceKind::Server) {
+            of_server(&mut object["timing"], &stats, timing);
+        }
         if !self.answer.reasoning.is_empty() {
             object["reasoning"] = json!(self.answer.reasoning);
         }
@@ -97,6 +114,8 @@ impl Report<'_> {
     pub(super) fn figures(&self) -> String {
         let (usage, timing) = (self.usage, self.timing);
         let stats = AnswerStats::new(usage, timing);
+        let [prompt, cached, completion] = usage.known();
+        let known = |count: Option<usize>| count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
         let speed = |rate: Option<f64>| rate.map_or("-".to_owned(), |rate| format!("{rate:.1} tokens/s"));
         let span = |span: Option<Duration>| span.map_or("-".to_owned(), |span| format!("{:.1} ms", ms(span)));
         let device = self.device.map_or("-", |(device, _)| device.name.as_str());
@@ -112,10 +131,10 @@ impl Report<'_> {
              load {load:.2} s, TTFT {ttft}, prefill {prefill}, decode {decode}, total {all:.2} s\n\
              inter-token latency p50 {p50}, p95 {p95}",
             model = self.model,
-            prompt = usage.prompt_tokens,
-            cached = usage.cached_tokens,
-            completion = usage.completion_tokens,
-            total = usage.total_tokens(),
+            prompt = known(prompt),
+            cached = known(cached),
+            completion = known(completion),
+            total = known(prompt.and(completion).map(|_| usage.total_tokens())),
             load = timing.load.as_secs_f64(),
             ttft = span(stats.ttft),
             prefill = speed(stats.prompt_tokens_per_second),

@@ -21,7 +21,11 @@ pub struct Grid {
 pub fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let header = &report.header;
     let (model, device, sampling) = (&header.model, &header.device, &header.sampling);
-    let kind = if device.kind == DeviceKind::Cuda { "GPU" } else { "CPU" };
+    let kind = match device.kind {
+        DeviceKind::Cuda => "GPU",
+        DeviceKind::Cpu => "CPU",
+        DeviceKind::Server => "server",
+    };
     let mut of_model = vec![model.name.clone(), model.architecture.clone(), model.quantization.clone()];
     of_model.retain(|part| !part.is_empty());
     let known = |count: u64, text: String| if count == 0 { UNKNOWN.to_owned() } else { text };

@@ -10,7 +10,7 @@ use crate::stats::AnswerStats;
 const SCHEMA: &str = include_str!("../../assets/report.schema.json");
 
 fn figures(cached: usize) -> Figures {
-    let usage = Usage { prompt_tokens: 40, cached_tokens: cached, completion_tokens: 11 };
+    let usage = Usage { prompt_tokens: 40, cached_tokens: cached, completion_tokens: 11, ..Usage::default() };
     let millis = std::time::Duration::from_millis;
     let timing = Timing {
         load: millis(0),
@@ -242,7 +242,7 @@ fn the_schema_refuses_what_is_missing_unknown_or_of_another_type() {
 
 #[test]
 fn unknown_figures_are_null_and_a_dash() {
-    let one = Usage { prompt_tokens: 8, cached_tokens: 8, completion_tokens: 0 };
+    let one = Usage { prompt_tokens: 8, cached_tokens: 8, completion_tokens: 0, ..Usage::default() };
     let figures = serde_json::to_value(Figures::new(&one, &Timing::default())).unwrap();
     for key in ["ttft_ms", "tokens_per_second", "prompt_tokens_per_second", "inter_token_p50_ms", "inter_token_p95_ms"]
     {

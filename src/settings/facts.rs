@@ -83,6 +83,8 @@ const FACTS: &[Facts] = &[
     facts("device", ENGINE, "auto, cpu, cuda or cuda:N", &[], Reload, false),
     facts("gpu_memory_utilization", ENGINE, "share of the GPU's memory that may be used", &[], Reload, false),
     facts("threads", ENGINE, "CPU threads", &[], Reload, false),
+    facts("server", ENGINE, "a server that answers instead; /model NAME@SERVER changes it", &[], AtStart, false),
+    facts("server_wait", ENGINE, "how long a server may take to wake", &[], Reload, false),
     facts("offline", ENGINE, "never use the network", &["true", "false"], Reload, false),
     facts("cache", ENGINE, "one-shot: print a stored answer to the same request", &["true", "false"], AtStart, false),
     facts("theme", INTERFACE, "the look; /theme lists them", &[], AtOnce, false),

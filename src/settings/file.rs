@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
 use super::SettingsError;
 use super::keys::{self, Key};
 use super::persona::{self, PERSONA, Persona};
 use super::prices::{self, PRICES};
+use super::server::{self, SERVER};
 use crate::files;
+use crate::protocol::Server;
 use crate::usage::Prices;
 
 /// Largest config file that is read, in bytes.
@@ -21,6 +23,8 @@ pub(super) struct Config {
     pub entries: Vec<(&'static Key, String, usize)>,
     /// In alphabetical order.
     pub personas: Vec<Persona>,
+    /// The tables `[server.NAME]`, in alphabetical order.
+    pub servers: Vec<Server>,
     /// The table `[prices]`, or the built-in prices.
     pub prices: Prices,
 }
@@ -48,6 +52,12 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Config, SettingsError> {
         if name == PERSONA {
             let read = persona::read(value.get_ref(), start);
             config.personas = read.map_err(|(offset, why)| at(line_of(offset), why))?;
+            continue;
+        }
+        // A text is the key `server`.
+        if name == SERVER && matches!(value.get_ref(), DeValue::Table(_)) {
+            let read = server::read(value.get_ref(), start);
+            config.servers = read.map_err(|(offset, why)| at(line_of(offset), why))?;
             continue;
         }
         if name == PRICES {

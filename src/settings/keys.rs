@@ -6,6 +6,7 @@ use super::comfort::{parse_after, parse_notify, show_after, show_notify};
 use toml::de::DeValue;
 
 use super::duration::{format_idle_window, parse_idle_window};
+use super::server::parse_wait;
 use super::{Folders, Keymap, Settings, expand_path};
 use crate::protocol::*;
 use crate::wording::without_user_info;
@@ -141,6 +142,14 @@ pub const KEYS: &[Key] = &[
         s.gpu_memory_utilization
     )),
     key!("threads", Integer, |s, v| threads(v).map(|v| s.threads = Some(v)), |s| s.threads.map(|v| v.to_string())),
+    key!("server", Text, |s, v| nonempty(v).map(|v| s.servers.chosen = Some(without_user_info(&v))), |s| s
+        .servers
+        .chosen
+        .clone()),
+    key!("server_wait", Duration, |s, v| parse_wait(v).map(|v| s.servers.wait = Some(v)), |s| s
+        .servers
+        .wait
+        .map(|v| format_idle_window(IdleWindow::After(v)))),
     key!("offline", Switch, |s, v| switch(v).map(|v| s.offline = v), |s| Some(s.offline.to_string())),
     key!("cache", Switch, |s, v| switch(v).map(|v| s.cache = v), |s| Some(s.cache.to_string())),
     key!("theme", Text, |s, v| nonempty(v).map(|v| s.theme = v), |s| Some(s.theme.clone())),

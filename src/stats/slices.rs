@@ -47,8 +47,12 @@ mod tests {
 
     #[test]
     fn shares_add_up_to_the_context() {
-        let usage =
-            |prompt, completion| Usage { prompt_tokens: prompt, cached_tokens: 0, completion_tokens: completion };
+        let usage = |prompt, completion| Usage {
+            prompt_tokens: prompt,
+            cached_tokens: 0,
+            completion_tokens: completion,
+            ..Usage::default()
+        };
         let turns = [usage(20, 5), usage(40, 10)];
         let shares = shares(turns.iter().map(Some).chain([None]));
         assert_eq!(shares, [Share { question: 20, answer: 5 }, Share { question: 15, answer: 10 }, Share::default()]);

@@ -33,3 +33,11 @@ pub(super) fn integer(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<i
 pub(super) fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     Ok(integer(row, column)?.and_then(|number| u64::try_from(number).ok()).unwrap_or(0))
 }
+
+/// The count of a column; `None` for NULL, 0 for a negative number or another type.
+pub(super) fn known(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<usize>> {
+    if row.get_ref(column)? == ValueRef::Null {
+        return Ok(None);
+    }
+    count(row, column).map(|count| Some(usize::try_from(count).unwrap_or(usize::MAX)))
+}

@@ -14,7 +14,8 @@ pub(super) struct Columns {
     pub text: String,
     state: String,
     error: Option<String>,
-    usage: Option<[i64; 3]>,
+    /// Prompt, cached and completion tokens; `None`: unknown.
+    usage: Option<[Option<i64>; 3]>,
     timing: Option<String>,
     /// Microseconds between the tokens.
     #[serde(default)]
@@ -34,8 +35,8 @@ impl Columns {
                 "failed"
             }
             Ending::Finished { reason, usage, timing } => {
-                let of = [usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens];
-                counts = Some(of.map(|count| i64::try_from(count).unwrap_or(i64::MAX)));
+                let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+                counts = Some(usage.known().map(|known| known.map(count)));
                 times = timing.as_ref().map(timing::to_json);
                 gaps = timing.as_ref().map(timing::gaps).unwrap_or_default();
                 match reason {
@@ -53,7 +54,7 @@ impl Columns {
     /// Writes the answer to its row, and with it the sampling parameters if `sampling` has any: which values the model
     /// recommends is known only once it is loaded. Returns the number of updated rows, 0 or 1.
     pub(super) fn write(&self, db: &Connection, row: i64, sampling: Option<&str>) -> rusqlite::Result<usize> {
-        let count = |place: usize| self.usage.as_ref().map(|usage| usage[place]);
+        let count = |place: usize| self.usage.as_ref().and_then(|usage| usage[place]);
         let gaps = (!self.gaps.is_empty()).then(|| varints::to_bytes(self.gaps.iter().copied()));
         let written = db.execute(
             "UPDATE turns SET reasoning = ?2, answer = ?3, state = ?4, error = ?5, prompt_tokens = ?6,
@@ -139,7 +140,6 @@ pub(super) const TURN: &str = "key, parent, prompt, model, reasoning, answer, st
 
 /// Reads a turn; `before`: the rows of the earlier turns of the conversation.
 pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn> {
-    let count = |column: usize| cell::count(row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let state = cell::text(row, 6)?;
     let reason = match state.as_str() {
         "stop" => Some(FinishReason::Stop),
@@ -149,7 +149,7 @@ pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn>
     };
     let ending = match (reason, state.as_str()) {
         (Some(reason), _) => {
-            let usage = Usage { prompt_tokens: count(8)?, cached_tokens: count(9)?, completion_tokens: count(10)? };
+            let usage = Usage::of([cell::known(row, 8)?, cell::known(row, 9)?, cell::known(row, 10)?]);
             let timing = cell::optional_text(row, 11)?.and_then(|text| timing::from_json(&text));
             Ending::Finished { reason, usage, timing }
         }

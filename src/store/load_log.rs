@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{LoadKey, StoreHandle};
-use crate::protocol::EngineEvent;
+use crate::protocol::{DeviceKind, EngineEvent};
 
 /// The load that is held now. Its store calls run on the store's thread, and errors are dropped: `usage` then counts less.
 #[derive(Debug, Default)]
@@ -17,7 +17,8 @@ impl LoadLog {
     pub fn note(&self, store: &StoreHandle, event: &EngineEvent) {
         let held = Arc::clone(&self.held);
         match event {
-            EngineEvent::Loaded { info, took, .. } => {
+            // A server's memory is not this machine's.
+            EngineEvent::Loaded { info, took, .. } if info.device.kind != DeviceKind::Server => {
                 let (model, device, bytes) = (info.name.clone(), info.device.clone(), info.memory.total());
                 let took = took_ms(*took);
                 store.run(move |store| {

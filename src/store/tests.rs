@@ -47,7 +47,7 @@ fn record(conversation: &Conversation, id: TurnId) -> TurnRecord {
 }
 
 fn finished() -> Ending {
-    let usage = Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: 3 };
+    let usage = Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: 3, ..Usage::default() };
     let timing = Timing { ttft: Duration::from_millis(7), ..Timing::default() };
     Ending::Finished { reason: FinishReason::Length, usage, timing: Some(timing) }
 }

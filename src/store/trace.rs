@@ -79,8 +79,6 @@ impl Store {
             "SELECT answer, reasoning, state, model, asked, prompt_tokens, cached_tokens, completion_tokens, {TRACE}
              FROM turns WHERE request = ?1 AND state IN ('stop', 'length') AND NOT removed ORDER BY key DESC LIMIT 1"
         );
-        let count =
-            |row: &Row<'_>, column| cell::count(row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
         let found = self.db.query_row(&query, [request], |row| {
             Ok(Cached {
                 text: cell::text(row, 0)?,
@@ -88,11 +86,7 @@ impl Store {
                 complete: cell::text(row, 2)? == "stop",
                 model: cell::text(row, 3)?,
                 asked_ms: cell::count(row, 4)?,
-                usage: Usage {
-                    prompt_tokens: count(row, 5)?,
-                    cached_tokens: count(row, 6)?,
-                    completion_tokens: count(row, 7)?,
-                },
+                usage: Usage::of([cell::known(row, 5)?, cell::known(row, 6)?, cell::known(row, 7)?]),
                 trace: read(row, 8)?,
             })
         });

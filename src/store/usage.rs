@@ -17,9 +17,8 @@ pub(super) fn answers(db: &Connection) -> Result<Vec<Answered>> {
 }
 
 fn answered(row: &Row<'_>) -> rusqlite::Result<Answered> {
-    let count = |column| cell::count(row, column).map(|count| usize::try_from(count).unwrap_or(usize::MAX));
     let is_counted = cell::integer(row, 5)?.is_some();
-    let usage = Usage { prompt_tokens: count(3)?, cached_tokens: count(4)?, completion_tokens: count(5)? };
+    let usage = Usage::of([cell::known(row, 3)?, cell::known(row, 4)?, cell::known(row, 5)?]);
     Ok(Answered {
         asked_ms: cell::count(row, 0)?,
         model: cell::text(row, 1)?,

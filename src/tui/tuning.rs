@@ -283,7 +283,8 @@ impl App {
 fn needs_reload(old: &Settings, new: &Settings) -> bool {
     let of = |settings: &Settings| {
         let Settings { chat_template, context_length, device, gpu_memory_utilization, threads, offline, .. } = settings;
-        (chat_template.clone(), *context_length, *device, *gpu_memory_utilization, *threads, *offline)
+        let wait = settings.servers.wait;
+        (chat_template.clone(), *context_length, *device, *gpu_memory_utilization, *threads, *offline, wait)
     };
     of(old) != of(new)
 }

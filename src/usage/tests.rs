@@ -19,7 +19,7 @@ fn device(kind: DeviceKind) -> Option<DeviceInfo> {
 fn answer(model: &str, at: u64, load: u64, work: u64) -> Answered {
     let (total, prefill) = (seconds(load + work), Duration::from_millis(1));
     let timing = Timing { load: seconds(load), total, prefill, ..Timing::default() };
-    let usage = Usage { prompt_tokens: 100, cached_tokens: 40, completion_tokens: 20 };
+    let usage = Usage { prompt_tokens: 100, cached_tokens: 40, completion_tokens: 20, ..Usage::default() };
     Answered {
         asked_ms: at * 1000,
         model: model.into(),
@@ -57,7 +57,10 @@ fn sums_are_by_model_and_device_and_unknown_is_not_zero() {
     let names: Vec<_> = used.models.iter().map(|entry| (entry.model.as_str(), entry.answers)).collect();
     assert_eq!(names, [("a", 2), ("b", 1), ("b", 0)]);
     assert_eq!((used.total.answers, used.total.counted), (3, 2));
-    assert_eq!(used.total.tokens, Usage { prompt_tokens: 200, cached_tokens: 80, completion_tokens: 40 });
+    assert_eq!(
+        used.total.tokens,
+        Usage { prompt_tokens: 200, cached_tokens: 80, completion_tokens: 40, ..Usage::default() }
+    );
     assert_eq!((used.gpu.loads, used.gpu.releases, used.gpu.open), (1, 1, 0));
     assert_eq!((used.gpu.time, used.cpu.time), (seconds(147), seconds(20)));
     assert_eq!((used.gpu.energy_mj, used.cpu.energy_mj), (None, Some(7)));

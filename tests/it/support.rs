@@ -43,6 +43,7 @@ pub fn settings(model: &str) -> Settings {
         gpu_memory_utilization: 0.9,
         threads: None,
         offline: false,
+        servers: chatnap::settings::Servers::default(),
         cache: false,
         on_overflow: OverflowPolicy::Error,
         theme: "dark".to_owned(),

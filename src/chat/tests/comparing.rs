@@ -8,7 +8,7 @@ impl Story {
     /// An answer with this time to the first token.
     fn answered(&mut self, id: RequestId, ttft: u64) -> Vec<Effect> {
         self.stream(id, &["Yes", "."]);
-        let usage = Usage { prompt_tokens: 30, cached_tokens: 0, completion_tokens: 2 };
+        let usage = Usage { prompt_tokens: 30, cached_tokens: 0, completion_tokens: 2, ..Usage::default() };
         let timing = Timing {
             load: Duration::from_millis(500),
             ttft: Duration::from_millis(ttft),

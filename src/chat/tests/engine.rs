@@ -67,7 +67,7 @@ fn an_opened_conversation_shows_its_context_at_once() {
     let mut story = Story::begin();
     let id = story.ask("hi").id;
     let at = story.now();
-    let usage = Usage { prompt_tokens: 1000, cached_tokens: 0, completion_tokens: 25 };
+    let usage = Usage { prompt_tokens: 1000, cached_tokens: 0, completion_tokens: 25, ..Usage::default() };
     story.engine(EngineEvent::Finished { id, reason: FinishReason::Stop, usage, timing: Timing::default(), at });
     let stored = story.chat.conversation.clone();
     let mut later = Story::begin();

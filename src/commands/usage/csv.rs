@@ -15,7 +15,11 @@ pub(super) fn render(figures: &Figures) -> String {
 fn line(entry: &ModelUse, figures: &Figures) -> String {
     let tokens = |number: usize| if entry.counted > 0 { number.to_string() } else { String::new() };
     let known = |figure: String| if figures.knows_held() { figure } else { String::new() };
-    let kind = entry.device.as_ref().map(|device| if device.kind == DeviceKind::Cpu { "cpu" } else { "cuda" });
+    let kind = entry.device.as_ref().map(|device| match device.kind {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Cuda => "cuda",
+        DeviceKind::Server => "server",
+    });
     let held = &entry.held;
     let fields = [
         text(&entry.model),

@@ -64,6 +64,7 @@ fn device(device: Option<&DeviceInfo>) -> String {
         None => "-".into(),
         Some(device) if !device.name.is_empty() => device.name.clone(),
         Some(device) if device.kind == DeviceKind::Cpu => "CPU".into(),
+        Some(device) if device.kind == DeviceKind::Server => "server".into(),
         Some(_) => "GPU".into(),
     }
 }

@@ -68,7 +68,7 @@ pub fn is_unprotected(url: &Url) -> bool {
 }
 
 /// Whether `host` is this machine.
-fn is_loopback(host: &str) -> bool {
+pub fn is_loopback(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let ip = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified());
     ip || host == "localhost" || host.ends_with(".localhost")

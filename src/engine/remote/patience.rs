@@ -33,6 +33,8 @@ pub enum Trouble {
         /// The server's text.
         text: Option<String>,
     },
+    /// The server answered with something else than JSON.
+    NotJson,
     /// Nothing that another try can change: a bad certificate, a redirect in a circle.
     Hopeless(String),
 }
@@ -86,7 +88,7 @@ impl Patience {
                 None
             }
             Trouble::Status { code, after, .. } if is_temporary(*code) => *after,
-            Trouble::Status { .. } | Trouble::Hopeless(_) => return Verdict::Final(why),
+            Trouble::Status { .. } | Trouble::NotJson | Trouble::Hopeless(_) => return Verdict::Final(why),
             Trouble::Silent => return Verdict::TooLate(why),
         };
         let left = self.left(now);
@@ -138,6 +140,7 @@ pub fn describe(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Refused(why) | Trouble::Lost(why) | Trouble::Hopeless(why) => why.clone(),
         Trouble::Silent => "no answer began".into(),
+        Trouble::NotJson => "its answer is not JSON; is its address right?".into(),
         Trouble::Status { code, text: Some(text), .. } => format!("{text} (HTTP {code})"),
         Trouble::Status { code, text: None, .. } => format!("HTTP {code}"),
     }

@@ -17,6 +17,7 @@ use crate::engine::lifecycle::ModelHealth;
 use crate::engine::load::{self, LoadedModel};
 use crate::engine::model::LoadOptions;
 use crate::engine::prefix::Prefix;
+use crate::engine::remote::session::Session;
 use crate::engine::source::CancelFlag;
 use crate::protocol::*;
 
@@ -87,7 +88,36 @@ impl Drop for Reporter {
     }
 }
 
+/// Answers through the server, as [`live`] does with a model.
+fn connect(
+    (server, model): (Server, Option<String>),
+    cancel: &CancelFlag,
+    jobs: &Receiver<Command>,
+    reporter: &Reporter,
+) {
+    let mut tell = |event| reporter.send(Report::Told(event));
+    let mut session = match Session::open(server, model, cancel, &mut tell) {
+        Ok(session) => session,
+        Err(error) => return reporter.send(Report::LoadFailed(error)),
+    };
+    reporter.send(Report::Loaded(session.info.clone()));
+    for job in jobs {
+        match job {
+            Command::Generate { request, cancel, submitted, loaded_at } => {
+                let job = Job { request: &request, cancel: &cancel, submitted, loaded_at };
+                let (event, health) = session.answer(&job, &mut tell);
+                reporter.send(Report::Answered { id: request.id, event, health });
+            }
+            Command::Count(request) => session.count(request).into_iter().for_each(&mut tell),
+        }
+    }
+}
+
 fn live(options: &Mutex<EngineOptions>, cancel: &CancelFlag, jobs: &Receiver<Command>, reporter: &Reporter) {
+    let server = options.lock().unwrap_or_else(PoisonError::into_inner).source.server();
+    if let Some(server) = server {
+        return connect(server, cancel, jobs, reporter);
+    }
     let loaded = catch_unwind(AssertUnwindSafe(|| load(options, cancel, reporter)))
         .unwrap_or_else(|panic| Err(load_panic(&panic_message(&*panic))));
     let loaded = match loaded {

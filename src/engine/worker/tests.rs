@@ -161,7 +161,7 @@ fn events_are_in_order_and_timings_add_up() {
     let (reason, usage, timing) = finished(&events);
     assert_eq!(reason, FinishReason::Stop);
     // <|im_start|> "user\nhi" <|im_end|> "\n" <|im_start|> "assistant\n": a token a byte, six for "Héllo".
-    assert_eq!(usage, Usage { prompt_tokens: 21, cached_tokens: 0, completion_tokens: 6 });
+    assert_eq!(usage, Usage { prompt_tokens: 21, cached_tokens: 0, completion_tokens: 6, ..Usage::default() });
     assert_eq!(timing.inter_token.len(), 5);
     assert_eq!(timing.inter_token.iter().sum::<Duration>(), timing.decode);
     assert!(timing.load >= Duration::from_millis(100) && timing.decode >= Duration::from_millis(50), "{timing:?}");

@@ -131,6 +131,7 @@ pub(super) fn running(chat: &Chat, answering: &Answering, room: usize, look: &Lo
     let mut parts = match (answering.stage, &chat.engine.state) {
         (Stage::Saving, _) => vec!["saving your message".to_owned()],
         (Stage::Files, _) => vec![supply::waits_for(chat).to_owned()],
+        (Stage::Waiting, _) if chat.engine.waiting.is_some() => vec!["waiting for the server".to_owned(), waited()],
         (Stage::Waiting, EngineState::Loading(_)) => vec!["loading the model".to_owned(), waited()],
         (Stage::Waiting, EngineState::Releasing) => vec!["waiting for the release".to_owned(), waited()],
         (Stage::Waiting, _) => vec!["waiting".to_owned(), waited()],

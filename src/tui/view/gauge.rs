@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use super::{paint, units, wrap};
 use crate::chat::{Chat, EngineState, Loading};
 use crate::protocol::{LoadPhase, LoadProgress};
-use crate::sanitize::sanitize;
+use crate::sanitize::{sanitize, sanitize_line};
 use crate::tui::layout::Look;
 use crate::wording::bytes;
 
@@ -24,6 +24,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, chat: &Chat, look: &Look<'
 /// The progress of a load, or of the download of the model `fetched`.
 pub(super) fn line(loading: &Loading, fetched: &str, chat: &Chat, width: usize, look: &Look<'_>) -> Line<'static> {
     let theme = look.theme;
+    if let (Some((waited, why)), "") = (&chat.engine.waiting, fetched) {
+        let what = format!("waiting for {} {}: {}", units::model_name(chat), units::clock(*waited), sanitize_line(why));
+        let text = wrap::clip(&format!(" {} {what}", spinner(chat, look)), width, look.glyphs.ellipsis);
+        return Line::from(Span::styled(text, theme.dim));
+    }
     let Some(progress) = &loading.progress else {
         let what = match fetched {
             "" => format!("loading {}", units::model_name(chat)),

@@ -136,7 +136,7 @@ fn left(chat: &Chat, narrow: bool, look: &Look<'_>) -> Vec<Part> {
     if let Some(info) = info {
         let kind = match info.device.kind {
             DeviceKind::Cpu => "cpu".to_owned(),
-            DeviceKind::Cuda => wrap::clip(&sanitize(&info.device.name), 28, look.glyphs.ellipsis),
+            DeviceKind::Cuda | DeviceKind::Server => wrap::clip(&sanitize(&info.device.name), 28, look.glyphs.ellipsis),
         };
         parts.push((kind, theme.status));
     }
@@ -154,6 +154,12 @@ fn left(chat: &Chat, narrow: bool, look: &Look<'_>) -> Vec<Part> {
 
 fn state(chat: &Chat, short: bool, look: &Look<'_>) -> Part {
     let theme = look.theme;
+    if let Some((waited, _)) = &chat.engine.waiting {
+        return (format!("waiting {}", units::clock(*waited)), theme.warning);
+    }
+    if chat.engine.is_loaded() && chat.engine.info.as_ref().is_some_and(|info| info.device.kind == DeviceKind::Server) {
+        return ("ready".into(), theme.success);
+    }
     match &chat.engine.state {
         EngineState::Cold => match chat.engine.freed {
             Some(freed) if short => (format!("cold -{}", bytes(freed)), theme.success),
@@ -190,6 +196,9 @@ fn persona(chat: &Chat, look: &Look<'_>) -> Option<Part> {
 fn context(chat: &Chat, short: bool, look: &Look<'_>) -> Option<Part> {
     let total = chat.engine.info.as_ref()?.context_length;
     let used = chat.engine.context_used;
+    if total == 0 {
+        return Some((format!("context {} / unknown", units::count(used)), look.theme.status));
+    }
     let style = if used * 10 >= total * 9 { look.theme.warning } else { look.theme.status };
     let text = if short {
         format!("ctx {}/{}", units::count(used), units::count(total))

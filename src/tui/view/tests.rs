@@ -209,7 +209,10 @@ impl App {
     }
 
     fn finish(&mut self, reason: FinishReason) -> &mut Self {
-        self.finish_with(reason, Usage { prompt_tokens: 1041, cached_tokens: 960, completion_tokens: 51 })
+        self.finish_with(
+            reason,
+            Usage { prompt_tokens: 1041, cached_tokens: 960, completion_tokens: 51, ..Usage::default() },
+        )
     }
 
     fn finish_with(&mut self, reason: FinishReason, usage: Usage) -> &mut Self {
@@ -398,7 +401,10 @@ fn a_long_completion_list_scrolls_and_counts_hidden_entries() {
 fn an_answer_cut_off_by_the_context_shows_advice() {
     at_all_sizes!("full", |app| {
         app.send("Tell me everything.").loaded().stream("Once upon a");
-        app.finish_with(FinishReason::Length, Usage { prompt_tokens: 8000, cached_tokens: 0, completion_tokens: 192 });
+        app.finish_with(
+            FinishReason::Length,
+            Usage { prompt_tokens: 8000, cached_tokens: 0, completion_tokens: 192, ..Usage::default() },
+        );
     });
     let mut app = App::new(120, 24);
     app.send("Tell me everything.").loaded().stream("Once upon a").finish(FinishReason::Length);

@@ -92,7 +92,7 @@ fn sound() -> &'static [u8] {
 }
 
 fn write(store: &mut Store) {
-    let usage = Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: 3 };
+    let usage = Usage { prompt_tokens: 5, cached_tokens: 2, completion_tokens: 3, ..Usage::default() };
     let finished = Ending::Finished { reason: FinishReason::Stop, usage, timing: Some(Timing::default()) };
     let mut talk = Conversation::new(new_conversation_id(), Some("Be brief.".into()));
     let endings = [finished, Ending::Failed { message: "no".into() }, Ending::Interrupted, Ending::Pending];

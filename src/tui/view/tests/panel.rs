@@ -10,9 +10,10 @@ fn shown(width: u16, height: u16) -> App {
 
 fn show(app: &mut App) {
     app.after(1000).turn("Why is the sky blue?", ANSWER).after(60_000);
-    app.send("日本語で")
-        .stream("青 い")
-        .finish_with(FinishReason::Stop, Usage { prompt_tokens: 1110, cached_tokens: 1092, completion_tokens: 9 });
+    app.send("日本語で").stream("青 い").finish_with(
+        FinishReason::Stop,
+        Usage { prompt_tokens: 1110, cached_tokens: 1092, completion_tokens: 9, ..Usage::default() },
+    );
     app.press(KeyCode::Char('x'), KeyModifiers::CONTROL);
 }
 
