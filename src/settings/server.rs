@@ -240,8 +240,8 @@ mod tests {
         let extra = serde_json::json!({"ttl": 300, "provider": {"order": ["a", "b"], "quick": true}, "share": 0.5});
         assert_eq!(Value::Object(server.extra), extra);
         let headers = [
-            ("X-Title".to_owned(), HeaderSource::Text("chat".into())),
             ("Modal-Key".to_owned(), HeaderSource::Variable("MODAL_KEY".into())),
+            ("X-Title".to_owned(), HeaderSource::Text("chat".into())),
         ];
         assert!(server.headers == headers);
     }

@@ -221,6 +221,9 @@ fn trouble(error: &reqwest::Error) -> Trouble {
         let how = "if it is the server's own, name its file in the environment variable SSL_CERT_FILE";
         return Trouble::Hopeless(format!("its certificate is not trusted ({why}); {how}"));
     }
+    if all.contains("corrupt message") || all.contains("invalidcontenttype") {
+        return Trouble::Hopeless("it does not speak TLS; does its address begin with http://?".into());
+    }
     if all.contains("dns error") || all.contains("failed to lookup") {
         return Trouble::Hopeless(format!("its host is not known ({why})"));
     }
