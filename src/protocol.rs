@@ -216,6 +216,17 @@ pub struct Unknown {
     pub completion: bool,
 }
 
+impl Unknown {
+    /// What is unknown in a sum of both.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            prompt: self.prompt || other.prompt,
+            cached: self.cached || other.cached,
+            completion: self.completion || other.completion,
+        }
+    }
+}
+
 impl Usage {
     /// Prompt and completion tokens, as far as they are known.
     pub fn total_tokens(&self) -> usize {

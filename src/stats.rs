@@ -32,10 +32,11 @@ pub struct AnswerStats {
 impl AnswerStats {
     /// Statistics of a finished turn.
     pub fn new(usage: &Usage, timing: &Timing) -> Self {
-        let evaluated = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+        let [prompt, cached, completion] = usage.known();
+        let evaluated = prompt.zip(cached).map_or(0, |(prompt, cached)| prompt.saturating_sub(cached));
         Self {
             load: timing.load,
-            ttft: (usage.completion_tokens > 0).then_some(timing.ttft),
+            ttft: completion.is_none_or(|tokens| tokens > 0).then_some(timing.ttft),
             prompt_tokens_per_second: rate(evaluated, timing.prefill),
             tokens_per_second: rate(usage.completion_tokens.saturating_sub(1), timing.decode),
             inter_token_p50: percentile(&timing.inter_token, 50.0),
@@ -77,7 +78,10 @@ impl ConversationStats {
             ttfts.extend(AnswerStats::new(usage, timing).ttft);
             gaps.extend_from_slice(&timing.inter_token);
             decoded += usage.completion_tokens.saturating_sub(1);
-            decode_time += timing.decode;
+            if !usage.unknown.completion {
+                decode_time += timing.decode;
+            }
+            stats.usage.unknown = stats.usage.unknown.or(usage.unknown);
         }
         stats.ttft_p50 = percentile(&ttfts, 50.0);
         stats.ttft_p95 = percentile(&ttfts, 95.0);
@@ -107,6 +111,18 @@ mod tests {
 
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn unknown_counts_make_no_rates_and_sums_say_so() {
+        let unknown = Usage::of([Some(10), None, None]);
+        let timing = Timing { ttft: ms(5), prefill: ms(10), decode: ms(20), ..Timing::default() };
+        let stats = AnswerStats::new(&unknown, &timing);
+        assert_eq!((stats.ttft, stats.prompt_tokens_per_second, stats.tokens_per_second), (Some(ms(5)), None, None));
+        let known = Usage::of([Some(5), Some(0), Some(11)]);
+        let both = ConversationStats::of([(&unknown, &timing), (&known, &timing)]);
+        assert_eq!((both.usage.prompt_tokens, both.usage.unknown), (15, unknown.unknown));
+        assert_eq!(both.tokens_per_second, Some(500.0));
     }
 
     #[test]

@@ -193,6 +193,7 @@ impl ModelUse {
         self.tokens.prompt_tokens += usage.prompt_tokens;
         self.tokens.cached_tokens += usage.cached_tokens;
         self.tokens.completion_tokens += usage.completion_tokens;
+        self.tokens.unknown = self.tokens.unknown.or(usage.unknown);
     }
 }
 

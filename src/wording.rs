@@ -27,6 +27,14 @@ pub fn short_name(model: &str) -> String {
     }
 }
 
+/// Whether the name of a model is one of a server, `MODEL@SERVER`.
+pub fn is_on_server(model: &str) -> bool {
+    model.rsplit_once('@').is_some_and(|(_, server)| {
+        let is_address = server.starts_with("http://") || server.starts_with("https://");
+        !server.is_empty() && (is_address || !server.contains('/'))
+    })
+}
+
 /// Advice whether a larger `--context-length` would help, for a model that was trained with `trained` tokens.
 pub fn larger_context(context_length: usize, trained: usize) -> String {
     if trained > context_length {

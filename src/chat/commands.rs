@@ -137,12 +137,15 @@ fn describe_stats(stats: &ConversationStats) -> String {
         return "No answers yet: the figures come with the first one.".into();
     }
     let counted = |number: usize, noun: &str| format!("{} {}", count(number), plural(number, noun));
+    // A server need not count.
+    let sum = |unknown: bool, text: String| if unknown { format!("at least {text}") } else { text };
+    let crate::protocol::Usage { prompt_tokens, cached_tokens, completion_tokens, unknown } = stats.usage;
     let mut lines = vec![format!(
         "{}: {}, {} of them cached; {}",
         counted(stats.answers, "answer"),
-        counted(stats.usage.prompt_tokens, "prompt token"),
-        count(stats.usage.cached_tokens),
-        counted(stats.usage.completion_tokens, "completion token"),
+        sum(unknown.prompt, counted(prompt_tokens, "prompt token")),
+        sum(unknown.cached, count(cached_tokens)),
+        sum(unknown.completion, counted(completion_tokens, "completion token")),
     )];
     let ms = |time: Duration| match time.as_secs_f64() {
         seconds if seconds >= 1.0 => format!("{seconds:.2} s"),

@@ -120,7 +120,7 @@ fn compared(a: &(Usage, Timing), b: &(Usage, Timing)) -> Vec<String> {
     let (of_a, of_b) = (AnswerStats::new(&a.0, &a.1), AnswerStats::new(&b.0, &b.1));
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let work = |timing: &Timing| Some(ms(timing.total.saturating_sub(timing.load)));
-    let tokens = |usage: &Usage| Some(usage.completion_tokens as f64);
+    let tokens = |usage: &Usage| usage.known()[2].map(|tokens| tokens as f64);
     let time = |value: f64| if value >= 1000.0 { format!("{:.2} s", value / 1000.0) } else { format!("{value:.1} ms") };
     [
         line("time to first token", of_a.ttft.map(ms), of_b.ttft.map(ms), time),

@@ -1,8 +1,10 @@
 //! Servers as engine, against a scripted server that writes bytes. Tests are numbered as the groups of cases that a
 //! client must handle; those of pure parts are beside the code, in `src/engine/remote`.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use chatnap::protocol::*;
 use serde_json::json;
 
 use crate::run::{self, Home};
+use crate::support_pty;
 use crate::support_server::{Exchange, Scripted, delta, end, models};
 
 /// A source of a server's model.
@@ -175,7 +178,6 @@ fn case_02_server_without_headers_is_awaited_and_silence_ends_an_answer() {
 
 #[test]
 fn case_03_chain_of_303_keeps_the_key_on_its_host_and_sends_the_prompt_once() {
-    std::thread::spawn(|| ());
     let chain = Scripted::start(|mut exchange| {
         let path = exchange.request.path.clone();
         let step = path.split("token=").nth(1).map_or(0, |n| n.parse::<usize>().unwrap());
@@ -628,11 +630,17 @@ fn case_22_key_comes_from_a_command() {
 }
 
 #[test]
-fn case_23_encryption_that_is_not_there_is_an_error_at_once() {
-    let plain = Scripted::chat(hello);
-    let told = ask(server(&plain.address.replace("http://", "https://")));
-    assert!(told.error().message.contains("http://"), "{told:?}");
-    assert!(plain.prompts().is_empty());
+fn case_23_server_without_encryption_is_an_error_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 64]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let told = ask(server(&format!("https://{address}")));
+    assert!(told.error().message.contains("does not speak TLS"), "{told:?}");
 }
 
 #[test]
@@ -667,6 +675,61 @@ fn prompt_from_a_pipe_is_answered_after_the_wait_which_is_shown() {
     assert!(ran.stderr.contains("waking up (HTTP 503)"), "{ran:?}");
     assert_eq!(waking.prompts()[0].body["messages"][0]["content"], "Hi");
     assert_eq!(waking.prompts().len(), 1);
+}
+
+/// A server that is asleep until `awake` is set.
+fn sleeper() -> (Scripted, Arc<AtomicBool>) {
+    let awake = Arc::new(AtomicBool::new(false));
+    let is_awake = Arc::clone(&awake);
+    let server = Scripted::start(move |mut exchange| match exchange.request.method.as_str() {
+        _ if !is_awake.load(Ordering::SeqCst) => exchange.status(503, "Retry-After: 0\r\n", "{\"error\":\"asleep\"}"),
+        "GET" => exchange.json(&models()),
+        _ => hello(exchange),
+    });
+    (server, awake)
+}
+
+#[test]
+fn prompt_in_the_interface_is_answered_after_the_wait_which_is_shown() {
+    let (server, awake) = sleeper();
+    let home = support_pty::Home::new("");
+    let mut tui = home.start(&["-m", &format!("m@{}", server.address)]);
+    tui.type_text("Hi").send("\r");
+    tui.wait_for("waiting for the server").wait_for("asleep (HTTP 503)");
+    awake.store(true, Ordering::SeqCst);
+    tui.wait_for("Hello").wait_for("ready");
+    assert_eq!(server.prompts().len(), 1);
+    // The server sleeps again: the wait is shown before the next answer, too.
+    awake.store(false, Ordering::SeqCst);
+    tui.type_text("Again").send("\r");
+    tui.wait_for("waiting 0:0");
+    awake.store(true, Ordering::SeqCst);
+    tui.wait_for_times("Hello", 2).send("\x03\x03");
+    assert_eq!(tui.wait_for_exit(), 0);
+}
+
+#[test]
+fn model_of_a_server_can_be_chosen_in_the_interface() {
+    let server = Scripted::chat(hello);
+    let home = support_pty::Home::new("fallback = \"own\"");
+    let mut tui = home.start(&[]);
+    tui.type_text("Hi").send("\r").wait_for("own");
+    tui.type_text(&format!("/model m@{}", server.address)).send("\r");
+    tui.type_text("Hi again").send("\r").wait_for("Hello");
+    let sent = server.prompts().remove(0).body;
+    assert_eq!((&sent["model"], &sent["messages"][1]["content"]), (&json!("m"), &json!("own")));
+    tui.send("\x03\x03");
+    assert_eq!(tui.wait_for_exit(), 0);
+}
+
+#[test]
+fn own_model_and_server_are_compared() {
+    let server = Scripted::chat(hello);
+    let home = Home::new();
+    let own = home.model("fallback = \"own\"");
+    let ran = home.run(&["compare", "-m", &own, "-m", &format!("m@{}", server.address), "-p", "Hi"]);
+    assert_eq!(ran.code(), 0, "{ran:?}");
+    assert!(ran.stdout.contains("own") && ran.stdout.contains("Hello"), "{ran:?}");
 }
 
 #[test]

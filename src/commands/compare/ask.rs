@@ -149,6 +149,7 @@ impl Asked {
     pub(super) fn subject(&self, side: &Side) -> Subject {
         let (usage, timing) = (&self.usage, &self.timing);
         let stats = AnswerStats::new(usage, timing);
+        let [prompt, _, completion] = usage.known();
         let ms = |span: Duration| span.as_secs_f64() * 1000.0;
         let mut subject = Subject::new(side.letter.to_string());
         subject.fact("model", &self.info.name);
@@ -160,8 +161,8 @@ impl Asked {
         subject.figure("load", "load_ms", Unit::Ms, Some(ms(timing.load)));
         subject.figure("time to first token", "ttft_ms", Unit::Ms, stats.ttft.map(ms));
         subject.figure("tokens per second", "tokens_per_second", Unit::Rate, stats.tokens_per_second);
-        subject.figure("prompt tokens", "prompt_tokens", Unit::Count, Some(usage.prompt_tokens as f64));
-        subject.figure("completion tokens", "completion_tokens", Unit::Count, Some(usage.completion_tokens as f64));
+        subject.figure("prompt tokens", "prompt_tokens", Unit::Count, prompt.map(|count| count as f64));
+        subject.figure("completion tokens", "completion_tokens", Unit::Count, completion.map(|count| count as f64));
         subject.figure(
             "answer without the load",
             "answer_ms",

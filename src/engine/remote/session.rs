@@ -224,7 +224,7 @@ impl Session {
         self.runtime = Some(runtime);
         let event = match ended {
             Ok(event) => event,
-            Err(Stop::Cancelled) => generation::cancelled(id, job.submitted, Timestamp::now()),
+            Err(Stop::Cancelled) => cancelled(id, job.submitted),
             Err(Stop::Failed(error)) => EngineEvent::Failed { id, error, at: Timestamp::now() },
         };
         (event, ModelHealth::Ok)
@@ -348,7 +348,9 @@ async fn pause(
     wait: &mut Wait<'_>,
 ) -> Result<(), Stop> {
     let verdict = patience.judge(trouble, Timestamp::now());
-    tracing::debug!(?verdict, "server trouble");
+    // The server's text may repeat a key.
+    let goes_on = matches!(verdict, Verdict::Again(_));
+    tracing::debug!(why = without(&super::patience::describe(trouble), secrets), goes_on, "server trouble");
     match verdict {
         Verdict::Again(span) => {
             wait.because(without(&super::patience::describe(trouble), secrets));
@@ -366,6 +368,13 @@ async fn pause(
         }
         Verdict::Final(why) => Err(Stop::Failed(refusal(trouble, &without(&why, secrets), server))),
     }
+}
+
+/// The terminal event of a request that was cancelled before its answer; the server may have counted its tokens.
+fn cancelled(id: RequestId, submitted: Timestamp) -> EngineEvent {
+    let at = Timestamp::now();
+    let timing = Timing { total: at.since(submitted), ..Timing::default() };
+    EngineEvent::Finished { id, reason: FinishReason::Cancelled, usage: Usage::of([None; 3]), timing, at }
 }
 
 /// The error for a trouble that another try cannot change.

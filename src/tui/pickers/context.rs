@@ -26,6 +26,7 @@ pub(in crate::tui) fn list(chat: &Chat) -> Picker {
     });
     let used = units::count(chat.engine.context_used);
     let title = match &chat.engine.info {
+        Some(info) if info.context_length == 0 => format!("context: {used} tokens of an unknown number"),
         Some(info) => format!("context: {used} of {} tokens", units::count(info.context_length)),
         None => format!("context: {used} tokens"),
     };

@@ -70,12 +70,11 @@ fn figures(usage: &Usage, timing: Option<&Timing>, look: &Look<'_>) -> Vec<Part>
         figures.extend(stats.tokens_per_second.map(units::token_rate));
     }
     if usage.total_tokens() > 0 {
-        figures.push(format!(
-            "{} prompt / {} cached / {} completion tokens",
-            units::count(usage.prompt_tokens),
-            units::count(usage.cached_tokens),
-            units::count(usage.completion_tokens)
-        ));
+        let [prompt, cached, completion] =
+            usage.known().map(|count| count.map_or_else(|| "unknown".to_owned(), units::count));
+        figures.push(format!("{prompt} prompt / {cached} cached / {completion} completion tokens"));
+    } else if usage.unknown.completion {
+        figures.push("tokens unknown".to_owned());
     }
     if let Some(timing) = timing.filter(|timing| !timing.load.is_zero()) {
         figures.push(format!("load {}", units::duration(timing.load)));

@@ -94,14 +94,17 @@ impl Panel<'_> {
         );
         if stats.answers > 0 {
             let usage = stats.usage;
+            // A server need not count.
+            let sum =
+                |tokens, unknown: bool| format!("{}{}", if unknown { "at least " } else { "" }, units::count(tokens));
             lines.push(self.figure(
                 &format!("{} {}", stats.answers, plural(stats.answers, "answer")),
-                &format!("{} tokens", units::count(usage.completion_tokens)),
+                &format!("{} tokens", sum(usage.completion_tokens, usage.unknown.completion)),
             ));
+            let prompts = sum(usage.prompt_tokens, usage.unknown.prompt);
             let share = usage.cached_tokens * 100 / usage.prompt_tokens.max(1);
-            lines.push(
-                self.figure("prompts", &format!("{} tokens, {share} % cached", units::count(usage.prompt_tokens))),
-            );
+            let cached = if usage.unknown.cached { String::new() } else { format!(", {share} % cached") };
+            lines.push(self.figure("prompts", &format!("{prompts} tokens{cached}")));
         }
         lines
     }
@@ -135,7 +138,10 @@ impl Panel<'_> {
         let shares = shares(turns.iter().map(|(_, usage)| *usage));
         let used: usize = shares.iter().map(|share| share.question + share.answer).sum();
         let percent = used * 100 / total.max(1);
-        let figure = format!("{} of {} ({percent} %)", units::count(used), units::count(total));
+        let figure = match total {
+            0 => format!("{} of an unknown number", units::count(used)),
+            _ => format!("{} of {} ({percent} %)", units::count(used), units::count(total)),
+        };
         let mut lines = self.title("context", &figure);
         lines.push(self.bar(&shares, used.max(total)));
         let room = height.saturating_sub(lines.len());

@@ -246,6 +246,7 @@ impl App {
 
 // After the macro, which they use.
 mod models;
+mod servers;
 mod supply;
 const ANSWER: &str = "The sky looks blue because air scatters **short** waves more than long ones \
     (*Rayleigh scattering*):\n\n1. Sunlight holds all colours.\n2. Blue is scattered about `(700/450)^4` times \

@@ -9,6 +9,7 @@ use crate::sanitize::sanitize_line;
 use crate::settings::AUTO;
 use crate::tui::layout::Look;
 use crate::tui::library::Recent;
+use crate::wording::is_on_server;
 
 /// Widest line, in cells.
 const WIDEST: usize = 100;
@@ -99,6 +100,10 @@ fn model(chat: &Chat) -> (String, String) {
     let model = super::units::model_name(chat);
     let here = match chat.options.model.as_str() {
         AUTO => "The model runs in this process.".to_owned(),
+        name if is_on_server(name) => {
+            let how = "It is asked at your first keystroke; a server that sleeps is awaited.";
+            return (format!("{model} answers on a server."), how.to_owned());
+        }
         _ => format!("{model} runs in this process."),
     };
     if let Some(how) = super::supply::welcome(chat) {
