@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::catalogue::{CatalogueModel, Source, Variant, catalogue};
+use crate::engine::remote::address::Address;
 use crate::engine::source::{Alternative, CancelFlag, ModelFiles, ModelSource};
 use crate::protocol::*;
 use crate::settings::Settings;
@@ -71,6 +72,14 @@ impl HubSource {
     /// As `new`, with the hub described by `options` instead of the environment.
     pub fn with_options(settings: &Settings, options: HubOptions) -> Result<Self, EngineError> {
         let remote = settings.servers.of_model(&settings.model);
+        if let Some((server, _)) = remote.as_ref().filter(|_| settings.offline) {
+            let address = Address::parse(&server.url).map_err(|why| EngineError::new(ErrorKind::Failed, why))?;
+            if !address.is_here() {
+                let name = &server.name;
+                let message = format!("The server {name} is on the network, which `offline` keeps chatnap from using.");
+                return Err(EngineError::new(ErrorKind::Failed, message));
+            }
+        }
         let name = match &remote {
             Some(_) => ModelName::Unknown(settings.model.trim().to_owned(), NO_FILES.to_owned()),
             None => ModelName::parse_at(&settings.model, &options.endpoint)?,

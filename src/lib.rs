@@ -75,6 +75,9 @@
 //!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::images` (the embedded
 //!   machine code), `cuda::kernels` and `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;
 //! - `source` names a model's files, `fingerprint` hashes samples of them, `error` has the engine's error types, `memory` measures the process and
+//! - `remote` answers through an OpenAI-compatible server instead: `worker::device` holds a `remote::session` in place of a model;
+//!   its other parts are pure (frames, bodies, redirects, patience), but for `remote::client` (HTTP) and `remote::key`;
+//! - `source` names a model's files, `error` has the engine's error types, `memory` measures the process and
 //!   returns freed memory to the system, `crash` handles fatal signals and failed allocations; `scripted` is a model played from a file, for tests.
 //!
 //! # Flows

@@ -99,10 +99,14 @@ pub fn run(
     let mut report = empty(settings, scenarios, options);
     // Download before anything is measured.
     let mut source = HubSource::new(settings)?;
-    let located = source.locate(&mut |step| progress(Step::Load(&step)), &options.stop);
-    let files = match located {
-        Err(error) if error.kind == ErrorKind::Cancelled => return Ok(report),
-        located => located?,
+    let files = if source.server().is_some() {
+        report.notes.push("A server answered: no memory and no latency of loads was measured.".into());
+        None
+    } else {
+        match source.locate(&mut |step| progress(Step::Load(&step)), &options.stop) {
+            Err(error) if error.kind == ErrorKind::Cancelled => return Ok(report),
+            located => Some(located?),
+        }
     };
     let mut session = Session::start(settings, options)?;
     let python = options.run_code.then(python::Python::find);
@@ -110,8 +114,8 @@ pub fn run(
         report.notes.push("The network was not cut for the code that was run: the kernel does not allow it.".into());
     }
     let seed = base_seed(settings);
-    let latency = options.latency.then(|| {
-        let page_cache = page_cache::look(Some(&files), options.drop_caches);
+    let latency = (options.latency && files.is_some()).then(|| {
+        let page_cache = page_cache::look(files.as_ref(), options.drop_caches);
         Latency { page_cache, ..Latency::default() }
     });
     let mut measured = Ok(());

@@ -70,7 +70,7 @@ pub struct Judged<'a> {
     /// Why it ended.
     pub finish: FinishReason,
     /// Cached tokens of its prompt.
-    pub cached: usize,
+    pub cached: Option<usize>,
 }
 
 /// A text or a list of texts.
@@ -258,7 +258,10 @@ impl Check {
                 let alike = if found == *wanted { "as wanted" } else { "not as wanted" };
                 (Verdict::Shown, format!("about {}: {alike}", dashed(&found)))
             }
-            Self::MinCached(least) => (of(judged.cached >= *least), format!("{} cached", judged.cached)),
+            Self::MinCached(least) => match judged.cached {
+                Some(cached) => (of(cached >= *least), format!("{cached} cached")),
+                None => (Verdict::NotRun, "the server does not tell".to_owned()),
+            },
             Self::Python(code) => run(judged.answer, code),
         }
     }

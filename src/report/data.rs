@@ -192,13 +192,13 @@ impl Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Tokens of the prompt, including cached ones.
-    pub prompt_tokens: usize,
+    pub prompt_tokens: Option<usize>,
     /// Prompt tokens that were in the KV cache.
-    pub cached_tokens: usize,
+    pub cached_tokens: Option<usize>,
     /// Tokens of the answer.
-    pub completion_tokens: usize,
+    pub completion_tokens: Option<usize>,
     /// Prompt and answer.
-    pub total_tokens: usize,
+    pub total_tokens: Option<usize>,
     /// Waiting for the model; 0 if it was warm.
     pub load_ms: f64,
     /// Time to first token, from the submit or the end of loading.
@@ -218,14 +218,15 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// The figures of a finished answer.
+    /// The figures of a finished answer; a count that a server does not tell is `None`.
     pub fn new(usage: &Usage, timing: &Timing) -> Self {
         let stats = AnswerStats::new(usage, timing);
+        let [prompt_tokens, cached_tokens, completion_tokens] = usage.known();
         Self {
-            prompt_tokens: usage.prompt_tokens,
-            cached_tokens: usage.cached_tokens,
-            completion_tokens: usage.completion_tokens,
-            total_tokens: usage.total_tokens(),
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens.zip(completion_tokens).map(|(prompt, completion)| prompt + completion),
             load_ms: ms(stats.load),
             ttft_ms: stats.ttft.map(ms),
             prefill_ms: ms(timing.prefill),

@@ -90,7 +90,7 @@ impl Play<'_> {
     }
 
     fn judge(&self, turn: &Turn, answered: Answered) -> TurnResult {
-        let judged = Judged { answer: &answered.answer, finish: answered.reason, cached: answered.usage.cached_tokens };
+        let judged = Judged { answer: &answered.answer, finish: answered.reason, cached: answered.usage.known()[1] };
         let mut run = |answer: &str, code: &str| match self.python {
             Some(python) => python.check(answer, code, &self.options.stop),
             None => (Verdict::NotRun, "--run-code runs it".to_owned()),

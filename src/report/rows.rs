@@ -123,11 +123,12 @@ fn passed(rate: Option<PassRate>) -> String {
 
 fn figures(turn: &TurnResult) -> [String; 7] {
     let Some(figures) = &turn.figures else { return std::array::from_fn(|_| UNKNOWN.to_owned()) };
+    let count = |count: Option<usize>| count.map_or(UNKNOWN.to_owned(), |count| count.to_string());
     [
-        figures.prompt_tokens.to_string(),
-        figures.cached_tokens.to_string(),
-        figures.completion_tokens.to_string(),
-        figures.total_tokens.to_string(),
+        count(figures.prompt_tokens),
+        count(figures.cached_tokens),
+        count(figures.completion_tokens),
+        count(figures.total_tokens),
         span(figures.ttft_ms),
         span(Some(figures.total_ms)),
         figures.tokens_per_second.map_or(UNKNOWN.to_owned(), |speed| format!("{speed:.1}")),
@@ -208,7 +209,7 @@ pub fn conditions(latency: &Latency) -> Vec<String> {
     }
     if let Some(warm) = &latency.warm {
         let prompts: Vec<_> = warm.prompts.iter().map(|prompt| format!("“{prompt}”")).collect();
-        let cached = warm.answers.iter().map(|figures| figures.cached_tokens).max().unwrap_or(0);
+        let cached = warm.answers.iter().filter_map(|figures| figures.cached_tokens).max().unwrap_or(0);
         lines.push(format!(
             "Warm answers, at most {} tokens each, of whose prompts at most {cached} {} cached: {}",
             warm.max_tokens,

@@ -299,7 +299,7 @@ fn charts_are_drawn_for_light_and_dark_pages_also_without_data() {
 proptest::proptest! {
     #[test]
     fn any_answer_is_judged_and_drawn(answer in "(```|~~~|def f\\(|No\\. |some roses fade|[a-zé人’\\n .?<|]|\\PC){0,40}") {
-        let judged = Judged { answer: &answer, finish: FinishReason::Stop, cached: 3 };
+        let judged = Judged { answer: &answer, finish: FinishReason::Stop, cached: Some(3) };
         let scenarios = Scenarios::built_in().unwrap();
         let checks = scenarios.list.iter().flat_map(|scenario| &scenario.turns).flat_map(|turn| &turn.checks);
         for check in checks {

@@ -733,6 +733,24 @@ fn own_model_and_server_are_compared() {
 }
 
 #[test]
+fn server_is_reported_with_its_own_figures() {
+    let server = Scripted::chat(hello);
+    let home = Home::new();
+    let scenarios = home.file(
+        "s.toml",
+        "[[scenario]]\nname = \"greeting\"\n[[scenario.turns]]\nprompt = \"Hi\"\nchecks = [{ contains = \"Hello\" }, { min-cached = 1 }]\n",
+    );
+    let model = format!("m@{}", server.address);
+    let ran = home.run(&["report", "-m", &model, "--scenarios", scenarios.to_str().unwrap(), "--format", "json"]);
+    assert_eq!(ran.code(), 0, "{ran:?}");
+    let told = ran.json();
+    let turn = &told["scenarios"][0]["runs"][0]["turns"][0];
+    assert_eq!((&turn["answer"], &turn["figures"]["cached_tokens"]), (&json!("Hello"), &json!(null)), "{told}");
+    assert_eq!((&turn["figures"]["prompt_tokens"], &told["latency"]), (&json!(9), &json!(null)), "{told}");
+    assert_eq!(told["header"]["device"]["kind"], "server");
+}
+
+#[test]
 fn server_that_does_not_wake_in_time_is_an_error_that_keeps_the_question() {
     let never = Scripted::start(|mut exchange| exchange.status(503, "", "asleep"));
     let home = Home::new();

@@ -48,6 +48,11 @@ impl Address {
         self.with_query(format!("{}/{call}", self.root))
     }
 
+    /// Whether it is on this machine.
+    pub fn is_here(&self) -> bool {
+        Url::parse(&self.root).is_ok_and(|url| url.host_str().is_some_and(is_loopback))
+    }
+
     /// The address for the user.
     pub fn shown(&self) -> &str {
         &self.root
@@ -113,6 +118,13 @@ mod tests {
             let address = Address::parse(text).expect(text);
             assert_eq!((address.api("models").as_str(), address.beside("health").as_str()), (models, health), "{text}");
         }
+    }
+
+    #[test]
+    fn address_of_this_machine_is_told() {
+        let here = |text: &str| Address::parse(text).expect(text).is_here();
+        assert!(here("localhost:1") && here("http://127.0.0.1/v1") && here("http://[::1]:8000"));
+        assert!(!here("http://box:1") && !here("https://localhost.example.com"));
     }
 
     /// A4.22.

@@ -8,7 +8,7 @@ fn check(toml: &str) -> Check {
 }
 
 fn judged(answer: &str) -> Judged<'_> {
-    Judged { answer, finish: FinishReason::Stop, cached: 0 }
+    Judged { answer, finish: FinishReason::Stop, cached: Some(0) }
 }
 
 fn result(toml: &str, answer: &str) -> (Verdict, String) {
@@ -93,7 +93,7 @@ fn cached_tokens_are_counted() {
         let judged = Judged { cached, ..judged("x") };
         check("min-cached = 3").judge(judged, &mut |_, _| unreachable!()).verdict
     };
-    assert_eq!((with(3), with(2)), (Verdict::Pass, Verdict::Fail));
+    assert_eq!((with(Some(3)), with(Some(2)), with(None)), (Verdict::Pass, Verdict::Fail, Verdict::NotRun));
 }
 
 #[test]
