@@ -293,6 +293,7 @@ impl Run<'_> {
             reason,
             conversation: self.recorder.conversation(),
             sampling: self.recorder.sampling(),
+            chosen: &self.settings.sampling,
             usage,
             timing,
             device: self.info.as_ref().map(|info| (&info.device, info.memory.total())),

@@ -543,6 +543,8 @@ pub enum EngineEvent {
         /// Positions that the KV cache holds.
         context_length: usize,
     },
+    /// An idle server has unloaded the model, or has it in memory again.
+    Asleep(bool),
     /// The model is loaded and no request is in flight or queued.
     Idle {
         /// When the engine will release the model; `None`: never.

@@ -295,9 +295,11 @@ impl Chat {
         // A failed attempt is reported before the next one; all else means that the wait is over.
         if !matches!(event, EngineEvent::Warning(_) | EngineEvent::Counted { .. } | EngineEvent::Waiting { .. }) {
             self.engine.waiting = None;
+            self.engine.is_asleep = false;
         }
         match event {
             EngineEvent::Loading { .. } => self.engine.loading(),
+            EngineEvent::Asleep(asleep) => self.engine.is_asleep = asleep,
             EngineEvent::Waiting { waited, why, .. } => self.engine.waiting = Some((waited, why)),
             EngineEvent::LoadProgress(progress) => self.engine.progress(progress, self.now),
             EngineEvent::Loaded { info, took, at } => {

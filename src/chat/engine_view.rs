@@ -116,6 +116,8 @@ pub struct EngineView {
     pub context_used: usize,
     /// How long a server is awaited by now, and why; `None`: none is.
     pub waiting: Option<(Duration, String)>,
+    /// Whether an idle server sleeps, as far as it tells.
+    pub is_asleep: bool,
     load_asked: bool,
 }
 
@@ -129,6 +131,7 @@ impl EngineView {
             freed: None,
             context_used: 0,
             waiting: None,
+            is_asleep: false,
             load_asked: false,
         }
     }

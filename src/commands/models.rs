@@ -45,7 +45,7 @@ pub(super) fn run(settings: &Settings, command: ModelsCommand) -> Result<Reader,
 fn of_server(settings: &Settings, name: &str, format: TableFormat) -> Result<Reader, Failure> {
     let server = settings.servers.find(name).map_err(Failure::usage)?;
     let mut progress = Progress::new(false);
-    let listing = session::models(&server, &mut |event| {
+    let listing = session::list(&server, &mut |event| {
         if let EngineEvent::Waiting { waited, why, .. } = event {
             progress.wait(&format!("waiting for {name}: {why}, {} s", waited.as_secs()));
         }

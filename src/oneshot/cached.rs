@@ -113,6 +113,7 @@ pub(super) fn print(
         reason,
         conversation: recorder.conversation(),
         sampling: recorder.sampling(),
+        chosen: &recorder.settings.sampling,
         usage: &found.usage,
         timing: &timing,
         device: found.trace.as_ref().map(|trace| (&trace.device, 0)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::conversation::Answer;
-use crate::protocol::{DeviceInfo, DeviceKind, FinishReason, SamplingParams, Timing, Usage};
+use crate::protocol::{DeviceInfo, DeviceKind, FinishReason, SamplingChoice, SamplingParams, Timing, Usage};
 use crate::stats::AnswerStats;
 
 /// The data of one answer's report.
@@ -16,6 +16,8 @@ pub(super) struct Report<'a> {
     pub conversation: Option<&'a str>,
     /// The values that the answer was sampled with.
     pub sampling: SamplingParams,
+    /// The values that the user set.
+    pub chosen: &'a SamplingChoice,
     pub usage: &'a Usage,
     pub timing: &'a Timing,
     /// The device and the model's memory on it; `None` if the model was never loaded.
@@ -62,6 +64,23 @@ fn of_server(times: &mut Value, stats: &AnswerStats, timing: &Timing) {
     }
 }
 
+/// Replaces the sampling values that the user did not set: the server decides about them, and does not tell.
+fn unset(values: &mut Value, chosen: &SamplingChoice) {
+    let set = [
+        ("temperature", chosen.temperature.is_some()),
+        ("top_k", chosen.top_k.is_some()),
+        ("top_p", chosen.top_p.is_some()),
+        ("min_p", chosen.min_p.is_some()),
+        ("repeat_penalty", chosen.repeat_penalty.is_some()),
+        ("repeat_last_n", chosen.repeat_last_n.is_some()),
+        ("frequency_penalty", chosen.frequency_penalty.is_some()),
+        ("presence_penalty", chosen.presence_penalty.is_some()),
+    ];
+    for (name, _) in set.into_iter().filter(|(_, set)| !set) {
+        values[name] = Value::Null;
+    }
+}
+
 impl Report<'_> {
     /// The object of `--format json`. An undefined figure (the speed of a single token) is 0.
     pub(super) fn json(&self) -> Value {
@@ -103,6 +122,7 @@ impl Report<'_> {
         });
         if self.device.is_some_and(|(device, _)| device.kind == DeviceKind::Server) {
             of_server(&mut object["timing"], &stats, timing);
+            unset(&mut object["sampling"], self.chosen);
         }
         if !self.answer.reasoning.is_empty() {
             object["reasoning"] = json!(self.answer.reasoning);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use chatnap::engine::remote::session::Session;
 use chatnap::engine::source::{CancelFlag, ModelFiles, ModelSource};
 use chatnap::engine::{Engine, EngineOptions};
 use chatnap::protocol::*;
@@ -255,6 +256,21 @@ fn case_06_loading_model_is_a_wait_that_does_not_send_the_prompt() {
     assert!(told.waits.iter().any(|why| why == "Loading model (HTTP 503)"), "{told:?}");
     let methods: Vec<_> = loading.requests().into_iter().map(|request| request.method).collect();
     assert_eq!(methods, ["GET", "GET", "GET", "GET", "POST"]);
+}
+
+#[test]
+fn case_06_health_is_polled_where_the_list_does_not_tell() {
+    let loading = Scripted::start(|mut exchange| match (exchange.request.path.as_str(), exchange.before) {
+        ("/v1/models", _) => exchange.json(&json!({"data": [{"id": "m", "owned_by": "llamacpp"}]})),
+        ("/health", 0..4) => exchange.status(503, "Retry-After: 0\r\n", "{\"error\":{\"message\":\"Loading model\"}}"),
+        ("/health", _) => exchange.json(&json!({"status": "ok"})),
+        ("/props", _) => exchange.json(&json!({"default_generation_settings": {"n_ctx": 2048}})),
+        _ => hello(exchange),
+    });
+    let told = ask(server(&loading.address));
+    told.is("Hello", FinishReason::Stop);
+    assert!(told.waits.iter().any(|why| why == "Loading model (HTTP 503)"), "{told:?}");
+    assert_eq!((loading.prompts().len(), told.info.map(|info| info.context_length)), (1, Some(2048)));
 }
 
 #[test]
@@ -641,6 +657,28 @@ fn case_23_server_without_encryption_is_an_error_at_once() {
     });
     let told = ask(server(&format!("https://{address}")));
     assert!(told.error().message.contains("does not speak TLS"), "{told:?}");
+}
+
+#[test]
+fn case_24_sleep_is_asked_only_where_that_does_not_wake_the_server() {
+    let llama = Scripted::start(|mut exchange| match exchange.request.path.as_str() {
+        "/props" => exchange.json(&json!({"is_sleeping": true})),
+        "/v1/models" => exchange.json(&json!({"data": [{"id": "m", "owned_by": "llamacpp"}]})),
+        _ => exchange.status(200, "", "{}"),
+    });
+    let open = |server: &Scripted| {
+        Session::open(self::server(&server.address), None, &CancelFlag::default(), &mut |_| ()).unwrap()
+    };
+    let mut session = open(&llama);
+    let before = llama.requests().len();
+    assert_eq!(session.is_asleep(), Some(true));
+    let asked: Vec<_> = llama.requests().drain(before..).map(|request| (request.method, request.path)).collect();
+    assert_eq!(asked, [("GET".to_owned(), "/props".to_owned())]);
+
+    let other = Scripted::start(|mut exchange| exchange.json(&json!({"data": [{"id": "m"}]})));
+    let mut session = open(&other);
+    let before = other.requests().len();
+    assert_eq!((session.is_asleep(), other.requests().len()), (None, before));
 }
 
 #[test]

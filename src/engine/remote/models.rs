@@ -86,6 +86,17 @@ pub fn slot(props: &Value) -> Option<usize> {
     count(&props["default_generation_settings"]["n_ctx"]).or_else(|| count(&props["n_ctx"]))
 }
 
+/// Whether llama-server's `/props`, vLLM's `/is_sleeping` or Ollama's `/api/ps` say that `model` is out of memory.
+pub fn is_asleep(told: &Value, model: &str) -> Option<bool> {
+    if let Some(asleep) = told["is_sleeping"].as_bool() {
+        return Some(asleep);
+    }
+    let loaded = told["models"].as_array()?;
+    // Ollama adds `:latest` to a name without a tag.
+    let is_it = |name: &str| name == model || name.strip_suffix(":latest") == Some(model);
+    Some(!loaded.iter().any(|entry| entry["name"].as_str().is_some_and(is_it)))
+}
+
 fn listed(model: &Value) -> Option<Listed> {
     const NAMES: [&str; 5] =
         ["max_model_len", "loaded_context_length", "context_length", "max_context_length", "context_window"];
@@ -138,6 +149,16 @@ mod tests {
         assert_eq!(Listing::read(&json!({"data": [{"id": "a", "max_model_len": null}]})).context_length("a"), None);
         assert_eq!(slot(&json!({"default_generation_settings": {"n_ctx": 2048}})), Some(2048));
         assert_eq!(slot(&json!({})), None);
+    }
+
+    /// A4.24.
+    #[test]
+    fn sleep_is_told_or_unknown() {
+        assert_eq!(is_asleep(&json!({"is_sleeping": true}), "m"), Some(true));
+        assert_eq!(is_asleep(&json!({"is_sleeping": false, "n_ctx": 1}), "m"), Some(false));
+        assert_eq!(is_asleep(&json!({"models": [{"name": "m:latest"}]}), "m"), Some(false));
+        assert_eq!(is_asleep(&json!({"models": [{"name": "other"}]}), "m"), Some(true));
+        assert_eq!(is_asleep(&json!({"detail": "Not Found"}), "m"), None);
     }
 
     #[test]

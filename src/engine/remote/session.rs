@@ -7,8 +7,8 @@ use tokio::runtime::Runtime;
 
 use super::address::Address;
 use super::client::Client;
-use super::models::Listing;
-use super::patience::{Patience, Trouble, Verdict};
+use super::models::{self, Listing};
+use super::patience::{self, Patience, Trouble, Verdict};
 use super::request::{self, Known};
 use super::{key, problem, reading};
 use crate::clock::Timestamp;
@@ -193,10 +193,12 @@ impl Session {
             known => known,
         };
         let known = Known { model, dialect, ..Known::default() };
+        let mut patience = Patience::new(server.wait, wait.begun);
+        ready(&client, dialect, &mut patience, server, &secrets, wait).await?;
         let mut context = listing.context_length(&known.model);
         if dialect == Dialect::LlamaServer {
             let props = wait.on(client.json(&client.address.beside("props"), None, ASIDE)).await?;
-            context = props.ok().and_then(|props| super::models::slot(&props)).or(context);
+            context = props.ok().and_then(|props| models::slot(&props)).or(context);
         }
         let info = ModelInfo {
             name: format!("{}@{}", known.model, server.name),
@@ -267,8 +269,23 @@ impl Session {
                 Err(trouble) => trouble,
             };
             let mut wait = Wait::new(job.cancel, emit, begun);
-            pause(&mut patience, &trouble, &self.server, &self.secrets, &mut wait).await?;
+            let (server, secrets) = (&self.server, &self.secrets[..]);
+            pause(&mut patience, &trouble, server, secrets, &mut wait).await?;
+            ready(&self.client, self.known.dialect, &mut patience, server, secrets, &mut wait).await?;
         }
+    }
+
+    /// Whether the server sleeps, where that can be asked without waking it; `None`: it cannot, or is not known now.
+    pub fn is_asleep(&mut self) -> Option<bool> {
+        let address = &self.client.address;
+        let url = match self.known.dialect {
+            Dialect::LlamaServer => address.beside("props"),
+            Dialect::Vllm => address.beside("is_sleeping"),
+            Dialect::Ollama => address.beside("api/ps"),
+            _ => return None,
+        };
+        let told = self.runtime.as_ref()?.block_on(self.client.json(&url, None, ASIDE)).ok()?;
+        models::is_asleep(&told, &self.known.model)
     }
 
     /// The `Counted` event of the prompt of `request`, if the server counts exactly; else `None`.
@@ -304,7 +321,7 @@ impl Session {
 }
 
 /// The models that `server` lists, once it is awake.
-pub fn models(server: &Server, tell: &mut dyn FnMut(EngineEvent)) -> Result<Listing, EngineError> {
+pub fn list(server: &Server, tell: &mut dyn FnMut(EngineEvent)) -> Result<Listing, EngineError> {
     let cancel = CancelFlag::default();
     let mut wait = Wait::new(&cancel, tell, Timestamp::now());
     let runtime = runtime()?;
@@ -339,6 +356,37 @@ async fn rest() {
     }
 }
 
+/// Waits until a server that tells its health is healthy, so that the prompt is not sent before.
+async fn ready(
+    client: &Client,
+    dialect: Dialect,
+    patience: &mut Patience,
+    server: &Server,
+    secrets: &[String],
+    wait: &mut Wait<'_>,
+) -> Result<(), Stop> {
+    if !matches!(dialect, Dialect::LlamaServer | Dialect::Vllm | Dialect::Sglang) {
+        return Ok(());
+    }
+    let url = client.address.beside("health");
+    loop {
+        let within = Some(patience.left(Timestamp::now()).max(LEAST));
+        match wait.on(client.send(&url, None, within)).await? {
+            Err(trouble) if is_passing(&trouble) => pause(patience, &trouble, server, secrets, wait).await?,
+            // A server behind a proxy may have no such address; then the prompt tells.
+            _ => return Ok(()),
+        }
+    }
+}
+
+fn is_passing(trouble: &Trouble) -> bool {
+    match trouble {
+        Trouble::Refused(_) | Trouble::Silent => true,
+        Trouble::Status { code, .. } => patience::is_temporary(*code),
+        Trouble::Lost(_) | Trouble::NotJson | Trouble::Hopeless(_) => false,
+    }
+}
+
 /// Waits as `patience` says after `trouble`, or fails.
 async fn pause(
     patience: &mut Patience,
@@ -350,10 +398,10 @@ async fn pause(
     let verdict = patience.judge(trouble, Timestamp::now());
     // The server's text may repeat a key.
     let goes_on = matches!(verdict, Verdict::Again(_));
-    tracing::debug!(why = without(&super::patience::describe(trouble), secrets), goes_on, "server trouble");
+    tracing::debug!(why = without(&patience::describe(trouble), secrets), goes_on, "server trouble");
     match verdict {
         Verdict::Again(span) => {
-            wait.because(without(&super::patience::describe(trouble), secrets));
+            wait.because(without(&patience::describe(trouble), secrets));
             wait.on(tokio::time::sleep(span)).await
         }
         Verdict::TooLate(why) => {

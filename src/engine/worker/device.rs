@@ -4,9 +4,10 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::Message;
 use crate::clock::Timestamp;
@@ -20,6 +21,9 @@ use crate::engine::prefix::Prefix;
 use crate::engine::remote::session::Session;
 use crate::engine::source::CancelFlag;
 use crate::protocol::*;
+
+/// Interval at which a server that is idle is asked whether it sleeps.
+const SLEEP_POLL: Duration = Duration::from_secs(15);
 
 /// A job for the device thread, sent after `Loaded`.
 pub(super) enum Command {
@@ -101,14 +105,24 @@ fn connect(
         Err(error) => return reporter.send(Report::LoadFailed(error)),
     };
     reporter.send(Report::Loaded(session.info.clone()));
-    for job in jobs {
-        match job {
-            Command::Generate { request, cancel, submitted, loaded_at } => {
+    let mut asleep = None;
+    loop {
+        match jobs.recv_timeout(SLEEP_POLL) {
+            Ok(Command::Generate { request, cancel, submitted, loaded_at }) => {
+                asleep = None;
                 let job = Job { request: &request, cancel: &cancel, submitted, loaded_at };
                 let (event, health) = session.answer(&job, &mut tell);
                 reporter.send(Report::Answered { id: request.id, event, health });
             }
-            Command::Count(request) => session.count(request).into_iter().for_each(&mut tell),
+            Ok(Command::Count(request)) => session.count(request).into_iter().for_each(&mut tell),
+            Err(RecvTimeoutError::Timeout) => {
+                let now = session.is_asleep();
+                if now != asleep {
+                    asleep = now;
+                    tell(EngineEvent::Asleep(now == Some(true)));
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
 }

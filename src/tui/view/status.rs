@@ -158,7 +158,7 @@ fn state(chat: &Chat, short: bool, look: &Look<'_>) -> Part {
         return (format!("waiting {}", units::clock(*waited)), theme.warning);
     }
     if chat.engine.is_loaded() && chat.engine.info.as_ref().is_some_and(|info| info.device.kind == DeviceKind::Server) {
-        return ("ready".into(), theme.success);
+        return if chat.engine.is_asleep { ("asleep".into(), theme.dim) } else { ("ready".into(), theme.success) };
     }
     match &chat.engine.state {
         EngineState::Cold => match chat.engine.freed {

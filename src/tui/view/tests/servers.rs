@@ -27,6 +27,10 @@ fn wait_for_a_server_is_shown_with_its_time_and_reason_until_it_ends() {
     connected(&mut app, 4096);
     let screen = app.screen();
     assert!(!screen.contains("waiting 1:12") && screen.contains("ready"), "{screen}");
+    app.engine(EngineEvent::Asleep(true));
+    assert!(app.screen().contains("asleep"), "{}", app.screen());
+    app.engine(EngineEvent::Asleep(false));
+    assert!(!app.screen().contains("asleep"), "{}", app.screen());
     assert!(screen.contains("http://box:8000") && !screen.contains("RAM"), "{screen}");
     // The server fell asleep before it answers.
     waiting(&mut app, 3, "HTTP 503");
