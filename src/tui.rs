@@ -220,6 +220,7 @@ impl App {
         // Report an unknown catalogue name in the first frame. Check paths only after it: `stat` can block on a slow
         // disk.
         let unknown = match ModelName::parse(&settings.model) {
+            _ if settings.servers.of_model(&settings.model).is_some() => None,
             Ok(ModelName::Unknown(..)) if settings.model != AUTO => engine::model_source(&settings).err(),
             Ok(_) => None,
             Err(error) => Some(error),

@@ -184,6 +184,7 @@ fn case_03_chain_of_303_keeps_the_key_on_its_host_and_sends_the_prompt_once() {
         let step = path.split("token=").nth(1).map_or(0, |n| n.parse::<usize>().unwrap());
         match exchange.request.method.as_str() {
             "GET" if path.ends_with("/models") => exchange.json(&models()),
+            "GET" if path.ends_with("/health") => exchange.status(200, "", ""),
             _ if step < 12 => exchange.status(
                 303,
                 &format!("Location: {path}\r\n").replace(&path, &format!("/v1/chat/completions?token={}", step + 1)),
@@ -255,7 +256,7 @@ fn case_06_loading_model_is_a_wait_that_does_not_send_the_prompt() {
     told.is("Hello", FinishReason::Stop);
     assert!(told.waits.iter().any(|why| why == "Loading model (HTTP 503)"), "{told:?}");
     let methods: Vec<_> = loading.requests().into_iter().map(|request| request.method).collect();
-    assert_eq!(methods, ["GET", "GET", "GET", "GET", "POST"]);
+    assert_eq!(methods, ["GET", "GET", "GET", "GET", "GET", "POST"]);
 }
 
 #[test]
@@ -751,8 +752,9 @@ fn model_of_a_server_can_be_chosen_in_the_interface() {
     let server = Scripted::chat(hello);
     let home = support_pty::Home::new("fallback = \"own\"");
     let mut tui = home.start(&[]);
-    tui.type_text("Hi").send("\r").wait_for("own");
-    tui.type_text(&format!("/model m@{}", server.address)).send("\r");
+    tui.type_text("Hi").send("\r").wait_for("warm, releases");
+    tui.type_text(&format!("/model m@{}", server.address)).wait_for("/model m@http").send("\r");
+    tui.wait_for("The next prompt is answered by");
     tui.type_text("Hi again").send("\r").wait_for("Hello");
     let sent = server.prompts().remove(0).body;
     assert_eq!((&sent["model"], &sent["messages"][1]["content"]), (&json!("m"), &json!("own")));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::answer::{Answer, Ending};
 use super::client::Body;
-use super::session::Stop;
 use super::usage::Counts;
 use crate::clock::Timestamp;
 use crate::engine::generation::Job;
@@ -22,6 +21,8 @@ pub(super) enum Outcome {
     Ended(EngineEvent),
     /// The connection ended without a byte.
     Nothing(String),
+    /// It was cancelled before the first byte.
+    Cancelled,
 }
 
 /// A reader of one body.
@@ -62,7 +63,7 @@ impl<'a> Reader<'a> {
         Self { job, server, sent, waited, answer: Answer::new(continued), times: Times::default() }
     }
 
-    pub(super) async fn read(mut self, mut body: Body, emit: &mut dyn FnMut(EngineEvent)) -> Result<Outcome, Stop> {
+    pub(super) async fn read(mut self, mut body: Body, emit: &mut dyn FnMut(EngineEvent)) -> Outcome {
         let mut any = false;
         let end = loop {
             if self.answer.is_over() {
@@ -79,13 +80,13 @@ impl<'a> Reader<'a> {
         // Closes the connection, which stops the server's work.
         drop(body);
         match end {
-            End::Broken(why) if !any => return Ok(Outcome::Nothing(why)),
-            End::Cancelled if !any => return Err(Stop::Cancelled),
+            End::Broken(why) if !any => return Outcome::Nothing(why),
+            End::Cancelled if !any => return Outcome::Cancelled,
             _ => {}
         }
         let (texts, ending) = self.answer.end(matches!(end, End::Whole));
         self.tell(texts, Timestamp::now(), emit);
-        Ok(Outcome::Ended(self.event(end, ending, emit)))
+        Outcome::Ended(self.event(end, ending, emit))
     }
 
     /// The next bytes.

@@ -244,8 +244,11 @@ impl Session {
             let trouble = match wait.on(self.client.send(&url, Some(&body), within)).await? {
                 Ok(answer) => {
                     let waited = job.loaded_at.since(job.submitted) + sent.since(begun);
+                    // The time to build the request is no wait.
+                    let waited = if waited < Duration::from_millis(1) { Duration::ZERO } else { waited };
                     let reader = reading::Reader::new(job, &self.server, sent, waited);
-                    match reader.read(answer, emit).await? {
+                    match reader.read(answer, emit).await {
+                        reading::Outcome::Cancelled => return Err(Stop::Cancelled),
                         reading::Outcome::Ended(event) => return Ok(self.clean_event(event)),
                         reading::Outcome::Nothing(why) => Trouble::Lost(why),
                     }
