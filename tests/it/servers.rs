@@ -733,17 +733,17 @@ fn prompt_in_the_interface_is_answered_after_the_wait_which_is_shown() {
     let (server, awake) = sleeper();
     let home = support_pty::Home::new("");
     let mut tui = home.start(&["-m", &format!("m@{}", server.address)]);
-    tui.type_text("Hi").send("\r");
+    tui.send("Hi");
     tui.wait_for("waiting for the server").wait_for("asleep (HTTP 503)");
     awake.store(true, Ordering::SeqCst);
     tui.wait_for("Hello").wait_for("ready");
     assert_eq!(server.prompts().len(), 1);
     // The server sleeps again: the wait is shown before the next answer, too.
     awake.store(false, Ordering::SeqCst);
-    tui.type_text("Again").send("\r");
+    tui.send("Again");
     tui.wait_for("waiting 0:0");
     awake.store(true, Ordering::SeqCst);
-    tui.wait_for_times("Hello", 2).send("\x03\x03");
+    tui.wait_for_times("unknown cached", 2).type_text("\x03\x03");
     assert_eq!(tui.wait_for_exit(), 0);
 }
 
@@ -752,13 +752,13 @@ fn model_of_a_server_can_be_chosen_in_the_interface() {
     let server = Scripted::chat(hello);
     let home = support_pty::Home::new("fallback = \"own\"");
     let mut tui = home.start(&[]);
-    tui.type_text("Hi").send("\r").wait_for("warm, releases");
-    tui.type_text(&format!("/model m@{}", server.address)).wait_for("/model m@http").send("\r");
+    tui.send("Hi").wait_for("warm, releases");
+    tui.send(&format!("/model m@{}", server.address));
     tui.wait_for("The next prompt is answered by");
-    tui.type_text("Hi again").send("\r").wait_for("Hello");
+    tui.send("Hi again").wait_for("Hello").wait_for("unknown cached");
     let sent = server.prompts().remove(0).body;
     assert_eq!((&sent["model"], &sent["messages"][1]["content"]), (&json!("m"), &json!("own")));
-    tui.send("\x03\x03");
+    tui.type_text("\x03\x03");
     assert_eq!(tui.wait_for_exit(), 0);
 }
 
