@@ -18,7 +18,7 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 /// The result of a body.
 pub(super) enum Outcome {
     /// The terminal event.
-    Ended(EngineEvent),
+    Ended(Box<EngineEvent>),
     /// The connection ended without a byte.
     Nothing(String),
     /// It was cancelled before the first byte.
@@ -86,7 +86,7 @@ impl<'a> Reader<'a> {
         }
         let (texts, ending) = self.answer.end(matches!(end, End::Whole));
         self.tell(texts, Timestamp::now(), emit);
-        Outcome::Ended(self.event(end, ending, emit))
+        Outcome::Ended(Box::new(self.event(end, ending, emit)))
     }
 
     /// The next bytes.

@@ -249,7 +249,7 @@ impl Session {
                     let reader = reading::Reader::new(job, &self.server, sent, waited);
                     match reader.read(answer, emit).await {
                         reading::Outcome::Cancelled => return Err(Stop::Cancelled),
-                        reading::Outcome::Ended(event) => return Ok(self.clean_event(event)),
+                        reading::Outcome::Ended(event) => return Ok(self.clean_event(*event)),
                         reading::Outcome::Nothing(why) => Trouble::Lost(why),
                     }
                 }
