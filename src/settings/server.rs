@@ -211,6 +211,8 @@ fn json(value: &DeValue<'_>) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
     use toml::de::DeTable;
 

@@ -93,6 +93,8 @@ fn is_version(part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
 
     /// A4.20.

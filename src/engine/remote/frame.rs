@@ -160,6 +160,8 @@ fn push_text(texts: &mut Vec<(Channel, String)>, channel: Channel, value: &Value
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used, clippy::panic)]
+
     use super::*;
 
     fn part(data: &str) -> Part {

@@ -43,6 +43,8 @@ async fn run(command: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
 
     fn read_now(source: KeySource) -> Result<Option<String>, String> {

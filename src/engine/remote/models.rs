@@ -118,6 +118,8 @@ fn not_found(message: String) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
     use serde_json::json;
 

@@ -99,6 +99,8 @@ fn clip(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
 
     /// A4.15.

@@ -72,6 +72,8 @@ fn same_host(from: &Url, to: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
 
     fn post(url: &str) -> Hop {

@@ -95,6 +95,8 @@ impl EventReader {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::expect_used)]
+
     use super::*;
 
     /// The events of `text` in packets of `size` bytes, as (name, data).
@@ -109,7 +111,8 @@ mod tests {
     /// A4.9.
     #[test]
     fn every_form_of_the_standard_is_read_in_packets_of_any_size() {
-        let cases: &[(&str, &[u8], &[(&str, &str)])] = &[
+        type Case<'a> = (&'a str, &'a [u8], &'a [(&'a str, &'a str)]);
+        let cases: &[Case<'_>] = &[
             ("comments", b": ping\n:\n: OPENROUTER PROCESSING\n\ndata: a\n\n", &[("", "a")]),
             ("empty data", b"data:\n\ndata\n\n", &[("", ""), ("", "")]),
             ("no space", b"data:a\n\ndata:  b\n\n", &[("", "a"), ("", " b")]),
