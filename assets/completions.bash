@@ -1,5 +1,5 @@
 
-# Names of models, themes, conversations and devices come from the program itself, because they change.
+# Names of models, themes, conversations, devices and servers come from the program itself, because they change.
 _chatnap_names() {
     local line=${COMP_LINE:0:COMP_POINT} word before previous kind index cut
     word=${line##*[[:space:]]}
@@ -10,6 +10,7 @@ _chatnap_names() {
         --model=*) kind=models ;;
         --theme=*) kind=themes ;;
         --device=*) kind=devices ;;
+        --server=*) kind=servers ;;
         --conversation=*) kind=conversations ;;
         -*) return 1 ;;
         *)
@@ -17,6 +18,7 @@ _chatnap_names() {
                 -m|--model) kind=models ;;
                 --theme) kind=themes ;;
                 --device) kind=devices ;;
+                --server) kind=servers ;;
                 --conversation) kind=conversations ;;
                 *)
                     if [[ $before =~ [[:space:]]models[[:space:]]+(pull|fetch|path|remove)$ ]]; then

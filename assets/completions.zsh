@@ -1,4 +1,4 @@
-# Names of models, themes, conversations and devices come from the program itself, because they change.
+# Names of models, themes, conversations, devices and servers come from the program itself, because they change.
 _chatnap_names() {
     local -a names
     names=("${(@f)$(_call_program $1 chatnap complete $1 2>/dev/null)}")
@@ -9,6 +9,7 @@ _chatnap_names() {
 }
 _chatnap_models() { _chatnap_names models }
 _chatnap_devices() { _chatnap_names devices }
+_chatnap_servers() { _chatnap_names servers }
 _chatnap_themes() { _chatnap_names themes }
 _chatnap_conversations() { _chatnap_names conversations }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Channel, ChatMessage, FinishReason, Role, SamplingParams, Timing, Trace, Usage};
+use crate::protocol::{Channel, ChatMessage, FinishReason, Role, SamplingParams, Served, Timing, Trace, Usage};
 
 mod files;
 pub mod mention;
@@ -117,6 +117,8 @@ pub struct Answer {
     pub ending: Ending,
     /// What it was computed from; `None` before its end, and for answers that this program did not compute.
     pub trace: Option<Arc<Trace>>,
+    /// The server's model that wrote it; `None`: a model of this program, or of a program that did not store it.
+    pub served: Option<Served>,
 }
 
 impl Answer {

@@ -85,6 +85,7 @@ fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
         repeat: None,
+        conversation: recorder.conversation().map(str::to_owned),
     });
     let writer = AnswerWriter::new(settings, one_shot);
     let run = Run { settings, one_shot, id, recorder, messages, writer, request, info: None, stopped: None };
@@ -191,6 +192,7 @@ impl Run<'_> {
             EngineEvent::Prefill { id, trimmed_turns, .. } if id == self.id => self.messages.trimmed(trimmed_turns),
             EngineEvent::Token { id, channel, text, at } if id == self.id => self.token(channel, &text, at, engine),
             EngineEvent::Traced { id, trace } if id == self.id => self.recorder.traced(trace),
+            EngineEvent::Served { id, served } if id == self.id => self.recorder.served(served),
             EngineEvent::Finished { id, reason, usage, timing, .. } if id == self.id => {
                 return Some(End::Finished { reason, usage, timing });
             }

@@ -16,7 +16,7 @@ mod trace;
 
 pub use sampling::{Recommended, SamplingChoice, SamplingSource};
 pub use server::{Dialect, HeaderSource, KeySource, Server};
-pub use trace::{Kernels, Repetition, Span, Trace};
+pub use trace::{Kernels, Repetition, Served, Span, Trace};
 
 /// Identifies a request; never used twice by one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +160,8 @@ pub struct GenerationRequest {
     pub on_overflow: OverflowPolicy,
     /// Computes a stored answer again, with the same steps and nothing from the KV cache.
     pub repeat: Option<Box<Repetition>>,
+    /// The id of the stored conversation, for servers that keep its KV cache on one of several machines.
+    pub conversation: Option<String>,
 }
 
 /// A request to count the tokens of a prompt.
@@ -191,8 +193,9 @@ pub enum FinishReason {
     Cancelled,
 }
 
-/// Token counts of one turn.
+/// Token counts of one turn. An unknown count is `null` in JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Counts", into = "Counts")]
 pub struct Usage {
     /// Tokens of the rendered prompt, including cached ones.
     pub prompt_tokens: usize,
@@ -201,8 +204,28 @@ pub struct Usage {
     /// Tokens that were generated.
     pub completion_tokens: usize,
     /// Which of these a server did not tell; such a count is 0.
-    #[serde(skip)]
     pub unknown: Unknown,
+}
+
+/// [`Usage`] in JSON.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Counts {
+    prompt_tokens: Option<usize>,
+    cached_tokens: Option<usize>,
+    completion_tokens: Option<usize>,
+}
+
+impl From<Counts> for Usage {
+    fn from(counts: Counts) -> Self {
+        Self::of([counts.prompt_tokens, counts.cached_tokens, counts.completion_tokens])
+    }
+}
+
+impl From<Usage> for Counts {
+    fn from(usage: Usage) -> Self {
+        let [prompt_tokens, cached_tokens, completion_tokens] = usage.known();
+        Self { prompt_tokens, cached_tokens, completion_tokens }
+    }
 }
 
 /// Which counts are unknown.
@@ -507,6 +530,13 @@ pub enum EngineEvent {
         id: RequestId,
         /// Inputs and tokens.
         trace: Arc<Trace>,
+    },
+    /// A server begins to answer.
+    Served {
+        /// Which request.
+        id: RequestId,
+        /// Which server.
+        served: Served,
     },
     /// A request was answered. Terminal.
     Finished {

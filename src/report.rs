@@ -10,6 +10,7 @@ use crate::hub::HubSource;
 use crate::protocol::*;
 use crate::settings::Settings;
 use crate::survey;
+use crate::usage::TokenPrices;
 
 mod charts;
 mod check;
@@ -51,14 +52,53 @@ pub struct Options {
     pub warm: usize,
     /// Drop the model's files from the page cache before the first load.
     pub drop_caches: bool,
+    /// What the server that answers takes; `None`: no server answers, or it has no price.
+    pub price: Option<Price>,
     /// Raise it to end the run; the report has what was done until then.
     pub stop: CancelFlag,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { repeat: 1, run_code: false, latency: true, warm: 5, drop_caches: false, stop: CancelFlag::default() }
+        Self {
+            repeat: 1,
+            run_code: false,
+            latency: true,
+            warm: 5,
+            drop_caches: false,
+            price: None,
+            stop: CancelFlag::default(),
+        }
     }
+}
+
+/// What a server takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Price {
+    /// For tokens.
+    pub tokens: TokenPrices,
+    /// In this currency.
+    pub currency: String,
+}
+
+/// What the answers of a report cost; answers whose tokens are not known are not in the sum.
+fn cost(report: &Report, price: &Price) -> String {
+    let turns = report.scenarios.iter().flat_map(|scenario| &scenario.runs).flat_map(|run| &run.turns);
+    let counts = |turn: &TurnResult| {
+        let figures = turn.figures.as_ref()?;
+        Some((figures.prompt_tokens?, figures.completion_tokens?))
+    };
+    let (counted, open): (Vec<_>, Vec<_>) = turns.map(counts).partition(Option::is_some);
+    let sum: f64 = counted.iter().flatten().map(|(prompt, completion)| price.tokens.of(*prompt, *completion)).sum();
+    let TokenPrices { input, output } = price.tokens;
+    let open = match open.len() {
+        0 => String::new(),
+        some => format!("; {some} {} no counts", if some == 1 { "answer has" } else { "answers have" }),
+    };
+    let currency = &price.currency;
+    format!(
+        "The answers cost {sum:.6} {currency}, at {input} and {output} {currency} a million prompt and answer tokens{open}."
+    )
 }
 
 /// A progress of the run.
@@ -135,6 +175,9 @@ pub fn run(
     }
     if options.repeat > 1 && seed.is_none() {
         report.notes.push("At temperature 0 the repetitions are alike; a temperature above 0 varies them.".into());
+    }
+    if let Some(price) = &options.price {
+        report.notes.push(cost(&report, price));
     }
     fill(&mut report, session, settings, seed);
     Ok(report)

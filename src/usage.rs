@@ -10,7 +10,7 @@ mod windows;
 pub use figures::{Figures, span};
 pub use held::Held;
 pub use money::Money;
-pub use prices::{Prices, STALE_DAYS};
+pub use prices::{Prices, STALE_DAYS, TokenPrices};
 pub use windows::{Advice, Replayed, WINDOWS, advise, load_time, replay};
 
 use std::time::Duration;
@@ -56,9 +56,18 @@ pub struct Load {
 impl Answered {
     /// Whether it is a stored answer that was printed again: then no model read a prompt or wrote tokens.
     pub fn is_repeated(&self) -> bool {
+        // A server may hold an answer back until its end, which leaves no times either.
+        if self.is_of_server() {
+            return false;
+        }
         let took_none = |timing: &Timing| timing.prefill.is_zero() && timing.decode.is_zero();
         let several = self.usage.is_some_and(|usage| usage.completion_tokens > 1);
         several && self.timing.as_ref().is_some_and(took_none)
+    }
+
+    /// Whether a server answered.
+    pub fn is_of_server(&self) -> bool {
+        is_server(self.device.as_ref())
     }
 
     /// When it ended, milliseconds since 1970; `None` if that is not known.
@@ -126,6 +135,8 @@ pub struct ModelUse {
     pub counted: usize,
     /// Sums over the counted ones.
     pub tokens: Usage,
+    /// Number of the counted ones whose prompt and answer are both in the sums.
+    pub priced: usize,
     /// Its memory.
     pub held: Held,
 }
@@ -194,7 +205,36 @@ impl ModelUse {
         self.tokens.cached_tokens += usage.cached_tokens;
         self.tokens.completion_tokens += usage.completion_tokens;
         self.tokens.unknown = self.tokens.unknown.or(usage.unknown);
+        self.priced += usize::from(!usage.unknown.prompt && !usage.unknown.completion);
     }
+
+    /// Whether a server answered.
+    pub fn is_of_server(&self) -> bool {
+        is_server(self.device.as_ref())
+    }
+
+    /// The name of the server, which the model's name ends with.
+    pub fn server(&self) -> Option<&str> {
+        self.model.rsplit_once('@').map(|(_, server)| server).filter(|_| self.is_of_server())
+    }
+
+    /// The sums of prompt, cached, completion and all tokens, and whether each is a lower bound because some answers do not
+    /// tell theirs; `None`: no answer tells it.
+    pub fn sums(&self) -> [Option<(usize, bool)>; 4] {
+        let Usage { prompt_tokens, cached_tokens, completion_tokens, unknown } = self.tokens;
+        let either = unknown.prompt || unknown.completion;
+        [
+            (prompt_tokens, unknown.prompt),
+            (cached_tokens, unknown.cached),
+            (completion_tokens, unknown.completion),
+            (self.tokens.total_tokens(), either),
+        ]
+        .map(|(sum, is_least)| (self.counted > 0 && (sum > 0 || !is_least)).then_some((sum, is_least)))
+    }
+}
+
+fn is_server(device: Option<&DeviceInfo>) -> bool {
+    device.is_some_and(|device| device.kind == DeviceKind::Server)
 }
 
 #[cfg(test)]

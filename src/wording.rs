@@ -18,8 +18,15 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
-/// A model's name for display: the last component of a path, any other name as it is.
+/// A model's name for display: the last component of a path, any other name as it is; a server's address without its scheme.
 pub fn short_name(model: &str) -> String {
+    if let Some((model, server)) = model.rsplit_once('@').filter(|_| is_on_server(model)) {
+        let server = server.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+        return match model {
+            "" => server.to_owned(),
+            _ => format!("{}@{server}", short_name(model)),
+        };
+    }
     let is_path = model.starts_with(['/', '.', '~']) || model.starts_with("scripted:");
     match model.trim_end_matches('/').rsplit_once('/') {
         Some((_, last)) if is_path && !last.is_empty() => last.to_owned(),
@@ -119,6 +126,21 @@ pub fn count(number: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_for_display_is_short_and_tells_the_server() {
+        let cases = [
+            ("/a/b/model.gguf", "model.gguf"),
+            ("owner/repo", "owner/repo"),
+            ("org/m:1@https://me.modal.run", "org/m:1@me.modal.run"),
+            ("/a/b/model.gguf@http://127.0.0.1:8080", "model.gguf@127.0.0.1:8080"),
+            ("@http://127.0.0.1:8080", "127.0.0.1:8080"),
+            ("llama3.2@ollama", "llama3.2@ollama"),
+        ];
+        for (name, shown) in cases {
+            assert_eq!(short_name(name), shown);
+        }
+    }
 
     #[test]
     fn utc_handles_leap_years() {

@@ -252,6 +252,7 @@ impl Chat {
             max_tokens: self.options.max_tokens,
             on_overflow: self.options.on_overflow,
             repeat: None,
+            conversation: Some(self.conversation.id.0.clone()),
         })]
     }
 
@@ -288,6 +289,14 @@ impl Chat {
         }
     }
 
+    fn served(&mut self, id: RequestId, served: Served) {
+        let turn = self.activity.request(id).map(|answering| answering.turn);
+        if let Some(turn) = turn.and_then(|turn| self.conversation.turn_mut(turn)) {
+            turn.model.clone_from(&served.model);
+            turn.answer.served = Some(served);
+        }
+    }
+
     pub(super) fn engine_event(&mut self, event: EngineEvent) -> Vec<Effect> {
         if let Some(effects) = self.compacting_event(&event) {
             return effects;
@@ -313,6 +322,7 @@ impl Chat {
             }
             EngineEvent::Token { id, channel, text, at } => return self.token(id, channel, &text, at),
             EngineEvent::Traced { id, trace } => self.traced(id, trace),
+            EngineEvent::Served { id, served } => self.served(id, served),
             EngineEvent::Finished { id, reason, usage, timing, .. } => {
                 if let Some(turn) = self.activity.request(id).map(|answering| answering.turn) {
                     self.engine.context_used = usage.total_tokens().max(self.engine.context_used);

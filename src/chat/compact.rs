@@ -174,6 +174,7 @@ impl Chat {
             max_tokens,
             on_overflow,
             repeat: None,
+            conversation: Some(self.conversation.id.0.clone()),
         })]
     }
 

@@ -284,6 +284,8 @@ pub enum CompleteKind {
     Conversations,
     /// Values of --device.
     Devices,
+    /// Values of --server.
+    Servers,
 }
 
 /// Output format of a table.

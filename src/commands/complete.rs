@@ -24,6 +24,7 @@ pub(super) fn run(
         CompleteKind::Models => models(settings),
         CompleteKind::Themes => themes(settings).into_iter().map(|name| (name, String::new())).collect(),
         CompleteKind::Conversations => conversations(settings),
+        CompleteKind::Servers => servers(settings),
         CompleteKind::Devices => devices(gpus(Path::new("/dev"))),
     };
     let line = |(value, about): (String, String)| match about.is_empty() {
@@ -41,6 +42,10 @@ fn models(settings: &Settings) -> Vec<(String, String)> {
     let stored = stored.map(|(name, model)| (name, format!("{} on this machine", bytes(model.size))));
     let auto = (AUTO.to_owned(), "a model on this machine that fits, else the starter".to_owned());
     [auto].into_iter().chain(known).chain(stored).collect()
+}
+
+fn servers(settings: &Settings) -> Vec<(String, String)> {
+    settings.servers.names().into_iter().map(|(name, url)| (name.to_owned(), url.to_owned())).collect()
 }
 
 /// The values of `--device` on a machine with so many GPUs.

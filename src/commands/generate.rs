@@ -1,5 +1,5 @@
 //! `chatnap completions`: clap's script for each shell, and what completes names that change: models, themes,
-//! conversations and devices, which `chatnap complete` lists.
+//! conversations, devices and servers, which `chatnap complete` lists.
 
 use clap::{Arg, Args as _, Command, CommandFactory};
 use clap_complete::Shell;
@@ -48,6 +48,7 @@ const ZSH_ARGUMENTS: &[(&str, &str)] = &[
     (":name -- The model", "_chatnap_models"),
     ("--theme=[", "_chatnap_themes"),
     ("--device=[", "_chatnap_devices"),
+    ("--server=[", "_chatnap_servers"),
     ("--conversation=[", "_chatnap_conversations"),
     (":id -- The beginning of its id", "_chatnap_conversations"),
     (":ids -- The beginnings of their ids", "_chatnap_conversations"),

@@ -44,8 +44,8 @@ fn replay(resolved: &Resolved, args: &ReplayArgs) -> Result<Reader, Failure> {
                 continue;
             }
             return Err(Failure::failed(format!(
-                "Turn {} holds no record of its computation: it was stored by an earlier version of chatnap, was imported \
-                 or failed.",
+                "Turn {} holds no record of its computation: a server wrote it, or it was stored by an earlier version \
+                 of chatnap, was imported or failed.",
                 turn.0 + 1
             )));
         };
@@ -175,6 +175,7 @@ impl Running {
             think: None,
             max_tokens: Some(stored.answer.len()),
             on_overflow: OverflowPolicy::Trim,
+            conversation: None,
             repeat: Some(Box::new(repetition)),
         });
         let now = self.wait(id)?;

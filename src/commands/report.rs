@@ -9,9 +9,9 @@ use crate::failure::{Code, Failure};
 use crate::output;
 use crate::progress::Progress;
 use crate::report::rows::{self, Grid};
-use crate::report::{self, Options, Report, Scenarios, Step, Verdict};
+use crate::report::{self, Options, Price, Report, Scenarios, Step, Verdict};
 use crate::sanitize::sanitize_line;
-use crate::settings::Settings;
+use crate::settings::Resolved;
 use crate::signals;
 
 /// Least width of the answers on a narrow terminal, in cells.
@@ -21,7 +21,8 @@ const LEAST_ANSWER: usize = 12;
 const MOST_ANSWER: usize = 60;
 
 /// Runs the report; returns the exit code.
-pub(super) fn run(settings: &Settings, args: &ReportArgs) -> Result<u8, Failure> {
+pub(super) fn run(resolved: &Resolved, args: &ReportArgs) -> Result<u8, Failure> {
+    let settings = &resolved.settings;
     let read = args.scenarios.as_deref().map_or_else(Scenarios::built_in, Scenarios::read);
     let scenarios = read.map_err(|error| Failure::usage(error.0))?;
     let stop = CancelFlag::default();
@@ -29,6 +30,7 @@ pub(super) fn run(settings: &Settings, args: &ReportArgs) -> Result<u8, Failure>
         repeat: args.repeat,
         run_code: args.run_code,
         drop_caches: args.drop_caches,
+        price: price(resolved),
         stop: stop.clone(),
         ..Options::default()
     };
@@ -48,6 +50,13 @@ pub(super) fn run(settings: &Settings, args: &ReportArgs) -> Result<u8, Failure>
         false => Code::Failed,
     };
     Ok(code as u8)
+}
+
+/// The price of the server that answers, if one does and has one.
+fn price(resolved: &Resolved) -> Option<Price> {
+    let (server, _) = resolved.settings.servers.of_model(&resolved.settings.model)?;
+    let tokens = *resolved.prices.servers.get(&server.name)?;
+    Some(Price { tokens, currency: resolved.prices.currency.clone() })
 }
 
 /// The progress on stderr.

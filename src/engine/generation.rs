@@ -22,7 +22,7 @@ mod reasoning;
 mod repeat;
 
 use output::Output;
-pub use overflow::{Fitted, fit};
+pub use overflow::{Fitted, fit, turn_starts, without_turns};
 pub use reasoning::ReasoningSplitter;
 
 /// A request that is ready to run.
@@ -84,7 +84,16 @@ pub fn count(warm: &LoadedEngine, request: CountRequest) -> Option<EngineEvent> 
         Rendering::Whole(prompt) if prompt_tokens < context_length => Some(Fitted { prompt, trimmed_turns: 0 }),
         _ => {
             let (sampling, on_overflow) = (SamplingChoice::default(), OverflowPolicy::Trim);
-            let request = GenerationRequest { id, messages, sampling, think, max_tokens, on_overflow, repeat: None };
+            let request = GenerationRequest {
+                id,
+                messages,
+                sampling,
+                think,
+                max_tokens,
+                on_overflow,
+                repeat: None,
+                conversation: None,
+            };
             fit(template, tokenizer, &request, context_length, info.trained_context_length).ok()
         }
     };

@@ -11,7 +11,7 @@ use crate::conversation::{Answer, Attachment, Conversation, Ending, TurnId, Turn
 use crate::failure::Failure;
 use crate::hub::lasting_name;
 use crate::protocol::{
-    Channel, ChatMessage, EngineEvent, Recommended, SamplingChoice, SamplingParams, Trace, random_seed,
+    Channel, ChatMessage, EngineEvent, Recommended, SamplingChoice, SamplingParams, Served, Trace, random_seed,
 };
 use crate::settings::{AUTO, Layers, Resolved, Settings};
 use crate::store::{LoadLog, Resume, SAVE_EVERY, Standing, Store, StoreError, StoreHandle, Told, new_conversation_id};
@@ -127,8 +127,13 @@ impl AnswerRecorder {
 
     /// The answer so far.
     pub(super) fn answer(&self) -> &Answer {
-        static NONE: Answer =
-            Answer { reasoning: String::new(), text: String::new(), ending: Ending::Pending, trace: None };
+        static NONE: Answer = Answer {
+            reasoning: String::new(),
+            text: String::new(),
+            ending: Ending::Pending,
+            trace: None,
+            served: None,
+        };
         self.conversation.turn(self.turn).map_or(&NONE, |turn| &turn.answer)
     }
 
@@ -145,6 +150,14 @@ impl AnswerRecorder {
     pub(super) fn traced(&mut self, trace: Arc<Trace>) {
         if let Some(turn) = self.conversation.turn_mut(self.turn) {
             turn.answer.trace = Some(trace);
+        }
+    }
+
+    /// Adds where the answer comes from; it is saved with the next piece.
+    pub(super) fn served(&mut self, served: Served) {
+        if let Some(turn) = self.conversation.turn_mut(self.turn) {
+            turn.model.clone_from(&served.model);
+            turn.answer.served = Some(served);
         }
     }
 

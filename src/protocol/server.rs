@@ -1,6 +1,7 @@
 //! A server that answers in place of a model in this process, as the user describes it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -52,6 +53,8 @@ pub struct Server {
     pub key: KeySource,
     /// Further headers.
     pub headers: Vec<(String, HeaderSource)>,
+    /// A PEM file with certificates that are trusted besides the system's.
+    pub certificate: Option<PathBuf>,
     /// How long it may take to wake; zero: it has to be awake.
     pub wait: Duration,
     /// How long it may be silent during an answer; `None`: for ever.

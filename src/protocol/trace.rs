@@ -53,6 +53,15 @@ pub enum Kernels {
     Library,
 }
 
+/// Where the answer of a server comes from, which has no [`Trace`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Served {
+    /// The model's name, `MODEL@SERVER`.
+    pub model: String,
+    /// The server.
+    pub device: DeviceInfo,
+}
+
 /// A stored answer that a request computes again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Repetition {

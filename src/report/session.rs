@@ -98,6 +98,7 @@ impl<'a> Session<'a> {
             max_tokens: Some(self.settings.max_tokens.map_or(max_tokens, |most| most.min(max_tokens))),
             on_overflow: OverflowPolicy::Error,
             repeat: None,
+            conversation: None,
         });
         let mut answered = Answered {
             answer: String::new(),

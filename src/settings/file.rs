@@ -1,5 +1,6 @@
 //! The config file: TOML with known keys at the top level, each error with its line.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -45,6 +46,7 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Config, SettingsError> {
         at(line, error.message().trim().replace('\n', ", "))
     })?;
     let mut config = Config::default();
+    let mut server_prices = BTreeMap::new();
     for (name, value) in table.get_ref() {
         let start = name.span().start;
         let line = line_of(start);
@@ -57,7 +59,10 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Config, SettingsError> {
         // A text is the key `server`.
         if name == SERVER && matches!(value.get_ref(), DeValue::Table(_)) {
             let read = server::read(value.get_ref(), start);
-            config.servers = read.map_err(|(offset, why)| at(line_of(offset), why))?;
+            for (server, price) in read.map_err(|(offset, why)| at(line_of(offset), why))? {
+                server_prices.extend(price.map(|price| (server.name.clone(), price)));
+                config.servers.push(server);
+            }
             continue;
         }
         if name == PRICES {
@@ -69,6 +74,7 @@ pub(super) fn read(path: &Path, named: bool) -> Result<Config, SettingsError> {
         let text = keys::scalar(key, value.get_ref()).map_err(|why| at(line, format!("{name}: {why}")))?;
         config.entries.push((key, text, line));
     }
+    config.prices.servers = server_prices;
     config.entries.sort_by_key(|(_, _, line)| *line);
     Ok(config)
 }

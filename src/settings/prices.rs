@@ -43,7 +43,7 @@ fn set(prices: &mut Prices, name: &str, value: &DeValue<'_>) -> Result<(), Strin
     Ok(())
 }
 
-fn price(value: &DeValue<'_>) -> Result<f64, String> {
+pub(super) fn price(value: &DeValue<'_>) -> Result<f64, String> {
     let digits = match value {
         DeValue::Float(number) => number.as_str(),
         DeValue::Integer(number) if number.radix() == 10 => number.as_str(),

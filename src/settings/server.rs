@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 use toml::de::DeValue;
 
 use super::duration::parse_idle_window;
+use super::prices::price;
 use crate::protocol::{Dialect, HeaderSource, IdleWindow, KeySource, Server};
+use crate::usage::TokenPrices;
 use crate::wording::nearest;
 
 /// The key of the config file's table of servers.
@@ -29,7 +31,23 @@ const BUILT_IN: [(&str, &str, Option<&str>, Dialect); 7] = [
     ("vllm", "http://127.0.0.1:8000/v1", Some("VLLM_API_KEY"), Dialect::Vllm),
 ];
 
-const KEYS: [&str; 9] = ["url", "model", "key_env", "key_command", "headers", "header_env", "wait", "silence", "extra"];
+const KEYS: [&str; 12] = [
+    "url",
+    "model",
+    "key_env",
+    "key_command",
+    "headers",
+    "header_env",
+    "certificate",
+    "wait",
+    "silence",
+    "extra",
+    "input_tokens",
+    "output_tokens",
+];
+
+/// A table: the server, and what it takes, if that is set.
+pub(super) type Table = (Server, Option<TokenPrices>);
 
 /// What the user set about servers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -74,9 +92,16 @@ impl Servers {
         Ok(Some(format!("{model}@{chosen}")))
     }
 
+    /// The names that `--server` knows with their addresses, those of the config file first.
+    pub fn names(&self) -> Vec<(&str, &str)> {
+        let own = self.own.iter().map(|server| (server.name.as_str(), server.url.as_str()));
+        let built_in = BUILT_IN.iter().map(|(name, url, ..)| (*name, *url));
+        let other = built_in.filter(|(name, _)| self.own.iter().all(|server| server.name != *name));
+        own.chain(other).collect()
+    }
+
     fn unknown(&self, name: &str) -> String {
-        let known = self.own.iter().map(|server| server.name.as_str()).chain(BUILT_IN.iter().map(|(name, ..)| *name));
-        let known: Vec<_> = known.collect();
+        let known: Vec<_> = self.names().into_iter().map(|(name, _)| name).collect();
         match nearest(name, known.iter().copied()) {
             Some(near) => format!("there is no server {name:?}; did you mean {near}?"),
             None => format!("there is no server {name:?}: write its address, or one of {}", known.join(", ")),
@@ -116,7 +141,7 @@ pub(super) fn parse_wait(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads the table `server`. An error is the offset in the file and the message, without the file's name.
-pub(super) fn read(value: &DeValue<'_>, at: usize) -> Result<Vec<Server>, (usize, String)> {
+pub(super) fn read(value: &DeValue<'_>, at: usize) -> Result<Vec<Table>, (usize, String)> {
     let DeValue::Table(table) = value else {
         let why = format!("server: tables [server.NAME] are wanted here, not a TOML {}", value.type_str());
         return Err((at, why));
@@ -130,26 +155,31 @@ pub(super) fn read(value: &DeValue<'_>, at: usize) -> Result<Vec<Server>, (usize
             return Err((at, format!("server.{name}: a server cannot have the name {name:?}")));
         }
         let mut server = built_in(name).unwrap_or_else(|| Server { name: name.to_owned(), ..self::at("", None) });
+        let mut prices: Option<TokenPrices> = None;
         for (key, value) in entries {
             let (at, key) = (key.span().start, key.get_ref().as_ref());
-            set(&mut server, key, value.get_ref()).map_err(|why| (at, format!("server.{name}.{key}: {why}")))?;
+            set(&mut server, &mut prices, key, value.get_ref())
+                .map_err(|why| (at, format!("server.{name}.{key}: {why}")))?;
         }
         if server.url.is_empty() {
             return Err((at, format!("server.{name}: its address is missing: url = \"http://…\"")));
         }
-        Ok(server)
+        Ok((server, prices))
     });
     servers.collect()
 }
 
-fn set(server: &mut Server, key: &str, value: &DeValue<'_>) -> Result<(), String> {
+fn set(server: &mut Server, prices: &mut Option<TokenPrices>, key: &str, value: &DeValue<'_>) -> Result<(), String> {
     match key {
+        "input_tokens" => prices.get_or_insert_default().input = price(value)?,
+        "output_tokens" => prices.get_or_insert_default().output = price(value)?,
         "url" => server.url = text(value)?,
         "model" => server.model = Some(text(value)?),
         "key_env" => server.key = KeySource::Variable(text(value)?),
         "key_command" => server.key = KeySource::Command(text(value)?),
         "headers" => server.headers.extend(texts(value)?.into_iter().map(|(n, v)| (n, HeaderSource::Text(v)))),
         "header_env" => server.headers.extend(texts(value)?.into_iter().map(|(n, v)| (n, HeaderSource::Variable(v)))),
+        "certificate" => server.certificate = Some(super::expand::expand_path(text(value)?.as_ref())),
         "wait" => server.wait = parse_wait(&text(value)?)?,
         "silence" => {
             server.silence = match parse_idle_window(&text(value)?)? {
@@ -216,7 +246,7 @@ mod tests {
     use super::*;
     use toml::de::DeTable;
 
-    fn read_text(text: &str) -> Result<Vec<Server>, String> {
+    fn read_text(text: &str) -> Result<Vec<Table>, String> {
         let table = DeTable::parse(text).expect("TOML");
         let (_, value) = table.get_ref().iter().next().expect("one key");
         read(value.get_ref(), 0).map_err(|(_, why)| why)
@@ -233,9 +263,12 @@ mod tests {
             header_env = { Modal-Key = "MODAL_KEY" }
             wait = "20m"
             silence = "never"
+            input_tokens = 0.5
+            output_tokens = 2
             extra = { ttl = 300, provider = { order = ["a", "b"], quick = true }, share = 0.5 }
         "#;
-        let server = read_text(text).expect("a server").remove(0);
+        let (server, prices) = read_text(text).expect("a server").remove(0);
+        assert_eq!(prices, Some(TokenPrices { input: 0.5, output: 2.0 }));
         assert_eq!((server.name.as_str(), server.model.as_deref()), ("work", Some("org/m")));
         assert_eq!(server.key, KeySource::Variable("WORK_KEY".into()));
         assert_eq!((server.wait, server.silence), (Duration::from_secs(1200), None));
@@ -250,7 +283,8 @@ mod tests {
 
     #[test]
     fn built_in_server_can_be_changed_in_part() {
-        let server = read_text("[server.ollama]\nurl = \"http://box:11434\"").expect("a server").remove(0);
+        let (server, prices) = read_text("[server.ollama]\nurl = \"http://box:11434\"").expect("a server").remove(0);
+        assert_eq!(prices, None);
         assert_eq!((server.url.as_str(), server.dialect), ("http://box:11434", Dialect::Ollama));
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{cell, now_ms, timing, trace, varints};
 use crate::conversation::{Answer, Attachment, ConversationId, Ending, Turn, TurnId};
-use crate::protocol::{FinishReason, SamplingParams, Trace, Usage};
+use crate::protocol::{FinishReason, SamplingParams, Served, Trace, Usage};
 
 /// The columns of an answer.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub(super) struct Columns {
     gaps: Vec<u64>,
     #[serde(default)]
     trace: Option<Trace>,
+    #[serde(default)]
+    served: Option<Served>,
 }
 
 impl Columns {
@@ -48,7 +50,8 @@ impl Columns {
         };
         let (reasoning, text) = (answer.reasoning.clone(), answer.text.clone());
         let trace = answer.trace.as_deref().cloned();
-        Self { reasoning, text, state: state.to_owned(), error, usage: counts, timing: times, gaps, trace }
+        let (state, served) = (state.to_owned(), answer.served.clone());
+        Self { reasoning, text, state, error, usage: counts, timing: times, gaps, trace, served }
     }
 
     /// Writes the answer to its row, and with it the sampling parameters if `sampling` has any: which values the model
@@ -76,6 +79,10 @@ impl Columns {
         )?;
         if let Some(trace) = &self.trace {
             trace::write(db, row, trace)?;
+        }
+        if let Some(Served { model, device }) = &self.served {
+            let device = serde_json::to_string(device).ok();
+            db.execute("UPDATE turns SET model = ?2, device = ?3 WHERE key = ?1", params![row, model, device])?;
         }
         Ok(written)
     }
@@ -161,7 +168,7 @@ pub(super) fn read_turn(row: &Row<'_>, before: &[i64]) -> rusqlite::Result<Turn>
         parent: cell::integer(row, 1)?.and_then(|key| place(before, key)),
         prompt: cell::text(row, 2)?,
         model: cell::text(row, 3)?,
-        answer: Answer { reasoning: cell::text(row, 4)?, text: cell::text(row, 5)?, ending, trace: None },
+        answer: Answer { reasoning: cell::text(row, 4)?, text: cell::text(row, 5)?, ending, trace: None, served: None },
         files: files(cell::optional_text(row, 12)?),
         removed: cell::integer(row, 13)?.is_some_and(|removed| removed != 0),
     })

@@ -73,6 +73,7 @@ fn turn_json(index: usize, turn: &Turn, origin: Option<&Origin>) -> Value {
     if let Some(origin) = origin {
         object["gaps_us"] = json!(origin.gaps_us);
         object["trace"] = json!(origin.trace);
+        object["server"] = json!(origin.server);
     }
     match &answer.ending {
         Ending::Finished { reason, usage, timing } => {

@@ -13,7 +13,7 @@ use super::columns::{self, Columns, Question};
 use super::imported::{Imported, Origin};
 use super::{Result, Store, foreign, new_conversation_id, now_ms, read, timing};
 use crate::conversation::{Answer, Attachment, Conversation, ConversationId, Ending, Turn, TurnId};
-use crate::protocol::{FinishReason, SamplingParams, Timing, Trace, Usage};
+use crate::protocol::{DeviceInfo, FinishReason, SamplingParams, Served, Timing, Trace, Usage};
 
 #[derive(Deserialize)]
 struct Exported {
@@ -53,6 +53,8 @@ struct ExportedTurn {
     gaps_us: Vec<u64>,
     #[serde(default)]
     trace: Option<Trace>,
+    #[serde(default)]
+    server: Option<DeviceInfo>,
 }
 
 /// Reads the conversations in a text: one JSON value, or one a line. The error says what is wrong, and where.
@@ -145,6 +147,7 @@ fn own_turn(number: usize, turn: ExportedTurn) -> std::result::Result<Turn, Stri
         "interrupted" | "pending" => Ending::Interrupted,
         state => return Err(format!("its \"state\" is {state:?}")),
     };
+    let model = turn.model.clone();
     Ok(Turn {
         parent: turn.parent.map(TurnId),
         prompt: turn.prompt,
@@ -154,6 +157,7 @@ fn own_turn(number: usize, turn: ExportedTurn) -> std::result::Result<Turn, Stri
             text: turn.answer,
             ending,
             trace: turn.trace.map(Arc::new),
+            served: turn.server.map(|device| Served { model, device }),
         },
         files: turn.files,
         removed: turn.removed,

@@ -1,7 +1,7 @@
 //! A conversation that was read from a file.
 
 use crate::conversation::Conversation;
-use crate::protocol::{SamplingParams, Trace};
+use crate::protocol::{DeviceInfo, SamplingParams, Trace};
 
 /// A conversation that was read from a file, not stored yet.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,4 +25,6 @@ pub struct Origin {
     pub gaps_us: Vec<u64>,
     /// What the answer was computed from.
     pub trace: Option<Trace>,
+    /// The server that wrote the answer, which then has no trace.
+    pub server: Option<DeviceInfo>,
 }

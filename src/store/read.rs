@@ -82,6 +82,7 @@ pub(super) fn origins(db: &Connection, id: &ConversationId) -> Result<Vec<Origin
             sampling,
             gaps_us: trace::read_gaps(row, 2)?,
             trace: trace::read(row, 3)?,
+            server: trace::read_server(row, 3)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -58,7 +58,7 @@ fn branched(store: &mut Store) -> Conversation {
     let first = talk.ask(None, "Grüße?\nsecond line", "tiny");
     save(store, &talk, first);
     talk.turn_mut(first).unwrap().answer =
-        Answer { reasoning: "hm".into(), text: "Hallo\x1b[0m".into(), ending: finished(), trace: None };
+        Answer { reasoning: "hm".into(), text: "Hallo\x1b[0m".into(), ending: finished(), trace: None, served: None };
     save(store, &talk, first);
     let second = talk.ask(Some(first), "two?", "tiny");
     save(store, &talk, second);
@@ -66,7 +66,7 @@ fn branched(store: &mut Store) -> Conversation {
     save(store, &talk, second);
     let again = talk.ask(Some(first), "two again?", "other");
     talk.turn_mut(again).unwrap().answer =
-        Answer { reasoning: String::new(), text: "zwei".into(), ending: finished(), trace: None };
+        Answer { reasoning: String::new(), text: "zwei".into(), ending: finished(), trace: None, served: None };
     save(store, &talk, again);
     talk
 }
@@ -482,6 +482,7 @@ fn one_damaged_byte_affects_only_its_row() {
                 text: format!("ANSWER-{n}"),
                 ending: finished(),
                 trace: None,
+                served: None,
             };
             talk.turn_mut(id).unwrap().answer = answer;
             save(&mut store, &talk, id);

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Result, Store, cell, varints};
 use crate::conversation::{ConversationId, TurnId};
-use crate::protocol::{Trace, Usage};
+use crate::protocol::{DeviceInfo, DeviceKind, Trace, Usage};
 
 /// The columns that [`read`] expects, in this order.
 pub(super) const TRACE: &str =
@@ -50,6 +50,12 @@ pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Trace
     };
     let variant = text(4)?.unwrap_or_default();
     Ok(Some(Trace { model_hash, template_hash, build, device, variant, sampling, prompt, answer, spans }))
+}
+
+/// Reads the device from the columns of a trace from `first` on, if it is a server.
+pub(super) fn read_server(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<DeviceInfo>> {
+    let device = cell::optional_text(row, first + 3)?.and_then(|text| serde_json::from_str::<DeviceInfo>(&text).ok());
+    Ok(device.filter(|device| device.kind == DeviceKind::Server))
 }
 
 /// Microseconds between the tokens, from the column `gaps`.

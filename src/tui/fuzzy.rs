@@ -1,92 +1,140 @@
-//! Fuzzy matching of a query against names, by the crate frizbee.
+//! Matching of a query against names: words in any order, letters that are left out, one wrong letter.
+//!
+//! Not by a crate: frizbee instantiates a hundred kernels in the crate that calls it, which took a quarter of the whole build.
 
-use std::collections::BTreeSet;
-
-use frizbee::{Config, Matcher, Pattern, PatternConfig};
+use std::ops::Range;
 
 /// Longest query that is matched, in characters; the rest is ignored.
 const LONGEST_QUERY: usize = 64;
 
-/// Words of at least this many letters may have one letter that is not in the name.
+/// Words of at least this many letters may have one letter that is wrong, missing, too many or exchanged with the next.
 const TOLERANT: usize = 5;
 
 /// Words with fewer letters must be in a name as they are.
 const SHORT: usize = 3;
 
-/// Indexes of the names that match, best first; all of them, in order, for a blank query. Words of the query may match in
-/// any order, in any case; letters may be left out if what remains is close together and begins a word. If no name matches,
-/// one letter of each long word may be wrong.
+/// How well a word matches, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Quality {
+    /// The name begins with it.
+    Begin,
+    /// A word of the name begins with it.
+    Word,
+    /// It is in the name.
+    Inside,
+    /// Its letters are close together, from the beginning of a word on.
+    Near,
+    /// A word of the name begins with it but for one letter.
+    Wrong,
+}
+
+/// Indexes of the names that match, best first, and in order where they match equally well; all of them for a blank query.
+/// Words of the query may match in any order, in any case; letters may be left out if what remains is close together and
+/// begins a word. If no name matches, one letter of each long word may be wrong.
 pub fn matches<S: AsRef<str>>(query: &str, names: &[S]) -> Vec<usize> {
-    let with = |typos| {
-        let mut matcher = matcher(query, typos)?;
-        Some(matcher.match_list(names).into_iter().map(|found| found.index as usize).collect::<Vec<_>>())
+    let words = words(query);
+    let names: Vec<_> = names.iter().map(|name| folded(name.as_ref())).collect();
+    let found = |wrong| {
+        let rank = |(index, name): (usize, &Vec<char>)| {
+            let each = words.iter().map(|word| find(word, name, wrong).map(|(quality, _)| quality as usize));
+            Some((each.sum::<Option<usize>>()?, index))
+        };
+        let mut found: Vec<_> = names.iter().enumerate().filter_map(rank).collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, index)| index).collect::<Vec<_>>()
     };
-    let Some(mut found) = with(false) else { return (0..names.len()).collect() };
-    let query = query.to_lowercase();
-    let words: Vec<_> = query.split_whitespace().collect();
-    let near = |index: &usize, tolerant: bool| {
-        let name = names[*index].as_ref().to_lowercase();
-        words.iter().all(|word| (tolerant && word.len() >= TOLERANT) || is_near(word, &name))
-    };
-    found.retain(|index| near(index, false));
-    if found.is_empty() {
-        found = with(true).unwrap_or_default();
-        found.retain(|index| near(index, true));
-    }
-    found
+    let exact = found(false);
+    if exact.is_empty() { found(true) } else { exact }
 }
 
 /// Indexes of the names that contain all words of the query, in order; none for a blank query.
 pub fn containing<S: AsRef<str>>(query: &str, names: &[S]) -> Vec<usize> {
-    let query = query.to_lowercase();
-    let words: Vec<_> = query.split_whitespace().collect();
+    let words = words(query);
     let contains = |index: &usize| {
-        let name = names[*index].as_ref().to_lowercase();
-        !words.is_empty() && words.iter().all(|word| name.contains(word))
+        let name = folded(names[*index].as_ref());
+        !words.is_empty() && words.iter().all(|word| places(word, &name).next().is_some())
     };
     (0..names.len()).filter(contains).collect()
 }
 
-/// Whether the word is in the name, or its letters are close together from the beginning of a word on.
-fn is_near(word: &str, name: &str) -> bool {
-    if name.contains(word) {
-        return true;
-    }
-    let letters = word.chars().count();
-    let places = positions(word, name);
-    let (Some(first), Some(last)) = (places.first(), places.last()) else { return false };
-    let begins =
-        first.checked_sub(1).is_none_or(|before| name.chars().nth(before).is_some_and(|c| !c.is_alphanumeric()));
-    letters >= SHORT && begins && last - first < 2 * letters + 2
-}
-
 /// Character positions of `name` that the query matches, in order.
 pub fn positions(query: &str, name: &str) -> Vec<usize> {
-    let found = |typos| matcher(query, typos).and_then(|mut matcher| matcher.match_one_indices(name, 0));
-    let found = found(false).or_else(|| found(true));
-    // The crate counts bytes.
-    let bytes: BTreeSet<usize> =
-        found.into_iter().flat_map(|found| found.indices).map(|index| index as usize).collect();
-    let characters = name.char_indices().enumerate();
-    characters
-        .filter(|(_, (start, c))| bytes.range(start..&(start + c.len_utf8())).next().is_some())
-        .map(|(place, _)| place)
-        .collect()
+    let (words, name) = (words(query), folded(name));
+    let found = |wrong| words.iter().map(|word| find(word, &name, wrong)).collect::<Option<Vec<_>>>();
+    let found = found(false).or_else(|| found(true)).unwrap_or_default();
+    let mut all: Vec<_> = found.into_iter().flat_map(|(_, places)| places).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
-/// `typos`: whether long words may have one wrong letter. `None` for a blank query.
-fn matcher(query: &str, typos: bool) -> Option<Matcher> {
-    let query: String = query.trim().chars().take(LONGEST_QUERY).collect::<String>().to_lowercase();
-    if query.is_empty() {
+/// The words of a query, folded.
+fn words(query: &str) -> Vec<Vec<char>> {
+    let query: String = query.trim().chars().take(LONGEST_QUERY).collect();
+    query.split_whitespace().map(folded).collect()
+}
+
+/// The characters in lower case, one for each of the text.
+fn folded(text: &str) -> Vec<char> {
+    text.chars().map(|c| c.to_lowercase().next().unwrap_or(c)).collect()
+}
+
+/// The best match of a word, and the positions of its letters. `wrong`: one letter of a long word may be wrong.
+fn find(word: &[char], name: &[char], wrong: bool) -> Option<(Quality, Vec<usize>)> {
+    let whole = |start: usize| (start..start + word.len()).collect();
+    let best = places(word, name).find(|start| begins(name, *start)).or_else(|| places(word, name).next());
+    if let Some(start) = best {
+        let quality = match start {
+            0 => Quality::Begin,
+            _ if begins(name, start) => Quality::Word,
+            _ => Quality::Inside,
+        };
+        return Some((quality, whole(start)));
+    }
+    if let Some(near) = near(word, name) {
+        return Some((Quality::Near, near));
+    }
+    if wrong && word.len() >= TOLERANT {
+        let found = (0..name.len()).filter(|start| begins(name, *start)).find_map(|start| but_one(word, name, start));
+        return found.map(|range| (Quality::Wrong, range.collect()));
+    }
+    None
+}
+
+/// Where `word` is in `name`.
+fn places<'a>(word: &'a [char], name: &'a [char]) -> impl Iterator<Item = usize> + 'a {
+    name.windows(word.len().max(1)).enumerate().filter(move |(_, part)| *part == word).map(|(start, _)| start)
+}
+
+/// Whether a word begins at `at`.
+fn begins(name: &[char], at: usize) -> bool {
+    at.checked_sub(1).and_then(|before| name.get(before)).is_none_or(|before| !before.is_alphanumeric())
+}
+
+/// The positions of the letters of `word`, in order, from the beginning of a word on and close together.
+fn near(word: &[char], name: &[char]) -> Option<Vec<usize>> {
+    if word.len() < SHORT {
         return None;
     }
-    let patterns: Vec<_> = query
-        .split_whitespace()
-        .map(|word| {
-            Pattern::new(word, PatternConfig::default()).max_typos(Some(u16::from(typos && word.len() >= TOLERANT)))
-        })
-        .collect();
-    Some(Matcher::from_patterns(&patterns, &Config::default()))
+    let longest = 2 * word.len() + 2;
+    let starts = (0..name.len()).filter(|start| name[*start] == word[0] && begins(name, *start));
+    let from = |start: usize| {
+        let mut letters = word.iter().peekable();
+        let end = name.len().min(start + longest);
+        let at: Vec<_> =
+            (start..end).filter(|place| letters.next_if(|letter| **letter == name[*place]).is_some()).collect();
+        letters.peek().is_none().then_some(at)
+    };
+    starts.into_iter().find_map(from)
+}
+
+/// The letters of `name` from `start` on that are `word` but for one letter.
+fn but_one(word: &[char], name: &[char], start: usize) -> Option<Range<usize>> {
+    let text: String = word.iter().collect();
+    [word.len(), word.len() + 1, word.len() - 1].into_iter().find_map(|length| {
+        let part: String = name.get(start..start + length)?.iter().collect();
+        (strsim::osa_distance(&text, &part) <= 1).then_some(start..start + length)
+    })
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ impl Figures {
         let used = Used::of(period, answers, loads);
         let is_gpu = |kind: DeviceKind| kind == DeviceKind::Cuda;
         let on_gpu = used.models.iter().any(|entry| entry.device.as_ref().is_some_and(|device| is_gpu(device.kind)));
-        let given = answers.iter().filter(|answer| answer.asked_ms >= period.from_ms && !answer.is_repeated());
+        let given = answers
+            .iter()
+            .filter(|answer| answer.asked_ms >= period.from_ms && !answer.is_repeated() && !answer.is_of_server());
         Self {
             money: Money::of(&used, prices),
             advice: advise(period, answers, loads, prices, if on_gpu { prices.gpu_hour } else { 0.0 }),
@@ -72,15 +74,19 @@ impl Figures {
         if total.answers == 0 {
             return "No answer is stored yet: usage counts from the next one on.".into();
         }
-        let tokens = &total.tokens;
+        let sums = total.sums().map(|sum| match sum {
+            None => "unknown".to_owned(),
+            Some((sum, false)) => count(sum),
+            Some((sum, true)) => format!("at least {}", count(sum)),
+        });
         let mut lines = vec![format!(
             "since {}: {} {}; {} prompt tokens, {} of them cached; {} completion tokens",
             utc(self.used.period.from_ms),
             count(total.answers),
             plural(total.answers, "answer"),
-            count(tokens.prompt_tokens),
-            count(tokens.cached_tokens),
-            count(tokens.completion_tokens),
+            sums[0],
+            sums[1],
+            sums[2],
         )];
         lines.extend(self.held_lines());
         let (money, currency) = (&self.money, &self.prices.currency);
@@ -92,6 +98,9 @@ impl Figures {
                 money.tokens,
                 self.source()
             ));
+        }
+        if let Some(took) = money.servers {
+            lines.push(format!("servers took {took:.4} {currency}"));
         }
         if let Some(advice) = self.advice.as_ref().filter(|_| self.on_gpu) {
             let waiting = self.prices.waiting_hour;

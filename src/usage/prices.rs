@@ -1,4 +1,6 @@
-//! Prices to compare with, dated and with their source.
+//! Prices to compare with, dated and with their source, and the prices of servers.
+
+use std::collections::BTreeMap;
 
 /// A price that is older than this many days is called stale.
 pub const STALE_DAYS: i64 = 180;
@@ -23,6 +25,17 @@ pub struct Prices {
     pub source: String,
     /// The day on which they were valid, `YYYY-MM-DD`; `None`: not said.
     pub date: Option<String>,
+    /// What servers take, by their names in the config.
+    pub servers: BTreeMap<String, TokenPrices>,
+}
+
+/// What a server takes for a million tokens, in the currency of the prices.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct TokenPrices {
+    /// Of prompts.
+    pub input: f64,
+    /// Of answers.
+    pub output: f64,
 }
 
 impl Default for Prices {
@@ -36,7 +49,15 @@ impl Default for Prices {
             currency: "USD".into(),
             source: "example prices; set [prices] in the config".into(),
             date: Some("2026-11-01".into()),
+            servers: BTreeMap::new(),
         }
+    }
+}
+
+impl TokenPrices {
+    /// The price of as many tokens of prompts and of answers.
+    pub fn of(&self, prompt: usize, completion: usize) -> f64 {
+        (prompt as f64 * self.input + completion as f64 * self.output) / 1e6
     }
 }
 

@@ -47,8 +47,10 @@ pub struct Advice {
 /// Replays the answers of the period. `hour`: the price of an hour of held memory; 0 on a CPU. `None` if there is no answer,
 /// or how long a load takes is not known.
 pub fn advise(period: Period, answers: &[Answered], loads: &[Load], prices: &Prices, hour: f64) -> Option<Advice> {
+    // A server holds no memory here.
+    let own: Vec<_> = answers.iter().filter(|answer| !answer.is_of_server()).cloned().collect();
     let needs_model = |answer: &&Answered| period.has(answer.asked_ms) && !answer.is_repeated();
-    let mut asked: Vec<_> = answers.iter().filter(needs_model).cloned().collect();
+    let mut asked: Vec<_> = own.iter().filter(needs_model).cloned().collect();
     asked.sort_by_key(|answer| answer.asked_ms);
     if asked.is_empty() {
         return None;
@@ -56,7 +58,7 @@ pub fn advise(period: Period, answers: &[Answered], loads: &[Load], prices: &Pri
     let mut known = BTreeMap::new();
     for answer in &asked {
         if !known.contains_key(answer.model.as_str()) {
-            known.insert(answer.model.as_str(), load_time(&answer.model, answers, loads)?);
+            known.insert(answer.model.as_str(), load_time(&answer.model, &own, loads)?);
         }
     }
     let cost = |replayed: &Replayed| {

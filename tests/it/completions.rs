@@ -44,6 +44,7 @@ impl Shell {
             ("chatnap --theme mi", "mine"),
             ("chatnap -m smol", "smollm2-135m"),
             ("chatnap --device cu", "cuda:0"),
+            ("chatnap --server oll", "ollama"),
             ("chatnap bench --devi", "--device"),
             ("chatnap conversations list --form", "--format"),
             ("chatnap models pull smol", "smollm2-135m"),

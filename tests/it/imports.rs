@@ -319,7 +319,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("signals", &["failure"]),
     (
         "report",
-        &["engine", "failure", "files", "hub", "protocol", "sanitize", "settings", "stats", "survey", "wording"],
+        &[
+            "engine", "failure", "files", "hub", "protocol", "sanitize", "settings", "stats", "survey", "usage",
+            "wording",
+        ],
     ),
     ("cli", &["bench", "failure", "sanitize", "settings", "store", "wording"]),
     (

@@ -95,6 +95,7 @@ fn ask(engine: &Engine, text: &str, max_tokens: usize) {
         max_tokens: Some(max_tokens),
         on_overflow: OverflowPolicy::Error,
         repeat: None,
+        conversation: None,
     });
 }
 

@@ -122,6 +122,7 @@ fn repeat(talk: &Talk, trace: &Trace) -> Arc<Trace> {
         think: None,
         max_tokens: Some(trace.answer.len()),
         on_overflow: OverflowPolicy::Trim,
+        conversation: None,
         repeat: Some(Box::new(Repetition { prompt: trace.prompt.clone(), spans: trace.spans.clone() })),
     };
     talk.answer(request).trace

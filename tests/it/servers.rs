@@ -17,6 +17,7 @@ use serde_json::json;
 use crate::run::{self, Home};
 use crate::support_pty;
 use crate::support_server::{Exchange, Scripted, delta, end, models};
+use crate::support_tls::{self, Secure};
 
 /// A source of a server's model.
 struct Remote(Server, Option<String>);
@@ -68,6 +69,7 @@ fn request(id: RequestId, text: &str) -> GenerationRequest {
         max_tokens: None,
         on_overflow: OverflowPolicy::Error,
         repeat: None,
+        conversation: None,
     }
 }
 
@@ -83,6 +85,8 @@ struct Told {
     /// Why the server was awaited.
     waits: Vec<String>,
     warnings: Vec<String>,
+    /// Number of turns that were left out of the prompt.
+    trimmed: Option<usize>,
     info: Option<ModelInfo>,
 }
 
@@ -105,6 +109,7 @@ impl Told {
             EngineEvent::Token { text, .. } => self.reasoning.push_str(&text),
             EngineEvent::Waiting { why, .. } => self.waits.push(why),
             EngineEvent::Warning(text) => self.warnings.push(text),
+            EngineEvent::Prefill { trimmed_turns, .. } if trimmed_turns > 0 => self.trimmed = Some(trimmed_turns),
             EngineEvent::Loaded { info, .. } => self.info = Some(info),
             EngineEvent::Finished { reason, usage, timing, .. } => {
                 (self.end, self.usage, self.timing) = (Some(Ok(reason)), usage, timing);
@@ -504,6 +509,27 @@ fn case_18_compressed_chunked_and_buffered_answers_are_read() {
         exchange.send("0\r\n\r\n");
     });
     ask(server(&chunked.address)).is("Hello", FinishReason::Stop);
+
+    let brotli = Scripted::chat(|mut exchange| {
+        exchange.send("HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nConnection: close\r\n\r\n");
+        exchange.send_cut(include_bytes!("../fixtures/servers/hello.br"), 5);
+    });
+    ask(server(&brotli.address)).is("Hello", FinishReason::Stop);
+
+    let unknown = Scripted::chat(|mut exchange| exchange.status(200, "Content-Encoding: zstd\r\n", "x"));
+    let told = ask(server(&unknown.address));
+    assert!(told.error().message.contains("zstd"), "{told:?}");
+}
+
+#[test]
+fn case_18_answer_over_http2_is_read() {
+    let secure = Secure::start();
+    let trusting = Server { certificate: Some(support_tls::certificate()), ..server(&secure.address) };
+    ask(trusting).is("Hello", FinishReason::Stop);
+    assert_eq!(
+        secure.requests(),
+        ["GET /v1/models HTTP/2.0", "GET /health HTTP/2.0", "POST /v1/chat/completions HTTP/2.0"]
+    );
 }
 
 #[test]
@@ -595,6 +621,43 @@ fn case_21_context_and_count_are_the_servers_or_unknown() {
 }
 
 #[test]
+fn case_21_oldest_turns_are_left_out_where_the_server_counts_exactly() {
+    let llama = Scripted::start(|mut exchange| {
+        let messages = exchange.request.body["messages"].as_array().map_or(0, Vec::len);
+        match exchange.request.path.as_str() {
+            "/v1/models" => exchange.json(&json!({"data": [{"id": "m", "owned_by": "llamacpp"}]})),
+            "/props" => exchange.json(&json!({"default_generation_settings": {"n_ctx": 100}})),
+            "/v1/chat/completions/input_tokens" => exchange.json(&json!({"input_tokens": messages * 15})),
+            "/v1/chat/completions" => hello(exchange),
+            _ => exchange.status(200, "", "{}"),
+        }
+    });
+    let (engine, events) = start(server(&llama.address), None);
+    let mut long = request(engine.next_id(), "first");
+    for text in ["second", "third", "last"] {
+        long.messages.extend([ChatMessage::new(Role::Assistant, "answer"), ChatMessage::new(Role::User, text)]);
+    }
+    long.messages.insert(0, ChatMessage::new(Role::System, "system"));
+    engine.generate(GenerationRequest { on_overflow: OverflowPolicy::Trim, ..long.clone() });
+    let told = listen(&events);
+    told.is("Hello", FinishReason::Stop);
+    // 8 messages take 120 of 100 tokens; 4 take 60, and a quarter of the context stays free.
+    assert_eq!(told.trimmed, Some(2));
+    let texts = |body: &serde_json::Value| {
+        let all = body["messages"].as_array().unwrap().iter();
+        all.map(|message| message["content"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let sent = |request: &crate::support_server::Request| request.path == "/v1/chat/completions";
+    let prompts: Vec<_> = llama.prompts().into_iter().filter(sent).collect();
+    assert_eq!(texts(&prompts[0].body), ["system", "third", "answer", "last"]);
+    // Without the permission nothing is left out.
+    engine.generate(GenerationRequest { id: engine.next_id(), ..long });
+    assert_eq!(listen(&events).trimmed, None);
+    let prompts: Vec<_> = llama.prompts().into_iter().filter(sent).collect();
+    assert_eq!(prompts[1].body["messages"].as_array().map(Vec::len), Some(8));
+}
+
+#[test]
 fn case_22_key_is_sent_and_nowhere_repeated() {
     const KEY: &str = "sk-very-secret-key";
     let echoes = Scripted::chat(|mut exchange| {
@@ -639,6 +702,25 @@ fn case_22_key_is_sent_and_nowhere_repeated() {
 }
 
 #[test]
+fn case_22_header_with_the_conversation_is_the_same_for_all_its_prompts() {
+    let plain = Scripted::chat(hello);
+    let home = Home::new();
+    let config = format!(
+        "[server.mine]\nurl = \"{}\"\nheaders = {{ Modal-Session-ID = \"{{conversation}}\" }}\n",
+        plain.address
+    );
+    home.file("config/chatnap/config.toml", config);
+    let first = home.run(&["--server", "mine", "-p", "Hi", "--format", "json"]).json();
+    let id = first["conversation"].as_str().unwrap();
+    assert_eq!(home.run(&["--server", "mine", "-p", "Again", "-c"]).code(), 0);
+    assert_eq!(home.run(&["--server", "mine", "-p", "Other"]).code(), 0);
+    let sent: Vec<_> =
+        plain.prompts().iter().map(|request| request.header("modal-session-id").map(str::to_owned)).collect();
+    assert_eq!((sent[0].as_deref(), &sent[1]), (Some(id), &sent[0]));
+    assert!(sent[2].is_some() && sent[2] != sent[0], "{sent:?}");
+}
+
+#[test]
 fn case_22_key_comes_from_a_command() {
     let plain = Scripted::chat(hello);
     let key = KeySource::Command("printf k-from-command".into());
@@ -658,6 +740,51 @@ fn case_23_server_without_encryption_is_an_error_at_once() {
     });
     let told = ask(server(&format!("https://{address}")));
     assert!(told.error().message.contains("does not speak TLS"), "{told:?}");
+}
+
+#[test]
+fn case_23_certificate_that_is_not_trusted_is_an_error_that_names_the_setting() {
+    let secure = Secure::start();
+    let told = ask(server(&secure.address));
+    let said = &told.error().message;
+    assert!(
+        said.contains("its certificate is not trusted") && said.contains("certificate in [server.NAME]"),
+        "{told:?}"
+    );
+    assert_eq!((secure.requests().len(), told.waits.len()), (0, 0), "{told:?}");
+
+    let home = Home::new();
+    let config = format!(
+        "[server.mine]\nurl = \"{}\"\ncertificate = \"{}\"\n",
+        secure.address,
+        support_tls::certificate().display()
+    );
+    home.file("config/chatnap/config.toml", config);
+    let ran = home.run(&["--server", "mine", "-p", "Hi"]);
+    assert_eq!((ran.code(), ran.stdout.as_str()), (0, "Hello\n"), "{ran:?}");
+    // The variable that other programs use works as well.
+    let mut command = Home::new().chatnap(&["--server", &secure.address, "-p", "Hi"]);
+    command.env("SSL_CERT_FILE", support_tls::certificate());
+    let ran = run::finish(command.spawn().unwrap());
+    assert_eq!((ran.code(), ran.stdout.as_str()), (0, "Hello\n"), "{ran:?}");
+
+    let missing = Server { certificate: Some("/nowhere/c.pem".into()), ..server(&secure.address) };
+    let told = ask(missing);
+    assert!(told.error().message.contains("/nowhere/c.pem"), "{told:?}");
+}
+
+#[test]
+fn case_23_key_that_crosses_a_network_unencrypted_is_told() {
+    let plain = Scripted::chat(hello);
+    // No name of this machine, but it leads here.
+    let elsewhere = plain.address.replace("127.0.0.1", "[::ffff:127.0.0.1]");
+    let key = KeySource::Command("printf k-123456".into());
+    let warned = |told: &Told| told.warnings.iter().filter(|text| text.contains("unencrypted")).count();
+    let told = ask(Server { key: key.clone(), ..server(&elsewhere) });
+    told.is("Hello", FinishReason::Stop);
+    assert_eq!(warned(&told), 1, "{told:?}");
+    assert_eq!(warned(&ask(Server { key, ..server(&plain.address) })), 0);
+    assert_eq!(warned(&ask(server(&elsewhere))), 0);
 }
 
 #[test]
@@ -780,14 +907,17 @@ fn server_is_reported_with_its_own_figures() {
         "s.toml",
         "[[scenario]]\nname = \"greeting\"\n[[scenario.turns]]\nprompt = \"Hi\"\nchecks = [{ contains = \"Hello\" }, { min-cached = 1 }]\n",
     );
-    let model = format!("m@{}", server.address);
-    let ran = home.run(&["report", "-m", &model, "--scenarios", scenarios.to_str().unwrap(), "--format", "json"]);
+    let config = format!("[server.mine]\nurl = \"{}\"\ninput_tokens = 1000\noutput_tokens = 5000\n", server.address);
+    home.file("config/chatnap/config.toml", config);
+    let ran = home.run(&["report", "-m", "m@mine", "--scenarios", scenarios.to_str().unwrap(), "--format", "json"]);
     assert_eq!(ran.code(), 0, "{ran:?}");
     let told = ran.json();
     let turn = &told["scenarios"][0]["runs"][0]["turns"][0];
     assert_eq!((&turn["answer"], &turn["figures"]["cached_tokens"]), (&json!("Hello"), &json!(null)), "{told}");
     assert_eq!((&turn["figures"]["prompt_tokens"], &told["latency"]), (&json!(9), &json!(null)), "{told}");
     assert_eq!(told["header"]["device"]["kind"], "server");
+    let notes = told["notes"].to_string();
+    assert!(notes.contains("The answers cost 0.019000 USD, at 1000 and 5000 USD a million"), "{notes}");
 }
 
 #[test]
@@ -799,4 +929,44 @@ fn server_that_does_not_wake_in_time_is_an_error_that_keeps_the_question() {
     assert!(ran.stderr.contains("asleep (HTTP 503)") && ran.stderr.contains("--server-wait"), "{ran:?}");
     let shown = home.run(&["conversations", "list"]);
     assert!(shown.stdout.contains("Keep me"), "{shown:?}");
+}
+
+#[test]
+fn answers_of_a_server_are_counted_with_its_prices() {
+    let priced = Scripted::chat(hello);
+    let silent = Scripted::chat(|mut exchange| exchange.stream(delta("a") + "data: [DONE]\n\n"));
+    let home = Home::new();
+    let config = format!("[server.mine]\nurl = \"{}\"\ninput_tokens = 1000\noutput_tokens = 5000\n", priced.address);
+    home.file("config/chatnap/config.toml", config);
+    for _ in 0..2 {
+        assert_eq!(home.run(&["--server", "mine", "-p", "Hi"]).code(), 0);
+    }
+    assert_eq!(home.run(&["--server", &silent.address, "-p", "Hi"]).code(), 0);
+    let told = home.run(&["usage", "--format", "json"]).json();
+    // Two answers with 9 and 2 tokens each.
+    assert_eq!(told["money"]["servers"], json!((2.0 * (9.0 * 1000.0 + 2.0 * 5000.0)) / 1e6), "{told}");
+    assert_eq!((&told["money"]["unpriced_answers"], &told["money"]["tokens"]), (&json!(1), &json!(0.0)), "{told}");
+    let of = |name: &str| {
+        told["models"].as_array().unwrap().iter().find(|entry| entry["model"] == name).unwrap()["usage"].clone()
+    };
+    let counted = json!({"prompt_tokens": 18, "cached_tokens": null, "completion_tokens": 4, "total_tokens": 22});
+    assert_eq!(of("m@mine"), counted);
+    assert_eq!(of(&format!("m@{}", silent.address)), json!(null));
+    // An export keeps which server wrote it, and what is unknown.
+    let exported = home.run(&["conversations", "export", "last", "--format", "json"]);
+    let turn = &exported.json()["turns"][0];
+    assert_eq!((&turn["server"]["kind"], &turn["usage"]["prompt_tokens"]), (&json!("server"), &json!(null)), "{turn}");
+    let file = home
+        .file("exported.json", exported.stdout.replacen(exported.json()["conversation"].as_str().unwrap(), "other", 1));
+    let imported = home.run(&["conversations", "import", file.to_str().unwrap()]);
+    assert_eq!(imported.code(), 0, "{imported:?}");
+    let again = home.run(&["conversations", "export", "last", "--format", "json"]).json();
+    assert_eq!(&again["turns"][0], turn);
+    let replayed = home.run(&["replay", "last"]);
+    assert!(replayed.code() == 1 && replayed.stderr.contains("a server wrote it"), "{replayed:?}");
+    let table = home.run(&["usage"]).stdout;
+    assert!(
+        table.contains("servers, at their own prices") && table.contains("2 answers of servers without"),
+        "{table}"
+    );
 }

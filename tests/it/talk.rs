@@ -47,6 +47,7 @@ impl Talk {
             max_tokens: Some(max_tokens),
             on_overflow: OverflowPolicy::Error,
             repeat: None,
+            conversation: None,
         })
     }
 

@@ -56,6 +56,7 @@ pub(super) fn ask(side: &Side, prompt: &str, stop: &CancelFlag) -> Result<Asked,
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
         repeat: None,
+        conversation: None,
     });
     let mut asked =
         until_the_end(&events, id, || stop.is_cancelled(), || engine.cancel(id)).map_err(|error| named(side, error))?;

@@ -13,7 +13,7 @@ pub(super) fn render(figures: &Figures) -> String {
 }
 
 fn line(entry: &ModelUse, figures: &Figures) -> String {
-    let tokens = |number: usize| if entry.counted > 0 { number.to_string() } else { String::new() };
+    let [prompt, cached, completion, _] = entry.sums().map(|sum| sum.map_or(String::new(), |(sum, _)| sum.to_string()));
     let known = |figure: String| if figures.knows_held() { figure } else { String::new() };
     let kind = entry.device.as_ref().map(|device| match device.kind {
         DeviceKind::Cpu => "cpu",
@@ -26,9 +26,9 @@ fn line(entry: &ModelUse, figures: &Figures) -> String {
         kind.unwrap_or_default().to_owned(),
         text(entry.device.as_ref().map_or("", |device| &device.name)),
         entry.answers.to_string(),
-        tokens(entry.tokens.prompt_tokens),
-        tokens(entry.tokens.cached_tokens),
-        tokens(entry.tokens.completion_tokens),
+        prompt,
+        cached,
+        completion,
         known(held.loads.to_string()),
         known(held.releases.to_string()),
         known(format!("{:.3}", held.time.as_secs_f64())),

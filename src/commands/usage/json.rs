@@ -29,6 +29,8 @@ pub(super) fn object(figures: &Figures) -> Value {
             "held_is_lower_bound": used.gpu.open > 0 || figures.lacks_loads(),
             "always_on": rounded(money.always_on),
             "tokens": rounded(money.tokens),
+            "servers": money.servers.map(rounded),
+            "unpriced_answers": money.unpriced,
         },
         "prices": prices(&figures.prices, used.period.to_ms),
         "idle_window": figures.advice.as_ref().map(|advice| json!({
@@ -49,12 +51,18 @@ fn tokens(entry: &ModelUse) -> Value {
     if entry.counted == 0 && entry.answers > entry.repeated {
         return Value::Null;
     }
-    json!({
-        "prompt_tokens": entry.tokens.prompt_tokens,
-        "cached_tokens": entry.tokens.cached_tokens,
-        "completion_tokens": entry.tokens.completion_tokens,
-        "total_tokens": entry.tokens.total_tokens(),
-    })
+    const NAMES: [&str; 4] = ["prompt_tokens", "cached_tokens", "completion_tokens", "total_tokens"];
+    // Without a counted answer all were stored ones, which used none.
+    let sums = entry.sums().map(|sum| if entry.counted == 0 { Some((0, false)) } else { sum });
+    let named = NAMES.iter().zip(sums);
+    let mut object: serde_json::Map<_, _> =
+        named.clone().map(|(name, sum)| ((*name).to_owned(), json!(sum.map(|(sum, _)| sum)))).collect();
+    let least: Vec<_> =
+        named.filter(|(_, sum)| sum.is_some_and(|(_, is_least)| is_least)).map(|(name, _)| name).collect();
+    if !least.is_empty() {
+        object.insert("lower_bounds".into(), json!(least));
+    }
+    Value::Object(object)
 }
 
 fn model(entry: &ModelUse, known: bool) -> Value {
@@ -95,10 +103,17 @@ fn prices(prices: &Prices, now_ms: u64) -> Value {
         "input_tokens": prices.input_tokens,
         "output_tokens": prices.output_tokens,
         "waiting_hour": prices.waiting_hour,
+        "servers": servers(prices),
         "source": prices.source,
         "date": prices.date,
         "stale": prices.date.as_ref().map(|_| prices.is_stale(now_ms)),
     })
+}
+
+fn servers(prices: &Prices) -> Value {
+    let each = prices.servers.iter();
+    each.map(|(name, price)| (name.clone(), json!({"input_tokens": price.input, "output_tokens": price.output})))
+        .collect()
 }
 
 fn window(replayed: &Replayed) -> Value {

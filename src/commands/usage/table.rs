@@ -46,17 +46,12 @@ fn models(figures: &Figures) -> String {
 }
 
 fn model(name: &str, device: &str, entry: &ModelUse) -> [String; 7] {
-    let tokens = |number| if entry.counted == 0 { "-".to_owned() } else { count(number) };
-    let of = &entry.tokens;
-    [
-        name.to_owned(),
-        device.to_owned(),
-        count(entry.answers),
-        tokens(of.prompt_tokens),
-        tokens(of.cached_tokens),
-        tokens(of.completion_tokens),
-        tokens(of.total_tokens()),
-    ]
+    let [prompt, cached, completion, total] = entry.sums().map(|sum| match sum {
+        None => "-".to_owned(),
+        Some((sum, false)) => count(sum),
+        Some((sum, true)) => format!("≥ {}", count(sum)),
+    });
+    [name.to_owned(), device.to_owned(), count(entry.answers), prompt, cached, completion, total]
 }
 
 fn device(device: Option<&DeviceInfo>) -> String {
@@ -123,9 +118,19 @@ fn money(figures: &Figures) -> String {
     line("the GPU time that was held", held);
     line("one GPU, always on", format!("{:.2} {currency}", money.always_on));
     line("the same tokens at token prices", format!("{:.4} {currency}", money.tokens));
+    if let Some(took) = money.servers {
+        line("servers, at their own prices", format!("{took:.4} {currency}"));
+    }
     let source = sanitize_line(&figures.source());
+    let unpriced = match money.unpriced {
+        0 => String::new(),
+        some => format!(
+            "{some} {} of servers without a price or without counts (input_tokens and output_tokens in [server.NAME]).\n",
+            plural(some, "answer")
+        ),
+    };
     format!(
-        "{}Prices: {} {currency} an hour of one GPU, {} and {} a million prompt and answer tokens ({source}).\n\n",
+        "{}Prices: {} {currency} an hour of one GPU, {} and {} a million prompt and answer tokens ({source}).\n{unpriced}\n",
         text(&table),
         prices.gpu_hour,
         prices.input_tokens,

@@ -107,13 +107,13 @@ fn overflow_error(
 }
 
 /// Indices of the user messages; each starts a turn.
-fn turn_starts(messages: &[ChatMessage]) -> Vec<usize> {
+pub fn turn_starts(messages: &[ChatMessage]) -> Vec<usize> {
     let users = messages.iter().enumerate().filter(|(_, message)| message.role == Role::User);
     users.map(|(index, _)| index).collect()
 }
 
 /// The messages without the first `turns` turns; messages before the first turn are kept.
-fn without_turns(messages: &[ChatMessage], starts: &[usize], turns: usize) -> Vec<ChatMessage> {
+pub fn without_turns(messages: &[ChatMessage], starts: &[usize], turns: usize) -> Vec<ChatMessage> {
     let (Some(&first), Some(&kept)) = (starts.first(), starts.get(turns)) else { return messages.to_vec() };
     messages[..first].iter().chain(&messages[kept..]).cloned().collect()
 }

@@ -3,14 +3,16 @@
 
 use std::error::Error;
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
+use brotli_decompressor::DecompressorWriter;
 use flate2::write::{DeflateDecoder, GzDecoder};
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
     LOCATION, RETRY_AFTER,
 };
-use reqwest::{Response, Url};
+use reqwest::{Certificate, Response, Url};
 use serde_json::Value;
 
 use super::address::{self, Address};
@@ -20,6 +22,15 @@ use super::redirect::Hop;
 
 /// A server that is awake accepts a connection in this time.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// Stands for the conversation's id in the value of a header.
+const CONVERSATION: &str = "{conversation}";
+
+/// Hosts that send the prompts with the same `Modal-Session-ID` to the same machine, which has their KV cache.
+const MODAL_SERVERS: &str = ".modal.direct";
+
+/// Bytes of the buffer of a compressed answer.
+const BROTLI_BUFFER: usize = 4096;
 
 /// Most bytes of an error's body that are read, and the time for it.
 const MAX_ERROR: usize = 64 << 10;
@@ -35,6 +46,8 @@ pub(super) struct Client {
     pub(super) address: Address,
     /// The key and the user's headers.
     secrets: HeaderMap,
+    /// Headers with [`CONVERSATION`] in place of the conversation's id.
+    of_conversation: Vec<(HeaderName, String)>,
 }
 
 /// The body of an answer, as it arrives.
@@ -47,13 +60,20 @@ enum Decoder {
     Plain,
     Gzip(GzDecoder<Vec<u8>>),
     Deflate(DeflateDecoder<Vec<u8>>),
+    Brotli(Box<DecompressorWriter<Vec<u8>>>),
 }
 
 impl Client {
-    /// `headers` are sent to this address only; the key is one of them.
-    pub(super) fn new(url: &str, key: Option<&str>, headers: &[(String, String)]) -> Result<Self, String> {
+    /// `headers` are sent to this address only; the key is one of them. `certificate`: a PEM file with certificates that are
+    /// trusted besides the system's.
+    pub(super) fn new(
+        url: &str,
+        key: Option<&str>,
+        headers: &[(String, String)],
+        certificate: Option<&Path>,
+    ) -> Result<Self, String> {
         let address = Address::parse(url)?;
-        let mut secrets = HeaderMap::new();
+        let (mut secrets, mut of_conversation) = (HeaderMap::new(), Vec::new());
         if let Some(key) = key {
             secrets.insert(
                 AUTHORIZATION,
@@ -63,12 +83,19 @@ impl Client {
         for (name, value) in headers {
             let header =
                 HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no name of a header"))?;
+            if value.contains(CONVERSATION) {
+                of_conversation.push((header, value.clone()));
+                continue;
+            }
             secrets.insert(
                 header,
                 secret(value).ok_or_else(|| format!("the header {name} has a value that none can have"))?,
             );
         }
         let parsed = Url::parse(&address.api("models")).map_err(|error| error.to_string())?;
+        if parsed.host_str().is_some_and(|host| host.ends_with(MODAL_SERVERS)) && of_conversation.is_empty() {
+            of_conversation.push((HeaderName::from_static("modal-session-id"), CONVERSATION.to_owned()));
+        }
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("chatnap/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
@@ -77,8 +104,11 @@ impl Client {
         if address::is_loopback(parsed.host_str().unwrap_or_default()) {
             builder = builder.no_proxy();
         }
+        if let Some(file) = certificate {
+            builder = builder.tls_certs_merge(certificates(file)?);
+        }
         let http = builder.build().map_err(|error| innermost(&error))?;
-        Ok(Self { http, address, secrets })
+        Ok(Self { http, address, secrets, of_conversation })
     }
 
     /// Whether a key or a header would cross a network unencrypted.
@@ -94,7 +124,23 @@ impl Client {
         body: Option<&Value>,
         within: Option<Duration>,
     ) -> Result<Body, Trouble> {
-        let sent = self.follow(url, body);
+        self.send_of(None, url, body, within).await
+    }
+
+    /// [`Self::send`] with the headers of `conversation`, an id.
+    pub(super) async fn send_of(
+        &self,
+        conversation: Option<&str>,
+        url: &str,
+        body: Option<&Value>,
+        within: Option<Duration>,
+    ) -> Result<Body, Trouble> {
+        let named = self.of_conversation.iter().zip(std::iter::repeat(conversation));
+        let headers: HeaderMap = named
+            .filter_map(|((name, value), id)| Some((name.clone(), secret(&value.replace(CONVERSATION, id?))?)))
+            .chain(self.secrets.iter().map(|(name, value)| (name.clone(), value.clone())))
+            .collect();
+        let sent = self.follow(url, body, &headers);
         let response = match within {
             Some(within) => tokio::time::timeout(within, sent).await.unwrap_or(Err(Trouble::Silent)),
             None => sent.await,
@@ -119,11 +165,11 @@ impl Client {
         tokio::time::timeout(within, read).await.unwrap_or(Err(Trouble::Silent))
     }
 
-    async fn follow(&self, url: &str, body: Option<&Value>) -> Result<Response, Trouble> {
+    async fn follow(&self, url: &str, body: Option<&Value>, headers: &HeaderMap) -> Result<Response, Trouble> {
         let url = Url::parse(url).map_err(|error| Trouble::Hopeless(error.to_string()))?;
         let mut hop = Hop::first(url, body.is_some());
         loop {
-            let response = self.once(&hop, body).await?;
+            let response = self.once(&hop, body, headers).await?;
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
@@ -136,7 +182,7 @@ impl Client {
         }
     }
 
-    async fn once(&self, hop: &Hop, body: Option<&Value>) -> Result<Response, Trouble> {
+    async fn once(&self, hop: &Hop, body: Option<&Value>, headers: &HeaderMap) -> Result<Response, Trouble> {
         let mut request = match body.filter(|_| hop.with_body) {
             Some(body) => {
                 self.http.post(hop.url.clone()).header(CONTENT_TYPE, "application/json").body(body.to_string())
@@ -145,7 +191,7 @@ impl Client {
         };
         request = request.header(ACCEPT, "application/json, text/event-stream").header(ACCEPT_ENCODING, "identity");
         if hop.with_key {
-            request = request.headers(self.secrets.clone());
+            request = request.headers(headers.clone());
         }
         request.send().await.map_err(|error| trouble(&error))
     }
@@ -169,6 +215,7 @@ impl Decoder {
         match encoding.unwrap_or("identity").trim().to_ascii_lowercase().as_str() {
             "" | "identity" => Ok(Self::Plain),
             "gzip" | "x-gzip" => Ok(Self::Gzip(GzDecoder::new(Vec::new()))),
+            "br" => Ok(Self::Brotli(Box::new(DecompressorWriter::new(Vec::new(), BROTLI_BUFFER)))),
             "deflate" => Ok(Self::Deflate(DeflateDecoder::new(Vec::new()))),
             other => Err(format!("its answer is compressed in a way that was not asked for ({other})")),
         }
@@ -182,12 +229,23 @@ impl Decoder {
                 decoder.write_all(packet).and_then(|()| decoder.flush()).map_err(broken)?;
                 Ok(std::mem::take(decoder.get_mut()))
             }
+            Self::Brotli(decoder) => {
+                decoder.write_all(packet).and_then(|()| decoder.flush()).map_err(broken)?;
+                Ok(std::mem::take(decoder.get_mut()))
+            }
             Self::Deflate(decoder) => {
                 decoder.write_all(packet).and_then(|()| decoder.flush()).map_err(broken)?;
                 Ok(std::mem::take(decoder.get_mut()))
             }
         }
     }
+}
+
+fn certificates(file: &Path) -> Result<Vec<Certificate>, String> {
+    let unusable = |why: String| format!("the file of its certificate, {}, cannot be used: {why}", file.display());
+    let text = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    let all = Certificate::from_pem_bundle(&text).map_err(|error| unusable(innermost(&error)))?;
+    if all.is_empty() { Err(unusable("it has no PEM certificate".into())) } else { Ok(all) }
 }
 
 fn secret(value: &str) -> Option<HeaderValue> {
@@ -218,7 +276,12 @@ fn trouble(error: &reqwest::Error) -> Trouble {
     let why = innermost(error);
     let all = chain(error).to_ascii_lowercase();
     if all.contains("certificate") {
-        let how = "if it is the server's own, name its file in the environment variable SSL_CERT_FILE";
+        let how = if all.contains("causedasendentity") {
+            "it is one for signing others (CA:TRUE), which a server cannot use"
+        } else {
+            "if it is the server's own, name its PEM file as certificate in [server.NAME] of the config, or in the \
+             environment variable SSL_CERT_FILE"
+        };
         return Trouble::Hopeless(format!("its certificate is not trusted ({why}); {how}"));
     }
     if all.contains("corrupt message") || all.contains("invalidcontenttype") {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 /// Longest pause between two requests, unless the server asks for more.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Longest pause that a server may ask for.
 const LONGEST_WISH: Duration = Duration::from_secs(60);
@@ -179,8 +179,8 @@ mod tests {
                 }
             }
         }
-        assert_eq!(pauses[..6], [250, 500, 1000, 2000, 4000, 5000]);
-        assert!(pauses[6..].iter().all(|&pause| pause <= 5000));
+        assert_eq!(pauses[..6], [250, 500, 1000, 2000, 2000, 2000]);
+        assert!(pauses[6..].iter().all(|&pause| pause <= 2000));
         assert_eq!(patience.waited(now), Duration::from_secs(80));
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Reader<'a> {
     sent: Timestamp,
     /// How long the server was awaited before.
     waited: Duration,
+    /// Number of oldest turns that were left out of the prompt.
+    trimmed_turns: usize,
     answer: Answer,
     times: Times,
 }
@@ -57,10 +59,15 @@ enum End {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(job: &'a Job<'a>, server: &'a Server, sent: Timestamp, waited: Duration) -> Self {
+    pub(super) fn new(
+        job: &'a Job<'a>,
+        server: &'a Server,
+        (sent, waited): (Timestamp, Duration),
+        trimmed_turns: usize,
+    ) -> Self {
         let begun = job.request.messages.last().filter(|message| message.role == Role::Assistant);
         let continued = begun.map(|begun| begun.content.is_empty() && begun.reasoning.is_some());
-        Self { job, server, sent, waited, answer: Answer::new(continued), times: Times::default() }
+        Self { job, server, sent, waited, trimmed_turns, answer: Answer::new(continued), times: Times::default() }
     }
 
     pub(super) async fn read(mut self, mut body: Body, emit: &mut dyn FnMut(EngineEvent)) -> Outcome {
@@ -115,8 +122,8 @@ impl<'a> Reader<'a> {
         let texts = self.answer.push(packet);
         if let Some((done, total)) = self.answer.take_prefill() {
             let id = self.job.request.id;
-            let cached = self.answer.counts().cached.unwrap_or(0);
-            emit(EngineEvent::Prefill { id, done, total, cached, trimmed_turns: 0, at });
+            let (cached, trimmed_turns) = (self.answer.counts().cached.unwrap_or(0), self.trimmed_turns);
+            emit(EngineEvent::Prefill { id, done, total, cached, trimmed_turns, at });
         }
         self.tell(texts, at, emit);
     }

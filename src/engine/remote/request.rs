@@ -161,6 +161,7 @@ mod tests {
             max_tokens: None,
             on_overflow: OverflowPolicy::Error,
             repeat: None,
+            conversation: None,
         }
     }
 

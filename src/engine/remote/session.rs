@@ -1,6 +1,7 @@
 //! A session with one server: wakes it, asks which model it has, sends each prompt once, and reads the answer. Runs on the
 //! device thread, as a loaded model does.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -150,7 +151,7 @@ impl Session {
         let failed = |message: String| Stop::Failed(EngineError::new(ErrorKind::Failed, message));
         let key = wait.on(key::read(&server.key)).await?.map_err(|why| failed(format!("{}: {why}.", server.name)))?;
         let headers = key::headers(&server.headers);
-        let client = Client::new(&server.url, key.as_deref(), &headers)
+        let client = Client::new(&server.url, key.as_deref(), &headers, server.certificate.as_deref())
             .map_err(|why| failed(format!("{}: {why}.", server.name)))?;
         let secrets: Vec<String> = key.into_iter().chain(headers.into_iter().map(|(_, value)| value)).collect();
         Ok((client, secrets))
@@ -214,6 +215,8 @@ impl Session {
     /// Answers `job`; all events but the terminal one go to `emit`. Returns the terminal event.
     pub fn answer(&mut self, job: &Job<'_>, emit: &mut dyn FnMut(EngineEvent)) -> (EngineEvent, ModelHealth) {
         let id = job.request.id;
+        let served = Served { model: self.info.name.clone(), device: self.info.device.clone() };
+        emit(EngineEvent::Served { id, served });
         let Some(runtime) = self.runtime.take() else {
             return (generation::panic_failure(id, "no network"), ModelHealth::Reload);
         };
@@ -236,17 +239,19 @@ impl Session {
         let url = self.client.address.api("chat/completions");
         let begun = Timestamp::now();
         let mut patience = Patience::new(self.server.wait, begun);
+        let (request, trimmed_turns) = self.fitted(job, emit).await?;
         loop {
-            let body = request::body(job.request, &self.server, &self.known);
+            let body = request::body(&request, &self.server, &self.known);
             let sent = Timestamp::now();
             let mut wait = Wait::new(job.cancel, emit, begun);
             let within = self.server.silence.map(|silence| silence.max(patience.left(sent)));
-            let trouble = match wait.on(self.client.send(&url, Some(&body), within)).await? {
+            let conversation = request.conversation.as_deref();
+            let trouble = match wait.on(self.client.send_of(conversation, &url, Some(&body), within)).await? {
                 Ok(answer) => {
                     let waited = job.loaded_at.since(job.submitted) + sent.since(begun);
                     // The time to build the request is no wait.
                     let waited = if waited < Duration::from_millis(1) { Duration::ZERO } else { waited };
-                    let reader = reading::Reader::new(job, &self.server, sent, waited);
+                    let reader = reading::Reader::new(job, &self.server, (sent, waited), trimmed_turns);
                     match reader.read(answer, emit).await {
                         reading::Outcome::Cancelled => return Err(Stop::Cancelled),
                         reading::Outcome::Ended(event) => return Ok(self.clean_event(*event)),
@@ -278,6 +283,56 @@ impl Session {
         }
     }
 
+    /// The request, without as many of its oldest turns as its context has no room for, and their number. All turns remain
+    /// if the user does not allow that, or the server does not count exactly: then it may refuse the prompt.
+    async fn fitted<'a>(
+        &self,
+        job: &Job<'a>,
+        emit: &mut dyn FnMut(EngineEvent),
+    ) -> Result<(Cow<'a, GenerationRequest>, usize), Stop> {
+        let request = job.request;
+        let starts = generation::turn_starts(&request.messages);
+        let context_length = self.info.context_length;
+        let whole = Ok((Cow::Borrowed(request), 0));
+        if request.on_overflow != OverflowPolicy::Trim || starts.len() < 2 || context_length == 0 {
+            return whole;
+        }
+        let mut wait = Wait::new(job.cancel, emit, Timestamp::now());
+        let without = |turns: usize| generation::without_turns(&request.messages, &starts, turns);
+        match wait.on(self.tokens_of(&request.messages)).await? {
+            Some(tokens) if tokens >= context_length => {}
+            _ => return whole,
+        }
+        // As with the own engine, room for a quarter of the context is left for the answer.
+        let reserve = (context_length / 4).min(request.max_tokens.unwrap_or(usize::MAX)).max(1);
+        let (mut low, mut high) = (1, starts.len() - 1);
+        while low < high {
+            let middle = low.midpoint(high);
+            match wait.on(self.tokens_of(&without(middle))).await? {
+                Some(tokens) if tokens + reserve <= context_length => high = middle,
+                _ => low = middle + 1,
+            }
+        }
+        let shorter = GenerationRequest { messages: without(high), ..request.clone() };
+        let (id, at) = (request.id, Timestamp::now());
+        (wait.tell)(EngineEvent::Prefill { id, done: 0, total: 0, cached: 0, trimmed_turns: high, at });
+        Ok((Cow::Owned(shorter), high))
+    }
+
+    /// The tokens of a prompt; `None` if the server does not count exactly.
+    async fn tokens_of(&self, messages: &[ChatMessage]) -> Option<usize> {
+        let address: &Address = &self.client.address;
+        let url = match self.known.dialect {
+            Dialect::LlamaServer => address.api("chat/completions/input_tokens"),
+            Dialect::Vllm => address.beside("tokenize"),
+            _ => return None,
+        };
+        let body = request::count_body(messages, &self.known);
+        let counted = self.client.json(&url, Some(&body), ASIDE).await.ok()?;
+        let tokens = ["input_tokens", "count"].iter().find_map(|name| counted[*name].as_u64());
+        usize::try_from(tokens?).ok()
+    }
+
     /// Whether the server sleeps, where that can be asked without waking it; `None`: it cannot, or is not known now.
     pub fn is_asleep(&mut self) -> Option<bool> {
         let address = &self.client.address;
@@ -293,17 +348,8 @@ impl Session {
 
     /// The `Counted` event of the prompt of `request`, if the server counts exactly; else `None`.
     pub fn count(&mut self, request: CountRequest) -> Option<EngineEvent> {
-        let address: &Address = &self.client.address;
-        let url = match self.known.dialect {
-            Dialect::LlamaServer => address.api("chat/completions/input_tokens"),
-            Dialect::Vllm => address.beside("tokenize"),
-            _ => return None,
-        };
         let context_length = Some(self.info.context_length).filter(|length| *length > 0)?;
-        let body = request::count_body(&request.messages, &self.known);
-        let counted = self.runtime.as_ref()?.block_on(self.client.json(&url, Some(&body), ASIDE)).ok()?;
-        let tokens = ["input_tokens", "count"].iter().find_map(|name| counted[*name].as_u64());
-        let prompt_tokens = usize::try_from(tokens?).ok()?;
+        let prompt_tokens = self.runtime.as_ref()?.block_on(self.tokens_of(&request.messages))?;
         let left_out = (prompt_tokens < context_length).then_some(0);
         Some(EngineEvent::Counted { id: request.id, prompt_tokens, cached_tokens: 0, left_out, context_length })
     }

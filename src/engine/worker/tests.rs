@@ -67,6 +67,7 @@ impl Play {
             max_tokens: None,
             on_overflow: OverflowPolicy::Error,
             repeat: None,
+            conversation: None,
         };
         change(&mut request);
         self.engine().generate(request);

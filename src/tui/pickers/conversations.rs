@@ -18,7 +18,7 @@ use crate::tui::days::Days;
 use crate::tui::fuzzy;
 use crate::tui::library::{Reading, Recent};
 use crate::tui::picker::Excerpt;
-use crate::wording::plural;
+use crate::wording::{self, is_on_server, plural};
 
 const KEYS: &str = "Enter opens · Ctrl-R renames · Ctrl-D deletes · Ctrl-E exports · Esc closes";
 const KEYS_UNDO: &str = "Ctrl-Z brings the deleted one back · Enter opens · Esc closes";
@@ -151,9 +151,10 @@ fn marked(mut item: Item, open: &ConversationId) -> Item {
     item
 }
 
-/// The end of a path, at most 24 cells.
+/// The end of a path or of `owner/name`, at most 24 cells.
 fn short_name(model: &str) -> String {
-    let name = model.trim_end_matches('/').rsplit('/').next().unwrap_or(model);
+    let short = wording::short_name(model);
+    let name = if is_on_server(model) { &short } else { short.rsplit('/').next().unwrap_or(&short) };
     crate::tui::view::wrap::clip(name, 24, "…")
 }
 

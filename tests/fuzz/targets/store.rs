@@ -99,7 +99,7 @@ fn write(store: &mut Store) {
     for (index, ending) in endings.into_iter().enumerate() {
         let id = talk.ask(index.checked_sub(2).map(TurnId), format!("question {index}?\nmore"), "tiny");
         talk.turn_mut(id).unwrap().answer =
-            Answer { reasoning: "hm".into(), text: "Grüße".into(), ending, trace: None };
+            Answer { reasoning: "hm".into(), text: "Grüße".into(), ending, trace: None, served: None };
         save(store, &talk, id).unwrap();
     }
     let mut other = Conversation::new(new_conversation_id(), None);

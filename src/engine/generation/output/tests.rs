@@ -17,6 +17,7 @@ fn answer(tokenizer: &Tokenizer, last: Role, pieces: &[&str]) -> (String, usize)
         max_tokens: None,
         on_overflow: OverflowPolicy::Error,
         repeat: None,
+        conversation: None,
     };
     let mut text = String::new();
     let mut emit = |event| {

@@ -362,6 +362,7 @@ fn a_continued_conversation_reuses_the_cache_and_reports_cached_tokens() {
             max_tokens: Some(6),
             on_overflow: OverflowPolicy::Error,
             repeat: None,
+            conversation: None,
         });
         let mut answer = String::new();
         loop {
