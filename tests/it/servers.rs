@@ -931,6 +931,32 @@ fn server_that_does_not_wake_in_time_is_an_error_that_keeps_the_question() {
     assert!(shown.stdout.contains("Keep me"), "{shown:?}");
 }
 
+/// What real servers sent for the question for the capital of France: the list of models, the streamed answer, what it begins
+/// with, and its counts.
+const RECORDED: [(&[u8], &[u8], &str, [Option<usize>; 3]); 1] = [(
+    include_bytes!("../fixtures/servers/llama-server-models.http"),
+    include_bytes!("../fixtures/servers/llama-server-chat.http"),
+    "TEXT",
+    [Some(37), Some(0), Some(64)],
+)];
+
+#[test]
+fn recorded_answers_of_real_servers_are_read_however_they_are_cut() {
+    for (models, chat, begin, counts) in RECORDED {
+        for size in [11, 1000, 1 << 20] {
+            let recorded = Scripted::start(move |mut exchange| match exchange.request.path.as_str() {
+                "/v1/models" => exchange.send(models),
+                "/v1/chat/completions" => exchange.send_cut(chat, size),
+                _ => exchange.status(404, "", ""),
+            });
+            let told = ask(server(&recorded.address));
+            assert_eq!(told.end, Some(Ok(FinishReason::Length)), "{told:?}");
+            assert!(told.answer.starts_with(begin), "{told:?}");
+            assert_eq!(told.usage.known(), counts);
+        }
+    }
+}
+
 #[test]
 fn answers_of_a_server_are_counted_with_its_prices() {
     let priced = Scripted::chat(hello);
