@@ -13,6 +13,7 @@ use crate::engine::cuda::kernels::{Gemv, GemvRole, HEAD_DIMS, Kernels};
 use crate::engine::cuda::layout::{Arena, Format, Mat};
 use crate::engine::cuda::load::upload;
 use crate::engine::cuda::params::*;
+use crate::engine::cuda::tuning::Tuning;
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::engine::weights::plan::PlannedTensor;
@@ -97,7 +98,10 @@ struct Bench {
 /// Checks every kernel, on input from `seed`.
 pub fn kernels(properties: GpuProperties, seed: u64, report: &mut Report) -> Result<(), ModelError> {
     let mut gpu = Gpu::open(properties)?;
-    let kernels = Kernels::load(&mut gpu)?;
+    let mut kernels = Kernels::load(&mut gpu)?;
+    // Their shared memory is not that of the smaller GPU that the tuning may stand for.
+    let hopper = Tuning::for_capability(gpu.properties.compute_capability).hopper;
+    kernels.hopper = kernels.hopper.filter(|_| hopper);
     let bench = Bench { kernels, gpu };
     let mut random = Random(seed);
     for kind in GgmlType::ALL {
