@@ -933,12 +933,22 @@ fn server_that_does_not_wake_in_time_is_an_error_that_keeps_the_question() {
 
 /// What real servers sent for the question for the capital of France: the list of models, the streamed answer, what it begins
 /// with, and its counts.
-const RECORDED: [(&[u8], &[u8], &str, [Option<usize>; 3]); 1] = [(
-    include_bytes!("../fixtures/servers/llama-server-models.http"),
-    include_bytes!("../fixtures/servers/llama-server-chat.http"),
-    "TEXT",
-    [Some(37), Some(0), Some(64)],
-)];
+type Recorded = (&'static [u8], &'static [u8], &'static str, [Option<usize>; 3]);
+
+const RECORDED: [Recorded; 2] = [
+    (
+        include_bytes!("../fixtures/servers/llama-server-models.http"),
+        include_bytes!("../fixtures/servers/llama-server-chat.http"),
+        "L'Étoile, la Marseillaise, la femme au roi",
+        [Some(37), Some(0), Some(64)],
+    ),
+    (
+        include_bytes!("../fixtures/servers/vllm-models.http"),
+        include_bytes!("../fixtures/servers/vllm-chat.http"),
+        "L'Étoile, la Marseillaise, la femme",
+        [Some(37), Some(0), Some(64)],
+    ),
+];
 
 #[test]
 fn recorded_answers_of_real_servers_are_read_however_they_are_cut() {
