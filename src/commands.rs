@@ -81,7 +81,7 @@ fn dispatch(resolved: &Resolved, command: Command, interface: &Interface) -> Res
         Command::Usage(args) => usage::run(resolved, &args)?,
         Command::Compare(args) => return compare::run(resolved, &args),
         Command::Bench(args) => bench::run(resolved, args)?,
-        Command::Report(args) => return report::run(&resolved, &args),
+        Command::Report(args) => return report::run(resolved, &args),
         Command::Replay(args) => replay::run(resolved, &args)?,
         Command::Cache(CacheCommand::Clear) => cache::clear(&resolved.settings)?,
     };
