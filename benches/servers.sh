@@ -17,7 +17,7 @@ cache="${XDG_CACHE_HOME:-$HOME/.cache}/chatnap-servers"
 build() {
     mkdir -p "$cache"
     if [ ! -d "$cache/source" ]; then
-        python3 -m pip download --quiet --no-deps --no-binary :all: --dest "$cache" "llama-cpp-python==$version" >&2
+        python3 -m pip download --quiet --no-deps --no-binary llama-cpp-python --dest "$cache" "llama-cpp-python==$version" >&2
         mkdir -p "$cache/unpacked"
         tar -xzf "$cache/llama_cpp_python-$version.tar.gz" -C "$cache/unpacked" --strip-components 1
         mv "$cache/unpacked" "$cache/source"
