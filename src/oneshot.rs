@@ -78,14 +78,12 @@ fn answer(resolved: &Resolved, one_shot: &OneShot) -> Result<u8, Failure> {
     })?;
     let id = engine.next_id();
     engine.generate(GenerationRequest {
-        id,
-        messages: recorder.messages(),
         sampling: settings.sampling.clone(),
         think: settings.think,
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
-        repeat: None,
         conversation: recorder.conversation().map(str::to_owned),
+        ..GenerationRequest::new(id, recorder.messages())
     });
     let writer = AnswerWriter::new(settings, one_shot);
     let run = Run { settings, one_shot, id, recorder, messages, writer, request, info: None, stopped: None };

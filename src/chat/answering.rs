@@ -244,16 +244,24 @@ impl Chat {
         let messages = self.messages_of_request(turn);
         let sampling = self.sampling_of(id.0);
         self.asked = Some((turn, sampling.clone()));
-        vec![Effect::Generate(GenerationRequest {
-            id,
-            messages,
+        vec![Effect::Generate(self.request(id, messages, sampling))]
+    }
+
+    /// A request with the options of the conversation.
+    pub(super) fn request(
+        &self,
+        id: RequestId,
+        messages: Vec<ChatMessage>,
+        sampling: SamplingChoice,
+    ) -> GenerationRequest {
+        GenerationRequest {
             sampling,
             think: self.options.think,
             max_tokens: self.options.max_tokens,
             on_overflow: self.options.on_overflow,
-            repeat: None,
             conversation: Some(self.conversation.id.0.clone()),
-        })]
+            ..GenerationRequest::new(id, messages)
+        }
     }
 
     /// Sends the prompt that waited for the model's files to the engine.

@@ -164,17 +164,10 @@ impl Chat {
         self.compacting = Some(Compacting { id, turns, text: String::new() });
         let told = format!("the oldest {count} {} are being summarised; Esc stops it", plural(count, "turn"));
         self.show_hint_for(Hint::Message(told), Duration::from_secs(600));
-        let (sampling, on_overflow) = (self.options.sampling.clone(), OverflowPolicy::Trim);
-        let (think, max_tokens) = (self.options.think, Some(longest));
         vec![Effect::Generate(GenerationRequest {
-            id,
-            messages,
-            sampling,
-            think,
-            max_tokens,
-            on_overflow,
-            repeat: None,
-            conversation: Some(self.conversation.id.0.clone()),
+            max_tokens: Some(longest),
+            on_overflow: OverflowPolicy::Trim,
+            ..self.request(id, messages, self.options.sampling.clone())
         })]
     }
 

@@ -169,14 +169,11 @@ impl Running {
         let id = self.engine.next_id();
         let repetition = Repetition { prompt: stored.prompt.clone(), spans: stored.spans.clone() };
         self.engine.generate(GenerationRequest {
-            id,
-            messages: messages.clone(),
             sampling: stored.sampling.clone().into(),
-            think: None,
             max_tokens: Some(stored.answer.len()),
             on_overflow: OverflowPolicy::Trim,
-            conversation: None,
             repeat: Some(Box::new(repetition)),
+            ..GenerationRequest::new(id, messages.clone())
         });
         let now = self.wait(id)?;
         let inputs = self.differing(&stored, &now, &messages);

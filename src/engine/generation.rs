@@ -83,17 +83,8 @@ pub fn count(warm: &LoadedEngine, request: CountRequest) -> Option<EngineEvent> 
     let fitted = match whole {
         Rendering::Whole(prompt) if prompt_tokens < context_length => Some(Fitted { prompt, trimmed_turns: 0 }),
         _ => {
-            let (sampling, on_overflow) = (SamplingChoice::default(), OverflowPolicy::Trim);
-            let request = GenerationRequest {
-                id,
-                messages,
-                sampling,
-                think,
-                max_tokens,
-                on_overflow,
-                repeat: None,
-                conversation: None,
-            };
+            let on_overflow = OverflowPolicy::Trim;
+            let request = GenerationRequest { think, max_tokens, on_overflow, ..GenerationRequest::new(id, messages) };
             fit(template, tokenizer, &request, context_length, info.trained_context_length).ok()
         }
     };

@@ -91,14 +91,10 @@ impl<'a> Session<'a> {
         let id = self.engine.next_id();
         let begun = Instant::now();
         self.engine.generate(GenerationRequest {
-            id,
-            messages,
             sampling: SamplingChoice { seed, ..self.settings.sampling.clone() },
             think: self.settings.think,
             max_tokens: Some(self.settings.max_tokens.map_or(max_tokens, |most| most.min(max_tokens))),
-            on_overflow: OverflowPolicy::Error,
-            repeat: None,
-            conversation: None,
+            ..GenerationRequest::new(id, messages)
         });
         let mut answered = Answered {
             answer: String::new(),

@@ -2,12 +2,12 @@
 //! over load cycles. Each measurement runs in a separate process, undisturbed by other tests.
 
 use std::process::Command;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use chatnap::engine::Engine;
 use chatnap::engine::memory::resident_bytes;
 use chatnap::engine::source::{CancelFlag, ModelFiles, ModelSource};
-use chatnap::engine::{Engine, EngineOptions};
 use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 
@@ -65,17 +65,7 @@ fn freed(events: &Receiver<EngineEvent>) -> u64 {
 }
 
 fn start(source: Box<dyn ModelSource>, idle_window: IdleWindow, context: usize) -> (Engine, Receiver<EngineEvent>) {
-    let options = EngineOptions {
-        source,
-        idle_window,
-        context_length: Some(context),
-        device: DevicePreference::Cpu,
-        gpu_memory_utilization: 0.9,
-        threads: None,
-        chat_template: None,
-    };
-    let (sender, events) = channel();
-    (Engine::start(options, move |event| drop(sender.send(event))).unwrap(), events)
+    support::engine(source, idle_window, Some(context))
 }
 
 fn starter() -> Box<dyn ModelSource> {
@@ -88,14 +78,9 @@ fn file_bytes() -> u64 {
 
 fn ask(engine: &Engine, text: &str, max_tokens: usize) {
     engine.generate(GenerationRequest {
-        id: engine.next_id(),
-        messages: vec![ChatMessage::new(Role::User, text)],
         sampling: SamplingParams { temperature: 0.0, ..SamplingParams::default() }.into(),
-        think: None,
         max_tokens: Some(max_tokens),
-        on_overflow: OverflowPolicy::Error,
-        repeat: None,
-        conversation: None,
+        ..GenerationRequest::new(engine.next_id(), vec![ChatMessage::new(Role::User, text)])
     });
 }
 

@@ -116,14 +116,11 @@ fn cache_can_be_set_in_the_config_and_needs_a_stored_answer() {
 
 fn repeat(talk: &Talk, trace: &Trace) -> Arc<Trace> {
     let request = GenerationRequest {
-        id: talk.engine.next_id(),
-        messages: vec![ChatMessage::new(Role::User, "unused")],
         sampling: trace.sampling.clone().into(),
-        think: None,
         max_tokens: Some(trace.answer.len()),
         on_overflow: OverflowPolicy::Trim,
-        conversation: None,
         repeat: Some(Box::new(Repetition { prompt: trace.prompt.clone(), spans: trace.spans.clone() })),
+        ..GenerationRequest::new(talk.engine.next_id(), vec![ChatMessage::new(Role::User, "unused")])
     };
     talk.answer(request).trace
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
 
 use chatnap::engine::source::{CancelFlag, ModelFiles, ModelSource};
+use chatnap::engine::{Engine, EngineOptions};
 use chatnap::hub::HubSource;
 use chatnap::protocol::*;
 use chatnap::settings::Settings;
@@ -26,6 +28,25 @@ pub fn starter_model() -> PathBuf {
             }
         })
         .clone()
+}
+
+/// An engine on the CPU, and its events.
+pub fn engine(
+    source: Box<dyn ModelSource>,
+    idle_window: IdleWindow,
+    context_length: Option<usize>,
+) -> (Engine, Receiver<EngineEvent>) {
+    let options = EngineOptions {
+        source,
+        idle_window,
+        context_length,
+        device: DevicePreference::Cpu,
+        gpu_memory_utilization: 0.9,
+        threads: None,
+        chat_template: None,
+    };
+    let (sender, events) = channel();
+    (Engine::start(options, move |event| drop(sender.send(event))).unwrap(), events)
 }
 
 /// The default settings, without any file, flag or variable, for this model on the CPU with idle window `never`.

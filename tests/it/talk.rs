@@ -40,14 +40,9 @@ impl Talk {
 
     pub fn ask(&self, messages: &[ChatMessage], sampling: SamplingParams, max_tokens: usize) -> Answered {
         self.answer(GenerationRequest {
-            id: self.engine.next_id(),
-            messages: messages.to_vec(),
             sampling: sampling.into(),
-            think: None,
             max_tokens: Some(max_tokens),
-            on_overflow: OverflowPolicy::Error,
-            repeat: None,
-            conversation: None,
+            ..GenerationRequest::new(self.engine.next_id(), messages.to_vec())
         })
     }
 

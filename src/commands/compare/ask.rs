@@ -49,14 +49,11 @@ pub(super) fn ask(side: &Side, prompt: &str, stop: &CancelFlag) -> Result<Asked,
     })?;
     let id = engine.next_id();
     engine.generate(GenerationRequest {
-        id,
-        messages: messages(settings, prompt),
         sampling: settings.sampling.clone(),
         think: settings.think,
         max_tokens: settings.max_tokens,
         on_overflow: settings.on_overflow,
-        repeat: None,
-        conversation: None,
+        ..GenerationRequest::new(id, messages(settings, prompt))
     });
     let mut asked =
         until_the_end(&events, id, || stop.is_cancelled(), || engine.cancel(id)).map_err(|error| named(side, error))?;

@@ -150,19 +150,11 @@ fn add_think(body: &mut Map<String, Value>, think: bool, dialect: Dialect) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{OverflowPolicy, RequestId, SamplingChoice};
+    use crate::protocol::{RequestId, SamplingChoice};
 
     fn request() -> GenerationRequest {
-        GenerationRequest {
-            id: RequestId(1),
-            messages: vec![ChatMessage::new(Role::System, "Be short."), ChatMessage::new(Role::User, "Hi")],
-            sampling: SamplingChoice::default(),
-            think: None,
-            max_tokens: None,
-            on_overflow: OverflowPolicy::Error,
-            repeat: None,
-            conversation: None,
-        }
+        let messages = vec![ChatMessage::new(Role::System, "Be short."), ChatMessage::new(Role::User, "Hi")];
+        GenerationRequest::new(RequestId(1), messages)
     }
 
     fn known(dialect: Dialect) -> Known {

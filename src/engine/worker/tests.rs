@@ -59,16 +59,8 @@ impl Play {
 
     fn ask_with(&self, messages: &[(Role, &str)], change: impl FnOnce(&mut GenerationRequest)) -> RequestId {
         let id = self.engine().next_id();
-        let mut request = GenerationRequest {
-            id,
-            messages: messages.iter().map(|(role, text)| ChatMessage::new(*role, *text)).collect(),
-            sampling: SamplingChoice::default(),
-            think: None,
-            max_tokens: None,
-            on_overflow: OverflowPolicy::Error,
-            repeat: None,
-            conversation: None,
-        };
+        let messages = messages.iter().map(|(role, text)| ChatMessage::new(*role, *text)).collect();
+        let mut request = GenerationRequest::new(id, messages);
         change(&mut request);
         self.engine().generate(request);
         id

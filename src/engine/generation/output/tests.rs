@@ -9,16 +9,7 @@ use serde_json::json;
 /// Text and token count of an answer of `pieces` to a conversation whose last message has the role `last`.
 fn answer(tokenizer: &Tokenizer, last: Role, pieces: &[&str]) -> (String, usize) {
     let template = ChatTemplate::new("{{ messages[0].content }}".into(), tokenizer, Vec::new()).unwrap();
-    let request = GenerationRequest {
-        id: RequestId(1),
-        messages: vec![ChatMessage::new(last, "x")],
-        sampling: SamplingChoice::default(),
-        think: None,
-        max_tokens: None,
-        on_overflow: OverflowPolicy::Error,
-        repeat: None,
-        conversation: None,
-    };
+    let request = GenerationRequest::new(RequestId(1), vec![ChatMessage::new(last, "x")]);
     let mut text = String::new();
     let mut emit = |event| {
         if let EngineEvent::Token { text: piece, .. } = event {

@@ -355,14 +355,12 @@ fn a_continued_conversation_reuses_the_cache_and_reports_cached_tokens() {
     let engine = Engine::start(options, move |event| drop(sender.send(event))).unwrap();
     let ask = |messages: &[(Role, &str)]| {
         engine.generate(GenerationRequest {
-            id: engine.next_id(),
-            messages: messages.iter().map(|(role, text)| ChatMessage::new(*role, *text)).collect(),
             sampling: SamplingParams { temperature: 0.0, repeat_penalty: 1.0, ..SamplingParams::default() }.into(),
-            think: None,
             max_tokens: Some(6),
-            on_overflow: OverflowPolicy::Error,
-            repeat: None,
-            conversation: None,
+            ..GenerationRequest::new(
+                engine.next_id(),
+                messages.iter().map(|(role, text)| ChatMessage::new(*role, *text)).collect(),
+            )
         });
         let mut answer = String::new();
         loop {
