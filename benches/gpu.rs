@@ -22,7 +22,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chatnap::engine::cuda::checks::kernels::{Report, kernels, sampler};
 use chatnap::engine::cuda::checks::{models, timings};
 use chatnap::engine::cuda::read_bandwidth;
-use chatnap::protocol::DevicePreference;
+use chatnap::protocol::{DevicePreference, GpuList};
 
 fn numbers(text: Option<&String>, default: &[usize]) -> Vec<usize> {
     text.map_or_else(
@@ -58,7 +58,7 @@ fn main() {
         Some("short") => timings::short(&args[1]),
         Some("chunks") => timings::chunks(&args[1], numbers(args.get(2), &[32768])[0]),
         Some("cycles") => timings::cycles(&args[2], args[1].parse().expect("a count")),
-        Some("bandwidth") => read_bandwidth(DevicePreference::Cuda(0))
+        Some("bandwidth") => read_bandwidth(DevicePreference::Cuda(GpuList::one(0)))
             .map(|rate| println!("figure\tread bandwidth TB/s\t{:.3}", rate / 1e12)),
         _ => panic!("see the table at the top of benches/gpu.rs"),
     };

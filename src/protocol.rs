@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 
+mod gpus;
 mod sampling;
 mod server;
 mod trace;
 mod usage;
 
+pub use gpus::{GpuList, MOST_GPUS};
 pub use sampling::{Recommended, SamplingChoice, SamplingSource};
 pub use server::{Dialect, HeaderSource, KeySource, Server};
 pub use trace::{Kernels, Repetition, Served, Span, Trace};
@@ -124,13 +126,13 @@ pub enum IdleWindow {
 /// The device that the user chose for the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DevicePreference {
-    /// The first usable GPU, else the CPU.
+    /// The first GPU that can hold the model, else the fewest GPUs that can together, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The GPU with this index, or an error.
-    Cuda(usize),
+    /// These GPUs as one, or an error.
+    Cuda(GpuList),
 }
 
 /// What to do with a conversation that exceeds the context.

@@ -47,14 +47,14 @@ impl Rooms {
 
     /// Whether models run on a GPU.
     pub fn has_gpu(self) -> bool {
-        self.any.is_some_and(|room| room.gpu)
+        self.any.is_some_and(Room::is_gpu)
     }
 }
 
 /// The devices of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
-    /// The GPU that models run on.
+    /// The GPUs that models run on.
     pub gpu: Option<Gpu>,
     /// Bytes of RAM in total; `None`: unknown.
     pub ram: Option<u64>,
@@ -65,12 +65,14 @@ pub struct Machine {
 impl Machine {
     /// Looks at the devices. Starts the GPU driver.
     pub fn look(settings: &Settings) -> Self {
-        Self { gpu: room::gpu(settings.device), ram: room::total_ram(), rooms: Rooms::look(settings) }
+        let gpu = room::gpu(settings.device, settings.gpu_memory_utilization);
+        Self { gpu, ram: room::total_ram(), rooms: Rooms::look(settings) }
     }
 
-    /// `NVIDIA L4 with 24.2 GB, 21.1 GB of it for a model; 64.3 GB of RAM`. The GPU's name is not sanitised.
+    /// `NVIDIA L4 with 24.2 GB, 21.1 GB of it for a model; 64.3 GB of RAM`, or `2 × NVIDIA L4 with 48.4 GB, …`. The GPU's
+    /// name is not sanitised.
     pub fn describe(&self) -> String {
-        let usable = |gpu| match self.rooms.any.filter(|room| room.gpu == gpu) {
+        let usable = |gpu| match self.rooms.any.filter(|room| room.is_gpu() == gpu) {
             Some(room) => format!(", {} of it for a model", bytes(room.bytes)),
             None => String::new(),
         };
@@ -79,7 +81,10 @@ impl Machine {
             None => "an unknown amount of RAM".to_owned(),
         };
         match &self.gpu {
-            Some(gpu) => format!("{} with {}{}; {ram}", gpu.name, bytes(gpu.bytes), usable(true)),
+            Some(gpu) => {
+                let count = if gpu.count > 1 { format!("{} × ", gpu.count) } else { String::new() };
+                format!("{count}{} with {}{}; {ram}", gpu.name, bytes(gpu.bytes), usable(true))
+            }
             None => format!("no GPU that this build can use; {ram}"),
         }
     }
@@ -295,7 +300,7 @@ mod tests {
     use super::*;
 
     fn rooms(bytes: u64, gpu: bool) -> Rooms {
-        Rooms { any: Some(Room { bytes, gpu }), cpu: Some(Room { bytes: 60_000_000_000, gpu: false }) }
+        Rooms { any: Some(Room { bytes, gpus: gpu.into() }), cpu: Some(Room { bytes: 60_000_000_000, gpus: 0 }) }
     }
 
     #[test]
@@ -328,9 +333,12 @@ mod tests {
         let ram = Some(33_000_000_000);
         let none = Machine { gpu: None, ram, rooms: rooms(20_000_000_000, false) };
         assert_eq!(none.describe(), "no GPU that this build can use; 33.0 GB of RAM, 20.0 GB of it for a model");
-        let gpu = Some(Gpu { name: "NVIDIA L4".into(), bytes: 24_200_000_000 });
-        let machine = Machine { gpu, ram, rooms: rooms(21_100_000_000, true) };
+        let gpu = Gpu { name: "NVIDIA L4".into(), count: 1, bytes: 24_200_000_000 };
+        let machine = Machine { gpu: Some(gpu.clone()), ram, rooms: rooms(21_100_000_000, true) };
         assert_eq!(machine.describe(), "NVIDIA L4 with 24.2 GB, 21.1 GB of it for a model; 33.0 GB of RAM");
+        let two = Gpu { count: 2, bytes: 48_400_000_000, ..gpu };
+        let machine = Machine { gpu: Some(two), ram, rooms: rooms(42_200_000_000, true) };
+        assert_eq!(machine.describe(), "2 × NVIDIA L4 with 48.4 GB, 42.2 GB of it for a model; 33.0 GB of RAM");
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub struct ModelFlags {
     /// How long a server may take to wake; default 10m; never: it has to be awake
     #[arg(long, value_name = "DURATION", global = true, value_parser = setting("server_wait"), allow_hyphen_values = true)]
     pub server_wait: Option<String>,
-    /// auto, cpu, cuda or cuda:N
+    /// auto, cpu, cuda or cuda:N[,M…], for example cuda:0,1: several GPUs as one
     #[arg(long, value_name = "DEVICE", global = true, value_parser = setting("device"))]
     pub device: Option<String>,
     /// Share of the VRAM that may be used; default 0.90

@@ -162,9 +162,11 @@ fn recommend(settings: &Settings, format: TableFormat) -> Result<Reader, Failure
     let room = |room: Option<Room>| room.map(|room| room.bytes);
     let object = json!({
         "machine": {
-            "gpu": machine.gpu.as_ref().map(|gpu| json!({"name": gpu.name, "vram_bytes": gpu.bytes})),
+            "gpu": machine.gpu.as_ref().map(|gpu| json!({
+                "name": gpu.name, "count": gpu.count, "vram_bytes": gpu.bytes,
+            })),
             "ram_bytes": machine.ram,
-            "usable_gpu_bytes": room(machine.rooms.any.filter(|room| room.gpu)),
+            "usable_gpu_bytes": room(machine.rooms.any.filter(|room| room.is_gpu())),
             "usable_ram_bytes": room(machine.rooms.cpu),
         },
         "on_disk": here.iter().map(|row| json!({

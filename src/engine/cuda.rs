@@ -30,4 +30,4 @@ pub use driver::driver_present;
 pub use driver::nvml::Management;
 pub use load::{Opened, Opening, load};
 pub use model::{CudaModel, unsupported};
-pub use select::{choose, expected, usable_bytes};
+pub use select::{choose, choose_first, choose_for, expected, opened, suggestions, usable};

@@ -11,7 +11,7 @@ pub struct GpuBytes {
     pub used: Option<u64>,
 }
 
-/// Reads the memory in use on one GPU.
+/// Reads the memory in use on the GPUs of a model, all together.
 pub struct GpuMeter(#[cfg(cuda)] Inner);
 
 #[cfg(cuda)]
@@ -19,8 +19,8 @@ struct Inner {
     management: super::cuda::Management,
     /// Every GPU that NVML shows, before any was used: PCI address and memory.
     before: Vec<(String, GpuBytes)>,
-    /// PCI address of the GPU of the loaded model.
-    bus_id: Option<String>,
+    /// PCI addresses of the GPUs of the loaded model, as NVML writes them.
+    bus_ids: Vec<String>,
 }
 
 #[cfg(cuda)]
@@ -33,25 +33,32 @@ impl GpuMeter {
             let bytes = bytes(&management, &bus_id);
             (bus_id, bytes)
         });
-        Some(Self(Inner { before: before.collect(), bus_id: None, management }))
+        Some(Self(Inner { before: before.collect(), bus_ids: Vec::new(), management }))
     }
 
-    /// Selects the GPU that models for `device` run on. Call it after a load.
+    /// Selects the GPUs that models for `device` run on. Call it after a load.
     pub fn select(&mut self, device: DevicePreference) {
-        let chosen = super::cuda::choose(device).ok();
-        self.0.bus_id = chosen.and_then(|gpu| self.0.management.same_bus_id(&gpu.bus_id));
+        let gpus = super::cuda::opened(device).unwrap_or_default();
+        self.0.bus_ids = gpus.iter().filter_map(|gpu| self.0.management.same_bus_id(&gpu.bus_id)).collect();
     }
 
-    /// What was in use on the selected GPU when this was opened.
+    /// What was in use on the selected GPUs when this was opened.
     pub fn before(&self) -> GpuBytes {
-        let found = self.0.before.iter().find(|(bus_id, _)| Some(bus_id) == self.0.bus_id.as_ref());
-        found.map(|(_, bytes)| *bytes).unwrap_or_default()
+        let of = |wanted: &String| self.0.before.iter().find(|(bus_id, _)| bus_id == wanted).map(|(_, bytes)| *bytes);
+        sum(self.0.bus_ids.iter().map(|bus_id| of(bus_id).unwrap_or_default()))
     }
 
-    /// What is in use on the selected GPU now.
+    /// What is in use on the selected GPUs now.
     pub fn now(&self) -> GpuBytes {
-        self.0.bus_id.as_ref().map(|bus_id| bytes(&self.0.management, bus_id)).unwrap_or_default()
+        sum(self.0.bus_ids.iter().map(|bus_id| bytes(&self.0.management, bus_id)))
     }
+}
+
+/// The sums; `None` without GPUs, or if one of the figures is missing.
+#[cfg(cuda)]
+fn sum(gpus: impl Iterator<Item = GpuBytes>) -> GpuBytes {
+    let added = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
+    gpus.reduce(|a, b| GpuBytes { own: added(a.own, b.own), used: added(a.used, b.used) }).unwrap_or_default()
 }
 
 #[cfg(cuda)]
@@ -78,5 +85,19 @@ impl GpuMeter {
     /// Nothing in this build.
     pub fn now(&self) -> GpuBytes {
         GpuBytes::default()
+    }
+}
+
+#[cfg(all(test, cuda))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_several_gpus_is_added_unless_a_figure_is_missing() {
+        let of = |own, used| GpuBytes { own, used: Some(used) };
+        assert_eq!(sum([of(Some(1), 10)].into_iter()), of(Some(1), 10));
+        assert_eq!(sum([of(Some(1), 10), of(Some(2), 20)].into_iter()), of(Some(3), 30));
+        assert_eq!(sum([of(Some(1), 10), of(None, 20)].into_iter()), of(None, 30));
+        assert_eq!(sum(std::iter::empty()), GpuBytes::default());
     }
 }

@@ -15,8 +15,8 @@ use crate::wording::bytes;
 pub struct Room {
     /// Bytes.
     pub bytes: u64,
-    /// Whether it is GPU memory.
-    pub gpu: bool,
+    /// The number of GPUs whose memory it is, in equal shares; 0: it is RAM.
+    pub gpus: usize,
 }
 
 impl Room {
@@ -31,9 +31,19 @@ impl Room {
         self.bytes.saturating_sub(size.saturating_add(size / 50)) / cache.max(1)
     }
 
-    /// `14.2 GB of RAM`.
+    /// Whether it is GPU memory.
+    pub fn is_gpu(self) -> bool {
+        self.gpus > 0
+    }
+
+    /// `14.2 GB of RAM`, or `151 GB of memory of 2 GPUs`.
     pub fn describe(self) -> String {
-        format!("{} of {}", bytes(self.bytes), if self.gpu { "GPU memory" } else { "RAM" })
+        let bytes = bytes(self.bytes);
+        match self.gpus {
+            0 => format!("{bytes} of RAM"),
+            1 => format!("{bytes} of GPU memory"),
+            several => format!("{bytes} of memory of {several} GPUs"),
+        }
     }
 }
 
@@ -41,36 +51,39 @@ impl Room {
 /// GPU code. Starts the GPU driver, so not for the interface's thread.
 pub fn room(device: DevicePreference, utilization: f32, cpu_only: bool) -> Option<Room> {
     if !cpu_only && device != DevicePreference::Cpu {
-        if let Some(bytes) = gpu_bytes(device, utilization) {
-            return Some(Room { bytes, gpu: true });
+        if let Some(room) = gpu_room(device, utilization) {
+            return Some(room);
         }
         if matches!(device, DevicePreference::Cuda(_)) {
             return None;
         }
     }
     let bytes = memory::available_bytes()?.saturating_add(memory::resident_bytes().unwrap_or(0));
-    Some(Room { bytes, gpu: false })
+    Some(Room { bytes, gpus: 0 })
 }
 
-/// A GPU and its memory.
+/// The GPUs for a model, and their memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
-    /// As the driver gives it.
+    /// As the driver gives it; of several the first one's.
     pub name: String,
-    /// Bytes of its memory in total.
+    /// Their number, at least 1.
+    pub count: usize,
+    /// Bytes of their memory in total.
     pub bytes: u64,
 }
 
-/// The GPU that a load for `device` would use; `None` if there is none. Starts the GPU driver.
+/// The GPUs that the largest model for `device` would use; `None` if there is none. Starts the GPU driver.
 #[cfg(cuda)]
-pub fn gpu(device: DevicePreference) -> Option<Gpu> {
-    let found = (device != DevicePreference::Cpu).then(|| super::cuda::choose(device).ok()).flatten()?;
-    Some(Gpu { name: found.name, bytes: found.total })
+pub fn gpu(device: DevicePreference, utilization: f32) -> Option<Gpu> {
+    let found = (device != DevicePreference::Cpu).then(|| super::cuda::usable(device, utilization)).flatten()?;
+    let name = found.gpus.first()?.name.clone();
+    Some(Gpu { name, count: found.gpus.len(), bytes: found.gpus.iter().map(|gpu| gpu.total).sum() })
 }
 
-/// The GPU that a load for `device` would use: none in this build.
+/// The GPUs that a load for `device` would use: none in this build.
 #[cfg(not(cuda))]
-pub fn gpu(_: DevicePreference) -> Option<Gpu> {
+pub fn gpu(_: DevicePreference, _: f32) -> Option<Gpu> {
     None
 }
 
@@ -116,12 +129,13 @@ fn is_cpu_only(_: &ModelParts) -> bool {
 }
 
 #[cfg(cuda)]
-fn gpu_bytes(device: DevicePreference, utilization: f32) -> Option<u64> {
-    super::cuda::usable_bytes(device, utilization)
+fn gpu_room(device: DevicePreference, utilization: f32) -> Option<Room> {
+    let found = super::cuda::usable(device, utilization)?;
+    Some(Room { bytes: found.bytes, gpus: found.gpus.len() })
 }
 
 #[cfg(not(cuda))]
-fn gpu_bytes(_: DevicePreference, _: f32) -> Option<u64> {
+fn gpu_room(_: DevicePreference, _: f32) -> Option<Room> {
     None
 }
 
@@ -132,9 +146,10 @@ mod tests {
     #[test]
     fn ram_is_reported_and_bounds_a_model() {
         let found = room(DevicePreference::Cpu, 0.9, false);
-        assert!(found.is_none_or(|room| !room.gpu && room.holds(1 << 20) && !room.holds(1 << 50)), "{found:?}");
-        let room = Room { bytes: 10_300, gpu: true };
+        assert!(found.is_none_or(|room| !room.is_gpu() && room.holds(1 << 20) && !room.holds(1 << 50)), "{found:?}");
+        let room = Room { bytes: 10_300, gpus: 1 };
         assert_eq!((room.positions(10_000, 10), room.positions(20_000, 10)), (10, 0));
-        assert_eq!(Room { bytes: 14_200_000_000, gpu: false }.describe(), "14.2 GB of RAM");
+        let of = |gpus| Room { bytes: 151_200_000_000, gpus }.describe();
+        assert_eq!([0, 1, 2].map(of), ["151 GB of RAM", "151 GB of GPU memory", "151 GB of memory of 2 GPUs"]);
     }
 }

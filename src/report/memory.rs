@@ -1,4 +1,4 @@
-//! Memory of the process and of the GPU over the run.
+//! Memory of the process and of the model's GPUs over the run.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ impl MemoryMeter {
         Self { gpu, begun: Instant::now(), thinned: Thinned::default() }
     }
 
-    /// Call it after a load: from now on the GPU of the model is measured.
+    /// Call it after a load: from now on the GPUs of the model are measured.
     pub(super) fn loaded(&mut self, device: DevicePreference, on_gpu: bool) {
         match &mut self.gpu {
             Some(gpu) if on_gpu => gpu.select(device),
@@ -40,7 +40,7 @@ impl MemoryMeter {
         memory(self.gpu.as_ref().map(GpuMeter::now))
     }
 
-    /// `before`, the memory before the first load, with what the model's GPU had in use then.
+    /// `before`, the memory before the first load, with what the model's GPUs had in use then.
     pub(super) fn before(&self, before: Memory) -> Memory {
         let gpu = self.gpu.as_ref().map(GpuMeter::before).unwrap_or_default();
         Memory { gpu_own_bytes: gpu.own, gpu_used_bytes: gpu.used, ..before }

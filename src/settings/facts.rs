@@ -80,7 +80,7 @@ const FACTS: &[Facts] = &[
     facts("seed", SAMPLING, "the same seed, the same answer; none: a fresh one", &[], NextPrompt, true),
     facts("think", SAMPLING, "reason before the answer, where the template can", &["on", "off"], NextPrompt, true),
     facts("idle_window", ENGINE, "how long memory is kept after an answer", &[], AtOnce, false),
-    facts("device", ENGINE, "auto, cpu, cuda or cuda:N", &[], Reload, false),
+    facts("device", ENGINE, "auto, cpu, cuda or cuda:N[,M…]", &[], Reload, false),
     facts("gpu_memory_utilization", ENGINE, "share of the GPU's memory that may be used", &[], Reload, false),
     facts("threads", ENGINE, "CPU threads", &[], Reload, false),
     facts("server", ENGINE, "a server that answers instead; /model NAME@SERVER changes it", &[], AtStart, false),

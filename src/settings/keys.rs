@@ -284,23 +284,36 @@ fn show_overflow(policy: OverflowPolicy) -> String {
 }
 
 fn device(value: &str) -> Result<DevicePreference, String> {
-    let wrong = || format!("auto, cpu, cuda or cuda:N is wanted, not {value:?}");
     match value {
         "auto" => Ok(DevicePreference::Auto),
         "cpu" => Ok(DevicePreference::Cpu),
-        "cuda" => Ok(DevicePreference::Cuda(0)),
-        _ => {
-            let index = value.strip_prefix("cuda:").ok_or_else(wrong)?;
-            index.parse().map(DevicePreference::Cuda).map_err(|_| wrong())
-        }
+        "cuda" => Ok(DevicePreference::Cuda(GpuList::one(0))),
+        _ => gpus(value).map(DevicePreference::Cuda),
     }
+}
+
+/// Parses `cuda:0,1`.
+fn gpus(value: &str) -> Result<GpuList, String> {
+    let wrong = || format!("auto, cpu, cuda or cuda:N[,M…] is wanted, not {value:?}");
+    let numbers = value.strip_prefix("cuda:").ok_or_else(wrong)?;
+    let number = |text: &str| text.parse::<usize>().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let ordinals: Vec<_> = numbers.split(',').map(number).collect::<Option<_>>().ok_or_else(wrong)?;
+    if let Some(large) = ordinals.iter().find(|ordinal| **ordinal > usize::from(u8::MAX)) {
+        return Err(format!("GPUs have numbers from 0 to {}, not {large}", u8::MAX));
+    }
+    let mut earlier = ordinals.iter().enumerate();
+    if let Some((_, twice)) = earlier.find(|(place, ordinal)| ordinals[..*place].contains(ordinal)) {
+        return Err(format!("GPU {twice} is named twice in {value:?}"));
+    }
+    let count = ordinals.len();
+    GpuList::new(&ordinals).ok_or_else(|| format!("a model runs on at most {MOST_GPUS} GPUs, not on {count}"))
 }
 
 fn show_device(device: DevicePreference) -> String {
     match device {
         DevicePreference::Auto => "auto".into(),
         DevicePreference::Cpu => "cpu".into(),
-        DevicePreference::Cuda(index) => format!("cuda:{index}"),
+        DevicePreference::Cuda(gpus) => gpus.to_string(),
     }
 }
 

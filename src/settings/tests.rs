@@ -142,6 +142,39 @@ fn shown_settings_parse_back() {
 }
 
 #[test]
+fn device_names_one_gpu_or_several_in_order() {
+    let of = |value: &str| Case::new(&format!("device = \"{value}\"")).resolve().map(|found| found.settings);
+    let gpus = |ordinals: &[usize]| DevicePreference::Cuda(GpuList::new(ordinals).unwrap());
+    for (value, device, shown) in [
+        ("auto", DevicePreference::Auto, "auto"),
+        ("cpu", DevicePreference::Cpu, "cpu"),
+        ("cuda", gpus(&[0]), "cuda:0"),
+        ("cuda:1", gpus(&[1]), "cuda:1"),
+        ("cuda:0,1", gpus(&[0, 1]), "cuda:0,1"),
+        ("cuda:1,0", gpus(&[1, 0]), "cuda:1,0"),
+        ("cuda:7,6,5,4,3,2,1,0", gpus(&[7, 6, 5, 4, 3, 2, 1, 0]), "cuda:7,6,5,4,3,2,1,0"),
+    ] {
+        let settings = of(value).unwrap();
+        assert_eq!(settings.device, device, "{value}");
+        let get = keys::find("device").unwrap().get;
+        assert_eq!(get(&settings).as_deref(), Some(shown));
+    }
+    for (value, error) in [
+        ("cuda:1,0,1", "GPU 1 is named twice in \"cuda:1,0,1\""),
+        ("cuda:0,1,2,3,4,5,6,7,8", "a model runs on at most 8 GPUs, not on 9"),
+        ("cuda:0,300", "GPUs have numbers from 0 to 255, not 300"),
+    ] {
+        let told = Case::new(&format!("device = \"{value}\"")).error();
+        assert!(told.ends_with(error), "{told}");
+    }
+    for value in ["gpu", "cuda:", "cuda:0,", "cuda:,1", "cuda:0, 1", "cuda:-1", "cuda:+1", "cuda:0;1", "cuda:0,cuda:1"]
+    {
+        let told = Case::new(&format!("device = \"{value}\"")).error();
+        assert!(told.contains("auto, cpu, cuda or cuda:N[,M…] is wanted, not"), "{told}");
+    }
+}
+
+#[test]
 fn missing_config_file_is_an_error_only_if_named() {
     let folders = Folders { config: "/nowhere".into(), ..Folders::default() };
     let sources = Sources {

@@ -3,7 +3,7 @@
 use super::driver::{DeviceBuffer, Event, Gpu, LaunchConfig};
 use super::kernels::Kernels;
 use super::params::ReadArgs;
-use super::select::choose;
+use super::select::{NO_CARD, opened};
 use crate::engine::error::ModelError;
 use crate::protocol::DevicePreference;
 
@@ -32,10 +32,11 @@ pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
     Ok(bytes as f64 / best)
 }
 
-/// Measures the memory read bandwidth of `device`, in bytes per second. Blocks while a model is loaded on a GPU: this
-/// needs the process's only context, which it destroys at the end.
+/// Measures the memory read bandwidth of the first GPU that the last load for `device` used, in bytes per second. Blocks
+/// while a model is loaded on a GPU: this needs the process's only context, which it destroys at the end.
 pub fn read_bandwidth(device: DevicePreference) -> Result<f64, ModelError> {
-    let mut gpu = Gpu::open(choose(device)?)?;
+    let first = opened(device)?.into_iter().next().ok_or_else(|| ModelError::Unsupported(NO_CARD.into()))?;
+    let mut gpu = Gpu::open(first)?;
     let kernels = Kernels::load(&mut gpu)?;
     measure(&gpu, &kernels)
 }

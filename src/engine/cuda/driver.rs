@@ -9,6 +9,7 @@ pub(super) mod context_lock;
 pub(super) mod errors;
 pub(super) mod launch;
 pub(super) mod nvml;
+pub(super) mod peers;
 pub(super) mod tensor_map;
 
 use std::ffi::{CStr, CString};

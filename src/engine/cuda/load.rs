@@ -9,7 +9,7 @@ use super::kernels::Kernels;
 use super::matmul::{Gemm, SCRATCH};
 use super::model::{self, CudaModel};
 use super::prefill_chunk::ChunkSizer;
-use super::select::choose;
+use super::select::choose_first;
 use super::tuning::Tuning;
 use crate::engine::error::ModelError;
 use crate::engine::model::LoadOptions;
@@ -64,7 +64,7 @@ impl Opening {
     /// Starts on the GPU that `device` selects. `Unsupported` if there is no driver or no such GPU.
     pub fn start(device: DevicePreference, cancel: &CancelFlag) -> Result<Self, ModelError> {
         timeline::restart();
-        let properties = choose(device)?;
+        let properties = choose_first(device)?;
         timeline::mark("driver");
         if cancel.is_cancelled() {
             return Err(ModelError::Cancelled);

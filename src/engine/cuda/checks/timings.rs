@@ -10,12 +10,12 @@ use crate::engine::cuda::CudaModel;
 use crate::engine::cuda::driver::nvml::Management;
 use crate::engine::cuda::driver::{self, GpuProperties};
 use crate::engine::cuda::load::timeline;
-use crate::engine::cuda::select::choose;
+use crate::engine::cuda::select::choose_first;
 use crate::engine::error::ModelError;
 use crate::engine::model::parts::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
 use crate::engine::source::{CancelFlag, ModelFiles};
-use crate::protocol::{DevicePreference, LoadProgress, SamplingParams};
+use crate::protocol::{DevicePreference, GpuList, LoadProgress, SamplingParams};
 
 /// Temperature 0, or llama.cpp's defaults.
 pub fn sampling(greedy: bool) -> SamplingParams {
@@ -45,7 +45,7 @@ fn load_until(
         name: path,
         files: &files,
         context_length: Some(context),
-        device: DevicePreference::Cuda(0),
+        device: DevicePreference::Cuda(GpuList::one(0)),
         gpu_memory_utilization: 0.95,
         threads: None,
         smaller: &[],
@@ -65,7 +65,7 @@ fn load_until(
 
 /// The first GPU, or `ModelError::Unsupported` without one.
 pub fn first_gpu() -> Result<GpuProperties, ModelError> {
-    choose(DevicePreference::Auto)
+    choose_first(DevicePreference::Auto)
 }
 
 pub(super) fn random_tokens(random: &mut Random, count: usize, vocab: usize) -> Vec<u32> {

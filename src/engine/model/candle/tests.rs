@@ -13,7 +13,7 @@ use crate::engine::load::load;
 use crate::engine::model::LoadOptions;
 use crate::engine::model::config::read_folder_config;
 use crate::engine::source::ModelFiles;
-use crate::protocol::{DeviceKind, DevicePreference, LoadPhase};
+use crate::protocol::{DeviceKind, DevicePreference, GpuList, LoadPhase};
 
 #[derive(Deserialize)]
 struct Reference {
@@ -391,7 +391,7 @@ fn cuda_device_is_rejected_for_candle_families_with_the_reason() {
         name: "tiny",
         files: &files,
         context_length: None,
-        device: DevicePreference::Cuda(0),
+        device: DevicePreference::Cuda(GpuList::one(0)),
         gpu_memory_utilization: 0.9,
         threads: None,
         smaller: &[],

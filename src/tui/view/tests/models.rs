@@ -22,7 +22,7 @@ fn row(name: &str, size: u64, here: bool) -> Row {
 #[test]
 fn the_recommended_model_is_first_among_those_to_fetch() {
     let used = Used { name: "smollm2-135m".into(), info: None };
-    let rooms = Rooms { any: Some(Room { bytes: 12_000_000_000, gpu: true }), cpu: None };
+    let rooms = Rooms { any: Some(Room { bytes: 12_000_000_000, gpus: 1 }), cpu: None };
     let rows = || vec![row("llama-3.1-8b", 4_920_739_232, true), row("qwen3-8b", 1, false), row("qwen3-14b", 2, false)];
     let listed = |rows| items(rows, &used, rooms).into_iter().map(|item| (item.section, item.id)).collect::<Vec<_>>();
     let names: Vec<_> = listed(rows()).into_iter().map(|(_, name)| name).collect();
@@ -40,7 +40,7 @@ fn the_recommended_model_is_first_among_those_to_fetch() {
 
 fn open(app: &mut App) {
     let used = Used { name: "smollm2-135m".into(), info: app.chat.engine.info.clone() };
-    let room = Some(Room { bytes: 12_000_000_000, gpu: true });
+    let room = Some(Room { bytes: 12_000_000_000, gpus: 1 });
     let starter = Row { context: Some(8192), quantization: "q4_1".into(), ..row("smollm2-135m", 98_362_432, true) };
     let rows = vec![
         row("llama-3.1-8b", 4_920_739_232, false),
