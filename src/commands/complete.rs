@@ -50,11 +50,18 @@ fn servers(settings: &Settings) -> Vec<(String, String)> {
 
 /// The values of `--device` on a machine with so many GPUs.
 fn devices(gpus: usize) -> Vec<(String, String)> {
-    let fixed =
-        [("auto", "the GPU if a model fits on one, else the CPU"), ("cpu", "the CPU"), ("cuda", "the first GPU")];
+    let fixed = [
+        ("auto", "as few GPUs as hold the model; the CPU if there is none"),
+        ("cpu", "the CPU"),
+        ("cuda", "the first GPU"),
+    ];
     let fixed = fixed.map(|(name, about)| (name.to_owned(), about.to_owned()));
     let numbered = (0..gpus).map(|number| (format!("cuda:{number}"), format!("the GPU with number {number}")));
-    fixed.into_iter().chain(numbered).collect()
+    let several = [2, 4, 8].into_iter().filter(|count| *count <= gpus).map(|count| {
+        let numbers: Vec<_> = (0..count).map(|number| number.to_string()).collect();
+        (format!("cuda:{}", numbers.join(",")), format!("{count} GPUs as one"))
+    });
+    fixed.into_iter().chain(numbered).chain(several).collect()
 }
 
 /// Number of NVIDIA GPUs by their device files in `folder`; 1 if there are none, as an example.
@@ -86,6 +93,7 @@ mod tests {
         for name in ["nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "null"] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        assert_eq!(names(gpus(folder.path())), ["auto", "cpu", "cuda", "cuda:0", "cuda:1"]);
+        assert_eq!(names(gpus(folder.path())), ["auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:0,1"]);
+        assert_eq!(names(4).split_off(7), ["cuda:0,1", "cuda:0,1,2,3"]);
     }
 }
