@@ -107,7 +107,7 @@ pub fn load(
     let plan = model::plan(&parts.config, &parts.plan, gpu.properties.multiprocessors)?;
     let (free, total) = gpu.memory()?;
     let room = capacity::Room { free, total, utilization: options.gpu_memory_utilization };
-    capacity::check(options.name, plan.needs, parts.config.context_length, room, options.smaller)?;
+    capacity::check(options.name, plan.needs, parts.config.context_length, room, options.smaller, &[])?;
     if options.cancel.is_cancelled() {
         return Err(give_back(gpu, ()));
     }
