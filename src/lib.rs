@@ -70,7 +70,7 @@
 //! - `model` has the `Model` trait, the shape of a model (`model::config`), the CPU forward pass (`model::transformer`) and
 //!   the families that candle-transformers runs (`model::candle`);
 //! - `weights` reads GGUF and safetensors; `cpu` has the CPU kernels, `cuda` the GPU engine: `cuda::driver` (the driver
-//!   API), `cuda::select` and `cuda::inspect` (which GPU, which models), `cuda::load`, `cuda::layout` (weights in GPU
+//!   API), `cuda::select` (which GPUs; `cuda::select::pick` decides for `auto`) and `cuda::inspect` (GPUs, connections, which models), `cuda::load`, `cuda::layout` (weights in GPU
 //!   memory), `cuda::model` (buffers and KV cache), `cuda::prompt` and `cuda::prefill_chunk` (prefill),
 //!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::images` (the embedded
 //!   machine code), `cuda::kernels` and `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;

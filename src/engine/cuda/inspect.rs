@@ -1,6 +1,7 @@
-//! Data for `chatnap gpu`: GPUs, driver, memory in use, and the read bandwidth that limits decoding.
+//! Data for `chatnap gpu`: GPUs, their connections, driver, memory in use, and the read bandwidth that limits decoding.
 
 use super::driver::nvml::Management;
+use super::driver::peers::peers;
 use super::driver::{Gpu, GpuProperties, driver_version, list_gpus};
 use super::kernels::Kernels;
 use super::select::NO_CARD;
@@ -25,6 +26,30 @@ pub struct GpuReport {
     pub driver_needed: u32,
 }
 
+/// How two GPUs are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// By this number of NVLinks, at least 1.
+    NvLink(u32),
+    /// By PCI Express alone.
+    Pcie,
+}
+
+/// The connection of two GPUs.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// CUDA's number of one GPU.
+    pub a: usize,
+    /// CUDA's number of the other GPU, above `a`.
+    pub b: usize,
+    /// `None` without NVML.
+    pub link: Option<Link>,
+    /// Whether each can read and write the other's memory.
+    pub direct: bool,
+    /// Measured seconds of an exchange of small results, or why it could not be measured; `None`: it was not measured.
+    pub exchange: Option<Result<f64, String>>,
+}
+
 /// The result of [`inspect`].
 #[derive(Clone, Debug)]
 pub struct Inspection {
@@ -40,6 +65,8 @@ pub struct Inspection {
     pub families: &'static str,
     /// The GPUs visible to this process.
     pub gpus: Vec<GpuReport>,
+    /// Each pair of them.
+    pub connections: Vec<Connection>,
 }
 
 /// Queries every visible GPU. Creates a temporary context on each to measure its bandwidth.
@@ -49,6 +76,7 @@ pub fn inspect() -> Result<Inspection, ModelError> {
         return Err(ModelError::Unsupported(NO_CARD.into()));
     }
     let management = Management::open();
+    let connections = connections(&gpus, management.as_ref());
     let reports = gpus.into_iter().map(|gpu| report(gpu, management.as_ref())).collect();
     Ok(Inspection {
         driver: management.as_ref().and_then(Management::driver_version),
@@ -57,7 +85,23 @@ pub fn inspect() -> Result<Inspection, ModelError> {
         kernels: images::ORIGIN,
         families: FAMILIES,
         gpus: reports,
+        connections,
     })
+}
+
+fn connections(gpus: &[GpuProperties], management: Option<&Management>) -> Vec<Connection> {
+    let pairs = gpus.iter().enumerate().flat_map(|(place, a)| gpus[place + 1..].iter().map(move |b| (a, b)));
+    let connection = |(a, b): (&GpuProperties, &GpuProperties)| Connection {
+        a: a.ordinal,
+        b: b.ordinal,
+        link: management.map(|management| match management.links(&a.bus_id, &b.bus_id) {
+            0 => Link::Pcie,
+            links => Link::NvLink(links),
+        }),
+        direct: peers(a.ordinal, b.ordinal),
+        exchange: None,
+    };
+    pairs.map(connection).collect()
 }
 
 fn report(properties: GpuProperties, management: Option<&Management>) -> GpuReport {

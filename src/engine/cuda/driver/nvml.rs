@@ -1,8 +1,12 @@
-//! NVML queries of GPU memory and processes. Every value is optional: there may be no library or no permission, and a
+//! NVML queries of GPU memory, processes and connections. Every value is optional: there may be no library or no permission, and a
 //! container may hide processes.
 
 use nvml_wrapper::Nvml;
+use nvml_wrapper::enum_wrappers::nv_link::IntDeviceType;
 use nvml_wrapper::enums::device::UsedGpuMemory;
+
+/// The most NVLinks of a GPU.
+const MOST_LINKS: u32 = 18;
 
 /// Memory use of one GPU.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,6 +19,15 @@ pub struct GpuUse {
     pub listed: Option<bool>,
     /// Bytes in use by this process.
     pub own: Option<u64>,
+}
+
+/// What is at the other end of an NVLink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum LinkEnd {
+    /// A switch, which connects all GPUs that have links to it.
+    Switch,
+    /// The device at this PCI address.
+    Device(String),
 }
 
 /// An NVML session.
@@ -62,5 +75,50 @@ impl Management {
                 UsedGpuMemory::Unavailable => None,
             }),
         }
+    }
+    /// The number of active NVLinks between the GPUs at two PCI addresses, directly or through switches; 0 if there are none
+    /// or NVML does not say.
+    pub fn links(&self, a: &str, b: &str) -> u32 {
+        match self.same_bus_id(b) {
+            Some(address) => shared_links(&self.link_ends(a), &address, &self.link_ends(b)),
+            None => 0,
+        }
+    }
+
+    fn link_ends(&self, bus_id: &str) -> Vec<LinkEnd> {
+        let Ok(device) = self.0.device_by_pci_bus_id(bus_id) else { return Vec::new() };
+        let links = (0..MOST_LINKS).map(|number| device.link_wrapper_for(number));
+        let active = links.filter(|link| link.is_active().unwrap_or(false));
+        let ends = active.filter_map(|link| match link.remote_device_type(link.link()) {
+            Ok(IntDeviceType::Switch) => Some(LinkEnd::Switch),
+            _ => Some(LinkEnd::Device(link.remote_pci_info().ok()?.bus_id)),
+        });
+        ends.collect()
+    }
+}
+
+/// The links of GPU `a` to the GPU at the address `b`; if there are none, those through switches.
+fn shared_links(a: &[LinkEnd], b: &str, ends_of_b: &[LinkEnd]) -> u32 {
+    let direct = a.iter().filter(|end| matches!(end, LinkEnd::Device(address) if address == b)).count();
+    let switched = |ends: &[LinkEnd]| ends.iter().filter(|end| **end == LinkEnd::Switch).count();
+    let links = if direct > 0 { direct } else { switched(a).min(switched(ends_of_b)) };
+    links as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_counted_between_two_gpus_or_through_a_switch() {
+        let to = |address: &str| LinkEnd::Device(address.into());
+        let (a, b) = ([to("b"), to("b"), to("c"), to("b")], [to("a"), to("a"), to("a"), to("c")]);
+        assert_eq!(shared_links(&a, "b", &b), 3);
+        assert_eq!(shared_links(&a, "d", &[to("c")]), 0);
+        let switches = vec![LinkEnd::Switch; 18];
+        assert_eq!(shared_links(&switches, "b", &switches), 18);
+        assert_eq!(shared_links(&switches, "b", &switches[..12]), 12);
+        assert_eq!(shared_links(&switches, "b", &[]), 0);
+        assert_eq!(shared_links(&[], "b", &switches), 0);
     }
 }
