@@ -70,8 +70,8 @@
 //! - `model` has the `Model` trait, the shape of a model (`model::config`), the CPU forward pass (`model::transformer`) and
 //!   the families that candle-transformers runs (`model::candle`);
 //! - `weights` reads GGUF and safetensors; `cpu` has the CPU kernels, `cuda` the GPU engine: `cuda::driver` (the driver
-//!   API), `cuda::select` (which GPUs; `cuda::select::pick` decides for `auto`) and `cuda::inspect` (GPUs, connections, which models), `cuda::load`, `cuda::layout` (weights in GPU
-//!   memory), `cuda::model` (buffers and KV cache), `cuda::prompt` and `cuda::prefill_chunk` (prefill),
+//!   API), `cuda::select` (which GPUs; `select::pick` decides for `auto`) and `cuda::inspect` (GPUs, their connections, which
+//!   models), `cuda::load`, `cuda::layout` (weights in GPU memory), `cuda::model` (buffers and KV cache), `cuda::prompt` and `cuda::prefill_chunk` (prefill),
 //!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::images` (the embedded
 //!   machine code), `cuda::kernels` and `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;
 //! - `source` names a model's files, `fingerprint` hashes samples of them, `error` has the engine's error types, `memory` measures the process and
@@ -92,7 +92,7 @@
 //!    lines on the screen in `tui::view::turn` and `tui::view::markdown`.
 //! 3. **A load.** `lifecycle` → `Effect::StartLoad` → `worker::device` → [`hub`] (`ModelSource::locate`) → `engine::load::load`:
 //!    the GPU context is created while the headers are parsed; then tokenizer and weights load at the same time. Too little
-//!    GPU memory is found before any weights are read (`cuda::load::capacity`) and reported with what would fit; a later
+//!    memory on a GPU is found before any weights are read (`cuda::load::capacity`) and reported with what would fit; a later
 //!    allocation can still fail. Memory that runs out during an answer ends that answer with an error and keeps its text,
 //!    and the next request loads again (`lifecycle::ModelHealth`).
 //! 4. **The idle release.** `lifecycle` decides: `State::release_at` is the deadline. `Event::Deadline` of the

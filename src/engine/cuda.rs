@@ -25,6 +25,7 @@ mod step;
 mod tuning;
 
 pub use bandwidth::read_bandwidth;
+#[cfg(test)]
 pub(crate) use driver::GpuProperties;
 pub use driver::context_lock::wait_for_contexts;
 pub use driver::driver_present;

@@ -91,15 +91,11 @@ pub fn check(
     others: &[String],
 ) -> Result<(), ModelError> {
     let share = Share { label: String::new(), needs, room };
-    check_shares(name, &[share], context, smaller, others)
+    check_group(name, &[share], context, smaller, others)
 }
 
 /// As [`check`], for a model with a part on each of several GPUs. With one GPU it does the same.
-pub fn check_group(name: &str, shares: &[Share], context: usize, smaller: &[Alternative]) -> Result<(), ModelError> {
-    check_shares(name, shares, context, smaller, &[])
-}
-
-fn check_shares(
+pub fn check_group(
     name: &str,
     shares: &[Share],
     context: usize,
@@ -233,7 +229,7 @@ mod tests {
     }
 
     fn group(shares: &[Share], smaller: &[Alternative]) -> String {
-        match check_group("m", shares, 8192, smaller) {
+        match check_group("m", shares, 8192, smaller, &[]) {
             Err(ModelError::OutOfMemory(text)) => text,
             other => panic!("{other:?}"),
         }
@@ -259,12 +255,12 @@ mod tests {
         for free in [17, 10, 1] {
             assert_eq!(group(&[share(0, 16, free)], &forms), refusal(free * GB, 24 * GB, 1.0, &forms));
         }
-        assert_eq!(check_group("m", &[share(0, 16, 18)], 8192, &[]), Ok(()));
+        assert_eq!(check_group("m", &[share(0, 16, 18)], 8192, &[], &[]), Ok(()));
     }
 
     #[test]
     fn group_names_the_gpu_that_lacks_memory_and_how_much() {
-        assert_eq!(check_group("m", &[share(0, 16, 18), share(1, 16, 18)], 8192, &[]), Ok(()));
+        assert_eq!(check_group("m", &[share(0, 16, 18), share(1, 16, 18)], 8192, &[], &[]), Ok(()));
         let text = group(&[share(0, 16, 24), share(1, 16, 10)], &[]);
         assert_eq!(
             text,
@@ -293,6 +289,6 @@ mod tests {
         assert!(text.contains("what fits: --gpu-memory-utilization 0.90, or"), "{text}");
         let raised = [limited(0, 24), limited(1, 20)]
             .map(|share| Share { room: Room { utilization: 0.9, ..share.room }, ..share });
-        assert_eq!(check_group("m", &raised, 8192, &[]), Ok(()), "the advice holds");
+        assert_eq!(check_group("m", &raised, 8192, &[], &[]), Ok(()), "the advice holds");
     }
 }
