@@ -116,6 +116,8 @@ fn invalid_flag_values_name_their_flag() {
         ["--gpu-memory-utilization", "0"],
         ["--threads", "0"],
         ["--device", "gpu"],
+        ["--device", "cuda:1,1"],
+        ["--device", "cuda:0,"],
         ["--on-overflow", "cut"],
         ["--format", "xml"],
         ["--seed", "1.5"],

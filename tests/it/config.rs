@@ -36,6 +36,25 @@ fn config_show_prints_each_value_with_its_source() {
 }
 
 #[test]
+fn several_gpus_are_one_device_from_every_source() {
+    let home = Home::new();
+    let shown = |args: &[&str], variable: &str| {
+        let mut command = home.chatnap(args);
+        let ran = crate::run::finish(command.env("CHATNAP_DEVICE", variable).spawn().unwrap());
+        ran.stdout.lines().find(|line| line.starts_with("device = ")).unwrap_or_else(|| panic!("{ran:?}")).to_owned()
+    };
+    assert!(shown(&["config", "show"], "cuda:1,0").starts_with("device = \"cuda:1,0\" "));
+    let flag = shown(&["config", "show", "--device", "cuda:0,1,2,3"], "cuda:1,0");
+    assert!(flag.starts_with("device = \"cuda:0,1,2,3\" ") && flag.ends_with("# flag, --device"), "{flag}");
+    let file = home.file("config/chatnap/config.toml", "device = \"cuda:0,1\"\n");
+    let ran = home.run(&["config", "show"]);
+    let line = ran.stdout.lines().find(|line| line.starts_with("device = \"cuda:0,1\" "));
+    assert!(line.is_some_and(|line| line.ends_with(&format!("# {}:1", file.display()))), "{ran:?}");
+    let ran = home.run(&["config", "show", "--device", "cuda:0,0"]);
+    assert!(ran.code() == 2 && ran.stderr.contains("GPU 0 is named twice"), "{ran:?}");
+}
+
+#[test]
 fn config_errors_name_file_and_line() {
     let home = Home::new();
     let file = home.file("config/chatnap/config.toml", "top_k = 7\ntemprature = 1\n");

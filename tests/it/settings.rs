@@ -34,6 +34,8 @@ fn set_changes_the_next_answer_and_is_remembered_by_the_conversation() {
     tui.wait_for("max_tokens = 5 (this conversation)");
     command(&mut tui, "/set max_tokens default");
     tui.wait_for("max_tokens none");
+    command(&mut tui, "/set device cuda:0,1");
+    tui.wait_for("device cuda:0,1: ");
     tui.send("again").wait_for("You said: again");
     tui.type_text("\x04").wait_for_exit();
     // A flag beats what is remembered, and a new conversation remembers nothing.
@@ -51,6 +53,8 @@ fn wrong_setting_comes_back_with_advice() {
     tui.wait_for("did you mean temperature?").wait_for("› /set temprature 1").type_text("\x15");
     command(&mut tui, "/set temperature hot");
     tui.wait_for("a number is wanted").type_text("\x15");
+    command(&mut tui, "/set device cuda:2,2");
+    tui.wait_for("GPU 2 is named twice").type_text("\x15");
     command(&mut tui, "/set data_dir /x");
     tui.wait_for("data_dir changes only at the start").type_text("\x15");
     command(&mut tui, "/set inline on");
