@@ -87,17 +87,22 @@ pub fn choose_for(device: DevicePreference, weights: u64, utilization: f32) -> R
 /// The GPUs of the last load for `device`: as [`choose`], and for `Auto` what `choose_for` chose last.
 pub fn opened(device: DevicePreference) -> Result<Vec<GpuProperties>, ModelError> {
     let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    match GpuList::new(&taken) {
-        Some(list) if device == DevicePreference::Auto => choose(DevicePreference::Cuda(list)),
-        _ => choose(device),
+    choose(as_taken(device, &taken))
+}
+
+fn as_taken(device: DevicePreference, taken: &[usize]) -> DevicePreference {
+    match GpuList::new(taken) {
+        Some(list) if device == DevicePreference::Auto => DevicePreference::Cuda(list),
+        _ => device,
     }
 }
 
-/// Values of `--device` that would hold `needed` bytes where `device`, one GPU, does not: another GPU, and the fewest GPUs
-/// together. Empty if there are none.
+/// Values of `--device`, with it, that would hold `needed` bytes where the one GPU of the last load for `device` does not: another
+/// GPU, and the fewest GPUs together. Empty if there are none, or the load was for several.
 pub fn suggestions(device: DevicePreference, needed: u64, utilization: f32) -> Vec<String> {
-    let (Ok(gpus), Ok(first)) = (driver::list_gpus(), choose_first(device)) else { return Vec::new() };
-    let found = pick::others(&cards(&gpus, Management::open().as_ref(), utilization), first.ordinal, needed);
+    let (Ok(gpus), Ok(tried)) = (driver::list_gpus(), opened(device)) else { return Vec::new() };
+    let [tried] = &tried[..] else { return Vec::new() };
+    let found = pick::others(&cards(&gpus, Management::open().as_ref(), utilization), tried.ordinal, needed);
     let lists = found.into_iter().filter_map(|set| GpuList::new(&set));
     lists.map(|list| format!("--device {list}")).collect()
 }
@@ -182,6 +187,15 @@ mod tests {
         assert_eq!(told(&two, &[0, 7]).unwrap_err(), "there is no GPU 7; CUDA shows 0 to 1");
         assert_eq!(told(&two[..1], &[0, 1]).unwrap_err(), "there is no GPU 1; the only one is 0");
         assert_eq!(told(&[], &[0]).unwrap_err(), NO_CARD);
+    }
+
+    #[test]
+    fn automatic_choice_of_the_last_load_is_remembered() {
+        let list = DevicePreference::Cuda(GpuList::new(&[2, 3]).unwrap());
+        assert_eq!(as_taken(DevicePreference::Auto, &[2, 3]), list);
+        assert_eq!(as_taken(DevicePreference::Auto, &[]), DevicePreference::Auto);
+        let named = DevicePreference::Cuda(GpuList::one(1));
+        assert_eq!(as_taken(named, &[2, 3]), named);
     }
 
     #[test]
