@@ -71,7 +71,8 @@
 //!   the families that candle-transformers runs (`model::candle`);
 //! - `weights` reads GGUF and safetensors; `cpu` has the CPU kernels, `cuda` the GPU engine: `cuda::driver` (the driver
 //!   API), `cuda::select` (which GPUs; `select::pick` decides for `auto`) and `cuda::inspect` (GPUs, their connections, which
-//!   models), `cuda::load`, `cuda::layout` (weights in GPU memory), `cuda::model` (buffers and KV cache), `cuda::prompt` and `cuda::prefill_chunk` (prefill),
+//!   models), `cuda::load`, `cuda::layout` (weights in GPU memory), `cuda::model` (buffers and KV cache), `cuda::prompt`
+//!   and `cuda::prefill_chunk` (prefill),
 //!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::images` (the embedded
 //!   machine code), `cuda::kernels` and `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;
 //! - `source` names a model's files, `fingerprint` hashes samples of them, `error` has the engine's error types, `memory` measures the process and

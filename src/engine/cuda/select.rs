@@ -63,9 +63,9 @@ pub fn choose_first(device: DevicePreference) -> Result<GpuProperties, ModelErro
     choose(device)?.into_iter().next().ok_or_else(|| ModelError::Unsupported(NO_CARD.into()))
 }
 
-/// The GPUs, at least one, that a load of files of `weights` bytes opens: those that `device` names; for `Auto` as few as hold the
-/// weights, beginning with the first GPU. If no set of them does, the first one: `capacity::check` then reports it.
-/// Several GPUs of `Auto` have the same compute capability and direct access to each other. Errors as of [`choose`].
+/// The GPUs, at least one, that a load of files of `weights` bytes opens: those that `device` names; for `Auto` the first
+/// GPU that holds the weights alone, else the fewest that hold them together, with the same compute capability and direct
+/// access to each other, else the first GPU: `capacity::check` then reports it. Errors as of [`choose`].
 pub fn choose_for(device: DevicePreference, weights: u64, utilization: f32) -> Result<Vec<GpuProperties>, ModelError> {
     if device != DevicePreference::Auto {
         return choose(device);
@@ -97,8 +97,8 @@ fn as_taken(device: DevicePreference, taken: &[usize]) -> DevicePreference {
     }
 }
 
-/// Values of `--device`, with it, that would hold `needed` bytes where the one GPU of the last load for `device` does not: another
-/// GPU, and the fewest GPUs together. Empty if there are none, or the load was for several.
+/// Arguments, as `--device cuda:0,1`, with which `needed` bytes would fit where the one GPU of the last load for `device`
+/// is too small: another GPU, and the fewest GPUs together. Empty if there are none, or the load was for several.
 pub fn suggestions(device: DevicePreference, needed: u64, utilization: f32) -> Vec<String> {
     let (Ok(gpus), Ok(tried)) = (driver::list_gpus(), opened(device)) else { return Vec::new() };
     let [tried] = &tried[..] else { return Vec::new() };

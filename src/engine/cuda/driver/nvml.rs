@@ -1,5 +1,5 @@
-//! NVML queries of GPU memory, processes and connections. Every value is optional: there may be no library or no permission, and a
-//! container may hide processes.
+//! NVML queries of GPU memory, processes and connections. Every value is optional: there may be no library or no
+//! permission, and a container may hide processes.
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::nv_link::IntDeviceType;
