@@ -59,7 +59,7 @@ pub fn attention(
     let output = Output(out.as_mut_ptr());
     let blocks = rows.div_ceil(ROW_BLOCK);
     let first = shape.window.map_or(0, |w| (position + 1).saturating_sub(w)) / TILE * TILE;
-    let splits = if rows == 1 { key_splits(pool, cache.heads(), position + 1 - first) } else { 1 };
+    let splits = if rows == 1 { key_splits(pool.n(), cache.heads(), position + 1 - first) } else { 1 };
     let partial = Partials::new(if splits > 1 { cache.heads() * splits * group } else { 0 }, cache.head_dim());
     pool.run(cache.heads() * blocks * splits, &|part| {
         // The last rows have the most keys: schedule them first, so that no long part starts at the end.
@@ -69,7 +69,7 @@ pub fn attention(
         let row1 = (row0 + ROW_BLOCK).min(rows);
         let from = shape.window.map_or(0, |w| (position + row0 + 1).saturating_sub(w)) / TILE * TILE;
         let to = position + row1;
-        let step = (to - from).div_ceil(splits).next_multiple_of(KEY_BLOCK);
+        let step = split_step(to - from, splits);
         let task = Task {
             q: &q[row0 * width..row1 * width],
             width,
@@ -99,11 +99,17 @@ pub fn attention(
     }
 }
 
-/// Number of splits for the `keys` of one query.
-fn key_splits(pool: &Threads, heads: usize, keys: usize) -> usize {
+/// Number of splits for the `keys` of one query, each of which has at least one key.
+fn key_splits(threads: usize, heads: usize, keys: usize) -> usize {
     let most = keys.div_ceil(SPLIT_KEYS);
     // Four parts per thread balance the load.
-    most.min((pool.n() * 4).div_ceil(heads)).max(1)
+    let wanted = most.min((threads * 4).div_ceil(heads)).max(1);
+    keys.div_ceil(split_step(keys, wanted)).max(1)
+}
+
+/// Keys of each of `splits` splits, but for the last: whole blocks.
+fn split_step(keys: usize, splits: usize) -> usize {
+    keys.div_ceil(splits).next_multiple_of(KEY_BLOCK).max(KEY_BLOCK)
 }
 
 /// A range of queries of one KV head, and a range of keys.
@@ -359,6 +365,25 @@ impl Partials {
                     out.iter_mut().zip(part).for_each(|(out, &x)| *out += factor * x);
                 }
                 out.iter_mut().for_each(|x| *x /= sum);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_split_has_a_key_and_begins_at_a_tile() {
+        for threads in [1, 2, 3, 4, 8, 16, 24, 32, 128] {
+            for heads in [1, 2, 3, 8, 32] {
+                for keys in (1..5000).chain([8193, 30_001, 131_072]) {
+                    let splits = key_splits(threads, heads, keys);
+                    let step = split_step(keys, splits);
+                    assert!(step.is_multiple_of(TILE) && splits * step >= keys, "{threads} {heads} {keys}");
+                    assert!((splits - 1) * step < keys, "{threads} {heads} {keys}: the last of {splits} is empty");
+                }
             }
         }
     }

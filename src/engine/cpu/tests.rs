@@ -245,6 +245,18 @@ fn attention_agrees_with_f64_for_every_shape() {
     }
 }
 
+/// With 16 threads and 8 key heads the keys of these positions are split into 8 parts, which once left the last one empty.
+#[test]
+fn attention_of_one_row_agrees_with_f64_for_every_number_of_threads() {
+    let mut random = Random::fresh();
+    for (threads, kv_heads) in [(16, 8), (2, 1), (32, 2), (5, 3)] {
+        for position in [2049, 2100, 2239] {
+            let case = Case { heads: kv_heads, kv_heads, d: 16, window: None, rows: 1, position };
+            check_attention(&mut random, &Threads::new(Some(threads)), &case);
+        }
+    }
+}
+
 #[test]
 fn row_operations_agree_with_f64() {
     let mut random = Random::fresh();
