@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::conversation::Answer;
 use crate::protocol::{DeviceInfo, DeviceKind, FinishReason, SamplingChoice, SamplingParams, Timing, Usage};
 use crate::stats::AnswerStats;
+use crate::wording::is_on_server;
 
 /// The data of one answer's report.
 pub(super) struct Report<'a> {
@@ -148,9 +149,10 @@ impl Report<'_> {
         format!(
             "{model} on {device}, finish reason {finish}{origin}\n\
              tokens: {prompt} prompt ({cached} cached) + {completion} completion = {total}\n\
-             load {load:.2} s, TTFT {ttft}, prefill {prefill}, decode {decode}, total {all:.2} s\n\
+             {wait} {load:.2} s, TTFT {ttft}, prefill {prefill}, decode {decode}, total {all:.2} s\n\
              inter-token latency p50 {p50}, p95 {p95}",
             model = self.model,
+            wait = if is_on_server(self.model) { "wait" } else { "load" },
             prompt = known(prompt),
             cached = known(cached),
             completion = known(completion),

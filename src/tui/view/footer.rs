@@ -11,7 +11,7 @@ use crate::protocol::{FinishReason, OverflowPolicy, Timing, Usage};
 use crate::sanitize::sanitize;
 use crate::stats::{AnswerStats, rate};
 use crate::tui::layout::Look;
-use crate::wording::plural;
+use crate::wording::{is_on_server, plural};
 
 type Row = Vec<Span<'static>>;
 
@@ -25,7 +25,8 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
         Ending::Pending => Vec::new(),
         Ending::Finished { reason, usage, timing } => {
             let mut parts = Vec::from_iter(answered_by(chat, id).map(|model| (model, theme.dim)));
-            parts.extend(figures(usage, timing.as_ref(), look));
+            let served = chat.conversation.turn(id).is_some_and(|turn| is_on_server(&turn.model));
+            parts.extend(figures(usage, timing.as_ref(), served, look));
             let limit = chat.limits.get(&id).copied();
             let silent = (*reason == FinishReason::Stop && answer.is_silent()).then_some("the model gave no answer");
             parts.extend(silent.or(end(*reason, limit)).map(|end| (end.to_owned(), theme.warning)));
@@ -62,7 +63,8 @@ pub(super) fn ended(chat: &Chat, id: TurnId, answer: &Answer, room: usize, look:
     }
 }
 
-fn figures(usage: &Usage, timing: Option<&Timing>, look: &Look<'_>) -> Vec<Part> {
+/// `served`: a server answered, which is waited for instead of loaded.
+fn figures(usage: &Usage, timing: Option<&Timing>, served: bool, look: &Look<'_>) -> Vec<Part> {
     let mut figures = Vec::new();
     if let Some(timing) = timing {
         let stats = AnswerStats::new(usage, timing);
@@ -77,7 +79,8 @@ fn figures(usage: &Usage, timing: Option<&Timing>, look: &Look<'_>) -> Vec<Part>
         figures.push("tokens unknown".to_owned());
     }
     if let Some(timing) = timing.filter(|timing| !timing.load.is_zero()) {
-        figures.push(format!("load {}", units::duration(timing.load)));
+        let what = if served { "wait" } else { "load" };
+        figures.push(format!("{what} {}", units::duration(timing.load)));
     }
     figures.into_iter().map(|figure| (figure, look.theme.dim)).collect()
 }

@@ -40,6 +40,20 @@ fn wait_for_a_server_is_shown_with_its_time_and_reason_until_it_ends() {
 }
 
 #[test]
+fn answer_of_a_server_was_waited_for_and_not_loaded() {
+    let mut app = App::new(100, 24);
+    app.send("Hi").stream("Hello ").finish_with(FinishReason::Stop, Usage::of([Some(9), Some(0), Some(2)]));
+    assert!(app.screen().contains("· load 0.14 s"), "{}", app.screen());
+    app.send("Again");
+    connected(&mut app, 4096);
+    let device = DeviceInfo { kind: DeviceKind::Server, name: "http://box:8000".into() };
+    let id = app.request.unwrap();
+    app.engine(EngineEvent::Served { id, served: Served { model: "m@box".into(), device } });
+    app.stream("Hello ").finish_with(FinishReason::Stop, Usage::of([Some(9), Some(0), Some(2)]));
+    assert!(app.screen().contains("· wait 0.14 s"), "{}", app.screen());
+}
+
+#[test]
 fn unknown_context_and_counts_are_called_unknown() {
     let mut app = App::new(100, 24);
     app.send("Hi");
