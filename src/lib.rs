@@ -27,6 +27,7 @@
 //! | `chatnap-device` | `worker::device`, one for each load | the loaded model, tokenizer, chat template, KV cache |
 //! | `chatnap-cpu-N` | `cpu::Threads` | nothing; they run parts of parallel loops for the device thread |
 //! | `driver` | `engine::worker` | the start of the GPU driver, before a load needs it |
+//! | `chatnap-gpu`, one for each GPU of a model but the first | `cuda::model` | its part of the model; the first one's is the device thread's |
 //! | `chatnap-context`, `memory`, `beside`, `give back` | `cuda::load`, `cuda::driver` | context creation and destruction, free GPU memory, cuBLASLt loading |
 //! | readers without a name | `weights::reader` | reads of one weights file, in blocks |
 //! | `fingerprint` | `fingerprint::Pending` | the hash of samples of the model's files, beside a load |
@@ -71,8 +72,9 @@
 //!   the families that candle-transformers runs (`model::candle`);
 //! - `weights` reads GGUF and safetensors; `cpu` has the CPU kernels, `cuda` the GPU engine: `cuda::driver` (the driver
 //!   API), `cuda::select` (which GPUs; `select::pick` decides for `auto`) and `cuda::inspect` (GPUs, their connections, which
-//!   models), `cuda::load`, `cuda::layout` (weights in GPU memory), `cuda::model` (buffers and KV cache), `cuda::prompt`
-//!   and `cuda::prefill_chunk` (prefill),
+//!   models), `cuda::load`, `cuda::layout` (weights in GPU memory), `cuda::model` (a model on one or several GPUs),
+//!   `cuda::rank` (one GPU's part: buffers and KV cache), `cuda::split` (which part), `cuda::exchange`,
+//!   `cuda::exchange_test` and `cuda::exchange_time` (sums between GPUs), `cuda::prompt` and `cuda::prefill_chunk` (prefill),
 //!   `cuda::hopper_attention`, `cuda::step` and `cuda::decode` (one token), `cuda::matmul`, `cuda::images` (the embedded
 //!   machine code), `cuda::kernels` and `cuda::params` (handles and arguments of `cuda/kernels/*.cu`), `cuda::tuning`, `cuda::bandwidth`, `cuda::checks`;
 //! - `source` names a model's files, `fingerprint` hashes samples of them, `error` has the engine's error types, `memory` measures the process and
@@ -118,7 +120,8 @@
 //! | A stored answer is repeated token by token on the same build and device | `tests/it/replay.rs`, `benches/replay.py` |
 //! | Each CPU kernel equals its scalar twin, each GPU kernel its CPU twin | `engine/cpu/tests.rs`, `engine/cuda/checks` |
 //! | A model file that would be computed differently from what its metadata say is refused; other oddities are warnings | `engine/model/parts/refusals.rs` |
-//! | A release returns all memory of a load to the system, also after many cycles | `tests/it/release.rs`, `benches/gpu.sh` |
+//! | A release returns all memory of a load to the system, also after many cycles | `tests/it/release.rs`, `benches/gpu.sh`, `benches/gpu2.sh` |
+//! | All GPUs of a model compute the same bits; a wait for another GPU ends with an error, never in a hang | `engine/cuda/checks/parallel.rs` |
 
 pub mod bench;
 pub mod catalogue;

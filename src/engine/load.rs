@@ -196,7 +196,8 @@ fn open_with_gpu<'a>(
     headers: Headers<'a>,
     options: &LoadOptions<'a>,
 ) -> Result<(Parts<'a>, Device, Option<String>), ModelError> {
-    let opening = cuda::Opening::start(options.device, options.cancel);
+    let opening =
+        cuda::Opening::start(options.device, bytes_of(options.files), options.gpu_memory_utilization, options.cancel);
     let parts = headers.parts(options.context_length);
     let opened = opening.and_then(|opening| opening.finish(options.cancel));
     if matches!(opened, Err(ModelError::Cancelled)) {
@@ -212,6 +213,23 @@ fn open_with_gpu<'a>(
             Ok((parts, Device::Cpu, Some(why)))
         }
         opened => Ok((parts, Device::Cuda(Box::new(opened?)), None)),
+    }
+}
+
+/// Bytes of the files that have weights; 0 if they cannot be read, which the load reports.
+#[cfg(cuda)]
+fn bytes_of(files: &ModelFiles) -> u64 {
+    let size = |path: &Path| path.metadata().map_or(0, |found| found.len());
+    match files {
+        ModelFiles::Gguf(paths) => paths.iter().map(|path| size(path)).sum(),
+        ModelFiles::Safetensors(folder) => {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+            entries
+                .filter(|path| path.extension().is_some_and(|end| end == "safetensors"))
+                .map(|path| size(&path))
+                .sum()
+        }
+        ModelFiles::Scripted(_) => 0,
     }
 }
 
@@ -276,7 +294,7 @@ impl Parts<'_> {
             (Self::Scripted(parts), _) => parts.device(),
             (_, Device::Cpu) => DeviceInfo { kind: DeviceKind::Cpu, name: cpu::name() },
             #[cfg(cuda)]
-            (_, Device::Cuda(opened)) => DeviceInfo { kind: DeviceKind::Cuda, name: opened.name().to_owned() },
+            (_, Device::Cuda(opened)) => DeviceInfo { kind: DeviceKind::Cuda, name: opened.name() },
         }
     }
 

@@ -8,7 +8,7 @@ use crate::protocol::{EngineError, LoadProgress, SamplingChoice, Server};
 
 /// A flag that stops long work from another thread; clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct CancelFlag(Arc<AtomicBool>);
+pub struct CancelFlag(Arc<AtomicBool>, Option<Arc<CancelFlag>>);
 
 impl CancelFlag {
     /// Requests that the work stop. The flag cannot be reset.
@@ -16,9 +16,14 @@ impl CancelFlag {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Whether `cancel` was called on any clone.
+    /// A flag for a part of the work, which can also be cancelled alone.
+    pub fn child(&self) -> Self {
+        Self(Arc::default(), Some(Arc::new(self.clone())))
+    }
+
+    /// Whether `cancel` was called on any clone, or on the flag that this is a child of.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) || self.1.as_ref().is_some_and(|parent| parent.is_cancelled())
     }
 }
 

@@ -403,7 +403,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Pairs of files that import each other.
 const PAIRS: &[&[&str]] = &[
     // The decode loop is a part of the model's state, and the model offers it.
-    &["engine::cuda::decode", "engine::cuda::model"],
+    &["engine::cuda::decode", "engine::cuda::rank"],
     // An address may be a name and a name an address.
     &["hub::address", "hub::name"],
     // pip fetches the wheel that the mirror describes.

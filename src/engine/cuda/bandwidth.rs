@@ -32,11 +32,17 @@ pub fn measure(gpu: &Gpu, kernels: &Kernels) -> Result<f64, ModelError> {
     Ok(bytes as f64 / best)
 }
 
-/// Measures the memory read bandwidth of the first GPU that the last load for `device` used, in bytes per second. Blocks
-/// while a model is loaded on a GPU: this needs the process's only context, which it destroys at the end.
+/// Measures the memory read bandwidth of the GPUs that the last load for `device` used, in bytes per second: that of the
+/// slowest, times their number, as each reads an equal part of a model. Blocks while a model is loaded on a GPU: this needs
+/// the process's only context, which it destroys at the end.
 pub fn read_bandwidth(device: DevicePreference) -> Result<f64, ModelError> {
-    let first = opened(device)?.into_iter().next().ok_or_else(|| ModelError::Unsupported(NO_CARD.into()))?;
-    let mut gpu = Gpu::open(first)?;
-    let kernels = Kernels::load(&mut gpu)?;
-    measure(&gpu, &kernels)
+    let gpus = opened(device)?;
+    let count = gpus.len() as f64;
+    let rates = gpus.into_iter().map(|gpu| {
+        let mut gpu = Gpu::open(gpu)?;
+        let kernels = Kernels::load(&mut gpu)?;
+        measure(&gpu, &kernels)
+    });
+    let slowest = rates.collect::<Result<Vec<_>, _>>()?.into_iter().min_by(f64::total_cmp);
+    slowest.map(|rate| rate * count).ok_or_else(|| ModelError::Unsupported(NO_CARD.into()))
 }

@@ -2,4 +2,5 @@
 
 pub mod kernels;
 pub mod models;
+pub mod parallel;
 pub mod timings;

@@ -1,10 +1,9 @@
 //! Decode loop on the GPU: one graph launch per token. The token stays on the GPU; the host reads it one step later.
 
 use super::driver::Event;
-use super::model::{CudaModel, HISTORY, OUT_RING};
 use super::params::State;
+use super::rank::{HISTORY, OUT_RING, Rank};
 use crate::engine::error::ModelError;
-use crate::engine::model::{DeviceDecoder, check_tokens};
 use crate::protocol::SamplingParams;
 
 /// Events in flight. The host is at most one step late, so two would suffice.
@@ -24,7 +23,7 @@ pub(super) struct Decoding {
 /// What `sample.cu` writes instead of a token if every logit is NaN or -inf.
 pub(super) const NOTHING: u32 = u32::MAX;
 
-impl CudaModel {
+impl Rank {
     /// Writes the GPU's decode state for a loop whose last prompt token, `token`, is at position `pos`.
     fn start_state(
         &self,
@@ -61,9 +60,7 @@ impl CudaModel {
         if !self.tuning.graph {
             return self.launch_step(true);
         }
-        if self.graph.is_none() {
-            self.graph = Some(self.gpu.capture(|| self.launch_step(true))?);
-        }
+        self.prepare()?;
         match &self.graph {
             Some(graph) => graph.launch(&self.gpu),
             None => Ok(()),
@@ -78,8 +75,9 @@ impl CudaModel {
     }
 }
 
-impl DeviceDecoder for CudaModel {
-    fn begin(
+impl Rank {
+    /// As `DeviceDecoder::begin`.
+    pub fn begin(
         &mut self,
         tokens: &[u32],
         position: usize,
@@ -87,7 +85,6 @@ impl DeviceDecoder for CudaModel {
         sampling: &SamplingParams,
         seed: u64,
     ) -> Result<(), ModelError> {
-        check_tokens(self, tokens, position, 0)?;
         self.gpu.activate()?;
         self.gpu.synchronize()?;
         self.gemm.cublaslt().busy();
@@ -101,37 +98,56 @@ impl DeviceDecoder for CudaModel {
         } else {
             self.prefill(rest, position)?;
             self.launch_head(self.buffers.x.at((rest.len() - 1) * self.config.hidden))?;
-            self.launch_sample()?;
+            self.launch_token()?;
         }
         marks[0].record(self.gpu.stream)?;
         self.decoding = Some(Decoding { base, launched: 1, read: 0, marks });
         Ok(())
     }
 
-    fn next_token(&mut self) -> Result<u32, ModelError> {
+    /// Launches steps up to one ahead of the token to be read next, so that the GPU never waits for the host.
+    pub fn launch_ahead(&mut self) -> Result<(), ModelError> {
         self.gpu.activate()?;
         let Some(mut decoding) = self.decoding.take() else {
             return Err(ModelError::Invalid("decoding has not begun".into()));
         };
-        // Launch one step ahead of the one that is awaited, so that the GPU never waits for the host.
         while decoding.launched < decoding.read + 2 && decoding.base + decoding.launched <= self.config.context_length {
             self.advance(&mut decoding)?;
         }
-        if decoding.launched == decoding.read {
-            return Err(ModelError::Unsupported("the context is full".into()));
-        }
-        decoding.marks[decoding.read % MARKS].wait()?;
-        let cell = self.buffers.out.pointer().cast::<u32>();
-        // SAFETY: the ring has OUT_RING cells, and the GPU has written this one (its event has completed).
-        let token = unsafe { cell.add(decoding.read % OUT_RING).read_volatile() };
         decoding.read += 1;
         self.decoding = Some(decoding);
+        Ok(())
+    }
+
+    /// Counts steps as launched without launching them, so that the next calls of [`Self::launch_ahead`] launch none.
+    #[cfg(any(test, feature = "gpu-checks"))]
+    pub fn lose_step(&mut self) -> Result<(), ModelError> {
+        let Some(decoding) = &mut self.decoding else { return Ok(()) };
+        decoding.marks.iter().try_for_each(|mark| mark.record(self.gpu.stream))?;
+        decoding.launched += MARKS;
+        Ok(())
+    }
+
+    /// The token that the last [`Self::launch_ahead`] made way for; for rank 0.
+    pub fn read_token(&mut self) -> Result<u32, ModelError> {
+        let Some(decoding) = &self.decoding else {
+            return Err(ModelError::Invalid("decoding has not begun".into()));
+        };
+        let index = decoding.read - 1;
+        if index >= decoding.launched {
+            return Err(ModelError::Unsupported("the context is full".into()));
+        }
+        decoding.marks[index % MARKS].wait()?;
+        let cell = self.buffers.out.pointer().cast::<u32>();
+        // SAFETY: the ring has OUT_RING cells, and the GPU has written this one (its event has completed).
+        let token = unsafe { cell.add(index % OUT_RING).read_volatile() };
         if token == NOTHING { Err(ModelError::NotFinite) } else { Ok(token) }
     }
 
-    fn end(&mut self) -> Result<usize, ModelError> {
+    /// As `DeviceDecoder::end`.
+    pub fn end(&mut self) -> Result<usize, ModelError> {
         self.gpu.activate()?;
-        self.gpu.synchronize()?;
+        self.wait()?;
         self.gemm.cublaslt().idle();
         let Some(decoding) = self.decoding.take() else { return Ok(0) };
         // Tokens that were sampled ahead and never returned do not count.

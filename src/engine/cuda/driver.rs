@@ -10,11 +10,13 @@ pub(super) mod errors;
 pub(super) mod launch;
 pub(super) mod nvml;
 pub(super) mod peers;
+pub(super) mod shared;
 pub(super) mod tensor_map;
 
 use std::ffi::{CStr, CString};
 use std::ptr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use cudarc::driver::sys::{self, CUdevice_attribute as Attribute, CUfunction_attribute, CUresult};
 
@@ -106,7 +108,8 @@ pub fn driver_version() -> Option<(i32, i32)> {
     known.then_some((version / 1000, version % 1000 / 10))
 }
 
-/// A GPU with a retained primary context and one stream. Drop resets the context. At most one exists per process.
+/// A GPU with a retained primary context and one stream. Drop resets the context. At most one, or the ones of one group,
+/// exist per process.
 pub struct Gpu {
     pub properties: GpuProperties,
     device: sys::CUdevice,
@@ -118,8 +121,12 @@ pub struct Gpu {
     freed: Arc<OnceLock<Freed>>,
     /// The stream of all work except uploads.
     pub stream: sys::CUstream,
+    /// Called before the context is destroyed.
+    before_end: Mutex<Vec<Box<dyn FnOnce() + Send>>>,
+    /// Another `Gpu` uses the same context, resets it, and is dropped later.
+    borrowed: bool,
     /// The last field, so that it is released after the context is destroyed.
-    _lock: ContextLock,
+    _lock: Arc<ContextLock>,
 }
 
 // SAFETY: the driver's handles may be used from any thread on which `activate` has made the context current.
@@ -130,7 +137,12 @@ unsafe impl Sync for Gpu {}
 impl Gpu {
     /// Retains the GPU's primary context. Blocks until an earlier context of this process is destroyed.
     pub fn open(properties: GpuProperties) -> Result<Self, ModelError> {
-        let lock = ContextLock::take();
+        Self::open_under(Arc::new(ContextLock::take()), properties, false)
+    }
+
+    /// As `open`, as one of several GPUs under a lock that the caller holds. `borrowed`: an earlier `Gpu` of the group uses
+    /// the same context and is dropped after this one.
+    pub fn open_under(lock: Arc<ContextLock>, properties: GpuProperties, borrowed: bool) -> Result<Self, ModelError> {
         let (mut device, mut context) = (0, ptr::null_mut());
         // SAFETY: handles into locals; `properties` comes from `list_gpus`, which has initialised the driver.
         unsafe {
@@ -140,7 +152,18 @@ impl Gpu {
         }
         let (held, freed) = (Arc::default(), Arc::default());
         let (modules, stream) = (Vec::new(), ptr::null_mut());
-        let mut gpu = Self { properties, device, context, modules, held, freed, stream, _lock: lock };
+        let mut gpu = Self {
+            properties,
+            device,
+            context,
+            modules,
+            held,
+            freed,
+            stream,
+            before_end: Mutex::default(),
+            borrowed,
+            _lock: lock,
+        };
         gpu.activate()?;
         // SAFETY: a handle into a field; the context is current.
         check(unsafe { sys::cuStreamCreate(&mut gpu.stream, 1) }, "making a stream")?;
@@ -165,6 +188,16 @@ impl Gpu {
     /// Only for [`BackgroundTask`].
     pub fn context(&self) -> sys::CUcontext {
         self.context
+    }
+
+    /// Whether another `Gpu` owns the context.
+    pub fn is_borrowed(&self) -> bool {
+        self.borrowed
+    }
+
+    /// Calls `work` before the context is destroyed, with the context current: for what other GPUs' objects still hold.
+    pub fn before_end(&self, work: impl FnOnce() + Send + 'static) {
+        self.before_end.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(work));
     }
 
     /// Makes the context current on this thread.
@@ -249,10 +282,37 @@ impl Gpu {
         Ok((free as u64, total as u64))
     }
 
+    /// Copies memory at `address` into `out`, after all earlier work on the stream.
+    ///
+    /// # Safety
+    /// `out.len()` elements at `address` must be memory that this GPU can read.
+    pub unsafe fn read_at<T: Copy>(&self, address: u64, out: &mut [T]) -> Result<(), ModelError> {
+        let bytes = size_of_val(out);
+        // SAFETY: the caller guarantees the source; `out` is writable for its length and outlives the wait below.
+        let copied = unsafe { sys::cuMemcpyAsync(out.as_mut_ptr() as u64, address, bytes, self.stream) };
+        check(copied, "copying from the GPU")?;
+        self.synchronize()
+    }
+
     /// Waits for all work on the stream.
     pub fn synchronize(&self) -> Result<(), ModelError> {
         // SAFETY: the stream is valid as long as `self`.
         check(unsafe { sys::cuStreamSynchronize(self.stream) }, "waiting for the GPU")
+    }
+
+    /// As `synchronize`, but also returns, with false, if `give_up` holds before the work is done.
+    pub fn synchronize_unless(&self, give_up: impl Fn() -> bool) -> Result<bool, ModelError> {
+        for polls in 0_u32.. {
+            // SAFETY: the stream is valid as long as `self`.
+            match unsafe { sys::cuStreamQuery(self.stream) } {
+                CUresult::CUDA_ERROR_NOT_READY if give_up() => return Ok(false),
+                // A step of a small model takes a millisecond; longer ones may be noticed later.
+                CUresult::CUDA_ERROR_NOT_READY if polls < 2000 => std::hint::spin_loop(),
+                CUresult::CUDA_ERROR_NOT_READY => std::thread::sleep(Duration::from_micros(50)),
+                result => return check(result, "waiting for the GPU").map(|()| true),
+            }
+        }
+        Ok(false)
     }
 
     /// Captures the launches of `work` on the stream as a graph.
@@ -287,8 +347,14 @@ impl Drop for Gpu {
         let (before, total) = (self.held.get().copied(), self.properties.total);
         // SAFETY: all memory, graphs and events of this context were dropped before (see the module documentation).
         unsafe {
-            sys::cuCtxSetCurrent(self.context);
+            let usable = sys::cuCtxSetCurrent(self.context) == CUresult::CUDA_SUCCESS;
+            // The owner of the context has destroyed it, with everything in it.
+            if self.borrowed && !usable {
+                return;
+            }
             sys::cuCtxSynchronize();
+            let before_end = self.before_end.get_mut().unwrap_or_else(PoisonError::into_inner);
+            before_end.drain(..).for_each(|work| work());
             for module in self.modules.drain(..) {
                 sys::cuModuleUnload(module);
             }
@@ -297,6 +363,9 @@ impl Drop for Gpu {
             }
             sys::cuCtxSetCurrent(ptr::null_mut());
             sys::cuDevicePrimaryCtxRelease_v2(self.device);
+            if self.borrowed {
+                return;
+            }
             sys::cuDevicePrimaryCtxReset_v2(self.device);
         }
         let Some(before) = before else { return };
@@ -311,8 +380,10 @@ impl Drop for Gpu {
 /// A CUDA event.
 pub struct Event(sys::CUevent);
 
-// SAFETY: a handle, used by one thread at a time.
+// SAFETY: a handle without thread affinity.
 unsafe impl Send for Event {}
+// SAFETY: `&Event` only records it, which one thread does, and lets streams wait for it, which any thread may do.
+unsafe impl Sync for Event {}
 
 impl Event {
     /// `timing` enables [`Self::since`].
@@ -333,6 +404,12 @@ impl Event {
     pub fn wait(&self) -> Result<(), ModelError> {
         // SAFETY: the handle is valid.
         check(unsafe { sys::cuEventSynchronize(self.0) }, "waiting for the GPU")
+    }
+
+    /// Makes later work on `stream`, of any GPU, wait for the work before the last `record`.
+    pub fn hold(&self, stream: sys::CUstream) -> Result<(), ModelError> {
+        // SAFETY: both handles are valid.
+        check(unsafe { sys::cuStreamWaitEvent(stream, self.0, 0) }, "waiting for another GPU")
     }
 
     /// Milliseconds from `earlier` to this event. Both were created with `timing` and have completed.
@@ -358,6 +435,9 @@ impl Drop for Event {
 
 /// A stream besides the main one, for example of a reader thread.
 pub struct Stream(pub sys::CUstream);
+
+// SAFETY: a handle, used by one thread at a time.
+unsafe impl Send for Stream {}
 
 impl Stream {
     /// A non-blocking stream: it does not synchronise with the legacy default stream.

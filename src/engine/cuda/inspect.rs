@@ -3,6 +3,7 @@
 use super::driver::nvml::Management;
 use super::driver::peers::peers;
 use super::driver::{Gpu, GpuProperties, driver_version, list_gpus};
+use super::exchange_time::measure as exchange_time;
 use super::kernels::Kernels;
 use super::select::NO_CARD;
 use super::{bandwidth, images};
@@ -46,7 +47,7 @@ pub struct Connection {
     pub link: Option<Link>,
     /// Whether each can read and write the other's memory.
     pub direct: bool,
-    /// Measured seconds of an exchange of small results, or why it could not be measured; `None`: it was not measured.
+    /// Measured seconds of an exchange of 8192 numbers, or why it could not be measured; `None`: it was not measured.
     pub exchange: Option<Result<f64, String>>,
 }
 
@@ -99,7 +100,7 @@ fn connections(gpus: &[GpuProperties], management: Option<&Management>) -> Vec<C
             links => Link::NvLink(links),
         }),
         direct: peers(a.ordinal, b.ordinal),
-        exchange: None,
+        exchange: Some(exchange_time(a, b).map(|time| time.exchange.as_secs_f64()).map_err(|error| error.to_string())),
     };
     pairs.map(connection).collect()
 }

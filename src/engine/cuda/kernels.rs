@@ -22,6 +22,8 @@ pub enum GemvRole {
     GateUp = 1,
     Residual = 2,
     Logits = 3,
+    /// As `Residual`, with the sums of all GPUs.
+    Sum = 4,
 }
 
 /// A set of formats that a matrix-vector kernel is compiled for.
@@ -121,6 +123,21 @@ pub struct Kernels {
     pub dequantise_rows: Kernel,
     pub embed: Kernel,
     pub read_bandwidth: Kernel,
+    /// `None` until [`Kernels::load_parallel`].
+    pub parallel: Option<Parallel>,
+}
+
+/// Kernels of a model on several GPUs (`parallel.cu`).
+#[derive(Clone, Copy)]
+pub struct Parallel {
+    /// By format set ([`SETS`]).
+    gemv_sum: [Kernel; SETS.len()],
+    pub await_logits: Kernel,
+    pub send_token: Kernel,
+    pub follow: Kernel,
+    pub combine_rows: Kernel,
+    pub probe_exchange: Kernel,
+    pub advance_epoch: Kernel,
 }
 
 /// Kernels that use instructions of compute capability 9.0 only.
@@ -170,7 +187,12 @@ impl Kernels {
         let plain = formats.iter().any(|format| format.is_plain());
         let quantised = formats.iter().any(|format| !format.is_plain());
         let stage = i32::from(plain) | i32::from(quantised) << 1;
-        Gemv { kernel: self.gemv[what as usize][index], unit, stage }
+        let kernels = match (what, &self.parallel) {
+            (GemvRole::Sum, Some(parallel)) => &parallel.gemv_sum,
+            (GemvRole::Sum, None) => &self.gemv[GemvRole::Residual as usize],
+            _ => &self.gemv[what as usize],
+        };
+        Gemv { kernel: kernels[index], unit, stage }
     }
 
     /// Bytes of dynamic shared memory that every matrix-vector kernel may request.
@@ -219,6 +241,26 @@ impl Kernels {
             dequantise_rows: gpu.function(repack, "dequantise_rows", false)?,
             embed: gpu.function(repack, "embed", true)?,
             read_bandwidth: gpu.function(repack, "read_bandwidth", false)?,
+            parallel: None,
         })
+    }
+
+    /// Loads the kernels for several GPUs too.
+    pub fn load_parallel<L: Loader>(&mut self, gpu: &mut L, images: &Images) -> Result<(), ModelError> {
+        let missing = || ModelError::Invalid("the kernels parallel are missing".into());
+        let module = gpu.module(images.get("parallel").ok_or_else(missing)?)?;
+        let sums = SETS.iter().map(|set| gpu.function(module, &format!("gemv_sum_{}", set.suffix), true));
+        let sums: Vec<Kernel> = sums.collect::<Result<_, _>>()?;
+        let kernel = |name: &str| gpu.function(module, name, false);
+        self.parallel = Some(Parallel {
+            gemv_sum: sums.try_into().map_err(|_| missing())?,
+            await_logits: kernel("await_logits")?,
+            send_token: kernel("send_token")?,
+            follow: kernel("follow")?,
+            combine_rows: kernel("combine_rows")?,
+            probe_exchange: kernel("probe_exchange")?,
+            advance_epoch: kernel("advance_epoch")?,
+        });
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! Matrix layout in device memory: formats, planes and their sizes. Only arithmetic; the kernels' side is `common.cuh`.
 
+use std::ops::Range;
+
 use crate::engine::cpu::GgmlType;
 
 /// A matrix in planes (`common.cuh`).
@@ -19,6 +21,21 @@ pub struct Mat {
 impl Mat {
     pub fn format(&self) -> Format {
         Format::from_number(self.format)
+    }
+
+    /// The matrix of these rows, in the same memory. The first row must be a multiple of 64, so that every plane of it
+    /// begins at a multiple of 16 bytes.
+    pub fn of_rows(&self, rows: Range<usize>) -> Self {
+        let skipped = self.format().planes(rows.start, self.cols as usize);
+        let after = |plane: u64, bytes: u64| if plane == 0 { 0 } else { plane + bytes };
+        Self {
+            main: after(self.main, skipped[0]),
+            high: after(self.high, skipped[1]),
+            scale: after(self.scale, skipped[2]),
+            extra: after(self.extra, skipped[3]),
+            rows: rows.len() as i32,
+            ..*self
+        }
     }
 }
 

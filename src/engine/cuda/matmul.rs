@@ -131,6 +131,11 @@ impl Gemm {
         self.few = few;
     }
 
+    /// The rows of every buffer used as A or C from now on.
+    pub fn set_room(&mut self, room: usize) {
+        self.room = room;
+    }
+
     pub fn skinny(&self) -> Skinny {
         self.skinny
     }

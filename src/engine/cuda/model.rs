@@ -1,383 +1,244 @@
-//! The Llama family on a GPU: memory plan, buffers, and the `Model` implementation. Prefill is in `prompt.rs`,
-//! one-token steps in `step.rs`, the decode loop with the sampler on the GPU in `decode.rs`.
+//! The Llama family on one or several GPUs: the `Model` implementation. Each GPU holds a part of the model (`rank.rs`).
+//!
+//! The first rank runs on the caller's thread, each other one on a thread of its own; all do the same steps.
 
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::decode::Decoding;
-use super::driver::{BackgroundTask, DeviceBuffer, Event, Gpu, Graph, LaunchConfig, PinnedBuffer};
-use super::hopper_attention::{self, AttentionBuffers, HopperAttention};
-use super::kernels::{HEAD_DIMS, Kernels};
-use super::layout::{Format, Mat};
-use super::load::capacity::Needs;
-use super::load::timeline;
-use super::load::upload::{self, Ring};
-use super::load::weights::{Layer, Layout};
-use super::matmul::skinny::GROUPS;
-use super::matmul::{self, Gemm, cublaslt};
-use super::params::{Epilogue, RopeTableArgs, State};
-use super::prefill_chunk::ChunkSizer;
-use super::tuning::{ShortPromptLimits, Tuning};
+use super::driver::Gpu;
+use super::exchange::{Exchange, is_of_another};
+use super::matmul::Gemm;
+use super::rank::Rank;
+use super::tuning::ShortPromptLimits;
 use crate::engine::error::ModelError;
-use crate::engine::model::config::{Activation, ModelConfig};
-use crate::engine::model::rope::RopeLayout;
 use crate::engine::model::{DeviceDecoder, Model, check_tokens};
-use crate::engine::weights::plan::TensorPlan;
-use crate::protocol::{Freed, Kernels as Evaluated, MemoryUse};
-
-/// Rows of logits that `forward_rows` computes at a time.
-pub(super) const LOGIT_ROWS: usize = 32;
-/// Maximum splits of the keys in decode attention.
-pub(super) const MOST_SPLITS: usize = 64;
-/// Tokens of history that the penalties cover.
-pub(super) const HISTORY: usize = 16384;
-/// Cells of the token ring in host memory: how far the GPU can run ahead of the host.
-pub(super) const OUT_RING: usize = 64;
+use crate::protocol::{Freed, Kernels as Evaluated, MemoryUse, SamplingParams};
 
 /// The longest prompt that a freshly loaded model prefills with the portable matrix product instead of waiting for
 /// cuBLASLt. (H100 without the Hopper kernels: 2048 tokens took 0.05 s longer that way, and waiting took 0.2 s.)
 const FRESH_PROMPT: usize = 2048;
 
-/// Why the CUDA engine cannot run this model; `None` if it can.
-pub fn unsupported(config: &ModelConfig, plan: &TensorPlan) -> Option<String> {
-    let lacking = |what: String| Some(format!("the CUDA engine does not run {} models {what}", config.architecture));
-    let has = |part: &str| plan.tensors.keys().any(|name| name.ends_with(part));
-    if config.activation != Activation::Silu || has("post_attention_norm.weight") || has("post_ffw_norm.weight") {
-        return Some(format!("the CUDA engine does not run the architecture {:?} yet", config.architecture));
-    }
-    if !HEAD_DIMS.contains(&config.head_dim) {
-        return lacking(format!("with heads {} wide", config.head_dim));
-    }
-    if ["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"].into_iter().any(has) {
-        return lacking("with biases outside of Q, K and V".into());
-    }
-    if config.norm_offset != 0.0 || config.embedding_scale != 1.0 || config.local_rope.is_some() {
-        return lacking("with scaled embeddings or norms".into());
-    }
-    let format = |layer: usize, part: &str| plan.get(&format!("blk.{layer}.{part}.weight")).map(|t| Format::of(t.kind));
-    if (0..config.layers).any(|layer| format(layer, "ffn_gate") != format(layer, "ffn_up")) {
-        return lacking("whose gate and up matrices are stored in different formats".into());
-    }
-    if !config.hidden.is_multiple_of(32) || !config.feed_forward.is_multiple_of(32) {
-        return lacking("whose width is not a multiple of 32".into());
-    }
-    None
+/// A step of a rank, on its thread.
+type Work = Box<dyn FnOnce(&mut Rank) + Send>;
+
+/// The thread of a rank besides the first. Its end drops the rank.
+struct RankThread {
+    work: Option<Sender<Work>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// Selects the matrices of a layer that one product multiplies.
-type MatricesOf = fn(&Layer) -> Vec<Mat>;
-
-/// Buffer sizes of a model and the GPU memory that it needs.
-pub struct Plan {
-    /// Maximum tokens of a prefill chunk.
-    pub chunk: usize,
-    pub needs: Needs,
-    /// Whether prefill needs scratch memory to dequantise matrices to bf16.
-    pub scratch: bool,
-}
-
-/// Plans `config` for a GPU with this number of multiprocessors, which sets the chunk size.
-pub fn plan(config: &ModelConfig, tensors: &TensorPlan, multiprocessors: i32) -> Result<Plan, ModelError> {
-    let layout = Layout::new(config, tensors, 0)?;
-    let chunk = match multiprocessors {
-        100.. => 2048,
-        60..100 => 1024,
-        _ => 512,
-    };
-    let chunk = chunk.min(config.context_length.next_multiple_of(64)).max(64);
-    let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-    let per_token = config.hidden * 6 + (q + 2 * kv) * 2 + q * 2 + config.feed_forward * 6 + 4;
-    let scratch = if layout.formats().any(|format| format != Format::Bf16) { matmul::SCRATCH * 2 } else { 0 };
-    let rope = config.context_length * config.rope.frequencies.len() * 8;
-    let step = (config.vocab_size + config.heads * config.head_dim * (MOST_SPLITS + 8)) * 4;
-    let rows = LOGIT_ROWS * config.vocab_size * 4;
-    let workspace = (chunk * per_token + scratch + rope + step + rows + cublaslt::WORKSPACE) as u64 + upload::STAGING;
-    let kv_cache = (config.layers * 2 * kv * config.context_length * 2) as u64;
-    // 96 MiB for allocations rounded up to 2 MiB pages and for the kernels that cuBLASLt loads.
-    let scratch = scratch > 0;
-    Ok(Plan { chunk, scratch, needs: Needs { weights: layout.bytes, kv_cache, workspace: workspace + (96 << 20) } })
-}
-
-/// Buffers of prefill and decode steps.
-pub(super) struct Buffers {
-    pub x: DeviceBuffer<f32>,
-    pub normed: DeviceBuffer<u16>,
-    pub qkv: DeviceBuffer<u16>,
-    pub attended: DeviceBuffer<u16>,
-    pub gate_up: DeviceBuffer<u16>,
-    pub activated: DeviceBuffer<u16>,
-    pub tokens: DeviceBuffer<i32>,
-    pub logits: DeviceBuffer<f32>,
-    pub rows: DeviceBuffer<f32>,
-    pub step_x: DeviceBuffer<f32>,
-    pub step_q: DeviceBuffer<f32>,
-    pub step_k: DeviceBuffer<f32>,
-    pub step_attended: DeviceBuffer<f32>,
-    pub step_hidden: DeviceBuffer<u16>,
-    pub part_o: DeviceBuffer<f32>,
-    pub part_ml: DeviceBuffer<f32>,
-    pub counters: DeviceBuffer<i32>,
-    pub state: DeviceBuffer<State>,
-    pub history: DeviceBuffer<i32>,
-    pub out: PinnedBuffer,
-}
-
-impl Buffers {
-    fn new(config: &ModelConfig, chunk: usize) -> Result<Self, ModelError> {
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        Ok(Self {
-            x: DeviceBuffer::new(chunk * config.hidden)?,
-            normed: DeviceBuffer::new(chunk * config.hidden)?,
-            qkv: DeviceBuffer::new(chunk * (q + 2 * kv))?,
-            attended: DeviceBuffer::new(chunk * q)?,
-            gate_up: DeviceBuffer::new(chunk * 2 * config.feed_forward)?,
-            activated: DeviceBuffer::new(chunk * config.feed_forward)?,
-            tokens: DeviceBuffer::new(chunk)?,
-            logits: DeviceBuffer::new(config.vocab_size)?,
-            rows: DeviceBuffer::new(LOGIT_ROWS * config.vocab_size)?,
-            step_x: DeviceBuffer::new(config.hidden)?,
-            step_q: DeviceBuffer::new(q)?,
-            step_k: DeviceBuffer::new(kv)?,
-            step_attended: DeviceBuffer::new(q)?,
-            step_hidden: DeviceBuffer::new(config.feed_forward)?,
-            part_o: DeviceBuffer::new(q * MOST_SPLITS)?,
-            part_ml: DeviceBuffer::new(config.heads * MOST_SPLITS * 2)?,
-            counters: DeviceBuffer::new(config.heads)?,
-            state: DeviceBuffer::new(1)?,
-            history: DeviceBuffer::new(HISTORY)?,
-            out: PinnedBuffer::new(OUT_RING * 4)?,
-        })
+impl RankThread {
+    fn start(mut rank: Rank) -> Result<Self, ModelError> {
+        let (work, works) = channel::<Work>();
+        let run = move || {
+            for work in works {
+                work(&mut rank);
+            }
+            // For the drop: an error means that the context is lost, and then nothing can be freed in it.
+            let _ = rank.gpu.activate();
+        };
+        let thread = std::thread::Builder::new().name("chatnap-gpu".into()).spawn(run);
+        let thread = thread.map_err(|error| ModelError::Io(format!("no thread for a GPU: {error}")))?;
+        Ok(Self { work: Some(work), thread: Some(thread) })
     }
 
-    fn bytes(&self) -> u64 {
-        let floats = [
-            &self.x,
-            &self.logits,
-            &self.rows,
-            &self.step_x,
-            &self.step_q,
-            &self.step_k,
-            &self.step_attended,
-            &self.part_o,
-            &self.part_ml,
-        ];
-        let halves = [&self.normed, &self.qkv, &self.attended, &self.gate_up, &self.activated, &self.step_hidden];
-        floats.iter().map(|b| b.bytes()).sum::<u64>()
-            + halves.iter().map(|b| b.bytes()).sum::<u64>()
-            + self.history.bytes()
+    /// Starts `work`; the result arrives at the receiver.
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Rank) -> Result<T, ModelError> + Send + 'static,
+    ) -> Receiver<Result<T, ModelError>> {
+        let (sender, receiver) = channel();
+        // If the thread is gone, the receiver is disconnected; if the receiver is gone, nobody wants the result.
+        let _ = self.work.as_ref().map(|to| to.send(Box::new(move |rank| drop(sender.send(work(rank))))));
+        receiver
     }
 }
 
-/// The addresses that the Hopper attention kernel's tensor maps describe.
-fn places(config: &ModelConfig, buffers: &Buffers, cache: &DeviceBuffer<u16>, chunk: usize) -> AttentionBuffers {
-    let columns = (config.heads + 2 * config.kv_heads) * config.head_dim;
-    let rows = config.layers * 2 * config.kv_heads * config.context_length;
-    AttentionBuffers {
-        queries: (buffers.qkv.pointer(), chunk, columns),
-        cache: (cache.pointer(), rows),
-        head_dim: config.head_dim,
+impl Drop for RankThread {
+    fn drop(&mut self) {
+        self.work = None;
+        // An error is a panic of the thread, which was reported when its result was awaited.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// A model on a GPU. Fields drop in order: `gpu` must be the last.
+/// Waits for the result of a rank's work.
+fn result<T>(receiver: &Receiver<Result<T, ModelError>>) -> Result<T, ModelError> {
+    let lost = || ModelError::Device { message: "the thread of a GPU has ended".into(), sticky: true };
+    receiver.recv().unwrap_or_else(|_| Err(lost()))
+}
+
+/// A model on one or several GPUs.
 pub struct CudaModel {
-    pub(super) decoding: Option<Decoding>,
-    pub(super) graph: Option<Graph>,
-    pub(super) gemm: Gemm,
-    pub(super) buffers: Buffers,
-    pub(super) config: ModelConfig,
-    pub(super) layout: Layout,
-    pub(super) kernels: Kernels,
-    pub(super) tuning: Tuning,
-    /// Unpins the upload ring.
-    _ring: BackgroundTask<()>,
-    cache: DeviceBuffer<u16>,
-    /// The Hopper prefill attention; `None` if the GPU or the head width does not support it.
-    pub(super) hopper: Option<HopperAttention>,
-    pub(super) rope: DeviceBuffer<f32>,
-    arena: DeviceBuffer<u8>,
-    pub(super) chunk: usize,
-    pace: ChunkSizer,
-    pub(super) gpu: Gpu,
+    first: Rank,
+    others: Vec<RankThread>,
+    /// Launches of the other ranks whose results were not read yet.
+    pending: Vec<Receiver<Result<(), ModelError>>>,
+    /// `None` if there is one GPU.
+    exchange: Option<Arc<Exchange>>,
+    /// Of the other ranks.
+    memory: MemoryUse,
+    freed: Vec<Arc<std::sync::OnceLock<Freed>>>,
+    /// Another rank uses the first one's context, which must be destroyed last.
+    shared_context: bool,
+    /// Bytes that a step reads with 0 and with 1 position in the cache, on the rank that reads the most.
+    step_bytes: (u64, u64),
 }
 
 impl CudaModel {
-    /// Allocates everything besides the weights, which are in `arena` already.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one model, each made by its own module")]
-    pub fn new(
-        gpu: Gpu,
-        kernels: Kernels,
-        config: ModelConfig,
-        layout: Layout,
-        arena: DeviceBuffer<u8>,
-        chunk: usize,
-        pace: ChunkSizer,
-        gemm: Gemm,
-        ring: Ring,
-    ) -> Result<Self, ModelError> {
-        // In the background: unpinning takes as long as decoding ten tokens.
-        let ring = BackgroundTask::start(&gpu, move || {
-            drop(ring);
-            Some(())
-        });
-        let kv = config.kv_heads * config.head_dim;
-        let buffers = Buffers::new(&config, chunk)?;
-        let cache = DeviceBuffer::new(config.layers * 2 * kv * config.context_length)?;
-        let half = config.rope.frequencies.len();
-        let rope = DeviceBuffer::<f32>::new(config.context_length * half * 2)?;
-        timeline::mark("buffers");
-        let tuning = Tuning::for_capability(gpu.properties.compute_capability);
-        let hopper = match kernels.hopper.filter(|_| tuning.hopper) {
-            Some(hopper) => HopperAttention::new(&hopper.attention, &places(&config, &buffers, &cache, chunk))?,
-            None => None,
+    /// A model whose ranks are loaded. `exchange`: the one that they have, if there are several.
+    pub fn new(ranks: Vec<Rank>, exchange: Option<Arc<Exchange>>) -> Result<Self, ModelError> {
+        let freed = ranks.iter().map(|rank| rank.gpu.freed()).collect();
+        let most = |positions: usize| ranks.iter().map(|rank| rank.bytes_a_token(positions)).max().unwrap_or(0);
+        let step_bytes = (most(0), most(1));
+        let mut ranks = ranks.into_iter();
+        let Some(first) = ranks.next() else { return Err(ModelError::Invalid("a model without a GPU".into())) };
+        let mut model = Self {
+            first,
+            others: Vec::new(),
+            pending: Vec::new(),
+            exchange,
+            memory: MemoryUse::default(),
+            freed,
+            shared_context: false,
+            step_bytes,
         };
-        let wave = hopper_attention::wave(gpu.properties.multiprocessors, config.heads);
-        let pace = if hopper.is_some() { pace.in_waves(wave) } else { pace };
-        let model = Self {
-            decoding: None,
-            graph: None,
-            gemm,
-            buffers,
-            config,
-            layout,
-            kernels,
-            tuning,
-            _ring: ring,
-            cache,
-            hopper,
-            rope,
-            arena,
-            chunk,
-            pace,
-            gpu,
-        };
-        model.buffers.counters.fill(&model.gpu, 0)?;
-        model.fill_rope()?;
-        model.check_shared()?;
-        model.gpu.synchronize()?;
-        timeline::mark("rope table");
-        model.gpu.note_use();
+        for rank in ranks {
+            let memory = rank.memory();
+            model.memory.weights += memory.weights;
+            model.memory.kv_cache += memory.kv_cache;
+            model.memory.workspace += memory.workspace;
+            model.shared_context |= rank.gpu.properties.ordinal == model.first.gpu.properties.ordinal;
+            model.others.push(RankThread::start(rank)?);
+        }
+        if model.exchange.is_some() {
+            model.each(Rank::prepare)?;
+        }
         Ok(model)
     }
 
-    fn fill_rope(&self) -> Result<(), ModelError> {
-        let rope = &self.config.rope;
-        let frequencies = DeviceBuffer::from_slice(&self.gpu, &rope.frequencies)?;
-        let (half, positions) = (rope.frequencies.len(), self.config.context_length);
-        let args = RopeTableArgs {
-            frequencies: frequencies.pointer(),
-            out: self.rope.pointer(),
-            scale: rope.attention_factor,
-            rope_half: half as i32,
-            positions: positions as i32,
-        };
-        // SAFETY: the table has room for every position.
-        unsafe {
-            self.kernels.rope_table.launch(
-                self.gpu.stream,
-                LaunchConfig::linear((half * positions).div_ceil(256) as u64, 256),
-                &args,
-            )?
-        };
-        self.gpu.synchronize()
+    /// Number of GPUs.
+    pub fn ranks(&self) -> usize {
+        1 + self.others.len()
     }
 
-    /// Device address of a layer's keys; its values follow.
-    pub(super) fn keys(&self, layer: usize) -> u64 {
-        let size = self.config.kv_heads * self.config.head_dim * self.config.context_length;
-        self.cache.at(layer * 2 * size)
+    /// Does the same on all ranks at the same time; results by rank. After an error no rank waits for another any more.
+    fn each<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Rank) -> Result<T, ModelError> + Clone + Send + 'static,
+    ) -> Result<Vec<T>, ModelError> {
+        let exchange = self.exchange.clone();
+        let work =
+            move |rank: &mut Rank| work(rank).inspect_err(|_| exchange.iter().for_each(|exchange| exchange.stop()));
+        let others: Vec<_> = self.others.iter().map(|other| other.run(work.clone())).collect();
+        let first = work(&mut self.first);
+        let others = others.iter().map(result);
+        let (mut done, mut failure) = (Vec::new(), None);
+        for result in std::iter::once(first).chain(others) {
+            match result {
+                Ok(result) => done.push(result),
+                Err(error) if failure.as_ref().is_none_or(is_of_another) => failure = Some(error),
+                Err(_) => {}
+            }
+        }
+        failure.map_or(Ok(done), Err)
     }
 
-    pub(super) fn values(&self, layer: usize) -> u64 {
-        let size = self.config.kv_heads * self.config.head_dim * self.config.context_length;
-        self.cache.at((layer * 2 + 1) * size)
+    /// The error if a rank waited for another in vain. Call it before results are used.
+    fn check(&self) -> Result<(), ModelError> {
+        self.exchange.as_ref().map_or(Ok(()), |exchange| exchange.check())
     }
 
-    pub(super) fn window(&self, layer: usize) -> i32 {
-        self.config.windows.get(layer).copied().flatten().map_or(0, |w| w as i32)
+    /// Before a step: makes the exchange usable again if an earlier one failed.
+    fn recover(&mut self) -> Result<(), ModelError> {
+        self.pending.clear();
+        let Some(exchange) = self.exchange.clone().filter(|exchange| exchange.is_stopped()) else { return Ok(()) };
+        self.each(Rank::recover)?;
+        exchange.reset();
+        Ok(())
     }
 
-    pub(super) fn neox(&self) -> i32 {
-        i32::from(self.config.rope.layout == RopeLayout::Neox)
+    /// The results of the other ranks' launches.
+    fn settle_pending(&mut self) -> Result<(), ModelError> {
+        self.pending.drain(..).try_for_each(|pending| result(&pending))
     }
 
-    pub(super) fn width(&self) -> usize {
-        HEAD_DIMS.iter().position(|d| *d == self.config.head_dim).unwrap_or(0)
-    }
-
-    /// The GPU that the model is loaded on.
+    /// The GPU that the model is loaded on; the first, if there are several.
     pub fn gpu(&self) -> &Gpu {
-        &self.gpu
+        &self.first.gpu
     }
 
-    /// Bytes that a decode step reads with `positions` in the KV cache.
+    /// Bytes that a decode step reads with `positions` in the KV cache, on the GPU that reads the most.
     pub fn bytes_a_token(&self, positions: usize) -> u64 {
-        let kv = self.config.kv_heads * self.config.head_dim;
-        self.layout.bytes_a_token() + (self.config.layers * 2 * kv * positions * 2) as u64
+        self.step_bytes.0 + (self.step_bytes.1 - self.step_bytes.0) * positions as u64
     }
 
     /// The implementation of long prompts' matrix products, for reports. Waits until cuBLASLt is loaded or unavailable.
     pub fn gemm_backend(&mut self) -> &'static str {
-        self.gemm.backend()
+        // Without an error there is a result.
+        self.of_gemm(|gemm| gemm.backend()).unwrap_or_default()
     }
 
     /// Replaces cuBLASLt by a kernel of this program, or (`portable`) by the one for all GPUs; for comparisons.
     pub fn use_own_gemm(&mut self, portable: bool) {
-        self.gemm.use_own(portable);
+        self.of_gemm(move |gemm| gemm.use_own(portable));
     }
 
     /// Sends prompts of up to `tokens` tokens through the skinny kernels; for comparisons.
     pub fn take_as_short(&mut self, tokens: usize) {
-        self.gemm.set_few(ShortPromptLimits { plain: tokens, quantised: tokens, hopper: tokens });
+        self.of_gemm(move |gemm| {
+            gemm.set_few(ShortPromptLimits { plain: tokens, quantised: tokens, hopper: tokens });
+        });
     }
 
-    /// Prints the time of each product of a layer for `tokens` tokens, by tiling. Runs over all layers, so that no
-    /// weights are found in the L2.
+    /// Prints the time of each product of a layer, on the first rank.
     pub fn time_tilings(&mut self, tokens: usize) -> Result<(), ModelError> {
-        let skinny = self.gemm.skinny();
-        let (hidden, ff) = (self.config.hidden, self.config.feed_forward);
-        let b = &self.buffers;
-        let uses: [(&str, MatricesOf, u64, u64, usize); 4] = [
-            ("QKV", |l| vec![l.q, l.k, l.v], b.normed.pointer(), b.qkv.pointer(), 3 * hidden),
-            ("O", |l| vec![l.output], b.attended.pointer(), b.qkv.pointer(), hidden),
-            ("gate/up", |l| vec![l.gate, l.up], b.normed.pointer(), b.gate_up.pointer(), 2 * ff),
-            ("down", |l| vec![l.down], b.activated.pointer(), b.qkv.pointer(), hidden),
-        ];
-        for (name, mats, a, c, ldc) in uses {
-            let chosen = skinny.choose(&mats(&self.layout.layers[0]), tokens).map_or(0, |tiling| tiling.groups);
-            print!("     {tokens} tokens, {name}, {chosen} chosen:");
-            for tiling in GROUPS.into_iter().filter_map(|groups| skinny.limits.tiling(groups, tokens)) {
-                let (start, end) = (Event::new(true)?, Event::new(true)?);
-                for round in 0..2 {
-                    if round == 1 {
-                        start.record(self.gpu.stream)?;
-                    }
-                    for layer in &self.layout.layers {
-                        let mats = mats(layer);
-                        skinny.launch(&self.gpu, &mats, (a, tokens), (c, ldc), Epilogue::StoreBf16, tiling)?;
-                    }
-                }
-                end.record(self.gpu.stream)?;
-                end.wait()?;
-                let each = end.since(&start)? * 1e3 / self.layout.layers.len() as f32;
-                print!(" {} groups {each:.1} µs", tiling.groups);
-            }
-            println!();
+        self.first.time_tilings(tokens)
+    }
+
+    /// Does the same with the products of all ranks; the first one's result. `None` if a rank's thread has ended.
+    fn of_gemm<T: Send + 'static>(&mut self, work: impl FnOnce(&mut Gemm) -> T + Clone + Send + 'static) -> Option<T> {
+        let of_rank = move |rank: &mut Rank| {
+            rank.gpu.activate()?;
+            Ok(work(&mut rank.gemm))
+        };
+        self.each(of_rank).ok()?.into_iter().next()
+    }
+}
+
+impl Drop for CudaModel {
+    /// Ends all waits, gives up the exchange on all GPUs, then destroys their contexts side by side.
+    fn drop(&mut self) {
+        let Some(exchange) = self.exchange.take() else { return };
+        exchange.stop();
+        let left: Vec<_> = self.others.iter().map(|other| other.run(Rank::leave)).collect();
+        // An error means that a GPU or a rank's thread has failed; its context is destroyed all the same.
+        drop(self.first.leave());
+        left.iter().for_each(|left| drop(result(left)));
+        // The last reference: unmaps the memory.
+        drop(exchange);
+        self.others.iter_mut().for_each(|other| other.work = None);
+        if self.shared_context {
+            self.others.clear();
         }
-        Ok(())
+        // An error means that the context is lost, and then nothing can be freed in it.
+        let _ = self.first.gpu.activate();
     }
 }
 
 impl Model for CudaModel {
     fn vocab_size(&self) -> usize {
-        self.config.vocab_size
+        self.first.config.vocab_size
     }
 
     fn context_length(&self) -> usize {
-        self.config.context_length
+        self.first.config.context_length
     }
 
     fn prefill_chunk(&self) -> usize {
-        self.pace.chunk(self.gemm.is_fast())
+        self.first.pace.chunk(self.first.gemm.is_fast())
     }
 
     fn truncate_cache(&mut self, positions: usize) -> usize {
@@ -386,22 +247,13 @@ impl Model for CudaModel {
 
     fn forward(&mut self, tokens: &[u32], position: usize, logits: &mut Vec<f32>) -> Result<(), ModelError> {
         check_tokens(self, tokens, position, 0)?;
-        self.gpu.activate()?;
-        self.gemm.cublaslt().busy();
-        let started = Instant::now();
-        let (rest, position) = self.prefill_most(tokens, position)?;
-        if let &[token] = rest {
-            let state = State { pos: position as i32, token: token as i32, ..State::default() };
-            self.buffers.state.write(&self.gpu, 0, &[state])?;
-            self.launch_step(false)?;
-        } else {
-            self.prefill(rest, position)?;
-            self.launch_head(self.buffers.x.at((rest.len() - 1) * self.config.hidden))?;
-        }
-        logits.resize(self.config.vocab_size, 0.0);
-        self.buffers.logits.read(&self.gpu, 0, logits)?;
-        if self.gemm.is_fast() {
-            self.pace.learn(tokens.len(), started.elapsed());
+        self.recover()?;
+        let (started, count, tokens) = (Instant::now(), tokens.len(), tokens.to_vec());
+        self.each(move |rank| rank.evaluate(&tokens, position))?;
+        self.check()?;
+        self.first.read_logits(logits)?;
+        if self.first.gemm.is_fast() {
+            self.first.pace.learn(count, started.elapsed());
         }
         Ok(())
     }
@@ -414,63 +266,149 @@ impl Model for CudaModel {
         logits: &mut Vec<f32>,
     ) -> Result<(), ModelError> {
         check_tokens(self, tokens, position, 0)?;
-        self.gpu.activate()?;
+        self.recover()?;
+        let tokens = tokens.to_vec();
+        let mut parts = self.each(move |rank| rank.evaluate_rows(&tokens, position, last))?;
+        self.check()?;
         logits.clear();
-        let from = tokens.len().saturating_sub(last);
-        for start in (0..tokens.len()).step_by(self.chunk) {
-            let now = &tokens[start..tokens.len().min(start + self.chunk)];
-            self.prefill(now, position + start)?;
-            let first = from.saturating_sub(start).min(now.len());
-            self.append_logits(first, now.len() - first, logits)?;
+        if let [only] = parts.as_mut_slice() {
+            *logits = std::mem::take(only);
+            return Ok(());
         }
-        self.gpu.synchronize()
+        // Each rank has the logits of its part of the vocabulary.
+        for row in 0..last {
+            for part in &parts {
+                let width = part.len() / last.max(1);
+                logits.extend(&part[row * width..(row + 1) * width]);
+            }
+        }
+        Ok(())
     }
 
     fn memory(&self) -> MemoryUse {
+        let first = self.first.memory();
         MemoryUse {
-            weights: self.arena.bytes(),
-            kv_cache: self.cache.bytes(),
-            workspace: self.buffers.bytes() + self.rope.bytes() + self.gemm.bytes(),
+            weights: first.weights + self.memory.weights,
+            kv_cache: first.kv_cache + self.memory.kv_cache,
+            workspace: first.workspace + self.memory.workspace,
         }
     }
 
     fn step_bytes(&self, positions: usize) -> Option<u64> {
-        Some(self.bytes_a_token(positions))
+        Some(self.bytes_a_token(positions) * self.ranks() as u64)
     }
 
     fn is_ready(&mut self, tokens: usize) -> bool {
-        tokens <= FRESH_PROMPT || self.gemm.is_fast() || self.gemm.cublaslt().hurry()
+        let mut ready = tokens <= FRESH_PROMPT || self.first.gemm.is_fast() || self.first.gemm.cublaslt().hurry();
+        if tokens > FRESH_PROMPT && !self.others.is_empty() {
+            let hurried = self.each(|rank| Ok(rank.gemm.is_fast() || rank.gemm.cublaslt().hurry()));
+            // An error is reported by the step that follows.
+            ready &= hurried.is_ok_and(|hurried| hurried.into_iter().all(|ready| ready));
+        }
+        ready
     }
 
     fn prompt_kernels(&mut self) -> Evaluated {
-        self.gemm.evaluated()
+        self.first.gemm.evaluated()
     }
 
     fn set_prompt_kernels(&mut self, kernels: Option<Evaluated>) {
-        self.gemm.assume(kernels);
+        self.of_gemm(move |gemm| gemm.assume(kernels));
     }
 
     fn variant(&self) -> String {
-        let (major, minor) = self.gpu.properties.compute_capability;
-        let hopper = if self.hopper.is_some() { ", Hopper kernels" } else { "" };
-        format!("sm_{major}{minor}{hopper}")
+        let (major, minor) = self.first.gpu.properties.compute_capability;
+        let hopper = if self.first.hopper.is_some() { ", Hopper kernels" } else { "" };
+        let several = match (self.ranks(), &self.exchange) {
+            (1, _) | (_, None) => String::new(),
+            (ranks, Some(exchange)) if exchange.is_direct() => format!(", {ranks} GPUs"),
+            (ranks, Some(_)) => format!(", {ranks} GPUs through the host's memory"),
+        };
+        format!("sm_{major}{minor}{hopper}{several}")
     }
 
     fn load_finished(&mut self) {
-        self.gemm.cublaslt().idle();
+        self.of_gemm(|gemm| gemm.cublaslt().idle());
     }
 
     fn finish_warmup(&mut self) {
-        self.gemm.cublaslt().settle();
+        self.of_gemm(|gemm| gemm.cublaslt().settle());
     }
 
     fn release(self: Box<Self>) -> Freed {
-        let freed = self.gpu.freed();
+        let freed = self.freed.clone();
         drop(self);
-        freed.get().copied().unwrap_or_default()
+        let each = || freed.iter().filter_map(|freed| freed.get());
+        let sum = |of: fn(&Freed) -> Option<u64>| each().filter_map(of).reduce(|a, b| a + b);
+        Freed { bytes: sum(|freed| freed.bytes), energy_mj: sum(|freed| freed.energy_mj) }
     }
 
     fn device_decoder(&mut self) -> Option<&mut dyn DeviceDecoder> {
         Some(self)
+    }
+}
+
+impl DeviceDecoder for CudaModel {
+    fn begin(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        recent: &[u32],
+        sampling: &SamplingParams,
+        seed: u64,
+    ) -> Result<(), ModelError> {
+        check_tokens(self, tokens, position, 0)?;
+        self.recover()?;
+        let (tokens, recent, sampling) = (tokens.to_vec(), recent.to_vec(), sampling.clone());
+        self.each(move |rank| rank.begin(&tokens, position, &recent, &sampling, seed)).map(drop)
+    }
+
+    fn next_token(&mut self) -> Result<u32, ModelError> {
+        self.settle_pending()?;
+        let exchange = self.exchange.clone();
+        let launch = move |rank: &mut Rank| {
+            rank.launch_ahead().inspect_err(|_| exchange.iter().for_each(|exchange| exchange.stop()))
+        };
+        self.pending = self.others.iter().map(|other| other.run(launch.clone())).collect();
+        launch(&mut self.first)?;
+        let token = self.first.read_token();
+        self.check()?;
+        token
+    }
+
+    fn end(&mut self) -> Result<usize, ModelError> {
+        let launched = self.settle_pending();
+        let ended = self.each(Rank::end)?;
+        launched?;
+        #[cfg(any(debug_assertions, feature = "gpu-checks"))]
+        self.check_tokens_agree()?;
+        Ok(ended.first().copied().unwrap_or(0))
+    }
+}
+
+#[cfg(any(test, feature = "gpu-checks"))]
+impl CudaModel {
+    /// Counts steps as launched on one rank without launching them, as if the GPU had stopped.
+    pub fn lose_step(&mut self, rank: usize) -> Result<(), ModelError> {
+        self.settle_pending()?;
+        match rank.checked_sub(1).and_then(|other| self.others.get(other)) {
+            Some(other) => result(&other.run(Rank::lose_step)),
+            None => self.first.lose_step(),
+        }
+    }
+}
+
+#[cfg(any(debug_assertions, feature = "gpu-checks"))]
+impl CudaModel {
+    /// All ranks must have decoded the same token.
+    fn check_tokens_agree(&mut self) -> Result<(), ModelError> {
+        if self.first.tuning.alone || self.exchange.as_ref().is_none_or(|exchange| exchange.is_stopped()) {
+            return Ok(());
+        }
+        let tokens = self.each(|rank| rank.token())?;
+        match tokens.iter().all(|token| *token == tokens[0]) {
+            true => Ok(()),
+            false => Err(ModelError::Invalid(format!("the GPUs decoded different tokens: {tokens:?}"))),
+        }
     }
 }

@@ -81,6 +81,63 @@ pub struct GemvArgs {
     pub slot: i32,
     pub depth: i32,
     pub ring: i32,
+    pub first_row: i32,
+    pub pad: i32,
+}
+
+/// The most GPUs of a model.
+pub const MOST_RANKS: usize = 8;
+
+/// How a rank reaches the others (`exchange.cuh`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Link {
+    pub memory: [u64; MOST_RANKS],
+    pub epoch: u64,
+    pub abort: u64,
+    pub rank: i32,
+    pub ranks: i32,
+    pub limit_us: u32,
+    pub pad: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SumArgs {
+    pub product: GemvArgs,
+    pub link: Link,
+    pub index: i32,
+    pub pad: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StepArgs {
+    pub link: Link,
+    pub state: u64,
+    pub index: i32,
+    pub pad: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CombineArgs {
+    pub parts: [u64; MOST_RANKS],
+    pub x: u64,
+    pub octets: u64,
+    pub ranks: i32,
+    pub pad: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProbeArgs {
+    pub link: Link,
+    pub x: u64,
+    pub width: i32,
+    pub index: i32,
+    pub alone: i32,
+    pub pad: i32,
 }
 
 #[repr(C)]
@@ -293,6 +350,9 @@ pub struct EmbedArgs {
     pub tokens: u64,
     pub out: u64,
     pub state: u64,
+    pub epoch: u64,
+    pub epochs: i32,
+    pub pad: i32,
 }
 
 #[repr(C)]

@@ -1,11 +1,14 @@
 //! Prefill: a prompt's tokens through all layers in chunks, and rows of logits.
 
+use std::ops::Range;
+
 use super::driver::LaunchConfig;
+use super::exchange::{Peers, halves};
 use super::layout::Mat;
 use super::load::weights::Layer;
 use super::matmul::hopper_skinny::Order;
-use super::model::{CudaModel, LOGIT_ROWS};
 use super::params::*;
+use super::rank::{LOGIT_ROWS, Rank};
 use crate::engine::error::ModelError;
 
 /// Bytes of shared memory of prefill attention: a tile of queries, two each of keys and values.
@@ -13,7 +16,7 @@ pub(super) fn prefill_shared(head_dim: usize) -> u32 {
     (5 * 64 * (head_dim + 8) * 2) as u32
 }
 
-impl CudaModel {
+impl Rank {
     /// Runs `tokens` (at most one chunk) through all layers; leaves the residual stream of each token in `buffers.x`.
     pub(super) fn prefill(&mut self, tokens: &[u32], position: usize) -> Result<(), ModelError> {
         let count = tokens.len();
@@ -24,7 +27,9 @@ impl CudaModel {
             tokens: self.buffers.tokens.pointer(),
             out: self.buffers.x.pointer(),
             state: self.buffers.state.pointer(),
+            ..EmbedArgs::default()
         };
+        self.launch_epochs()?;
         let grid = ((self.config.hidden / 32).div_ceil(64) as u32, count as u32, 1);
         // SAFETY: `x` has a row for every token of a chunk.
         unsafe {
@@ -42,7 +47,7 @@ impl CudaModel {
 
     fn prefill_layer(&mut self, index: usize, count: usize, position: usize) -> Result<(), ModelError> {
         let layer = self.layout.layers[index];
-        let (hidden, ff) = (self.config.hidden, self.config.feed_forward);
+        let ff = self.config.feed_forward;
         let (q, kv) = (self.config.heads * self.config.head_dim, self.config.kv_heads * self.config.head_dim);
         let (x, normed) = (self.buffers.x.pointer(), self.buffers.normed.pointer());
         let (qkv, attended) = (self.buffers.qkv.pointer(), self.buffers.attended.pointer());
@@ -56,7 +61,7 @@ impl CudaModel {
         self.gemm.multiply(&self.gpu, &first, (normed, count), (qkv, q + 2 * kv), Epilogue::StoreBf16)?;
         self.launch_rope(index, &layer, count, position, false)?;
         self.prefill_attention(index, count, position, orders[1])?;
-        self.gemm.multiply(&self.gpu, &[layer.output], (attended, count), (x, hidden), Epilogue::AddF32)?;
+        self.add_product(layer.output, (attended, count))?;
 
         self.norm(x, layer.ffn_norm, count, orders[2])?;
         self.gemm.multiply(&self.gpu, &second, (normed, count), (gate_up, 2 * ff), Epilogue::StoreBf16)?;
@@ -72,7 +77,61 @@ impl CudaModel {
         unsafe {
             self.kernels.swiglu.launch(self.gpu.stream, self.overlapping(LaunchConfig::linear(units, 256)), &args)?
         };
-        self.gemm.multiply(&self.gpu, &[layer.down], (activated, count), (x, hidden), Epilogue::AddF32)
+        self.add_product(layer.down, (activated, count))
+    }
+
+    /// Adds the product of the `count` rows at `a` to the residual stream: with several GPUs, that of all of them.
+    fn add_product(&mut self, mat: Mat, (a, count): (u64, usize)) -> Result<(), ModelError> {
+        let (x, hidden) = (self.buffers.x.pointer(), self.config.hidden);
+        let Some(mut peers) = self.peers.take() else {
+            return self.gemm.multiply(&self.gpu, &[mat], (a, count), (x, hidden), Epilogue::AddF32);
+        };
+        let added = self.add_parts(&mut peers, mat, (a, count));
+        self.peers = Some(peers);
+        added
+    }
+
+    /// As `add_product`, with the parts of all ranks: each is bf16, and all ranks add them in the same order. The first
+    /// half of a long prompt is added while the second is multiplied.
+    fn add_parts(&mut self, peers: &mut Peers, mat: Mat, (a, count): (u64, usize)) -> Result<(), ModelError> {
+        let hidden = self.config.hidden;
+        let buffer = peers.turn & 1;
+        peers.turn += 1;
+        let halves = || halves(count).into_iter().filter(|tokens| !tokens.is_empty()).enumerate();
+        for (half, tokens) in halves() {
+            let (from, to) = (a + (tokens.start * mat.cols as usize * 2) as u64, tokens.start * hidden * 2);
+            self.gemm.set_room(self.chunk - tokens.start);
+            let out = (peers.own_part(buffer) + to as u64, hidden);
+            let done = self.gemm.multiply(&self.gpu, &[mat], (from, tokens.len()), out, Epilogue::StoreBf16);
+            self.gemm.set_room(self.chunk);
+            done?;
+            peers.publish(&self.gpu, buffer, half, to..tokens.end * hidden * 2)?;
+        }
+        peers.meet()?;
+        for (half, tokens) in halves() {
+            peers.await_parts(&peers.side, buffer, half)?;
+            self.launch_combine(peers, buffer, &tokens)?;
+        }
+        peers.added.record(peers.side.0)?;
+        peers.added.hold(self.gpu.stream)
+    }
+
+    fn launch_combine(&self, peers: &Peers, buffer: usize, tokens: &Range<usize>) -> Result<(), ModelError> {
+        let Some(kernels) = &self.kernels.parallel else { return Ok(()) };
+        let first = (tokens.start * self.config.hidden) as u64;
+        let mut parts = [0; MOST_RANKS];
+        (0..peers.share.ranks).for_each(|rank| parts[rank] = peers.part_of(rank, buffer) + first * 2);
+        let octets = (tokens.len() * self.config.hidden / 8) as u64;
+        let args = CombineArgs {
+            parts,
+            x: self.buffers.x.pointer() + first * 4,
+            octets,
+            ranks: peers.share.ranks as i32,
+            pad: 0,
+        };
+        let blocks = octets.div_ceil(256).min(self.gpu.properties.multiprocessors as u64 * 4);
+        // SAFETY: all parts and `x` have a row for every token of a chunk.
+        unsafe { kernels.combine_rows.launch(peers.side.0, LaunchConfig::linear(blocks, 256), &args) }
     }
 
     /// Enables programmatic dependent launch, for kernels that call `pdl_wait`.
@@ -175,7 +234,8 @@ impl CudaModel {
         count: usize,
         logits: &mut Vec<f32>,
     ) -> Result<(), ModelError> {
-        let (vocab, hidden) = (self.config.vocab_size, self.config.hidden);
+        // This rank's part of the vocabulary.
+        let (vocab, hidden) = (self.layout.output.rows as usize, self.config.hidden);
         for start in (first..first + count).step_by(LOGIT_ROWS) {
             let rows = LOGIT_ROWS.min(first + count - start);
             let order = self.gemm.order(&[self.layout.output], rows);

@@ -1,11 +1,11 @@
 //! A decode step: five launches per layer, each of which prefetches its weights while the preceding kernel still runs.
 
-use super::driver::LaunchConfig;
-use super::kernels::{Gemv, GemvRole, HEADS};
+use super::driver::{Kernel, LaunchConfig};
+use super::kernels::{Gemv, GemvRole, HEADS, Parallel};
 use super::layout::{Format, Mat};
 use super::load::weights::Layer;
-use super::model::{CudaModel, HISTORY, MOST_SPLITS, OUT_RING};
 use super::params::*;
+use super::rank::{HISTORY, MOST_SPLITS, OUT_RING, Rank};
 use super::tuning::Ring;
 use crate::engine::error::ModelError;
 
@@ -23,16 +23,24 @@ pub(super) fn decode_shared(head_dim: usize, stages: u32) -> u32 {
 
 /// Bytes of activations in a matrix-vector kernel's shared memory.
 pub(super) fn staged_bytes(what: GemvRole, stage: i32, cols: u32) -> u32 {
-    let float = if what == GemvRole::Residual { 2 } else { 4 };
+    let float = if matches!(what, GemvRole::Residual | GemvRole::Sum) { 2 } else { 4 };
     let plain = if stage & 1 != 0 { cols * float } else { 0 };
     plain + if stage & 2 != 0 { cols * 5 / 4 } else { 0 }
 }
 
-impl CudaModel {
+impl Rank {
     /// Launches one token's step: embedding, layers, head, and the sampler if `sample`.
     pub(super) fn launch_step(&self, sample: bool) -> Result<(), ModelError> {
         let b = &self.buffers;
-        let args = EmbedArgs { m: self.layout.embedding, tokens: 0, out: b.step_x.pointer(), state: b.state.pointer() };
+        let mut args = EmbedArgs {
+            m: self.layout.embedding,
+            out: b.step_x.pointer(),
+            state: b.state.pointer(),
+            ..EmbedArgs::default()
+        };
+        if let Some(peers) = &self.peers {
+            (args.epoch, args.epochs) = (peers.link().epoch, self.epochs());
+        }
         let mut shape = LaunchConfig::linear((self.config.hidden / 32).div_ceil(64) as u64, 64);
         shape.overlap = self.tuning.overlap;
         // SAFETY: all buffers belong to this model; sizes follow its configuration.
@@ -41,7 +49,42 @@ impl CudaModel {
             self.step_layer(index, layer)?;
         }
         self.launch_head(b.step_x.pointer())?;
-        if sample { self.launch_sample() } else { Ok(()) }
+        if sample { self.launch_token() } else { Ok(()) }
+    }
+
+    /// Exchanges of a step: two in each layer, the token, and one unused, so that the number is even (`exchange.cuh`).
+    pub(super) fn epochs(&self) -> i32 {
+        2 * self.config.layers as i32 + 2
+    }
+
+    /// Launches the sampler. With several GPUs the first one waits for the logits of the others, samples and sends the
+    /// token, which the others wait for.
+    pub(super) fn launch_token(&self) -> Result<(), ModelError> {
+        let Some(peers) = self.peers.as_ref().filter(|_| !self.tuning.alone) else { return self.launch_sample() };
+        if peers.share.rank > 0 {
+            return self.launch_alone(|kernels| kernels.follow, self.epochs() - 1);
+        }
+        self.launch_alone(|kernels| kernels.await_logits, self.epochs() - 1)?;
+        self.launch_sample()?;
+        self.launch_alone(|kernels| kernels.send_token, self.epochs() - 1)
+    }
+
+    /// Counts a step's epochs before the chunk of a prompt, which ends in logits and a token like a decode step.
+    pub(super) fn launch_epochs(&self) -> Result<(), ModelError> {
+        match self.peers {
+            Some(_) => self.launch_alone(|kernels| kernels.advance_epoch, self.epochs()),
+            None => Ok(()),
+        }
+    }
+
+    /// Launches one block of a kernel for several GPUs.
+    fn launch_alone(&self, of: fn(&Parallel) -> Kernel, index: i32) -> Result<(), ModelError> {
+        let (Some(peers), Some(kernels)) = (&self.peers, &self.kernels.parallel) else { return Ok(()) };
+        let args = StepArgs { link: peers.link(), state: self.buffers.state.pointer(), index, pad: 0 };
+        let shape = LaunchConfig { overlap: self.tuning.overlap, ..LaunchConfig::linear(1, 32) };
+        let threads = if peers.share.rank == 0 { 32 } else { 1 };
+        // SAFETY: the exchange memory of all ranks lives as long as the model.
+        unsafe { of(kernels).launch(self.gpu.stream, LaunchConfig { threads, ..shape }, &args) }
     }
 
     fn step_layer(&self, index: usize, layer: &Layer) -> Result<(), ModelError> {
@@ -64,7 +107,7 @@ impl CudaModel {
 
         let mut out = self.gemv(&[layer.output], c.heads * c.head_dim);
         (out.x, out.out) = (b.step_attended.pointer(), b.step_x.pointer());
-        self.launch_gemv(GemvRole::Residual, out, (layer.output.rows + 1) / 2)?;
+        self.launch_sum(out, 2 * index + 1)?;
 
         let mut up = self.gemv(&[layer.gate, layer.up], c.hidden);
         (up.x, up.norm, up.out_half) = (b.step_x.pointer(), layer.ffn_norm, b.step_hidden.pointer());
@@ -72,7 +115,19 @@ impl CudaModel {
 
         let mut down = self.gemv(&[layer.down], c.feed_forward);
         (down.xh, down.out) = (b.step_hidden.pointer(), b.step_x.pointer());
-        self.launch_gemv(GemvRole::Residual, down, (layer.down.rows + 1) / 2)
+        self.launch_sum(down, 2 * index + 2)
+    }
+
+    /// Launches a product that is added to the residual; `index` of the exchange in the step.
+    fn launch_sum(&self, args: GemvArgs, index: usize) -> Result<(), ModelError> {
+        let tasks = (args.a.rows + 1) / 2;
+        let Some(peers) = self.peers.as_ref().filter(|_| !self.tuning.alone) else {
+            return self.launch_gemv(GemvRole::Residual, args, tasks);
+        };
+        let (kernel, shape, product) = self.prepare_gemv(GemvRole::Sum, args, tasks);
+        let args = SumArgs { product, link: peers.link(), index: index as i32, pad: 0 };
+        // SAFETY: as in `launch_gemv`; the exchange memory of all ranks has room for the rows of `a`.
+        unsafe { kernel.launch(self.gpu.stream, shape, &args) }
     }
 
     /// The arguments common to all roles.
@@ -93,7 +148,14 @@ impl CudaModel {
         }
     }
 
-    fn launch_gemv(&self, what: GemvRole, mut args: GemvArgs, tasks: i32) -> Result<(), ModelError> {
+    fn launch_gemv(&self, what: GemvRole, args: GemvArgs, tasks: i32) -> Result<(), ModelError> {
+        let (kernel, shape, args) = self.prepare_gemv(what, args, tasks);
+        // SAFETY: matrices, vectors and buffers have the sizes of the validated configuration.
+        unsafe { kernel.launch(self.gpu.stream, shape, &args) }
+    }
+
+    /// The kernel for a product, its launch, and the arguments with the fields that depend on it.
+    fn prepare_gemv(&self, what: GemvRole, mut args: GemvArgs, tasks: i32) -> (Kernel, LaunchConfig, GemvArgs) {
         let mats = [args.a, args.b, args.c];
         let formats: Vec<Format> = mats.iter().filter(|m| m.rows > 0).map(Mat::format).collect();
         let Gemv { kernel, unit, stage } = self.kernels.gemv(what, &formats);
@@ -110,8 +172,7 @@ impl CudaModel {
             overlap: self.tuning.overlap,
             ..LaunchConfig::default()
         };
-        // SAFETY: matrices, vectors and buffers have the sizes of the validated configuration.
-        unsafe { kernel.launch(self.gpu.stream, shape, &args) }
+        (kernel, shape, args)
     }
 
     /// Returns `Unsupported` unless the widest activations and the shortest ring fit a block's shared memory.
@@ -178,14 +239,15 @@ impl CudaModel {
     /// Computes the logits and their argmax from one row of the residual stream, at device address `x`.
     pub(super) fn launch_head(&self, x: u64) -> Result<(), ModelError> {
         let mut head = self.gemv(&[self.layout.output], self.config.hidden);
-        (head.x, head.norm, head.out) = (x, self.layout.output_norm, self.buffers.logits.pointer());
+        (head.x, head.norm, head.out) = (x, self.layout.output_norm, self.logits() + self.first_token as u64 * 4);
+        head.first_row = self.first_token as i32;
         self.launch_gemv(GemvRole::Logits, head, (self.layout.output.rows + 1) / 2)
     }
 
     pub(super) fn launch_sample(&self) -> Result<(), ModelError> {
         let b = &self.buffers;
         let args = SampleArgs {
-            logits: b.logits.pointer(),
+            logits: self.logits(),
             vocab: self.config.vocab_size as i32,
             history_capacity: HISTORY as i32,
             state: b.state.pointer(),

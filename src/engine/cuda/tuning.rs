@@ -1,6 +1,7 @@
 //! Tuning parameters per GPU generation: kernel launches and weight reading.
 
 use super::load::upload::MOST_READERS;
+use super::params::MOST_RANKS;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tuning {
@@ -20,10 +21,18 @@ pub struct Tuning {
     pub hopper: bool,
     /// Maximum prompt lengths for the skinny kernels.
     pub few: ShortPromptLimits,
-    /// Threads that read weights.
+    /// Threads that read weights, for each GPU.
     pub readers: usize,
     /// Most bytes of shared memory that a block may take, to check the launches of GPUs that have less.
     pub shared: i32,
+    /// Splits a model into this many parts on one GPU, to check the code for several GPUs.
+    pub ranks: u32,
+    /// Exchange through the host's memory also between GPUs that have access to each other.
+    pub through_host: bool,
+    /// Decode steps of several GPUs without the exchange, whose results are wrong: to measure what it costs.
+    pub alone: bool,
+    /// Milliseconds that a kernel waits for another GPU.
+    pub patience: u32,
 }
 
 /// Maximum tokens of a product by a skinny kernel.
@@ -72,6 +81,10 @@ impl Tuning {
         few: ShortPromptLimits { plain: 0, quantised: 64, hopper: 256 },
         readers: MOST_READERS,
         shared: i32::MAX,
+        ranks: 1,
+        through_host: false,
+        alone: false,
+        patience: 5000,
     };
 
     /// Best values on an H100: two blocks beat one by 7 %, and beat three; rings of 8 to 11 KB beat shorter ones by
@@ -79,15 +92,18 @@ impl Tuning {
     /// long for 64; bf16 always goes to cuBLASLt. `CHATNAP_CUDA_TUNING` overrides some of them: `name=number,…`.
     pub fn for_capability(compute_capability: (i32, i32)) -> Self {
         let hopper = compute_capability.0 >= 9;
-        // One core in four stays free for drawing and input.
-        let cores = std::thread::available_parallelism().map_or(4, usize::from);
-        let readers = (cores * 3 / 4).clamp(2, MOST_READERS);
+        let readers = readers(cores(), 1);
         let mut tuning = Self { overlap: hopper, readers, ..Self::DEFAULT };
         if let Ok(text) = std::env::var("CHATNAP_CUDA_TUNING") {
             tuning.apply(&text);
         }
         tuning.overlap &= hopper;
         tuning
+    }
+
+    /// Threads that read weights for each of `gpus` GPUs at the same time.
+    pub fn readers_of(&self, gpus: usize) -> usize {
+        if gpus > 1 { self.readers.min(readers(cores(), gpus)) } else { self.readers }
     }
 
     /// Applies the overrides in `text`; unknown names and invalid numbers are ignored.
@@ -106,6 +122,10 @@ impl Tuning {
                 "few_quantised" => self.few.quantised = value as usize,
                 "few_hopper" => self.few.hopper = value as usize,
                 "shared" => self.shared = value as i32,
+                "ranks" => self.ranks = value.clamp(1, MOST_RANKS as u32),
+                "through_host" => self.through_host = value != 0,
+                "alone" => self.alone = value != 0,
+                "patience" => self.patience = value.clamp(1, 60_000),
                 "readers" => self.readers = (value as usize).clamp(1, MOST_READERS),
                 _ => {}
             }
@@ -125,9 +145,24 @@ impl Tuning {
     }
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(4, usize::from)
+}
+
+/// Threads that read weights for each of `gpus` GPUs. One core in four stays free for drawing and input.
+fn readers(cores: usize, gpus: usize) -> usize {
+    (cores * 3 / 4 / gpus.max(1)).clamp(2, MOST_READERS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn gpus_share_the_cores_for_reading() {
+        assert_eq!([readers(16, 1), readers(16, 2), readers(32, 2), readers(128, 2)], [12, 6, 12, 12]);
+        assert_eq!([readers(2, 1), readers(4, 2), readers(8, 8)], [2, 2, 2]);
+    }
 
     fn tuning(blocks: u32, ring: u32) -> Tuning {
         Tuning { blocks, ring, ..Tuning::DEFAULT }

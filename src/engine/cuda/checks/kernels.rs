@@ -13,6 +13,7 @@ use crate::engine::cuda::kernels::{Gemv, GemvRole, HEAD_DIMS, Kernels};
 use crate::engine::cuda::layout::{Arena, Format, Mat};
 use crate::engine::cuda::load::upload;
 use crate::engine::cuda::params::*;
+use crate::engine::cuda::split::Piece;
 use crate::engine::cuda::tuning::Tuning;
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
@@ -323,7 +324,8 @@ impl Bench {
         self.gpu.synchronize()?;
         let mat = Arena::new(arena.pointer()).matrix(Format::of(kind), rows, cols);
         let tensor = PlannedTensor { file: 0, offset: 0, bytes: raw.len() as u64, kind, rows, cols };
-        let jobs = upload::jobs_for(&tensor, mat);
+        let piece = Piece { rows: 0..rows, cols: 0..cols };
+        let jobs = upload::jobs_for(&tensor, &piece, mat);
         let loaded = upload::upload(
             &self.gpu,
             self.kernels.repack,

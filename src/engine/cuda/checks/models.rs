@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::kernels::{Random, Report, relative_error};
-use super::timings::{first_gpu, generate, load, model_files, random_tokens, sampling};
+use super::timings::{first_gpu, generate, load, load_on, model_files, parts_of_first, random_tokens, sampling};
 use crate::engine::cpu::GgmlType;
 use crate::engine::cuda::CudaModel;
-use crate::engine::cuda::driver::{DeviceBuffer, Gpu, LaunchConfig};
+use crate::engine::cuda::driver::{DeviceBuffer, Gpu, GpuProperties, LaunchConfig};
 use crate::engine::cuda::kernels::Kernels;
 use crate::engine::cuda::params::EmbedArgs;
 use crate::engine::error::ModelError;
@@ -43,10 +43,16 @@ pub fn compare(path: &str, depth: usize, seed: u64, tolerance: f64, report: &mut
 
 /// Compares a small model on the GPU with the CPU's forward pass over the same weights dequantised to f32, so that the
 /// error is the GPU's alone.
-fn against_exact(spec: &Spec, depth: usize, seed: u64, report: &mut Report) -> Result<(), ModelError> {
+pub(super) fn against_exact(
+    gpus: &[GpuProperties],
+    spec: &Spec,
+    depth: usize,
+    seed: u64,
+    report: &mut Report,
+) -> Result<(), ModelError> {
     let (exact, rounded) = (twin(spec, GgmlType::F32)?, twin(spec, GgmlType::BF16)?);
     with_file(spec, |path| {
-        let (_, mut on_gpu) = load(path, context(depth))?;
+        let (_, mut on_gpu) = load_on(gpus, path, context(depth))?;
         let tokens = random_tokens(&mut Random(seed), depth + STEPS, spec.vocab);
         let got = Logits::of(&mut on_gpu, &tokens)?;
         let of_cpu = |path: &str| Logits::of(on_cpu(path, depth)?.as_mut(), &tokens);
@@ -57,7 +63,8 @@ fn against_exact(spec: &Spec, depth: usize, seed: u64, report: &mut Report) -> R
             true => (of_cpu(path)?, of_cpu(rounded.text()?)?),
             false => (exact.clone(), exact.clone()),
         };
-        let name = format!("{} {} at depth {depth}", spec.architecture, spec.kind.name());
+        let on = if gpus.len() > 1 { format!(" on {} GPUs", gpus.len()) } else { String::new() };
+        let name = format!("{} {} at depth {depth}{on}", spec.architecture, spec.kind.name());
         let likewise = [(&cpu.prompt, &exact.prompt), (&rounded.prompt, &exact.prompt), (&cpu.steps, &exact.steps)];
         let own = likewise.iter().map(|(cpu, exact)| error(cpu, exact)).fold(0.0, f64::max);
         let mut tell = |what: &str, got: &[f32], exact: &[f32]| {
@@ -75,10 +82,10 @@ fn against_exact(spec: &Spec, depth: usize, seed: u64, report: &mut Report) -> R
 }
 
 /// Number of one-token steps that are compared.
-const STEPS: usize = 4;
+pub(super) const STEPS: usize = 4;
 
 /// Context size for a comparison at `depth`, its steps and decode loops included.
-fn context(depth: usize) -> usize {
+pub(super) fn context(depth: usize) -> usize {
     (depth + 32).next_multiple_of(64)
 }
 
@@ -88,13 +95,13 @@ fn on_cpu(path: &str, depth: usize) -> Result<Box<dyn Model>, ModelError> {
 
 /// Rows of logits: of a prompt's last 8 tokens, and of the steps after it.
 #[derive(Clone)]
-struct Logits {
-    prompt: Vec<f32>,
-    steps: Vec<f32>,
+pub(super) struct Logits {
+    pub prompt: Vec<f32>,
+    pub steps: Vec<f32>,
 }
 
 impl Logits {
-    fn of(model: &mut dyn Model, tokens: &[u32]) -> Result<Self, ModelError> {
+    pub fn of(model: &mut dyn Model, tokens: &[u32]) -> Result<Self, ModelError> {
         let depth = tokens.len() - STEPS;
         let (mut prompt, mut steps, mut row) = (Vec::new(), Vec::new(), Vec::new());
         model.forward_rows(&tokens[..depth], 0, depth.min(8), &mut prompt)?;
@@ -124,7 +131,7 @@ fn loops(on_gpu: &mut CudaModel, prompt: &[u32], name: &str, report: &mut Report
     Ok(())
 }
 
-fn error(got: &[f32], wanted: &[f32]) -> f64 {
+pub(super) fn error(got: &[f32], wanted: &[f32]) -> f64 {
     relative_error(got, &wanted.iter().map(|v| f64::from(*v)).collect::<Vec<_>>())
 }
 
@@ -134,12 +141,12 @@ fn best(logits: &[f32]) -> u32 {
 }
 
 /// A model of three layers with random weights.
-fn small(architecture: &'static str, kind: GgmlType) -> Spec {
+pub(super) fn small(architecture: &'static str, kind: GgmlType) -> Spec {
     Spec { hidden: 512, ff: 1536, layers: 3, heads: 8, kv: 2, dim: 64, vocab: 2000, kind, ..Spec::new(architecture) }
 }
 
 /// Every storage format and every family that the GPU runs, each with the depth to compare at.
-fn small_models() -> Vec<(Spec, usize)> {
+pub(super) fn small_models() -> Vec<(Spec, usize)> {
     let scaled = Scaling::Yarn { factor: 4.0, original: 128 };
     let families = [
         Spec { tied: true, ..small("llama", GgmlType::Q6K) },
@@ -157,8 +164,9 @@ fn small_models() -> Vec<(Spec, usize)> {
 
 /// Compares all small models, from GGUF and from safetensors, and checks that NaN logits are reported.
 pub fn formats(seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    let gpus = parts_of_first()?;
     for (spec, depth) in small_models() {
-        against_exact(&spec, depth, seed, report)?;
+        against_exact(&gpus, &spec, depth, seed, report)?;
     }
     for spec in [small("llama", GgmlType::BF16), Spec { dim: 128, ..small("qwen3", GgmlType::F16) }] {
         with_folder(&spec, |path| compare(path, 100, seed, TOLERANCE, report))?;
@@ -191,9 +199,19 @@ fn not_finite(seed: u64, report: &mut Report) -> Result<(), ModelError> {
 
 /// Compares at depths at which Llama 3.1's scaling of the RoPE frequencies matters.
 pub fn depths(depths: &[usize], seed: u64, report: &mut Report) -> Result<(), ModelError> {
+    depths_on(&parts_of_first()?, depths, seed, report)
+}
+
+/// As `depths`, on these GPUs.
+pub(super) fn depths_on(
+    gpus: &[GpuProperties],
+    depths: &[usize],
+    seed: u64,
+    report: &mut Report,
+) -> Result<(), ModelError> {
     for kind in [GgmlType::BF16, GgmlType::Q4K] {
         for &depth in depths {
-            against_exact(&long(kind), depth, seed, report)?;
+            against_exact(gpus, &long(kind), depth, seed, report)?;
         }
     }
     Ok(())
@@ -255,7 +273,7 @@ fn read_nowhere() -> Result<(), ModelError> {
 }
 
 /// Writes the model to a temporary GGUF file, which is deleted after `work`.
-fn with_file(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -> Result<(), ModelError> {
+pub(super) fn with_file(spec: &Spec, work: impl FnOnce(&str) -> Result<(), ModelError>) -> Result<(), ModelError> {
     let bytes = spec.gguf().bytes(&spec.tensors());
     let place = Place::new("gguf");
     place.write(&bytes)?;
@@ -313,7 +331,8 @@ impl Drop for Place {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::engine::cuda::model::{plan, unsupported};
+    use crate::engine::cuda::rank::{plan, unsupported};
+    use crate::engine::cuda::split::Split;
     use crate::engine::source::ModelFiles;
 
     fn opened(spec: &Spec, context: usize) -> ModelParts {
@@ -335,7 +354,7 @@ mod tests {
         for (spec, depth) in small_models() {
             let parts = opened(&spec, depth + 32);
             assert_eq!(unsupported(&parts.config, &parts.plan), None, "{spec:?}");
-            let needs = plan(&parts.config, &parts.plan, 132).unwrap().needs;
+            let needs = plan(&Split::whole(&parts.config), &parts.plan, 132).unwrap().needs;
             let kv = spec.layers * 2 * spec.kv * spec.dim * (depth + 32) * 2;
             assert_eq!(needs.kv_cache, kv as u64, "{spec:?}");
             let file: u64 = parts.plan.tensors.values().map(|tensor| tensor.bytes).sum();

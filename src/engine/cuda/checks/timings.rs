@@ -3,14 +3,17 @@
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::kernels::Random;
 use crate::engine::cuda::CudaModel;
 use crate::engine::cuda::driver::nvml::Management;
 use crate::engine::cuda::driver::{self, GpuProperties};
-use crate::engine::cuda::load::timeline;
+use crate::engine::cuda::load::{parts_of_one, timeline};
 use crate::engine::cuda::select::choose_first;
+use crate::engine::cuda::split::{Share, Split};
+use crate::engine::cuda::tuning::Tuning;
 use crate::engine::error::ModelError;
 use crate::engine::model::parts::ModelParts;
 use crate::engine::model::{DeviceDecoder, LoadOptions, Model};
@@ -24,7 +27,45 @@ pub fn sampling(greedy: bool) -> SamplingParams {
 
 /// Opens and loads a GGUF file, or a folder of safetensors, on the first GPU, with `context` positions.
 pub(super) fn load(path: &str, context: usize) -> Result<(ModelParts, CudaModel), ModelError> {
-    load_until(path, context, &CancelFlag::default(), &mut |_| {})
+    load_on(&parts_of_first()?, path, context)
+}
+
+/// As `load`, on these GPUs.
+pub(super) fn load_on(
+    gpus: &[GpuProperties],
+    path: &str,
+    context: usize,
+) -> Result<(ModelParts, CudaModel), ModelError> {
+    load_until(gpus, path, context, &CancelFlag::default(), &mut |_| {})
+}
+
+/// How many GPUs the following loads use; see [`several`].
+static RANKS: AtomicUsize = AtomicUsize::new(1);
+
+/// Makes the following loads use this many GPUs.
+pub fn use_gpus(ranks: usize) {
+    RANKS.store(ranks, Ordering::Relaxed);
+}
+
+/// The GPUs of a load: the first one, or the parts of it that the tuning asks for, or those of [`use_gpus`].
+pub(super) fn parts_of_first() -> Result<Vec<GpuProperties>, ModelError> {
+    let gpu = first_gpu()?;
+    let ranks = RANKS.load(Ordering::Relaxed);
+    if ranks > 1 {
+        return several(ranks);
+    }
+    let ranks = Tuning::for_capability(gpu.compute_capability).ranks as usize;
+    Ok(parts_of_one(&gpu, ranks))
+}
+
+/// The first `ranks` GPUs, or one GPU in their place if there are fewer.
+pub fn several(ranks: usize) -> Result<Vec<GpuProperties>, ModelError> {
+    let gpus = driver::list_gpus()?;
+    match (gpus.get(..ranks), gpus.first()) {
+        (Some(enough), _) => Ok(enough.to_vec()),
+        (None, Some(only)) => Ok(parts_of_one(only, ranks)),
+        (None, None) => first_gpu().map(|gpu| vec![gpu]),
+    }
 }
 
 /// A GGUF file, or a folder of safetensors.
@@ -33,8 +74,9 @@ pub(super) fn model_files(path: &str) -> ModelFiles {
     if place.is_dir() { ModelFiles::Safetensors(place) } else { ModelFiles::Gguf(vec![place]) }
 }
 
-/// As `load`, with a cancel flag and a progress callback.
+/// As `load_on`, with a cancel flag and a progress callback.
 fn load_until(
+    gpus: &[GpuProperties],
     path: &str,
     context: usize,
     cancel: &CancelFlag,
@@ -52,7 +94,7 @@ fn load_until(
         chat_template: None,
         cancel,
     };
-    let opening = crate::engine::cuda::Opening::start(options.device, cancel)?;
+    let opening = crate::engine::cuda::Opening::on(gpus.to_vec(), cancel)?;
     let parts = ModelParts::open(&files, options.context_length);
     let opened = opening.finish(cancel);
     let parts = parts?;
@@ -87,12 +129,12 @@ pub(super) fn generate(
 }
 
 /// Bytes in use on the GPU, by all processes (NVML); 0 if unknown.
-fn used(gpu: &GpuProperties) -> u64 {
+pub(super) fn used(gpu: &GpuProperties) -> u64 {
     driver::now(&gpu.bus_id).bytes.unwrap_or(0)
 }
 
 /// Prints one figure as a line that `benches/gpu.sh` collects.
-fn figure(name: &str, value: f64, digits: usize) {
+pub(super) fn figure(name: &str, value: f64, digits: usize) {
     println!("figure\t{name}\t{value:.digits$}");
 }
 
@@ -135,8 +177,8 @@ fn start_cold(path: &str, context: usize) -> Result<(ModelParts, CudaModel), Mod
 
 /// Times load, prefill, decode at several depths and release.
 pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), ModelError> {
-    let gpu = first_gpu()?;
-    let before = used(&gpu);
+    let gpus = parts_of_first()?;
+    let before: Vec<u64> = gpus.iter().map(used).collect();
     let most = depths.iter().chain(prompts).max().copied().unwrap_or(0);
     let (parts, mut model) = start_cold(path, (most + 512).next_multiple_of(256))?;
     let kind = parts.quantization();
@@ -159,9 +201,10 @@ pub fn speed(path: &str, depths: &[usize], prompts: &[usize]) -> Result<(), Mode
             }
         }
     }
-    let planned = crate::engine::cuda::model::plan(&parts.config, &parts.plan, gpu.multiprocessors)?.needs.total();
+    let first = Split::new(&parts.config, &parts.plan, Share { rank: 0, ranks: gpus.len() })?;
+    let planned = crate::engine::cuda::rank::plan(&first, &parts.plan, gpus[0].multiprocessors)?.needs.total();
     figure(&format!("{kind} planned MiB, besides CUDA's own"), (planned >> 20) as f64, 0);
-    release(&kind, model, &gpu, before);
+    release(&kind, model, &gpus, &before);
     Ok(())
 }
 
@@ -210,19 +253,22 @@ pub fn short(path: &str) -> Result<(), ModelError> {
     Ok(())
 }
 
-/// Drops the model; prints the time, the GPU's memory by NVML and NVML's entry for this process.
-fn release(kind: &str, model: CudaModel, gpu: &GpuProperties, before: u64) {
-    let held = used(gpu);
+/// Drops the model; prints the time, each GPU's memory by NVML and NVML's entries for this process.
+fn release(kind: &str, model: CudaModel, gpus: &[GpuProperties], before: &[u64]) {
+    let held: Vec<u64> = gpus.iter().map(used).collect();
     let start = Instant::now();
     drop(model);
     let took = start.elapsed().as_secs_f64();
-    let after = Management::open().map(|m| m.usage(&gpu.bus_id)).unwrap_or_default();
-    let mib = |bytes: u64| (bytes >> 20) as f64;
     figure(&format!("{kind} release s"), took, 3);
-    figure(&format!("{kind} GPU memory before MiB"), mib(before), 0);
-    figure(&format!("{kind} GPU memory loaded MiB"), mib(held), 0);
-    figure(&format!("{kind} GPU memory after MiB"), mib(after.used.unwrap_or(0)), 0);
-    println!("{kind}: among NVML's processes after the release: {:?}", after.listed);
+    let mib = |bytes: u64| (bytes >> 20) as f64;
+    for (rank, gpu) in gpus.iter().enumerate() {
+        let after = Management::open().map(|m| m.usage(&gpu.bus_id)).unwrap_or_default();
+        let which = if rank == 0 { String::new() } else { format!(", GPU {rank}") };
+        figure(&format!("{kind} GPU memory before MiB{which}"), mib(before[rank]), 0);
+        figure(&format!("{kind} GPU memory loaded MiB{which}"), mib(held[rank]), 0);
+        figure(&format!("{kind} GPU memory after MiB{which}"), mib(after.used.unwrap_or(0)), 0);
+        println!("{kind}: among NVML's processes after the release{which}: {:?}", after.listed);
+    }
 }
 
 /// Tokens per second over 128 tokens after `prompt`, after 8 untimed ones.
@@ -274,6 +320,7 @@ pub fn cancel(path: &str) -> Result<(), ModelError> {
 }
 
 fn cancelled_load(path: &str, moment: Moment) -> Result<Duration, ModelError> {
+    let gpus = parts_of_first()?;
     let flag = CancelFlag::default();
     let raised = OnceLock::new();
     let raise = || {
@@ -296,7 +343,7 @@ fn cancelled_load(path: &str, moment: Moment) -> Result<Duration, ModelError> {
                 raise();
             });
         }
-        matches!(load_until(path, 1024, &flag, &mut watch), Err(ModelError::Cancelled))
+        matches!(load_until(&gpus, path, 1024, &flag, &mut watch), Err(ModelError::Cancelled))
     });
     match raised.get() {
         Some(at) if stopped => Ok(at.elapsed()),

@@ -2,6 +2,7 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr;
 
 use cudarc::driver::sys;
@@ -72,6 +73,17 @@ impl<T: Copy> DeviceBuffer<T> {
             "copying from the GPU",
         )?;
         gpu.synchronize()
+    }
+
+    /// Copies these bytes to `address`, which is pinned memory of the host with room for them, in stream order.
+    pub fn copy_to(&self, gpu: &Gpu, bytes: Range<usize>, address: u64) -> Result<(), ModelError> {
+        if bytes.end as u64 > self.bytes() {
+            return Err(ModelError::Invalid("a copy goes beyond its buffer on the GPU".into()));
+        }
+        let from = self.pointer + bytes.start as u64;
+        // SAFETY: the range was checked; the callers pass exchange memory, which lives as long as the model.
+        let copied = unsafe { sys::cuMemcpyAsync(address, from, bytes.len(), gpu.stream) };
+        check(copied, "copying to the host")
     }
 
     /// Sets every byte, asynchronously on `gpu`'s stream.

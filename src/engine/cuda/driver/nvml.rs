@@ -2,6 +2,7 @@
 //! permission, and a container may hide processes.
 
 use nvml_wrapper::Nvml;
+use nvml_wrapper::enum_wrappers::device::{P2pCapabilitiesIndex, P2pStatus};
 use nvml_wrapper::enum_wrappers::nv_link::IntDeviceType;
 use nvml_wrapper::enums::device::UsedGpuMemory;
 
@@ -76,22 +77,33 @@ impl Management {
             }),
         }
     }
+
     /// The number of active NVLinks between the GPUs at two PCI addresses, directly or through switches; 0 if there are none
     /// or NVML does not say.
     pub fn links(&self, a: &str, b: &str) -> u32 {
-        match self.same_bus_id(b) {
-            Some(address) => shared_links(&self.link_ends(a), &address, &self.link_ends(b)),
-            None => 0,
+        let Some(address) = self.same_bus_id(b) else { return 0 };
+        let (of_a, of_b) = (self.link_ends(a), self.link_ends(b));
+        match shared_links(&of_a, &address, &of_b) {
+            // In a virtual machine the switches have no addresses; NVML still says that links join the two.
+            0 if self.joined(a, b) => of_a.len().min(of_b.len()) as u32,
+            links => links,
         }
+    }
+
+    fn joined(&self, a: &str, b: &str) -> bool {
+        let (a, b) = (self.0.device_by_pci_bus_id(a), self.0.device_by_pci_bus_id(b));
+        let (Ok(a), Ok(b)) = (a, b) else { return false };
+        a.p2p_status(&b, P2pCapabilitiesIndex::NvLink).is_ok_and(|status| status == P2pStatus::Ok)
     }
 
     fn link_ends(&self, bus_id: &str) -> Vec<LinkEnd> {
         let Ok(device) = self.0.device_by_pci_bus_id(bus_id) else { return Vec::new() };
         let links = (0..MOST_LINKS).map(|number| device.link_wrapper_for(number));
         let active = links.filter(|link| link.is_active().unwrap_or(false));
-        let ends = active.filter_map(|link| match link.remote_device_type(link.link()) {
-            Ok(IntDeviceType::Switch) => Some(LinkEnd::Switch),
-            _ => Some(LinkEnd::Device(link.remote_pci_info().ok()?.bus_id)),
+        let ends = active.map(|link| match link.remote_device_type(link.link()) {
+            Ok(IntDeviceType::Switch) => LinkEnd::Switch,
+            // Without an address it leads to a device that is not shown.
+            _ => LinkEnd::Device(link.remote_pci_info().map(|info| info.bus_id).unwrap_or_default()),
         });
         ends.collect()
     }

@@ -127,7 +127,9 @@ impl Loader for Reader {
 
 fn loaded(set: &Set) -> (Kernels, Reader) {
     let mut reader = Reader::new(set.architecture());
-    let kernels = Kernels::load_images(&mut reader, &set.unpack().unwrap()).unwrap();
+    let images = set.unpack().unwrap();
+    let mut kernels = Kernels::load_images(&mut reader, &images).unwrap();
+    kernels.load_parallel(&mut reader, &images).unwrap();
     (kernels, reader)
 }
 
@@ -138,7 +140,7 @@ fn every_set_has_every_kernel() {
         let (kernels, reader) = loaded(set);
         assert_eq!(kernels.architecture, set.architecture());
         assert_eq!(kernels.hopper.is_some(), set.architecture() == (9, 0) && !set.is_ptx(), "{}", set.target);
-        assert!(reader.asked.borrow().len() >= 50, "{}: {}", set.target, reader.asked.borrow().len());
+        assert!(reader.asked.borrow().len() >= 64, "{}: {}", set.target, reader.asked.borrow().len());
     }
 }
 
@@ -146,6 +148,7 @@ fn every_set_has_every_kernel() {
 fn threads(kernel: &str) -> u32 {
     match kernel {
         "sample" => 1024,
+        "probe_exchange" => 512,
         "embed" => 64,
         "repack" | "gemm_bf16" => 128,
         _ if kernel.starts_with("attention_prefill") => 128,
@@ -200,6 +203,8 @@ fn every_launch_fits_the_shared_memory_of_every_target() {
                 (GemvRole::GateUp, hidden),
                 (GemvRole::Residual, queries),
                 (GemvRole::Residual, inner),
+                (GemvRole::Sum, queries),
+                (GemvRole::Sum, inner),
                 (GemvRole::Logits, hidden),
             ] {
                 let Gemv { kernel, unit, stage } = kernels.gemv(role, &[format]);

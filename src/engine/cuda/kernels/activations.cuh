@@ -25,6 +25,8 @@ struct GemvArgs {
     int slot;           // bytes of a unit in the ring
     int depth;          // units of the ring: 2, 3, 4, 5, 6 or 8
     int ring;           // bytes of a warp's ring
+    int first_row;      // head: the token of the first row of `a`
+    int pad;
 };
 
 // The kinds of formats that a kernel is compiled for: a smaller set needs fewer registers.

@@ -188,19 +188,24 @@ extern "C" __global__ void dequantise_rows(DequantiseArgs a) {
     ((uint4*)a.out)[i] = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]), pack_bf16(v[6], v[7]));
 }
 
-// Embeds the tokens of a prompt, or (tokens == null) the decode loop's token.
+// Embeds the tokens of a prompt, or (tokens == null) the decode loop's token, which begins a step.
 struct EmbedArgs {
     Mat m;
     const int* tokens;
     float* out;  // rows of cols floats
     State* state;
+    uint32_t* epoch;  // of several GPUs (exchange.cuh), else null: a step takes `epochs` of them
+    int epochs, pad;
 };
 extern "C" __global__ void embed(EmbedArgs a) {
     pdl_launch();
     pdl_wait();
     int row = blockIdx.y;
     int token = a.tokens ? a.tokens[row] : a.state->token;
-    if (!a.tokens && blockIdx.x == 0 && threadIdx.x == 0) a.state->best = 0;
+    if (!a.tokens && blockIdx.x == 0 && threadIdx.x == 0) {
+        a.state->best = 0;
+        if (a.epoch) *a.epoch += a.epochs;
+    }
     int blocks = a.m.cols / 32, i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= blocks || token < 0 || token >= a.m.rows) return;
     float v[32];

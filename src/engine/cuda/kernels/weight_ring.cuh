@@ -4,7 +4,7 @@
 #pragma once
 #include "activations.cuh"
 
-enum { QKV = 0, GATE_UP = 1, RESIDUAL = 2, LOGITS = 3 };
+enum { QKV = 0, GATE_UP = 1, RESIDUAL = 2, LOGITS = 3, SUM = 4 };
 
 // The formats that a kernel is compiled for, one bit each. A single format is a compile-time constant, which halves the
 // instructions per unit.

@@ -80,22 +80,10 @@ impl Share {
     }
 }
 
-/// Returns `OutOfMemory` with the sizes and suggestions if `needs` exceeds the budget. `context`: the positions that
-/// `needs.kv_cache` was computed for. `others`: values of `--device`, with it, that would hold the model.
+/// Returns `OutOfMemory` with the sizes and suggestions if a GPU's `needs` exceed its budget; one share for each GPU of the
+/// model. `context`: the positions that `needs.kv_cache` was computed for. `others`: values of `--device`, with it, that
+/// would hold the model.
 pub fn check(
-    name: &str,
-    needs: Needs,
-    context: usize,
-    room: Room,
-    smaller: &[Alternative],
-    others: &[String],
-) -> Result<(), ModelError> {
-    let share = Share { label: String::new(), needs, room };
-    check_group(name, &[share], context, smaller, others)
-}
-
-/// As [`check`], for a model with a part on each of several GPUs. With one GPU it does the same.
-pub fn check_group(
     name: &str,
     shares: &[Share],
     context: usize,
@@ -177,8 +165,12 @@ mod tests {
         assert_eq!(budget(10 * GB, 80 * GB, 1.0), 10 * GB);
     }
 
+    fn one(room: Room) -> [Share; 1] {
+        [Share { label: "cuda:0".into(), needs: llama(), room }]
+    }
+
     fn refusal(free: u64, total: u64, utilization: f32, smaller: &[Alternative]) -> String {
-        match check("m", llama(), 8192, Room { free, total, utilization }, smaller, &[]) {
+        match check("m", &one(Room { free, total, utilization }), 8192, smaller, &[]) {
             Err(ModelError::OutOfMemory(text)) => text,
             other => panic!("{other:?}"),
         }
@@ -191,7 +183,7 @@ mod tests {
     #[test]
     fn oversized_model_is_refused_with_its_sizes_and_a_fitting_one_passes() {
         let room = Room { free: 80 * GB, total: 80 * GB, utilization: 0.9 };
-        assert_eq!(check("m", llama(), 8192, room, &[], &[]), Ok(()));
+        assert_eq!(check("m", &one(room), 8192, &[], &[]), Ok(()));
         let text = refusal(10 * GB, 24 * GB, 1.0, &[]);
         for part in ["17.5 GB", "16.0 GB", "1.0 GB", "500 MB", "10.0 GB", "`chatnap gpu`", ", or --device cpu"] {
             assert!(text.contains(part), "{part} is missing in {text}");
@@ -218,7 +210,7 @@ mod tests {
         let text = refusal(79 * GB, 80 * GB, 0.05, &[]);
         assert!(text.contains("utilization 5 %") && text.contains("--gpu-memory-utilization 0.24"), "{text}");
         let room = Room { free: 79 * GB, total: 80 * GB, utilization: 0.24 };
-        assert_eq!(check("m", llama(), 8192, room, &[], &[]), Ok(()), "the advice holds");
+        assert_eq!(check("m", &one(room), 8192, &[], &[]), Ok(()), "the advice holds");
     }
     fn share(ordinal: usize, weights: u64, free: u64) -> Share {
         Share {
@@ -229,7 +221,7 @@ mod tests {
     }
 
     fn group(shares: &[Share], smaller: &[Alternative]) -> String {
-        match check_group("m", shares, 8192, smaller, &[]) {
+        match check("m", shares, 8192, smaller, &[]) {
             Err(ModelError::OutOfMemory(text)) => text,
             other => panic!("{other:?}"),
         }
@@ -240,12 +232,12 @@ mod tests {
         let forms = [other("m:q4_k_m", 5 * GB)];
         let room = Room { free: 17 * GB, total: 24 * GB, utilization: 1.0 };
         let others = ["--device cuda:1".to_owned(), "--device cuda:0,1".to_owned()];
-        let Err(ModelError::OutOfMemory(text)) = check("m", llama(), 8192, room, &forms, &others) else { panic!() };
+        let Err(ModelError::OutOfMemory(text)) = check("m", &one(room), 8192, &forms, &others) else { panic!() };
         let fits = "what fits: --context-length 4096, or --device cuda:1, or --device cuda:0,1, or -m m:q4_k_m (5.0 GB), \
                     or --device cpu";
         assert!(text.ends_with(fits), "{text}");
         let room = Room { free: 10 * GB, ..room };
-        let Err(ModelError::OutOfMemory(text)) = check("m", llama(), 8192, room, &[], &others) else { panic!() };
+        let Err(ModelError::OutOfMemory(text)) = check("m", &one(room), 8192, &[], &others) else { panic!() };
         assert!(text.ends_with("what fits: --device cuda:1, or --device cuda:0,1, or --device cpu"), "{text}");
     }
 
@@ -255,12 +247,12 @@ mod tests {
         for free in [17, 10, 1] {
             assert_eq!(group(&[share(0, 16, free)], &forms), refusal(free * GB, 24 * GB, 1.0, &forms));
         }
-        assert_eq!(check_group("m", &[share(0, 16, 18)], 8192, &[], &[]), Ok(()));
+        assert_eq!(check("m", &[share(0, 16, 18)], 8192, &[], &[]), Ok(()));
     }
 
     #[test]
     fn group_names_the_gpu_that_lacks_memory_and_how_much() {
-        assert_eq!(check_group("m", &[share(0, 16, 18), share(1, 16, 18)], 8192, &[], &[]), Ok(()));
+        assert_eq!(check("m", &[share(0, 16, 18), share(1, 16, 18)], 8192, &[], &[]), Ok(()));
         let text = group(&[share(0, 16, 24), share(1, 16, 10)], &[]);
         assert_eq!(
             text,
@@ -289,6 +281,6 @@ mod tests {
         assert!(text.contains("what fits: --gpu-memory-utilization 0.90, or"), "{text}");
         let raised = [limited(0, 24), limited(1, 20)]
             .map(|share| Share { room: Room { utilization: 0.9, ..share.room }, ..share });
-        assert_eq!(check_group("m", &raised, 8192, &[], &[]), Ok(()), "the advice holds");
+        assert_eq!(check("m", &raised, 8192, &[], &[]), Ok(()), "the advice holds");
     }
 }

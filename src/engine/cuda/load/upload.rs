@@ -15,6 +15,7 @@ use crate::engine::cuda::driver::errors::check;
 use crate::engine::cuda::driver::{DeviceBuffer, Event, Gpu, HostMemory, Kernel, LaunchConfig, PinnedBuffer, Stream};
 use crate::engine::cuda::layout::{Format, Mat};
 use crate::engine::cuda::params::RepackArgs;
+use crate::engine::cuda::split::Piece;
 use crate::engine::error::ModelError;
 use crate::engine::source::CancelFlag;
 use crate::engine::weights::file::open_regular;
@@ -66,6 +67,10 @@ pub struct Job {
     file: usize,
     offset: u64,
     bytes: usize,
+    /// Contiguous bytes in the file: all, or a part of each row.
+    run: usize,
+    /// Bytes between the beginnings of two runs.
+    stride: u64,
     to: Destination,
 }
 
@@ -77,22 +82,31 @@ enum Destination {
     Repack { mat: Mat, kind: GgmlType, first: u64, count: u64 },
 }
 
-/// Cuts a tensor into chunks of whole blocks.
-pub fn jobs_for(tensor: &PlannedTensor, mat: Mat) -> Vec<Job> {
+/// Cuts the piece of a tensor that `mat` has memory for into chunks of whole blocks.
+pub fn jobs_for(tensor: &PlannedTensor, piece: &Piece, mat: Mat) -> Vec<Job> {
     let kind = tensor.kind;
     let plain = Format::of(kind).is_plain() && kind.block_size() == 1;
-    let step = CHUNK / kind.block_bytes() * kind.block_bytes();
-    let total = tensor.bytes as usize;
-    (0..total.div_ceil(step))
+    let bytes_of = |numbers: usize| numbers / kind.block_size() * kind.block_bytes();
+    let (row, part) = (bytes_of(tensor.cols), bytes_of(piece.cols.len()));
+    let start = tensor.offset + (piece.rows.start * row + bytes_of(piece.cols.start)) as u64;
+    let total = piece.rows.len() * part;
+    // Parts of rows are read row by row, each row as a whole.
+    let unit = if part == row { kind.block_bytes() } else { part };
+    let step = (CHUNK / unit.max(1)).max(1) * unit;
+    (0..total.div_ceil(step.max(1)))
         .map(|i| {
-            let (start, bytes) = (i * step, step.min(total - i * step));
+            let (first, bytes) = (i * step, step.min(total - i * step));
             let run = |bytes: usize| (bytes / kind.block_bytes() * kind.block_size() / 32) as u64;
             let to = if plain {
-                Destination::Copy { address: mat.main + start as u64 }
+                Destination::Copy { address: mat.main + first as u64 }
             } else {
-                Destination::Repack { mat, kind, first: run(start), count: run(bytes) }
+                Destination::Repack { mat, kind, first: run(first), count: run(bytes) }
             };
-            Job { file: tensor.file, offset: tensor.offset + start as u64, bytes, to }
+            let (offset, run, stride) = match part == row {
+                true => (start + first as u64, bytes, 0),
+                false => (start + (first / part * row) as u64, part, row as u64),
+            };
+            Job { file: tensor.file, offset, bytes, run, stride, to }
         })
         .collect()
 }
@@ -127,6 +141,10 @@ pub fn upload(
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<(), ModelError> {
     let total: u64 = jobs.iter().map(|job| job.bytes as u64).sum();
+    // A part of a row is read as a whole.
+    if jobs.iter().any(|job| job.bytes > CHUNK) {
+        return Err(ModelError::Unsupported("a row of a matrix is too long to be split among GPUs".into()));
+    }
     let readers = ring.readers.min(jobs.len()).max(1);
     let staged = jobs.iter().any(|job| matches!(job.to, Destination::Repack { .. }));
     let shared = Shared {
@@ -203,7 +221,10 @@ fn read_and_copy(shared: &Shared<'_>, reader: usize, news: &Sender<News>) -> Res
         let at = (reader * DEPTH + slot) * CHUNK;
         // SAFETY: each (reader, slot) has its own range of the ring, and the last copy from it has ended.
         let buffer = unsafe { std::slice::from_raw_parts_mut(shared.pinned.pointer().add(at), job.bytes) };
-        read_exact(&shared.files[job.file], &shared.paths[job.file], buffer, job.offset)?;
+        for (i, run) in buffer.chunks_mut(job.run.max(1)).enumerate() {
+            let offset = job.offset + i as u64 * job.stride;
+            read_exact(&shared.files[job.file], &shared.paths[job.file], run, offset)?;
+        }
         send(shared, job, buffer, at, &stream)?;
         events[slot].record(stream.0)?;
         // Cannot fail: the receiver exists until every sender is dropped.
@@ -251,11 +272,49 @@ mod tests {
         PlannedTensor { file: 0, offset: 96, bytes, kind, rows, cols }
     }
 
+    fn whole(tensor: &PlannedTensor) -> Piece {
+        Piece { rows: 0..tensor.rows, cols: 0..tensor.cols }
+    }
+
+    /// Reads the jobs of a piece from bytes that hold their own block's number, as the upload reads a file.
+    #[test]
+    fn parts_of_rows_are_read_as_runs_of_each_row() {
+        for kind in [GgmlType::Q4K, GgmlType::BF16, GgmlType::Q8_0] {
+            let tensor = tensor(kind, 900, 4096);
+            let piece = Piece { rows: 0..900, cols: 1024..3072 };
+            let block = kind.block_bytes();
+            let numbers = tensor.bytes as usize / block;
+            let mut read = Vec::new();
+            for job in jobs_for(&tensor, &piece, Mat::default()) {
+                assert!(job.bytes <= CHUNK && job.bytes.is_multiple_of(job.run), "{job:?}");
+                for i in 0..job.bytes / job.run {
+                    let at = (job.offset - 96) as usize + i * job.stride as usize;
+                    assert!(at.is_multiple_of(block) && job.run.is_multiple_of(block));
+                    read.extend(at / block..(at + job.run) / block);
+                }
+            }
+            let per_row = numbers / 900;
+            let of_row = |row: usize| row * per_row + per_row / 4..row * per_row + per_row * 3 / 4;
+            assert_eq!(read, (0..900).flat_map(of_row).collect::<Vec<_>>(), "{}", kind.name());
+        }
+    }
+
+    #[test]
+    fn rows_of_a_tensor_are_read_from_the_middle_of_the_file() {
+        let tensor = tensor(GgmlType::Q6K, 900, 1024);
+        let piece = Piece { rows: 450..900, cols: 0..1024 };
+        let jobs = jobs_for(&tensor, &piece, Mat::default());
+        assert_eq!(
+            (jobs[0].offset, jobs.iter().map(|job| job.bytes as u64).sum()),
+            (96 + tensor.bytes / 2, tensor.bytes / 2)
+        );
+    }
+
     #[test]
     fn chunks_cover_a_tensor_once_in_whole_blocks() {
         for kind in [GgmlType::Q4K, GgmlType::Q6K, GgmlType::Q8_0, GgmlType::Q2K] {
             let tensor = tensor(kind, 9000, 1024);
-            let jobs = jobs_for(&tensor, Mat::default());
+            let jobs = jobs_for(&tensor, &whole(&tensor), Mat::default());
             let (mut offset, mut block) = (96, 0);
             for job in &jobs {
                 let Destination::Repack { first, count, .. } = job.to else { panic!("{kind:?} is repacked") };
@@ -271,7 +330,7 @@ mod tests {
     #[test]
     fn plain_weights_are_copied_to_consecutive_addresses() {
         let tensor = tensor(GgmlType::BF16, 5000, 1024);
-        let jobs = jobs_for(&tensor, Mat { main: 4096, ..Mat::default() });
+        let jobs = jobs_for(&tensor, &whole(&tensor), Mat { main: 4096, ..Mat::default() });
         let ends: Vec<_> = jobs
             .iter()
             .map(|job| match job.to {

@@ -2,16 +2,17 @@
 
 use super::timeline;
 use super::upload::{Job, Ring, jobs_for, upload};
+use crate::engine::cpu::Matrix;
 use crate::engine::cuda::driver::{DeviceBuffer, Gpu, Kernel};
 use crate::engine::cuda::layout::{Arena, Format, Mat};
 use crate::engine::cuda::matmul::SCRATCH;
 use crate::engine::cuda::matmul::cublaslt::WarmupShape;
 use crate::engine::cuda::params::Epilogue;
+use crate::engine::cuda::split::{Piece, Split};
 use crate::engine::error::ModelError;
-use crate::engine::model::config::ModelConfig;
 use crate::engine::source::CancelFlag;
-use crate::engine::weights::plan::TensorPlan;
-use crate::engine::weights::reader::read_floats;
+use crate::engine::weights::plan::{PlannedTensor, TensorPlan};
+use crate::engine::weights::reader::{read_floats, read_tensors};
 use crate::protocol::LoadProgress;
 
 /// One layer. Vectors are device addresses of f32; 0 if the model has no such vector.
@@ -42,11 +43,12 @@ pub struct Layout {
     pub layers: Vec<Layer>,
     /// Size of the arena.
     pub bytes: u64,
-    matrices: Vec<(String, Mat)>,
-    vectors: Vec<(String, u64)>,
+    matrices: Vec<(String, Piece, Mat)>,
+    vectors: Vec<(String, Piece, u64)>,
 }
 
 struct Builder<'a> {
+    split: &'a Split,
     plan: &'a TensorPlan,
     arena: Arena,
     layout: Layout,
@@ -55,24 +57,28 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn matrix(&mut self, name: &str) -> Result<Mat, ModelError> {
         let tensor = self.plan.get(name).ok_or_else(|| self.plan.invalid(format!("there is no tensor {name:?}")))?;
-        let mat = self.arena.matrix(Format::of(tensor.kind), tensor.rows, tensor.cols);
-        self.layout.matrices.push((name.to_owned(), mat));
+        let piece = self.split.piece(name, tensor);
+        let format = if piece.is_whole_blocks(tensor) { Format::of(tensor.kind) } else { Format::F32 };
+        let mat = self.arena.matrix(format, piece.rows.len(), piece.cols.len());
+        self.layout.matrices.push((name.to_owned(), piece, mat));
         Ok(mat)
     }
 
     /// 0 if the model has no such vector.
     fn vector(&mut self, name: &str) -> u64 {
         let Some(tensor) = self.plan.get(name) else { return 0 };
-        let at = self.arena.take((tensor.rows * tensor.cols * 4) as u64);
-        self.layout.vectors.push((name.to_owned(), at));
+        let piece = self.split.piece(name, tensor);
+        let at = self.arena.take((piece.rows.len() * piece.cols.len() * 4) as u64);
+        self.layout.vectors.push((name.to_owned(), piece, at));
         at
     }
 }
 
 impl Layout {
-    /// Assigns addresses from `base` on; with base 0 only `bytes` is meaningful.
-    pub fn new(config: &ModelConfig, plan: &TensorPlan, base: u64) -> Result<Self, ModelError> {
-        let mut b = Builder { plan, arena: Arena::new(base), layout: Self::default() };
+    /// Assigns addresses from `base` on to one GPU's part; with base 0 only `bytes` is meaningful.
+    pub fn new(split: &Split, plan: &TensorPlan, base: u64) -> Result<Self, ModelError> {
+        let config = &split.config;
+        let mut b = Builder { split, plan, arena: Arena::new(base), layout: Self::default() };
         // Address 0 means "none", so no tensor may begin there if the base is 0.
         b.arena.take(1);
         for layer in 0..config.layers {
@@ -97,7 +103,10 @@ impl Layout {
         }
         b.layout.output_norm = b.vector("output_norm.weight");
         b.layout.embedding = b.matrix("token_embd.weight")?;
-        b.layout.output = if config.tied { b.layout.embedding } else { b.matrix("output.weight")? };
+        b.layout.output = match config.tied {
+            true => b.layout.embedding.of_rows(split.vocabulary.clone()),
+            false => b.matrix("output.weight")?,
+        };
         b.layout.bytes = b.arena.end() - base;
         Ok(b.layout)
     }
@@ -114,14 +123,14 @@ impl Layout {
     }
 
     /// The cuBLASLt products of one layer of a prompt, for its warm-up: bf16 matrices with the first layer's weights,
-    /// others with `scratch`.
-    pub fn usual_products(&self, scratch: Option<u64>) -> Vec<WarmupShape> {
+    /// others with `scratch`. `sum`: how O and down are written.
+    pub fn usual_products(&self, scratch: Option<u64>, sum: Epilogue) -> Vec<WarmupShape> {
         let Some(layer) = self.layers.first() else { return Vec::new() };
         let uses: [(&[Mat], Epilogue); 4] = [
             (&[layer.q, layer.k, layer.v], Epilogue::StoreBf16),
-            (&[layer.output], Epilogue::AddF32),
+            (&[layer.output], sum),
             (&[layer.gate, layer.up], Epilogue::StoreBf16),
-            (&[layer.down], Epilogue::AddF32),
+            (&[layer.down], sum),
         ];
         let usual = |(mats, into): (&[Mat], Epilogue)| {
             let (n, k) = (mats.iter().map(|mat| mat.rows as usize).sum::<usize>(), mats[0].cols as usize);
@@ -134,7 +143,7 @@ impl Layout {
 
     /// The format of every matrix, with duplicates.
     pub fn formats(&self) -> impl Iterator<Item = Format> + '_ {
-        self.matrices.iter().map(|(_, mat)| mat.format())
+        self.matrices.iter().map(|(_, _, mat)| mat.format())
     }
 }
 
@@ -143,23 +152,30 @@ pub fn load(
     gpu: &Gpu,
     repack: Kernel,
     ring: &Ring,
-    config: &ModelConfig,
+    split: &Split,
     plan: &TensorPlan,
     cancel: &CancelFlag,
     progress: &mut dyn FnMut(LoadProgress),
 ) -> Result<(Layout, DeviceBuffer<u8>), ModelError> {
-    let measured = Layout::new(config, plan, 0)?;
+    let measured = Layout::new(split, plan, 0)?;
     let arena = DeviceBuffer::<u8>::new(measured.bytes as usize)?;
     timeline::mark("arena");
-    let layout = Layout::new(config, plan, arena.pointer())?;
+    let layout = Layout::new(split, plan, arena.pointer())?;
     let mut jobs: Vec<Job> = Vec::new();
-    for (name, mat) in &layout.matrices {
+    for (name, piece, mat) in &layout.matrices {
         let tensor = plan.get(name).ok_or_else(|| plan.invalid(format!("there is no tensor {name:?}")))?;
-        jobs.extend(jobs_for(tensor, *mat));
+        match piece.is_whole_blocks(tensor) {
+            true => jobs.extend(jobs_for(tensor, piece, *mat)),
+            false => {
+                let bytes = read_columns(plan, name, piece, cancel)?;
+                arena.write(gpu, (mat.main - arena.pointer()) as usize, &bytes)?;
+            }
+        }
     }
-    for (name, at) in &layout.vectors {
+    for (name, piece, at) in &layout.vectors {
         let tensor = plan.get(name).ok_or_else(|| plan.invalid(format!("there is no tensor {name:?}")))?;
         let values = read_floats(plan, tensor)?;
+        let values = values.get(piece.cols.clone()).unwrap_or_default();
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         arena.write(gpu, (at - arena.pointer()) as usize, &bytes)?;
     }
@@ -168,4 +184,20 @@ pub fn load(
     gpu.synchronize()?;
     timeline::mark("weights");
     Ok((layout, arena))
+}
+
+/// Columns of a matrix as F32, for a part that does not begin or end at a block of the tensor's type.
+fn read_columns(plan: &TensorPlan, name: &str, piece: &Piece, cancel: &CancelFlag) -> Result<Vec<u8>, ModelError> {
+    let read = |_: &str, tensor: &PlannedTensor, bytes| {
+        let matrix = Matrix::new(tensor.kind, tensor.rows, tensor.cols, bytes)?;
+        let mut row = vec![0.0; tensor.cols];
+        let mut out = Vec::with_capacity(piece.rows.len() * piece.cols.len() * 4);
+        for index in piece.rows.clone() {
+            matrix.dequantize_row(index, &mut row);
+            out.extend(row[piece.cols.clone()].iter().flat_map(|value| value.to_le_bytes()));
+        }
+        Ok(out)
+    };
+    let mut found = read_tensors(plan, &[name.to_owned()], 1, cancel, &mut |_| {}, read)?;
+    found.remove(name).ok_or_else(|| plan.invalid(format!("there is no tensor {name:?}")))
 }
