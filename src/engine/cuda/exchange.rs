@@ -366,8 +366,10 @@ impl Peers {
         })
     }
 
-    /// Clears the rank's words and epochs after a failed step; its stream must be idle.
-    pub fn reset(&self, gpu: &Gpu) -> Result<(), ModelError> {
+    /// Clears the rank's words and counts after a failed step, in which the ranks may have come to different exchanges; its
+    /// stream must be idle.
+    pub fn reset(&mut self, gpu: &Gpu) -> Result<(), ModelError> {
+        self.turn = 0;
         self.epoch.fill(gpu, 0)?;
         self.exchange.memory[self.share.rank].clear(self.exchange.places.logits, gpu.stream)?;
         gpu.synchronize()

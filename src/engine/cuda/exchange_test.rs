@@ -45,7 +45,7 @@ pub fn works(cards: &[(&Gpu, &Kernels)], exchange: &Arc<Exchange>) -> Result<boo
         right &= got == wanted;
     }
     right &= !exchange.is_stopped();
-    for (gpu, _, peers, sums) in tested {
+    for (gpu, _, mut peers, sums) in tested {
         gpu.activate()?;
         peers.reset(gpu)?;
         drop((peers, sums));

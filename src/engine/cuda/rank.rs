@@ -422,7 +422,7 @@ impl Rank {
         self.gpu.activate()?;
         self.wait()?;
         self.decoding = None;
-        self.peers.as_ref().map_or(Ok(()), |peers| peers.reset(&self.gpu))
+        self.peers.as_mut().map_or(Ok(()), |peers| peers.reset(&self.gpu))
     }
 
     /// The token of the decode state and its position.
