@@ -18,36 +18,8 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 STEPS=info,bandwidth,kernels,sampler,formats,smaller,fault,errors,small,perplexity,speed,short,bench,cold,cancel,chunks,depths,tui,replay,gpus,cycles,sanitizer
 models='' generator='' small='' text=$root/LICENSE-APACHE only=$STEPS out=''
-while [[ ${1-} == --* ]]; do
-  declare "${1#--}=$2"
-  shift 2
-done
-programs=$(cd "${1:?usage: benches/gpu.sh [OPTION...] PROGRAMS}" && pwd)
-gpu=$programs/gpu chatnap=$programs/chatnap
-[ -x "$gpu" ] || gpu=$programs/examples/gpu
-out=${out:-$(mktemp -d /tmp/chatnap-gpu.XXXXXX)}
-mkdir -p "$out"
-log=$out/log.txt figures=$out/figures.tsv results=$out/steps.txt
-: >>"$log"; : >>"$figures"; : >>"$results"
-# Keep the programs away from the settings and conversations of the user who runs this script.
-export HOME=$out/home XDG_CONFIG_HOME=$out/home/config XDG_DATA_HOME=$out/home/data XDG_STATE_HOME=$out/home/state
-mkdir -p "$HOME"
-failed=0
+. "$root/benches/gpu_steps.sh"
 
-# step NAME SECONDS COMMAND...: runs it with this timeout, logs its output, collects its figures.
-step() {
-  local name=$1 limit=$2 began=$SECONDS code said=$out/said.$1.txt
-  shift 2
-  echo "## $name"
-  timeout -k 5 "$limit" "$@" >"$said" 2>&1
-  code=$?
-  { echo "## $name: $*"; cat "$said"; } >>"$log"
-  grep -a '^figure' "$said" | cut -f2- >>"$figures"
-  grep -aE '^FAIL|passed, .* failed|ERROR SUMMARY' "$said" | tail -25
-  [ $code -eq 0 ] || { failed=1; tail -n 12 "$said"; }
-  printf '%s\t%s\t%s s\n' "$name" "$([ $code -eq 0 ] && echo passed || echo "FAILED ($code)")" $((SECONDS - began)) | tee -a "$results"
-}
-wanted() { [[ ,$only, == *,$1,* ]]; }
 median() { sort -g | awk '{a[NR]=$1} END {if (NR) print (NR % 2) ? a[(NR + 1) / 2] : (a[NR / 2] + a[NR / 2 + 1]) / 2}'; }
 figure() { printf 'figure\t%s\t%s\n' "$1" "$2"; }
 
@@ -67,16 +39,7 @@ model() {
   [ -n "$models" ] && [ -e "$models/$1.gguf" ] && echo "$models/$1.gguf"
 }
 
-# The program's behaviour if the GPU cannot be used. Arguments: name, exit code, pattern of the message, command.
-expect() {
-  local what=$1 code=$2 words=$3 said
-  shift 3
-  said=$(timeout 60 "$@" 2>&1 </dev/null)
-  local got=$?
-  if [ $got -eq "$code" ] && grep -qE "$words" <<<"$said"; then echo "ok   $what: $(head -c 700 <<<"$said")"; return 0; fi
-  echo "FAIL $what: exit code $got, expected $code and /$words/ in: $said"
-  return 1
-}
+# The program's behaviour if the GPU cannot be used.
 errors() {
   local bad=0 file=${small:-$(model q4_k_m)} large share=0.05
   large=$(model q8_0) || { large=$file; share=0.01; }
@@ -189,15 +152,11 @@ if wanted sanitizer && command -v compute-sanitizer >/dev/null; then
 fi
 
 # ---- the table ----
-value() { awk -F'\t' -v name="$1" '$1 == name { v = $2 } END { print v }' "$figures"; }
 row() {
   local found
   found=$(value "$2")
   [ -n "$found" ] || return 0
-  # "least": the target is a minimum, "most": a maximum.
-  local verdict=''
-  [ -z "$6" ] || verdict=$(awk -v v="$found" -v t="$6" -v way="$7" 'BEGIN { print (way == "least" ? v >= t : v <= t) ? "reached" : sprintf("**%.0f %% short**", (way == "least" ? 1 - v / t : v / t - 1) * 100) }')
-  echo "| $1 | $4 | $5 | ${6:+$6 }${6:+$3} | $found $3 | $verdict |"
+  echo "| $1 | $4 | $5 | ${6:+$6 }${6:+$3} | $found $3 | $(verdict "$found" "$6" "$7") |"
 }
 table() {
   echo "| | limit | llama.cpp | to reach | chatnap | |"

@@ -17,20 +17,8 @@ set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 STEPS=info,exchange,split,host,lost,depths,cold,speed,alone,prompts,cancel,cycles,faults,tui,bench,file,gpus
 gpus=2 models='' generator='' only=$STEPS out=''
-while [[ ${1-} == --* ]]; do
-  declare "${1#--}=$2"
-  shift 2
-done
-programs=$(cd "${1:?usage: benches/gpu2.sh [OPTION...] PROGRAMS}" && pwd)
-gpu=$programs/gpu chatnap=$programs/chatnap
-[ -x "$gpu" ] || gpu=$programs/examples/gpu
-out=${out:-$(mktemp -d /tmp/chatnap-gpu2.XXXXXX)}
-mkdir -p "$out"
-log=$out/log.txt figures=$out/figures.tsv results=$out/steps.txt
-: >>"$log"; : >>"$figures"; : >>"$results"
-export HOME=$out/home XDG_CONFIG_HOME=$out/home/config XDG_DATA_HOME=$out/home/data XDG_STATE_HOME=$out/home/state
-mkdir -p "$HOME"
-failed=0
+named=1
+. "$root/benches/gpu_steps.sh"
 present=$(nvidia-smi --query-gpu=index --format=csv,noheader | wc -l)
 device=cuda:$(seq -s, 0 $((gpus - 1)))
 if [ "$present" -lt "$gpus" ]; then
@@ -39,20 +27,8 @@ if [ "$present" -lt "$gpus" ]; then
   export CHATNAP_CUDA_TUNING=ranks=$gpus
 fi
 
-# step NAME SECONDS COMMAND...: runs it with this timeout, logs its output, collects its figures.
-step() {
-  local name=$1 limit=$2 began=$SECONDS code said=$out/said.$1.txt
-  shift 2
-  [[ ,$only, == *,${name%%-*},* ]] || return 0
-  echo "## $name"
-  timeout -k 5 "$limit" "$@" >"$said" 2>&1
-  code=$?
-  { echo "## $name: $*"; cat "$said"; } >>"$log"
-  grep -a '^figure' "$said" | cut -f2- | sed "s/^/$name: /" >>"$figures"
-  grep -aE '^FAIL|passed, .* failed' "$said" | tail -25
-  [ $code -eq 0 ] || { failed=1; tail -n 12 "$said"; }
-  printf '%s\t%s\t%s s\n' "$name" "$([ $code -eq 0 ] && echo passed || echo "FAILED ($code)")" $((SECONDS - began)) | tee -a "$results"
-}
+# Runs a step if it is wanted; `speed-70b-bf16` is a part of `speed`.
+part() { ! wanted "${1%%-*}" || step "$@"; }
 # make SIZE TYPE: starts the generator if the file is missing.
 declare -A maker=()
 make() {
@@ -81,20 +57,11 @@ cold() {
 export -f cold
 large() {
   model 70b "$1" || return 0
-  step cold-70b-$1 120 bash -c 'cold "$0"' "$file"
-  step speed-70b-$1 120 "$gpu" --gpus "$gpus" speed "$file" 0,8192 50,512,2048
-  CHATNAP_CUDA_TUNING="${CHATNAP_CUDA_TUNING:+$CHATNAP_CUDA_TUNING,}alone=1" step alone-70b-$1 60 "$gpu" --gpus "$gpus" speed "$file" 0 50
-  step prompts-70b-$1 60 "$gpu" --gpus "$gpus" chunks "$file" 16384
+  part cold-70b-$1 120 bash -c 'cold "$0"' "$file"
+  part speed-70b-$1 120 "$gpu" --gpus "$gpus" speed "$file" 0,8192 50,512,2048
+  CHATNAP_CUDA_TUNING="${CHATNAP_CUDA_TUNING:+$CHATNAP_CUDA_TUNING,}alone=1" part alone-70b-$1 60 "$gpu" --gpus "$gpus" speed "$file" 0 50
+  part prompts-70b-$1 60 "$gpu" --gpus "$gpus" chunks "$file" 16384
   made 70b "$1"
-}
-expect() {
-  local what=$1 code=$2 words=$3 said
-  shift 3
-  said=$(timeout 60 "$@" 2>&1 </dev/null)
-  local got=$?
-  if [ $got -eq "$code" ] && grep -qE "$words" <<<"$said"; then echo "ok   $what: $(head -c 500 <<<"$said")"; return 0; fi
-  echo "FAIL $what: exit code $got, expected $code and /$words/ in: $said"
-  return 1
 }
 # A GPU that another program fills, and one that is taken away between two loads.
 faults() {
@@ -122,42 +89,40 @@ export gpu chatnap device emulated root gpus out
 
 make 70b bf16
 make 8b bf16
-step info 20 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
+part info 20 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used --format=csv
 nvidia-smi topo -m >>"$log" 2>&1
-step split 120 "$gpu" split "$gpus"
-step host 120 env CHATNAP_CUDA_TUNING="${CHATNAP_CUDA_TUNING:+$CHATNAP_CUDA_TUNING,}through_host=1" "$gpu" split "$gpus"
-step lost 60 env CHATNAP_CUDA_TUNING="${CHATNAP_CUDA_TUNING:+$CHATNAP_CUDA_TUNING,}patience=500" "$gpu" lost "$gpus"
-step depths 100 "$gpu" split-depths "$gpus" 100,8000,30000
+part split 120 "$gpu" split "$gpus"
+part host 120 env CHATNAP_CUDA_TUNING="${CHATNAP_CUDA_TUNING:+$CHATNAP_CUDA_TUNING,}through_host=1" "$gpu" split "$gpus"
+part lost 60 env CHATNAP_CUDA_TUNING="${CHATNAP_CUDA_TUNING:+$CHATNAP_CUDA_TUNING,}patience=500" "$gpu" lost "$gpus"
+part depths 100 "$gpu" split-depths "$gpus" 100,8000,30000
 large bf16
 make 70b q8_0
 make 70b q4_k_m
 if model 8b bf16; then
-  step cancel 60 "$gpu" --gpus "$gpus" cancel "$file"
-  step cycles 120 "$gpu" split-cycles "$gpus" 50 "$file"
-  step faults 120 bash -c 'faults "$0"' "$file"
-  step tui 90 python3 "$root/benches/gpu_tui.py" "$chatnap" "$file" --device "$device"
+  part cancel 60 "$gpu" --gpus "$gpus" cancel "$file"
+  part cycles 120 "$gpu" split-cycles "$gpus" 50 "$file"
+  part faults 120 bash -c 'faults "$0"' "$file"
+  part tui 90 python3 "$root/benches/gpu_tui.py" "$chatnap" "$file" --device "$device"
   # The following are timings: nothing else may run.
   wait
-  step exchange 30 "$gpu" --gpus "$gpus" exchange
-  step speed-8b-bf16 120 "$gpu" --gpus "$gpus" speed "$file" 0,8192 50,512,2048
-  step speed-8b-one 120 "$gpu" speed "$file" 0,8192 50,512,2048
-  step bench 120 "$chatnap" bench -m "$file" --device "$device" --format markdown
+  part exchange 30 "$gpu" --gpus "$gpus" exchange
+  part speed-8b-bf16 120 "$gpu" --gpus "$gpus" speed "$file" 0,8192 50,512,2048
+  part speed-8b-one 120 "$gpu" speed "$file" 0,8192 50,512,2048
+  part bench 120 "$chatnap" bench -m "$file" --device "$device" --format markdown
 fi
-model 70b q4_k_m && step file 90 "$gpu" split-file "$gpus" 300 "$file"
+model 70b q4_k_m && part file 90 "$gpu" split-file "$gpus" 300 "$file"
 large q4_k_m
 large q8_0
-model 8b bf16 || step exchange 30 "$gpu" --gpus "$gpus" exchange
-step gpus 60 "$chatnap" gpu
+model 8b bf16 || part exchange 30 "$gpu" --gpus "$gpus" exchange
+part gpus 60 "$chatnap" gpu
 
 # ---- the table ----
-value() { awk -F'\t' -v name="$1" '$1 == name { v = $2 } END { print v }' "$figures"; }
 # row NAME FIGURE UNIT LIMIT TARGET least|most
 row() {
-  local found verdict=''
+  local found
   found=$(value "$2")
   [ -n "$found" ] || return 0
-  [ -z "$5" ] || verdict=$(awk -v v="$found" -v t="$5" -v way="$6" 'BEGIN { print (way == "least" ? v >= t : v <= t) ? "reached" : sprintf("**%.0f %% short**", (way == "least" ? 1 - v / t : v / t - 1) * 100) }')
-  echo "| $1 | $4 | ${5:+$5 }${5:+$3} | $found $3 | $verdict |"
+  echo "| $1 | $4 | ${5:+$5 }${5:+$3} | $found $3 | $(verdict "$found" "$5" "$6") |"
 }
 {
   echo "| | limit, 2 × H100 | to reach | chatnap | |"
