@@ -20,19 +20,23 @@ pub(super) struct Decoding {
     marks: Vec<Event>,
 }
 
+/// The arguments of `DeviceDecoder::begin`, for the threads of all ranks.
+#[derive(Clone)]
+pub struct Start {
+    pub tokens: Vec<u32>,
+    pub position: usize,
+    pub recent: Vec<u32>,
+    pub sampling: SamplingParams,
+    pub seed: u64,
+}
+
 /// What `sample.cu` writes instead of a token if every logit is NaN or -inf.
 pub(super) const NOTHING: u32 = u32::MAX;
 
 impl Rank {
     /// Writes the GPU's decode state for a loop whose last prompt token, `token`, is at position `pos`.
-    fn start_state(
-        &self,
-        pos: usize,
-        token: u32,
-        recent: &[u32],
-        sampling: &SamplingParams,
-        seed: u64,
-    ) -> Result<(), ModelError> {
+    fn start_state(&self, pos: usize, token: u32, start: &Start) -> Result<(), ModelError> {
+        let Start { recent, sampling, seed, .. } = start;
         let window = sampling.repeat_last_n.min(HISTORY);
         let kept: Vec<i32> = recent[recent.len().saturating_sub(window)..].iter().map(|t| *t as i32).collect();
         self.buffers.history.write(&self.gpu, 0, &kept)?;
@@ -42,7 +46,7 @@ impl Rank {
             history_len: kept.len() as i32,
             step: 0,
             best: 0,
-            seed,
+            seed: *seed,
             temperature: sampling.temperature,
             top_p: sampling.top_p,
             min_p: sampling.min_p,
@@ -77,14 +81,8 @@ impl Rank {
 
 impl Rank {
     /// As `DeviceDecoder::begin`.
-    pub fn begin(
-        &mut self,
-        tokens: &[u32],
-        position: usize,
-        recent: &[u32],
-        sampling: &SamplingParams,
-        seed: u64,
-    ) -> Result<(), ModelError> {
+    pub fn begin(&mut self, start: &Start) -> Result<(), ModelError> {
+        let (tokens, position) = (start.tokens.as_slice(), start.position);
         self.gpu.activate()?;
         self.gpu.synchronize()?;
         self.gemm.cublaslt().busy();
@@ -92,7 +90,7 @@ impl Rank {
         let base = position + tokens.len();
         let (rest, position) = self.prefill_most(tokens, position)?;
         let last = rest.last().copied().unwrap_or(0);
-        self.start_state(base - 1, last, recent, sampling, seed)?;
+        self.start_state(base - 1, last, start)?;
         if rest.len() == 1 {
             self.launch_decode()?;
         } else {

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::decode::Start;
 use super::driver::Gpu;
 use super::exchange::{Exchange, is_of_another};
 use super::matmul::Gemm;
@@ -70,6 +71,11 @@ fn result<T>(receiver: &Receiver<Result<T, ModelError>>) -> Result<T, ModelError
     receiver.recv().unwrap_or_else(|_| Err(lost()))
 }
 
+/// The result of a rank's work. After an error no rank waits for this one any more.
+fn or_stop<T>(exchange: Option<&Exchange>, done: Result<T, ModelError>) -> Result<T, ModelError> {
+    done.inspect_err(|_| exchange.iter().for_each(|exchange| exchange.stop()))
+}
+
 /// A model on one or several GPUs.
 pub struct CudaModel {
     first: Rank,
@@ -124,14 +130,13 @@ impl CudaModel {
         1 + self.others.len()
     }
 
-    /// Does the same on all ranks at the same time; results by rank. After an error no rank waits for another any more.
+    /// Does the same on all ranks at the same time; results by rank.
     fn each<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Rank) -> Result<T, ModelError> + Clone + Send + 'static,
     ) -> Result<Vec<T>, ModelError> {
         let exchange = self.exchange.clone();
-        let work =
-            move |rank: &mut Rank| work(rank).inspect_err(|_| exchange.iter().for_each(|exchange| exchange.stop()));
+        let work = move |rank: &mut Rank| or_stop(exchange.as_deref(), work(rank));
         let others: Vec<_> = self.others.iter().map(|other| other.run(work.clone())).collect();
         let first = work(&mut self.first);
         let others = others.iter().map(result);
@@ -360,15 +365,14 @@ impl DeviceDecoder for CudaModel {
         check_tokens(self, tokens, position, 0)?;
         self.recover()?;
         let (tokens, recent, sampling) = (tokens.to_vec(), recent.to_vec(), sampling.clone());
-        self.each(move |rank| rank.begin(&tokens, position, &recent, &sampling, seed)).map(drop)
+        let start = Start { tokens, position, recent, sampling, seed };
+        self.each(move |rank| rank.begin(&start)).map(drop)
     }
 
     fn next_token(&mut self) -> Result<u32, ModelError> {
         self.settle_pending()?;
         let exchange = self.exchange.clone();
-        let launch = move |rank: &mut Rank| {
-            rank.launch_ahead().inspect_err(|_| exchange.iter().for_each(|exchange| exchange.stop()))
-        };
+        let launch = move |rank: &mut Rank| or_stop(exchange.as_deref(), rank.launch_ahead());
         self.pending = self.others.iter().map(|other| other.run(launch.clone())).collect();
         launch(&mut self.first)?;
         let token = self.first.read_token();
